@@ -1,0 +1,1 @@
+"""who has the anvil: evacuation, lease, restoration."""

@@ -1,0 +1,1 @@
+"""verdict → version, and which version serves."""

@@ -1,0 +1,1 @@
+"""The common language and tools of the services; knows no service."""

@@ -1,0 +1,49 @@
+"""What a service and its job exchange in files: progress lines and the result envelope.
+
+A job reads `job.json`, appends to `progress.jsonl`, and writes `result.json` last, by atomic rename.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from shared.contracts.frozen import Frozen
+
+PROGRESS_FILE = "progress.jsonl"
+RESULT_FILE = "result.json"
+
+
+class Progress(Frozen):
+    """How far a job is. `loss` is nats per trained token; `eta_s` seconds."""
+
+    phase: str
+    done: int = Field(ge=0)
+    total: int = Field(ge=0)
+    unit: str
+    loss: float | None = None
+    eta_s: float | None = None
+
+
+class JobSpan(Frozen):
+    """One timed step inside a job; the job has no network, so its service exports it."""
+
+    name: str
+    start_ns: int
+    end_ns: int
+    attributes: dict[str, str | int | float | bool] = {}
+
+
+class JobResult(Frozen):
+    """The envelope of `result.json`. `error` says what went wrong and what to do; `permanent` that a retry is useless.
+
+    `interrupted` marks a job that stopped on request after saving a checkpoint.
+    """
+
+    ok: bool
+    error: str | None = None
+    permanent: bool = False
+    interrupted: bool = False
+    spans: tuple[JobSpan, ...] = ()
+    result: dict[str, Any] = {}

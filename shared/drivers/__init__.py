@@ -1,0 +1,1 @@
+"""How the outside is reached: a port and one file per driver."""

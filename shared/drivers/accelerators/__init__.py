@@ -1,0 +1,1 @@
+"""Accelerators: how much device memory is used, and by whom."""

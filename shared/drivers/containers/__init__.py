@@ -1,0 +1,1 @@
+"""Containers: isolated processes with a name, labels and limits."""

@@ -1,0 +1,99 @@
+"""The container port: what every container driver can do, whatever stands behind it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from shared.contracts.frozen import Frozen
+
+
+class Mount(Frozen):
+    """A file or directory the container sees, at the same path as outside."""
+
+    path: Path
+    read_only: bool = True
+
+
+class ContainerSpec(Frozen):
+    """What to run. `env` is the whole environment: nothing is inherited.
+
+    An `isolated` container has no network, sees nothing below `hidden` except its mounts, and holds no capability.
+    `memory_bytes` bounds the resident memory of the whole tree, `time_limit_s` its life.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    cwd: Path
+    env: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    mounts: tuple[Mount, ...] = ()
+    hidden: tuple[Path, ...] = ()
+    isolated: bool = False
+    memory_bytes: int | None = None
+    time_limit_s: float | None = None
+
+
+class ContainerState(StrEnum):
+    RUNNING = "running"
+    EXITED = "exited"
+
+
+class ContainerInfo(Frozen):
+    """What is known of a container. `exit_code` is negative for a signal; `limit` names the limit that ended it."""
+
+    name: str
+    state: ContainerState
+    labels: dict[str, str]
+    started_at: float
+    finished_at: float | None = None
+    exit_code: int | None = None
+    limit: str | None = None
+    isolation: tuple[str, ...] = ()
+
+
+class ContainerError(Exception):
+    """A container could not be started, stopped or read; the message says what to do."""
+
+
+class Containers(Protocol):
+    """A place where containers run. Every call may be repeated; names are unique."""
+
+    async def start(self, spec: ContainerSpec) -> ContainerInfo:
+        """Start `spec`, or return the container of that name if it exists, running or exited.
+
+        Returns as soon as the process is launched. Raises ContainerError when it cannot be launched.
+        """
+        ...
+
+    async def stop(self, name: str, grace_s: float) -> None:
+        """SIGTERM, wait up to `grace_s`, then SIGKILL the whole tree. Returns when nothing of it is left.
+
+        Unknown or exited names are fine. Raises ContainerError when something survives.
+        """
+        ...
+
+    async def kill(self, name: str) -> None:
+        """SIGKILL the whole tree and return when nothing of it is left, as `stop` with no grace."""
+        ...
+
+    async def inspect(self, name: str) -> ContainerInfo | None:
+        """The container's state, or None when no such name is known. Does not block."""
+        ...
+
+    async def list(self, labels: dict[str, str]) -> list[ContainerInfo]:
+        """Every container that bears all `labels`, oldest first."""
+        ...
+
+    async def logs(self, name: str, tail: int = 100) -> str:
+        """The last `tail` lines of its stdout and stderr; empty for an unknown name."""
+        ...
+
+    async def memory_bytes(self, name: str) -> int:
+        """Resident memory of the whole process tree now; 0 when nothing runs."""
+        ...
+
+    async def remove(self, name: str) -> None:
+        """Forget an exited container and its logs. Raises ContainerError while it runs."""
+        ...
