@@ -1,0 +1,33 @@
+"""Stage 1, harvest: an intent becomes a dataset manifest. Stated by the harvester."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from shared.contracts.message import Fact
+
+
+class KarmaHarvested(Fact):
+    """A manifest lies in the Lab; the sealed holdout lies apart from it."""
+
+    subject: ClassVar[str] = "karma.harvested"
+    step: ClassVar[str] = "harvest"
+
+    manifest: str
+    holdout: str
+    train: int
+    dev: int
+    held_out: int
+    seen: int
+    excluded: dict[str, int]
+
+
+class KarmaRefused(Fact):
+    """There is not enough to train on; `reason` says what is missing."""
+
+    subject: ClassVar[str] = "karma.refused"
+    step: ClassVar[str] = "harvest"
+
+    reason: str
+    seen: int = 0
+    excluded: dict[str, int] = {}

@@ -1,0 +1,62 @@
+"""The intent: anyone on the bus asks for a persona to be trained; and the request to end a ritual early."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+from uuid import UUID
+
+from pydantic import Field
+
+from shared.contracts.karma import PERSONA_PATTERN
+from shared.contracts.message import Fact, Message
+
+
+class TrainingIntent(Message):
+    """Asks for a ritual. Only `persona` is needed: `{"persona": "scribe"}` is a whole intent.
+
+    The same `id` twice makes one ritual; without one, the `Nats-Msg-Id` header or the place in the stream serves.
+    """
+
+    subject: ClassVar[str] = "training.intent"
+
+    persona: str = Field(pattern=PERSONA_PATTERN, description="Whose consecrated karma is trained.")
+    id: str | None = Field(None, min_length=1, max_length=200, description="The publisher's own id of this intent.")
+    priority: int = Field(5, ge=0, le=9, description="Higher goes first among waiting rituals.")
+    recipe: str = Field("default", pattern=r"^[a-z0-9][a-z0-9_-]{0,60}$", description="Name of a shipped recipe.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed of the training run.")
+    requested_by: str = Field("", max_length=200, description="Who asks.")
+    why: str = Field("", max_length=2000, description="Why now.")
+
+
+class RitualCancel(Message):
+    """Asks that a ritual ends. It stops at its next safe point and is shown as cancelled."""
+
+    subject: ClassVar[str] = "ritual.cancel"
+
+    ritual: UUID
+    why: str = Field("", max_length=2000)
+
+
+class RitualCancelled(Fact):
+    """The ritual ended because its owner asked; what was made so far is kept in the Lab."""
+
+    subject: ClassVar[str] = "ritual.cancelled"
+    step: ClassVar[str] = "cancel"
+
+    why: str = ""
+
+
+class RitualProgress(Message):
+    """How far the running job of a ritual is. Core NATS: lossy by nature, never stored."""
+
+    subject: ClassVar[str] = "ritual.progress"
+
+    ritual: UUID
+    persona: str
+    job: str
+    phase: str
+    done: int
+    total: int
+    unit: str
+    loss: float | None = None
+    eta_s: float | None = None

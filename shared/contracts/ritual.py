@@ -1,0 +1,91 @@
+"""The states of a ritual and the one table that says which fact leads from which state to which, and who may state it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from shared.contracts.evacuate import GpuEvacuated, GpuInterrupted, GpuRefused, GpuRestored
+from shared.contracts.forge import AdapterFailed, AdapterForged
+from shared.contracts.harvest import KarmaHarvested, KarmaRefused
+from shared.contracts.intent import RitualCancelled
+from shared.contracts.message import Fact, Service
+from shared.contracts.registry import AdapterAwakened, AdapterRegistered
+from shared.contracts.verify import AdapterBanished, AdapterVerified
+
+
+class State(StrEnum):
+    """A ritual's state is the last fact stated about it."""
+
+    INTENDED = "intended"  #: an intent was admitted; the harvester compiles the manifest
+    HARVESTED = "harvested"  #: waits for the anvil
+    EVACUATED = "evacuated"  #: holds the anvil; the forge trains
+    FORGED = "forged"  #: holds the anvil; the verifier evaluates
+    VERIFIED = "verified"  #: passed; the registry freezes the bundle while inference comes back
+    REGISTERED = "registered"  #: in the Crypt; waits for inference to load it
+    AWAKENED = "awakened"  #: serves. End.
+    REFUSED = "refused"  #: too little karma, or the anvil did not come free. End.
+    FAILED = "failed"  #: something broke for good. End.
+    BANISHED = "banished"  #: the verdict was not a promotion. End.
+    CANCELLED = "cancelled"  #: its owner asked for it. End.
+
+
+ENDS = frozenset({State.AWAKENED, State.REFUSED, State.FAILED, State.BANISHED, State.CANCELLED})
+HOLDS_ANVIL = frozenset({State.EVACUATED, State.FORGED})
+
+OWNERS: dict[State, Service] = {
+    State.INTENDED: Service.HARVESTER,
+    State.HARVESTED: Service.ORCHESTRATOR,
+    State.EVACUATED: Service.FORGE,
+    State.FORGED: Service.VERIFIER,
+    State.VERIFIED: Service.REGISTRY,
+    State.REGISTERED: Service.REGISTRY,
+}
+
+# (state, fact) -> next state. Every pair that is not here leaves the ritual as it is: a late, repeated or
+# reordered fact changes nothing.
+TRANSITIONS: dict[tuple[State, type[Fact]], State] = {
+    (State.INTENDED, KarmaHarvested): State.HARVESTED,
+    (State.INTENDED, KarmaRefused): State.REFUSED,
+    (State.INTENDED, AdapterFailed): State.FAILED,
+    (State.INTENDED, RitualCancelled): State.CANCELLED,
+    (State.HARVESTED, GpuEvacuated): State.EVACUATED,
+    (State.HARVESTED, GpuRefused): State.REFUSED,
+    (State.HARVESTED, AdapterFailed): State.FAILED,
+    (State.HARVESTED, RitualCancelled): State.CANCELLED,
+    (State.EVACUATED, AdapterForged): State.FORGED,
+    (State.EVACUATED, AdapterFailed): State.FAILED,
+    (State.EVACUATED, GpuInterrupted): State.HARVESTED,
+    (State.EVACUATED, RitualCancelled): State.CANCELLED,
+    (State.FORGED, AdapterVerified): State.VERIFIED,
+    (State.FORGED, AdapterBanished): State.BANISHED,
+    (State.FORGED, AdapterFailed): State.FAILED,
+    (State.FORGED, GpuInterrupted): State.HARVESTED,
+    (State.FORGED, RitualCancelled): State.CANCELLED,
+    (State.VERIFIED, AdapterRegistered): State.REGISTERED,
+    (State.VERIFIED, AdapterFailed): State.FAILED,
+    (State.VERIFIED, RitualCancelled): State.CANCELLED,
+    (State.REGISTERED, AdapterAwakened): State.AWAKENED,
+    (State.REGISTERED, AdapterFailed): State.FAILED,
+    (State.REGISTERED, RitualCancelled): State.CANCELLED,
+}
+
+FACTS: tuple[type[Fact], ...] = (
+    KarmaHarvested,
+    KarmaRefused,
+    GpuEvacuated,
+    GpuRefused,
+    GpuInterrupted,
+    AdapterForged,
+    AdapterFailed,
+    AdapterVerified,
+    AdapterBanished,
+    GpuRestored,
+    AdapterRegistered,
+    AdapterAwakened,
+    RitualCancelled,
+)
+
+
+def leads_from(fact: type[Fact]) -> dict[State, State]:
+    """The states that `fact` changes, each with the state it leads to. Empty for facts that only inform."""
+    return {state: after for (state, candidate), after in TRANSITIONS.items() if candidate is fact}

@@ -1,0 +1,91 @@
+"""The lease of an anvil: one row, a fencing number that only grows, and a life on the database's clock.
+
+An expired lease is not a free one: its holder is first proven gone (services/orchestrator), then it is released.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from shared.postgres import Connection, Pool
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Who holds the anvil. `live` is false once it expired; the holder may still be there."""
+
+    anvil: str
+    ritual: UUID
+    attempt: int
+    fence: int
+    live: bool
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """What a holder learns when it renews."""
+
+    held: bool
+    cancelled: bool
+
+
+_HELD = "SELECT anvil, ritual, attempt, fence, expires_at > clock_timestamp() AS live FROM lease"
+
+
+async def acquire(conn: Connection | Pool, anvil: str, ritual: UUID, attempt: int, ttl_s: float) -> int | None:
+    """Take a free anvil and return the new fence; None while anyone holds it, live or expired."""
+    await conn.execute("INSERT INTO lease (anvil) VALUES ($1) ON CONFLICT DO NOTHING", anvil)
+    fence: int | None = await conn.fetchval(
+        "UPDATE lease SET ritual = $2, attempt = $3, fence = fence + 1, acquired_at = clock_timestamp(), "
+        "expires_at = clock_timestamp() + make_interval(secs => $4) "
+        "WHERE anvil = $1 AND ritual IS NULL RETURNING fence",
+        anvil,
+        ritual,
+        attempt,
+        ttl_s,
+    )
+    return fence
+
+
+async def renew(conn: Connection | Pool, anvil: str, fence: int, ttl_s: float) -> Renewal:
+    """Extend a live lease and learn whether its ritual is to be cancelled. An expired lease cannot be renewed."""
+    row = await conn.fetchrow(
+        "UPDATE lease SET expires_at = clock_timestamp() + make_interval(secs => $3) "
+        "FROM ritual WHERE anvil = $1 AND fence = $2 AND ritual.id = lease.ritual "
+        "AND expires_at > clock_timestamp() RETURNING ritual.cancel_requested_at IS NOT NULL AS cancelled",
+        anvil,
+        fence,
+        ttl_s,
+    )
+    return Renewal(held=row is not None, cancelled=bool(row and row["cancelled"]))
+
+
+async def release(conn: Connection | Pool, anvil: str, fence: int) -> bool:
+    """Free the anvil. Only call it once nothing of the holder runs and its memory is free."""
+    return bool(
+        await conn.fetchval(
+            "UPDATE lease SET ritual = NULL, attempt = NULL, expires_at = '-infinity' "
+            "WHERE anvil = $1 AND fence = $2 AND ritual IS NOT NULL RETURNING true",
+            anvil,
+            fence,
+        )
+    )
+
+
+async def held(conn: Connection | Pool, anvil: str) -> Lease | None:
+    """The lease on this anvil, live or expired; None when it is free."""
+    row = await conn.fetchrow(f"{_HELD} WHERE anvil = $1 AND ritual IS NOT NULL", anvil)
+    return _as_lease(row)
+
+
+async def held_by(conn: Connection | Pool, ritual: UUID) -> Lease | None:
+    """The live lease of this ritual, if it has one."""
+    row = await conn.fetchrow(f"{_HELD} WHERE ritual = $1 AND expires_at > clock_timestamp()", ritual)
+    return _as_lease(row)
+
+
+def _as_lease(row: Any) -> Lease | None:
+    return Lease(**dict(row)) if row else None

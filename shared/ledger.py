@@ -1,0 +1,156 @@
+"""The ritual ledger: opens rituals and states facts about them by compare-and-set, each with its outbox row.
+
+Everything here runs inside the caller's short transaction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from shared import trace
+from shared.contracts.message import Fact, Service, ritual_id
+from shared.contracts.ritual import ENDS, State, leads_from
+from shared.outbox import enqueue
+
+if TYPE_CHECKING:
+    from shared.contracts.intent import TrainingIntent
+    from shared.postgres import Connection, Pool
+
+
+@dataclass(frozen=True)
+class Ritual:
+    """One row of the ledger."""
+
+    id: UUID
+    intent_id: str
+    persona: str
+    intent: dict[str, Any]
+    priority: int
+    state: State
+    version: int
+    attempt: int
+    trace_id: str
+    parent_span_id: str | None
+    cancel_requested_at: datetime | None
+    cancel_why: str | None
+    created_at: datetime
+    entered_at: datetime
+    ended_at: datetime | None
+
+
+COLUMNS = ", ".join(Ritual.__dataclass_fields__)
+
+
+def as_ritual(row: Any) -> Ritual:
+    values = dict(row)
+    return Ritual(**{**values, "state": State(values["state"])})
+
+
+async def open_ritual(conn: Connection, intent: TrainingIntent, intent_id: str, traceparent: str | None) -> UUID:
+    """Open the ritual of an intent, or find the one that this intent id already opened."""
+    ritual = ritual_id(intent_id)
+    trace_id, parent = trace.begin(ritual, traceparent)
+    await conn.execute(
+        "INSERT INTO ritual (id, intent_id, persona, intent, priority, state, trace_id, parent_span_id) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+        ritual,
+        intent_id,
+        intent.persona,
+        intent.model_dump(mode="json"),
+        intent.priority,
+        State.INTENDED,
+        trace_id,
+        parent,
+    )
+    return ritual
+
+
+async def state_fact(
+    conn: Connection, fact: Fact, owner: Service, started_at: datetime, fence: int | None = None
+) -> bool:
+    """State `fact` and move its ritual, or return False and change nothing.
+
+    False means that the ritual is not in a state this fact leads from, is at another attempt, or (where `fence` is
+    given) no longer holds a live lease with that fence: somebody else was faster, and the rows say what is true.
+    A fact that leads nowhere (`gpu.restored`) is recorded beside the state.
+    """
+    moves = leads_from(type(fact))
+    row = await conn.fetchrow(
+        """
+        WITH before AS (
+            SELECT id, state FROM ritual
+            WHERE id = $1 AND attempt = $2 AND (cardinality($3::text[]) = 0 OR state = ANY ($3::text[]))
+              AND ($5::bigint IS NULL OR EXISTS (
+                  SELECT 1 FROM lease
+                  WHERE ritual = $1 AND lease.fence = $5 AND expires_at > clock_timestamp()))
+            FOR UPDATE
+        ), fact AS (
+            INSERT INTO ritual_fact (event_id, ritual, subject, step, owner, attempt, state_before, state_after, body, started_at)
+            SELECT $6, id, $7, $8, $9, $2, state, coalesce($4::jsonb ->> state, state), $10, $11 FROM before
+            ON CONFLICT DO NOTHING
+            RETURNING state_before, state_after
+        )
+        UPDATE ritual SET
+            state = fact.state_after,
+            version = version + 1,
+            attempt = attempt + CASE WHEN $7 = 'gpu.interrupted' THEN 1 ELSE 0 END,
+            entered_at = CASE WHEN fact.state_after <> fact.state_before THEN clock_timestamp() ELSE entered_at END,
+            ended_at = CASE WHEN fact.state_after = ANY ($12::text[]) THEN coalesce(ended_at, clock_timestamp()) ELSE ended_at END
+        FROM fact WHERE id = $1
+        RETURNING trace_id
+        """,
+        fact.ritual,
+        fact.attempt,
+        list(moves),
+        {before: after for before, after in moves.items()},
+        fence,
+        fact.event_id,
+        fact.subject,
+        fact.step,
+        owner,
+        fact.details(),
+        started_at,
+        list(ENDS),
+    )
+    if row is None:
+        return False
+    headers = {"traceparent": trace.parent(row["trace_id"], trace.fact_span_id(fact.event_id))}
+    await enqueue(conn, fact, fact.event_id, headers)
+    return True
+
+
+async def find(conn: Connection | Pool, ritual: UUID) -> Ritual | None:
+    row = await conn.fetchrow(f"SELECT {COLUMNS} FROM ritual WHERE id = $1", ritual)
+    return as_ritual(row) if row else None
+
+
+async def waiting(conn: Connection | Pool, *states: State) -> list[Ritual]:
+    """Rituals in these states, the most urgent first, then the oldest."""
+    rows = await conn.fetch(
+        f"SELECT {COLUMNS} FROM ritual WHERE state = ANY ($1::text[]) ORDER BY priority DESC, created_at, id",
+        [str(state) for state in states],
+    )
+    return [as_ritual(row) for row in rows]
+
+
+async def fact_body(conn: Connection | Pool, ritual: UUID, subject: str) -> dict[str, Any] | None:
+    """What the latest fact of that subject said, or None."""
+    body: dict[str, Any] | None = await conn.fetchval(
+        "SELECT body FROM ritual_fact WHERE ritual = $1 AND subject = $2 ORDER BY attempt DESC LIMIT 1", ritual, subject
+    )
+    return body
+
+
+async def request_cancel(conn: Connection | Pool, ritual: UUID, why: str) -> bool:
+    """Flag a ritual to end at its next safe point. False when it is unknown, ended, or flagged already."""
+    return bool(
+        await conn.fetchval(
+            "UPDATE ritual SET cancel_requested_at = clock_timestamp(), cancel_why = $2 "
+            "WHERE id = $1 AND ended_at IS NULL AND cancel_requested_at IS NULL RETURNING true",
+            ritual,
+            why,
+        )
+    )

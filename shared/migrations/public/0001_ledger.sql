@@ -1,0 +1,49 @@
+-- The ritual ledger: the authority on what every ritual is. JetStream only nudges.
+CREATE TABLE ritual (
+    id                  uuid PRIMARY KEY,
+    intent_id           text NOT NULL UNIQUE,
+    persona             text NOT NULL,
+    intent              jsonb NOT NULL,
+    priority            int NOT NULL,
+    state               text NOT NULL,
+    version             int NOT NULL DEFAULT 0,
+    attempt             int NOT NULL DEFAULT 1,
+    trace_id            text NOT NULL,
+    parent_span_id      text,
+    cancel_requested_at timestamptz,
+    cancel_why          text,
+    created_at          timestamptz NOT NULL DEFAULT clock_timestamp(),
+    entered_at          timestamptz NOT NULL DEFAULT clock_timestamp(),
+    ended_at            timestamptz,
+    root_exported_at    timestamptz
+);
+CREATE INDEX ritual_open ON ritual (state, priority DESC, created_at) WHERE ended_at IS NULL;
+CREATE INDEX ritual_untraced ON ritual (ended_at) WHERE root_exported_at IS NULL;
+
+-- Every fact stated about a ritual, once. Append-only but for exported_at.
+CREATE TABLE ritual_fact (
+    event_id     uuid PRIMARY KEY,
+    ritual       uuid NOT NULL REFERENCES ritual (id),
+    subject      text NOT NULL,
+    step         text NOT NULL,
+    owner        text NOT NULL,
+    attempt      int NOT NULL,
+    state_before text NOT NULL,
+    state_after  text NOT NULL,
+    body         jsonb NOT NULL,
+    started_at   timestamptz NOT NULL,
+    stated_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    exported_at  timestamptz
+);
+CREATE INDEX ritual_fact_way ON ritual_fact (ritual, stated_at);
+CREATE INDEX ritual_fact_untraced ON ritual_fact (owner, stated_at) WHERE exported_at IS NULL;
+
+-- One row per anvil. ritual IS NULL means free; an expired lease is not free until its holder was proven gone.
+CREATE TABLE lease (
+    anvil       text PRIMARY KEY,
+    ritual      uuid REFERENCES ritual (id),
+    attempt     int,
+    fence       bigint NOT NULL DEFAULT 0,
+    acquired_at timestamptz,
+    expires_at  timestamptz NOT NULL DEFAULT '-infinity'
+);

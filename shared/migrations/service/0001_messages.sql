@@ -1,0 +1,29 @@
+-- What every service keeps of the bus: what it heard, what it still has to say, and what it could not take.
+CREATE TABLE inbox (
+    subject  text NOT NULL,
+    event_id uuid NOT NULL,
+    heard_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (subject, event_id)
+);
+
+CREATE TABLE outbox (
+    seq          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    event_id     uuid NOT NULL UNIQUE,
+    subject      text NOT NULL,
+    body         bytea NOT NULL,
+    headers      jsonb NOT NULL DEFAULT '{}',
+    created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    published_at timestamptz
+);
+CREATE INDEX outbox_unpublished ON outbox (seq) WHERE published_at IS NULL;
+
+CREATE TABLE dead_letter (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    subject     text NOT NULL,
+    body        bytea NOT NULL,
+    headers     jsonb NOT NULL DEFAULT '{}',
+    error       text NOT NULL,
+    delivery    text NOT NULL UNIQUE,
+    died_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    replayed_at timestamptz
+);

@@ -1,0 +1,107 @@
+"""PostgreSQL: the pool every process shares and the migrations, plain SQL files applied once per owner."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import asyncpg
+
+from shared.settings import SERVICES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
+Pool: TypeAlias = "asyncpg.Pool[Any]"
+
+MIGRATIONS_LOCK = 0x50554C  # one migrator at a time; any constant does
+
+# What a lost, restarting or not yet ready server looks like from asyncpg.
+UNREACHABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+)
+
+
+class MigrationError(Exception):
+    """The database is not at the schema that this code needs; the message says what to do."""
+
+
+async def open_pool(url: str, schema: str, size: int = 5) -> Pool:
+    """A pool whose unqualified table names mean `schema` first, `public` second. Raises UNREACHABLE errors."""
+    return await asyncpg.create_pool(
+        url,
+        min_size=1,
+        max_size=size,
+        init=_teach_json,
+        timeout=10,
+        command_timeout=30,
+        server_settings={
+            "search_path": f"{schema},public",
+            "application_name": f"soulforge-{schema}",
+            "statement_timeout": "30s",
+            "lock_timeout": "5s",
+            "idle_in_transaction_session_timeout": "30s",
+        },
+    )
+
+
+async def _teach_json(connection: Any) -> None:
+    await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+
+
+async def migrate(url: str, root: Path) -> list[str]:
+    """Apply what is missing, in order, and return the names applied. Safe to run from several processes at once."""
+    connection = await asyncpg.connect(url, timeout=10)
+    try:
+        await connection.execute("SELECT pg_advisory_lock($1)", MIGRATIONS_LOCK)
+        await connection.execute(
+            "CREATE TABLE IF NOT EXISTS public.migration "
+            "(owner text, name text, applied_at timestamptz DEFAULT now(), PRIMARY KEY (owner, name))"
+        )
+        return [name for owner, path in _migrations(root) if (name := await _apply(connection, owner, path))]
+    finally:
+        await connection.close()
+
+
+async def assert_migrated(pool: Pool, owner: str, root: Path) -> None:
+    """Raise MigrationError unless everything that `owner` needs was applied."""
+    needed = {path.stem for migration_owner, path in _migrations(root) if migration_owner == owner}
+    if not await pool.fetchval("SELECT to_regclass('public.migration') IS NOT NULL"):
+        raise MigrationError("the database was never set up: run `soulforge migrate`")
+    applied = {row["name"] for row in await pool.fetch("SELECT name FROM public.migration WHERE owner = $1", owner)}
+    if missing := sorted(needed - applied):
+        raise MigrationError(f"schema {owner} lacks {', '.join(missing)}: run `soulforge migrate`")
+
+
+def _migrations(root: Path) -> Iterable[tuple[str, Path]]:
+    for path in sorted((root / "shared/migrations/public").glob("*.sql")):
+        yield "public", path
+    for service in SERVICES:
+        for path in sorted((root / "shared/migrations/service").glob("*.sql")):
+            yield service, path
+        for path in sorted((root / "services" / service / "migrations").glob("*.sql")):
+            yield service, path
+
+
+async def _apply(connection: Any, owner: str, path: Path) -> str | None:
+    async with connection.transaction():
+        await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {owner}")
+        await connection.execute(f"SET LOCAL search_path = {owner}, public")
+        fresh = await connection.fetchval(
+            "INSERT INTO public.migration (owner, name) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING true",
+            owner,
+            path.stem,
+        )
+        if not fresh:
+            return None
+        await connection.execute(path.read_text())
+        return f"{owner}/{path.stem}"
