@@ -75,14 +75,14 @@ async def state_fact(
 
     False means that the ritual is not in a state this fact leads from, is at another attempt, or (where `fence` is
     given) no longer holds a live lease with that fence: somebody else was faster, and the rows say what is true.
-    A fact that leads nowhere (`gpu.restored`) is recorded beside the state.
+    A fact that leads nowhere (`gpu.restored`) is recorded beside the state, whatever that is by then.
     """
     moves = leads_from(type(fact))
     row = await conn.fetchrow(
         """
         WITH before AS (
             SELECT id, state FROM ritual
-            WHERE id = $1 AND attempt = $2 AND (cardinality($3::text[]) = 0 OR state = ANY ($3::text[]))
+            WHERE id = $1 AND (cardinality($3::text[]) = 0 OR (attempt = $2 AND state = ANY ($3::text[])))
               AND ($5::bigint IS NULL OR EXISTS (
                   SELECT 1 FROM lease
                   WHERE ritual = $1 AND lease.fence = $5 AND expires_at > clock_timestamp()))

@@ -1,0 +1,125 @@
+"""The broker of a service: durable pull consumers that never lose a message and never spin.
+
+FastStream's defaults reject at the first exception, retry without delay, and give up reconnecting; every setting here
+answers one of those traps.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from faststream import AckPolicy
+from faststream.exceptions import NackMessage, RejectMessage
+from faststream.nats import JStream, NatsBroker, PullSub
+from pydantic import ValidationError
+
+from shared.dead_letters import bury
+from shared.metrics import DEAD, HEARD
+from shared.postgres import UNREACHABLE
+from shared.streams import Listening
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from faststream.nats import NatsMessage
+
+    from shared.contracts.message import Message
+    from shared.postgres import Pool
+
+log = structlog.get_logger()
+
+LAST_DELIVERY = 6  # an unknown error this often is a permanent one
+LONGEST_DELAY_S = 60
+
+
+def open_broker(url: str, service: str) -> NatsBroker:
+    """A broker that reconnects for ever and ends the process when its connection is closed for good."""
+    return NatsBroker(
+        url,
+        name=service,
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=1,
+        ping_interval=10,
+        max_outstanding_pings=2,
+        connect_timeout=5,
+        graceful_timeout=20,
+        ack_policy=AckPolicy.NACK_ON_ERROR,
+        closed_cb=_die,
+        error_cb=_complain,
+        logger=None,
+    )
+
+
+def subscribe(
+    broker: NatsBroker,
+    pool: Pool,
+    listening: Listening,
+    handle: Callable[[Any, NatsMessage], Awaitable[None]],
+) -> None:
+    """Give every message of `listening` to `handle`, validated; what can never be handled is buried, not lost."""
+
+    async def deliver(message: NatsMessage) -> None:
+        await _deliver(pool, listening.message, handle, message)
+
+    broker.subscriber(
+        listening.message.subject,
+        stream=JStream(listening.stream, declare=False),
+        durable=listening.durable,
+        pull_sub=PullSub(batch_size=1, timeout=5),
+        max_workers=1,
+        decoder=_raw,
+    )(deliver)
+
+
+async def _deliver(
+    pool: Pool, contract: type[Message], handle: Callable[[Any, NatsMessage], Awaitable[None]], message: NatsMessage
+) -> None:
+    deliveries = message.raw_message.metadata.num_delivered or 1
+    try:
+        await handle(contract.model_validate_json(message.body), message)
+        HEARD.labels(contract.subject).inc()
+    except ValidationError as error:
+        await _bury(pool, message, f"not a {contract.__name__}: {explain(error)}")
+    except UNREACHABLE as error:
+        raise NackMessage(delay=min(2 ** (deliveries - 1), LONGEST_DELAY_S)) from error
+    except Exception as error:
+        log.exception("handler failed", subject=contract.subject, deliveries=deliveries)
+        if deliveries >= LAST_DELIVERY:
+            await _bury(pool, message, f"{type(error).__name__}: {error}")
+        raise NackMessage(delay=min(2 ** (deliveries - 1), LONGEST_DELAY_S)) from error
+
+
+async def _bury(pool: Pool, message: NatsMessage, error: str) -> None:
+    metadata = message.raw_message.metadata
+    subject = message.raw_message.subject
+    try:
+        await bury(pool, subject, message.body, dict(message.headers), error, f"{metadata.stream}/{metadata.sequence.stream}")
+    except UNREACHABLE as unreachable:
+        raise NackMessage(delay=5) from unreachable
+    DEAD.labels(subject).inc()
+    log.warning("message buried", subject=subject, error=error)
+    raise RejectMessage
+
+
+def explain(error: ValidationError) -> str:
+    """What is wrong with a message, in one line, without repeating the message."""
+    return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}" for item in error.errors(include_input=False))
+
+
+async def _raw(message: NatsMessage) -> bytes:
+    # The body is validated against the contract, whatever content type the publisher claims.
+    return message.body
+
+
+async def _die() -> None:
+    print("the connection to NATS was closed for good; exiting to be restarted", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+async def _complain(error: Exception) -> None:
+    log.warning("bus error", error=str(error) or type(error).__name__)
+    if "permissions violation" in str(error).lower():
+        os._exit(1)

@@ -1,0 +1,178 @@
+"""Spans for Phoenix, exported from the ledger: what a crash interrupts is exported later, what is sent twice is one span.
+
+Each service exports the facts it owns; the harvester, which opens a ritual, also exports the root span at its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.util.types import AttributeValue
+
+from shared import trace
+from shared.contracts.job import JobSpan
+from shared.contracts.ritual import State
+
+if TYPE_CHECKING:
+    from shared.contracts.message import Service
+    from shared.postgres import Pool
+
+log = structlog.get_logger()
+
+PROJECT = "soulforge"
+BATCH = 32
+EXPORT_TIMEOUT_S = 5
+
+# The job behind a stage, by the fact that tells of it.
+JOBS = {"adapter.forged": "trainer", "adapter.verified": "evaluator", "adapter.banished": "evaluator"}
+UNHAPPY = frozenset({State.REFUSED, State.FAILED})
+
+
+def open_exporter(phoenix_url: str) -> OTLPSpanExporter:
+    return OTLPSpanExporter(endpoint=f"{phoenix_url}/v1/traces", timeout=EXPORT_TIMEOUT_S)
+
+
+async def export_facts(pool: Pool, exporter: OTLPSpanExporter, service: Service) -> int:
+    """Export the spans of facts this service owns and has not exported. Returns how many facts; 0 when Phoenix is away."""
+    rows = await pool.fetch(
+        "SELECT f.*, r.persona, r.trace_id FROM ritual_fact f JOIN ritual r ON r.id = f.ritual "
+        "WHERE f.owner = $1 AND f.exported_at IS NULL ORDER BY f.stated_at LIMIT $2",
+        service,
+        BATCH,
+    )
+    spans = [span for row in rows for span in fact_spans(row)]
+    if not spans or not await _export(exporter, spans):
+        return 0
+    await pool.execute(
+        "UPDATE ritual_fact SET exported_at = clock_timestamp() WHERE event_id = ANY ($1)", [row["event_id"] for row in rows]
+    )
+    return len(rows)
+
+
+async def export_roots(pool: Pool, exporter: OTLPSpanExporter) -> int:
+    """Export the root span of every ritual that ended and gave its anvil back."""
+    rows = await pool.fetch(
+        "SELECT r.*, (SELECT max(stated_at) FROM ritual_fact f WHERE f.ritual = r.id) AS last_fact_at FROM ritual r "
+        "WHERE ended_at IS NOT NULL AND root_exported_at IS NULL "
+        "AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.ritual = r.id) ORDER BY ended_at LIMIT $1",
+        BATCH,
+    )
+    if not rows or not await _export(exporter, [root_span(row) for row in rows]):
+        return 0
+    await pool.execute("UPDATE ritual SET root_exported_at = clock_timestamp() WHERE id = ANY ($1)", [row["id"] for row in rows])
+    return len(rows)
+
+
+def root_span(row: Any) -> ReadableSpan:
+    return _span(
+        f"ritual {row['persona']}",
+        row["trace_id"],
+        trace.root_span_id(row["id"]),
+        row["parent_span_id"],
+        _ns(row["created_at"]),
+        _ns(row["last_fact_at"] or row["ended_at"]),
+        {
+            "openinference.span.kind": "CHAIN",
+            "soulforge.ritual": str(row["id"]),
+            "soulforge.persona": row["persona"],
+            "soulforge.state": row["state"],
+            "soulforge.attempts": row["attempt"],
+            "input.value": f"train {row['persona']}",
+            "output.value": row["state"],
+        },
+        failed=row["state"] in UNHAPPY,
+    )
+
+
+def fact_spans(row: Any) -> list[ReadableSpan]:
+    """The span of a stage and, below it, its job with the job's own steps."""
+    own = trace.fact_span_id(row["event_id"])
+    body = row["body"]
+    attributes = {
+        "openinference.span.kind": "CHAIN",
+        "soulforge.service": row["owner"],
+        "soulforge.ritual": str(row["ritual"]),
+        "soulforge.persona": row["persona"],
+        "soulforge.fact": row["subject"],
+        "soulforge.attempt": row["attempt"],
+        **{f"soulforge.{key}": value for key, value in body.items() if isinstance(value, str | int | float | bool)},
+    }
+    spans = [
+        _span(
+            f"{row['owner']}.{row['step']}",
+            row["trace_id"],
+            own,
+            trace.root_span_id(row["ritual"]),
+            _ns(row["started_at"]),
+            _ns(row["stated_at"]),
+            attributes,
+            failed=row["state_after"] in UNHAPPY and row["state_before"] != row["state_after"],
+        )
+    ]
+    return spans + _job_spans(row, own)
+
+
+def _job_spans(row: Any, parent: str) -> list[ReadableSpan]:
+    steps = [JobSpan.model_validate(step) for step in row["body"].get("spans", [])]
+    job = JOBS.get(row["subject"])
+    if not steps or job is None:
+        return []
+    whole = trace.job_span_id(row["event_id"], 0)
+    attributes: dict[str, AttributeValue] = {"openinference.span.kind": "CHAIN", "soulforge.service": job, "soulforge.ritual": str(row["ritual"])}
+    begin, end = min(step.start_ns for step in steps), max(step.end_ns for step in steps)
+    return [_span(job, row["trace_id"], whole, parent, begin, end, attributes)] + [
+        _span(
+            f"{job}.{step.name}",
+            row["trace_id"],
+            trace.job_span_id(row["event_id"], place),
+            whole,
+            step.start_ns,
+            step.end_ns,
+            {**attributes, **step.attributes},
+        )
+        for place, step in enumerate(steps, start=1)
+    ]
+
+
+def _span(
+    name: str,
+    trace_id: str,
+    span_id: str,
+    parent_id: str | None,
+    start_ns: int,
+    end_ns: int,
+    attributes: dict[str, AttributeValue],
+    failed: bool = False,
+) -> ReadableSpan:
+    return ReadableSpan(
+        name=name,
+        context=_context(trace_id, span_id),
+        parent=_context(trace_id, parent_id) if parent_id else None,
+        resource=Resource({"service.name": str(attributes.get("soulforge.service", "soulforge")), "openinference.project.name": PROJECT}),
+        attributes=attributes,
+        kind=SpanKind.INTERNAL,
+        status=Status(StatusCode.ERROR if failed else StatusCode.OK),
+        start_time=start_ns,
+        end_time=max(end_ns, start_ns),
+    )
+
+
+def _context(trace_id: str, span_id: str) -> SpanContext:
+    return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+
+
+def _ns(moment: datetime) -> int:
+    return int(moment.timestamp() * 1e9)
+
+
+async def _export(exporter: OTLPSpanExporter, spans: list[ReadableSpan]) -> bool:
+    result = await asyncio.to_thread(exporter.export, spans)
+    return result is SpanExportResult.SUCCESS
