@@ -1,0 +1,67 @@
+"""The one bootstrap step: migrations, streams and consumers. Every service is entered through it, so what was deleted comes back.
+
+`python -m deploy.bootstrap` prepares; `python -m deploy.bootstrap forge` prepares and becomes that service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+
+import nats
+from nats.errors import Error as NatsError
+
+from shared.postgres import UNREACHABLE, migrate
+from shared.service import main as run_service
+from shared.settings import PROJECT, SERVICES, Settings
+from shared.streams import bootstrap
+
+DEADLINE_S = 60
+PAUSE_S = 0.5
+
+
+async def prepare(settings: Settings) -> list[str]:
+    """Make the schema and the streams what this version needs; waits for the servers up to DEADLINE_S."""
+    async with asyncio.timeout(DEADLINE_S):
+        applied = await _migrate(settings)
+        client = await _connect(settings)
+        try:
+            await bootstrap(client.jetstream())
+        finally:
+            await client.close()
+    return applied
+
+
+async def _migrate(settings: Settings) -> list[str]:
+    while True:
+        try:
+            return await migrate(settings.database_url, PROJECT)
+        except UNREACHABLE:
+            await asyncio.sleep(PAUSE_S)
+
+
+async def _connect(settings: Settings) -> nats.NATS:
+    while True:
+        try:
+            return await nats.connect(settings.nats_url, allow_reconnect=False, connect_timeout=2)
+        except (OSError, NatsError):
+            await asyncio.sleep(PAUSE_S)
+
+
+def main() -> None:
+    service = sys.argv[1] if len(sys.argv) > 1 else None
+    if service and service not in SERVICES:
+        raise SystemExit(f"unknown service {service!r}: one of {', '.join(SERVICES)}")
+    try:
+        applied = asyncio.run(prepare(Settings()))
+    except TimeoutError:
+        raise SystemExit(f"PostgreSQL or NATS did not answer within {DEADLINE_S} s: is the stack up?") from None
+    for name in applied:
+        print(f"applied {name}", flush=True)
+    if service:
+        run_service(importlib.import_module(f"services.{service}.app").app)
+
+
+if __name__ == "__main__":
+    main()

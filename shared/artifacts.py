@@ -1,0 +1,81 @@
+"""Where working and durable files lie: the Lab (manifests, holdouts, runs, banished) and the Crypt (frozen bundles).
+
+The one place that knows paths, so that an object store can stand here.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from uuid import UUID
+
+
+class Artifacts:
+    """Directories of one house, below its home."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.lab = home / "lab"
+        self.crypt = home / "crypt"
+
+    def manifest(self, digest: str) -> Path:
+        """A dataset manifest: what the trainer may see."""
+        return self.lab / "manifests" / _folder(digest)
+
+    def holdout(self, digest: str) -> Path:
+        """A sealed holdout: what only the evaluator may see."""
+        return self.lab / "holdouts" / _folder(digest)
+
+    def run(self, ritual: UUID, attempt: int, job: str) -> Path:
+        """One attempt of one job; a retry gets a fresh one."""
+        return self.lab / "runs" / str(ritual) / str(attempt) / job
+
+    def runs(self, ritual: UUID) -> Path:
+        return self.lab / "runs" / str(ritual)
+
+    def bundle(self, digest: str) -> Path:
+        """A frozen adapter bundle, named by the digest of its adapter."""
+        return self.crypt / "adapters" / _folder(digest)
+
+    def scratch(self) -> Path:
+        """A place on the same file system, for what is renamed into place once it is whole."""
+        path = self.lab / "scratch"
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+def publish(source: Path, target: Path) -> None:
+    """Move a finished directory to its content-addressed place. One that is already there is the same, and stays."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.rename(source, target)
+    except OSError:
+        if not target.is_dir():
+            raise
+        shutil.rmtree(source)
+    sync(target.parent)
+
+
+def sync(path: Path) -> None:
+    """Flush a file or directory entry to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write `text` so that a reader sees the old file or the whole new one, also after a power cut."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+    sync(path.parent)
+
+
+def _folder(digest: str) -> str:
+    return digest.removeprefix("sha256:")

@@ -1,0 +1,78 @@
+"""Health of a service over HTTP: `/health/live` (the loop turns), `/health/ready` (it can do its job), `/metrics`."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from shared import outbox
+from shared.streams import assert_listening
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from shared.service import Station
+
+CHECK_TIMEOUT_S = 3.0
+OUTBOX_STUCK_S = 30.0
+RECONCILE_STALE_S = 120.0
+
+
+def health_app(station: Station) -> FastAPI:
+    app = FastAPI(title=f"soulforge {station.service}", docs_url=None, redoc_url=None)
+
+    @app.get("/health/live")
+    async def live() -> dict[str, str]:
+        return {"status": "live"}
+
+    @app.get("/health/ready")
+    async def ready() -> JSONResponse:
+        reasons = await unready_reasons(station)
+        return JSONResponse({"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+async def unready_reasons(station: Station) -> list[str]:
+    """Why this service cannot do its job now; empty when it can. Never takes longer than CHECK_TIMEOUT_S."""
+    checks = await asyncio.gather(
+        _reason("database", _database(station)), _reason("bus", _bus(station)), _reason("outbox", _outbox(station))
+    )
+    stale = monotonic() - station.reconciled_at
+    late = [f"reconciler: last finished {stale:.0f} s ago"] if stale > RECONCILE_STALE_S else []
+    return [reason for reason in checks if reason] + late
+
+
+async def _reason(part: str, check: Awaitable[None]) -> str | None:
+    try:
+        await asyncio.wait_for(check, CHECK_TIMEOUT_S)
+    except TimeoutError:
+        return f"{part}: no answer within {CHECK_TIMEOUT_S:.0f} s"
+    except Exception as error:
+        return f"{part}: {str(error) or type(error).__name__}"
+    return None
+
+
+async def _database(station: Station) -> None:
+    await station.pool.fetchval("SELECT 1")
+
+
+async def _bus(station: Station) -> None:
+    if not station.nats.is_connected:
+        raise ConnectionError("not connected to NATS")
+    await assert_listening(station.nats.jetstream(), station.service)
+
+
+async def _outbox(station: Station) -> None:
+    age = await outbox.oldest_unpublished_s(station.pool)
+    if age > OUTBOX_STUCK_S:
+        raise RuntimeError(f"the oldest message waits for {age:.0f} s")

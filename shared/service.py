@@ -1,0 +1,238 @@
+"""Run one service: connect, listen, relay, reconcile, export spans, answer health. Start-up is recovery.
+
+All five services are built alike: an `app.py` names the handlers and the reconciler, and this module does the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from contextlib import AsyncExitStack, nullcontext, suppress
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import nats
+import structlog
+import uvicorn
+
+from shared import outbox, telemetry
+from shared.bus import open_broker, subscribe
+from shared.contracts.message import Fact, Message, Service
+from shared.health import health_app
+from shared.metrics import OUTBOX_AGE_SECONDS, RECONCILE_ERRORS, RECONCILE_SECONDS
+from shared.postgres import UNREACHABLE, Pool, assert_migrated, open_pool
+from shared.settings import PROJECT, Settings
+from shared.streams import assert_listening, listenings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from fastapi import APIRouter
+    from faststream.nats import NatsMessage
+    from nats.aio.client import Client
+
+log = structlog.get_logger()
+
+DATABASE_DEADLINE_S = 120
+RELAY_POLL_S = 0.5
+EXPORT_POLL_S = 1.0
+CONSUMER_CHECK_S = 10.0
+
+
+@dataclass
+class Station:
+    """What a service is given to do its work with."""
+
+    service: Service
+    settings: Settings
+    pool: Pool
+    nats: Client
+    stirred: asyncio.Event = field(default_factory=asyncio.Event)
+    reconciled_at: float = field(default_factory=monotonic)
+
+    def stir(self) -> None:
+        """Wake the reconciler now."""
+        self.stirred.set()
+
+
+@dataclass(frozen=True)
+class App:
+    """A service: what it does with what it hears, and how it makes the world agree with the rows."""
+
+    service: Service
+    handlers: dict[type[Message], Any]
+    reconcile: Callable[[Station], Awaitable[None]]
+    routes: Callable[[Station], APIRouter] | None = None
+    started: Callable[[Station], Awaitable[None]] | None = None
+
+
+def main(app: App) -> None:
+    """The entry point of a service process; returns after SIGTERM or SIGINT."""
+    settings = Settings()
+    configure_logging(settings.log_level, app.service)
+    asyncio.run(serve(app, settings))
+
+
+def configure_logging(level: str, service: str) -> None:
+    logging.basicConfig(level=level, format="%(message)s")
+    for chatty in ("httpx", "nats", "opentelemetry"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+    )
+    structlog.contextvars.bind_contextvars(service=service)
+
+
+async def serve(app: App, settings: Settings) -> None:
+    async with AsyncExitStack() as stack:
+        pool = await _database(settings, app.service)
+        stack.push_async_callback(pool.close)
+        await assert_migrated(pool, "public", PROJECT)
+        await assert_migrated(pool, app.service, PROJECT)
+        client = await nats.connect(
+            settings.nats_url, name=f"{app.service}-relay", max_reconnect_attempts=-1, reconnect_time_wait=1, ping_interval=10
+        )
+        stack.push_async_callback(client.close)
+        await assert_listening(client.jetstream(), app.service)
+        station = Station(app.service, settings, pool, client)
+        broker = open_broker(settings.nats_url, app.service)
+        for listening in listenings():
+            if listening.service == app.service:
+                subscribe(broker, pool, listening, _bound(app.handlers.get(listening.message, nudge), station))
+        if app.started:
+            await app.started(station)
+        await broker.start()
+        stack.push_async_callback(broker.stop)
+        await _run(app, station)
+
+
+async def nudge(station: Station, message: Message, delivery: NatsMessage) -> None:
+    """Hear a fact: the rows already say it, so remember it once and look at them now."""
+    if isinstance(message, Fact):
+        async with station.pool.acquire() as conn:
+            await outbox.hear(conn, message.subject, message.event_id)
+    station.stir()
+
+
+def _bound(handler: Any, station: Station) -> Any:
+    async def handle(message: Any, delivery: NatsMessage) -> None:
+        await handler(station, message, delivery)
+
+    return handle
+
+
+async def _database(settings: Settings, service: Service) -> Pool:
+    deadline = monotonic() + DATABASE_DEADLINE_S
+    while True:
+        try:
+            return await open_pool(settings.database_url, service)
+        except UNREACHABLE as error:
+            if monotonic() > deadline:
+                raise
+            log.warning("database unreachable, trying again", error=str(error) or type(error).__name__)
+            await asyncio.sleep(0.5)
+
+
+async def _run(app: App, station: Station) -> None:
+    """Everything that goes on side by side, until a signal or until one of them ends."""
+    server = _web(app, station)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    tasks = [
+        asyncio.create_task(server.serve(), name="http"),
+        asyncio.create_task(_reconcile(app, station), name="reconcile"),
+        asyncio.create_task(_relay(station), name="relay"),
+        asyncio.create_task(_export(station), name="export"),
+        asyncio.create_task(_watch_consumers(station), name="consumers"),
+        asyncio.create_task(stop.wait(), name="stop"),
+    ]
+    log.info("service started")
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = True
+    for task in tasks[1:]:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    log.info("service stopped")
+    for task in done:
+        if not task.cancelled() and (error := task.exception()):
+            raise error
+
+
+def _web(app: App, station: Station) -> uvicorn.Server:
+    web = health_app(station)
+    if app.routes:
+        web.include_router(app.routes(station))
+    server = uvicorn.Server(
+        uvicorn.Config(web, host=station.settings.host, port=station.settings.port(app.service), log_level="warning", lifespan="off")
+    )
+    # The signals belong to the service: it stops listening before it stops answering.
+    server.capture_signals = nullcontext  # type: ignore[method-assign]
+    return server
+
+
+async def _reconcile(app: App, station: Station) -> None:
+    """Look at start, every few seconds, and when stirred. An error is logged and looked at again."""
+    while True:
+        station.stirred.clear()
+        try:
+            with RECONCILE_SECONDS.time():
+                await app.reconcile(station)
+        except UNREACHABLE as error:
+            RECONCILE_ERRORS.inc()
+            log.warning("reconcile postponed", error=str(error) or type(error).__name__)
+        except Exception:
+            RECONCILE_ERRORS.inc()
+            log.exception("reconcile failed")
+        station.reconciled_at = monotonic()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(station.stirred.wait(), station.settings.reconcile_s)
+
+
+async def _relay(station: Station) -> None:
+    jetstream = station.nats.jetstream()
+    while True:
+        try:
+            await outbox.relay_all(station.pool, jetstream)
+            OUTBOX_AGE_SECONDS.set(await outbox.oldest_unpublished_s(station.pool))
+        except (*UNREACHABLE, nats.errors.Error) as error:
+            log.warning("outbox waits", error=str(error) or type(error).__name__)
+        await asyncio.sleep(RELAY_POLL_S)
+
+
+async def _export(station: Station) -> None:
+    exporter = telemetry.open_exporter(station.settings.phoenix_url)
+    while True:
+        try:
+            sent = await telemetry.export_facts(station.pool, exporter, station.service)
+            if station.service is Service.HARVESTER:
+                sent += await telemetry.export_roots(station.pool, exporter)
+        except UNREACHABLE:
+            sent = 0
+        await asyncio.sleep(0 if sent else EXPORT_POLL_S)
+
+
+async def _watch_consumers(station: Station) -> None:
+    """End the process when its consumers stay gone: the next start makes them again. Starvation is silent otherwise."""
+    missing = 0
+    while missing < 2:
+        await asyncio.sleep(CONSUMER_CHECK_S)
+        try:
+            await assert_listening(station.nats.jetstream(), station.service)
+            missing = 0
+        except nats.errors.Error:
+            continue
+        except Exception as error:
+            missing += 1
+            log.error("consumer missing", error=str(error))
+    raise SystemExit("consumers are gone; exiting so that the next start makes them again")
