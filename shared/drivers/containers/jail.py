@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from shared.drivers.containers.kernel import (
     MountAttr,
@@ -27,6 +27,7 @@ from shared.drivers.containers.port import ContainerSpec
 from shared.drivers.containers.view import arrange
 
 ROOT = Path("/")
+HIGHEST_DESCRIPTOR = 1 << 16
 ALWAYS = ("process-group", "environment")
 
 
@@ -67,25 +68,44 @@ def isolation(isolated: bool, walls: Walls | None) -> tuple[str, ...]:
     return (*separate, "pid") if walls.pid else separate
 
 
-def enter(spec: ContainerSpec, walls: Walls | None, verdict: int, keep: tuple[int, ...]) -> None:
-    """Put this process behind `walls`, in a PID namespace a child of it. Returns where the payload is to be executed.
+def enter(spec: ContainerSpec, walls: Walls | None, shim: int, verdict: int) -> None:
+    """Put this process behind `walls`, in a PID namespace a grandchild of it. Returns where the payload is executed.
 
-    The init of a PID namespace writes the payload's exit code to the descriptor `verdict`. `keep` are the
-    descriptors that the payload's side needs. Raises OSError when a wall cannot be built.
+    The init of a PID namespace writes the payload's exit code to the descriptor `verdict`. Whatever stands between
+    dies with the process `shim`. Raises OSError when a wall cannot be built.
     """
+    # No process of the jail may hold a way around the covers: neither a working directory nor a descriptor.
     os.chdir(ROOT)
     if walls is None:
         drop_privileges()
         return
-    die_with_parent(os.getppid())
     _separate(walls)
     if walls.pid:
-        _fork(lambda: _relay(verdict), keep=(verdict, *keep))
+        die_with_parent(shim)
+        _leave_behind(_relay, keep=())
         mount_new("proc", Path("/proc"))
     arrange(spec)
     drop_privileges()
+    # Parents outside a PID namespace are seen as 0.
+    die_with_parent(0 if walls.pid else shim)
     if walls.pid:
-        _fork(lambda: _reap(verdict), keep=keep)
+        _leave_behind(lambda payload: _reap(payload, verdict), keep=(verdict,))
+
+
+def _possible(walls: Walls) -> bool:
+    trial = os.fork()
+    if trial == 0:
+        try:
+            _separate(walls)
+            mount_attributes(ROOT, MountAttr.READ_ONLY, MountAttr.NONE, recursive=True)
+            if walls.pid:
+                _leave_behind(_relay, keep=())
+                mount_new("proc", Path("/proc"))
+            mount_new("tmpfs", Path("/tmp"))  # noqa: S108
+            os._exit(0)
+        except OSError:
+            os._exit(1)
+    return os.waitpid(trial, 0)[1] == 0
 
 
 def _separate(walls: Walls) -> None:
@@ -98,5 +118,29 @@ def _separate(walls: Walls) -> None:
     mount_private()
 
 
-def _fork(stay: Callable[[int], None], keep: tuple[int, ...]) -> None:
-    raise NotImplementedError
+def _leave_behind(stay: Callable[[int], NoReturn], keep: tuple[int, ...]) -> None:
+    """Go on as a child of this process, which stays to watch that child with only the descriptors `keep`."""
+    child = os.fork()
+    if child == 0:
+        return
+    edges = (2, *sorted(keep), HIGHEST_DESCRIPTOR)
+    for low, high in pairwise(edges):
+        os.closerange(low + 1, high)
+    stay(child)
+
+
+def _relay(init: int) -> NoReturn:
+    # SIGTERM goes to the whole group and is meant for the payload.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    code = os.waitstatus_to_exitcode(os.waitpid(init, 0)[1])
+    if code < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    os._exit(code)
+
+
+def _reap(payload: int, verdict: int) -> NoReturn:
+    while True:
+        pid, status = os.wait()
+        if pid == payload:
+            os.write(verdict, str(os.waitstatus_to_exitcode(status)).encode())
+            os._exit(0)

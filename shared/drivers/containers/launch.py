@@ -1,0 +1,106 @@
+"""From a placed container to its first process: fork, walls, limits, exec."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from shared.drivers.containers.jail import Walls, enter, isolation, permitted
+from shared.drivers.containers.port import ContainerSpec
+from shared.drivers.containers.state import MARKER, Placed
+
+OPEN_FILES = 4096
+FAILURE_BYTES = 4096
+NOT_LAUNCHED = 127
+
+
+class LaunchError(Exception):
+    """The payload never ran; the message says why."""
+
+
+class Launched(NamedTuple):
+    """The first process, what separates it, and where the init of its PID namespace writes the exit code."""
+
+    pid: int
+    isolation: tuple[str, ...]
+    verdict: int
+
+
+def launch(placed: Placed, log: Path) -> Launched:
+    """Start the payload; returns once it is executed. Raises LaunchError. Blocks for milliseconds."""
+    spec = placed.spec
+    walls = permitted() if spec.isolated else None
+    failure, failure_end = os.pipe()
+    verdict, verdict_end = os.pipe()
+    shim = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        _become(placed, walls, shim, log, verdict_end, failure_end)
+    os.close(failure_end)
+    os.close(verdict_end)
+    message = _read(failure)
+    if message:
+        os.waitpid(pid, 0)
+        raise LaunchError(f"container {spec.name}: {message}")
+    return Launched(pid=pid, isolation=isolation(spec.isolated, walls), verdict=verdict)
+
+
+def exit_code(launched: Launched, status: int) -> int:
+    """The payload's exit code, of which `status` of the first process is only the messenger in a PID namespace."""
+    told = _read(launched.verdict)
+    return int(told) if told else os.waitstatus_to_exitcode(status)
+
+
+def _become(placed: Placed, walls: Walls | None, shim: int, log: Path, verdict: int, failure: int) -> NoReturn:
+    spec = placed.spec
+    doing = "process"
+    try:
+        os.setsid()
+        _plain_signals()
+        _limit()
+        _redirect(log)
+        if spec.isolated:
+            doing = "isolation"
+            enter(spec, walls, shim, verdict)
+        doing = f"working directory {spec.cwd}"
+        os.chdir(spec.cwd)
+        doing = f"command {spec.command[0]}"
+        os.execvpe(spec.command[0], spec.command, _environment(spec, placed.token))
+    except (OSError, ValueError) as error:
+        os.write(failure, f"{doing}: {error}".encode()[:FAILURE_BYTES])
+    finally:
+        os._exit(NOT_LAUNCHED)
+
+
+def _environment(spec: ContainerSpec, token: str) -> dict[str, str]:
+    return {**spec.env, MARKER: token}
+
+
+def _plain_signals() -> None:
+    # Python ignores SIGPIPE, the shim blocks what it waits for, and both would be inherited.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _limit() -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    soft = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def _redirect(log: Path) -> None:
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+
+
+def _read(descriptor: int) -> str:
+    """Everything until the last writer is gone."""
+    with os.fdopen(descriptor, "rb") as pipe:
+        return pipe.read().decode(errors="replace")
