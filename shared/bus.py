@@ -35,6 +35,10 @@ LAST_DELIVERY = 6  # an unknown error this often is a permanent one
 LONGEST_DELAY_S = 60
 
 
+class Unacceptable(Exception):
+    """This message can never be handled as it is; the text says why, without repeating the message."""
+
+
 def open_broker(url: str, service: str) -> NatsBroker:
     """A broker that reconnects for ever and ends the process when its connection is closed for good."""
     return NatsBroker(
@@ -58,11 +62,20 @@ def subscribe(
     pool: Pool,
     listening: Listening,
     handle: Callable[[Any, NatsMessage], Awaitable[None]],
+    answer_invalid: Callable[[NatsMessage, str], Awaitable[bool]] | None = None,
 ) -> None:
-    """Give every message of `listening` to `handle`, validated; what can never be handled is buried, not lost."""
+    """Give every message of `listening` to `handle`, validated; what can never be handled is buried, not lost.
+
+    `answer_invalid` may tell a waiting publisher what is wrong; where it returns True nothing is buried.
+    """
 
     async def deliver(message: NatsMessage) -> None:
-        await _deliver(pool, listening.message, handle, message)
+        try:
+            await _deliver(pool, listening.message, handle, message)
+        except Unacceptable as error:
+            if answer_invalid is None or not await answer_invalid(message, str(error)):
+                await _bury(pool, message, str(error))
+            raise RejectMessage from error
 
     broker.subscriber(
         listening.message.subject,
@@ -82,13 +95,16 @@ async def _deliver(
         await handle(contract.model_validate_json(message.body), message)
         HEARD.labels(contract.subject).inc()
     except ValidationError as error:
-        await _bury(pool, message, f"not a {contract.__name__}: {explain(error)}")
+        raise Unacceptable(f"not a {contract.__name__}: {explain(error)}") from error
+    except Unacceptable:
+        raise
     except UNREACHABLE as error:
         raise NackMessage(delay=min(2 ** (deliveries - 1), LONGEST_DELAY_S)) from error
     except Exception as error:
         log.exception("handler failed", subject=contract.subject, deliveries=deliveries)
         if deliveries >= LAST_DELIVERY:
             await _bury(pool, message, f"{type(error).__name__}: {error}")
+            raise RejectMessage from error
         raise NackMessage(delay=min(2 ** (deliveries - 1), LONGEST_DELAY_S)) from error
 
 
@@ -101,7 +117,6 @@ async def _bury(pool: Pool, message: NatsMessage, error: str) -> None:
         raise NackMessage(delay=5) from unreachable
     DEAD.labels(subject).inc()
     log.warning("message buried", subject=subject, error=error)
-    raise RejectMessage
 
 
 def explain(error: ValidationError) -> str:

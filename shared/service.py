@@ -10,6 +10,7 @@ import logging
 import signal
 from contextlib import AsyncExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +25,13 @@ from shared.health import health_app
 from shared.metrics import OUTBOX_AGE_SECONDS, RECONCILE_ERRORS, RECONCILE_SECONDS
 from shared.postgres import UNREACHABLE, Pool, assert_migrated, open_pool
 from shared.settings import PROJECT, Settings
-from shared.streams import assert_listening, listenings
+from shared.streams import Listening, assert_listening, listenings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from fastapi import APIRouter
-    from faststream.nats import NatsMessage
+    from faststream.nats import NatsBroker, NatsMessage
     from nats.aio.client import Client
 
 log = structlog.get_logger()
@@ -65,7 +66,8 @@ class App:
     handlers: dict[type[Message], Any]
     reconcile: Callable[[Station], Awaitable[None]]
     routes: Callable[[Station], APIRouter] | None = None
-    started: Callable[[Station], Awaitable[None]] | None = None
+    answer_invalid: dict[type[Message], Any] = field(default_factory=dict)
+    background: tuple[Callable[[Station], Awaitable[None]], ...] = ()
 
 
 def main(app: App) -> None:
@@ -107,9 +109,7 @@ async def serve(app: App, settings: Settings) -> None:
         broker = open_broker(settings.nats_url, app.service)
         for listening in listenings():
             if listening.service == app.service:
-                subscribe(broker, pool, listening, _bound(app.handlers.get(listening.message, nudge), station))
-        if app.started:
-            await app.started(station)
+                _subscribe(app, station, broker, listening)
         await broker.start()
         stack.push_async_callback(broker.stop)
         await _run(app, station)
@@ -123,11 +123,16 @@ async def nudge(station: Station, message: Message, delivery: NatsMessage) -> No
     station.stir()
 
 
-def _bound(handler: Any, station: Station) -> Any:
-    async def handle(message: Any, delivery: NatsMessage) -> None:
-        await handler(station, message, delivery)
-
-    return handle
+def _subscribe(app: App, station: Station, broker: NatsBroker, listening: Listening) -> None:
+    handler = app.handlers.get(listening.message, nudge)
+    answer = app.answer_invalid.get(listening.message)
+    subscribe(
+        broker,
+        station.pool,
+        listening,
+        partial(handler, station),
+        partial(answer, station) if answer else None,
+    )
 
 
 async def _database(settings: Settings, service: Service) -> Pool:
@@ -155,6 +160,7 @@ async def _run(app: App, station: Station) -> None:
         asyncio.create_task(_relay(station), name="relay"),
         asyncio.create_task(_export(station), name="export"),
         asyncio.create_task(_watch_consumers(station), name="consumers"),
+        *(asyncio.create_task(task(station), name=task.__name__) for task in app.background),
         asyncio.create_task(stop.wait(), name="stop"),
     ]
     log.info("service started")

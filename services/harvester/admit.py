@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
-from shared.contracts.frozen import Frozen
 from shared.contracts.karma import KarmaRecord, Status
 
 
@@ -19,26 +17,17 @@ class Reason(StrEnum):
     REVOKED = "revoked"
     SUPERSEDED = "superseded"  #: a consecrated correction of it exists
     DUPLICATE = "duplicate"  #: the same conversation is used under another id
-    LINEAGE_SEALED = "lineage_sealed"  #: a relative of it lies in the sealed holdout
 
 
-class Admission(Frozen):
-    """One record with what was decided about it."""
-
-    record: KarmaRecord
-    reason: Reason | None
-
-
-def admit(records: Iterable[KarmaRecord], superseded: frozenset[str]) -> Iterator[Admission]:
-    """Decide on each record, in order; of several with the same text the first admitted one stays."""
-    seen: set[bytes] = set()
-    for record in records:
-        reason = _refusal(record, superseded)
-        if reason is None:
-            text = fingerprint(record)
-            reason = Reason.DUPLICATE if text in seen else None
-            seen.add(text)
-        yield Admission(record=record, reason=reason)
+def admit_one(record: KarmaRecord, superseded: frozenset[str], seen: set[bytes]) -> Reason | None:
+    """Why `record` is not used, or None: then its text is added to `seen`, and whoever repeats it is a duplicate."""
+    if (reason := _refusal(record, superseded)) is not None:
+        return reason
+    text = fingerprint(record)
+    if text in seen:
+        return Reason.DUPLICATE
+    seen.add(text)
+    return None
 
 
 def _refusal(record: KarmaRecord, superseded: frozenset[str]) -> Reason | None:

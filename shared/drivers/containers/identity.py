@@ -38,27 +38,37 @@ def boot_id() -> str:
 
 
 def stat(pid: int) -> Stat | None:
-    """What the kernel says of `pid`; None when it is gone or only waits to be reaped."""
+    """What the kernel says of `pid`, a process or one that only waits to be reaped; None when it is gone."""
     try:
         text = (PROC / str(pid) / "stat").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The name stands in parentheses and may itself hold spaces and parentheses.
     fields = text.rpartition(")")[2].split()
-    if fields[0] in DEAD:
-        return None
     return Stat(state=fields[0], parent=int(fields[1]), session=int(fields[3]), start_ticks=int(fields[19]))
 
 
 def identify(pid: int) -> ProcessIdentity | None:
-    """The identity of the process that has `pid` now; None when there is none."""
+    """The identity of whoever has `pid` now, even if it only waits to be reaped; None when nobody has it."""
     found = stat(pid)
     return found and ProcessIdentity(pid=pid, start_ticks=found.start_ticks, boot_id=boot_id())
 
 
+def living(pid: int) -> ProcessIdentity | None:
+    """The identity of the process that runs under `pid` now."""
+    found = identify(pid)
+    return found if found and alive(found) else None
+
+
 def alive(identity: ProcessIdentity) -> bool:
     """Whether exactly that process still runs."""
-    return identify(identity.pid) == identity
+    found = stat(identity.pid)
+    return (
+        found is not None
+        and found.state not in DEAD
+        and found.start_ticks == identity.start_ticks
+        and identity.boot_id == boot_id()
+    )
 
 
 def send(identity: ProcessIdentity, number: signal.Signals) -> bool:

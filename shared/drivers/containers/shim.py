@@ -14,9 +14,10 @@ from pathlib import Path
 
 from shared.drivers.containers.identity import ProcessIdentity, identify, send
 from shared.drivers.containers.kernel import become_subreaper
-from shared.drivers.containers.launch import NOT_LAUNCHED, Launched, LaunchError, exit_code, launch
+from shared.drivers.containers.launch import NOT_LAUNCHED, LaunchError, exit_code, launch
 from shared.drivers.containers.port import ContainerSpec
 from shared.drivers.containers.state import Child, Exit, Placed, State, Tree
+from shared.drivers.containers.survey import payload
 from shared.drivers.containers.tree import Family, descendants, resident_bytes
 
 POLL_S = 0.5
@@ -53,6 +54,7 @@ class Guardian:
         self._spec = placed.spec
         self._self = _identity(os.getpid())
         self._tree: Family = set()
+        self._look_at = 0.0
 
     def guard(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
@@ -65,30 +67,29 @@ class Guardian:
             return
         child = Child(identity=_identity(launched.pid), started_at=time.time(), isolation=launched.isolation)
         self._state.launched(child)
-        status, limit = self._watch(launched)
+        status, limit = self._watch(child)
         self._sweep()
         self._state.finish(Exit(exit_code=exit_code(launched, status), limit=limit, finished_at=time.time()))
 
-    def _watch(self, launched: Launched) -> tuple[int, str | None]:
+    def _watch(self, child: Child) -> tuple[int, str | None]:
         """The wait status of the first process, and the limit that was broken."""
         started = time.monotonic()
         limit: str | None = None
         while True:
-            self._look()
-            limit = limit or exceeded(self._spec, time.monotonic() - started, self._resident(launched))
+            if time.monotonic() >= self._look_at:
+                self._look()
+                limit = limit or exceeded(self._spec, time.monotonic() - started, resident_bytes(payload(self._tree, child)))
             if limit:
                 self._kill()
             received = signal.sigtimedwait(AWAITED, POLL_S)
             if received and received.si_signo == signal.SIGTERM:
-                os.killpg(launched.pid, signal.SIGTERM)
-            status = _reap(launched.pid)
+                os.killpg(child.identity.pid, signal.SIGTERM)
+            status = _reap(child.identity.pid)
             if status is not None:
                 return status, limit
 
-    def _resident(self, launched: Launched) -> int:
-        return resident_bytes(payload(self._tree, launched.pid, launched.isolation))
-
     def _look(self) -> None:
+        self._look_at = time.monotonic() + POLL_S
         found = descendants(self._self)
         if found != self._tree:
             self._tree = found
@@ -113,7 +114,23 @@ def _identity(pid: int) -> ProcessIdentity:
 
 
 def _reap(first: int) -> int | None:
-    raise NotImplementedError
+    """Reap all that ended; the wait status of `first` if it was among them."""
+    while True:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            return None
+        if pid == first:
+            # Whoever is left is the sweep's.
+            return status
+
+
+def _has_children() -> bool:
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ class State:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.log = directory / "stdout.log"
+        self.complaints = directory / "shim.log"
 
     def placed(self) -> Placed | None:
         return self._read("spec.json", Placed)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 import psutil
 
-from shared.drivers.containers.identity import PROC, ProcessIdentity, alive, boot_id, identify, send, stat
+from shared.drivers.containers.identity import PROC, ProcessIdentity, alive, boot_id, living, send, stat
 
 Family = set[ProcessIdentity]
 POLL_S = 0.02
@@ -22,7 +22,7 @@ def descendants(root: ProcessIdentity) -> Family:
         children = psutil.Process(root.pid).children(recursive=True)
     except psutil.NoSuchProcess:
         return set()
-    return {found for child in children if (found := identify(child.pid))}
+    return {found for child in children if (found := living(child.pid))}
 
 
 def survivors(token: str, leader: ProcessIdentity | None, known: Iterable[ProcessIdentity]) -> Family:
@@ -35,6 +35,11 @@ def survivors(token: str, leader: ProcessIdentity | None, known: Iterable[Proces
     if leader and leader.boot_id == boot_id():
         roots |= _session(leader)
     return roots.union(*(descendants(root) for root in roots))
+
+
+def below_init(family: Family, first: int) -> Family:
+    """`family` without the two processes that hold a PID namespace together: `first` and its child, the init."""
+    return {member for member in family if member.pid != first and (seen := stat(member.pid)) and seen.parent != first}
 
 
 def resident_bytes(family: Iterable[ProcessIdentity]) -> int:
@@ -65,7 +70,7 @@ def _pids() -> list[int]:
 
 
 def _bearing(token: str) -> Family:
-    return {found for pid in _pids() if _bears(pid, token.encode()) and (found := identify(pid))}
+    return {found for pid in _pids() if _bears(pid, token.encode()) and (found := living(pid))}
 
 
 def _bears(pid: int, token: bytes) -> bool:
@@ -78,8 +83,8 @@ def _bears(pid: int, token: bytes) -> bool:
 def _session(leader: ProcessIdentity) -> Family:
     # While a session has members its id is not given to a new process: a leader that is another process
     # proves that the recorded session is over.
-    holder = identify(leader.pid)
+    holder = living(leader.pid)
     if holder and holder != leader:
         return set()
     members = [pid for pid in _pids() if (seen := stat(pid)) and seen.session == leader.pid]
-    return {found for pid in members if (found := identify(pid))}
+    return {found for pid in members if (found := living(pid))}

@@ -14,7 +14,7 @@ from shared.drivers.containers.kernel import MountAttr, mount_attributes, mount_
 from shared.drivers.containers.port import ContainerSpec, Mount
 
 # Its own and empty: temporary files, the sockets of the system's daemons, shared memory.
-SCRATCH = (Path("/tmp"), Path("/run"), Path("/dev/shm"))  # noqa: S108
+SCRATCH = (Path("/tmp"), Path("/run"), Path("/dev/shm"))
 SAFE = MountAttr.NO_SUID | MountAttr.NO_DEV
 NULL = Path("/dev/null")
 

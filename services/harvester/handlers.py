@@ -1,0 +1,63 @@
+"""What the harvester does with an intent: open its ritual and tell whoever asked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from services.harvester.replies import ReplyDesk
+from shared import ledger
+from shared.bus import Unacceptable
+from shared.contracts.intent import TrainingIntent
+from shared.recipe import RecipeError, load_recipe
+from shared.streams import INTENTS
+
+if TYPE_CHECKING:
+    from faststream.nats import NatsMessage
+
+    from shared.service import Station
+
+BAD_REQUEST = 400
+PATIENCE_S = 0.5  # how long a malformed intent waits for the request it may have come with
+
+
+class Intents:
+    """Hears intents from the stream, and the requests among them on the side."""
+
+    def __init__(self) -> None:
+        self._desk: ReplyDesk | None = None
+
+    async def listen(self, station: Station) -> None:
+        """Note requests from now on; runs as long as the service."""
+        desk = self._desk_of(station)
+        subscription = await station.nats.subscribe(TrainingIntent.subject)
+        async for message in subscription.messages:
+            await desk.note(message)
+
+    async def training_intent(self, station: Station, intent: TrainingIntent, message: NatsMessage) -> None:
+        try:
+            load_recipe(intent.recipe)
+        except RecipeError as error:
+            raise Unacceptable(f"recipe: {error}") from error
+        async with station.pool.acquire() as conn, conn.transaction():
+            ritual = await ledger.open_ritual(conn, intent, intent_id(intent, message), message.headers.get("traceparent"))
+        station.stir()
+        sequence = message.raw_message.metadata.sequence.stream
+        answer: dict[str, Any] = {"stream": INTENTS, "seq": sequence, "ritual": str(ritual), "persona": intent.persona}
+        await self._desk_of(station).answer(message.body, answer)
+
+    async def answer_invalid(self, station: Station, message: NatsMessage, error: str) -> bool:
+        answer: dict[str, Any] = {"error": {"code": BAD_REQUEST, "description": error}}
+        return await self._desk_of(station).answer(message.body, answer, PATIENCE_S)
+
+    def _desk_of(self, station: Station) -> ReplyDesk:
+        if self._desk is None:
+            self._desk = ReplyDesk(station.nats)
+        return self._desk
+
+
+def intent_id(intent: TrainingIntent, message: NatsMessage) -> str:
+    """The publisher's own id, else the message's id, else its place in the stream: the same at every delivery."""
+    if given := intent.id or message.headers.get("Nats-Msg-Id"):
+        return given
+    metadata = message.raw_message.metadata
+    return f"{metadata.stream}/{metadata.sequence.stream}@{metadata.timestamp.isoformat()}"

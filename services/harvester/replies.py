@@ -1,0 +1,72 @@
+"""Answers to intents that were sent as requests.
+
+The stream of intents does not acknowledge, so that the harvester can say more than "stored": the id of the ritual, or
+what is wrong with the intent. A plain subscription notes who waits for an answer; the durable consumer does the work and
+answers here. JetStream publishers read the same answer as their acknowledgement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections import deque
+from time import monotonic
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+    from nats.aio.msg import Msg
+
+KEEP_S = 30.0
+POLL_S = 0.05
+T = TypeVar("T")
+
+
+class ReplyDesk:
+    """Matches answers and those who wait, by the bytes of the message, whichever comes first."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self._waiting: deque[tuple[float, bytes, str]] = deque()
+        self._answers: deque[tuple[float, bytes, bytes]] = deque()
+
+    async def note(self, message: Msg) -> None:
+        """A request came in; answer it if its outcome is known, else remember who waits."""
+        if not message.reply:
+            return
+        key = _key(message.data)
+        if answer := _take(self._answers, key):
+            await self.client.publish(message.reply, answer)
+        else:
+            self._waiting.append((monotonic() + KEEP_S, key, message.reply))
+
+    async def answer(self, body: bytes, answer: dict[str, object], patience_s: float = 0.0) -> bool:
+        """Answer whoever waits for `body`, or comes to wait within `patience_s`. False when nobody does.
+
+        A request that is noted later still gets the answer.
+        """
+        key, text = _key(body), json.dumps(answer).encode()
+        deadline = monotonic() + patience_s
+        while not (reply := _take(self._waiting, key)):
+            if monotonic() >= deadline:
+                self._answers.append((monotonic() + KEEP_S, key, text))
+                return False
+            await asyncio.sleep(POLL_S)
+        await self.client.publish(reply, text)
+        return True
+
+
+def _take(entries: deque[tuple[float, bytes, T]], key: bytes) -> T | None:
+    now = monotonic()
+    while entries and entries[0][0] < now:
+        entries.popleft()
+    for entry in entries:
+        if entry[1] == key:
+            entries.remove(entry)
+            return entry[2]
+    return None
+
+
+def _key(body: bytes) -> bytes:
+    return hashlib.sha256(body).digest()

@@ -1,0 +1,188 @@
+"""Containers as supervised process trees: for a machine without a container engine.
+
+Each has a shim of its own, which outlives this process; all that is known stands in `directory`/<name>/, so that
+a new instance takes over every container of an earlier one. Linux 5.12 or newer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import signal
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from uuid import uuid4
+
+from shared.drivers.containers.identity import send
+from shared.drivers.containers.port import ContainerError, ContainerInfo, ContainerSpec, ContainerState
+from shared.drivers.containers.state import Placed, State
+from shared.drivers.containers.survey import describe, ended, members, payload, settle
+from shared.drivers.containers.tree import Family, resident_bytes
+
+IMPORT_ROOT = Path(__file__).resolve().parents[3]
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,127}")
+LAUNCH_S = 30.0
+KILL_S = 10.0
+# A shim that is itself stopped cannot finish: after this long it is ended as well.
+SHIM_GRACE_S = 3.0
+POLL_S = 0.02
+
+
+class ProcessContainers:
+    """The container port over processes of this machine."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    async def start(self, spec: ContainerSpec) -> ContainerInfo:
+        state = self._state(spec.name)
+        if not state.shim() and not state.exit():
+            state.place(_placed(state.placed(), spec))
+            await _run_shim(state)
+        await _launched(state)
+        end = state.exit()
+        if end and end.error:
+            await self.remove(spec.name)
+            raise ContainerError(f"{end.error}; correct its specification and start it again")
+        info = await self.inspect(spec.name)
+        if info is None:
+            raise ContainerError(f"container {spec.name} was removed while it started: start it again")
+        return info
+
+    async def stop(self, name: str, grace_s: float) -> None:
+        if await asyncio.to_thread(_terminate, self._state(name)):
+            await self._exits_within(name, grace_s)
+        await self.kill(name)
+
+    async def kill(self, name: str) -> None:
+        state = self._state(name)
+        started = time.monotonic()
+        while not await asyncio.to_thread(_strike, state, time.monotonic() - started > SHIM_GRACE_S):
+            if time.monotonic() - started > KILL_S:
+                raise ContainerError(await asyncio.to_thread(_survival, state))
+            await asyncio.sleep(POLL_S)
+
+    async def inspect(self, name: str) -> ContainerInfo | None:
+        return await asyncio.to_thread(_inspect, self._state(name))
+
+    async def list(self, labels: dict[str, str]) -> list[ContainerInfo]:
+        found = await asyncio.to_thread(_all, self._directory)
+        chosen = [info for info in found if labels.items() <= info.labels.items()]
+        return sorted(chosen, key=lambda info: (info.started_at, info.name))
+
+    async def logs(self, name: str, tail: int = 100) -> str:
+        return await asyncio.to_thread(_tail, self._state(name).log, tail)
+
+    async def memory_bytes(self, name: str) -> int:
+        return await asyncio.to_thread(lambda: resident_bytes(_payload(self._state(name))))
+
+    async def pids(self, name: str) -> tuple[int, ...]:
+        """The processes of the container now, as this machine numbers them. Beyond the port: for accelerators."""
+        family = await asyncio.to_thread(_payload, self._state(name))
+        return tuple(sorted(member.pid for member in family))
+
+    async def remove(self, name: str) -> None:
+        info = await self.inspect(name)
+        if info and info.state is ContainerState.RUNNING:
+            raise ContainerError(f"container {name} runs: stop it before it is removed")
+        await asyncio.to_thread(shutil.rmtree, self._state(name).directory, ignore_errors=True)
+
+    async def _exits_within(self, name: str, grace_s: float) -> None:
+        deadline = time.monotonic() + grace_s
+        while time.monotonic() < deadline:
+            info = await self.inspect(name)
+            if info is None or info.state is ContainerState.EXITED:
+                return
+            await asyncio.sleep(POLL_S)
+
+    def _state(self, name: str) -> State:
+        if not NAME.fullmatch(name):
+            raise ContainerError(f"container name {name!r}: use letters, digits and _ . @ - only, at most 128")
+        return State(self._directory / name)
+
+
+def _placed(before: Placed | None, spec: ContainerSpec) -> Placed:
+    # Of an interrupted start the shim may be on its way: it must find the token it is known by.
+    token = before.token if before and before.spec == spec else uuid4().hex
+    return Placed(token=token, placed_at=time.time(), spec=spec)
+
+
+async def _run_shim(state: State) -> None:
+    with state.complaints.open("wb") as complaints:
+        shim = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "shared.drivers.containers.shim", str(state.directory)),
+            cwd=IMPORT_ROOT,
+            env={},  # That of the service holds credentials.
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=complaints,
+            stderr=complaints,
+            start_new_session=True,
+        )
+    if await shim.wait():
+        raise ContainerError(f"the shim of {state.directory.name} did not start: {_tail(state.complaints, 20)}")
+
+
+async def _launched(state: State) -> None:
+    deadline = time.monotonic() + LAUNCH_S
+    while not state.child() and not state.exit():
+        if time.monotonic() > deadline:
+            raise ContainerError(f"container {state.directory.name} did not start in {LAUNCH_S:.0f} s: kill it")
+        await asyncio.sleep(POLL_S)
+
+
+def _all(directory: Path) -> list[ContainerInfo]:
+    if not directory.is_dir():
+        return []
+    states = [State(entry) for entry in directory.iterdir() if NAME.fullmatch(entry.name)]
+    return [info for state in states if (info := _inspect(state))]
+
+
+def _inspect(state: State) -> ContainerInfo | None:
+    placed = state.placed()
+    return describe(state, placed) if placed else None
+
+
+def _payload(state: State) -> Family:
+    placed = state.placed()
+    return payload(members(state, placed), state.child()) if placed else set()
+
+
+def _terminate(state: State) -> bool:
+    """Ask the container to end; False when there is nobody to ask."""
+    placed, shim = state.placed(), state.shim()
+    if placed is None or ended(state, placed):
+        return False
+    if shim and send(shim, signal.SIGTERM):
+        return True
+    reached = [send(member, signal.SIGTERM) for member in members(state, placed)]
+    return any(reached)
+
+
+def _strike(state: State, shim_too: bool) -> bool:
+    """SIGKILL all that is there now. True when nothing is left and the end is written."""
+    placed, shim = state.placed(), state.shim()
+    if placed is None or ended(state, placed):
+        return True
+    if shim is None:
+        return settle(state) is not None
+    for member in members(state, placed):
+        send(member, signal.SIGKILL)
+    if shim_too:
+        send(shim, signal.SIGKILL)
+    return False
+
+
+def _survival(state: State) -> str:
+    pids = sorted(member.pid for member in _payload(state))
+    return f"container {state.directory.name}: processes {pids} survive SIGKILL; see their state in /proc/<pid>/stack"
+
+
+def _tail(log: Path, lines: int) -> str:
+    try:
+        with log.open(errors="replace") as file:
+            return "".join(deque(file, maxlen=lines))
+    except FileNotFoundError:
+        return ""
