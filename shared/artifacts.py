@@ -34,6 +34,10 @@ class Artifacts:
     def runs(self, ritual: UUID) -> Path:
         return self.lab / "runs" / str(ritual)
 
+    def base_scores(self, base: str) -> Path:
+        """The base arm of the latest evaluation of this base model, kept for the next."""
+        return self.lab / "base_scores" / f"{_folder(base)}.json"
+
     def bundle(self, digest: str) -> Path:
         """A frozen adapter bundle, named by the digest of its adapter."""
         return self.crypt / "adapters" / _folder(digest)

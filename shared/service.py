@@ -18,21 +18,25 @@ import nats
 import structlog
 import uvicorn
 
-from shared import outbox, telemetry
+from shared import ledger, outbox, telemetry
 from shared.bus import open_broker, subscribe
+from shared.contracts.intent import RitualCancelled
 from shared.contracts.message import Fact, Message, Service
 from shared.health import health_app
-from shared.metrics import OUTBOX_AGE_SECONDS, RECONCILE_ERRORS, RECONCILE_SECONDS
+from shared.metrics import OUTBOX_AGE_SECONDS, RECONCILE_ERRORS, RECONCILE_SECONDS, STATED
 from shared.postgres import UNREACHABLE, Pool, assert_migrated, open_pool
 from shared.settings import PROJECT, Settings
 from shared.streams import Listening, assert_listening, listenings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from datetime import datetime
 
     from fastapi import APIRouter
     from faststream.nats import NatsBroker, NatsMessage
     from nats.aio.client import Client
+
+    from shared.ledger import Ritual
 
 log = structlog.get_logger()
 
@@ -56,6 +60,20 @@ class Station:
     def stir(self) -> None:
         """Wake the reconciler now."""
         self.stirred.set()
+
+    async def state(self, fact: Fact, started_at: datetime, fence: int | None = None) -> bool:
+        """State a fact in a transaction of its own; False when the rows have moved on (see `ledger.state_fact`)."""
+        async with self.pool.acquire() as conn, conn.transaction():
+            stated = await ledger.state_fact(conn, fact, self.service, started_at, fence)
+        if stated:
+            STATED.labels(fact.subject).inc()
+            log.info("stated", fact=fact.subject, ritual=str(fact.ritual), attempt=fact.attempt)
+        return stated
+
+    async def state_cancelled(self, ritual: Ritual) -> bool:
+        """End a ritual whose cancellation was asked for; the caller has stopped what it was doing for it."""
+        fact = RitualCancelled(ritual=ritual.id, persona=ritual.persona, attempt=ritual.attempt, why=ritual.cancel_why or "")
+        return await self.state(fact, ritual.cancel_requested_at or ritual.entered_at)
 
 
 @dataclass(frozen=True)

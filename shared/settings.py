@@ -33,6 +33,7 @@ class Settings(BaseSettings):
     phoenix: str | None = Field(None, description="URL of Phoenix. Default: the embedded one.")
     jobs_python: Path = Field(PROJECT / ".venv-jobs/bin/python", description="Interpreter of the environment with torch.")
     models: Path | None = Field(None, description="Directory of prepared base models. Default: <home>/models.")
+    base: str = Field("smollm2-135m-instruct", description="Name of the base model, as clients ask for it. Default: smollm2-135m-instruct.")
     anvil: str = Field("anvil0", description="Name of the set of devices that is leased as one. Default: anvil0.")
     lease_ttl_s: float = Field(60.0, gt=0, description="Life of an unrenewed lease, in seconds of the database's clock. Default: 60.")
     reconcile_s: float = Field(3.0, gt=0, description="Seconds between two looks at rows and the real world. Default: 3.")
@@ -43,6 +44,11 @@ class Settings(BaseSettings):
     def absolute(cls, path: Path | None) -> Path | None:
         # Not resolve(): the interpreter of a virtual environment is a link that must stay one.
         return path.expanduser().absolute() if path else None
+
+    @property
+    def project(self) -> Path:
+        """Where the code lies."""
+        return PROJECT
 
     def port(self, part: str) -> int:
         """The TCP port of a part of the embedded stack."""

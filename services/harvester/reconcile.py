@@ -13,7 +13,6 @@ from services.harvester.settings import HarvesterSettings
 from shared import ledger
 from shared.artifacts import Artifacts
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
-from shared.contracts.intent import RitualCancelled
 from shared.contracts.message import Fact, Service
 from shared.contracts.ritual import State
 
@@ -32,9 +31,7 @@ async def reconcile(station: Station) -> None:
 async def _harvest(station: Station, ritual: Ritual, settings: HarvesterSettings) -> None:
     started_at = datetime.now(UTC)
     if ritual.cancel_requested_at:
-        async with station.pool.acquire() as conn, conn.transaction():
-            cancelled = RitualCancelled(ritual=ritual.id, persona=ritual.persona, attempt=ritual.attempt, why=ritual.cancel_why or "")
-            await ledger.state_fact(conn, cancelled, Service.HARVESTER, started_at)
+        await station.state_cancelled(ritual)
         return
     async with station.pool.acquire() as conn, conn.transaction(isolation="repeatable_read"):
         compiled = await compile_manifest(conn, Artifacts(station.settings.home), ritual.persona)

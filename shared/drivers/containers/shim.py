@@ -78,7 +78,9 @@ class Guardian:
         while True:
             if time.monotonic() >= self._look_at:
                 self._look()
-                limit = limit or exceeded(self._spec, time.monotonic() - started, resident_bytes(payload(self._tree, child)))
+                limit = limit or exceeded(
+                    self._spec, time.monotonic() - started, resident_bytes(payload(self._tree, child))
+                )
             if limit:
                 self._kill()
             received = signal.sigtimedwait(AWAITED, POLL_S)

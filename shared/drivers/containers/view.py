@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from shared.contracts.frozen import Frozen
+from shared.drivers.containers.devices import DEV, lay_devices
 from shared.drivers.containers.kernel import MountAttr, mount_attributes, mount_bind, mount_new
 from shared.drivers.containers.port import ContainerSpec, Mount
 
@@ -26,7 +27,13 @@ class Cover(Frozen):
     writable: bool
 
 
-Step = Cover | Mount
+class Devices(Frozen):
+    """The reduced /dev."""
+
+    path: Path = DEV
+
+
+Step = Cover | Devices | Mount
 
 
 def steps(mounts: Iterable[Mount], hidden: Iterable[Path]) -> list[Step]:
@@ -34,7 +41,7 @@ def steps(mounts: Iterable[Mount], hidden: Iterable[Path]) -> list[Step]:
     bound = {mount.path: mount for mount in mounts}
     covered = {path: Cover(path=path, writable=False) for path in hidden}
     scratch = {path: Cover(path=path, writable=True) for path in SCRATCH}
-    chosen: dict[Path, Step] = {**scratch, **covered, **bound}
+    chosen: dict[Path, Step] = {DEV: Devices(), **scratch, **covered, **bound}
     return sorted(chosen.values(), key=lambda step: (len(step.path.parts), step.path))
 
 
@@ -42,6 +49,7 @@ def arrange(spec: ContainerSpec) -> None:
     """Build the view in the mount namespace of this process. Raises OSError; writes only into its own tmpfs."""
     # Sources are opened before anything covers them; /proc/self/fd reaches them afterwards.
     sources = {mount.path: os.open(mount.path, os.O_PATH) for mount in spec.mounts}
+    # This holds for /proc too: without a capability, root may still write to /proc/sys.
     mount_attributes(Path("/"), MountAttr.READ_ONLY, MountAttr.NONE, recursive=True)
     laid = [step for step in steps(spec.mounts, spec.hidden) if _lay(step, sources, spec.memory_bytes)]
     for step in laid:
@@ -56,6 +64,8 @@ def _lay(step: Step, sources: dict[Path, int], memory_bytes: int | None) -> bool
     """False where there is nothing to cover."""
     if isinstance(step, Mount):
         _bind(step, sources[step.path])
+    elif isinstance(step, Devices):
+        lay_devices()
     elif step.path.is_dir():
         mount_new("tmpfs", step.path, f"mode=1777,size={memory_bytes}" if memory_bytes else "mode=1777")
     elif step.path.exists():

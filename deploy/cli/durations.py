@@ -1,0 +1,48 @@
+"""Ids, times and sizes as people read them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+MINUTE_S = 60
+HOUR_S = 3600
+DAY_S = 86400
+SHORT_ID = 8
+UNIT = 1024
+
+
+def short(ritual: Any) -> str:
+    """The start of a ritual's id, enough to name it again."""
+    return str(ritual)[:SHORT_ID]
+
+
+def duration(seconds: float | None) -> str:
+    """`0.4 s`, `12 s`, `3 m 05 s`, `2 h 04 m`, `3 d 4 h`."""
+    if seconds is None:
+        return "–"
+    if seconds < 9.95:
+        return f"{max(seconds, 0.0):.1f} s"
+    whole = round(seconds)
+    if whole < MINUTE_S:
+        return f"{whole} s"
+    if whole < HOUR_S:
+        return f"{whole // MINUTE_S} m {whole % MINUTE_S:02d} s"
+    if whole < DAY_S:
+        return f"{whole // HOUR_S} h {whole % HOUR_S // MINUTE_S:02d} m"
+    return f"{whole // DAY_S} d {whole % DAY_S // HOUR_S} h"
+
+
+def ago(moment: datetime, now: datetime | None = None) -> str:
+    return f"{duration(((now or datetime.now(UTC)) - moment).total_seconds())} ago"
+
+
+def size(count: float | None) -> str:
+    """Bytes in binary units: `512 B`, `3.1 GiB`."""
+    if count is None:
+        return "–"
+    for unit in ("B", "KiB", "MiB"):
+        if abs(count) < UNIT:
+            return f"{count:.0f} {unit}"
+        count /= UNIT
+    return f"{count:.1f} GiB"

@@ -1,0 +1,66 @@
+"""`soulforge up`, `down`, `status`, `migrate`: the house as a whole."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from deploy.cli.consoles import note, out
+from deploy.cli.mistakes import Mistake
+from deploy.cli.reach import place, settings
+
+PANEL = "Stack"
+
+
+def register(app: typer.Typer) -> None:
+    for command in (up, down, status, migrate):
+        app.command(rich_help_panel=PANEL)(command)
+
+
+def up(detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once all is up; the stack goes on by itself.")] = False) -> None:
+    """Start the whole embedded stack: PostgreSQL, NATS, Phoenix and the five services. Ctrl-C stops it again."""
+    from deploy.embedded import stack
+
+    if detach:
+        stack.start_detached(settings(), note)
+    else:
+        raise typer.Exit(stack.run(settings(), note))
+
+
+def down() -> None:
+    """Stop the embedded stack. A ritual under way goes on at the next `soulforge up`."""
+    from deploy.embedded import stack
+
+    stack.stop(settings(), note)
+
+
+def status() -> None:
+    """Show every part, whether it can do its job, what the rune serves, and the rituals under way. Exit code 0: all well."""
+    import asyncio
+
+    from deploy.cli.standing import look, render
+
+    standing = asyncio.run(look(settings()))
+    out.print(render(standing))
+    raise typer.Exit(0 if standing.well else 1)
+
+
+def migrate() -> None:
+    """Make the database schema and the bus's streams what this version needs. Safe to repeat."""
+    import asyncio
+
+    from deploy import bootstrap
+
+    house = settings()
+    where = place(house.database_url), place(house.nats_url)
+    try:
+        applied = asyncio.run(bootstrap.prepare(house))
+    except TimeoutError as error:
+        raise Mistake(
+            f"PostgreSQL ({where[0]}) or NATS ({where[1]}) did not answer within {bootstrap.DEADLINE_S} s: "
+            "is the stack up? `soulforge up`"
+        ) from error
+    for name in applied:
+        out.print(f"applied {name}")
+    out.print("database and bus are ready" if applied else "nothing to apply: database and bus were ready")

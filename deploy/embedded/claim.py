@@ -1,0 +1,78 @@
+"""One supervisor for one home: the lock that a killed one cannot keep, and the end of what it left running."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from deploy.embedded.records import Records, Started
+from shared.drivers.containers.identity import alive, identify, send
+from shared.drivers.containers.tree import Family, end, survivors
+
+POLL_S = 0.02
+KILL_S = 10.0
+
+
+class ClaimError(Exception):
+    """The home belongs to a running supervisor, or cannot be cleaned; the message names the pid."""
+
+
+@contextmanager
+def claim(home: Path) -> Iterator[None]:
+    """Hold `home` as its only supervisor. Raises ClaimError when another one does.
+
+    The kernel releases the lock with the process, however it ends; parts do not inherit it.
+    """
+    records = Records(home)
+    with records.lock.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ClaimError(_occupied(home, records)) from None
+        if me := identify(os.getpid()):
+            records.supervise(me)
+        yield
+
+
+def clean(home: Path) -> list[str]:
+    """End what a killed supervisor of `home` left running, by recorded identity; says what it ended. Blocks.
+
+    Call it while holding the claim. Raises ClaimError while another supervisor lives or when something survives.
+    """
+    records = Records(home)
+    supervisor = records.supervisor()
+    if supervisor and supervisor.pid != os.getpid() and alive(supervisor):
+        raise ClaimError(_occupied(home, records))
+    ended = [line for part in records.started() if (line := _end(part))]
+    for part in records.started():
+        records.end(part.name)
+    return ended
+
+
+def left_of(part: Started) -> Family:
+    """Every living process of a part: the first, those below it, in its session, or bearing its mark."""
+    return survivors(part.mark, part.identity, (part.identity,))
+
+
+def _end(part: Started) -> str | None:
+    left = left_of(part)
+    if not left:
+        return None
+    if send(part.identity, part.stop_signal):
+        deadline = time.monotonic() + part.grace_s
+        while alive(part.identity) and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+    pids = ", ".join(str(member.pid) for member in sorted(left, key=lambda member: member.pid))
+    if not end(lambda: left_of(part), KILL_S):
+        raise ClaimError(f"{part.name}: of the processes {pids} some survive SIGKILL; see /proc/<pid>/stack")
+    return f"{part.name}: ended what a killed supervisor left running (pid {pids})"
+
+
+def _occupied(home: Path, records: Records) -> str:
+    holder = records.supervisor()
+    who = f"pid {holder.pid}" if holder else "a process that is just starting"
+    return f"{home} is supervised by {who}: stop that one first"

@@ -1,0 +1,96 @@
+"""One process of the embedded stack: what it is, when it counts as ready, how long to wait before a restart."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from shared.contracts.frozen import Frozen
+
+FIRST_DELAY_S = 0.5
+LONGEST_DELAY_S = 30.0
+HEALTHY_S = 60.0
+Ready = Callable[[], Awaitable[bool]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What to run. `env` is the whole environment.
+
+    `ready` answers whether it can do its job; an OSError counts as no. Without it a running part is a ready one.
+    `stop_signal` goes to the first process alone; what is left after `grace_s` is killed with its whole tree.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    cwd: Path
+    env: dict[str, str] = field(default_factory=dict)
+    ready: Ready | None = None
+    ready_s: float = 60.0
+    user: str | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+    grace_s: float = 10.0
+    needs: tuple[str, ...] = ()
+
+
+class PartState(StrEnum):
+    WAITING = "waiting"  # for what it needs
+    STARTING = "starting"  # runs, not yet ready
+    READY = "ready"
+    RESTARTING = "restarting"  # exited, waits out its delay
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+class PartStatus(Frozen):
+    """What is known of a part. `last_exit` is negative for a signal; `since` is when it entered its state."""
+
+    state: PartState = PartState.WAITING
+    pid: int | None = None
+    restarts: int = 0
+    since: float
+    last_exit: int | None = None
+
+
+class PartError(Exception):
+    """A part cannot be run as described; the message says which and what to do."""
+
+
+def in_order(parts: Sequence[Part]) -> list[Part]:
+    """Every part after all that it needs, otherwise as given. Raises PartError for unknown needs and circles."""
+    ordered: list[Part] = []
+    waiting = list(parts)
+    while waiting:
+        done = {part.name for part in ordered}
+        nearest = next((part for part in waiting if done.issuperset(part.needs)), None)
+        if nearest is None:
+            stuck = ", ".join(f"{part.name} needs {' and '.join(sorted({*part.needs} - done))}" for part in waiting)
+            raise PartError(f"no order in which these parts could start: {stuck}")
+        ordered.append(nearest)
+        waiting.remove(nearest)
+    return ordered
+
+
+def delay_s(failures: int) -> float:
+    """Seconds before the restart that follows the `failures`-th exit in a row, from 1."""
+    return float(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(failures - 1, 16)))
+
+
+def failures_in_a_row(before: int, lived_s: float) -> int:
+    """The count after one more exit: a long healthy life forgives the earlier ones."""
+    return 1 if lived_s >= HEALTHY_S else before + 1
+
+
+def exit_line(name: str, code: int, failures: int) -> str:
+    """The event line of an unwanted exit."""
+    how = f"signal {-code}" if code < 0 else f"code {code}"
+    return f"{name} exited with {how}; restarting in {delay_s(failures):g} s ({ordinal(failures)} time)"
+
+
+def ordinal(number: int) -> str:
+    teen = number % 100 in (11, 12, 13)
+    ending = "th" if teen else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"

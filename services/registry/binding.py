@@ -1,0 +1,48 @@
+"""Proof that a loaded adapter is the one answering: its answers to fixed prompts, compared with what the evaluator heard.
+
+HTTP 200 after a load proves nothing: engines answer with the base, or with another adapter, without a word.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.contracts.frozen import Frozen
+from shared.drivers.inference.port import Inference, Turn
+
+if TYPE_CHECKING:
+    from shared.contracts.verify import Probe
+
+SAME_CHARACTERS = 24
+
+
+class Binding(Frozen):
+    """What the probes said: `equal` to the evaluator's answers, `different` from the base's own answers now."""
+
+    asked: int
+    equal: int
+    different: int
+
+    @property
+    def proven(self) -> bool:
+        """Most answers begin as the evaluator heard them, and none that should differ from the base is the base's.
+
+        Most, not all: two engines round differently, and a greedy answer may part at a near tie.
+        """
+        return self.asked > 0 and self.equal * 2 > self.asked and self.different > 0
+
+
+async def prove(inference: Inference, version: str, base: str, probes: tuple[Probe, ...], max_tokens: int) -> Binding:
+    """Ask every probe of the version and of the base. Raises InferenceError when the engine does not answer."""
+    equal = different = 0
+    for probe in probes:
+        turns = (Turn(role="user", content=probe.prompt),)
+        answer = await inference.answer(version, turns, max_tokens)
+        equal += begins_alike(answer, probe.candidate)
+        different += answer != await inference.answer(base, turns, max_tokens)
+    return Binding(asked=len(probes), equal=equal, different=different)
+
+
+def begins_alike(one: str, other: str) -> bool:
+    """True when the answers agree over their first SAME_CHARACTERS, or wholly where they are shorter."""
+    return one.strip()[:SAME_CHARACTERS] == other.strip()[:SAME_CHARACTERS]

@@ -1,0 +1,76 @@
+"""The bundle of a promoted adapter: the plain PEFT directory beside a sidecar that binds it to everything it came from.
+
+Immutable and content-addressed: it is written once, whole, and never touched again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from uuid import uuid4
+
+from shared.artifacts import Artifacts, publish
+from shared.contracts.frozen import Frozen
+from shared.contracts.verify import Probe
+from shared.digests import digest_tree
+
+ADAPTER = "adapter"
+SIDECAR = "soulforge.json"
+PROBES = "probes.json"
+READ_ONLY = 0o444
+
+
+class BundleError(Exception):
+    """The bundle cannot be trusted; the message says what does not fit."""
+
+
+class Sidecar(Frozen):
+    """What an adapter is bound to. All digests are `sha256:<hex>`."""
+
+    persona: str
+    version: str
+    adapter: str
+    base: str
+    base_name: str
+    manifest: str
+    holdout: str
+    recipe: str
+    ritual: str
+    verdict: dict[str, object]
+
+
+def freeze(artifacts: Artifacts, source: Path, sidecar: Sidecar, probes: tuple[Probe, ...]) -> Path:
+    """Copy the adapter into the Crypt with its sidecar. Raises BundleError when it is not what was verified."""
+    target = artifacts.bundle(sidecar.adapter)
+    if not target.is_dir():
+        scratch = artifacts.scratch() / uuid4().hex
+        try:
+            shutil.copytree(source, scratch / ADAPTER)
+            check(scratch, sidecar.adapter)
+            (scratch / SIDECAR).write_text(sidecar.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            (scratch / PROBES).write_text(json.dumps([probe.model_dump() for probe in probes], ensure_ascii=False, indent=2) + "\n")
+            for file in scratch.rglob("*"):
+                if file.is_file():
+                    file.chmod(READ_ONLY)
+            publish(scratch, target)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    check(target, sidecar.adapter)
+    return target
+
+
+def check(bundle: Path, adapter: str) -> None:
+    """Raise BundleError unless the bundle holds the adapter of that digest."""
+    found = digest_tree(bundle / ADAPTER) if (bundle / ADAPTER).is_dir() else "nothing"
+    if found != adapter:
+        raise BundleError(f"bundle {bundle.name} holds {found}, not {adapter}: restore the Crypt from a backup")
+
+
+def probes_of(bundle: Path) -> tuple[Probe, ...]:
+    return tuple(Probe.model_validate(probe) for probe in json.loads((bundle / PROBES).read_text(encoding="utf-8")))
+
+
+def version_name(persona: str, adapter: str) -> str:
+    """`persona@<first 12 digits of the digest>`: never used for other weights."""
+    return f"{persona}@{adapter.removeprefix('sha256:')[:12]}"

@@ -1,0 +1,162 @@
+"""Make every verified adapter a version in the Crypt, and make the engine serve what the aliases point to."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from services.registry import store
+from services.registry.binding import Binding, prove
+from services.registry.bundle import ADAPTER, BundleError, Sidecar, check, freeze, probes_of, version_name
+from services.registry.settings import RegistrySettings
+from shared import lease, ledger
+from shared.artifacts import Artifacts
+from shared.base import find_base
+from shared.contracts.forge import AdapterFailed
+from shared.contracts.registry import AdapterAwakened, AdapterRegistered
+from shared.contracts.ritual import State
+from shared.contracts.verify import Probe
+from shared.drivers.inference.port import InferenceError
+from shared.drivers.inference.vllm import Vllm
+
+if TYPE_CHECKING:
+    from shared.drivers.inference.port import Inference
+    from shared.ledger import Ritual
+    from shared.service import Station
+
+log = structlog.get_logger()
+
+
+class Registry:
+    """Remembers which bindings it has proven since the engine started, and how often one failed."""
+
+    def __init__(self) -> None:
+        self._failures: dict[str, int] = {}
+
+    async def reconcile(self, station: Station) -> None:
+        for ritual in await ledger.waiting(station.pool, State.VERIFIED):
+            await _register(station, ritual)
+        if await lease.held(station.pool, station.settings.anvil) is None:
+            await self._serve(station)
+
+    async def _serve(self, station: Station) -> None:
+        inference = Vllm(station.settings.rune_url)
+        if not await inference.healthy():
+            return
+        loaded = await inference.models()
+        for version in await store.wanted(station.pool):
+            if version["name"] not in loaded:
+                await self._load(station, inference, version)
+        for ritual in await ledger.waiting(station.pool, State.REGISTERED):
+            await self._awaken(station, inference, ritual)
+
+    async def _load(self, station: Station, inference: Inference, version: dict[str, Any]) -> None:
+        bundle = Path(version["bundle"])
+        try:
+            check(bundle, version["adapter"])
+            await inference.load(version["name"], bundle / ADAPTER)
+            binding = await _prove(station, inference, version)
+        except (BundleError, InferenceError) as error:
+            log.error("adapter not loaded", version=version["name"], error=str(error))
+            return
+        log.info("adapter loaded", version=version["name"], **binding.model_dump(), proven=binding.proven)
+
+    async def _awaken(self, station: Station, inference: Inference, ritual: Ritual) -> None:
+        if ritual.cancel_requested_at:
+            await station.state_cancelled(ritual)
+            return
+        # Inference must have come back after this ritual's own GPU work.
+        if await ledger.fact_body(station.pool, ritual.id, "gpu.restored") is None:
+            return
+        started_at = datetime.now(UTC)
+        registered = await ledger.fact_body(station.pool, ritual.id, "adapter.registered")
+        version = registered and await store.version_of(station.pool, registered["version"])
+        if not version:
+            raise RuntimeError(f"ritual {ritual.id} is registered without a version")
+        try:
+            binding = await _prove(station, inference, version)
+        except InferenceError as error:
+            log.warning("awakening postponed", ritual=str(ritual.id), error=str(error))
+            return
+        if not binding.proven:
+            await self._unproven(station, ritual, binding)
+            return
+        await _move_alias(station, ritual, version, binding, started_at)
+
+    async def _unproven(self, station: Station, ritual: Ritual, binding: Binding) -> None:
+        failures = self._failures[str(ritual.id)] = self._failures.get(str(ritual.id), 0) + 1
+        log.error("binding not proven", ritual=str(ritual.id), failures=failures, **binding.model_dump())
+        if failures >= RegistrySettings().probe_tries:
+            reason = (
+                f"the loaded adapter is not the one answering: {binding.equal} of {binding.asked} probes equal the "
+                f"evaluator's answers, {binding.different} differ from the base; the alias was not moved"
+            )
+            failed = AdapterFailed(ritual=ritual.id, persona=ritual.persona, attempt=ritual.attempt, reason=reason)
+            await station.state(failed, ritual.entered_at)
+
+
+async def _register(station: Station, ritual: Ritual) -> None:
+    if ritual.cancel_requested_at:
+        await station.state_cancelled(ritual)
+        return
+    started_at = datetime.now(UTC)
+    facts = [await ledger.fact_body(station.pool, ritual.id, name) for name in ("karma.harvested", "adapter.forged", "adapter.verified")]
+    harvested, forged, verified = facts
+    if not harvested or not forged or not verified:
+        raise RuntimeError(f"ritual {ritual.id} is verified without its facts")
+    name = version_name(ritual.persona, forged["adapter"])
+    sidecar = Sidecar(
+        persona=ritual.persona,
+        version=name,
+        adapter=forged["adapter"],
+        base=forged["base"],
+        base_name=find_base(station.settings).name,
+        manifest=harvested["manifest"],
+        holdout=harvested["holdout"],
+        recipe=forged["recipe"],
+        ritual=str(ritual.id),
+        verdict=verified["verdict"],
+    )
+    try:
+        bundle = freeze(Artifacts(station.settings.home), Path(forged["path"]), sidecar, _probes(Path(verified["results"])))
+    except BundleError as error:
+        failed = AdapterFailed(ritual=ritual.id, persona=ritual.persona, attempt=ritual.attempt, reason=str(error))
+        await station.state(failed, started_at)
+        return
+    async with station.pool.acquire() as conn, conn.transaction():
+        await store.keep_version(conn, name, ritual.persona, forged["adapter"], forged["base"], ritual.id, str(bundle))
+    fact = AdapterRegistered(
+        ritual=ritual.id, persona=ritual.persona, attempt=ritual.attempt, adapter=forged["adapter"], version=name, bundle=str(bundle)
+    )
+    await station.state(fact, started_at)
+
+
+def _probes(results: Path) -> tuple[Probe, ...]:
+    return tuple(Probe.model_validate(probe) for probe in json.loads(results.read_text(encoding="utf-8"))["probes"])
+
+
+async def _prove(station: Station, inference: Inference, version: dict[str, Any]) -> Binding:
+    probes = probes_of(Path(version["bundle"]))
+    base = find_base(station.settings).name
+    return await prove(inference, version["name"], base, probes, RegistrySettings().probe_tokens)
+
+
+async def _move_alias(station: Station, ritual: Ritual, version: dict[str, Any], binding: Binding, started_at: datetime) -> None:
+    async with station.pool.acquire() as conn, conn.transaction():
+        fact = AdapterAwakened(
+            ritual=ritual.id,
+            persona=ritual.persona,
+            attempt=ritual.attempt,
+            adapter=version["adapter"],
+            version=version["name"],
+            alias=ritual.persona,
+            previous=await store.alias_of(conn, ritual.persona),
+            probes=binding.asked,
+        )
+        if await ledger.state_fact(conn, fact, station.service, started_at):
+            await store.move_alias(conn, ritual.persona, version["name"], ritual.id)
+            log.info("awakened", version=version["name"], alias=ritual.persona)

@@ -1,0 +1,13 @@
+"""What the registry is told beyond the common settings."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class RegistrySettings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="SOULFORGE_REGISTRY_", frozen=True, extra="ignore")
+
+    probe_tokens: int = Field(24, ge=4, le=200, description="Tokens of each probe answer. Default: 24.")
+    probe_tries: int = Field(5, ge=1, description="Failed bindings after which a ritual fails. Default: 5.")

@@ -1,0 +1,1 @@
+"""The evaluator job: measures base and candidate on the same items, in its own process and environment."""

@@ -1,0 +1,112 @@
+"""The evaluation: load once, then each arm over the suite, the holdout and the probes; everything into `results.json`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from services.verifier.evaluator import answers, base_logic
+from services.verifier.evaluator.arms import Arms, load
+from services.verifier.evaluator.inputs import HoldoutItem, expect_digest, expect_sound_adapter, read_holdout
+from services.verifier.evaluator.report import Report, write_whole
+from services.verifier.job import EvaluatorJob
+from services.verifier.results import BASE_SCORES_FILE, RESULTS_FILE, Arm, BaseScores, HeldOut, ItemScore, Results
+from shared.contracts.checks import passes
+from shared.contracts.verify import Probe
+from shared.digests import digest_file, digest_tree
+
+SHOWN = 400  # characters of an answer that are kept
+
+
+def evaluate(job: EvaluatorJob, report: Report) -> Results:
+    """Raises InputError when an input is unusable; whatever else is raised may pass on a retry."""
+    holdout = read_holdout(job.holdout)
+    suite_digest = digest_tree(job.suites / base_logic.SUITE)
+    with report.span("load"):
+        arms = _loaded(job)
+    cached = _cached(job.base_scores, job.base_digest, suite_digest, arms.engine)
+    suite_arms = 1 if cached else 2
+    report.total = suite_arms * base_logic.count(job.suites) + 2 * len(holdout) + 2 * len(job.probe_prompts)
+    base, candidate, chance = _base_logic(job, arms, cached, report)
+    write_whole(
+        job.output / BASE_SCORES_FILE,
+        BaseScores(base_digest=job.base_digest, suite_digest=suite_digest, engine=arms.engine, items=base),
+    )
+    results = Results(
+        base_digest=job.base_digest,
+        adapter_digest=job.adapter_digest,
+        suite_digest=suite_digest,
+        holdout_digest=digest_file(job.holdout),
+        engine=arms.engine,
+        seed=job.seed,
+        base_scores="cached" if cached else "measured",
+        chance=chance,
+        items=(*base, *candidate),
+        holdout=_holdout(job, arms, holdout, report),
+        probes=_probes(job, arms, report),
+    )
+    write_whole(job.output / RESULTS_FILE, results)
+    return results
+
+
+def _loaded(job: EvaluatorJob) -> Arms:
+    expect_digest("base", job.base, job.base_digest)
+    if job.adapter is not None and job.adapter_digest is not None:
+        expect_digest("adapter", job.adapter, job.adapter_digest)
+        expect_sound_adapter(job.adapter)
+    return load(job.base, job.adapter, job.seed)
+
+
+def _cached(path: Path | None, base_digest: str, suite_digest: str, engine: str) -> tuple[ItemScore, ...] | None:
+    """Earlier scores of the same base on the same items by the same engine, else None: they are measured again."""
+    if path is None:
+        return None
+    try:
+        scores = BaseScores.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+    same = (scores.base_digest, scores.suite_digest, scores.engine) == (base_digest, suite_digest, engine)
+    return scores.items if same else None
+
+
+def _base_logic(
+    job: EvaluatorJob, arms: Arms, cached: tuple[ItemScore, ...] | None, report: Report
+) -> tuple[tuple[ItemScore, ...], tuple[ItemScore, ...], dict[str, float]]:
+    base = cached
+    if base is None:
+        with report.span("base_logic.base"):
+            base = tuple(base_logic.measure(arms, Arm.BASE, job.suites, job.seed, report.advance)[0])
+    with report.span("base_logic.candidate"):
+        candidate, chance = base_logic.measure(arms, Arm.CANDIDATE, job.suites, job.seed, report.advance)
+    return base, tuple(candidate), chance
+
+
+def _holdout(job: EvaluatorJob, arms: Arms, items: list[HoldoutItem], report: Report) -> tuple[HeldOut, ...]:
+    prompts = [answers.rendered_prompt(arms, item) for item in items]
+    nll, answer = {}, {}
+    with report.span("holdout"):
+        for arm in Arm:
+            nll[arm] = answers.nlls(arms, arm, items)
+            answer[arm] = answers.generated(arms, arm, prompts, job.answer_max_tokens, answers.BATCH, report.advance)
+    return tuple(
+        HeldOut(
+            id=item.id,
+            session=item.session,
+            nll_base=nll[Arm.BASE][at],
+            nll_candidate=nll[Arm.CANDIDATE][at],
+            pass_base=passes(item.checks, answer[Arm.BASE][at]) if item.checks else None,
+            pass_candidate=passes(item.checks, answer[Arm.CANDIDATE][at]) if item.checks else None,
+            answer_base=answer[Arm.BASE][at][:SHOWN],
+            answer_candidate=answer[Arm.CANDIDATE][at][:SHOWN],
+        )
+        for at, item in enumerate(items)
+    )
+
+
+def _probes(job: EvaluatorJob, arms: Arms, report: Report) -> tuple[Probe, ...]:
+    prompts = [answers.rendered_question(arms, prompt) for prompt in job.probe_prompts]
+    with report.span("probes"):
+        # One at a time: padding moves bfloat16 sums, and the serving engine is asked one at a time too.
+        base, candidate = (answers.generated(arms, arm, prompts, job.probe_max_tokens, 1, report.advance) for arm in Arm)
+    return tuple(Probe(prompt=prompt, base=base[at], candidate=candidate[at]) for at, prompt in enumerate(job.probe_prompts))

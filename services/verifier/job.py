@@ -1,0 +1,39 @@
+"""What the evaluator is told: the inputs by digest, the questions to ask, and where to write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from uuid import UUID
+
+from pydantic import Field, model_validator
+
+from shared.contracts.frozen import Frozen
+
+
+class EvaluatorJob(Frozen):
+    """`job.json` of one evaluation. All paths are absolute; only `output` is written to.
+
+    Without an adapter the candidate is the base itself: the null control.
+    """
+
+    ritual: UUID
+    attempt: int = Field(ge=1)
+    fence: int = Field(ge=0)
+    base: Path = Field(description="Directory of the base model: safetensors, tokenizer, chat template.")
+    base_digest: str = Field(description="shared.digests.digest_tree of `base`.")
+    adapter: Path | None = Field(None, description="PEFT directory of the candidate.")
+    adapter_digest: str | None = Field(None, description="shared.digests.digest_tree of `adapter`.")
+    holdout: Path = Field(description="JSONL of the sealed holdout: id, session, messages, checks.")
+    suites: Path = Field(description="Directory that contains base_logic/.")
+    output: Path
+    seed: int = Field(0, ge=0, lt=2**31)
+    base_scores: Path | None = Field(None, description="base_scores.json of an earlier evaluation of this base.")
+    answer_max_tokens: int = Field(80, ge=1, description="Longest generated answer to a holdout item.")
+    probe_prompts: tuple[str, ...] = ()
+    probe_max_tokens: int = Field(32, ge=1, description="Longest generated answer to a probe.")
+
+    @model_validator(mode="after")
+    def adapter_has_a_digest(self) -> EvaluatorJob:
+        if (self.adapter is None) != (self.adapter_digest is None):
+            raise ValueError("adapter and adapter_digest are given together or not at all")
+        return self

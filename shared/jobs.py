@@ -1,0 +1,181 @@
+"""Jobs: one container per attempt, followed from rows and the real world; a restarted service finds its job again.
+
+The container's name is the key: nothing there means "to be started", exited means "read the result".
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from pydantic import ValidationError
+
+from shared.artifacts import Artifacts, sync, write_atomically
+from shared.contracts.intent import RitualProgress
+from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult, Progress
+from shared.drivers.containers.port import ContainerInfo, ContainerSpec, ContainerState, Mount
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from shared.contracts.frozen import Frozen
+    from shared.drivers.containers.port import Containers
+    from shared.ledger import Ritual
+    from shared.service import Station
+
+log = structlog.get_logger()
+
+STOP_GRACE_S = 30.0
+OUTPUT = "out"
+LOG_TAIL = 12
+KEPT_LOG = 2000
+GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class JobKind:
+    """A kind of job: its role, how it is started, and what it may use."""
+
+    role: str
+    command: tuple[str, ...]
+    memory_bytes: int
+    time_limit_s: float
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    """What a job of one attempt is told (`values`, written as job.json) and may read."""
+
+    values: Frozen
+    inputs: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A job that ended: its result, where its output lies, and how it was held apart."""
+
+    result: JobResult
+    output: Path
+    isolation: tuple[str, ...]
+
+
+class Jobs:
+    """Starts, follows and ends the jobs of one service."""
+
+    def __init__(self, station: Station, containers: Containers, kind: JobKind) -> None:
+        self.station = station
+        self.containers = containers
+        self.kind = kind
+        self.artifacts = Artifacts(station.settings.home)
+
+    def name(self, ritual: UUID, attempt: int) -> str:
+        return f"{self.kind.role}-{ritual}-{attempt}"
+
+    async def follow(self, ritual: Ritual, fence: int, plan: Callable[[Path], JobPlan]) -> Finished | None:
+        """Start the job of this attempt, or tell how far it is; its end once it ended, None before."""
+        name = self.name(ritual.id, ritual.attempt)
+        folder = self.artifacts.run(ritual.id, ritual.attempt, self.kind.role)
+        info = await self.containers.inspect(name)
+        if info is None:
+            await self._start(ritual, fence, folder, plan)
+            return None
+        if info.state is ContainerState.RUNNING:
+            await self._tell_progress(ritual, folder / OUTPUT)
+            return None
+        return Finished(await self._result(info, folder / OUTPUT), folder / OUTPUT, info.isolation)
+
+    async def stop(self, ritual: Ritual) -> None:
+        """End the job of this attempt, if there is one: SIGTERM, time to save a checkpoint, SIGKILL."""
+        await self.containers.stop(self.name(ritual.id, ritual.attempt), STOP_GRACE_S)
+
+    async def forget(self, ritual: Ritual) -> None:
+        """Once the end of a job is stated: keep its log with its output and remove its container."""
+        name = self.name(ritual.id, ritual.attempt)
+        if await self.containers.inspect(name):
+            folder = self.artifacts.run(ritual.id, ritual.attempt, self.kind.role)
+            (folder / "log.txt").write_text(await self.containers.logs(name, KEPT_LOG))
+            await self.containers.remove(name)
+
+    async def _start(self, ritual: Ritual, fence: int, folder: Path, plan: Callable[[Path], JobPlan]) -> None:
+        # Without a container nothing ever ran here: what lies in the folder is a start that was cut short.
+        shutil.rmtree(folder, ignore_errors=True)
+        output = folder / OUTPUT
+        (output / "tmp").mkdir(parents=True)
+        planned = plan(output)
+        job_file = folder / "job.json"
+        write_atomically(job_file, planned.values.model_dump_json(indent=2))
+        sync(folder)
+        settings = self.station.settings
+        await self.containers.start(
+            ContainerSpec(
+                name=self.name(ritual.id, ritual.attempt),
+                command=(str(settings.jobs_python), *self.kind.command, str(job_file)),
+                cwd=output,
+                env=job_environment(output, settings.project),
+                labels={
+                    "role": self.kind.role,
+                    "anvil": settings.anvil,
+                    "ritual": str(ritual.id),
+                    "fence": str(fence),
+                },
+                mounts=(*(Mount(path=path) for path in (job_file, *planned.inputs)), Mount(path=output, read_only=False)),
+                hidden=(settings.home,),
+                isolated=True,
+                memory_bytes=self.kind.memory_bytes,
+                time_limit_s=self.kind.time_limit_s,
+            )
+        )
+        log.info("job started", job=self.kind.role, ritual=str(ritual.id), attempt=ritual.attempt, fence=fence)
+
+    async def _tell_progress(self, ritual: Ritual, output: Path) -> None:
+        if (progress := last_progress(output / PROGRESS_FILE)) is None:
+            return
+        message = RitualProgress(ritual=ritual.id, persona=ritual.persona, job=self.kind.role, **progress.model_dump())
+        await self.station.nats.publish(message.subject, message.model_dump_json().encode())
+
+    async def _result(self, info: ContainerInfo, output: Path) -> JobResult:
+        try:
+            return JobResult.model_validate_json((output / RESULT_FILE).read_bytes())
+        except FileNotFoundError:
+            tail = await self.containers.logs(info.name, LOG_TAIL)
+            ended = f"went over its {info.limit} limit" if info.limit else f"exited with {info.exit_code}"
+            return JobResult(ok=False, error=f"the {self.kind.role} {ended} and left no result; its last words:\n{tail}")
+        except ValidationError as error:
+            return JobResult(ok=False, error=f"the {self.kind.role} left an unreadable result: {error.error_count()} errors")
+
+
+def job_environment(output: Path, project: Path) -> dict[str, str]:
+    """The whole environment of a job: nothing of the service's own gets in."""
+    return {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(output / "tmp"),
+        "TMPDIR": str(output / "tmp"),
+        "PYTHONPATH": str(project),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "LANG": "C.UTF-8",
+    }
+
+
+def last_progress(path: Path) -> Progress | None:
+    """The last whole line of a progress file; None when there is none."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return None
+    for line in reversed(lines):
+        try:
+            values: dict[str, Any] = json.loads(line)
+            return Progress.model_validate(values)
+        except (json.JSONDecodeError, ValidationError):
+            continue
+    return None

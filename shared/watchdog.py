@@ -1,0 +1,53 @@
+"""The watchdog of a stage that holds the anvil: renews its lease, and ends its jobs when that fails.
+
+A job whose lease may have run out must not touch the anvil: it is killed here before the time is over, and the
+orchestrator kills it again before anything else is granted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import structlog
+
+from shared import lease, ledger
+from shared.postgres import UNREACHABLE
+
+if TYPE_CHECKING:
+    from shared.contracts.ritual import State
+    from shared.drivers.containers.port import Containers
+    from shared.service import Station
+
+log = structlog.get_logger()
+
+RENEWALS_PER_TTL = 6
+PATIENCE = 2 / 3  # share of the lease's life after which an unrenewed job is killed
+
+
+async def watch_lease(station: Station, containers: Containers, state: State, role: str) -> None:
+    """Renew for every ritual in `state` that holds the anvil; runs as long as the service."""
+    ttl_s = station.settings.lease_ttl_s
+    renewed_at = monotonic()
+    while True:
+        try:
+            for ritual in await ledger.waiting(station.pool, state):
+                held = await lease.held_by(station.pool, ritual.id)
+                renewal = held and await lease.renew(station.pool, held.anvil, held.fence, ttl_s)
+                if renewal and renewal.cancelled:
+                    station.stir()
+                if not renewal or not renewal.held:
+                    await _kill(containers, {"role": role, "ritual": str(ritual.id)}, "the lease is lost")
+            renewed_at = monotonic()
+        except UNREACHABLE:
+            if monotonic() - renewed_at > ttl_s * PATIENCE:
+                await _kill(containers, {"role": role, "anvil": station.settings.anvil}, "the lease cannot be renewed")
+        await asyncio.sleep(ttl_s / RENEWALS_PER_TTL)
+
+
+async def _kill(containers: Containers, labels: dict[str, str], why: str) -> None:
+    for info in await containers.list(labels):
+        if info.finished_at is None:
+            log.warning("job killed", container=info.name, why=why)
+            await containers.kill(info.name)
