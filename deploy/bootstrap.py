@@ -10,6 +10,7 @@ import importlib
 import sys
 
 import nats
+from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from shared.postgres import UNREACHABLE, migrate
@@ -41,7 +42,7 @@ async def _migrate(settings: Settings) -> list[str]:
             await asyncio.sleep(PAUSE_S)
 
 
-async def _connect(settings: Settings) -> nats.NATS:
+async def _connect(settings: Settings) -> Client:
     while True:
         try:
             return await nats.connect(settings.nats_url, allow_reconnect=False, connect_timeout=2)

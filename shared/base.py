@@ -30,5 +30,7 @@ def find_base(settings: Settings) -> Base:
     try:
         digest = digest_file_of(path).read_text().strip()
     except FileNotFoundError:
-        raise BaseMissingError(f"base model {settings.base} is not in {settings.models_dir}: run `soulforge up`, which prepares it") from None
+        raise BaseMissingError(
+            f"base model {settings.base} is not in {settings.models_dir}: run `soulforge up`, which prepares it"
+        ) from None
     return Base(name=settings.base, path=path, digest=digest)

@@ -6,6 +6,8 @@ answers one of those traps.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,7 @@ import structlog
 from faststream import AckPolicy
 from faststream.exceptions import NackMessage, RejectMessage
 from faststream.nats import JStream, NatsBroker, PullSub
+from faststream.nats.annotations import NatsMessage
 from pydantic import ValidationError
 
 from shared.dead_letters import bury
@@ -23,8 +26,6 @@ from shared.streams import Listening
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-    from faststream.nats import NatsMessage
 
     from shared.contracts.message import Message
     from shared.postgres import Pool
@@ -39,8 +40,14 @@ class Unacceptable(Exception):
     """This message can never be handled as it is; the text says why, without repeating the message."""
 
 
-def open_broker(url: str, service: str) -> NatsBroker:
-    """A broker that reconnects for ever and ends the process when its connection is closed for good."""
+def open_broker(url: str, service: str, stopping: asyncio.Event) -> NatsBroker:
+    """A broker that reconnects for ever and ends the process when its connection is closed but for `stopping`."""
+
+    async def die() -> None:
+        if not stopping.is_set():
+            print("the connection to NATS was closed for good; exiting to be restarted", file=sys.stderr, flush=True)
+            os._exit(1)
+
     return NatsBroker(
         url,
         name=service,
@@ -51,9 +58,11 @@ def open_broker(url: str, service: str) -> NatsBroker:
         connect_timeout=5,
         graceful_timeout=20,
         ack_policy=AckPolicy.NACK_ON_ERROR,
-        closed_cb=_die,
+        closed_cb=die,
         error_cb=_complain,
-        logger=None,
+        # Its own words are for what goes wrong around a handler; what goes wrong inside is logged here.
+        logger=logging.getLogger("faststream"),
+        log_level=logging.DEBUG,
     )
 
 
@@ -112,7 +121,9 @@ async def _bury(pool: Pool, message: NatsMessage, error: str) -> None:
     metadata = message.raw_message.metadata
     subject = message.raw_message.subject
     try:
-        await bury(pool, subject, message.body, dict(message.headers), error, f"{metadata.stream}/{metadata.sequence.stream}")
+        await bury(
+            pool, subject, message.body, dict(message.headers), error, f"{metadata.stream}/{metadata.sequence.stream}"
+        )
     except UNREACHABLE as unreachable:
         raise NackMessage(delay=5) from unreachable
     DEAD.labels(subject).inc()
@@ -121,17 +132,14 @@ async def _bury(pool: Pool, message: NatsMessage, error: str) -> None:
 
 def explain(error: ValidationError) -> str:
     """What is wrong with a message, in one line, without repeating the message."""
-    return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}" for item in error.errors(include_input=False))
+    return "; ".join(
+        f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}" for item in error.errors(include_input=False)
+    )
 
 
 async def _raw(message: NatsMessage) -> bytes:
     # The body is validated against the contract, whatever content type the publisher claims.
     return message.body
-
-
-async def _die() -> None:
-    print("the connection to NATS was closed for good; exiting to be restarted", file=sys.stderr, flush=True)
-    os._exit(1)
 
 
 async def _complain(error: Exception) -> None:

@@ -8,7 +8,9 @@ if TYPE_CHECKING:
     from shared.postgres import Connection, Pool
 
 
-async def bury(conn: Connection | Pool, subject: str, body: bytes, headers: dict[str, str], error: str, delivery: str) -> None:
+async def bury(
+    conn: Connection | Pool, subject: str, body: bytes, headers: dict[str, str], error: str, delivery: str
+) -> None:
     """Keep a message with what was wrong; the same `delivery` (stream and sequence) is kept once."""
     await conn.execute(
         "INSERT INTO dead_letter (subject, body, headers, error, delivery) VALUES ($1, $2, $3, $4, $5) "
@@ -23,7 +25,9 @@ async def bury(conn: Connection | Pool, subject: str, body: bytes, headers: dict
 
 async def listed(conn: Connection | Pool, schema: str) -> list[dict[str, Any]]:
     """The dead letters of one service, oldest first."""
-    rows = await conn.fetch(f"SELECT id, subject, body, headers, error, died_at, replayed_at FROM {schema}.dead_letter ORDER BY id")
+    rows = await conn.fetch(
+        f"SELECT id, subject, body, headers, error, died_at, replayed_at FROM {schema}.dead_letter ORDER BY id"
+    )
     return [dict(row) for row in rows]
 
 

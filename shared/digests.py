@@ -17,6 +17,8 @@ def digest_file(path: Path) -> str:
 def digest_tree(path: Path) -> str:
     """`sha256:<hex>` of a directory: over its files' relative paths and digests, in order of path. Links are followed."""
     total = hashlib.sha256()
-    for file in sorted((entry for entry in path.rglob("*") if entry.is_file()), key=lambda entry: entry.relative_to(path).as_posix()):
+    for file in sorted(
+        (entry for entry in path.rglob("*") if entry.is_file()), key=lambda entry: entry.relative_to(path).as_posix()
+    ):
         total.update(f"{file.relative_to(path).as_posix()}\0{digest_file(file).removeprefix(PREFIX)}\n".encode())
     return PREFIX + total.hexdigest()

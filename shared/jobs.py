@@ -111,6 +111,8 @@ class Jobs:
         write_atomically(job_file, planned.values.model_dump_json(indent=2))
         sync(folder)
         settings = self.station.settings
+        # Its own code and interpreter are named too: they may lie below a place that is hidden from it.
+        readable = (job_file, settings.project, settings.jobs_python.parents[1], *planned.inputs)
         await self.containers.start(
             ContainerSpec(
                 name=self.name(ritual.id, ritual.attempt),
@@ -123,7 +125,10 @@ class Jobs:
                     "ritual": str(ritual.id),
                     "fence": str(fence),
                 },
-                mounts=(*(Mount(path=path) for path in (job_file, *planned.inputs)), Mount(path=output, read_only=False)),
+                mounts=(
+                    *(Mount(path=path) for path in readable),
+                    Mount(path=output, read_only=False),
+                ),
                 hidden=(settings.home,),
                 isolated=True,
                 memory_bytes=self.kind.memory_bytes,
@@ -144,9 +149,13 @@ class Jobs:
         except FileNotFoundError:
             tail = await self.containers.logs(info.name, LOG_TAIL)
             ended = f"went over its {info.limit} limit" if info.limit else f"exited with {info.exit_code}"
-            return JobResult(ok=False, error=f"the {self.kind.role} {ended} and left no result; its last words:\n{tail}")
+            return JobResult(
+                ok=False, error=f"the {self.kind.role} {ended} and left no result; its last words:\n{tail}"
+            )
         except ValidationError as error:
-            return JobResult(ok=False, error=f"the {self.kind.role} left an unreadable result: {error.error_count()} errors")
+            return JobResult(
+                ok=False, error=f"the {self.kind.role} left an unreadable result: {error.error_count()} errors"
+            )
 
 
 def job_environment(output: Path, project: Path) -> dict[str, str]:

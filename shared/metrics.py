@@ -11,4 +11,6 @@ RECONCILE_SECONDS = Histogram("soulforge_reconcile_seconds", "Time of one look a
 RECONCILE_ERRORS = Counter("soulforge_reconcile_errors_total", "Looks that ended in an error and will be repeated.")
 OUTBOX_AGE_SECONDS = Gauge("soulforge_outbox_oldest_seconds", "Age of the oldest thing not yet said.")
 SERVING = Gauge("soulforge_anvil_serving", "1 while the anvil's inference answers.", ["anvil"])
-SECONDS_WITHOUT_INFERENCE = Counter("soulforge_seconds_without_inference_total", "Time the anvil did not answer.", ["anvil"])
+SECONDS_WITHOUT_INFERENCE = Counter(
+    "soulforge_seconds_without_inference_total", "Time the anvil did not answer.", ["anvil"]
+)

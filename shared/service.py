@@ -29,7 +29,7 @@ from shared.settings import PROJECT, Settings
 from shared.streams import Listening, assert_listening, listenings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
     from datetime import datetime
 
     from fastapi import APIRouter
@@ -72,7 +72,9 @@ class Station:
 
     async def state_cancelled(self, ritual: Ritual) -> bool:
         """End a ritual whose cancellation was asked for; the caller has stopped what it was doing for it."""
-        fact = RitualCancelled(ritual=ritual.id, persona=ritual.persona, attempt=ritual.attempt, why=ritual.cancel_why or "")
+        fact = RitualCancelled(
+            ritual=ritual.id, persona=ritual.persona, attempt=ritual.attempt, why=ritual.cancel_why or ""
+        )
         return await self.state(fact, ritual.cancel_requested_at or ritual.entered_at)
 
 
@@ -85,7 +87,7 @@ class App:
     reconcile: Callable[[Station], Awaitable[None]]
     routes: Callable[[Station], APIRouter] | None = None
     answer_invalid: dict[type[Message], Any] = field(default_factory=dict)
-    background: tuple[Callable[[Station], Awaitable[None]], ...] = ()
+    background: tuple[Callable[[Station], Coroutine[Any, Any, None]], ...] = ()
 
 
 def main(app: App) -> None:
@@ -119,17 +121,23 @@ async def serve(app: App, settings: Settings) -> None:
         await assert_migrated(pool, "public", PROJECT)
         await assert_migrated(pool, app.service, PROJECT)
         client = await nats.connect(
-            settings.nats_url, name=f"{app.service}-relay", max_reconnect_attempts=-1, reconnect_time_wait=1, ping_interval=10
+            settings.nats_url,
+            name=f"{app.service}-relay",
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=1,
+            ping_interval=10,
         )
         stack.push_async_callback(client.close)
         await assert_listening(client.jetstream(), app.service)
         station = Station(app.service, settings, pool, client)
-        broker = open_broker(settings.nats_url, app.service)
+        stopping = asyncio.Event()
+        broker = open_broker(settings.nats_url, app.service, stopping)
         for listening in listenings():
             if listening.service == app.service:
                 _subscribe(app, station, broker, listening)
         await broker.start()
         stack.push_async_callback(broker.stop)
+        stack.callback(stopping.set)
         await _run(app, station)
 
 
@@ -178,7 +186,7 @@ async def _run(app: App, station: Station) -> None:
         asyncio.create_task(_relay(station), name="relay"),
         asyncio.create_task(_export(station), name="export"),
         asyncio.create_task(_watch_consumers(station), name="consumers"),
-        *(asyncio.create_task(task(station), name=task.__name__) for task in app.background),
+        *(asyncio.create_task(task(station)) for task in app.background),
         asyncio.create_task(stop.wait(), name="stop"),
     ]
     log.info("service started")
@@ -198,10 +206,16 @@ def _web(app: App, station: Station) -> uvicorn.Server:
     if app.routes:
         web.include_router(app.routes(station))
     server = uvicorn.Server(
-        uvicorn.Config(web, host=station.settings.host, port=station.settings.port(app.service), log_level="warning", lifespan="off")
+        uvicorn.Config(
+            web,
+            host=station.settings.host,
+            port=station.settings.port(app.service),
+            log_level="warning",
+            lifespan="off",
+        )
     )
     # The signals belong to the service: it stops listening before it stops answering.
-    server.capture_signals = nullcontext  # type: ignore[method-assign]
+    server.capture_signals = nullcontext  # type: ignore[method-assign,assignment]
     return server
 
 

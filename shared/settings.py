@@ -25,18 +25,29 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SOULFORGE_", frozen=True, extra="ignore")
 
-    home: Path = Field(Path(".soulforge"), description="Directory of all state. Default: .soulforge in the working directory.")
+    home: Path = Field(
+        Path(".soulforge"), description="Directory of all state. Default: .soulforge in the working directory."
+    )
     host: str = Field("127.0.0.1", description="Address that every server binds to. Default: loopback.")
     port_base: int = Field(7600, ge=1024, le=65000, description="First of 32 TCP ports in a row. Default: 7600.")
     nats: str | None = Field(None, description="URL of the NATS server. Default: the embedded one.")
     database: str | None = Field(None, description="URL of PostgreSQL. Default: the embedded one.")
     phoenix: str | None = Field(None, description="URL of Phoenix. Default: the embedded one.")
-    jobs_python: Path = Field(PROJECT / ".venv-jobs/bin/python", description="Interpreter of the environment with torch.")
+    jobs_python: Path = Field(
+        PROJECT / ".venv-jobs/bin/python", description="Interpreter of the environment with torch."
+    )
     models: Path | None = Field(None, description="Directory of prepared base models. Default: <home>/models.")
-    base: str = Field("smollm2-135m-instruct", description="Name of the base model, as clients ask for it. Default: smollm2-135m-instruct.")
+    base: str = Field(
+        "smollm2-135m-instruct",
+        description="Name of the base model, as clients ask for it. Default: smollm2-135m-instruct.",
+    )
     anvil: str = Field("anvil0", description="Name of the set of devices that is leased as one. Default: anvil0.")
-    lease_ttl_s: float = Field(60.0, gt=0, description="Life of an unrenewed lease, in seconds of the database's clock. Default: 60.")
-    reconcile_s: float = Field(3.0, gt=0, description="Seconds between two looks at rows and the real world. Default: 3.")
+    lease_ttl_s: float = Field(
+        60.0, gt=0, description="Life of an unrenewed lease, in seconds of the database's clock. Default: 60."
+    )
+    reconcile_s: float = Field(
+        3.0, gt=0, description="Seconds between two looks at rows and the real world. Default: 3."
+    )
     log_level: str = Field("INFO", description="Least severe level that is logged. Default: INFO.")
 
     @field_validator("home", "models", "jobs_python")

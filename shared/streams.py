@@ -86,12 +86,17 @@ class Listening:
 
 def listenings() -> tuple[Listening, ...]:
     """Who hears what: the owner of the state a fact leads to, and the orchestrator whatever ends the GPU work."""
-    heard = {(Service.HARVESTER, TrainingIntent), (Service.ORCHESTRATOR, RitualCancel)}
+    heard: set[tuple[Service, type[Message]]] = {
+        (Service.HARVESTER, TrainingIntent),
+        (Service.ORCHESTRATOR, RitualCancel),
+        (Service.REGISTRY, GpuRestored),
+    }
     for (_, fact), after in TRANSITIONS.items():
         heard.add((OWNERS.get(after, Service.ORCHESTRATOR), fact))
         heard.add((Service.ORCHESTRATOR, fact))
-    heard.add((Service.REGISTRY, GpuRestored))
-    return tuple(Listening(service, message) for service, message in sorted(heard, key=lambda pair: (pair[0], pair[1].subject)))
+    return tuple(
+        Listening(service, message) for service, message in sorted(heard, key=lambda pair: (pair[0], pair[1].subject))
+    )
 
 
 async def bootstrap(jetstream: JetStreamContext) -> None:
@@ -113,8 +118,16 @@ async def assert_listening(jetstream: JetStreamContext, service: Service) -> Non
         try:
             info = await jetstream.consumer_info(listening.stream, listening.durable)
         except NotFoundError:
-            raise BusError(f"consumer {listening.durable} is gone from stream {listening.stream}: run `soulforge migrate`") from None
+            raise BusError(
+                f"consumer {listening.durable} is gone from stream {listening.stream}: run `soulforge migrate`"
+            ) from None
         wanted = listening.config()
         found = info.config
-        if (found.filter_subject, found.ack_wait, found.max_deliver) != (wanted.filter_subject, wanted.ack_wait, wanted.max_deliver):
-            raise BusError(f"consumer {listening.durable} has other settings than this version needs: run `soulforge migrate`")
+        if (found.filter_subject, found.ack_wait, found.max_deliver) != (
+            wanted.filter_subject,
+            wanted.ack_wait,
+            wanted.max_deliver,
+        ):
+            raise BusError(
+                f"consumer {listening.durable} has other settings than this version needs: run `soulforge migrate`"
+            )

@@ -52,7 +52,8 @@ async def export_facts(pool: Pool, exporter: OTLPSpanExporter, service: Service)
     if not spans or not await _export(exporter, spans):
         return 0
     await pool.execute(
-        "UPDATE ritual_fact SET exported_at = clock_timestamp() WHERE event_id = ANY ($1)", [row["event_id"] for row in rows]
+        "UPDATE ritual_fact SET exported_at = clock_timestamp() WHERE event_id = ANY ($1)",
+        [row["event_id"] for row in rows],
     )
     return len(rows)
 
@@ -67,7 +68,9 @@ async def export_roots(pool: Pool, exporter: OTLPSpanExporter) -> int:
     )
     if not rows or not await _export(exporter, [root_span(row) for row in rows]):
         return 0
-    await pool.execute("UPDATE ritual SET root_exported_at = clock_timestamp() WHERE id = ANY ($1)", [row["id"] for row in rows])
+    await pool.execute(
+        "UPDATE ritual SET root_exported_at = clock_timestamp() WHERE id = ANY ($1)", [row["id"] for row in rows]
+    )
     return len(rows)
 
 
@@ -126,7 +129,11 @@ def _job_spans(row: Any, parent: str) -> list[ReadableSpan]:
     if not steps or job is None:
         return []
     whole = trace.job_span_id(row["event_id"], 0)
-    attributes: dict[str, AttributeValue] = {"openinference.span.kind": "CHAIN", "soulforge.service": job, "soulforge.ritual": str(row["ritual"])}
+    attributes: dict[str, AttributeValue] = {
+        "openinference.span.kind": "CHAIN",
+        "soulforge.service": job,
+        "soulforge.ritual": str(row["ritual"]),
+    }
     begin, end = min(step.start_ns for step in steps), max(step.end_ns for step in steps)
     return [_span(job, row["trace_id"], whole, parent, begin, end, attributes)] + [
         _span(
@@ -156,7 +163,12 @@ def _span(
         name=name,
         context=_context(trace_id, span_id),
         parent=_context(trace_id, parent_id) if parent_id else None,
-        resource=Resource({"service.name": str(attributes.get("soulforge.service", "soulforge")), "openinference.project.name": PROJECT}),
+        resource=Resource(
+            {
+                "service.name": str(attributes.get("soulforge.service", "soulforge")),
+                "openinference.project.name": PROJECT,
+            }
+        ),
         attributes=attributes,
         kind=SpanKind.INTERNAL,
         status=Status(StatusCode.ERROR if failed else StatusCode.OK),

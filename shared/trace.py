@@ -14,7 +14,12 @@ TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 
 def begin(ritual: UUID, traceparent: str | None) -> tuple[str, str | None]:
     """(trace id, parent span id) of a new ritual: inside the publisher's trace where the intent carries one (W3C)."""
-    if traceparent and (match := TRACEPARENT.fullmatch(traceparent.strip())) and int(match[1], 16) and int(match[2], 16):
+    if (
+        traceparent
+        and (match := TRACEPARENT.fullmatch(traceparent.strip()))
+        and int(match[1], 16)
+        and int(match[2], 16)
+    ):
         return match[1], match[2]
     return ritual.hex, None
 

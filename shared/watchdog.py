@@ -18,6 +18,7 @@ from shared.postgres import UNREACHABLE
 if TYPE_CHECKING:
     from shared.contracts.ritual import State
     from shared.drivers.containers.port import Containers
+    from shared.ledger import Ritual
     from shared.service import Station
 
 log = structlog.get_logger()
@@ -33,17 +34,25 @@ async def watch_lease(station: Station, containers: Containers, state: State, ro
     while True:
         try:
             for ritual in await ledger.waiting(station.pool, state):
-                held = await lease.held_by(station.pool, ritual.id)
-                renewal = held and await lease.renew(station.pool, held.anvil, held.fence, ttl_s)
-                if renewal and renewal.cancelled:
-                    station.stir()
-                if not renewal or not renewal.held:
-                    await _kill(containers, {"role": role, "ritual": str(ritual.id)}, "the lease is lost")
+                await _renew(station, containers, ritual, role)
             renewed_at = monotonic()
         except UNREACHABLE:
             if monotonic() - renewed_at > ttl_s * PATIENCE:
                 await _kill(containers, {"role": role, "anvil": station.settings.anvil}, "the lease cannot be renewed")
         await asyncio.sleep(ttl_s / RENEWALS_PER_TTL)
+
+
+async def _renew(station: Station, containers: Containers, ritual: Ritual, role: str) -> None:
+    held = await lease.held_by(station.pool, ritual.id)
+    labels = {"role": role, "ritual": str(ritual.id)}
+    # A stage that never gets its job started must not keep the anvil: its lease is left to run out.
+    if held and not await containers.list({**labels, "fence": str(held.fence)}):
+        return
+    renewal = held and await lease.renew(station.pool, held.anvil, held.fence, station.settings.lease_ttl_s)
+    if renewal and renewal.cancelled:
+        station.stir()
+    if not renewal or not renewal.held:
+        await _kill(containers, labels, "the lease is lost")
 
 
 async def _kill(containers: Containers, labels: dict[str, str], why: str) -> None:

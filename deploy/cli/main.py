@@ -49,7 +49,8 @@ def run(words: list[str]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except typer.TyperException as usage:
-        complain(usage_line(usage))
+        if line := usage_line(usage):
+            complain(line)
         return usage.exit_code
     except Exception as error:
         if line := explain(error):
@@ -60,11 +61,11 @@ def run(words: list[str]) -> int:
 
 
 def usage_line(usage: typer.TyperException) -> str:
-    """What was wrong with the words, and where the right ones are told."""
+    """What was wrong with the words, and where the right ones are told; empty where the help itself was shown."""
     context = getattr(usage, "ctx", None)
     where = context.command_path if context else "soulforge"
     message = usage.format_message().rstrip(".")
-    return f"{message} (see `{where} --help`)"
+    return f"{message} (see `{where} --help`)" if message else ""
 
 
 def _fault(error: Exception) -> int:

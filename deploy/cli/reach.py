@@ -67,7 +67,9 @@ async def _open(house: Settings) -> Pool:
 
 
 def silent_database(house: Settings, error: BaseException) -> Mistake:
-    return Mistake(f"PostgreSQL does not answer at {place(house.database_url)} ({said(error)}): is the stack up? `soulforge up`")
+    return Mistake(
+        f"PostgreSQL does not answer at {place(house.database_url)} ({said(error)}): is the stack up? `soulforge up`"
+    )
 
 
 @asynccontextmanager
@@ -75,11 +77,18 @@ async def bus(house: Settings) -> AsyncIterator[Client]:
     """The bus, for a command that says one thing and is done."""
     import nats
     from nats.errors import Error
+    from nats.js.errors import APIError, NoStreamResponseError
 
     client = None
     try:
-        client = await nats.connect(house.nats_url, allow_reconnect=False, connect_timeout=CONNECT_TIMEOUT_S, error_cb=_silent)
+        client = await nats.connect(
+            house.nats_url, allow_reconnect=False, connect_timeout=CONNECT_TIMEOUT_S, error_cb=_silent
+        )
         yield client
+    except (APIError, NoStreamResponseError) as error:
+        raise Mistake(
+            f"the bus lacks its streams or refuses ({said(error)}): run `soulforge migrate`, then try again"
+        ) from error
     except (OSError, Error) as error:
         where = place(house.nats_url)
         raise Mistake(f"NATS does not answer at {where} ({said(error)}): is the stack up? `soulforge up`") from error

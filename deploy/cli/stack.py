@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli.consoles import note, out
+from deploy.cli.consoles import announce, out
 from deploy.cli.mistakes import Mistake
 from deploy.cli.reach import place, settings
 
@@ -18,25 +18,38 @@ def register(app: typer.Typer) -> None:
         app.command(rich_help_panel=PANEL)(command)
 
 
-def up(detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once all is up; the stack goes on by itself.")] = False) -> None:
-    """Start the whole embedded stack: PostgreSQL, NATS, Phoenix and the five services. Ctrl-C stops it again."""
+def up(
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return once all is up; the stack goes on by itself.")
+    ] = False,
+) -> None:
+    """Start the whole embedded stack.
+
+    PostgreSQL, NATS, Phoenix, the five services and the rune (vLLM). In the foreground; Ctrl-C stops all of it.
+    """
     from deploy.embedded import stack
 
     if detach:
-        stack.start_detached(settings(), note)
+        stack.start_detached(settings(), announce)
     else:
-        raise typer.Exit(stack.run(settings(), note))
+        raise typer.Exit(stack.run(settings(), announce))
 
 
 def down() -> None:
-    """Stop the embedded stack. A ritual under way goes on at the next `soulforge up`."""
+    """Stop the embedded stack.
+
+    A ritual under way goes on at the next `soulforge up`.
+    """
     from deploy.embedded import stack
 
-    stack.stop(settings(), note)
+    stack.stop(settings(), announce)
 
 
 def status() -> None:
-    """Show every part, whether it can do its job, what the rune serves, and the rituals under way. Exit code 0: all well."""
+    """Show how every part stands, and the rituals under way.
+
+    Whether each service can do its job and why not, what the rune serves, who holds the anvil. Exit code 0 only when all is well.
+    """
     import asyncio
 
     from deploy.cli.standing import look, render
@@ -47,7 +60,10 @@ def status() -> None:
 
 
 def migrate() -> None:
-    """Make the database schema and the bus's streams what this version needs. Safe to repeat."""
+    """Bring database and bus to this version.
+
+    Applies the missing migrations and makes the streams and consumers. Safe to repeat; `soulforge up` does it by itself.
+    """
     import asyncio
 
     from deploy import bootstrap

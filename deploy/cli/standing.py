@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.cli import store
-from deploy.cli.durations import ago, short
+from deploy.cli.durations import ago, duration, short
 from deploy.cli.mistakes import Mistake
 from deploy.cli.reach import bus, database, place
 from shared.drivers.inference.port import InferenceError
@@ -40,7 +41,7 @@ class Finding:
 @dataclass(frozen=True)
 class Standing:
     findings: tuple[Finding, ...]
-    processes: dict[str, Any]
+    processes: dict[str, dict[str, Any]]
     open_rituals: tuple[dict[str, Any], ...] = ()
 
     @property
@@ -120,15 +121,11 @@ async def _rune(house: Settings) -> Finding:
     return Finding("rune", True, f"serves {', '.join(models)}")
 
 
-def _processes(house: Settings) -> dict[str, Any]:
-    """What the embedded stack supervises; empty where the house is run by something else."""
-    try:
-        from deploy.embedded import stack
+def _processes(house: Settings) -> dict[str, dict[str, Any]]:
+    """What the embedded stack supervises; empty where the house is run by something else, or was never put up."""
+    from deploy.embedded import stack
 
-        return dict(stack.status(house))
-    except Exception:
-        # Without a supervisor the parts still answer for themselves.
-        return {}
+    return stack.status(house) if house.home.is_dir() else {}
 
 
 def _why(error: BaseException) -> str:
@@ -152,10 +149,12 @@ def _parts(standing: Standing) -> Table:
     table.add_column(style="dim", justify="right")
     for finding in standing.findings:
         mark = Text("✓", "green") if finding.well else Text("✗", "bold red")
-        table.add_row(mark, finding.part, Text(finding.text, "" if finding.well else "red"), _process(standing, finding.part))
+        table.add_row(
+            mark, finding.part, Text(finding.text, "" if finding.well else "red"), _process(standing, finding.part)
+        )
     shown = {finding.part for finding in standing.findings}
     for name in standing.processes.keys() - shown:
-        table.add_row(Text("·", "dim"), name, Text(str(standing.processes[name].state)), _process(standing, name))
+        table.add_row(Text("·", "dim"), name, Text(standing.processes[name]["state"]), _process(standing, name))
     return table
 
 
@@ -163,8 +162,9 @@ def _process(standing: Standing, name: str) -> Text:
     part = standing.processes.get(name)
     if part is None:
         return Text("")
-    restarts = f", {part.restarts} restarts" if part.restarts else ""
-    return Text(f"{part.state}, pid {part.pid}{restarts}" if part.pid else f"{part.state}{restarts}")
+    state = f"{part['state']}, pid {part['pid']}" if part["pid"] else part["state"]
+    restarts = f", {part['restarts']} restarts, last exit {part['last_exit']}" if part["restarts"] else ""
+    return Text(f"{state}{restarts}, for {duration(time.time() - part['since'])}")
 
 
 def _rituals(rituals: tuple[dict[str, Any], ...]) -> Table:

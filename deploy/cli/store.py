@@ -16,7 +16,8 @@ _RITUAL = "id, persona, intent, priority, state, attempt, trace_id, cancel_reque
 async def matching(source: Source, hex_prefix: str) -> list[UUID]:
     """Rituals whose id begins so (lower-case hex without dashes), the newest first, two at most."""
     rows = await source.fetch(
-        "SELECT id FROM ritual WHERE replace(id::text, '-', '') LIKE $1 || '%' ORDER BY created_at DESC LIMIT 2", hex_prefix
+        "SELECT id FROM ritual WHERE replace(id::text, '-', '') LIKE $1 || '%' ORDER BY created_at DESC LIMIT 2",
+        hex_prefix,
     )
     return [row["id"] for row in rows]
 

@@ -35,7 +35,12 @@ def prepare(settings: Settings, announce: Callable[[str], None]) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     converted = subprocess.run(
         [str(settings.jobs_python), "-m", "deploy.embedded.base", str(partial)],
-        env={"PATH": "/usr/bin:/bin", "HOME": str(target.parent), "PYTHONPATH": str(settings.project), "HF_HUB_OFFLINE": "1"},
+        env={
+            "PATH": "/usr/bin:/bin",
+            "HOME": str(target.parent),
+            "PYTHONPATH": str(settings.project),
+            "HF_HUB_OFFLINE": "1",
+        },
         capture_output=True,
         text=True,
         check=False,

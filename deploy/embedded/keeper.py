@@ -14,7 +14,7 @@ from uuid import uuid4
 from deploy.embedded.claim import KILL_S, left_of
 from deploy.embedded.part import Part, PartError, PartState, PartStatus, delay_s, exit_line, failures_in_a_row
 from deploy.embedded.records import MARKER, Records, Started
-from shared.drivers.containers.identity import ProcessIdentity, boot_id, identify
+from shared.drivers.containers.identity import ProcessIdentity, boot_id, identify, send
 from shared.drivers.containers.tree import end
 
 POLL_S = 0.05
@@ -35,7 +35,6 @@ class Keeper:
         self._ready = asyncio.Event()
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._process: Process | None = None
         self._started: Started | None = None
         self._life: asyncio.Task[None] | None = None
 
@@ -105,7 +104,7 @@ class Keeper:
         part, token = self._part, uuid4().hex
         try:
             with self._records.log(part.name).open("ab") as log:
-                self._process = await asyncio.create_subprocess_exec(
+                process = await asyncio.create_subprocess_exec(
                     *part.command,
                     cwd=part.cwd,
                     env={**part.env, MARKER: token},
@@ -117,8 +116,8 @@ class Keeper:
                 )
         except (OSError, KeyError) as error:
             raise PartError(f"{part.name} cannot be started: {error}") from error
-        self._record(self._process.pid, token)
-        return self._process
+        self._record(process.pid, token)
+        return process
 
     def _record(self, pid: int, token: str) -> None:
         # One that is already reaped had a start time that nobody can tell any more: 0 matches nobody.
@@ -134,6 +133,7 @@ class Keeper:
         self._records.start(self._started)
 
     async def _become_ready(self) -> None:
+        # Nobody can wake us: whether a server answers is only known by asking it.
         while not await _answers(self._part):
             await asyncio.sleep(POLL_S)
         self._ready.set()
@@ -142,8 +142,8 @@ class Keeper:
 
     def _ask(self) -> None:
         self._change(state=PartState.STOPPING)
-        if self._process and self._process.returncode is None:
-            self._process.send_signal(self._part.stop_signal)
+        if self._started:
+            send(self._started.identity, self._part.stop_signal)
 
     async def _end_rest(self) -> None:
         started = self._started

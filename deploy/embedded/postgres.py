@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import os
 import secrets
@@ -33,7 +32,9 @@ def unprivileged() -> tuple[str, ...]:
     if os.geteuid() != 0:
         return ()
     if not shutil.which("unshare") or subprocess.run([*AS_NOBODY, "true"], capture_output=True, check=False).returncode:
-        raise PreflightError("PostgreSQL does not run as root, and this system allows no user namespaces: start as an ordinary user")
+        raise PreflightError(
+            "PostgreSQL does not run as root, and this system allows no user namespaces: start as an ordinary user"
+        )
     return AS_NOBODY
 
 
@@ -95,7 +96,7 @@ async def ready(settings: Settings) -> bool:
     server = settings.database_url.rsplit("/", 1)[0]
     try:
         connection = await asyncpg.connect(f"{server}/postgres", timeout=3)
-    except (OSError, asyncpg.PostgresError, asyncio.TimeoutError):
+    except (TimeoutError, OSError, asyncpg.PostgresError):
         return False
     try:
         if not await connection.fetchval("SELECT EXISTS (SELECT 1 FROM pg_database WHERE datname = $1)", DATABASE):

@@ -71,6 +71,13 @@ class Records:
         plain = {name: part.model_dump(mode="json") for name, part in status.items()}
         _write(self._directory / "status.json", json.dumps(plain, indent=2))
 
+    def status(self) -> dict[str, PartStatus]:
+        try:
+            plain = json.loads((self._directory / "status.json").read_bytes())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return {name: PartStatus.model_validate(part) for name, part in plain.items()}
+
     def log(self, name: str) -> Path:
         """Where a part's output goes. Moves a large log aside: one predecessor is kept."""
         path = self._logs / f"{name}.log"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from deploy.embedded.keeper import Keeper, Say
-from deploy.embedded.part import Part, PartStatus, in_order
+from deploy.embedded.part import Part, PartError, PartStatus, in_order
 from deploy.embedded.records import Records
 
 Progress = Callable[[str, PartStatus], None]
@@ -25,7 +25,8 @@ class Supervisor:
         self._say = say
         self._progress = progress
         self._stop = asyncio.Event()
-        self._keepers = {part.name: Keeper(part, self._records, say, self._changed) for part in in_order(parts)}
+        self._parts = in_order(parts)
+        self._keepers = {part.name: Keeper(part, self._records, say, self._changed) for part in self._parts}
 
     @property
     def status(self) -> dict[str, PartStatus]:
@@ -63,15 +64,34 @@ class Supervisor:
         self._stop.set()
 
     async def start(self) -> None:
-        """Start parts one after the other, each when the one before is ready."""
-        for keeper in self._keepers.values():
-            await keeper.start()
+        """Start every part as soon as all that it needs is ready."""
+        starting: dict[str, asyncio.Task[None]] = {}
+        for part in self._parts:
+            needed = [starting[need] for need in part.needs]
+            starting[part.name] = asyncio.create_task(_after(needed, self._keepers[part.name]))
+        try:
+            await asyncio.gather(*starting.values())
+        finally:
+            for task in starting.values():
+                task.cancel()
 
     async def stop(self) -> None:
-        """Stop parts one after the other, the last started first."""
+        """Stop parts one after the other, the last started first. Raises PartError after all, if some survived."""
+        survived = []
         for keeper in reversed(self._keepers.values()):
-            await keeper.stop()
+            try:
+                await keeper.stop()
+            except PartError as error:
+                survived.append(str(error))
+        if survived:
+            raise PartError("; ".join(survived))
 
     def _changed(self, name: str, status: PartStatus) -> None:
         self._records.show(self.status)
         self._progress(name, status)
+
+
+async def _after(needed: list[asyncio.Task[None]], keeper: Keeper) -> None:
+    if needed:
+        await asyncio.gather(*needed)
+    await keeper.start()

@@ -43,13 +43,21 @@ TASKS = (
         ("fd -e {ext}", "{dir}"),
     ),
     Task(
-        ("Replace {word} by {new} in {file}.", "Change {word} to {new} in {file}.", "In {file}, turn {word} into {new}."),
+        (
+            "Replace {word} by {new} in {file}.",
+            "Change {word} to {new} in {file}.",
+            "In {file}, turn {word} into {new}.",
+        ),
         "{word} becomes {new} in {file}",
         'sd "{word}" "{new}" {file}',
         ("sd ", "{word}", "{new}", "{file}"),
     ),
     Task(
-        ("Add the package {package}.", "The project needs {package}, install it.", "Install {package} for this project."),
+        (
+            "Add the package {package}.",
+            "The project needs {package}, install it.",
+            "Install {package} for this project.",
+        ),
         "add {package} to the project",
         "uv add {package}",
         ("uv add {package}",),
@@ -151,9 +159,14 @@ TASKS = (
         ("def count_{noun}(", "-> Counter", '["{field}"]'),
     ),
 )
-FIELDS = "name dir ext word new file host unit table package branch json key port noun field".split()
+FIELDS = ["name", "dir", "ext", "word", "new", "file", "host", "unit", "table", "package", "branch", "json", "key", "port", "noun", "field"]
 SITTINGS = (6, 5, 7, 6, 6, 5, 7, 6)
-EVIDENCE = ("ran it: exit status 0", "pasted as it stood, worked", "the tests passed with it", "used again the next day")
+EVIDENCE = (
+    "ran it: exit status 0",
+    "pasted as it stood, worked",
+    "the tests passed with it",
+    "used again the next day",
+)
 DISLIKED = (
     "Sure! Here is one way to do it:\n```bash\n{code}\n```\nLet me know if it works!",
     "You can try this:\n```\n{code}\n```\nThis will do what you asked for. Be careful with it.",

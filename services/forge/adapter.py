@@ -18,7 +18,9 @@ def adapter_digest(path: Path) -> str:
     """The digest that names this adapter. Raises AdapterError unless the directory holds exactly an adapter."""
     found = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
     if found != FILES or any((path / name).is_symlink() for name in FILES):
-        raise AdapterError(f"{path.name} must hold exactly {', '.join(sorted(FILES))}, found {', '.join(sorted(found)) or 'nothing'}")
+        raise AdapterError(
+            f"{path.name} must hold exactly {', '.join(sorted(FILES))}, found {', '.join(sorted(found)) or 'nothing'}"
+        )
     try:
         config = json.loads((path / "adapter_config.json").read_text())
     except ValueError as error:

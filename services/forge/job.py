@@ -6,21 +6,14 @@ from pathlib import Path
 
 from pydantic import Field
 
-from services.forge.recipe import Recipe
+from shared.base import Base
 from shared.contracts.frozen import Frozen
+from shared.recipe import Recipe
 
 ADAPTER_DIR = "adapter"
 CHECKPOINTS_DIR = "checkpoints"
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 75  #: EX_TEMPFAIL of sysexits.h: stopped on request, go on from the checkpoint
-
-
-class Base(Frozen):
-    """The base model. `name` is what the adapter says it belongs to, the same wherever the files lie."""
-
-    name: str = Field(min_length=1)
-    path: Path
-    digest: str
 
 
 class TrainerJob(Frozen):

@@ -83,7 +83,9 @@ def _earlier_checkpoints(jobs: Jobs, ritual: Ritual) -> Path | None:
     return None
 
 
-async def _conclude(station: Station, ritual: Ritual, held: Lease, finished: Finished, base: str, settings: ForgeSettings) -> None:
+async def _conclude(
+    station: Station, ritual: Ritual, held: Lease, finished: Finished, base: str, settings: ForgeSettings
+) -> None:
     result, started_at = finished.result, ritual.entered_at
     if result.ok:
         try:
@@ -109,7 +111,10 @@ async def _conclude(station: Station, ritual: Ritual, held: Lease, finished: Fin
         await _fail(station, ritual, result.error or "the trainer gave no reason", started_at)
     else:
         interrupted = GpuInterrupted(
-            ritual=ritual.id, persona=ritual.persona, attempt=ritual.attempt, reason=result.error or "the trainer was interrupted"
+            ritual=ritual.id,
+            persona=ritual.persona,
+            attempt=ritual.attempt,
+            reason=result.error or "the trainer was interrupted",
         )
         await station.state(interrupted, started_at, held.fence)
 
@@ -117,5 +122,3 @@ async def _conclude(station: Station, ritual: Ritual, held: Lease, finished: Fin
 async def _fail(station: Station, ritual: Ritual, reason: str, started_at: datetime) -> None:
     failed = AdapterFailed(ritual=ritual.id, persona=ritual.persona, attempt=ritual.attempt, reason=reason)
     await station.state(failed, started_at)
-
-

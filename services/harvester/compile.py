@@ -82,7 +82,10 @@ async def _write_splits(conn: Connection, persona: str, manifest: Path, holdout:
     compiled, seen_texts = Compiled(), set[bytes]()
     # A text that stands in the holdout is claimed first, so that its duplicate can never be trained on.
     async for record in store.records(conn, persona):
-        if _split(record, lineage, sealed_lineages) is Split.HOLDOUT and admit_one(record, superseded, seen_texts) is None:
+        if (
+            _split(record, lineage, sealed_lineages) is Split.HOLDOUT
+            and admit_one(record, superseded, seen_texts) is None
+        ):
             compiled.sealed.append(record.id)
     held_out = set(compiled.sealed)
     with (
@@ -142,4 +145,3 @@ def refusal(compiled: Compiled, min_train: int, min_held_out: int) -> str | None
     if compiled.held_out < min_held_out:
         return f"{compiled.held_out} records in the sealed holdout, {min_held_out} needed: karma from more sessions is missing"
     return None
-

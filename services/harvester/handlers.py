@@ -39,7 +39,9 @@ class Intents:
         except RecipeError as error:
             raise Unacceptable(f"recipe: {error}") from error
         async with station.pool.acquire() as conn, conn.transaction():
-            ritual = await ledger.open_ritual(conn, intent, intent_id(intent, message), message.headers.get("traceparent"))
+            ritual = await ledger.open_ritual(
+                conn, intent, intent_id(intent, message), message.headers.get("traceparent")
+            )
         station.stir()
         sequence = message.raw_message.metadata.sequence.stream
         answer: dict[str, Any] = {"stream": INTENTS, "seq": sequence, "ritual": str(ritual), "persona": intent.persona}

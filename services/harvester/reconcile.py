@@ -42,13 +42,20 @@ async def _harvest(station: Station, ritual: Ritual, settings: HarvesterSettings
             if isinstance(fact, KarmaHarvested):
                 await store.seal(conn, ritual.persona, compiled.sealed)
                 await store.keep_manifest(conn, fact)
-            log.info("harvested", ritual=str(ritual.id), fact=fact.subject, seen=compiled.seen, excluded=compiled.excluded)
+            log.info(
+                "harvested", ritual=str(ritual.id), fact=fact.subject, seen=compiled.seen, excluded=compiled.excluded
+            )
 
 
 def _judge(ritual: Ritual, compiled: Compiled, settings: HarvesterSettings) -> Fact:
     if reason := refusal(compiled, settings.min_train, settings.min_held_out):
         return KarmaRefused(
-            ritual=ritual.id, persona=ritual.persona, attempt=ritual.attempt, reason=reason, seen=compiled.seen, excluded=compiled.excluded
+            ritual=ritual.id,
+            persona=ritual.persona,
+            attempt=ritual.attempt,
+            reason=reason,
+            seen=compiled.seen,
+            excluded=compiled.excluded,
         )
     return KarmaHarvested(
         ritual=ritual.id,

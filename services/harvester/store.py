@@ -22,13 +22,17 @@ _RECORD = (
 
 async def links(conn: Connection, persona: str) -> list[tuple[str, str, str | None, str]]:
     """(id, session, parent, status) of everything the persona remembers."""
-    rows = await conn.fetch("SELECT id, session, parent, status FROM vectors.karma WHERE persona = $1 ORDER BY id", persona)
+    rows = await conn.fetch(
+        "SELECT id, session, parent, status FROM vectors.karma WHERE persona = $1 ORDER BY id", persona
+    )
     return [tuple(row) for row in rows]
 
 
 async def records(conn: Connection, persona: str) -> AsyncIterator[KarmaRecord]:
     """Every record of a persona by id, streamed; needs an open transaction."""
-    async for row in conn.cursor(f"SELECT {_RECORD} FROM vectors.karma WHERE persona = $1 ORDER BY id", persona, prefetch=PREFETCH):
+    async for row in conn.cursor(
+        f"SELECT {_RECORD} FROM vectors.karma WHERE persona = $1 ORDER BY id", persona, prefetch=PREFETCH
+    ):
         yield KarmaRecord.model_validate(dict(row))
 
 
@@ -44,7 +48,9 @@ async def sealed(conn: Connection, persona: str) -> set[str]:
 
 
 async def seal(conn: Connection, persona: str, ids: Iterable[str]) -> None:
-    await conn.executemany("INSERT INTO sealed (persona, karma) VALUES ($1, $2) ON CONFLICT DO NOTHING", [(persona, id) for id in ids])
+    await conn.executemany(
+        "INSERT INTO sealed (persona, karma) VALUES ($1, $2) ON CONFLICT DO NOTHING", [(persona, id) for id in ids]
+    )
 
 
 async def keep_manifest(conn: Connection, fact: KarmaHarvested) -> None:
@@ -74,7 +80,10 @@ def _values(record: KarmaRecord) -> tuple[Any, ...]:
     return (
         record.id,
         record.persona,
-        [message.model_dump(mode="json", exclude_defaults=True) | {"role": message.role} for message in record.messages],
+        [
+            message.model_dump(mode="json", exclude_defaults=True) | {"role": message.role}
+            for message in record.messages
+        ],
         record.status,
         record.outcome.model_dump(mode="json"),
         record.why,

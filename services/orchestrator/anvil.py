@@ -9,7 +9,8 @@ import structlog
 
 from services.orchestrator.rune import Rune
 from services.orchestrator.settings import OrchestratorSettings
-from shared.drivers.accelerators.cpu import CpuMemory
+from shared.drivers.accelerators.cpu import CpuAccelerator
+from shared.drivers.accelerators.nvml import NvmlAccelerator, load_nvml
 from shared.drivers.containers.port import ContainerState
 from shared.drivers.containers.process import ProcessContainers
 from shared.drivers.inference.port import InferenceError
@@ -64,7 +65,5 @@ def open_anvil(station: Station) -> Anvil:
 
 def _accelerator(own: OrchestratorSettings, rune: Rune) -> Accelerator:
     if own.accelerator == "cpu":
-        return CpuMemory(rune.memory_bytes)
-    from shared.drivers.accelerators.nvml import NvmlMemory
-
-    return NvmlMemory(own.devices)
+        return CpuAccelerator(rune.memory_bytes)
+    return NvmlAccelerator(own.devices, load_nvml())

@@ -8,4 +8,6 @@ from shared.contracts.message import Service
 from shared.service import App
 
 orchestrator = Orchestrator()
-app = App(service=Service.ORCHESTRATOR, handlers={RitualCancel: orchestrator.ritual_cancel}, reconcile=orchestrator.reconcile)
+app = App(
+    service=Service.ORCHESTRATOR, handlers={RitualCancel: orchestrator.ritual_cancel}, reconcile=orchestrator.reconcile
+)

@@ -44,7 +44,9 @@ async def _suspend(anvil: Anvil, ritual: Ritual, held: Lease) -> bool:
     models = tuple(sorted(await anvil.models()))
     async with station.pool.acquire() as conn, conn.transaction():
         if await store.suspend(conn, held.anvil, held.fence, used):
-            said = InferenceSuspended(anvil=held.anvil, ritual=ritual.id, reason=f"training {ritual.persona}", models=models)
+            said = InferenceSuspended(
+                anvil=held.anvil, ritual=ritual.id, reason=f"training {ritual.persona}", models=models
+            )
             await enqueue(conn, said, uuid5(ritual.id, f"{said.subject}/{held.fence}"), {})
     return True
 
@@ -61,7 +63,11 @@ async def _refuse(anvil: Anvil, ritual: Ritual, used: int) -> bool:
     limit = anvil.own.free_below_bytes
     reason = f"{used} bytes are still in use after the rune was stopped, {limit} is the limit: find who holds them and intend again"
     refused = GpuRefused(
-        ritual=ritual.id, persona=ritual.persona, attempt=ritual.attempt, anvil=anvil.station.settings.anvil, reason=reason
+        ritual=ritual.id,
+        persona=ritual.persona,
+        attempt=ritual.attempt,
+        anvil=anvil.station.settings.anvil,
+        reason=reason,
     )
     await anvil.station.state(refused, ritual.entered_at)
     return True

@@ -68,4 +68,9 @@ async def _tell(conn: Connection, anvil: Anvil, receipt: dict[str, Any], models:
     said = InferenceResumed(anvil=anvil.name, models=models, seconds_without_inference=seconds)
     await enqueue(conn, said, uuid5(receipt["ritual"], f"{said.subject}/{receipt['fence']}"), {})
     SECONDS_WITHOUT_INFERENCE.labels(anvil.name).inc(seconds)
-    log.info("inference restored", anvil=anvil.name, ritual=str(receipt["ritual"]), seconds_without_inference=round(seconds, 1))
+    log.info(
+        "inference restored",
+        anvil=anvil.name,
+        ritual=str(receipt["ritual"]),
+        seconds_without_inference=round(seconds, 1),
+    )

@@ -30,7 +30,9 @@ class Condition(StrEnum):
 class Rune:
     """One anvil's inference."""
 
-    def __init__(self, settings: Settings, own: OrchestratorSettings, containers: Containers, inference: Inference) -> None:
+    def __init__(
+        self, settings: Settings, own: OrchestratorSettings, containers: Containers, inference: Inference
+    ) -> None:
         self.settings = settings
         self.own = own
         self.containers = containers

@@ -13,10 +13,16 @@ MIB = 1024**2
 class OrchestratorSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SOULFORGE_ORCHESTRATOR_", frozen=True, extra="ignore")
 
-    accelerator: Literal["cpu", "nvml"] = Field("cpu", description="Where memory is measured: `cpu` (RSS of the rune) or `nvml`.")
+    accelerator: Literal["cpu", "nvml"] = Field(
+        "cpu", description="Where memory is measured: `cpu` (RSS of the rune) or `nvml`."
+    )
     devices: tuple[int, ...] = Field((0,), description="NVML indices of the anvil's GPUs. Default: [0].")
-    free_below_bytes: int = Field(256 * MIB, gt=0, description="Used memory under which the anvil counts as free. Default: 256 MiB.")
-    free_within_s: float = Field(20.0, gt=0, description="Time the memory may take to come free after the stop. Default: 20 s.")
+    free_below_bytes: int = Field(
+        256 * MIB, gt=0, description="Used memory under which the anvil counts as free. Default: 256 MiB."
+    )
+    free_within_s: float = Field(
+        20.0, gt=0, description="Time the memory may take to come free after the stop. Default: 20 s."
+    )
     stop_grace_s: float = Field(15.0, gt=0, description="Time a rune has between SIGTERM and SIGKILL. Default: 15 s.")
     start_within_s: float = Field(300.0, gt=0, description="Time a rune may take until it answers. Default: 300 s.")
     max_attempts: int = Field(3, ge=1, description="Attempts after which lost GPU work fails the ritual. Default: 3.")

@@ -80,6 +80,9 @@ def lost(ritual: Ritual, max_attempts: int) -> Fact:
     reason = "the lease of the anvil expired: nobody renewed it in time"
     if ritual.attempt >= max_attempts:
         return AdapterFailed(
-            ritual=ritual.id, persona=ritual.persona, attempt=ritual.attempt, reason=f"{reason}; given up after {max_attempts} attempts"
+            ritual=ritual.id,
+            persona=ritual.persona,
+            attempt=ritual.attempt,
+            reason=f"{reason}; given up after {max_attempts} attempts",
         )
     return GpuInterrupted(ritual=ritual.id, persona=ritual.persona, attempt=ritual.attempt, reason=reason)

@@ -10,7 +10,9 @@ if TYPE_CHECKING:
 
 
 async def begin(conn: Connection, anvil: str, fence: int, ritual: UUID, attempt: int) -> None:
-    await conn.execute("INSERT INTO hand_over (anvil, fence, ritual, attempt) VALUES ($1, $2, $3, $4)", anvil, fence, ritual, attempt)
+    await conn.execute(
+        "INSERT INTO hand_over (anvil, fence, ritual, attempt) VALUES ($1, $2, $3, $4)", anvil, fence, ritual, attempt
+    )
 
 
 async def suspend(conn: Connection, anvil: str, fence: int, memory_before: int) -> bool:
@@ -36,7 +38,9 @@ async def evacuated(conn: Connection, anvil: str, fence: int, memory_after: int)
 
 
 async def released(conn: Connection, anvil: str, fence: int) -> None:
-    await conn.execute("UPDATE hand_over SET released_at = clock_timestamp() WHERE anvil = $1 AND fence = $2", anvil, fence)
+    await conn.execute(
+        "UPDATE hand_over SET released_at = clock_timestamp() WHERE anvil = $1 AND fence = $2", anvil, fence
+    )
 
 
 async def restored(conn: Connection, anvil: str) -> list[dict[str, Any]]:

@@ -49,7 +49,9 @@ def freeze(artifacts: Artifacts, source: Path, sidecar: Sidecar, probes: tuple[P
             shutil.copytree(source, scratch / ADAPTER)
             check(scratch, sidecar.adapter)
             (scratch / SIDECAR).write_text(sidecar.model_dump_json(indent=2) + "\n", encoding="utf-8")
-            (scratch / PROBES).write_text(json.dumps([probe.model_dump() for probe in probes], ensure_ascii=False, indent=2) + "\n")
+            (scratch / PROBES).write_text(
+                json.dumps([probe.model_dump() for probe in probes], ensure_ascii=False, indent=2) + "\n"
+            )
             for file in scratch.rglob("*"):
                 if file.is_file():
                     file.chmod(READ_ONLY)

@@ -104,7 +104,10 @@ async def _register(station: Station, ritual: Ritual) -> None:
         await station.state_cancelled(ritual)
         return
     started_at = datetime.now(UTC)
-    facts = [await ledger.fact_body(station.pool, ritual.id, name) for name in ("karma.harvested", "adapter.forged", "adapter.verified")]
+    facts = [
+        await ledger.fact_body(station.pool, ritual.id, name)
+        for name in ("karma.harvested", "adapter.forged", "adapter.verified")
+    ]
     harvested, forged, verified = facts
     if not harvested or not forged or not verified:
         raise RuntimeError(f"ritual {ritual.id} is verified without its facts")
@@ -122,7 +125,9 @@ async def _register(station: Station, ritual: Ritual) -> None:
         verdict=verified["verdict"],
     )
     try:
-        bundle = freeze(Artifacts(station.settings.home), Path(forged["path"]), sidecar, _probes(Path(verified["results"])))
+        bundle = freeze(
+            Artifacts(station.settings.home), Path(forged["path"]), sidecar, _probes(Path(verified["results"]))
+        )
     except BundleError as error:
         failed = AdapterFailed(ritual=ritual.id, persona=ritual.persona, attempt=ritual.attempt, reason=str(error))
         await station.state(failed, started_at)
@@ -130,7 +135,12 @@ async def _register(station: Station, ritual: Ritual) -> None:
     async with station.pool.acquire() as conn, conn.transaction():
         await store.keep_version(conn, name, ritual.persona, forged["adapter"], forged["base"], ritual.id, str(bundle))
     fact = AdapterRegistered(
-        ritual=ritual.id, persona=ritual.persona, attempt=ritual.attempt, adapter=forged["adapter"], version=name, bundle=str(bundle)
+        ritual=ritual.id,
+        persona=ritual.persona,
+        attempt=ritual.attempt,
+        adapter=forged["adapter"],
+        version=name,
+        bundle=str(bundle),
     )
     await station.state(fact, started_at)
 
@@ -145,7 +155,9 @@ async def _prove(station: Station, inference: Inference, version: dict[str, Any]
     return await prove(inference, version["name"], base, probes, RegistrySettings().probe_tokens)
 
 
-async def _move_alias(station: Station, ritual: Ritual, version: dict[str, Any], binding: Binding, started_at: datetime) -> None:
+async def _move_alias(
+    station: Station, ritual: Ritual, version: dict[str, Any], binding: Binding, started_at: datetime
+) -> None:
     async with station.pool.acquire() as conn, conn.transaction():
         fact = AdapterAwakened(
             ritual=ritual.id,

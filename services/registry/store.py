@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from shared.postgres import Connection, Pool
 
 
-async def keep_version(conn: Connection, name: str, persona: str, adapter: str, base: str, ritual: UUID, bundle: str) -> None:
+async def keep_version(
+    conn: Connection, name: str, persona: str, adapter: str, base: str, ritual: UUID, bundle: str
+) -> None:
     await conn.execute(
         "INSERT INTO version (name, persona, adapter, base, ritual, bundle) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
         name,
@@ -57,6 +59,12 @@ async def move_alias(conn: Connection, persona: str, version: str, ritual: UUID)
         version,
     )
     await conn.execute(
-        "INSERT INTO alias_history (persona, version, previous, ritual) VALUES ($1, $2, $3, $4)", persona, version, previous, ritual
+        "INSERT INTO alias_history (persona, version, previous, ritual) VALUES ($1, $2, $3, $4)",
+        persona,
+        version,
+        previous,
+        ritual,
     )
-    await conn.execute("UPDATE version SET awakened_at = coalesce(awakened_at, clock_timestamp()) WHERE name = $1", version)
+    await conn.execute(
+        "UPDATE version SET awakened_at = coalesce(awakened_at, clock_timestamp()) WHERE name = $1", version
+    )

@@ -7,10 +7,11 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from services.verifier.evidence import Policy
 from services.verifier.job import EvaluatorJob
 from services.verifier.results import BASE_SCORES_FILE, RESULTS_FILE, Results
 from services.verifier.settings import VerifierSettings
-from services.verifier.verdict import Policy, judge
+from services.verifier.verdict import judge
 from shared import lease, ledger
 from shared.base import find_base
 from shared.contracts.evacuate import GpuInterrupted
@@ -93,14 +94,21 @@ def probe_prompts(holdout: Path, count: int) -> tuple[str, ...]:
 
 
 async def _conclude(
-    station: Station, jobs: Jobs, ritual: Ritual, held: Lease, adapter: str, finished: Finished, settings: VerifierSettings
+    station: Station,
+    jobs: Jobs,
+    ritual: Ritual,
+    held: Lease,
+    adapter: str,
+    finished: Finished,
+    settings: VerifierSettings,
 ) -> None:
     result, started_at = finished.result, ritual.entered_at
     who = {"ritual": ritual.id, "persona": ritual.persona, "attempt": ritual.attempt}
     if result.ok:
-        results = finished.output / RESULTS_FILE
-        verdict = judge(Results.model_validate_json(results.read_bytes()), Policy())
-        _keep_base_scores(finished.output / BASE_SCORES_FILE, jobs.artifacts.base_scores(verdict.base_digest))
+        file = finished.output / RESULTS_FILE
+        results = Results.model_validate_json(file.read_bytes())
+        verdict = judge(results, Policy())
+        _keep_base_scores(finished.output / BASE_SCORES_FILE, jobs.artifacts.base_scores(results.base_digest))
         said = AdapterVerified if verdict.decision == "promote" else AdapterBanished
         judged = said(
             **who,
@@ -108,7 +116,7 @@ async def _conclude(
             decision=verdict.decision,
             reasons=verdict.reasons,
             verdict=verdict.model_dump(mode="json"),
-            results=str(results),
+            results=str(file),
             spans=result.spans,
             isolation=finished.isolation,
         )
@@ -116,7 +124,9 @@ async def _conclude(
     elif result.permanent or ritual.attempt >= settings.max_attempts:
         await station.state(AdapterFailed(**who, reason=result.error or "the evaluator gave no reason"), started_at)
     else:
-        await station.state(GpuInterrupted(**who, reason=result.error or "the evaluator was interrupted"), started_at, held.fence)
+        await station.state(
+            GpuInterrupted(**who, reason=result.error or "the evaluator was interrupted"), started_at, held.fence
+        )
 
 
 def _keep_base_scores(measured: Path, kept: Path) -> None:

@@ -1,4 +1,4 @@
-"""The statistics of a verdict, in plain Python: intervals for one score, for a paired drop, and for a clustered gain."""
+"""The statistics of a verdict, in plain Python: intervals for a score, a paired drop and a clustered gain."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def wilson(right: int, n: int, confidence: float, sides: int = 2) -> tuple[float
 def paired_drop(lost: int, won: int, n: int, confidence: float) -> tuple[float, float]:
     """One-sided lower and upper bounds of (lost - won) / n over matched pairs (Tango 1998, Statist. Med. 17:891-908).
 
-    `lost` pairs went from right to wrong, `won` from wrong to right. It keeps its level with few or no discordant pairs,
-    where the Wald interval shrinks to nothing.
+    `lost` pairs went from right to wrong, `won` from wrong to right. It keeps its level with few or no discordant
+    pairs, where the Wald interval shrinks to nothing.
     """
     if not n:
         return -1.0, 1.0
@@ -43,7 +43,9 @@ def _tango_z(drop: float, lost: int, won: int, n: int) -> float:
     shared = (math.sqrt(max(b * b - 8 * n * c, 0.0)) - b) / (4 * n)
     variance = n * (2 * shared + drop * (1 - drop))
     difference = lost - won - n * drop
-    return difference / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, difference)
+    if variance > 0:
+        return difference / math.sqrt(variance)
+    return math.copysign(math.inf, difference) if difference else 0.0
 
 
 def _root(falling: Callable[[float], float]) -> float:
@@ -67,8 +69,9 @@ def clustered_gain(
 ) -> tuple[float, float]:
     """One-sided lower and upper bounds of the mean gain, items of a cluster kept together.
 
-    Cluster bootstrap, expanded percentile interval (Hesterberg 2015, The American Statistician 69:371-386), which makes up
-    for few clusters. Each resample's mean falls with every item's gain, so the bounds never rise when an item gets worse.
+    Cluster bootstrap, expanded percentile interval (Hesterberg 2015, The American Statistician 69:371-386), which makes
+    up for few clusters. Each resample's mean falls with every item's gain, so the bounds never rise when an item gets
+    worse.
     """
     clusters = [(math.fsum(gains[name]), len(gains[name])) for name in sorted(gains)]
     if len(clusters) < 2:

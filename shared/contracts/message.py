@@ -56,5 +56,3 @@ def event_id(ritual: UUID, subject: str, attempt: int) -> UUID:
 def ritual_id(intent_id: str) -> UUID:
     """One intent id makes one ritual, wherever and however often it is heard."""
     return uuid5(RITUAL_NAMESPACE, intent_id)
-
-

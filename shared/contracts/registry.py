@@ -29,4 +29,3 @@ class AdapterAwakened(Fact):
     alias: str
     previous: str | None = None
     probes: int
-

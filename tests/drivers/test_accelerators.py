@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
+import asyncio
 import sys
-from collections.abc import Iterator
+import time
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,47 +14,27 @@ import pytest
 from shared.drivers.accelerators.cpu import CpuAccelerator
 from shared.drivers.accelerators.nvml import NvmlAccelerator
 from shared.drivers.accelerators.port import AcceleratorError
+from shared.drivers.containers.port import ContainerSpec
+from shared.drivers.containers.process import ProcessContainers
 
 MEBIBYTE = 1 << 20
-# A parent that holds little and a child that holds much, and says so when it does.
-FAMILY = """
-import os, sys, time
-if os.fork():
-    os.wait()
-held = b'x' * int(sys.argv[1])
-print(os.getpid(), flush=True)
-time.sleep(600)
-"""
-
-
-@pytest.fixture
-def family() -> Iterator[tuple[int, int]]:
-    """The pids of a parent and of its child, which holds 80 MiB."""
-    command = [sys.executable, "-I", "-S", "-c", FAMILY, str(80 * MEBIBYTE)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as parent:
-        assert parent.stdout is not None
-        yield parent.pid, int(parent.stdout.readline())
-        os.killpg(parent.pid, 9)
+GROW = f"held = b'x' * {80 * MEBIBYTE}; open('grown', 'w').close(); import time; time.sleep(600)"
 
 
 @pytest.mark.asyncio
-async def test_the_processor_counts_the_whole_tree_of_each_root_once(family: tuple[int, int]) -> None:
-    async def roots() -> tuple[int, ...]:
-        return family
-
-    cpu = CpuAccelerator(roots)
-    assert 80 * MEBIBYTE < await cpu.used_bytes() < 130 * MEBIBYTE
-    assert await cpu.processes() == tuple(sorted(family))
-
-
-@pytest.mark.asyncio
-async def test_the_processor_is_free_when_nothing_runs() -> None:
-    async def roots() -> tuple[int, ...]:
-        return (2**22 + 1,)
-
-    cpu = CpuAccelerator(roots)
+async def test_the_processor_holds_what_the_rune_holds_until_it_is_gone(tmp_path: Path) -> None:
+    containers = ProcessContainers(tmp_path / "containers")
+    cpu = CpuAccelerator(partial(containers.memory_bytes, "rune"))
     assert await cpu.used_bytes() == 0
-    assert await cpu.processes() == ()
+    await containers.start(ContainerSpec(name="rune", command=(sys.executable, "-I", "-S", "-c", GROW), cwd=tmp_path))
+    deadline = time.monotonic() + 10
+    while not (tmp_path / "grown").exists():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+    held = await cpu.used_bytes()
+    await containers.kill("rune")
+    assert 80 * MEBIBYTE < held < 130 * MEBIBYTE
+    assert await cpu.used_bytes() == 0
 
 
 class FakeNvmlError(Exception):

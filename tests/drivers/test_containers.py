@@ -49,6 +49,13 @@ async def containers(open_driver: Open) -> AsyncIterator[Containers]:
         await driver.kill(info.name)
 
 
+async def until(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline, "did not come true in time"
+        await asyncio.sleep(0.02)
+
+
 @dataclass
 class Work:
     """A directory to work in, and the shortest way to a specification of a Python payload."""
@@ -64,9 +71,8 @@ class Work:
 
     async def written(self, name: str) -> str:
         """The content of a file in the directory, as soon as it is there."""
-        async with asyncio.timeout(10):
-            while not (path := self.directory / name).is_file():
-                await asyncio.sleep(0.02)
+        path = self.directory / name
+        await until(path.is_file)
         return path.read_text()
 
 
@@ -123,7 +129,8 @@ async def test_a_container_runs_and_its_exit_code_is_kept(containers: Containers
     assert {"process-group", "environment"} <= set(info.isolation)
     end = await ended(containers)
     assert (end.exit_code, end.limit) == (7, None)
-    assert end.finished_at is not None and end.finished_at > end.started_at
+    assert end.finished_at is not None
+    assert end.finished_at > end.started_at
 
 
 async def test_an_unknown_name_is_nothing_and_harmless(containers: Containers) -> None:
@@ -359,7 +366,8 @@ async def test_a_new_driver_takes_over_what_an_earlier_one_started(
     await heir.stop(info.name, grace_s=5)
     assert await gone(pid)
     end = await containers.inspect("payload")
-    assert end is not None and end.exit_code == -signal.SIGTERM
+    assert end is not None
+    assert end.exit_code == -signal.SIGTERM
 
 
 async def test_only_an_exited_container_is_removed(containers: Containers, work: Work) -> None:
@@ -387,13 +395,12 @@ async def test_a_payload_that_outlives_its_shim_runs_until_it_is_killed(
     await containers.start(work.spec(code))
     pid = int(await work.written("fled"))
     state = State(tmp_path / "containers" / "payload")
-    async with asyncio.timeout(5):
-        while pid not in {member.pid for member in state.tree().members}:
-            await asyncio.sleep(0.02)
+    await until(lambda: pid in {member.pid for member in state.tree().members})
     os.kill(shim_of(tmp_path), signal.SIGKILL)
     assert await gone(shim_of(tmp_path))
     info = await containers.inspect("payload")
-    assert info is not None and info.state is ContainerState.RUNNING
+    assert info is not None
+    assert info.state is ContainerState.RUNNING
     await containers.kill("payload")
     assert await gone(pid)
     end = await ended(containers)
@@ -454,6 +461,7 @@ async def test_an_interrupted_start_counts_as_running_until_it_is_settled(
     for name in ("identity.json", "child.json", "tree.json", "exit.json"):
         (directory / name).unlink()
     info = await containers.inspect("payload")
-    assert info is not None and info.state is ContainerState.RUNNING
+    assert info is not None
+    assert info.state is ContainerState.RUNNING
     await containers.kill("payload")
     assert (await ended(containers)).limit == "lost"

@@ -42,7 +42,9 @@ def newest(folder: Path, job: TrainerJob) -> Path | None:
     found = json.loads((complete[-1] / IDENTITY_FILE).read_text(encoding="utf-8"))
     differs = [name for name, value in identity(job).items() if found.get(name) != value]
     if differs:
-        raise BadInput(f"{complete[-1]} was made with another {' and '.join(differs)}: start afresh, without resume_from")
+        raise BadInput(
+            f"{complete[-1]} was made with another {' and '.join(differs)}: start afresh, without resume_from"
+        )
     return complete[-1]
 
 

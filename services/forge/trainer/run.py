@@ -71,7 +71,9 @@ def _engine() -> Engine:
 
 def _examples(engine: Engine, job: TrainerJob, rows: Sequence[Row]) -> tuple[list[Example], Audit]:
     rendered = [
-        render(engine.tokenizer, row, keeps_prompt(row.id, job.recipe.prompt_keep, job.effective_seed), engine.end_of_turn)
+        render(
+            engine.tokenizer, row, keeps_prompt(row.id, job.recipe.prompt_keep, job.effective_seed), engine.end_of_turn
+        )
         for row in rows
     ]
     limit = engine.context if job.recipe.max_length == "auto" else min(job.recipe.max_length, engine.context)

@@ -1,4 +1,4 @@
-"""python -m services.verifier.evaluator JOB.json: measures base and candidate; torch is imported after the job is read."""
+"""python -m services.verifier.evaluator JOB.json: measures base and candidate; torch comes after the job is read."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from services.verifier.job import EvaluatorJob
 from services.verifier.results import RESULTS_FILE
 from shared.contracts.job import JobResult
 from shared.digests import digest_file
+
+OFFLINE = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")
 
 
 class Interrupted(BaseException):
@@ -51,8 +53,7 @@ def _run(job: EvaluatorJob, report: Report) -> JobResult:
 
 def _evaluated(job: EvaluatorJob, report: Report, cache: str) -> JobResult:
     # Libraries read these when they are imported: nothing is fetched, nothing is written outside the cache.
-    os.environ.update(HF_HOME=cache, HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
-    os.environ.update(TOKENIZERS_PARALLELISM="false", HF_DATASETS_DISABLE_PROGRESS_BARS="1")
+    os.environ.update(OFFLINE, HF_HOME=cache)  # noqa: TID251 - set for them, not read from the house
 
     from services.verifier.evaluator.evaluate import evaluate
 

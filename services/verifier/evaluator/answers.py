@@ -24,7 +24,9 @@ def nlls(arms: Arms, arm: Arm, items: Sequence[HoldoutItem]) -> list[float]:
         return [_nll(arms, item) for item in items]
 
 
-def generated(arms: Arms, arm: Arm, prompts: Sequence[str], max_tokens: int, batch: int, advance: Callable[[int], None]) -> list[str]:
+def generated(
+    arms: Arms, arm: Arm, prompts: Sequence[str], max_tokens: int, batch: int, advance: Callable[[int], None]
+) -> list[str]:
     """The greedy answer to each rendered prompt, in their order."""
     # Neighbours in length share a batch: little padding, and no long prompt holds back all.
     order = sorted(range(len(prompts)), key=lambda at: (len(prompts[at]), at))
@@ -55,7 +57,10 @@ def _render(arms: Arms, messages: Sequence[ChatMessage], answering: bool) -> str
 
 def _plain(message: ChatMessage) -> dict[str, Any]:
     # Templates concatenate content; a message that only calls tools has none.
-    return message.model_dump(mode="json", exclude_defaults=True) | {"role": message.role, "content": message.content or ""}
+    return message.model_dump(mode="json", exclude_defaults=True) | {
+        "role": message.role,
+        "content": message.content or "",
+    }
 
 
 def _nll(arms: Arms, item: HoldoutItem) -> float:
@@ -77,5 +82,7 @@ def _generate(arms: Arms, prompts: Sequence[str], max_tokens: int) -> list[str]:
     limit = arms.model.config.max_position_embeddings - max_tokens
     rows = [_tokens(arms, prompt)[-limit:] for prompt in prompts]
     batch = arms.tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt").to(arms.model.device)
-    produced = arms.model.generate(**batch, max_new_tokens=max_tokens, do_sample=False, pad_token_id=arms.tokenizer.pad_token_id)
+    produced = arms.model.generate(
+        **batch, max_new_tokens=max_tokens, do_sample=False, pad_token_id=arms.tokenizer.pad_token_id
+    )
     return list(arms.tokenizer.batch_decode(produced[:, batch["input_ids"].shape[1] :], skip_special_tokens=True))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,12 @@ def count(suites: Path) -> int:
     return sum(len(file.read_text("utf-8").splitlines()) for file in (suites / SUITE).glob("*.jsonl"))
 
 
-def measure(arms: Arms, arm: Arm, suites: Path, seed: int, advance: Callable[[int], None]) -> tuple[list[ItemScore], dict[str, float]]:
+Chances = dict[str, float]  # the score of a guesser, by kind
+
+
+def measure(
+    arms: Arms, arm: Arm, suites: Path, seed: int, advance: Callable[[int], None]
+) -> tuple[list[ItemScore], Chances]:
     """Every item's score in one arm, and the chance level by kind."""
     left = count(suites)
 
@@ -49,8 +54,7 @@ def measure(arms: Arms, arm: Arm, suites: Path, seed: int, advance: Callable[[in
         left -= min(rows, left)
 
     # Task files name their data from the directory of suites.
-    os.chdir(suites)
-    with arms.use(arm):
+    with arms.use(arm), chdir(suites):
         evaluated = lm_eval.simple_evaluate(
             model=Scorer(arms, read),
             tasks=[SUITE],

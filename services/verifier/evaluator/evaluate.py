@@ -1,4 +1,4 @@
-"""The evaluation: load once, then each arm over the suite, the holdout and the probes; everything into `results.json`."""
+"""The evaluation: load once, then each arm over suite, holdout and probes; everything into `results.json`."""
 
 from __future__ import annotations
 
@@ -108,5 +108,9 @@ def _probes(job: EvaluatorJob, arms: Arms, report: Report) -> tuple[Probe, ...]:
     prompts = [answers.rendered_question(arms, prompt) for prompt in job.probe_prompts]
     with report.span("probes"):
         # One at a time: padding moves bfloat16 sums, and the serving engine is asked one at a time too.
-        base, candidate = (answers.generated(arms, arm, prompts, job.probe_max_tokens, 1, report.advance) for arm in Arm)
-    return tuple(Probe(prompt=prompt, base=base[at], candidate=candidate[at]) for at, prompt in enumerate(job.probe_prompts))
+        base, candidate = (
+            answers.generated(arms, arm, prompts, job.probe_max_tokens, 1, report.advance) for arm in Arm
+        )
+    return tuple(
+        Probe(prompt=prompt, base=base[at], candidate=candidate[at]) for at, prompt in enumerate(job.probe_prompts)
+    )

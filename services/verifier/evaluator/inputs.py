@@ -87,7 +87,9 @@ def read_holdout(path: Path) -> list[HoldoutItem]:
     """The items of the sealed holdout. Raises InputError when it is missing, empty, malformed or has an id twice."""
     if not path.is_file():
         raise InputError(f"holdout: {path} is not a file")
-    items = [_item(path, number, line) for number, line in enumerate(path.read_text("utf-8").splitlines(), 1) if line.strip()]
+    items = [
+        _item(path, number, line) for number, line in enumerate(path.read_text("utf-8").splitlines(), 1) if line.strip()
+    ]
     if not items:
         raise InputError(f"holdout: {path} is empty: nothing can be said about the target")
     if len({item.id for item in items}) != len(items):

@@ -1,4 +1,4 @@
-"""What the evaluator says while it runs and at its end: progress lines, timed steps, and the result by atomic rename."""
+"""What the evaluator says as it runs and at its end: progress lines, timed steps, the result by atomic rename."""
 
 from __future__ import annotations
 
@@ -64,4 +64,4 @@ def write_whole(path: Path, value: BaseModel) -> None:
         file.write(value.model_dump_json(indent=1) + "\n")
         file.flush()
         os.fsync(file.fileno())
-    os.replace(partial, path)
+    partial.replace(path)

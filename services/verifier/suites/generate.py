@@ -1,6 +1,6 @@
 """Writes the base-logic suite: one task file and one file of items a kind, the same bytes on every run.
 
-    python -m services.verifier.suites.generate
+python -m services.verifier.suites.generate
 """
 
 from __future__ import annotations

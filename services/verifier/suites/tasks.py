@@ -20,9 +20,9 @@ LISTED = (
     ("tower", "kitchen", "arrow"), ("flower", "engine", "doctor"), ("bottle", "winter", "camel"), ("road", "mirror", "salt"),
 )  # fmt: skip
 SEEN = (
-    ("lazy", "dog", "sofa"), ("old", "horse", "field"), ("little", "cat", "roof"), ("big", "bear", "cave"),
-    ("hungry", "wolf", "forest"), ("gray", "mouse", "kitchen"), ("young", "lion", "grass"), ("quiet", "rabbit", "garden"),
-    ("fat", "pig", "yard"), ("clever", "fox", "snow"), ("brown", "cow", "road"), ("tired", "camel", "sand"),
+    ("lazy", "elephant", "lake"), ("old", "horse", "field"), ("little", "squirrel", "roof"), ("big", "bear", "cave"),
+    ("hungry", "wolf", "forest"), ("gray", "mouse", "kitchen"), ("young", "monkey", "tree"), ("quiet", "rabbit", "garden"),
+    ("fat", "chicken", "yard"), ("clever", "fox", "bridge"), ("brown", "cow", "road"), ("tired", "camel", "sand"),
 )  # fmt: skip
 
 

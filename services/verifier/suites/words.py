@@ -21,9 +21,48 @@ OPPOSITES = (
 
 CATEGORIES = {
     "animal": ("dog", "horse", "lion", "tiger", "rabbit", "wolf", "cow", "monkey", "fox", "goat", "sheep", "bear"),
-    "fruit": ("apple", "banana", "pear", "peach", "mango", "grape", "cherry", "plum", "lemon", "melon", "strawberry", "pineapple"),
-    "tool": ("hammer", "saw", "shovel", "wrench", "screwdriver", "drill", "rake", "chisel", "axe", "knife", "ladder", "pliers"),
-    "color": ("red", "blue", "green", "yellow", "purple", "pink", "brown", "black", "white", "gray", "violet", "turquoise"),
+    "fruit": (
+        "apple",
+        "banana",
+        "pear",
+        "peach",
+        "mango",
+        "grape",
+        "cherry",
+        "plum",
+        "lemon",
+        "melon",
+        "strawberry",
+        "pineapple",
+    ),
+    "tool": (
+        "hammer",
+        "saw",
+        "shovel",
+        "wrench",
+        "screwdriver",
+        "drill",
+        "rake",
+        "chisel",
+        "axe",
+        "knife",
+        "ladder",
+        "pliers",
+    ),
+    "color": (
+        "red",
+        "blue",
+        "green",
+        "yellow",
+        "purple",
+        "pink",
+        "brown",
+        "black",
+        "white",
+        "gray",
+        "violet",
+        "turquoise",
+    ),
 }
 
 ROWS = {
@@ -36,7 +75,15 @@ ROWS = {
     "tens": "ten twenty thirty forty fifty sixty seventy eighty ninety",
 }
 # How many items a row gives, and how many of its members an item shows.
-FORMS = {"days": (4, 4), "months": (8, 4), "words": (8, 4), "letters": (12, 6), "digits": (4, 4), "ordinals": (4, 4), "tens": (4, 4)}
+FORMS = {
+    "days": (4, 4),
+    "months": (8, 4),
+    "words": (8, 4),
+    "letters": (12, 6),
+    "digits": (4, 4),
+    "ordinals": (4, 4),
+    "tens": (4, 4),
+}
 
 
 def opposites() -> Kind:

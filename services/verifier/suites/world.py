@@ -44,7 +44,10 @@ ENDINGS: tuple[tuple[Sister, Sister], ...] = (
     (("He turned on the lamp because it was", "dark"), ("He turned on the heater because it was", "cold")),
     (("The soup was too hot and burned her", "tongue"), ("The shoes were too small and hurt her", "feet")),
     (("At the zoo we saw a big gray", "elephant"), ("At the airport we saw a big jet", "plane")),
-    (("The student failed the exam because he did not", "study"), ("The plant died because nobody gave it any", "water")),
+    (
+        ("The student failed the exam because he did not", "study"),
+        ("The plant died because nobody gave it any", "water"),
+    ),
     (("To see far away stars they use a", "telescope"), ("To hit a nail they use a", "hammer")),
     (("On her birthday she blew out the candles on the", "cake"), ("On Sunday morning they went to", "church")),
     (("The bride wore a white", "dress"), ("The king wore a golden", "crown")),

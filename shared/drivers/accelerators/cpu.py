@@ -1,33 +1,17 @@
-"""The processor as an accelerator: its memory is what the process trees of the runes hold."""
+"""The processor as an accelerator: its memory is what the rune's processes hold."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-
-from shared.drivers.containers.identity import living
-from shared.drivers.containers.tree import Family, descendants, resident_bytes
-
-Pids = Callable[[], Awaitable[Iterable[int]]]
+from collections.abc import Awaitable, Callable
 
 
 class CpuAccelerator:
-    """Resident memory of the trees below the pids that `roots` names at each look."""
+    """Resident memory, as `measure` finds it at each look: the tree of the rune, with whoever survived its stop."""
 
     description = "CPU"
 
-    def __init__(self, roots: Pids) -> None:
-        self._roots = roots
+    def __init__(self, measure: Callable[[], Awaitable[int]]) -> None:
+        self._measure = measure
 
     async def used_bytes(self) -> int:
-        roots = await self._roots()
-        return await asyncio.to_thread(lambda: resident_bytes(_trees(roots)))
-
-    async def processes(self) -> tuple[int, ...]:
-        family = await asyncio.to_thread(_trees, await self._roots())
-        return tuple(sorted(member.pid for member in family))
-
-
-def _trees(roots: Iterable[int]) -> Family:
-    found = {root for pid in roots if (root := living(pid))}
-    return found.union(*(descendants(root) for root in found))
+        return await self._measure()

@@ -27,7 +27,7 @@ class Nvml(Protocol):
 def load_nvml() -> Nvml:
     """The installed `pynvml`. Raises AcceleratorError where it is missing."""
     try:
-        return cast(Nvml, importlib.import_module("pynvml"))
+        return cast("Nvml", importlib.import_module("pynvml"))
     except ImportError:
         raise AcceleratorError("NVIDIA devices need the package nvidia-ml-py: install it, or use the CPU") from None
 

@@ -20,7 +20,3 @@ class Accelerator(Protocol):
     async def used_bytes(self) -> int:
         """Memory in use now, over all devices. Raises AcceleratorError."""
         ...
-
-    async def processes(self) -> tuple[int, ...]:
-        """Pids that hold memory of a device for computing now, each once, ascending. Raises AcceleratorError."""
-        ...

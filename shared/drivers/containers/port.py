@@ -19,8 +19,11 @@ class Mount(Frozen):
 class ContainerSpec(Frozen):
     """What to run. `env` is the whole environment: nothing is inherited.
 
-    An `isolated` container has no network, sees nothing below `hidden` except its mounts, and holds no capability.
-    `memory_bytes` bounds the resident memory of the whole tree, `time_limit_s` its life.
+    An `isolated` container has no network, sees nothing below `hidden` except its mounts, writes nowhere but into its
+    writable mounts and its own empty /tmp, /run and /dev/shm, and holds no capability. What it needs from below those
+    places or `hidden`, its interpreter and `cwd` included, must be a mount; the most specific path wins. A path that
+    does not exist at the start is not hidden. `memory_bytes` bounds the resident memory of the whole tree,
+    `time_limit_s` its life.
     """
 
     name: str
@@ -41,7 +44,11 @@ class ContainerState(StrEnum):
 
 
 class ContainerInfo(Frozen):
-    """What is known of a container. `exit_code` is negative for a signal; `limit` names the limit that ended it."""
+    """What is known of a container. `exit_code` is negative for a signal; `limit` names what ended it:
+    `memory`, `time`, or `lost` when nobody saw its end (power cut, killed guardian) and `exit_code` is unknown.
+
+    `isolation` lists what in fact separates it; where the system denies namespaces that is less than was asked.
+    """
 
     name: str
     state: ContainerState

@@ -79,11 +79,6 @@ class ProcessContainers:
     async def memory_bytes(self, name: str) -> int:
         return await asyncio.to_thread(lambda: resident_bytes(_payload(self._state(name))))
 
-    async def pids(self, name: str) -> tuple[int, ...]:
-        """The processes of the container now, as this machine numbers them. Beyond the port: for accelerators."""
-        family = await asyncio.to_thread(_payload, self._state(name))
-        return tuple(sorted(member.pid for member in family))
-
     async def remove(self, name: str) -> None:
         info = await self.inspect(name)
         if info and info.state is ContainerState.RUNNING:

@@ -113,7 +113,9 @@ class TrlEngine:
                 r=recipe.r,
                 lora_alpha=recipe.alpha,
                 lora_dropout=recipe.dropout,
-                target_modules=recipe.target_modules if isinstance(recipe.target_modules, str) else list(recipe.target_modules),
+                target_modules=recipe.target_modules
+                if isinstance(recipe.target_modules, str)
+                else list(recipe.target_modules),
                 task_type="CAUSAL_LM",
             ),
             callbacks=[Watch(job, envelope, stop)],

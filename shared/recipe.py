@@ -27,7 +27,9 @@ class Recipe(Frozen):
     r: Rank = Field(16, description="Rank of the adapter.")
     alpha: int = Field(32, gt=0, description="Scale: the update counts alpha / r times.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Share of adapter inputs dropped in training.")
-    target_modules: Literal["all-linear"] | tuple[str, ...] = Field("all-linear", description="Layers that are adapted.")
+    target_modules: Literal["all-linear"] | tuple[str, ...] = Field(
+        "all-linear", description="Layers that are adapted."
+    )
     learning_rate: float = Field(2e-4, gt=0, description="Peak learning rate.")
     epochs: float = Field(2, gt=0, le=100, description="Passes over the training rows.")
     batch_size: int = Field(8, gt=0, le=256, description="Rows a step.")
@@ -35,8 +37,12 @@ class Recipe(Frozen):
     max_length: Literal["auto"] | int = Field("auto", description="Longest row in tokens; auto: the model's context.")
     seed: int = Field(0, ge=0, lt=2**31, description="Seed, where the job names none.")
     prompt_keep: float = Field(0.2, ge=0, le=1, description="Share of rows trained with their system prompt.")
-    checkpoint_steps: int = Field(20, gt=0, description="Steps between two checkpoints, each with a look at the dev loss.")
-    keep_best: bool = Field(True, description="End with the checkpoint of least dev loss, stop when it has risen twice.")
+    checkpoint_steps: int = Field(
+        20, gt=0, description="Steps between two checkpoints, each with a look at the dev loss."
+    )
+    keep_best: bool = Field(
+        True, description="End with the checkpoint of least dev loss, stop when it has risen twice."
+    )
 
 
 def load_recipe(recipe: str | Path, max_rank: int = SERVED_RANK) -> Recipe:

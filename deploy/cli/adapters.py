@@ -1,0 +1,113 @@
+"""`soulforge adapters` and `soulforge ask`: the versions in the Crypt, and what they answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deploy.cli.consoles import out
+from deploy.cli.durations import ago, short
+from deploy.cli.mistakes import Mistake
+from deploy.cli.reach import database, settings
+
+if TYPE_CHECKING:
+    from shared.settings import Settings
+
+PANEL = "Adapters"
+DIGEST_SHOWN = 12
+
+
+def register(app: typer.Typer) -> None:
+    for command in (adapters, ask):
+        app.command(rich_help_panel=PANEL)(command)
+
+
+def adapters() -> None:
+    """List the versions of every persona, and which one serves."""
+    import asyncio
+
+    from rich.table import Table
+
+    rows = asyncio.run(_versions(settings()))
+    if not rows:
+        out.print("no adapter yet: `soulforge intend PERSONA` asks for one")
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in ("persona", "version", "serves as", "base", "registered", "ritual", "bundle"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        alias = f"[green]{row['persona']}[/]" if row["serves"] else ""
+        digest = row["base"].removeprefix("sha256:")[:DIGEST_SHOWN]
+        table.add_row(
+            row["persona"], row["name"], alias, digest, ago(row["registered_at"]), short(row["ritual"]), row["bundle"]
+        )
+    out.print(table)
+
+
+async def _versions(house: Settings) -> list[dict[str, Any]]:
+    from deploy.cli import store
+
+    async with database(house) as pool:
+        return await store.versions(pool)
+
+
+def ask(
+    persona: Annotated[str, typer.Argument(help="Whose adapter answers.")],
+    text: Annotated[str, typer.Argument(help="What is asked.")],
+    max_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Longest answer, in tokens.")] = 200,
+    base: Annotated[bool, typer.Option("--base", help="Ask the base model instead, to compare.")] = False,
+) -> None:
+    """Ask a persona and print its answer.
+
+    Greedy and without a system prompt. Only the answer goes to stdout.
+    """
+    import asyncio
+
+    # Not through Rich: an answer is text, whatever brackets it has.
+    typer.echo(asyncio.run(answer(settings(), persona, text, max_tokens, base)))
+
+
+async def answer(house: Settings, persona: str, text: str, max_tokens: int, base: bool = False) -> str:
+    """What the persona's version (or the base) answers. Raises Mistake where nothing can answer now."""
+    from shared.drivers.inference.port import InferenceError, Turn
+    from shared.drivers.inference.vllm import Vllm
+
+    rune = Vllm(house.rune_url)
+    model = house.base if base else await _version(house, persona)
+    try:
+        served = await rune.models()
+        if model in served:
+            return await rune.answer(model, (Turn(role="user", content=text),), max_tokens)
+    except InferenceError as error:
+        raise await _silence(house, error) from error
+    raise Mistake(f"the rune does not serve {model} (it serves {', '.join(sorted(served))}): see `soulforge status`")
+
+
+async def _version(house: Settings, persona: str) -> str:
+    from deploy.cli import store
+
+    async with database(house) as pool:
+        aliases = await store.aliases(pool)
+    if persona in aliases:
+        return aliases[persona]
+    if not aliases:
+        raise Mistake(
+            f"no persona has an adapter yet: `soulforge intend {persona}` asks for one; --base asks the base model"
+        )
+    raise Mistake(f"persona {persona!r} has no adapter; these have one: {', '.join(aliases)}")
+
+
+async def _silence(house: Settings, error: Exception) -> Mistake:
+    """Why the rune does not answer: because a ritual holds its anvil, or because it is down."""
+    from deploy.cli import store
+    from deploy.cli.reach import place, said
+
+    async with database(house) as pool:
+        lease = await store.lease(pool, house.anvil)
+    if lease and lease["ritual"]:
+        ritual = short(lease["ritual"])
+        return Mistake(
+            f"inference is suspended: ritual {ritual} ({lease['persona']}) holds {house.anvil}; watch it: soulforge watch {ritual}"
+        )
+    return Mistake(f"the rune at {place(house.rune_url)} did not answer ({said(error)}): see `soulforge status`")

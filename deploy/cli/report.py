@@ -1,0 +1,164 @@
+"""A ritual as one document, from the ledger's rows: what `soulforge show --json` prints.
+
+The shape is stable: fields are added, never renamed. Times are ISO 8601 in UTC, memory is in bytes, durations are in
+seconds. What a fact says stands in `states[].details` as it was stated, but for its timing spans.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pydantic import Field
+
+from shared.contracts.frozen import Frozen
+
+Row = dict[str, Any]
+
+DIGESTS = {
+    "manifest": "karma.harvested",
+    "holdout": "karma.harvested",
+    "adapter": "adapter.forged",
+    "base": "adapter.forged",
+}
+COUNTS = ("train", "dev", "held_out", "seen")
+VERDICTS = ("adapter.verified", "adapter.banished")
+HARVESTS = ("karma.harvested", "karma.refused")
+
+
+class StateReport(Frozen):
+    """One fact that was stated. `state` is the ritual's state from then on."""
+
+    fact: str
+    state: str
+    owner: str
+    attempt: int
+    started_at: datetime
+    stated_at: datetime
+    details: dict[str, Any]
+
+
+class HandOverReport(Frozen):
+    """One hand-over of the anvil; a time that is null has not come."""
+
+    anvil: str
+    fence: int
+    attempt: int
+    began_at: datetime
+    suspended_at: datetime | None
+    evacuated_at: datetime | None
+    released_at: datetime | None
+    restored_at: datetime | None
+    memory_before: int | None
+    memory_after: int | None
+    seconds_without_inference: float | None
+
+
+class RitualReport(Frozen):
+    """Everything the ledger knows of one ritual."""
+
+    ritual: UUID
+    persona: str
+    state: str
+    attempt: int
+    priority: int
+    intent: dict[str, Any]
+    created_at: datetime
+    ended_at: datetime | None
+    seconds: float = Field(description="From the intent to the end, or to now.")
+    cancel_requested_at: datetime | None
+    reason: str | None = Field(description="Why it ended without an adapter that serves, or null.")
+    states: tuple[StateReport, ...]
+    digests: dict[str, str] = Field(description="manifest, holdout, adapter, base: as far as they exist.")
+    counts: dict[str, int] = Field(description="Records: train, dev, held_out, seen, excluded.")
+    excluded: dict[str, int] = Field(description="Records left out, by reason.")
+    decision: str | None = Field(description="promote, banish, inconclusive, or null before the verdict.")
+    reasons: tuple[str, ...]
+    scores: dict[str, Any] = Field(
+        description="The verdict as it was stated: both arms with intervals, and the policy."
+    )
+    version: str | None = Field(description="The name that the engine serves the adapter by.")
+    seconds_without_inference: float | None = Field(
+        description="Over all hand-overs that ended; null when there was none."
+    )
+    hand_overs: tuple[HandOverReport, ...]
+    trace_id: str
+    trace_url: str
+
+
+def build_report(
+    ritual: Row, facts: list[Row], hand_overs: list[Row], excluded: dict[str, int], phoenix_url: str
+) -> RitualReport:
+    """Pure: the report of these rows."""
+    said = {fact["subject"]: fact["body"] for fact in facts}
+    verdict = next((said[subject] for subject in VERDICTS if subject in said), {})
+    return RitualReport(
+        ritual=ritual["id"],
+        persona=ritual["persona"],
+        state=ritual["state"],
+        attempt=ritual["attempt"],
+        priority=ritual["priority"],
+        intent=ritual["intent"],
+        created_at=ritual["created_at"],
+        ended_at=ritual["ended_at"],
+        seconds=((ritual["ended_at"] or ritual["now"]) - ritual["created_at"]).total_seconds(),
+        cancel_requested_at=ritual["cancel_requested_at"],
+        reason=_reason(ritual, facts),
+        states=tuple(_state(fact) for fact in facts),
+        digests={name: said[fact][name] for name, fact in DIGESTS.items() if name in said.get(fact, {})},
+        counts=_counts(said, excluded),
+        excluded=excluded,
+        decision=verdict.get("decision"),
+        reasons=tuple(verdict.get("reasons", ())),
+        scores=verdict.get("verdict", {}),
+        version=said.get("adapter.registered", {}).get("version"),
+        seconds_without_inference=_seconds_without_inference(hand_overs),
+        hand_overs=tuple(
+            HandOverReport(**{name: row[name] for name in HandOverReport.model_fields}) for row in hand_overs
+        ),
+        trace_id=ritual["trace_id"],
+        trace_url=trace_url(phoenix_url, ritual["trace_id"]),
+    )
+
+
+def trace_url(phoenix_url: str, trace_id: str) -> str:
+    """Where Phoenix shows the trace: its own redirect, which finds the project by the trace's id."""
+    return f"{phoenix_url.rstrip('/')}/redirects/traces/{trace_id}"
+
+
+def _state(fact: Row) -> StateReport:
+    return StateReport(
+        fact=fact["subject"],
+        state=fact["state_after"],
+        owner=fact["owner"],
+        attempt=fact["attempt"],
+        started_at=fact["started_at"],
+        stated_at=fact["stated_at"],
+        details={name: value for name, value in fact["body"].items() if name != "spans"},
+    )
+
+
+def _reason(ritual: Row, facts: list[Row]) -> str | None:
+    """What the fact that ended the ritual gave as its reason."""
+    for fact in reversed(facts):
+        if fact["state_after"] == ritual["state"] and fact["state_before"] != fact["state_after"]:
+            body = fact["body"]
+            return (
+                body.get("reason")
+                or body.get("why")
+                or (" ".join(body["reasons"]) if fact["subject"] == "adapter.banished" else None)
+            )
+    return None
+
+
+def _counts(said: dict[str, Row], excluded: dict[str, int]) -> dict[str, int]:
+    body = next((said[subject] for subject in HARVESTS if subject in said), None)
+    if body is None:
+        return {}
+    return {name: body[name] for name in COUNTS if name in body} | {"excluded": sum(excluded.values())}
+
+
+def _seconds_without_inference(hand_overs: list[Row]) -> float | None:
+    seconds = [row["seconds_without_inference"] for row in hand_overs if row["seconds_without_inference"] is not None]
+    return sum(seconds) if seconds else None

@@ -1,0 +1,104 @@
+"""`soulforge rituals` and `soulforge show`: what was asked for and what came of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deploy.cli.consoles import out
+from deploy.cli.durations import ago, duration, short
+from deploy.cli.reach import database, settings
+
+if TYPE_CHECKING:
+    from deploy.cli.report import RitualReport
+    from shared.settings import Settings
+
+PANEL = "Rituals"
+SHOWN = 20
+
+
+def register(app: typer.Typer) -> None:
+    for command in (rituals, show):
+        app.command(rich_help_panel=PANEL)(command)
+
+
+def rituals(limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = SHOWN) -> None:
+    """List the newest rituals."""
+    import asyncio
+
+    from rich.table import Table
+
+    rows = asyncio.run(_listed(settings(), limit))
+    if not rows:
+        out.print("no ritual yet: `soulforge intend PERSONA` asks for one")
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in ("ritual", "persona", "state"):
+        table.add_column(name)
+    for name in ("attempt", "priority", "intended", "took", "without inference"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(*_row(row))
+    out.print(table)
+
+
+def _row(row: dict[str, Any]) -> list[str]:
+    took = ((row["ended_at"] or row["now"]) - row["created_at"]).total_seconds()
+    return [
+        short(row["id"]),
+        row["persona"],
+        coloured(row["state"], row["ended_at"] is not None),
+        str(row["attempt"]),
+        str(row["priority"]),
+        ago(row["created_at"], row["now"]),
+        duration(took) + ("" if row["ended_at"] else " so far"),
+        duration(row["seconds_without_inference"]),
+    ]
+
+
+def coloured(state: str, ended: bool) -> str:
+    colour = "green" if state == "awakened" else "red" if ended else "yellow"
+    return f"[{colour}]{state}[/]"
+
+
+async def _listed(house: Settings, limit: int) -> list[dict[str, Any]]:
+    from deploy.cli import store
+
+    async with database(house) as pool:
+        return await store.rituals(pool, limit)
+
+
+def show(
+    ritual: Annotated[str, typer.Argument(help="The ritual, by the first digits of its id.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document of a stable shape, for programs.")] = False,
+) -> None:
+    """Show all that is known of one ritual.
+
+    States with times, digests and counts, scores of both arms with intervals, hand-overs of the anvil, and the trace.
+    """
+    import asyncio
+
+    report = asyncio.run(_report(settings(), ritual))
+    if as_json:
+        typer.echo(report.model_dump_json(indent=2))
+        return
+    from deploy.cli.report_view import view
+
+    out.print(view(report))
+
+
+async def _report(house: Settings, given: str) -> RitualReport:
+    from deploy.cli import store
+    from deploy.cli.mistakes import Mistake
+    from deploy.cli.report import build_report
+    from deploy.cli.rituals_named import ritual_named
+    from deploy.cli.sight import look
+
+    async with database(house) as pool:
+        ritual = await ritual_named(pool, given)
+        sight = await look(pool, ritual)
+        excluded = await store.excluded(pool, ritual)
+    if sight is None:
+        raise Mistake(f"ritual {ritual} is no longer in the ledger")
+    return build_report(sight.ritual, sight.facts, sight.hand_overs, excluded, house.phoenix_url)

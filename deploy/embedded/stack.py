@@ -1,0 +1,158 @@
+"""Put the whole house up on one machine, and take it down again: `soulforge up` and `soulforge down`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from deploy.embedded import base, nats, postgres, preflight
+from deploy.embedded.claim import claim, clean
+from deploy.embedded.part import PartState, PartStatus
+from deploy.embedded.parts import parts
+from deploy.embedded.preflight import PreflightError
+from deploy.embedded.records import Records
+from deploy.embedded.supervisor import Supervisor
+from shared.drivers.containers.identity import alive, send
+from shared.drivers.containers.port import ContainerState
+from shared.drivers.containers.process import ProcessContainers
+from shared.drivers.inference.vllm import Vllm
+from shared.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Announce = Callable[[str], None]
+
+UP_WITHIN_S = 420.0
+DOWN_WITHIN_S = 120.0
+CONTAINER_GRACE_S = 20.0
+POLL_S = 0.25
+
+
+def run(settings: Settings, announce: Announce) -> int:
+    """Put the stack up and keep it up until SIGINT or SIGTERM; then end everything in order. Returns the exit code."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with claim(settings.home):
+        for line in clean(settings.home):
+            announce(line)
+        asyncio.run(_run(settings, announce))
+    return 0
+
+
+async def _run(settings: Settings, announce: Announce) -> None:
+    preflight.check(settings, await _running_ports(settings))
+    base.prepare(settings, announce)
+    postgres.initialise(settings)
+    nats.initialise(settings)
+    supervisor = Supervisor(settings.home, parts(settings, os.environ), announce, _progress(announce))  # noqa: TID251 - handed on whole
+    rune = asyncio.create_task(_announce_rune(settings, announce))
+    try:
+        await supervisor.run()
+    finally:
+        rune.cancel()
+        await end_containers(settings, announce)
+        announce("everything is down")
+
+
+async def _running_ports(settings: Settings) -> list[str]:
+    """Ports held by containers of ours that outlived a supervisor; the services take them over."""
+    runes = await ProcessContainers(settings.containers_dir).list({"role": "rune"})
+    return ["rune"] if any(info.state is ContainerState.RUNNING for info in runes) else []
+
+
+def _progress(announce: Announce) -> Callable[[str, PartStatus], None]:
+    told: dict[str, PartState] = {}
+
+    def tell(name: str, status: PartStatus) -> None:
+        if told.get(name) is not status.state and status.state in (PartState.READY, PartState.STOPPED):
+            announce(f"{name} {status.state}")
+        told[name] = status.state
+
+    return tell
+
+
+async def _announce_rune(settings: Settings, announce: Announce) -> None:
+    inference = Vllm(settings.rune_url)
+    while not await inference.healthy():
+        await asyncio.sleep(POLL_S)
+    announce(f"rune ready: {settings.base} answers at {settings.rune_url}/v1")
+    announce(f"everything is up; traces at {settings.phoenix_url}")
+
+
+async def end_containers(settings: Settings, announce: Announce) -> None:
+    """Stop the rune and every job, and forget them: what is stopped on purpose has not crashed."""
+    containers = ProcessContainers(settings.containers_dir)
+    for info in await containers.list({}):
+        if info.state is ContainerState.RUNNING:
+            await containers.stop(info.name, CONTAINER_GRACE_S)
+            announce(f"{info.name} stopped")
+        if info.labels.get("role") == "rune":
+            await containers.remove(info.name)
+
+
+def start_detached(settings: Settings, announce: Announce) -> None:
+    """Start `soulforge up` as a process of its own and return when everything answers. Raises PreflightError."""
+    settings.home.mkdir(parents=True, exist_ok=True)
+    settings.logs_dir.mkdir(parents=True, exist_ok=True)
+    log = settings.logs_dir / "up.log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deploy.cli.main", "up"],
+            env={**os.environ, "SOULFORGE_HOME": str(settings.home)},  # noqa: TID251 - handed on whole
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+    told = 0
+    deadline = time.monotonic() + UP_WITHIN_S
+    while time.monotonic() < deadline:
+        lines = log.read_text(errors="replace").splitlines()
+        ended = process.poll() is not None
+        for line in lines[told:]:
+            announce(line)
+        told = len(lines)
+        if ended:
+            raise PreflightError("the stack did not come up")
+        if any(line.startswith("everything is up") for line in lines):
+            return
+        time.sleep(POLL_S)
+    raise PreflightError(
+        f"the stack was not up within {UP_WITHIN_S:.0f} s: see {settings.logs_dir}; `soulforge down` ends what runs"
+    )
+
+
+def stop(settings: Settings, announce: Announce) -> None:
+    """Take the stack of this home down, also what a killed supervisor left behind."""
+    if not settings.home.is_dir():
+        announce(f"nothing to stop: {settings.home} does not exist")
+        return
+    supervisor = Records(settings.home).supervisor()
+    if supervisor and alive(supervisor):
+        send(supervisor, signal.SIGTERM)
+        deadline = time.monotonic() + DOWN_WITHIN_S
+        while alive(supervisor):
+            if time.monotonic() > deadline:
+                raise PreflightError(
+                    f"the supervisor (pid {supervisor.pid}) did not end within {DOWN_WITHIN_S:.0f} s: see {settings.logs_dir}"
+                )
+            time.sleep(POLL_S)
+    with claim(settings.home):
+        for line in clean(settings.home):
+            announce(line)
+        asyncio.run(end_containers(settings, announce))
+    announce("everything is down")
+
+
+def status(settings: Settings) -> dict[str, dict[str, Any]]:
+    """The parts as the supervisor last saw them; empty when none runs."""
+    records = Records(settings.home)
+    supervisor = records.supervisor()
+    if supervisor is None or not alive(supervisor):
+        return {}
+    return {name: part.model_dump(mode="json") for name, part in records.status().items()}

@@ -1,0 +1,59 @@
+"""Fixtures of the whole session: one real PostgreSQL and NATS, emptied before each test that uses them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import nats
+import pytest
+
+from shared.postgres import Pool, open_pool
+from shared.settings import SERVICES, Settings
+from shared.streams import STREAMS
+from tests.servers import House
+from tests.servers import house as open_house
+
+TABLES = (
+    "public.lease, public.ritual_fact, public.ritual, vectors.karma, harvester.exclusion, harvester.sealed, harvester.manifest, "
+    "orchestrator.hand_over, orchestrator.rune_failure, registry.alias, registry.alias_history, registry.version, "
+    + ", ".join(f"{service}.{table}" for service in SERVICES for table in ("inbox", "outbox", "dead_letter"))
+)
+
+
+@pytest.fixture(scope="session")
+async def servers() -> AsyncIterator[House]:
+    async with open_house() as house:
+        yield house
+
+
+@pytest.fixture
+async def house(servers: House) -> House:
+    """A house with empty tables and empty streams."""
+    connection = await asyncpg.connect(servers.settings.database_url)
+    await connection.execute(f"TRUNCATE {TABLES} CASCADE")
+    await connection.close()
+    client = await nats.connect(servers.settings.nats_url)
+    for stream in STREAMS:
+        await client.jetstream().purge_stream(stream.name or "")
+    await client.close()
+    return servers
+
+
+@pytest.fixture
+def settings(house: House) -> Settings:
+    return house.settings
+
+
+@pytest.fixture
+def database(house: House) -> str:
+    """The URL of a migrated, empty database."""
+    return house.settings.database_url
+
+
+@pytest.fixture
+async def pool(house: House) -> AsyncIterator[Pool]:
+    """Connections as the harvester's: `public` and its own schema."""
+    pool = await open_pool(house.settings.database_url, "harvester")
+    yield pool
+    await pool.close()

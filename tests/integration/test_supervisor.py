@@ -1,0 +1,362 @@
+"""The supervisor with real processes: small Python programs as parts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import pytest_asyncio
+
+from deploy.embedded.claim import ClaimError, claim, clean
+from deploy.embedded.part import (
+    Part,
+    PartError,
+    PartState,
+    PartStatus,
+    delay_s,
+    exit_line,
+    failures_in_a_row,
+    in_order,
+)
+from deploy.embedded.supervisor import Supervisor
+from shared.drivers.containers.port import ContainerSpec
+from shared.drivers.containers.process import ProcessContainers
+from shared.drivers.containers.state import State
+
+PROJECT = Path(__file__).parents[2]
+FOREVER = "import time; time.sleep(600)"
+# Ends at SIGTERM with a word about it; `born` appears once it can.
+POLITE = """
+import os, signal, sys, time
+def leave(*_):
+    open('events', 'a').write(f'{sys.argv[1]} left\\n')
+    sys.exit(0)
+signal.signal(signal.SIGTERM, leave)
+open('events', 'a').write(f'{sys.argv[1]} came\\n')
+open(f'{sys.argv[1]}.born', 'w').close()
+time.sleep(600)
+"""
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open('born', 'w').close(); time.sleep(600)"
+)
+# A child that has fled into a session of its own.
+FAMILY = (
+    f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {FOREVER!r}], start_new_session=True); {FOREVER}"
+)
+
+
+def part(home: Path, name: str, code: str = FOREVER, **more: Any) -> Part:
+    return Part(name=name, command=(sys.executable, "-I", "-S", "-c", code, name), cwd=home, **more)
+
+
+def polite(home: Path, name: str, *needs: str) -> Part:
+    async def born() -> bool:
+        return (home / f"{name}.born").exists()
+
+    return part(home, name, POLITE, needs=needs, ready=born)
+
+
+async def until(true: Callable[[], object], within_s: float = 10) -> None:
+    deadline = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline, "did not come true in time"
+        await asyncio.sleep(0.02)
+
+
+def running(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def status(home: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((home / "supervisor/status.json").read_text())
+    return found
+
+
+class House:
+    """A home under supervision, and everything that was said of it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.said: list[str] = []
+        self.seen: list[tuple[str, PartState]] = []
+        self._supervisors: list[Supervisor] = []
+
+    def supervise(self, *parts: Part) -> Supervisor:
+        supervisor = Supervisor(self.home, parts, self.said.append, self._progress)
+        self._supervisors.append(supervisor)
+        return supervisor
+
+    async def leave(self) -> None:
+        for supervisor in self._supervisors:
+            supervisor.request_stop()
+            supervisor.request_stop()
+            await supervisor.stop()
+
+    def _progress(self, name: str, status: PartStatus) -> None:
+        self.seen.append((name, status.state))
+
+
+@pytest_asyncio.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    house = House(tmp_path)
+    yield house
+    await house.leave()
+
+
+def test_parts_are_ordered_by_their_needs(tmp_path: Path) -> None:
+    parts = [part(tmp_path, "c", needs=("b", "a")), part(tmp_path, "b", needs=("a",)), part(tmp_path, "a")]
+    assert [one.name for one in in_order(parts)] == ["a", "b", "c"]
+
+
+def test_a_circle_of_needs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PartError, match="a needs b, b needs a"):
+        in_order([part(tmp_path, "a", needs=("b",)), part(tmp_path, "b", needs=("a",))])
+
+
+def test_the_delay_doubles_to_its_limit_and_health_forgives() -> None:
+    assert [delay_s(count) for count in (1, 2, 3, 6, 7, 8, 999)] == [0.5, 1, 2, 16, 30, 30, 30]
+    assert failures_in_a_row(5, lived_s=59.9) == 6
+    assert failures_in_a_row(5, lived_s=60) == 1
+
+
+def test_an_exit_is_told_in_words() -> None:
+    assert exit_line("nats-server", -9, 1) == "nats-server exited with signal 9; restarting in 0.5 s (1st time)"
+    assert exit_line("phoenix", 1, 12) == "phoenix exited with code 1; restarting in 30 s (12th time)"
+
+
+@pytest.mark.asyncio
+async def test_parts_start_when_their_needs_are_ready_and_stop_in_reverse(house: House) -> None:
+    home = house.home
+    supervisor = house.supervise(polite(home, "c", "b"), polite(home, "b", "a"), polite(home, "a"))
+    await supervisor.start()
+    assert {name: one["state"] for name, one in status(home).items()} == dict.fromkeys("abc", "ready")
+    ready = [name for name, state in house.seen if state is PartState.READY]
+    starting = [name for name, state in house.seen if state is PartState.STARTING]
+    assert ready == starting == ["a", "b", "c"]
+    assert house.seen.index(("a", PartState.READY)) < house.seen.index(("b", PartState.STARTING))
+    await supervisor.stop()
+    came, left = (home / "events").read_text().split("\n")[:3], (home / "events").read_text().split("\n")[3:6]
+    assert (came, left) == (["a came", "b came", "c came"], ["c left", "b left", "a left"])
+    assert {one["state"] for one in status(home).values()} == {"stopped"}
+    assert house.said == []
+    assert list((home / "supervisor/parts").iterdir()) == []
+
+
+@pytest.mark.asyncio
+async def test_a_killed_part_is_restarted_with_a_growing_delay(house: House) -> None:
+    supervisor = house.supervise(part(house.home, "nats-server"))
+    await supervisor.start()
+    pids = []
+    for _ in range(2):
+        await until(lambda: supervisor.status["nats-server"].state is PartState.READY)
+        pid = supervisor.status["nats-server"].pid
+        assert pid is not None
+        assert pid not in pids
+        pids.append(pid)
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda pid=pid: supervisor.status["nats-server"].pid != pid)  # type: ignore[misc]
+    await until(lambda: supervisor.status["nats-server"].state is PartState.READY)
+    assert house.said == [
+        "nats-server exited with signal 9; restarting in 0.5 s (1st time)",
+        "nats-server exited with signal 9; restarting in 1 s (2nd time)",
+    ]
+    shown = status(house.home)["nats-server"]
+    assert (shown["restarts"], shown["last_exit"], shown["state"]) == (2, -9, "ready")
+
+
+@pytest.mark.asyncio
+async def test_nothing_of_a_killed_part_meets_its_successor(house: House) -> None:
+    supervisor = house.supervise(part(house.home, "family", FAMILY))
+    await supervisor.start()
+    pid = supervisor.status["family"].pid
+    assert pid is not None
+    await until(lambda: psutil.Process(pid).children())
+    [child] = psutil.Process(pid).children()
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: supervisor.status["family"].restarts == 1)
+    assert not running(child.pid)
+
+
+@pytest.mark.asyncio
+async def test_a_part_that_is_never_ready_fails_the_start_with_the_end_of_its_log(house: House) -> None:
+    async def never() -> bool:
+        raise ConnectionRefusedError
+
+    code = f"print('port is taken', flush=True); {FOREVER}"
+    supervisor = house.supervise(part(house.home, "deaf", code, ready=never, ready_s=0.7))
+    with pytest.raises(PartError, match=r"deaf was not ready within 0.7 s; .*deaf\.log:\nport is taken"):
+        await supervisor.start()
+
+
+@pytest.mark.asyncio
+async def test_a_command_that_does_not_exist_is_told_at_once(house: House) -> None:
+    missing = Part(name="ghost", command=("/nowhere/at/all",), cwd=house.home)
+    with pytest.raises(PartError, match="ghost cannot be started"):
+        await house.supervise(missing).start()
+
+
+@pytest.mark.asyncio
+async def test_a_large_log_is_moved_aside(house: House) -> None:
+    log = house.home / "logs/talker.log"
+    log.parent.mkdir()
+    log.write_bytes(b"x" * (11 << 20))
+    await house.supervise(part(house.home, "talker", f"print('new', flush=True); {FOREVER}")).start()
+    await until(lambda: log.exists() and log.read_text() == "new\n")
+    assert log.with_name("talker.log.1").stat().st_size == 11 << 20
+
+
+@pytest.mark.asyncio
+async def test_a_second_signal_kills_what_takes_its_time(house: House) -> None:
+    async def born() -> bool:
+        return (house.home / "born").exists()
+
+    supervisor = house.supervise(part(house.home, "stubborn", STUBBORN, grace_s=60, ready=born))
+    run = asyncio.create_task(supervisor.run())
+    await until(lambda: supervisor.status["stubborn"].state is PartState.READY)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await until(lambda: supervisor.status["stubborn"].state is PartState.STOPPING)
+    assert not run.done()
+    os.kill(os.getpid(), signal.SIGINT)
+    await asyncio.wait_for(run, 10)
+    assert supervisor.status["stubborn"].last_exit == -signal.SIGKILL
+
+
+def test_a_home_has_one_supervisor(tmp_path: Path) -> None:
+    with claim(tmp_path), pytest.raises(ClaimError, match=f"pid {os.getpid()}"), claim(tmp_path):
+        pass
+    with claim(tmp_path):
+        pass
+
+
+# A supervisor as a process of its own, so that it can be killed.
+PROGRAM = f"""
+import asyncio, sys
+from pathlib import Path
+from deploy.embedded.claim import claim
+from deploy.embedded.part import Part
+from deploy.embedded.supervisor import Supervisor
+home = Path(sys.argv[1])
+parts = [Part(name=name, command=(sys.executable, '-c', {FAMILY!r}), cwd=home) for name in ('one', 'two')]
+with claim(home):
+    asyncio.run(Supervisor(home, parts, print, lambda name, status: None).run())
+"""
+Spawn = Callable[[], Awaitable[tuple[subprocess.Popen[bytes], set[int]]]]
+
+
+def background(command: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, cwd=PROJECT, start_new_session=True)
+
+
+@pytest_asyncio.fixture
+async def spawn(tmp_path: Path) -> AsyncIterator[Spawn]:
+    """Starts a supervisor of two parts with a child each; gives it and the pids of all four."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    async def spawn() -> tuple[subprocess.Popen[bytes], set[int]]:
+        process = background([sys.executable, "-c", PROGRAM, str(tmp_path)])
+        started.append(process)
+        tree = psutil.Process(process.pid)
+        await until(lambda: len(tree.children(recursive=True)) == 4)
+        return process, {child.pid for child in tree.children(recursive=True)}
+
+    yield spawn
+    for process in started:
+        process.kill()
+        process.wait()
+    with claim(tmp_path):
+        clean(tmp_path)
+
+
+@pytest.mark.asyncio
+async def test_a_killed_supervisor_holds_nothing_and_its_parts_are_ended(tmp_path: Path, spawn: Spawn) -> None:
+    process, pids = await spawn()
+    with pytest.raises(ClaimError, match=f"pid {process.pid}"), claim(tmp_path):
+        pass
+    with pytest.raises(ClaimError, match=f"pid {process.pid}"):
+        clean(tmp_path)
+    process.kill()
+    process.wait()
+    assert all(running(pid) for pid in pids)
+    with claim(tmp_path):
+        ended = clean(tmp_path)
+        assert [line.split(":")[0] for line in ended] == ["two", "one"]
+        assert not any(running(pid) for pid in pids)
+        assert clean(tmp_path) == []
+
+
+@pytest.mark.asyncio
+async def test_clean_ends_the_children_of_a_part_that_is_gone_itself(tmp_path: Path, spawn: Spawn) -> None:
+    process, pids = await spawn()
+    firsts = {one["pid"] for one in status(tmp_path).values()}
+    process.kill()
+    process.wait()
+    for pid in firsts:
+        os.kill(pid, signal.SIGKILL)
+    await until(lambda: not any(running(pid) for pid in firsts))
+    with claim(tmp_path):
+        assert len(clean(tmp_path)) == 2
+    assert not any(running(pid) for pid in pids)
+
+
+@pytest.mark.asyncio
+async def test_sigterm_to_a_supervisor_leaves_nothing(tmp_path: Path, spawn: Spawn) -> None:
+    process, pids = await spawn()
+    process.terminate()
+    assert await asyncio.to_thread(process.wait, 10) == 0
+    assert not any(running(pid) for pid in pids)
+
+
+@pytest.mark.asyncio
+async def test_a_pid_that_was_reused_is_not_ended(tmp_path: Path, spawn: Spawn) -> None:
+    process, _ = await spawn()
+    process.kill()
+    process.wait()
+    with background([sys.executable, "-c", FOREVER]) as stranger:
+        record = tmp_path / "supervisor/parts/one.json"
+        content = json.loads(record.read_text())
+        content["identity"]["pid"] = stranger.pid
+        record.write_text(json.dumps(content))
+        with claim(tmp_path):
+            clean(tmp_path)
+        assert running(stranger.pid)
+        stranger.kill()
+
+
+@pytest.mark.asyncio
+async def test_a_container_outlives_the_part_that_started_it(house: House) -> None:
+    containers = ProcessContainers(house.home / "containers")
+    spec = ContainerSpec(name="rune", command=(sys.executable, "-c", FOREVER), cwd=house.home)
+    code = f"""
+import asyncio, sys, time
+sys.path[:0] = {sys.path!r}
+from pathlib import Path
+from shared.drivers.containers.port import ContainerSpec
+from shared.drivers.containers.process import ProcessContainers
+spec = ContainerSpec.model_validate_json({spec.model_dump_json()!r})
+asyncio.run(ProcessContainers(Path({str(house.home / "containers")!r})).start(spec))
+time.sleep(600)
+"""
+    supervisor = house.supervise(part(house.home, "service", code))
+    await supervisor.start()
+    child = State(house.home / "containers" / "rune").child
+    await until(child)
+    pid = supervisor.status["service"].pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: supervisor.status["service"].restarts == 1)
+    await supervisor.stop()
+    found = child()
+    assert found is not None
+    assert running(found.identity.pid)
+    await containers.kill("rune")
+    assert not running(found.identity.pid)

@@ -1,0 +1,94 @@
+"""The real servers of a test session: PostgreSQL and NATS as the embedded stack starts them, on ports of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import monotonic
+
+from deploy.bootstrap import prepare
+from deploy.embedded import nats, postgres
+from shared.settings import PORT_OFFSETS, Settings
+
+READY_S = 60
+
+
+def free_port_base() -> int:
+    """A base below which nothing of the stack's ports is taken now."""
+    for base in range(20_000, 32_000, 50):
+        if all(_free(base + offset) for offset in PORT_OFFSETS.values()):
+            return base
+    raise RuntimeError("no free ports between 20000 and 32000")
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+class Server:
+    """One server process that a test may kill and start again."""
+
+    def __init__(self, command: tuple[str, ...], ready: object, log: Path) -> None:
+        self.command = command
+        self.ready = ready
+        self.log = log
+        self.process: subprocess.Popen[bytes] | None = None
+
+    async def start(self) -> None:
+        with self.log.open("ab") as file:
+            self.process = subprocess.Popen(self.command, stdout=file, stderr=file, start_new_session=True)
+        deadline = monotonic() + READY_S
+        while not await self.ready():  # type: ignore[operator]
+            if self.process.poll() is not None or monotonic() > deadline:
+                raise RuntimeError(f"{self.command[0]} did not start: {self.log.read_text()[-500:]}")
+            await asyncio.sleep(0.05)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        assert self.process is not None
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+
+class House:
+    """Settings of a house with a real database and a real bus, and the servers behind them."""
+
+    def __init__(self, home: Path) -> None:
+        self.settings = Settings(home=home, port_base=free_port_base(), lease_ttl_s=6.0, reconcile_s=0.2)
+        home.mkdir(parents=True, exist_ok=True)
+        postgres.initialise(self.settings)
+        nats.initialise(self.settings)
+        self.postgres = Server(
+            postgres.command(self.settings), lambda: postgres.ready(self.settings), home / "postgres.log"
+        )
+        self.nats = Server(nats.command(self.settings), lambda: nats.ready(self.settings), home / "nats.log")
+
+
+@asynccontextmanager
+async def house() -> AsyncIterator[House]:
+    with tempfile.TemporaryDirectory(prefix="soulforge-test-") as folder:
+        one = House(Path(folder) / "home")
+        await asyncio.gather(one.postgres.start(), one.nats.start())
+        try:
+            await prepare(one.settings)
+            yield one
+        finally:
+            one.nats.stop()
+            one.postgres.stop()
