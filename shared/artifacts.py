@@ -53,7 +53,7 @@ def publish(source: Path, target: Path) -> None:
     """Move a finished directory to its content-addressed place. One that is already there is the same, and stays."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.rename(source, target)
+        source.rename(target)
     except OSError:
         if not target.is_dir():
             raise
@@ -77,7 +77,7 @@ def write_atomically(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(partial, path)
+    partial.replace(path)
     sync(path.parent)
 
 

@@ -105,7 +105,7 @@ async def state_fact(
         fact.ritual,
         fact.attempt,
         list(moves),
-        {before: after for before, after in moves.items()},
+        moves,
         fence,
         fact.event_id,
         fact.subject,

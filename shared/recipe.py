@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
@@ -34,7 +34,9 @@ class Recipe(Frozen):
     epochs: float = Field(2, gt=0, le=100, description="Passes over the training rows.")
     batch_size: int = Field(8, gt=0, le=256, description="Rows a step.")
     warmup_ratio: float = Field(0.05, ge=0, lt=1, description="Share of the steps over which the rate rises.")
-    max_length: Literal["auto"] | int = Field("auto", description="Longest row in tokens; auto: the model's context.")
+    max_length: Literal["auto"] | Annotated[int, Field(gt=0)] = Field(
+        "auto", description="Longest row in tokens, longer ones are refused; auto: the model's context."
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed, where the job names none.")
     prompt_keep: float = Field(0.2, ge=0, le=1, description="Share of rows trained with their system prompt.")
     checkpoint_steps: int = Field(

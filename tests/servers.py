@@ -46,7 +46,9 @@ class Server:
 
     async def start(self) -> None:
         with self.log.open("ab") as file:
-            self.process = subprocess.Popen(self.command, stdout=file, stderr=file, start_new_session=True)
+            self.process = subprocess.Popen(  # noqa: ASYNC220 - a spawn is over at once
+                self.command, stdout=file, stderr=file, start_new_session=True
+            )
         deadline = monotonic() + READY_S
         while not await self.ready():  # type: ignore[operator]
             if self.process.poll() is not None or monotonic() > deadline:

@@ -10,7 +10,7 @@ from rich.text import Text
 from deploy.cli.durations import duration
 from deploy.cli.report import VERDICTS, trace_url
 from deploy.cli.verdict import verdict_view
-from deploy.cli.way import inference
+from deploy.cli.way import inference, led_to
 from shared.contracts.ritual import State
 
 if TYPE_CHECKING:
@@ -44,14 +44,8 @@ def end_lines(sight: Sight) -> list[Text]:
             Text(f'try it: soulforge ask {persona} "…"', "dim"),
         ]
     lines = [Text.assemble((ritual["state"], "bold red"), f"  {cost}")]
-    if reason := why(sight):
-        lines.append(Text(reason, "red"))
+    if (last := led_to(sight.facts, ritual["state"])) and (
+        reason := last["body"].get("reason") or last["body"].get("why")
+    ):
+        lines.append(Text(str(reason), "red"))
     return lines
-
-
-def why(sight: Sight) -> str:
-    """The reason that the ending fact gave; the verdict of a banished adapter gives its own."""
-    for fact in reversed(sight.facts):
-        if fact["state_after"] == sight.ritual["state"] and fact["state_before"] != fact["state_after"]:
-            return str(fact["body"].get("reason") or fact["body"].get("why") or "")
-    return ""

@@ -5,6 +5,7 @@ Commands import what is heavy only when they run, so that `--help` is instant.
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import typer
@@ -42,6 +43,8 @@ def main() -> None:
 
 def run(words: list[str]) -> int:
     """The exit code of one command."""
+    # What libraries log is for services: a command says itself what went wrong.
+    logging.getLogger().addHandler(logging.NullHandler())
     try:
         code = app(words, prog_name="soulforge", standalone_mode=False)
     except typer.Abort:

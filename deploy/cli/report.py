@@ -12,9 +12,11 @@ from uuid import UUID
 
 from pydantic import Field
 
+from deploy.cli.way import Row, led_to
 from shared.contracts.frozen import Frozen
+from shared.contracts.ritual import ENDS, State
 
-Row = dict[str, Any]
+UNSERVED = ENDS - {State.AWAKENED}
 
 DIGESTS = {
     "manifest": "karma.harvested",
@@ -141,15 +143,11 @@ def _state(fact: Row) -> StateReport:
 
 def _reason(ritual: Row, facts: list[Row]) -> str | None:
     """What the fact that ended the ritual gave as its reason."""
-    for fact in reversed(facts):
-        if fact["state_after"] == ritual["state"] and fact["state_before"] != fact["state_after"]:
-            body = fact["body"]
-            return (
-                body.get("reason")
-                or body.get("why")
-                or (" ".join(body["reasons"]) if fact["subject"] == "adapter.banished" else None)
-            )
-    return None
+    last = led_to(facts, ritual["state"]) if ritual["state"] in UNSERVED else None
+    if last is None:
+        return None
+    body = last["body"]
+    return body.get("reason") or body.get("why") or " ".join(body.get("reasons", ())) or None
 
 
 def _counts(said: dict[str, Row], excluded: dict[str, int]) -> dict[str, int]:

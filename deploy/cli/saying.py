@@ -25,7 +25,7 @@ def _harvested(body: Body) -> str:
 
 
 def _evacuated(body: Body) -> str:
-    return f"{size(body.get('memory_before'))} → {size(body.get('memory_after'))} in use on {body.get('device', body.get('anvil', '?'))}"
+    return f"memory {size(body.get('memory_before'))} → {size(body.get('memory_after'))}"
 
 
 def _forged(body: Body) -> str:

@@ -23,8 +23,8 @@ MARKS = {
     Mark.AHEAD: Text("·", "dim"),
 }
 NAMES = {Mark.DONE: "", Mark.NOW: "bold", Mark.BROKEN: "bold red", Mark.AHEAD: "dim"}
-BAR_WIDTH = 24
-NAME_WIDTH = 11
+BAR_WIDTH = 12  # a whole line of training fits into 80 columns
+NAME_WIDTH = 10
 
 
 def picture(sight: Sight, progress: RitualProgress | None = None, note: str = "") -> RenderableType:
@@ -66,12 +66,12 @@ def inference_line(sight: Sight) -> Text | None:
 
 
 def progress_line(progress: RitualProgress) -> str:
-    """`trainer train 45/120 steps, loss 1.234, 1 m 10 s to go`."""
-    words = f"{progress.job} {progress.phase} {progress.done}/{progress.total} {progress.unit}"
+    """`train 45/120 steps, loss 1.234, 1 m 10 s left`."""
+    words = f"{progress.phase.replace('_', ' ')} {progress.done}/{progress.total} {progress.unit}"
     if progress.loss is not None:
         words += f", loss {progress.loss:.3f}"
     if progress.eta_s is not None:
-        words += f", {duration(progress.eta_s)} to go"
+        words += f", {duration(progress.eta_s)} left"
     return words
 
 

@@ -78,7 +78,7 @@ class Lines:
                 self._say(fact["stated_at"], fact_line(fact, since))
             since = fact["stated_at"]
         if progress:
-            self._tell_progress(sight.now, progress_line(progress))
+            self._tell_progress(sight.now, f"{progress.job}: {progress_line(progress)}")
 
     def lost(self, note: str) -> None:
         if note != self._note:

@@ -20,59 +20,59 @@ ABSENT = "–"
 def verdict_view(decision: str, reasons: list[str], verdict: Part) -> RenderableType:
     """Decision, reasons and scores of `adapter.verified` or `adapter.banished`."""
     title = Text.assemble(("verdict  ", "bold"), (decision, COLOURS.get(decision, "bold")))
-    said = [Text(f"  {reason}", "default") for reason in reasons]
-    return Group(title, *said, Text(""), scores(verdict), *kinds(verdict))
+    table = scores(verdict)
+    figures = [Text(""), table, Text(""), *(Text(line, "dim") for line in notes(verdict))] if table.row_count else []
+    return Group(title, *(Text(reason) for reason in reasons), *figures)
 
 
 def scores(verdict: Part) -> Table:
     """One row per side of the evidence."""
-    table = Table(box=None, pad_edge=True, header_style="bold")
-    table.add_column("")
-    for name in ("base", "candidate", "difference", "needed"):
-        table.add_column(name, justify="right")
-    target, logic = verdict.get("target") or {}, verdict.get("base_logic") or {}
-    policy = verdict.get("policy") or {}
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("", no_wrap=True)
+    for name in ("base", "candidate", "gain", "needed"):
+        table.add_column(name, justify="right", no_wrap=True)
+    target, logic, policy = (verdict.get(name) or {} for name in ("target", "base_logic", "policy"))
+    by_rule = target.get("metric") == "rule"
     if target.get("candidate"):
-        gain = target.get("rule_gain") or {}
+        needed = least(policy.get("min_gain"), 100) if by_rule else ABSENT
         table.add_row(
-            "persona, by rule",
-            arm(target.get("base")),
-            arm(target["candidate"]),
-            bounded(gain),
-            least(policy.get("min_gain"), 100),
+            "persona", arm(target.get("base")), arm(target["candidate"]), bounded(target.get("rule_gain") or {}), needed
         )
     if target.get("nll_candidate") is not None:
-        gain = target.get("nll_gain") or {}
-        needed = least(policy.get("min_nll_gain"), 1) if target.get("metric") == "nll" else ABSENT
-        table.add_row(
-            "persona, NLL gain",
-            number(target.get("nll_base")),
-            number(target["nll_candidate"]),
-            bounded(gain, 1),
-            needed,
-        )
+        needed = ABSENT if by_rule else least(policy.get("min_nll_gain"), 1)
+        arms = number(target.get("nll_base")), number(target["nll_candidate"])
+        table.add_row("persona NLL", *arms, bounded(target.get("nll_gain") or {}, 1), needed)
     if logic.get("candidate"):
-        margin = f"no drop of {logic['margin'] * 100:.0f}" if "margin" in logic else ABSENT
+        margin = f"> -{logic['margin'] * 100:g}" if "margin" in logic else ABSENT
         table.add_row("base logic", arm(logic.get("base")), arm(logic["candidate"]), dropped(logic), margin)
     return table
 
 
-def kinds(verdict: Part) -> list[RenderableType]:
-    """What flipped, and the base-logic suite kind by kind."""
-    logic = verdict.get("base_logic") or {}
-    lost, won = logic.get("lost"), logic.get("won")
-    if lost is None or won is None:
-        return []
-    text = f"  base logic: {len(lost)} flipped right to wrong, {len(won)} wrong to right, of {logic.get('items', '?')} items"
-    if "minimum_detectable_drop" in logic:
-        text += f"; a drop of {logic['minimum_detectable_drop'] * 100:.1f} points is detectable"
-    sealed = verdict.get("target") or {}
-    held_out = (
-        f"  persona: {sealed['items']} sealed items of {sealed.get('sessions', '?')} sessions"
-        if "items" in sealed
-        else ""
-    )
-    return [Text(line, "dim") for line in ("", text, held_out) if line or not text]
+def notes(verdict: Part) -> list[str]:
+    """What the figures mean, on how much they rest, and what flipped."""
+    target, logic, policy = (verdict.get(name) or {} for name in ("target", "base_logic", "policy"))
+    lines = [
+        "Scores in % with their intervals, gains in points; in brackets the lower bound"
+        + _confidence(policy)
+        + "; NLL in nats a token."
+    ]
+    if "items" in target:
+        lines.append(f"Persona: {target['items']} sealed items of {target.get('sessions', '?')} sessions.")
+    if "items" in logic:
+        flips = (
+            f"{len(logic.get('lost', ()))} flipped from right to wrong, {len(logic.get('won', ()))} from wrong to right"
+        )
+        lines.append(f"Base logic: {logic['items']} items, {flips}{_detectable(logic)}.")
+    return lines
+
+
+def _confidence(policy: Part) -> str:
+    return f" at {policy['confidence'] * 100:g} %" if "confidence" in policy else ""
+
+
+def _detectable(logic: Part) -> str:
+    drop = logic.get("minimum_detectable_drop")
+    return "" if drop is None else f"; a drop of {drop * 100:.1f} points would be seen"
 
 
 def arm(score: Part | None) -> str:
@@ -107,7 +107,7 @@ def dropped(logic: Part) -> str:
 
 
 def least(gain: float | None, scale: float) -> str:
-    return ABSENT if gain is None else f"gain of {gain * scale:g}"
+    return ABSENT if gain is None else f"≥ +{gain * scale:g}"
 
 
 def number(value: float | None) -> str:

@@ -60,7 +60,7 @@ def stages(ritual: Row, facts: list[Row], hand_overs: list[Row], now: datetime) 
             way.append(_told(state, Mark.DONE, fact, since))
             since = fact["stated_at"]
         else:
-            way.append(_current(state, ritual, facts, hand_overs, max(since, ritual["entered_at"]), now))
+            way.append(_current(state, ritual, facts, hand_overs, since, now))
             over = True
     return way
 
@@ -77,6 +77,11 @@ def _reached(facts: list[Row]) -> dict[str, Row]:
     return reached
 
 
+def led_to(facts: list[Row], state: str) -> Row | None:
+    """The last fact that led into this state; facts that only inform are passed over."""
+    return next((fact for fact in reversed(facts) if fact["state_after"] == state != fact["state_before"]), None)
+
+
 def _told(state: State, mark: Mark, fact: Row, since: datetime) -> Stage:
     began = max(since, fact["started_at"])
     waited = (began - since).total_seconds()
@@ -91,8 +96,8 @@ def _current(
 ) -> Stage:
     """The stage the ritual is in, or where it ended."""
     if ritual["state"] in ENDS:
-        last = next(fact for fact in reversed(facts) if fact["state_after"] == ritual["state"])
-        return _told(state, Mark.BROKEN, last, since)
+        last = led_to(facts, ritual["state"])
+        return _told(state, Mark.BROKEN, last, since) if last else Stage(state, ritual["state"], Mark.BROKEN)
     text = UNDER_WAY[state]
     if state is State.EVACUATED and any(
         row["released_at"] is None and row["attempt"] == ritual["attempt"] for row in hand_overs
@@ -100,7 +105,9 @@ def _current(
         text = "the rune is stopped and its memory measured"
     if ritual["cancel_requested_at"]:
         text = "was asked to end; stops at its next safe point"
-    return Stage(state, state, Mark.NOW, (now - since).total_seconds(), text)
+    # After an interruption the state was entered later than the last fact that still counts.
+    began = max(since, ritual["entered_at"])
+    return Stage(state, state, Mark.NOW, (now - began).total_seconds(), text)
 
 
 def _asked(ritual: Row) -> str:

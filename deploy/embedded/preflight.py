@@ -48,7 +48,10 @@ def _room(settings: Settings) -> Iterable[str]:
     settings.home.mkdir(parents=True, exist_ok=True)
     left = shutil.disk_usage(settings.home).free
     if left < DISK_NEEDED:
-        yield f"{left / GIB:.1f} GiB are free on the disk of {settings.home}, {DISK_NEEDED / GIB:.0f} GiB are needed: make room, or set SOULFORGE_HOME"
+        yield (
+            f"{left / GIB:.1f} GiB are free on the disk of {settings.home}, {DISK_NEEDED / GIB:.0f} GiB are needed: "
+            "make room, or set SOULFORGE_HOME"
+        )
 
 
 def _ports(settings: Settings, own: set[str]) -> Iterable[str]:

@@ -159,7 +159,24 @@ TASKS = (
         ("def count_{noun}(", "-> Counter", '["{field}"]'),
     ),
 )
-FIELDS = ["name", "dir", "ext", "word", "new", "file", "host", "unit", "table", "package", "branch", "json", "key", "port", "noun", "field"]
+FIELDS = [
+    "name",
+    "dir",
+    "ext",
+    "word",
+    "new",
+    "file",
+    "host",
+    "unit",
+    "table",
+    "package",
+    "branch",
+    "json",
+    "key",
+    "port",
+    "noun",
+    "field",
+]
 SITTINGS = (6, 5, 7, 6, 6, 5, 7, 6)
 EVIDENCE = (
     "ran it: exit status 0",

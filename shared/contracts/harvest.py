@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from pydantic import Field
+
 from shared.contracts.message import Fact
 
 
@@ -30,4 +32,4 @@ class KarmaRefused(Fact):
 
     reason: str
     seen: int = 0
-    excluded: dict[str, int] = {}
+    excluded: dict[str, int] = Field(default_factory=dict)

@@ -32,7 +32,7 @@ class JobSpan(Frozen):
     name: str
     start_ns: int
     end_ns: int
-    attributes: dict[str, str | int | float | bool] = {}
+    attributes: dict[str, str | int | float | bool] = Field(default_factory=dict)
 
 
 class JobResult(Frozen):
@@ -46,4 +46,4 @@ class JobResult(Frozen):
     permanent: bool = False
     interrupted: bool = False
     spans: tuple[JobSpan, ...] = ()
-    result: dict[str, Any] = {}
+    result: dict[str, Any] = Field(default_factory=dict)

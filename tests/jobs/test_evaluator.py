@@ -1,7 +1,8 @@
-"""The evaluator as its service runs it: a process of the jobs environment, on a few items of the suite and of a holdout."""
+"""The evaluator as its service runs it: a process of the jobs environment, on a few items of suite and holdout."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -143,7 +144,7 @@ def test_the_base_against_itself_is_the_same_in_every_figure(run: Run) -> None:
     ]
     lines = [Progress.model_validate_json(line) for line in (output / PROGRESS_FILE).read_text().splitlines()]
     assert lines[-1].done == lines[-1].total == 2 * (len(KINDS) * ITEMS + len(HOLDOUT) + 1)
-    assert all(earlier.done <= later.done for earlier, later in zip(lines, lines[1:], strict=False))
+    assert all(earlier.done <= later.done for earlier, later in itertools.pairwise(lines))
 
 
 def test_an_adapter_changes_the_candidate_alone_and_the_base_scores_are_kept(run: Run, tmp_path: Path) -> None:

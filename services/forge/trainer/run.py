@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from services.forge.job import ADAPTER_DIR, EXIT_FAILED, EXIT_INTERRUPTED, TrainerJob
+from services.forge.job import ADAPTER_DIR, EXIT_FAILED, EXIT_INTERRUPTED, PREVIEWS_FILE, TrainerJob
 from services.forge.trainer import checkpoints
 from services.forge.trainer.engines.port import Engine, Trained
 from services.forge.trainer.envelope import Envelope
@@ -53,6 +54,7 @@ def _forge(job: TrainerJob, envelope: Envelope, stop: StopRequest) -> dict[str, 
     with envelope.span("tokenize"):
         train, train_audit = _examples(engine, job, train_rows)
         dev, dev_audit = _examples(engine, job, dev_rows) if dev_rows else ([], None)
+    _write_previews(job, train_audit)
     stop.honour("before the first step")
     with envelope.span("train"):
         trained = engine.train(job, train, dev, resume, envelope, stop)
@@ -80,6 +82,12 @@ def _examples(engine: Engine, job: TrainerJob, rows: Sequence[Row]) -> tuple[lis
     return audit(engine.tokenizer, rendered, limit)
 
 
+def _write_previews(job: TrainerJob, train: Audit) -> None:
+    """What is trained, for the eye. Karma's content stays in the run's directory; the result goes on the bus."""
+    text = json.dumps(train.previews, indent=2, ensure_ascii=False) + "\n"
+    (job.output / PREVIEWS_FILE).write_text(text, encoding="utf-8")
+
+
 def _save(engine: Engine, job: TrainerJob) -> dict[str, str]:
     """Write the adapter under its final name only when it is whole; returns the digests of its files."""
     unfinished = job.output / f".{ADAPTER_DIR}"
@@ -97,6 +105,10 @@ def _figures(
         "examples": train.examples,
         "trained_tokens": train.trained_tokens,
         "tokens_per_s": round(trained.seen_tokens / seconds, 1),
-        "mask_audit": {"train": dataclasses.asdict(train), "dev": dataclasses.asdict(dev) if dev else None},
+        "mask_audit": {"train": _numbers(train), "dev": _numbers(dev) if dev else None},
         "adapter": adapter,
     }
+
+
+def _numbers(split: Audit) -> dict[str, Any]:
+    return {name: value for name, value in dataclasses.asdict(split).items() if name != "previews"}

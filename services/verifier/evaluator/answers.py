@@ -15,7 +15,7 @@ from services.verifier.evaluator.inputs import HoldoutItem, InputError
 from services.verifier.results import Arm
 from shared.contracts.karma import ChatMessage
 
-BATCH = 20
+BATCH = 40
 
 
 def nlls(arms: Arms, arm: Arm, items: Sequence[HoldoutItem]) -> list[float]:

@@ -65,5 +65,13 @@ def _attach(model: Any, adapter: Path) -> Any:
     loaded, stored = set(get_peft_model_state_dict(adapted)), tensor_names(adapter)
     if loaded != stored:
         raise InputError(f"adapter: {len(loaded ^ stored)} tensors do not match the base, e.g. {min(loaded ^ stored)}")
-    # The serving engine computes LoRA in the base's precision; float32 here would judge another model.
-    return adapted.to(model.dtype).eval()
+    _cast(adapted, model.dtype)
+    return adapted.eval()
+
+
+def _cast(adapted: Any, dtype: torch.dtype) -> None:
+    """The serving engine computes LoRA in the base's precision; float32 here would judge another model."""
+    # Not adapted.to(): it would also cast the base's float32 rotary buffers, and so change the base itself.
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name:
+            parameter.data = parameter.data.to(dtype)

@@ -6,6 +6,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from pydantic import Field
+
 from shared.contracts.frozen import Frozen
 
 
@@ -29,8 +31,8 @@ class ContainerSpec(Frozen):
     name: str
     command: tuple[str, ...]
     cwd: Path
-    env: dict[str, str] = {}
-    labels: dict[str, str] = {}
+    env: dict[str, str] = Field(default_factory=dict)
+    labels: dict[str, str] = Field(default_factory=dict)
     mounts: tuple[Mount, ...] = ()
     hidden: tuple[Path, ...] = ()
     isolated: bool = False

@@ -1,0 +1,92 @@
+"""`make contracts`: the AsyncAPI document and the drawing of a ritual's states, written from the contracts themselves.
+
+Other components program against docs/asyncapi/soulforge.json; a test compares it with the code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from inspect import cleandoc
+from typing import Any
+
+from shared.contracts.evacuate import InferenceResumed, InferenceSuspended
+from shared.contracts.intent import RitualCancel, RitualProgress, TrainingIntent
+from shared.contracts.message import Message
+from shared.contracts.ritual import ENDS, FACTS, OWNERS, TRANSITIONS, State
+from shared.settings import PROJECT
+from shared.streams import listenings
+
+ASYNCAPI = PROJECT / "docs" / "asyncapi" / "soulforge.json"
+STATES = PROJECT / "docs" / "states.mmd"
+COMMANDS: tuple[type[Message], ...] = (TrainingIntent, RitualCancel)
+ANNOUNCEMENTS: tuple[type[Message], ...] = (RitualProgress, InferenceSuspended, InferenceResumed)
+
+
+def messages() -> Iterable[type[Message]]:
+    """Everything that is said on the bus."""
+    return (*COMMANDS, *FACTS, *ANNOUNCEMENTS)
+
+
+def asyncapi() -> dict[str, Any]:
+    """AsyncAPI 3.0 of the whole house: one channel a subject; `receive` is what Soulforge hears, `send` what it says."""
+    return {
+        "asyncapi": "3.0.0",
+        "info": {"title": "Soulforge", "version": "0.1.0", "license": {"name": "Apache-2.0"}},
+        "channels": {message.subject: _channel(message) for message in messages()},
+        "operations": dict(_operations()),
+        "components": {
+            "messages": {message.__name__: _message(message) for message in messages()},
+            "schemas": {message.__name__: message.model_json_schema() for message in messages()},
+        },
+    }
+
+
+def _channel(message: type[Message]) -> dict[str, Any]:
+    reference = {"$ref": f"#/components/messages/{message.__name__}"}
+    return {"address": message.subject, "messages": {message.__name__: reference}}
+
+
+def _message(message: type[Message]) -> dict[str, Any]:
+    return {
+        "name": message.subject,
+        "contentType": "application/json",
+        "summary": cleandoc(message.__doc__ or "").splitlines()[0],
+        "payload": {"$ref": f"#/components/schemas/{message.__name__}"},
+    }
+
+
+def _operations() -> Iterable[tuple[str, dict[str, Any]]]:
+    for message in messages():
+        hearers = sorted({str(listening.service) for listening in listenings() if listening.message is message})
+        action = "receive" if message in COMMANDS else "send"
+        yield (
+            f"{action}-{message.subject}",
+            {
+                "action": action,
+                "channel": {"$ref": f"#/channels/{message.subject}"},
+                **({"description": f"Heard by {', '.join(hearers)}."} if hearers else {}),
+            },
+        )
+
+
+def states() -> str:
+    """A Mermaid state diagram of the table in shared/contracts/ritual.py."""
+    lines = ["stateDiagram-v2", f"    [*] --> {State.INTENDED}"]
+    arrows: dict[tuple[State, State], list[str]] = {}
+    for (before, fact), after in TRANSITIONS.items():
+        arrows.setdefault((before, after), []).append(fact.subject)
+    lines += [f"    {before} --> {after}: {', '.join(facts)}" for (before, after), facts in arrows.items()]
+    lines += [f"    {end} --> [*]" for end in State if end in ENDS]
+    lines += [f"    note left of {state}: {owner}" for state, owner in OWNERS.items()]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    ASYNCAPI.parent.mkdir(parents=True, exist_ok=True)
+    ASYNCAPI.write_text(json.dumps(asyncapi(), indent=2, ensure_ascii=False) + "\n")
+    STATES.write_text(states())
+
+
+if __name__ == "__main__":
+    main()

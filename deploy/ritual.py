@@ -1,0 +1,113 @@
+"""`make ritual`: karma becomes an adapter that vLLM serves, from nothing, as an outsider would do it.
+
+Stack up, karma in, an intent on the bus, watch, ask base and adapter side by side, stack down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import nats
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from deploy.embedded import stack
+from deploy.embedded.claim import ClaimError
+from deploy.embedded.preflight import PreflightError
+from examples.karma.unseen import UNSEEN
+from shared.drivers.inference.port import InferenceError, Turn
+from shared.drivers.inference.vllm import Vllm
+from shared.postgres import open_pool
+from shared.settings import PROJECT, Settings
+
+console = Console()
+ANSWER_TOKENS = 80
+REPLY_S = 20
+
+
+def main(
+    persona: Annotated[str, typer.Argument(help=f"One of {', '.join(UNSEEN)}.")] = "scribe",
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the stack up afterwards.")] = False,
+) -> None:
+    """One whole ritual. Exit code 0 only when the adapter was promoted by the verdict and answered."""
+    if persona not in UNSEEN:
+        raise typer.Exit(_complain(f"no example karma of {persona!r}: PERSONA is one of {', '.join(UNSEEN)}"))
+    settings = Settings()
+    started = time.monotonic()
+    found_up = bool(stack.status(settings))
+    try:
+        if not found_up:
+            stack.start_detached(settings, _tell)
+        code = _ritual(settings, persona)
+    except (PreflightError, ClaimError, InferenceError) as error:
+        code = _complain(str(error))
+    if not keep and not found_up:
+        stack.stop(settings, _tell)
+    console.print(f"[dim]{time.monotonic() - started:.0f} s in all[/]")
+    raise typer.Exit(code)
+
+
+def _ritual(settings: Settings, persona: str) -> int:
+    if code := _soulforge("karma", "import", str(PROJECT / "examples" / "karma" / f"{persona}.jsonl")):
+        return code
+    answer = asyncio.run(publish(settings.nats_url, {"persona": persona, "requested_by": "make ritual"}))
+    if "ritual" not in answer:
+        return _complain(f"the intent was refused: {answer.get('error', answer)}")
+    console.print(f"intent published on training.intent; it opened ritual {answer['ritual']}")
+    if code := _soulforge("watch", answer["ritual"]):
+        return code
+    asyncio.run(_side_by_side(settings, persona))
+    console.print(f'\nask it yourself: [bold]soulforge ask {persona} "{UNSEEN[persona][0]}"[/]')
+    return 0
+
+
+async def publish(url: str, intent: dict[str, Any]) -> dict[str, Any]:
+    """What any component does to start a ritual: one request on the bus."""
+    client = await nats.connect(url)
+    try:
+        reply = await client.request("training.intent", json.dumps(intent).encode(), timeout=REPLY_S)
+        answer: dict[str, Any] = json.loads(reply.data)
+        return answer
+    finally:
+        await client.close()
+
+
+async def _side_by_side(settings: Settings, persona: str) -> None:
+    """Three prompts that stand in no record, answered by base and adapter through the same engine."""
+    pool = await open_pool(settings.database_url, "registry", size=1)
+    version = await pool.fetchval("SELECT version FROM alias WHERE persona = $1", persona)
+    await pool.close()
+    table = Table("prompt", settings.base, version, title="unseen prompts", show_lines=True)
+    for prompt in UNSEEN[persona]:
+        table.add_row(prompt, *(await _answers(Vllm(settings.rune_url), prompt, (settings.base, version))))
+    console.print(table)
+
+
+async def _answers(inference: Vllm, prompt: str, models: tuple[str, ...]) -> list[str]:
+    turns = (Turn(role="user", content=prompt),)
+    return list(await asyncio.gather(*(inference.answer(model, turns, ANSWER_TOKENS) for model in models)))
+
+
+def _soulforge(*words: str) -> int:
+    """The command line, as a person uses it."""
+    return subprocess.run([str(Path(sys.executable).with_name("soulforge")), *words], check=False).returncode
+
+
+def _tell(line: str) -> None:
+    console.print(f"[dim]{line}[/]")
+
+
+def _complain(line: str) -> int:
+    console.print(f"[red]{line}[/]")
+    return 1
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,197 @@
+"""The laws of state on a real PostgreSQL: compare-and-set, one effect per fact, fences, leases."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+
+from shared import lease, ledger
+from shared.contracts.evacuate import GpuEvacuated, GpuInterrupted, GpuRestored
+from shared.contracts.forge import AdapterForged
+from shared.contracts.harvest import KarmaHarvested, KarmaRefused
+from shared.contracts.intent import TrainingIntent
+from shared.contracts.message import Fact, Service, ritual_id
+from shared.contracts.ritual import State
+from shared.postgres import Pool
+
+ANVIL = "anvil0"
+
+
+async def opened(pool: Pool, intent_id: str = "one") -> UUID:
+    async with pool.acquire() as conn, conn.transaction():
+        return await ledger.open_ritual(conn, TrainingIntent(persona="scribe"), intent_id, None)
+
+
+async def state(pool: Pool, fact: Fact, fence: int | None = None) -> bool:
+    async with pool.acquire() as conn, conn.transaction():
+        return await ledger.state_fact(conn, fact, Service.HARVESTER, datetime.now(UTC), fence)
+
+
+def harvested(ritual: UUID) -> KarmaHarvested:
+    return KarmaHarvested(
+        ritual=ritual,
+        persona="scribe",
+        manifest="sha256:m",
+        holdout="sha256:h",
+        train=1,
+        dev=1,
+        held_out=1,
+        seen=3,
+        excluded={},
+    )
+
+
+def evacuated(ritual: UUID, fence: int, attempt: int = 1) -> GpuEvacuated:
+    return GpuEvacuated(
+        ritual=ritual,
+        persona="scribe",
+        attempt=attempt,
+        anvil=ANVIL,
+        fence=fence,
+        memory_before=9,
+        memory_after=0,
+        device="CPU",
+    )
+
+
+def forged(ritual: UUID, fence: int) -> AdapterForged:
+    return AdapterForged(
+        ritual=ritual,
+        persona="scribe",
+        adapter="sha256:a",
+        path="/a",
+        base="sha256:b",
+        recipe="default",
+        fence=fence,
+        training={},
+    )
+
+
+async def count(pool: Pool, query: str) -> int:
+    return int(await pool.fetchval(f"SELECT count(*) FROM {query}"))
+
+
+async def test_the_same_intent_id_opens_one_ritual(pool: Pool) -> None:
+    first, second = await opened(pool), await opened(pool)
+
+    assert first == second == ritual_id("one")
+    assert await count(pool, "ritual") == 1
+
+
+async def test_a_fact_stated_by_many_at_once_has_one_effect(pool: Pool) -> None:
+    ritual = await opened(pool)
+
+    stated = await asyncio.gather(*(state(pool, harvested(ritual)) for _ in range(8)))
+
+    assert sorted(stated) == [False] * 7 + [True]
+    assert await count(pool, "outbox") == await count(pool, "ritual_fact") == 1
+
+
+async def test_a_fact_that_does_not_lead_from_the_state_changes_nothing(pool: Pool) -> None:
+    ritual = await opened(pool)
+    await state(pool, harvested(ritual))
+
+    assert not await state(pool, KarmaRefused(ritual=ritual, persona="scribe", reason="late"))
+    found = await ledger.find(pool, ritual)
+    assert found
+    assert (found.state, found.version) == (State.HARVESTED, 1)
+
+
+async def test_a_holder_with_an_old_fence_cannot_write(pool: Pool) -> None:
+    ritual = await opened(pool)
+    await state(pool, harvested(ritual))
+    fence = await lease.acquire(pool, ANVIL, ritual, 1, 60)
+    assert fence
+    assert await state(pool, evacuated(ritual, fence), fence)
+
+    assert not await state(pool, forged(ritual, fence - 1), fence - 1)
+    assert await state(pool, forged(ritual, fence), fence)
+
+
+async def test_a_holder_whose_lease_expired_cannot_write_or_renew(pool: Pool) -> None:
+    ritual = await opened(pool)
+    await state(pool, harvested(ritual))
+    fence = await lease.acquire(pool, ANVIL, ritual, 1, 0.05)
+    assert fence
+    await asyncio.sleep(0.1)
+
+    assert not await state(pool, evacuated(ritual, fence), fence)
+    assert not (await lease.renew(pool, ANVIL, fence, 60)).held
+
+
+async def test_an_expired_lease_is_not_free_until_it_is_released(pool: Pool) -> None:
+    first, second = await opened(pool, "one"), await opened(pool, "two")
+    fence = await lease.acquire(pool, ANVIL, first, 1, 0.05)
+    assert fence
+    await asyncio.sleep(0.1)
+
+    assert await lease.acquire(pool, ANVIL, second, 1, 60) is None
+    held = await lease.held(pool, ANVIL)
+    assert held
+    assert not held.live
+    assert await lease.release(pool, ANVIL, fence)
+    assert await lease.acquire(pool, ANVIL, second, 1, 60) == fence + 1
+
+
+async def test_of_many_who_want_the_anvil_one_gets_it(pool: Pool) -> None:
+    rituals = [await opened(pool, str(number)) for number in range(6)]
+
+    fences = await asyncio.gather(*(lease.acquire(pool, ANVIL, ritual, 1, 60) for ritual in rituals))
+
+    assert len([fence for fence in fences if fence is not None]) == 1
+
+
+async def test_interrupted_work_is_another_attempt_and_its_late_facts_are_ignored(pool: Pool) -> None:
+    ritual = await opened(pool)
+    await state(pool, harvested(ritual))
+    await state(pool, evacuated(ritual, 1))
+
+    assert await state(pool, GpuInterrupted(ritual=ritual, persona="scribe", reason="lost"))
+    found = await ledger.find(pool, ritual)
+    assert found
+    assert (found.state, found.attempt) == (State.HARVESTED, 2)
+    assert not await state(pool, forged(ritual, 1))
+    assert await state(pool, evacuated(ritual, 2, attempt=2))
+
+
+async def test_restoration_is_recorded_whatever_became_of_the_ritual(pool: Pool) -> None:
+    ritual = await opened(pool)
+    await state(pool, harvested(ritual))
+    restored = GpuRestored(ritual=ritual, persona="scribe", anvil=ANVIL, seconds_without_inference=1.5)
+
+    assert await state(pool, restored)
+    assert not await state(pool, restored)
+    found = await ledger.find(pool, ritual)
+    assert found
+    assert found.state is State.HARVESTED
+
+
+async def test_cancelling_flags_once_and_never_an_ended_ritual(pool: Pool) -> None:
+    ritual, ended = await opened(pool, "one"), await opened(pool, "two")
+    await state(pool, KarmaRefused(ritual=ended, persona="scribe", reason="none"))
+
+    assert await ledger.request_cancel(pool, ritual, "changed my mind")
+    assert not await ledger.request_cancel(pool, ritual, "again")
+    assert not await ledger.request_cancel(pool, ended, "too late")
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "trace_id"),
+    [
+        ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "4bf92f3577b34da6a3ce929d0e0e4736"),
+        ("nonsense", None),
+        (f"00-{'0' * 32}-{'0' * 16}-00", None),
+    ],
+)
+async def test_a_ritual_joins_the_publisher_s_trace_only_where_it_is_a_valid_one(
+    pool: Pool, traceparent: str, trace_id: str | None
+) -> None:
+    async with pool.acquire() as conn, conn.transaction():
+        ritual = await ledger.open_ritual(conn, TrainingIntent(persona="scribe"), "one", traceparent)
+
+    found = await ledger.find(pool, ritual)
+    assert found
+    assert found.trace_id == (trace_id or ritual.hex)

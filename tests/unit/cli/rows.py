@@ -1,0 +1,124 @@
+"""Rows of the ledger as `soulforge` reads them, made up."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+RITUAL = UUID("6cb89406-a5da-5a31-a79c-4983e87f3f29")
+START = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+SCORE = {"right": 29, "n": 37, "share": 0.784, "interval": {"low": 0.628, "high": 0.886}}
+VERDICT: dict[str, Any] = {
+    "decision": "promote",
+    "reasons": ["The target improved.", "Base logic is non-inferior."],
+    "target": {
+        "metric": "rule",
+        "items": 37,
+        "sessions": 9,
+        "base": {**SCORE, "right": 0, "share": 0.0, "interval": {"low": 0.0, "high": 0.094}},
+        "candidate": SCORE,
+        "rule_gain": {"mean": 0.784, "low": 0.675, "high": 0.892},
+        "nll_base": 2.52,
+        "nll_candidate": 1.008,
+        "nll_gain": {"mean": 1.512, "low": 1.483, "high": 1.54},
+    },
+    "base_logic": {
+        "items": 360,
+        "base": {**SCORE, "n": 360, "share": 0.725},
+        "candidate": {**SCORE, "n": 360, "share": 0.719},
+        "drop": 0.0056,
+        "drop_low": -0.0019,
+        "drop_high": 0.0166,
+        "margin": 0.03,
+        "minimum_detectable_drop": 0.0098,
+        "lost": ["a", "b"],
+        "won": ["c"],
+    },
+    "policy": {"confidence": 0.95, "margin": 0.03, "min_gain": 0.05},
+}
+
+HARVESTED = {
+    "manifest": "sha256:m",
+    "holdout": "sha256:h",
+    "train": 155,
+    "dev": 15,
+    "held_out": 37,
+    "seen": 243,
+    "excluded": {"revoked": 5},
+}
+EVACUATED = {"anvil": "anvil0", "fence": 1, "memory_before": 3 * 1024**3, "memory_after": 0, "device": "cpu"}
+FORGED = {
+    "adapter": "sha256:a",
+    "base": "sha256:b",
+    "path": "/x",
+    "training": {"steps": 40},
+    "spans": [{"name": "train"}],
+}
+JUDGED = {"adapter": "sha256:a", "decision": "promote", "reasons": VERDICT["reasons"], "verdict": VERDICT}
+REGISTERED = {"adapter": "sha256:a", "version": "scribe@a", "bundle": "/crypt/a"}
+RESTORED = {"anvil": "anvil0", "seconds_without_inference": 21.5}
+AWAKENED = {"adapter": "sha256:a", "version": "scribe@a", "alias": "scribe", "previous": None, "probes": 3}
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def ritual(state: str, entered_s: float = 0, ended_s: float | None = None, **values: Any) -> dict[str, Any]:
+    return {
+        "id": RITUAL,
+        "persona": "scribe",
+        "intent": {"persona": "scribe", "recipe": "default", "why": "it is time"},
+        "priority": 5,
+        "state": state,
+        "attempt": 1,
+        "trace_id": "6cb89406a5da5a31a79c4983e87f3f29",
+        "cancel_requested_at": None,
+        "cancel_why": None,
+        "created_at": START,
+        "entered_at": at(entered_s),
+        "ended_at": None if ended_s is None else at(ended_s),
+        "now": at(100),
+        **values,
+    }
+
+
+def fact(
+    subject: str, move: str, body: dict[str, Any], stated_s: float, started_s: float | None = None, attempt: int = 1
+) -> dict[str, Any]:
+    """`move` is "before>after"."""
+    before, after = move.split(">")
+    return {
+        "subject": subject,
+        "owner": "someone",
+        "attempt": attempt,
+        "state_before": before,
+        "state_after": after,
+        "body": body,
+        "started_at": at(stated_s - 1 if started_s is None else started_s),
+        "stated_at": at(stated_s),
+    }
+
+
+def hand_over(**values: Any) -> dict[str, Any]:
+    times = {
+        "began_at": at(10),
+        "suspended_at": at(11),
+        "evacuated_at": at(14),
+        "released_at": at(30),
+        "restored_at": at(32.5),
+    }
+    memory = {"memory_before": 3 * 1024**3, "memory_after": 0}
+    return {"anvil": "anvil0", "fence": 1, "attempt": 1, **times, **memory, "seconds_without_inference": 21.5, **values}
+
+
+WHOLE_WAY = [
+    fact("karma.harvested", "intended>harvested", HARVESTED, 1),
+    fact("gpu.evacuated", "harvested>evacuated", EVACUATED, 14, started_s=10),
+    fact("adapter.forged", "evacuated>forged", FORGED, 20, started_s=14),
+    fact("adapter.verified", "forged>verified", JUDGED, 30, started_s=20),
+    fact("adapter.registered", "verified>registered", REGISTERED, 31),
+    fact("gpu.restored", "registered>registered", RESTORED, 32.5, started_s=30),
+    fact("adapter.awakened", "registered>awakened", AWAKENED, 33),
+]

@@ -1,0 +1,135 @@
+"""What a person sees when the house is not up, or a command is given something that cannot be: one line, no traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deploy import bootstrap
+from deploy.cli.main import run
+
+NOWHERE = "127.0.0.1:1"  # reserved, and nothing listens there
+RECORD = (
+    '{"id": "a", "persona": "scribe", "session": "s", '
+    '"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}\n'
+)
+
+
+@pytest.fixture
+def down(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A house where nothing answers."""
+    monkeypatch.setenv("SOULFORGE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SOULFORGE_PORT_BASE", "1024")
+    monkeypatch.setenv("SOULFORGE_DATABASE", f"postgresql://soulforge:geheim@{NOWHERE}/soulforge")
+    monkeypatch.setenv("SOULFORGE_NATS", f"nats://soulforge:geheim@{NOWHERE}")
+    (tmp_path / "karma.jsonl").write_text(RECORD)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    shown = capsys.readouterr()
+    assert "Traceback" not in shown.err + shown.out
+    assert "geheim" not in shown.err + shown.out
+    lines = shown.err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), shown.err
+    return lines[0].removeprefix("error: ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "karma import karma.jsonl",
+        "karma stats",
+        "watch",
+        "watch 6cb8",
+        "rituals",
+        "show 6cb8",
+        "cancel 6cb8",
+        "adapters",
+        "ask scribe hello",
+        "ask scribe hello --base",
+        "dead-letters list",
+        "dead-letters show forge/1",
+        "dead-letters replay forge/1",
+    ],
+)
+def test_a_database_that_is_away_is_said_in_one_line(
+    words: str, down: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(words.split()) == 1
+    line = one_line(capsys)
+    assert line.startswith(f"PostgreSQL does not answer at {NOWHERE} (")
+    assert line.endswith("is the stack up? `soulforge up`")
+
+
+def test_a_bus_that_is_away_is_said_in_one_line(down: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["intend", "scribe"]) == 1
+    line = one_line(capsys)
+    assert line.startswith(f"NATS does not answer at {NOWHERE} (") and line.endswith("`soulforge up`")
+
+
+def test_an_embedded_database_that_was_never_made_is_said_in_one_line(
+    down: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("SOULFORGE_DATABASE")
+    assert run(["rituals"]) == 1
+    assert "run `soulforge up` once" in one_line(capsys)
+
+
+def test_migrate_gives_up_after_its_deadline(
+    down: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bootstrap, "DEADLINE_S", 0.2)
+    assert run(["migrate"]) == 1
+    assert NOWHERE in one_line(capsys)
+
+
+def test_status_shows_every_part_as_away_and_fails(down: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["status"]) == 1
+    shown = capsys.readouterr().out
+    for part in ("postgres", "nats", "harvester", "orchestrator", "forge", "verifier", "registry", "rune"):
+        assert any(line.startswith(f"✗  {part} ") for line in shown.splitlines()), part
+    assert not (down / "home").exists(), "asking made a home"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("SOULFORGE_PORT_BASE", "many", "SOULFORGE_PORT_BASE cannot be used"),
+        ("SOULFORGE_DATABASE", "not a url", "PostgreSQL"),
+        ("SOULFORGE_DATABASE", "mysql://x@y/z", "PostgreSQL"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named(
+    variable: str,
+    value: str,
+    told: str,
+    down: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert run(["rituals"]) == 1
+    assert told in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["intend", "Bad Name"], "persona 'Bad Name' cannot be used"),
+        (["intend", "scribe", "--priority", "12"], "priority 12 cannot be used"),
+        (["karma", "import", "missing.jsonl"], "missing.jsonl does not exist"),
+        (["karma", "import", "."], "is a directory"),
+        (["karma", "import", "binary"], "binary is not a text file"),
+        (["karma", "import", "empty"], "empty is empty"),
+    ],
+)
+def test_a_mistake_is_told_before_any_server_is_asked(
+    words: list[str], told: str, down: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (down / "binary").write_bytes(b"GGUF\0\0\0\3")
+    (down / "empty").write_bytes(b"\n  \n")
+    assert run(words) == 1
+    assert told in one_line(capsys)

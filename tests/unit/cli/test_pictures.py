@@ -1,0 +1,129 @@
+"""What a person reads: the way of a ritual, its progress, its verdict and its end."""
+
+from __future__ import annotations
+
+import io
+from uuid import uuid4
+
+from rich.console import Console, RenderableType
+
+from deploy.cli.ending import ending
+from deploy.cli.report import build_report
+from deploy.cli.report_view import view
+from deploy.cli.scene import picture
+from deploy.cli.shows import Lines
+from deploy.cli.sight import Sight
+from deploy.cli.verdict import verdict_view
+from shared.contracts.intent import RitualProgress
+from tests.unit.cli.rows import RITUAL, VERDICT, WHOLE_WAY, fact, hand_over, ritual
+
+TRAINING = RitualProgress(
+    ritual=RITUAL,
+    persona="scribe",
+    job="trainer",
+    phase="train",
+    done=32,
+    total=40,
+    unit="steps",
+    loss=0.943,
+    eta_s=4.8,
+)
+
+
+def shown(picture: RenderableType, width: int = 80) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, record=True)
+    console.print(picture)
+    return [line.rstrip() for line in console.export_text().splitlines()]
+
+
+def training() -> Sight:
+    return Sight(
+        ritual("evacuated", 14),
+        WHOLE_WAY[:2],
+        [hand_over(released_at=None, restored_at=None, seconds_without_inference=None)],
+    )
+
+
+def test_training_is_a_bar_with_loss_and_time_left_on_one_line_of_80_columns() -> None:
+    lines = shown(picture(training(), TRAINING))
+    assert lines[0] == "ritual 6cb89406 · scribe"
+    assert lines[4].startswith("▸  forged") and lines[4].endswith("train 32/40 steps, loss 0.943, 4.8 s left")
+    assert lines[5] == "·  verified"
+    assert lines[-1] == "inference is suspended for 1 m 29 s so far"
+
+
+def test_a_lost_server_is_noted_below_the_last_picture() -> None:
+    assert shown(picture(training(), None, "PostgreSQL does not answer"))[-1] == "PostgreSQL does not answer"
+
+
+def test_the_end_of_an_awakened_ritual_says_what_it_cost_and_how_to_try_it() -> None:
+    text = "\n".join(shown(ending(Sight(ritual("awakened", 33, 33), WHOLE_WAY, [hand_over()]), "http://p")))
+    assert "awakened  33 s in all, 22 s without inference" in text
+    assert 'soulforge ask scribe "…"' in text
+    assert "http://p/redirects/traces/" in text
+
+
+def test_the_verdict_shows_both_arms_with_intervals_gains_and_flips() -> None:
+    lines = shown(verdict_view("promote", VERDICT["reasons"], VERDICT))
+    rows = {line.split("  ")[0]: line.split() for line in lines}
+    assert rows["persona"] == ["persona", "0.0", "%", "(0–9)", "78.4", "%", "(63–89)", "+78.4", "(≥", "+67.5)", "≥", "+5"]
+    assert rows["persona NLL"] == ["persona", "NLL", "2.520", "1.008", "+1.512", "(≥", "+1.483)", "–"]
+    assert rows["base logic"] == ["base", "logic", "72.5", "%", "(63–89)", "71.9", "%", "(63–89)", "-0.6", "(≥", "-1.7)", ">", "-3"]
+    assert "2 flipped from right to wrong, 1 from wrong to right" in " ".join(lines)
+
+
+def test_a_verdict_of_another_shape_still_shows_its_decision_and_reasons() -> None:
+    for odd in ({}, {"target": None}, {"base_logic": {"items": 3}}, {"target": {"candidate": {"share": 0.5}}}):
+        assert shown(verdict_view("inconclusive", ["Too little."], odd))[:2] == ["verdict  inconclusive", "Too little."]
+
+
+def test_the_whole_report_is_readable() -> None:
+    report = build_report(ritual("awakened", 33, 33), WHOLE_WAY, [hand_over()], {"revoked": 5}, "http://p")
+    text = "\n".join(shown(view(report), 120))
+    for part in ("scribe@a", "155 train", "5 revoked", "3.0 GiB → 0 B", "away for 22 s", "+78.4"):
+        assert part in text, part
+
+
+def lines_of(*sights: tuple[Sight, RitualProgress | None]) -> list[str]:
+    console = Console(file=io.StringIO(), width=80, record=True)
+    with Lines(console) as show:
+        for sight, progress in sights:
+            show.update(sight, progress)
+    return [line[10:] for line in console.export_text().splitlines()]
+
+
+def test_elsewhere_each_fact_is_one_line_and_is_told_once() -> None:
+    told = lines_of(
+        (training(), None), (training(), None), (Sight(ritual("awakened", 33, 33), WHOLE_WAY, [hand_over()]), None)
+    )
+    assert [line.split(" ")[0] for line in told] == [
+        "ritual",
+        "harvested",
+        "evacuated",
+        "forged",
+        "verified",
+        "registered",
+        "gpu.restored",
+        "awakened",
+    ]
+
+
+def test_progress_is_told_sparingly() -> None:
+    further = TRAINING.model_copy(update={"done": 33})
+    told = lines_of((training(), TRAINING), (training(), further), (training(), further))
+    assert [line for line in told if "steps" in line] == ["trainer: train 32/40 steps, loss 0.943, 4.8 s left"]
+
+
+def test_an_interruption_is_told_with_its_reason() -> None:
+    facts = [*WHOLE_WAY[:2], fact("gpu.interrupted", "evacuated>harvested", {"reason": "lease lost"}, 25)]
+    sight = Sight(ritual("harvested", 25, attempt=2), facts, [])
+    assert "attempt 1 was interrupted: lease lost" in shown(picture(sight))
+    assert lines_of((sight, None))[-1] == "attempt 1 interrupted (1.0 s): lease lost"
+
+
+def test_text_from_outside_is_not_taken_for_markup() -> None:
+    odd = ritual("failed", 2, 2, intent={"persona": "scribe", "why": "[red]x[/nope]"}, id=uuid4())
+    facts = [fact("adapter.failed", "intended>failed", {"reason": "[/bold] broke"}, 2)]
+    assert "[/bold] broke" in "\n".join(shown(ending(Sight(odd, facts, []), "http://p")))
+    assert "[red]x[/nope]" in "\n".join(shown(picture(Sight(odd, facts, []))))
+    assert "[/bold] broke" in "\n".join(shown(view(build_report(odd, facts, [], {}, "http://p"))))

@@ -1,0 +1,76 @@
+"""A ritual's report from made-up rows: complete, stable, and without what is big."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from deploy.cli.report import RitualReport, build_report
+from tests.unit.cli.rows import RITUAL, VERDICT, WHOLE_WAY, at, fact, hand_over, ritual
+
+PHOENIX = "http://127.0.0.1:7603"
+SHAPE = ["attempt", "cancel_requested_at", "counts", "created_at", "decision", "digests", "ended_at", "excluded", "hand_overs", "intent", "persona", "priority", "reason", "reasons", "ritual", "scores", "seconds", "seconds_without_inference", "state", "states", "trace_id", "trace_url", "version"]
+
+
+def whole() -> RitualReport:
+    return build_report(ritual("awakened", 33, 33), WHOLE_WAY, [hand_over()], {"revoked": 5, "duplicate": 1}, PHOENIX)
+
+
+def test_the_shape_of_the_document_is_this() -> None:
+    assert sorted(json.loads(whole().model_dump_json())) == SHAPE
+
+
+def test_a_whole_way_is_reported() -> None:
+    report = whole()
+    assert (report.ritual, report.state, report.reason, report.seconds) == (RITUAL, "awakened", None, 33.0)
+    assert report.digests == {"manifest": "sha256:m", "holdout": "sha256:h", "adapter": "sha256:a", "base": "sha256:b"}
+    assert report.counts == {"train": 155, "dev": 15, "held_out": 37, "seen": 243, "excluded": 6}
+    assert report.decision == "promote" and report.scores == VERDICT
+    assert report.seconds_without_inference == 21.5 and report.hand_overs[0].memory_after == 0
+    assert report.version == "scribe@a"
+    assert report.trace_url == f"{PHOENIX}/redirects/traces/6cb89406a5da5a31a79c4983e87f3f29"
+    assert [state.state for state in report.states][-2:] == ["registered", "awakened"]
+
+
+def test_spans_are_left_out() -> None:
+    assert "spans" not in whole().model_dump_json()
+
+
+def test_a_ritual_that_was_only_intended_has_a_report() -> None:
+    report = build_report(ritual("intended"), [], [], {}, PHOENIX)
+    assert (report.digests, report.counts, report.decision, report.seconds_without_inference) == ({}, {}, None, None)
+    assert report.seconds == 100.0, "an open ritual counts to now"
+
+
+@pytest.mark.parametrize(
+    ("state", "subject", "body", "told"),
+    [
+        ("refused", "karma.refused", {"reason": "3 records, 20 needed", "seen": 3}, "3 records, 20 needed"),
+        ("failed", "adapter.failed", {"reason": "out of memory"}, "out of memory"),
+        ("cancelled", "ritual.cancelled", {"why": "wrong persona"}, "wrong persona"),
+        (
+            "banished",
+            "adapter.banished",
+            {"reasons": ["Too little.", "Broken."], "decision": "banish"},
+            "Too little. Broken.",
+        ),
+    ],
+)
+def test_an_end_without_an_adapter_says_why(state: str, subject: str, body: dict[str, object], told: str) -> None:
+    ended = [
+        fact(subject, f"intended>{state}", body, 1),
+        fact("gpu.restored", f"{state}>{state}", {"reason": "not this"}, 2),
+    ]
+    assert build_report(ritual(state, 1, 1), ended, [], {}, PHOENIX).reason == told
+
+
+def test_seconds_without_inference_add_up_over_attempts() -> None:
+    rows = [
+        hand_over(),
+        hand_over(fence=2, seconds_without_inference=8.5),
+        hand_over(fence=3, seconds_without_inference=None, restored_at=None),
+    ]
+    report = build_report(ritual("harvested", 40), [], rows, {}, PHOENIX)
+    assert report.seconds_without_inference == 30.0
+    assert report.hand_overs[2].restored_at is None and report.hand_overs[0].began_at == at(10)
