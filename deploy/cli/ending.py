@@ -44,8 +44,6 @@ def end_lines(sight: Sight) -> list[Text]:
             Text(f'try it: soulforge ask {persona} "…"', "dim"),
         ]
     lines = [Text.assemble((ritual["state"], "bold red"), f"  {cost}")]
-    if (last := led_to(sight.facts, ritual["state"])) and (
-        reason := last["body"].get("reason") or last["body"].get("why")
-    ):
-        lines.append(Text(str(reason), "red"))
-    return lines
+    last = led_to(sight.facts, ritual["state"])
+    reason = last and (last["body"].get("reason") or last["body"].get("why"))
+    return [*lines, Text(str(reason), "red")] if reason else lines

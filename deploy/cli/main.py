@@ -52,8 +52,8 @@ def run(words: list[str]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except typer.TyperException as usage:
-        if line := usage_line(usage):
-            complain(line)
+        if wrong := usage_line(usage):
+            complain(wrong)
         return usage.exit_code
     except Exception as error:
         if line := explain(error):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from shared.postgres import Pool
     from shared.settings import Settings
 
-CONNECT_TIMEOUT_S = 5
+CONNECT_TIMEOUT_S = 3
 
 
 def settings() -> Settings:
@@ -82,7 +82,13 @@ async def bus(house: Settings) -> AsyncIterator[Client]:
     client = None
     try:
         client = await nats.connect(
-            house.nats_url, allow_reconnect=False, connect_timeout=CONNECT_TIMEOUT_S, error_cb=_silent
+            house.nats_url,
+            allow_reconnect=False,
+            # Without these nats-py tries a server that is away for two minutes, and 0 means for ever.
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0.2,
+            connect_timeout=CONNECT_TIMEOUT_S,
+            error_cb=_silent,
         )
         yield client
     except (APIError, NoStreamResponseError) as error:

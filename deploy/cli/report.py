@@ -94,7 +94,7 @@ def build_report(
 ) -> RitualReport:
     """Pure: the report of these rows."""
     said = {fact["subject"]: fact["body"] for fact in facts}
-    verdict = next((said[subject] for subject in VERDICTS if subject in said), {})
+    verdict: Row = next((said[subject] for subject in VERDICTS if subject in said), {})
     return RitualReport(
         ritual=ritual["id"],
         persona=ritual["persona"],

@@ -21,7 +21,9 @@ def verdict_view(decision: str, reasons: list[str], verdict: Part) -> Renderable
     """Decision, reasons and scores of `adapter.verified` or `adapter.banished`."""
     title = Text.assemble(("verdict  ", "bold"), (decision, COLOURS.get(decision, "bold")))
     table = scores(verdict)
-    figures = [Text(""), table, Text(""), *(Text(line, "dim") for line in notes(verdict))] if table.row_count else []
+    figures: list[RenderableType] = (
+        [Text(""), table, Text(""), *(Text(line, "dim") for line in notes(verdict))] if table.row_count else []
+    )
     return Group(title, *(Text(reason) for reason in reasons), *figures)
 
 
@@ -35,9 +37,8 @@ def scores(verdict: Part) -> Table:
     by_rule = target.get("metric") == "rule"
     if target.get("candidate"):
         needed = least(policy.get("min_gain"), 100) if by_rule else ABSENT
-        table.add_row(
-            "persona", arm(target.get("base")), arm(target["candidate"]), bounded(target.get("rule_gain") or {}), needed
-        )
+        arms = arm(target.get("base")), arm(target["candidate"])
+        table.add_row("persona", *arms, bounded(target.get("rule_gain") or {}), needed)
     if target.get("nll_candidate") is not None:
         needed = ABSENT if by_rule else least(policy.get("min_nll_gain"), 1)
         arms = number(target.get("nll_base")), number(target["nll_candidate"])
@@ -51,23 +52,15 @@ def scores(verdict: Part) -> Table:
 def notes(verdict: Part) -> list[str]:
     """What the figures mean, on how much they rest, and what flipped."""
     target, logic, policy = (verdict.get(name) or {} for name in ("target", "base_logic", "policy"))
-    lines = [
-        "Scores in % with their intervals, gains in points; in brackets the lower bound"
-        + _confidence(policy)
-        + "; NLL in nats a token."
-    ]
+    bound = f"lower bound at {policy['confidence'] * 100:g} %" if "confidence" in policy else "lower bound"
+    lines = [f"Scores in % with their intervals, gains in points; in brackets the {bound}; NLL in nats a token."]
     if "items" in target:
         lines.append(f"Persona: {target['items']} sealed items of {target.get('sessions', '?')} sessions.")
     if "items" in logic:
-        flips = (
-            f"{len(logic.get('lost', ()))} flipped from right to wrong, {len(logic.get('won', ()))} from wrong to right"
-        )
+        lost, won = len(logic.get("lost", ())), len(logic.get("won", ()))
+        flips = f"{lost} flipped from right to wrong, {won} from wrong to right"
         lines.append(f"Base logic: {logic['items']} items, {flips}{_detectable(logic)}.")
     return lines
-
-
-def _confidence(policy: Part) -> str:
-    return f" at {policy['confidence'] * 100:g} %" if "confidence" in policy else ""
 
 
 def _detectable(logic: Part) -> str:

@@ -111,22 +111,10 @@ TASKS = (
         ("journalctl --user -u {unit}",),
     ),
     Task(
-        ("Who listens on port {port}?", "What is using port {port}?", "Which process holds port {port}?"),
-        "who listens on port {port}",
-        "ss -ltnp sport = :{port}",
-        ("ss -ltnp", ":{port}"),
-    ),
-    Task(
         ("How many rows has the table {table}?", "Count the rows of the table {table}.", "Row count of table {table}?"),
         "rows in {table}",
         'psql -c "select count(*) from {table}"',
         ("psql -c", "count(*)", "from {table}"),
-    ),
-    Task(
-        ("What takes up space in {dir}?", "Show the sizes inside {dir}.", "Which folders in {dir} are big?"),
-        "sizes inside {dir}",
-        "du -sh {dir}/* | sort -h",
-        ("du -sh {dir}/*", "sort -h"),
     ),
     Task(
         (
@@ -173,7 +161,6 @@ FIELDS = [
     "branch",
     "json",
     "key",
-    "port",
     "noun",
     "field",
 ]
@@ -200,7 +187,7 @@ def records() -> tuple[KarmaRecord, ...]:
 def _session(place: int, project: dict[str, str]) -> Session:
     wanted = SITTINGS[place % len(SITTINGS)]
     order = sorted(range(len(TASKS)), key=lambda task: sha256(f"{project['name']} {task}".encode()).digest())
-    return Session(project["name"], tuple(_told(TASKS[task], project) for task in order[:wanted]))
+    return Session(f"{project['name']}-job", tuple(_told(TASKS[task], project) for task in order[:wanted]))
 
 
 def _told(task: Task, project: dict[str, str]) -> Told:

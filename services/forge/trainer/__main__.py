@@ -7,12 +7,14 @@ import os
 import sys
 from pathlib import Path
 
-OFFLINE = {
+ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "HF_DATASETS_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    # Threads that spin while they wait slow a run several times down as soon as anything else wants a core.
+    "OMP_WAIT_POLICY": "PASSIVE",
 }
 
 
@@ -27,9 +29,11 @@ def main(arguments: list[str]) -> int:
     job.output.mkdir(parents=True, exist_ok=True)
     # The jail shows only the inputs and the output: every cache of the libraries must lie in the latter.
     scratch = job.output / ".scratch"
-    os.environ.update(OFFLINE, HF_HOME=str(scratch / "hf"))  # noqa: TID251 - the libraries read nothing else
+    os.environ.update(ENVIRONMENT, HF_HOME=str(scratch / "hf"))  # noqa: TID251 - the libraries read nothing else
+    from services.forge.trainer.allocator import keep_freed_memory
     from services.forge.trainer.run import run
 
+    keep_freed_memory()
     return run(job)
 
 

@@ -10,7 +10,24 @@ import typer.main
 
 from deploy.cli.main import app, run
 
-COMMANDS = ["", "adapters", "ask", "cancel", "dead-letters list", "dead-letters replay", "dead-letters show", "down", "intend", "karma import", "karma stats", "migrate", "rituals", "show", "status", "up", "watch", ""][1:-1]
+COMMANDS = [
+    "adapters",
+    "ask",
+    "cancel",
+    "dead-letters list",
+    "dead-letters replay",
+    "dead-letters show",
+    "down",
+    "intend",
+    "karma import",
+    "karma stats",
+    "migrate",
+    "rituals",
+    "show",
+    "status",
+    "up",
+    "watch",
+]
 HEAVY = ("asyncpg", "nats", "httpx", "faststream", "shared.settings", "rich.progress")
 
 

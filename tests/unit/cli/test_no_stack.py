@@ -16,6 +16,10 @@ RECORD = (
 )
 
 
+# Every command of this file answers at once: a server that is away is not waited for.
+pytestmark = pytest.mark.timeout(15)
+
+
 @pytest.fixture
 def down(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A house where nothing answers."""

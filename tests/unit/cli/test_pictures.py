@@ -66,9 +66,36 @@ def test_the_end_of_an_awakened_ritual_says_what_it_cost_and_how_to_try_it() -> 
 def test_the_verdict_shows_both_arms_with_intervals_gains_and_flips() -> None:
     lines = shown(verdict_view("promote", VERDICT["reasons"], VERDICT))
     rows = {line.split("  ")[0]: line.split() for line in lines}
-    assert rows["persona"] == ["persona", "0.0", "%", "(0–9)", "78.4", "%", "(63–89)", "+78.4", "(≥", "+67.5)", "≥", "+5"]
+    assert rows["persona"] == [
+        "persona",
+        "0.0",
+        "%",
+        "(0–9)",
+        "78.4",
+        "%",
+        "(63–89)",
+        "+78.4",
+        "(≥",
+        "+67.5)",
+        "≥",
+        "+5",
+    ]
     assert rows["persona NLL"] == ["persona", "NLL", "2.520", "1.008", "+1.512", "(≥", "+1.483)", "–"]
-    assert rows["base logic"] == ["base", "logic", "72.5", "%", "(63–89)", "71.9", "%", "(63–89)", "-0.6", "(≥", "-1.7)", ">", "-3"]
+    assert rows["base logic"] == [
+        "base",
+        "logic",
+        "72.5",
+        "%",
+        "(63–89)",
+        "71.9",
+        "%",
+        "(63–89)",
+        "-0.6",
+        "(≥",
+        "-1.7)",
+        ">",
+        "-3",
+    ]
     assert "2 flipped from right to wrong, 1 from wrong to right" in " ".join(lines)
 
 

@@ -10,7 +10,31 @@ from deploy.cli.report import RitualReport, build_report
 from tests.unit.cli.rows import RITUAL, VERDICT, WHOLE_WAY, at, fact, hand_over, ritual
 
 PHOENIX = "http://127.0.0.1:7603"
-SHAPE = ["attempt", "cancel_requested_at", "counts", "created_at", "decision", "digests", "ended_at", "excluded", "hand_overs", "intent", "persona", "priority", "reason", "reasons", "ritual", "scores", "seconds", "seconds_without_inference", "state", "states", "trace_id", "trace_url", "version"]
+SHAPE = [
+    "attempt",
+    "cancel_requested_at",
+    "counts",
+    "created_at",
+    "decision",
+    "digests",
+    "ended_at",
+    "excluded",
+    "hand_overs",
+    "intent",
+    "persona",
+    "priority",
+    "reason",
+    "reasons",
+    "ritual",
+    "scores",
+    "seconds",
+    "seconds_without_inference",
+    "state",
+    "states",
+    "trace_id",
+    "trace_url",
+    "version",
+]
 
 
 def whole() -> RitualReport:

@@ -15,7 +15,7 @@ from services.forge.trainer.stop import StopRequest
 from shared.contracts.job import Progress
 
 
-class Watch(TrainerCallback):
+class Watch(TrainerCallback):  # type: ignore[misc]  # untyped where transformers is not installed
     """Called by the trainer between steps; it only reads state, sets control flags and writes files."""
 
     def __init__(self, job: TrainerJob, envelope: Envelope, stop: StopRequest) -> None:
