@@ -139,7 +139,7 @@ def inference(hand_overs: list[Row], now: datetime) -> Inference | None:
 def is_over(ritual: Row, hand_overs: list[Row]) -> bool:
     """True when the ritual has ended and whatever inference it took down is back."""
     back = all(row["restored_at"] for row in hand_overs if row["suspended_at"])
-    return ritual["ended_at"] is not None
+    return ritual["ended_at"] is not None and back
 
 
 def job_now(ritual: Row) -> str | None:

@@ -97,9 +97,9 @@ async def _intend_held(stack: Stack, stages: tuple[State, ...], fired: list[tupl
                 ritual = UUID(answer["ritual"])
             await eventually(lambda: _is(stack, ritual, stage), 240, f"{ritual} {stage}")  # noqa: B023
             for target in TARGETS:
+                assert await _is(stack, ritual, stage), f"{stage} did not hold until {target} was killed"
                 await _kill(stack, target)
                 fired.append((stage, target))
-                assert await _is(stack, ritual, stage), f"{stage} did not hold while {target} was killed"
     assert ritual
     return ritual
 

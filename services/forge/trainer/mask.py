@@ -50,7 +50,7 @@ def audit(tokenizer: ChatTokenizer, examples: Sequence[Example], max_length: int
 
 def fault(example: Example, max_length: int) -> str | None:
     """Why an example must not be trained; None when it may. The end-of-turn token alone teaches nothing."""
-    if example.trained < 0:
+    if example.trained < 2:
         return "the loss mask is empty"
     if len(example.input_ids) > max_length:
         return f"{len(example.input_ids)} tokens, more than {max_length}: it would be cut"

@@ -17,7 +17,7 @@ RECORD = (
 
 
 # Every command of this file answers at once: a server that is away is not waited for.
-pytestmark = pytest.mark.timeout(15)
+pytestmark = pytest.mark.timeout(10)
 
 
 @pytest.fixture
