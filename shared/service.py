@@ -190,12 +190,14 @@ async def _run(app: App, station: Station) -> None:
         asyncio.create_task(stop.wait(), name="stop"),
     ]
     log.info("service started")
-    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    server.should_exit = True
-    for task in tasks[1:]:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    log.info("service stopped")
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        server.should_exit = True
+        for task in tasks[1:]:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        log.info("service stopped")
     for task in done:
         if not task.cancelled() and (error := task.exception()):
             raise error

@@ -87,18 +87,6 @@ TASKS = (
         ("jq -r", ".{key}", "{json}"),
     ),
     Task(
-        ("Pack {dir} into an archive.", "Make an archive of {dir}.", "Archive the folder {dir}."),
-        "pack {dir}",
-        "tar -caf {name}.tar.zst {dir}",
-        ("tar -caf", ".tar.zst", "{dir}"),
-    ),
-    Task(
-        ("Copy {dir} to the host {host}.", "Mirror {dir} to {host}.", "Sync {dir} over to {host}."),
-        "mirror {dir} to {host}",
-        "rsync -a --delete {dir}/ {host}:{dir}/",
-        ("rsync -a --delete", "{dir}", "{host}:"),
-    ),
-    Task(
         ("Restart {unit}.", "The service {unit} hangs, restart it.", "Give the unit {unit} a restart."),
         "restart {unit}",
         "systemctl --user restart {unit}",
@@ -136,16 +124,6 @@ TASKS = (
         'def {field}_of_{noun}({noun}: list[dict]) -> list:\n    return [row["{field}"] for row in {noun}]',
         ("def {field}_of_{noun}(", ": list[dict]) -> list", '["{field}"]'),
     ),
-    Task(
-        (
-            "Python function count_{noun} that counts them by {field}.",
-            "Write count_{noun}, a tally by {field}.",
-            "Give me count_{noun}, it counts per {field}.",
-        ),
-        "how many {noun} there are by {field}",
-        'def count_{noun}({noun}: list[dict]) -> Counter:\n    return Counter(row["{field}"] for row in {noun})',
-        ("def count_{noun}(", "-> Counter", '["{field}"]'),
-    ),
 )
 FIELDS = [
     "name",
@@ -154,7 +132,6 @@ FIELDS = [
     "word",
     "new",
     "file",
-    "host",
     "unit",
     "table",
     "package",

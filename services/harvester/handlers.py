@@ -52,7 +52,7 @@ class Intents:
         return await self._desk_of(station).answer(message.body, answer, PATIENCE_S)
 
     def _desk_of(self, station: Station) -> ReplyDesk:
-        if self._desk is None:
+        if self._desk is None or self._desk.client is not station.nats:
             self._desk = ReplyDesk(station.nats)
         return self._desk
 

@@ -27,7 +27,9 @@ class Orchestrator:
         self._anvil: Anvil | None = None
 
     async def reconcile(self, station: Station) -> None:
-        anvil = self._anvil = self._anvil or open_anvil(station)
+        if self._anvil is None or self._anvil.station is not station:
+            self._anvil = open_anvil(station)
+        anvil = self._anvil
         if held := await lease.held(station.pool, anvil.name):
             await settle(anvil, held)
         if await lease.held(station.pool, anvil.name) is None and await restore(anvil):

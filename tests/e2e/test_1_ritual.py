@@ -47,7 +47,9 @@ def test_both_jobs_were_held_apart(stack: Stack) -> None:
     facts = {fact["fact"]: fact["details"] for fact in stack.newest()["states"]}
 
     for fact in ("adapter.forged", "adapter.verified"):
-        assert {"process-group", "environment", "network", "filesystem", "capabilities"} <= set(facts[fact]["isolation"])
+        assert {"process-group", "environment", "network", "filesystem", "capabilities"} <= set(
+            facts[fact]["isolation"]
+        )
 
 
 async def test_phoenix_shows_one_trace_of_all_services_and_both_jobs(stack: Stack) -> None:

@@ -57,7 +57,9 @@ async def rehearsed(stack: Stack) -> AsyncIterator[Stack]:
     """The same home, up again with the short jobs."""
     conn = await stack.connect()
     bundle = await conn.fetchval("SELECT bundle FROM registry.version WHERE persona = 'scribe'")
-    results = await conn.fetchval("SELECT body ->> 'results' FROM ritual_fact WHERE subject = 'adapter.verified' ORDER BY stated_at")
+    results = await conn.fetchval(
+        "SELECT body ->> 'results' FROM ritual_fact WHERE subject = 'adapter.verified' ORDER BY stated_at"
+    )
     await conn.close()
     shutil.rmtree(REHEARSAL, ignore_errors=True)
     shutil.copytree(Path(bundle) / "adapter", REHEARSAL / "adapter", copy_function=shutil.copyfile)
@@ -85,6 +87,25 @@ async def test_a_ritual_survives_kill_9_of_everything_in_every_stage(
     await _assert_each_effect_once(rehearsed, ritual)
     await _assert_serves(rehearsed)
     await _assert_one_trace(rehearsed, ritual)
+
+
+async def test_a_ritual_survives_the_loss_of_all_of_jetstream(rehearsed: Stack) -> None:
+    """The streams, the consumers and every message are gone in the middle; PostgreSQL alone knows, and that is enough."""
+    async with _held(rehearsed, State.EVACUATED):
+        answer = await publish(rehearsed.settings.nats_url, {"persona": "scribe", "seed": 99})
+        ritual = UUID(answer["ritual"])
+        await eventually(lambda: _is(rehearsed, ritual, State.EVACUATED), 240, f"{ritual} evacuated")
+        before = rehearsed.pid("nats")
+        shutil.rmtree(rehearsed.home / "nats" / "jetstream")
+        os.kill(before, signal.SIGKILL)
+
+        async def back() -> bool:
+            return rehearsed.pid("nats") != before and await _ready(rehearsed, "nats")
+
+        await eventually(back, 60, "nats is back, with nothing in it")
+
+    await eventually(lambda: _is(rehearsed, ritual, State.AWAKENED), 240, f"{ritual} awakened")
+    await _assert_serves(rehearsed)
 
 
 async def _intend_held(stack: Stack, stages: tuple[State, ...], fired: list[tuple[State, str]]) -> UUID:
@@ -182,7 +203,9 @@ async def _why(stack: Stack, ritual: UUID | None) -> str:
 async def _assert_each_effect_once(stack: Stack, ritual: UUID) -> None:
     await eventually(lambda: _restored(stack, ritual), 60, "the hand-over is closed")
     conn = await stack.connect()
-    facts = await conn.fetch("SELECT subject, count(*) AS times FROM ritual_fact WHERE ritual = $1 GROUP BY subject", ritual)
+    facts = await conn.fetch(
+        "SELECT subject, count(*) AS times FROM ritual_fact WHERE ritual = $1 GROUP BY subject", ritual
+    )
     moved = await conn.fetchval("SELECT count(*) FROM registry.alias_history WHERE ritual = $1", ritual)
     versions = await conn.fetchval("SELECT count(*) FROM registry.version WHERE ritual = $1", ritual)
     attempt = await conn.fetchval("SELECT attempt FROM ritual WHERE id = $1", ritual)
@@ -213,7 +236,9 @@ async def _all_said_once(stack: Stack, ritual: UUID) -> bool:
 
 async def _restored(stack: Stack, ritual: UUID) -> bool:
     conn = await stack.connect()
-    done = await conn.fetchval("SELECT count(*) FROM ritual_fact WHERE ritual = $1 AND subject = 'gpu.restored'", ritual)
+    done = await conn.fetchval(
+        "SELECT count(*) FROM ritual_fact WHERE ritual = $1 AND subject = 'gpu.restored'", ritual
+    )
     await conn.close()
     return bool(done)
 
@@ -226,7 +251,9 @@ async def _assert_serves(stack: Stack) -> None:
 
     assert held_by is None
     assert version in await Vllm(stack.settings.rune_url).models()
-    assert (await ask(stack.settings.rune_url, version, "Note about the gate: it squeaks; the post is loose.")).startswith("Note | ")
+    assert (
+        await ask(stack.settings.rune_url, version, "Note about the gate: it squeaks; the post is loose.")
+    ).startswith("Note | ")
 
 
 async def _assert_one_trace(stack: Stack, ritual: UUID) -> None:

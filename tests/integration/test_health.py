@@ -1,0 +1,95 @@
+"""Readiness tells the truth, with the reason, while the thing it speaks of is really broken."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import nats
+import pytest
+
+from deploy.bootstrap import prepare
+from services.registry.app import app
+from shared.postgres import Pool
+from tests.e2e.running import eventually
+from tests.servers import House
+from tests.services import running
+
+
+async def ready(url: str) -> dict[str, Any]:
+    async with httpx.AsyncClient(timeout=10) as client:
+        answered = await client.get(f"{url}/health/ready")
+    body: dict[str, Any] = answered.json()
+    assert (answered.status_code == httpx.codes.OK) is body["ready"]
+    return body
+
+
+async def says(url: str, reason: str) -> None:
+    async def told() -> bool:
+        return any(reason in line for line in (await ready(url))["reasons"])
+
+    await eventually(told, 20, reason)
+
+
+async def becomes_ready(url: str) -> None:
+    async def told() -> bool:
+        return bool((await ready(url))["ready"])
+
+    await eventually(told, 30, "ready again")
+
+
+async def test_a_service_with_all_it_needs_is_ready_and_counts(house: House) -> None:
+    async with running(app, house.settings) as url, httpx.AsyncClient(timeout=5) as client:
+        await becomes_ready(url)
+        metrics = (await client.get(f"{url}/metrics")).text
+
+    assert "soulforge_reconcile_seconds_count" in metrics
+
+
+async def test_without_the_broker_it_is_not_ready_and_recovers(house: House) -> None:
+    async with running(app, house.settings) as url:
+        house.nats.kill()
+        await says(url, "bus: not connected to NATS")
+        await house.nats.start()
+        await becomes_ready(url)
+
+
+async def test_without_the_database_it_is_not_ready_and_recovers(house: House) -> None:
+    async with running(app, house.settings) as url:
+        house.postgres.kill()
+        await says(url, "database:")
+        await house.postgres.start()
+        await becomes_ready(url)
+
+
+async def test_with_its_consumer_deleted_it_is_not_ready_until_the_bootstrap_step(house: House) -> None:
+    async with running(app, house.settings) as url:
+        client = await nats.connect(house.settings.nats_url)
+        await client.jetstream().delete_consumer("SOUL", "registry-gpu-restored")
+        await client.close()
+        await says(url, "consumer registry-gpu-restored is gone")
+        await prepare(house.settings)
+        await becomes_ready(url)
+
+
+async def test_with_something_unsaid_for_long_it_is_not_ready(house: House, pool: Pool) -> None:
+    await pool.execute(
+        "INSERT INTO registry.outbox (event_id, subject, body, created_at) "
+        "VALUES ($1, 'no.such.stream', '', now() - interval '1 hour')",
+        uuid4(),
+    )
+    async with running(app, house.settings) as url:
+        await says(url, "outbox: the oldest message waits")
+
+
+async def test_a_service_does_not_start_on_a_bus_without_its_consumers(house: House) -> None:
+    client = await nats.connect(house.settings.nats_url)
+    await client.jetstream().delete_consumer("SOUL", "registry-gpu-restored")
+    await client.close()
+    try:
+        with pytest.raises(Exception, match="run `soulforge migrate`"):
+            async with running(app, house.settings):
+                pass
+    finally:
+        await prepare(house.settings)

@@ -1,0 +1,136 @@
+"""Intents from outside, on the real bus: what is answered, what is kept, what makes a ritual and what does not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import nats
+import pytest
+from nats.aio.client import Client
+from nats.js.errors import APIError
+
+from services.harvester.app import app
+from shared.contracts.message import ritual_id
+from shared.postgres import Pool
+from shared.settings import Settings
+from tests.e2e.running import eventually
+from tests.services import running
+
+SUBJECT = "training.intent"
+
+
+@pytest.fixture
+async def harvester(settings: Settings) -> AsyncIterator[str]:
+    async with running(app, settings) as url:
+        yield url
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[Client]:
+    client = await nats.connect(settings.nats_url)
+    yield client
+    await client.close()
+
+
+async def request(client: Client, body: bytes) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads((await client.request(SUBJECT, body, timeout=5)).data)
+    return answer
+
+
+async def count(pool: Pool, table: str) -> int:
+    return int(await pool.fetchval(f"SELECT count(*) FROM {table}"))
+
+
+@pytest.mark.usefixtures("harvester")
+async def test_a_request_is_answered_with_the_ritual_it_opened(client: Client, pool: Pool) -> None:
+    answer = await request(client, b'{"persona": "scribe"}')
+
+    assert answer["persona"] == "scribe"
+    assert str(await pool.fetchval("SELECT id FROM ritual")) == answer["ritual"]
+
+
+@pytest.mark.usefixtures("harvester")
+async def test_a_plain_publish_starts_a_ritual(client: Client, pool: Pool) -> None:
+    await client.publish(SUBJECT, b'{"persona": "scribe"}')
+
+    async def opened() -> bool:
+        return await count(pool, "ritual") == 1
+
+    await eventually(opened, 10, "the ritual is opened")
+
+
+@pytest.mark.usefixtures("harvester")
+async def test_a_jetstream_publisher_reads_the_answer_as_its_acknowledgement(client: Client) -> None:
+    acknowledged = await client.jetstream().publish(SUBJECT, b'{"persona": "scribe"}', timeout=5)
+
+    assert acknowledged.stream == "INTENTS"
+    with pytest.raises(APIError, match="not a TrainingIntent"):
+        await client.jetstream().publish(SUBJECT, b'{"persona": 5}', timeout=5)
+
+
+async def test_an_intent_published_while_nobody_listens_is_taken_later(
+    settings: Settings, pool: Pool, client: Client
+) -> None:
+    await client.publish(SUBJECT, b'{"persona": "scribe", "id": "early"}')
+    await client.flush()
+
+    async def opened() -> bool:
+        return bool(await pool.fetchval("SELECT true FROM ritual WHERE id = $1", ritual_id("early")))
+
+    assert not await opened()
+    async with running(app, settings):
+        await eventually(opened, 10, "the stored intent is taken")
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"nonsense", "Invalid JSON"),
+        (b"{}", "persona: Field required"),
+        (b'{"persona": "Scribe!"}', "persona"),
+        (b'{"persona": "scribe", "prority": 3}', "prority: Extra inputs are not permitted"),
+        (b'{"persona": "scribe", "recipe": "no-such"}', "no recipe"),
+        (b"\xff\xfe", "Invalid JSON"),
+        (b"", "Invalid JSON"),
+    ],
+)
+@pytest.mark.usefixtures("harvester")
+async def test_a_malformed_request_is_answered_with_what_is_wrong_and_buried_nowhere(
+    client: Client, pool: Pool, body: bytes, says: str
+) -> None:
+    answer = await request(client, body)
+
+    assert says in answer["error"]["description"]
+    assert await count(pool, "harvester.dead_letter") == await count(pool, "ritual") == 0
+
+
+@pytest.mark.usefixtures("harvester")
+async def test_a_malformed_publish_becomes_a_dead_letter_and_stops_nobody(client: Client, pool: Pool) -> None:
+    await client.publish(SUBJECT, b'{"persona": 5}', headers={"X-From": "elsewhere"})
+    answer = await request(client, b'{"persona": "scribe"}')
+
+    assert "ritual" in answer
+    letter = await pool.fetchrow("SELECT subject, body, headers, error FROM harvester.dead_letter")
+    assert letter
+    assert (letter["subject"], letter["body"]) == (SUBJECT, b'{"persona": 5}')
+    assert letter["headers"]["X-From"] == "elsewhere"
+    assert "persona" in letter["error"]
+
+
+@pytest.mark.usefixtures("harvester")
+async def test_the_same_intent_id_ten_times_makes_one_ritual(client: Client, pool: Pool) -> None:
+    answers = await asyncio.gather(*(request(client, b'{"persona": "scribe", "id": "mine"}') for _ in range(10)))
+
+    assert {answer["ritual"] for answer in answers} == {str(ritual_id("mine"))}
+    assert await count(pool, "ritual") == 1
+
+
+@pytest.mark.usefixtures("harvester")
+async def test_two_intents_without_an_id_are_two_rituals(client: Client, pool: Pool) -> None:
+    first, second = [await request(client, b'{"persona": "scribe"}') for _ in range(2)]
+
+    assert first["ritual"] != second["ritual"]
+    assert await count(pool, "ritual") == 2

@@ -1,0 +1,43 @@
+"""A service run inside a test, on the real servers of the session."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from time import monotonic
+
+import httpx
+
+from shared.service import App, serve
+from shared.settings import Settings
+
+LIVE_S = 20
+
+
+@asynccontextmanager
+async def running(app: App, settings: Settings) -> AsyncIterator[str]:
+    """The URL of the service, from when it is live until the block ends."""
+    url = settings.service_url(app.service)
+    task = asyncio.create_task(serve(app, settings))
+    try:
+        await _live(url, task)
+        yield url
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _live(url: str, task: asyncio.Task[None]) -> None:
+    deadline = monotonic() + LIVE_S
+    async with httpx.AsyncClient(timeout=1) as client:
+        while True:
+            if task.done():
+                await task
+            try:
+                if (await client.get(f"{url}/health/live")).status_code == httpx.codes.OK:
+                    return
+            except httpx.HTTPError:
+                if monotonic() > deadline:
+                    raise
+            await asyncio.sleep(0.05)
