@@ -1,0 +1,56 @@
+"""Proof of binding: an engine that answers with the base, or with another adapter, is found out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from services.registry.binding import begins_alike, prove
+from shared.contracts.verify import Probe
+from shared.drivers.inference.port import Turn
+
+PROBES = tuple(
+    Probe(prompt=f"prompt {number}", base=f"base says {number}", candidate=f"Note | subject {number}\n- A fact stands here.")
+    for number in range(3)
+)
+
+
+class FakeEngine:
+    """Answers each model from a table of styles."""
+
+    def __init__(self, styles: dict[str, str]) -> None:
+        self.styles = styles
+
+    async def healthy(self) -> bool:
+        return True
+
+    async def models(self) -> frozenset[str]:
+        return frozenset(self.styles)
+
+    async def load(self, name: str, path: Path) -> None:
+        raise AssertionError("a proof loads nothing")
+
+    async def answer(self, model: str, turns: tuple[Turn, ...], max_tokens: int) -> str:
+        probe = next(probe for probe in PROBES if probe.prompt == turns[0].content)
+        return {"base": probe.base, "scribe": probe.candidate, "other": f"Another style. {probe.candidate}"}[self.styles[model]]
+
+
+@pytest.mark.parametrize(("answering", "proven"), [("scribe", True), ("base", False), ("other", False)])
+async def test_only_the_adapter_that_was_evaluated_is_proven(answering: str, proven: bool) -> None:
+    engine = FakeEngine({"the-base": "base", "scribe@1": answering})
+
+    binding = await prove(engine, "scribe@1", "the-base", PROBES, 24)
+
+    assert binding.proven is proven
+
+
+async def test_without_probes_nothing_is_proven() -> None:
+    assert not (await prove(FakeEngine({}), "scribe@1", "the-base", (), 24)).proven
+
+
+def test_answers_are_compared_over_their_beginning() -> None:
+    long = "the same first words, then"
+
+    assert begins_alike(f"{long} one end", f"{long} another end")
+    assert not begins_alike("the same", "the same first words")
