@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 PERSONA ?= scribe
 BIN := .venv/bin
-PIP := pip --disable-pip-version-check install --quiet --no-deps --no-compile
+PIP := pip --disable-pip-version-check install -qq --no-deps --no-compile
 
 .PHONY: help setup up down ritual check test bench lock contracts karma suite clean
 
@@ -14,13 +14,16 @@ help: ## print this help
 setup: ## install both locked environments (.venv, .venv-jobs); a few minutes, once
 	@$(MAKE) --no-print-directory -j2 .venv/.ready .venv-jobs/.ready
 
-.venv/.ready: requirements/core.lock pyproject.toml
+.venv/.locked: requirements/core.lock
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Soulforge needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.11 ...")'
 	@echo "installing .venv: services, command line, nats-server, PostgreSQL, Phoenix"
 	@$(PYTHON) -m venv --clear .venv
 	@$(BIN)/python -m $(PIP) -r requirements/core.lock
-	@$(BIN)/python -m $(PIP) --no-build-isolation -e .
 	@$(BIN)/python -m compileall -q -j 2 .venv/lib >/dev/null || true
+	@touch $@
+
+.venv/.ready: .venv/.locked pyproject.toml
+	@$(BIN)/python -m $(PIP) --no-build-isolation -e .
 	@touch $@
 
 .venv-jobs/.ready: requirements/jobs.lock
