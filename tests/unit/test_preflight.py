@@ -1,0 +1,99 @@
+"""What is missing for the stack is said before anything is started, each with what to do."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import socket
+from collections import namedtuple
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deploy.embedded import preflight
+from deploy.embedded.preflight import GIB, PreflightError
+from shared.settings import Settings
+from tests.servers import free_port_base
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    python = tmp_path / "python"
+    python.touch()
+    return Settings(home=tmp_path / "home", port_base=free_port_base(), jobs_python=python)
+
+
+@pytest.fixture(autouse=True)
+def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with all that is needed, whatever this one has."""
+    memory = namedtuple("memory", "available")
+    disk = namedtuple("disk", "free")
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory(64 * GIB))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: disk(64 * GIB))
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: name)
+
+
+def faults(settings: Settings) -> str:
+    with pytest.raises(PreflightError) as error:
+        preflight.check(settings)
+    return str(error.value)
+
+
+def test_with_all_that_is_needed_nothing_is_said(settings: Settings) -> None:
+    preflight.check(settings)
+
+
+def test_a_busy_port_is_named_with_its_part(settings: Settings) -> None:
+    with socket.socket() as other:
+        other.bind((settings.host, settings.port("phoenix")))
+        other.listen()
+
+        said = faults(settings)
+
+    assert f"port {settings.port('phoenix')} (phoenix)" in said
+    assert "SOULFORGE_PORT_BASE" in said
+
+
+def test_a_port_of_our_own_is_not_busy(settings: Settings) -> None:
+    with socket.socket() as rune:
+        rune.bind((settings.host, settings.port("rune")))
+        rune.listen()
+
+        preflight.check(settings, own_ports=["rune"])
+
+
+def test_a_missing_library_is_named_with_the_package_that_has_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> None:
+        raise OSError(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+
+    assert "apt-get install libnuma1" in faults(settings)
+
+
+def test_a_missing_compiler_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+
+    assert "C compiler" in faults(settings)
+
+
+def test_too_little_memory_and_too_little_disk_are_said_together(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: namedtuple("memory", "available")(GIB))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("disk", "free")(GIB))
+
+    said = faults(settings)
+
+    assert "1.0 GiB of memory are available" in said
+    assert "1.0 GiB are free on the disk" in said
+
+
+def test_a_missing_jobs_environment_is_said(settings: Settings, tmp_path: Path) -> None:
+    bare = settings.model_copy(update={"jobs_python": tmp_path / "none" / "python"})
+
+    assert "make setup" in faults(bare)
