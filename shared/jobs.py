@@ -171,6 +171,8 @@ def job_environment(output: Path, project: Path) -> dict[str, str]:
         "HF_DATASETS_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        # Threads that spin while they wait bring a shared machine to a crawl.
+        "OMP_WAIT_POLICY": "PASSIVE",
         "LANG": "C.UTF-8",
     }
 

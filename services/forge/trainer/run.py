@@ -17,6 +17,7 @@ from services.forge.trainer.envelope import Envelope
 from services.forge.trainer.failure import BadInput, Interrupted, TrainingError
 from services.forge.trainer.mask import Audit, audit
 from services.forge.trainer.render import Example, keeps_prompt, render
+from services.forge.trainer.replay import replay
 from services.forge.trainer.rows import Row, read_rows
 from services.forge.trainer.stop import StopRequest
 from shared.contracts.job import JobResult, Progress
@@ -54,14 +55,18 @@ def _forge(job: TrainerJob, envelope: Envelope, stop: StopRequest) -> dict[str, 
     with envelope.span("tokenize"):
         train, train_audit = _examples(engine, job, train_rows)
         dev, dev_audit = _examples(engine, job, dev_rows) if dev_rows else ([], None)
+    with envelope.span("replay"):
+        envelope.progress(Progress(phase="replay", done=0, total=1, unit="generations"))
+        replayed = replay(engine, len(train), job.recipe.replay)
     _write_previews(job, train_audit)
     stop.honour("before the first step")
     with envelope.span("train"):
-        trained = engine.train(job, train, dev, resume, envelope, stop)
+        trained = engine.train(job, [*train, *replayed], dev, resume, envelope, stop)
     with envelope.span("save"):
         adapter = _save(engine, job)
     envelope.progress(Progress(phase="save", done=1, total=1, unit="adapters"))
-    return _figures(trained, train_audit, dev_audit, adapter, envelope.seconds("train"))
+    figures = _figures(trained, train_audit, dev_audit, adapter, envelope.seconds("train"))
+    return {**figures, "replayed": len(replayed)}
 
 
 def _engine() -> Engine:

@@ -44,6 +44,12 @@ class Engine(Protocol):
     def load(self, job: TrainerJob) -> None:
         """Load base and tokenizer. Raises BadInput where the base is none."""
 
+    def encode(self, text: str) -> list[int]:
+        """The tokens of plain text, without anything around it."""
+
+    def say(self, prompts: Sequence[list[int]], max_tokens: int) -> list[list[int]]:
+        """What the base says after each prompt, sampled by the job's seed, up to and including its end of turn."""
+
     def train(
         self,
         job: TrainerJob,
