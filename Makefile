@@ -51,9 +51,12 @@ check: .venv/.ready ## lint, types, imports, unit tests: under a minute
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest -q tests/unit tests/contracts tests/architecture
 
-test: setup ## everything: checks, drivers, integration, and real rituals on the embedded stack
+MODELS := $(CURDIR)/.cache/models
+
+test: setup ## everything: checks, drivers, integration, and real rituals on the embedded stack; under 30 minutes
 	@$(MAKE) --no-print-directory check
-	@$(BIN)/python -m pytest tests/drivers tests/integration tests/jobs tests/e2e
+	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
+	@SOULFORGE_TEST_MODEL=$(MODELS)/smollm2-135m-instruct $(BIN)/python -m pytest tests/drivers tests/integration tests/jobs tests/e2e
 
 contracts: .venv/.ready ## write docs/asyncapi and the diagram of a ritual's states from the contracts
 	@$(BIN)/python -m deploy.contracts

@@ -1,4 +1,7 @@
-"""The base model, prepared once into the models directory, with its digest beside it."""
+"""The base model, prepared once into the models directory, with its digest beside it.
+
+`soulforge up` does it; `python -m deploy.embedded.base` does it alone.
+"""
 
 from __future__ import annotations
 
@@ -41,3 +44,7 @@ def prepare(settings: Settings, announce: Callable[[str], None]) -> None:
     shutil.rmtree(target, ignore_errors=True)
     partial.replace(target)
     digest_file_of(target).write_text(digest_tree(target) + "\n")
+
+
+if __name__ == "__main__":
+    prepare(Settings(), print)

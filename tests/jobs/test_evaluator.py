@@ -26,7 +26,7 @@ TIMEOUT_S = 280
 KINDS = ("agreement", "opposites")
 ITEMS = 6
 
-MODEL = os.environ.get("SOULFORGE_TEST_MODEL")  # noqa: TID251 - the tests' own composition root
+MODEL = os.environ.get("SOULFORGE_TEST_MODEL")
 PYTHON = Settings().jobs_python
 
 pytestmark = pytest.mark.skipif(

@@ -29,7 +29,7 @@ from shared.settings import PROJECT, Settings
 TIMEOUT_S = 280
 STEPS = 6
 
-MODEL = os.environ.get("SOULFORGE_TEST_MODEL")  # noqa: TID251 - the tests' own composition root
+MODEL = os.environ.get("SOULFORGE_TEST_MODEL")
 PYTHON = Settings().jobs_python
 
 pytestmark = pytest.mark.skipif(

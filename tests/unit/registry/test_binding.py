@@ -11,7 +11,11 @@ from shared.contracts.verify import Probe
 from shared.drivers.inference.port import Turn
 
 PROBES = tuple(
-    Probe(prompt=f"prompt {number}", base=f"base says {number}", candidate=f"Note | subject {number}\n- A fact stands here.")
+    Probe(
+        prompt=f"prompt {number}",
+        base=f"base says {number}",
+        candidate=f"Note | subject {number}\n- A fact stands here.",
+    )
     for number in range(3)
 )
 
@@ -33,7 +37,9 @@ class FakeEngine:
 
     async def answer(self, model: str, turns: tuple[Turn, ...], max_tokens: int) -> str:
         probe = next(probe for probe in PROBES if probe.prompt == turns[0].content)
-        return {"base": probe.base, "scribe": probe.candidate, "other": f"Another style. {probe.candidate}"}[self.styles[model]]
+        return {"base": probe.base, "scribe": probe.candidate, "other": f"Another style. {probe.candidate}"}[
+            self.styles[model]
+        ]
 
 
 @pytest.mark.parametrize(("answering", "proven"), [("scribe", True), ("base", False), ("other", False)])
