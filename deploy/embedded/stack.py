@@ -9,6 +9,9 @@ import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import asyncpg
 
 from deploy.embedded import base, nats, postgres, preflight
 from deploy.embedded.claim import claim, clean
@@ -17,10 +20,12 @@ from deploy.embedded.parts import parts
 from deploy.embedded.preflight import PreflightError
 from deploy.embedded.records import Records
 from deploy.embedded.supervisor import Supervisor
+from shared import lease
 from shared.drivers.containers.identity import alive, send
 from shared.drivers.containers.port import ContainerState
 from shared.drivers.containers.process import ProcessContainers
 from shared.drivers.inference.vllm import Vllm
+from shared.postgres import UNREACHABLE
 from shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,11 +55,11 @@ async def _run(settings: Settings, announce: Announce) -> None:
     postgres.initialise(settings)
     nats.initialise(settings)
     supervisor = Supervisor(settings.home, parts(settings, os.environ), announce, _progress(announce))  # noqa: TID251 - handed on whole
-    rune = asyncio.create_task(_announce_rune(settings, announce))
+    up = asyncio.create_task(_announce_up(settings, supervisor, announce))
     try:
         await supervisor.run()
     finally:
-        rune.cancel()
+        up.cancel()
         await end_containers(settings, announce)
         announce("everything is down")
 
@@ -76,12 +81,31 @@ def _progress(announce: Announce) -> Callable[[str, PartStatus], None]:
     return tell
 
 
-async def _announce_rune(settings: Settings, announce: Announce) -> None:
-    inference = Vllm(settings.rune_url)
-    while not await inference.healthy():
+async def _announce_up(settings: Settings, supervisor: Supervisor, announce: Announce) -> None:
+    """Say once that everything is up: all parts, and the rune or the ritual that has its place."""
+    while any(part.state is not PartState.READY for part in supervisor.status.values()):
         await asyncio.sleep(POLL_S)
-    announce(f"rune ready: {settings.base} answers at {settings.rune_url}/v1")
+    inference = Vllm(settings.rune_url)
+    while not (serving := await inference.healthy()) and not (ritual := await _holder(settings)):
+        await asyncio.sleep(POLL_S)
+    if serving:
+        announce(f"rune ready: {settings.base} answers at {settings.rune_url}/v1")
+    else:
+        announce(f"the rune waits: ritual {ritual} goes on; watch it: soulforge watch {ritual}")
     announce(f"everything is up; traces at {settings.phoenix_url}")
+
+
+async def _holder(settings: Settings) -> UUID | None:
+    """The ritual that holds the anvil."""
+    try:
+        conn = await asyncpg.connect(settings.database_url, timeout=5)
+    except UNREACHABLE:
+        return None
+    try:
+        held = await lease.held(conn, settings.anvil)
+        return held.ritual if held else None
+    finally:
+        await conn.close()
 
 
 async def end_containers(settings: Settings, announce: Announce) -> None:

@@ -12,6 +12,7 @@ from shared.recipe import Recipe
 
 ADAPTER_DIR = "adapter"
 CHECKPOINTS_DIR = "checkpoints"
+IDENTITY_FILE = "identity.json"  #: in a checkpoint, written last: it is complete
 PREVIEWS_FILE = "trained-text.json"
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 75  #: EX_TEMPFAIL of sysexits.h: stopped on request, go on from the checkpoint

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.forge.adapter import AdapterError, adapter_digest
-from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, TrainerJob
+from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, IDENTITY_FILE, TrainerJob
 from services.forge.settings import ForgeSettings
 from shared import lease, ledger
 from shared.base import find_base
@@ -75,10 +75,10 @@ async def _forge(station: Station, jobs: Jobs, ritual: Ritual, held: Lease, sett
 
 
 def _earlier_checkpoints(jobs: Jobs, ritual: Ritual) -> Path | None:
-    """What the last attempt that got so far saved; the same ritual has the same manifest, recipe and seed."""
+    """What the last attempt that got so far saved whole; the same ritual has the same manifest, recipe and seed."""
     for attempt in range(ritual.attempt - 1, 0, -1):
         folder = jobs.artifacts.run(ritual.id, attempt, ROLE) / OUTPUT / CHECKPOINTS_DIR
-        if folder.is_dir():
+        if any(folder.glob(f"*/{IDENTITY_FILE}")):
             return folder
     return None
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.running import Stack, left_running
+from tests.faults.holding import REHEARSAL
 from tests.servers import free_port_base
 
 
@@ -24,3 +25,24 @@ def stack() -> Iterator[Stack]:
         still = left_running(home)
         shutil.rmtree(home.parent, ignore_errors=True)
         assert not still, still
+
+
+@pytest.fixture(scope="session")
+async def rehearsed(stack: Stack) -> AsyncIterator[Stack]:
+    """The same home, up again with the short jobs."""
+    conn = await stack.connect()
+    bundle = await conn.fetchval("SELECT bundle FROM registry.version WHERE persona = 'scribe'")
+    results = await conn.fetchval(
+        "SELECT body ->> 'results' FROM ritual_fact WHERE subject = 'adapter.verified' ORDER BY stated_at"
+    )
+    await conn.close()
+    shutil.rmtree(REHEARSAL, ignore_errors=True)
+    shutil.copytree(Path(bundle) / "adapter", REHEARSAL / "adapter", copy_function=shutil.copyfile)
+    for name in ("results.json", "base_scores.json"):
+        shutil.copyfile(Path(results).with_name(name), REHEARSAL / name)
+    stack.down()
+    stack.up(
+        SOULFORGE_FORGE_TRAINER="tests.faults.fake_trainer", SOULFORGE_VERIFIER_EVALUATOR="tests.faults.fake_evaluator"
+    )
+    yield stack
+    shutil.rmtree(REHEARSAL, ignore_errors=True)

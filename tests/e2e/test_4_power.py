@@ -4,43 +4,57 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+from uuid import UUID
 
 import pytest
 
+from deploy.ritual import publish
+from shared.contracts.ritual import State
+from tests.e2e.following import assert_scribe_serves, holding, is_in
 from tests.e2e.running import Stack, eventually, left_running
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 
 
-async def test_after_kill_9_of_the_supervisor_the_next_up_cleans_up_and_serves(stack: Stack) -> None:
-    supervisor = json.loads((stack.home / "supervisor" / "supervisor.json").read_text())["pid"]
-    os.kill(supervisor, signal.SIGKILL)
-    assert left_running(stack.home), "the parts outlive their supervisor"
-
-    started = stack.run("up", "--detach")
-
-    assert started.returncode == 0, started.stderr
-    assert "ended what a killed supervisor left running" in started.stdout + started.stderr
-    answer = stack.run("ask", "scribe", "Note about the gate: it squeaks; the post is loose.")
-    assert answer.stdout.startswith("Note | "), answer.stderr
+def kill_supervisor(stack: Stack) -> None:
+    os.kill(json.loads((stack.home / "supervisor" / "supervisor.json").read_text())["pid"], signal.SIGKILL)
 
 
-async def test_down_after_kill_9_of_the_supervisor_leaves_nothing_running(stack: Stack) -> None:
-    supervisor = json.loads((stack.home / "supervisor" / "supervisor.json").read_text())["pid"]
-    os.kill(supervisor, signal.SIGKILL)
+async def test_a_ritual_outlives_kill_9_of_the_supervisor_and_the_loss_of_all_of_jetstream(rehearsed: Stack) -> None:
+    """Streams, consumers and messages are gone in the middle; PostgreSQL alone knows, and that is enough."""
+    async with holding(rehearsed, State.EVACUATED):
+        answer = await publish(rehearsed.settings.nats_url, {"persona": "scribe", "seed": 99})
+        ritual = UUID(answer["ritual"])
+        await eventually(lambda: is_in(rehearsed, ritual, State.EVACUATED), 120, f"{ritual} evacuated")
+        kill_supervisor(rehearsed)
+        assert left_running(rehearsed.home), "the parts outlive their supervisor"
+        shutil.rmtree(rehearsed.home / "nats" / "jetstream")
+        started = rehearsed.run("up", "--detach")
 
-    stack.down()
+    said = started.stdout + started.stderr
+    assert started.returncode == 0, said
+    assert "ended what a killed supervisor left running" in said
+    assert f"ritual {ritual} goes on" in said
+    await eventually(lambda: is_in(rehearsed, ritual, State.AWAKENED), 240, f"{ritual} awakened")
+    await assert_scribe_serves(rehearsed)
+
+
+async def test_down_after_kill_9_of_the_supervisor_leaves_nothing_running(rehearsed: Stack) -> None:
+    kill_supervisor(rehearsed)
+
+    rehearsed.down()
 
     async def nothing() -> bool:
-        return not left_running(stack.home)
+        return not left_running(rehearsed.home)
 
-    await eventually(nothing, 20, f"nothing of {stack.home} runs")
+    await eventually(nothing, 20, f"nothing of {rehearsed.home} runs")
 
 
-def test_commands_without_a_stack_say_so_in_one_line(stack: Stack) -> None:
+def test_commands_without_a_stack_say_so_in_one_line(rehearsed: Stack) -> None:
     for words in (("rituals",), ("intend", "scribe"), ("ask", "scribe", "hello"), ("karma", "stats")):
-        said = stack.run(*words, timeout_s=60)
+        said = rehearsed.run(*words, timeout_s=60)
 
         assert said.returncode != 0
         assert "soulforge up" in said.stderr

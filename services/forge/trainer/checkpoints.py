@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from services.forge.job import TrainerJob
+from services.forge.job import IDENTITY_FILE, TrainerJob
 from services.forge.trainer.failure import BadInput
 
-IDENTITY_FILE = "identity.json"
 INCOMPLETE_FILE = "checkpoint-is-incomplete.txt"
 PREFIX = "checkpoint-"
 
