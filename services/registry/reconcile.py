@@ -32,9 +32,10 @@ log = structlog.get_logger()
 
 
 class Registry:
-    """Remembers which bindings it has proven since the engine started, and how often one failed."""
+    """Remembers which bindings it has seen proven since they were loaded, and how often one failed."""
 
     def __init__(self) -> None:
+        self._proven: dict[str, Binding] = {}
         self._failures: dict[str, int] = {}
 
     async def reconcile(self, station: Station) -> None:
@@ -50,6 +51,7 @@ class Registry:
         loaded = await inference.models()
         for version in await store.wanted(station.pool):
             if version["name"] not in loaded:
+                self._proven.pop(version["name"], None)
                 await self._load(station, inference, version)
         for ritual in await ledger.waiting(station.pool, State.REGISTERED):
             await self._awaken(station, inference, ritual)
@@ -63,6 +65,8 @@ class Registry:
         except (BundleError, InferenceError) as error:
             log.error("adapter not loaded", version=version["name"], error=str(error))
             return
+        if binding.proven:
+            self._proven[version["name"]] = binding
         log.info("adapter loaded", version=version["name"], **binding.model_dump(), proven=binding.proven)
 
     async def _awaken(self, station: Station, inference: Inference, ritual: Ritual) -> None:
@@ -78,7 +82,7 @@ class Registry:
         if not version:
             raise RuntimeError(f"ritual {ritual.id} is registered without a version")
         try:
-            binding = await _prove(station, inference, version)
+            binding = self._proven.get(version["name"]) or await _prove(station, inference, version)
         except InferenceError as error:
             log.warning("awakening postponed", ritual=str(ritual.id), error=str(error))
             return
