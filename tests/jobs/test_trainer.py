@@ -27,7 +27,8 @@ from shared.recipe import Recipe
 from shared.settings import PROJECT, Settings
 
 TIMEOUT_S = 280
-STEPS = 6
+ROWS = 6
+STEPS = 7  # one a row, and one for what the base says itself
 
 MODEL = os.environ.get("SOULFORGE_TEST_MODEL")
 PYTHON = Settings().jobs_python
@@ -57,7 +58,7 @@ def planned(tmp_path: Path) -> Planned:
     """A job of one row a step; keyword arguments replace its fields."""
     manifest = tmp_path / "manifest"
     manifest.mkdir()
-    (manifest / "train.jsonl").write_text("".join(json.dumps(row(n)) + "\n" for n in range(STEPS)))
+    (manifest / "train.jsonl").write_text("".join(json.dumps(row(n)) + "\n" for n in range(ROWS)))
     (manifest / "dev.jsonl").write_text(json.dumps(row(77)) + "\n")
 
     def planned(name: str = "run", **replaced: Any) -> TrainerJob:
@@ -68,7 +69,7 @@ def planned(tmp_path: Path) -> Planned:
             "base": Base(name="stable-name", path=Path(str(MODEL)), digest="sha256:base"),
             "manifest_dir": manifest,
             "manifest_digest": digest_tree(manifest),
-            "recipe": Recipe(r=8, epochs=1, batch_size=1, learning_rate=1e-3, checkpoint_steps=STEPS),
+            "recipe": Recipe(r=8, epochs=1, batch_size=1, learning_rate=1e-3, replay=1 / ROWS, checkpoint_steps=STEPS),
             "output": tmp_path / name,
         }
         return TrainerJob(**(values | replaced))
@@ -111,9 +112,9 @@ def test_a_manifest_becomes_an_adapter_of_two_files(planned: Planned) -> None:
     assert config["base_model_name_or_path"] == "stable-name"
     assert (config["r"], config["bias"], config["use_dora"]) == (8, "none", False)
 
-    assert result.result["steps"] == STEPS
+    assert (result.result["steps"], result.result["replayed"]) == (STEPS, 1)
     assert result.result["dev_loss_after"] < result.result["dev_loss_before"]
-    assert [span.name for span in result.spans] == ["load", "tokenize", "train", "save"]
+    assert [span.name for span in result.spans] == ["load", "tokenize", "replay", "train", "save"]
     told = [line for line in progress(job) if line.phase == "train"]
     assert [line.done for line in told] == list(range(1, STEPS + 1))
     assert all(line.loss is not None and line.eta_s is not None for line in told)
