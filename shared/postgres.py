@@ -18,7 +18,7 @@ Pool: TypeAlias = "asyncpg.Pool[Any]"
 
 MIGRATIONS_LOCK = 0x50554C  # one migrator at a time; any constant does
 
-# What a lost, restarting or not yet ready server looks like from asyncpg.
+# What a lost, restarting, busy or full server looks like from asyncpg: it may pass, so it is tried again.
 UNREACHABLE = (
     OSError,
     TimeoutError,
@@ -28,6 +28,11 @@ UNREACHABLE = (
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.QueryCanceledError,
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.InsufficientResourcesError,
 )
 
 
