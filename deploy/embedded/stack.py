@@ -24,6 +24,7 @@ from shared import lease
 from shared.drivers.containers.identity import alive, send
 from shared.drivers.containers.port import ContainerState
 from shared.drivers.containers.process import ProcessContainers
+from shared.drivers.inference.port import InferenceError
 from shared.drivers.inference.vllm import Vllm
 from shared.postgres import UNREACHABLE
 from shared.settings import Settings
@@ -85,14 +86,27 @@ async def _announce_up(settings: Settings, supervisor: Supervisor, announce: Ann
     """Say once that everything is up: all parts, and the rune or the ritual that has its place."""
     while any(part.state is not PartState.READY for part in supervisor.status.values()):
         await asyncio.sleep(POLL_S)
-    inference = Vllm(settings.rune_url)
-    while not (serving := await inference.healthy()) and not (ritual := await _holder(settings)):
+    while not (serving := await _serves(settings)) and not (ritual := await _holder(settings)):
         await asyncio.sleep(POLL_S)
     if serving:
-        announce(f"rune ready: {settings.base} answers at {settings.rune_url}/v1")
+        announce(f"rune ready: {', '.join(sorted(serving))} answer at {settings.rune_url}/v1")
     else:
         announce(f"the rune waits: ritual {ritual} goes on; watch it: soulforge watch {ritual}")
     announce(f"everything is up; traces at {settings.phoenix_url}")
+
+
+async def _serves(settings: Settings) -> frozenset[str]:
+    """What the rune answers for, once that is all it should; nothing before."""
+    try:
+        served = await Vllm(settings.rune_url).models()
+        conn = await asyncpg.connect(settings.database_url, timeout=5)
+    except (InferenceError, *UNREACHABLE):
+        return frozenset()
+    try:
+        wanted = {row["version"] for row in await conn.fetch("SELECT version FROM registry.alias")}
+    finally:
+        await conn.close()
+    return served if wanted <= served else frozenset()
 
 
 async def _holder(settings: Settings) -> UUID | None:
