@@ -50,7 +50,7 @@ async def containers(open_driver: Open) -> AsyncIterator[Containers]:
 
 
 async def until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while not true():
         assert time.monotonic() < deadline, "did not come true in time"
         await asyncio.sleep(0.02)
@@ -180,7 +180,7 @@ async def test_stop_kills_a_payload_that_ignores_it(containers: Containers, work
     pid = int(await work.written("ready"))
     started = time.monotonic()
     await containers.stop("payload", grace_s=0.5)
-    assert 0.5 <= time.monotonic() - started < 5
+    assert 0.5 <= time.monotonic() - started < 30
     assert (await ended(containers)).exit_code == -signal.SIGKILL
     assert await gone(pid)
 
