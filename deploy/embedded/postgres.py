@@ -47,6 +47,7 @@ def initialise(settings: Settings) -> None:
             file.write(secrets.token_urlsafe(32) + "\n")
     data = data_dir(settings)
     if data.exists():
+        _drop_stale_lock(data)
         return
     fresh = data.with_name("postgres.new")
     shutil.rmtree(fresh, ignore_errors=True)
@@ -70,6 +71,24 @@ def initialise(settings: Settings) -> None:
     if made.returncode:
         raise PreflightError(f"initdb failed: {made.stderr.strip()[-500:]}")
     fresh.rename(data)
+
+
+def _drop_stale_lock(data: Path) -> None:
+    """Remove the lock file of a server that is gone. PostgreSQL itself only asks whether anybody has that pid now.
+
+    Raises PreflightError when a server of this very directory runs, started by somebody else.
+    """
+    lock = data / "postmaster.pid"
+    if not lock.exists():
+        return
+    pid = lock.read_text().split("\n", 1)[0].strip()
+    try:
+        words = Path(f"/proc/{int(pid)}/cmdline").read_bytes().split(b"\0")
+    except (OSError, ValueError):
+        words = []
+    if os.fsencode(data) in words:
+        raise PreflightError(f"a PostgreSQL that is not ours runs on {data} (pid {pid}): stop it first")
+    lock.unlink()
 
 
 def data_dir(settings: Settings) -> Path:
