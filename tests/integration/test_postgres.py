@@ -15,7 +15,7 @@ async def test_a_lock_file_whose_pid_belongs_to_somebody_else_by_now_is_removed(
     lock = postgres.data_dir(house.settings) / "postmaster.pid"
     house.postgres.kill()
     # Not this process: PostgreSQL lets its own parent's pid pass.
-    with subprocess.Popen(["sleep", "60"]) as somebody:
+    with subprocess.Popen(["sleep", "60"]) as somebody:  # noqa: ASYNC220 - a spawn is over at once
         lock.write_text("\n".join([str(somebody.pid), *lock.read_text().splitlines()[1:]]) + "\n")
 
         postgres.initialise(house.settings)
