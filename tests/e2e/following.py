@@ -48,13 +48,19 @@ async def _lock_for_ever(stack: Stack, table: str) -> None:
     while True:
         try:
             conn = await stack.connect()
-            async with conn.transaction():
-                await conn.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
-                while True:
-                    await conn.execute("SELECT 1")
-                    await asyncio.sleep(0.05)
+        except (OSError, asyncpg.PostgresError):
+            await asyncio.sleep(0)
+            continue
+        try:
+            await conn.execute(f"BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+            while True:
+                await conn.execute("SELECT 1")
+                await asyncio.sleep(0.05)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             await asyncio.sleep(0)
+        finally:
+            # The end of the connection is the end of the lock.
+            conn.terminate()
 
 
 async def is_in(stack: Stack, ritual: UUID | None, state: State) -> bool:
