@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
     from datetime import datetime
 
-    from fastapi import APIRouter
     from faststream.nats import NatsBroker, NatsMessage
     from nats.aio.client import Client
 
@@ -85,7 +84,6 @@ class App:
     service: Service
     handlers: dict[type[Message], Any]
     reconcile: Callable[[Station], Awaitable[None]]
-    routes: Callable[[Station], APIRouter] | None = None
     answer_invalid: dict[type[Message], Any] = field(default_factory=dict)
     background: tuple[Callable[[Station], Coroutine[Any, Any, None]], ...] = ()
 
@@ -204,12 +202,9 @@ async def _run(app: App, station: Station) -> None:
 
 
 def _web(app: App, station: Station) -> uvicorn.Server:
-    web = health_app(station)
-    if app.routes:
-        web.include_router(app.routes(station))
     server = uvicorn.Server(
         uvicorn.Config(
-            web,
+            health_app(station),
             host=station.settings.host,
             port=station.settings.port(app.service),
             log_level="warning",

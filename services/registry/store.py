@@ -43,11 +43,6 @@ async def alias_of(conn: Connection | Pool, persona: str) -> str | None:
     return version
 
 
-async def aliases(conn: Connection | Pool) -> list[dict[str, Any]]:
-    rows = await conn.fetch("SELECT persona, version, previous, moved_at FROM alias ORDER BY persona")
-    return [dict(row) for row in rows]
-
-
 async def move_alias(conn: Connection, persona: str, version: str, ritual: UUID) -> None:
     """Point the persona's name to `version`; what it pointed to is kept as the previous one."""
     previous = await alias_of(conn, persona)
