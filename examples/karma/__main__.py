@@ -12,7 +12,7 @@ PERSONAS = {"scribe": scribe.records, "coder": coder.records}
 
 def lines(records: tuple[KarmaRecord, ...]) -> str:
     """The records as JSON lines, fields in the order of the contract, empty ones left out."""
-    empty = {"messages": {"__all__": {"tool_calls"}}}
+    empty = {"messages": {"__all__": {"tool_calls"}}, "kind": True, "tools": True, "purposes": True}
     return "".join(record.model_dump_json(exclude_none=True, exclude=empty) + "\n" for record in records)
 
 

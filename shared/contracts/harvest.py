@@ -20,6 +20,10 @@ class KarmaHarvested(Fact):
     train: int
     dev: int
     held_out: int
+    pairs: int = 0
+    labels: int = 0
+    tokens: int = 0
+    redacted: int = 0
     seen: int
     excluded: dict[str, int]
 

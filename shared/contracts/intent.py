@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from shared.contracts.karma import PERSONA_PATTERN
 from shared.contracts.message import Fact, Message
@@ -24,6 +24,13 @@ class TrainingIntent(Message):
     priority: int = Field(5, ge=0, le=9, description="Higher goes first among waiting rituals.")
     recipe: str = Field("default", pattern=r"^[a-z0-9][a-z0-9_-]{0,60}$", description="Name of a shipped recipe.")
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of the training run.")
+    kinds: tuple[str, ...] = Field((), max_length=50, description="Only karma of these kinds; all where empty.")
+    since: AwareDatetime | None = Field(None, description="Only karma created at or after this time.")
+    until: AwareDatetime | None = Field(
+        None, description="Only karma created at or before this time: the high-water mark."
+    )
+    query: str = Field("", max_length=2000, description="Only karma whose words are near to this text.")
+    query_likeness: float = Field(0.3, ge=-1, le=1, description="Least cosine similarity to the query.")
     requested_by: str = Field("", max_length=200, description="Who asks.")
     why: str = Field("", max_length=2000, description="Why now.")
 

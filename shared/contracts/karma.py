@@ -1,15 +1,17 @@
-"""Karma as it is exchanged: one remembered interaction a record, as `soulforge karma import` reads it."""
+"""Karma as it is exchanged: one remembered interaction a record, and what is said of records on the bus."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+from uuid import UUID
 
 from pydantic import AwareDatetime, Field, model_validator
 
 from shared.contracts.checks import Check
 from shared.contracts.frozen import Frozen
+from shared.contracts.message import Message
 
 PERSONA_PATTERN = r"^[a-z][a-z0-9_-]{0,40}$"
 
@@ -55,6 +57,10 @@ class KarmaRecord(Frozen):
     parent: str | None = None
     source: str = "import"
     licence: str = "owner"
+    kind: str = Field("interaction", min_length=1, max_length=60, description="What sort of interaction it was.")
+    tools: tuple[dict[str, Any], ...] = Field((), description="Tools the assistant could call, in OpenAI's form.")
+    purposes: tuple[str, ...] = Field(("train",), description="What its owner consents to; training needs `train`.")
+    feedback: Literal["up", "down"] | None = Field(None, description="A thumb, where somebody gave one.")
     trace_id: str | None = None
     created_at: datetime | None = None
 
@@ -67,3 +73,31 @@ class KarmaRecord(Frozen):
         if self.status is Status.WHITE_TRUTH and not self.consecrated_by:
             raise ValueError("a white_truth needs consecrated_by: who vouched for it")
         return self
+
+
+class KarmaConsecrated(KarmaRecord, Message):
+    """Its owner vouches for one record: a new one is remembered, a speculative one becomes a white truth."""
+
+    subject: ClassVar[str] = "karma.consecrated"
+
+    status: Literal[Status.WHITE_TRUTH] = Status.WHITE_TRUTH
+
+
+class KarmaRevoked(Message):
+    """Consent to these records is withdrawn, for good; whoever knows the ids may say it."""
+
+    subject: ClassVar[str] = "karma.revoked"
+
+    karma: tuple[str, ...] = Field(min_length=1, max_length=10_000, description="Ids of the records.")
+    by: str = Field(min_length=1, max_length=200, description="Who withdraws it.")
+    why: str = Field("", max_length=2000)
+
+
+class KarmaRecalled(Message):
+    """Where revoked records had got to: the manifests that hold them, and the rituals that trained on those."""
+
+    subject: ClassVar[str] = "karma.recalled"
+
+    karma: tuple[str, ...]
+    manifests: tuple[str, ...]
+    rituals: tuple[UUID, ...]
