@@ -12,8 +12,14 @@ PERSONAS = {"scribe": scribe.records, "coder": coder.records}
 
 def lines(records: tuple[KarmaRecord, ...]) -> str:
     """The records as JSON lines, fields in the order of the contract, empty ones left out."""
-    empty = {"messages": {"__all__": {"tool_calls"}}, "kind": True, "tools": True, "purposes": True}
-    return "".join(record.model_dump_json(exclude_none=True, exclude=empty) + "\n" for record in records)
+    return "".join(
+        record.model_dump_json(
+            exclude_none=True,
+            exclude={"messages": {"__all__": {"tool_calls"}}, "kind": True, "tools": True, "purposes": True},
+        )
+        + "\n"
+        for record in records
+    )
 
 
 if __name__ == "__main__":
