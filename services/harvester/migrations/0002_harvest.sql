@@ -77,7 +77,8 @@ CREATE TABLE reading (
     found      jsonb,               -- class of secret or personal data -> how often; never the thing itself
     reason     text,                -- why its content keeps it out; once given it stays
     grams      bigint[] NOT NULL DEFAULT '{}',
-    bands      bigint[] NOT NULL DEFAULT '{}'
+    bands      bigint[] NOT NULL DEFAULT '{}',
+    compared   boolean NOT NULL DEFAULT false  -- near duplicates of it were looked for
 );
 CREATE INDEX reading_order ON reading (persona, created_at, karma);
 
