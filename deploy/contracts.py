@@ -14,6 +14,7 @@ from shared.contracts.evacuate import InferenceResumed, InferenceSuspended
 from shared.contracts.intent import RitualCancel, RitualProgress, TrainingIntent
 from shared.contracts.karma import KarmaConsecrated, KarmaRecalled, KarmaRevoked
 from shared.contracts.message import Message
+from shared.contracts.registry import AdapterTainted
 from shared.contracts.ritual import ENDS, FACTS, OWNERS, TRANSITIONS, State
 from shared.settings import PROJECT
 from shared.streams import listenings
@@ -21,7 +22,13 @@ from shared.streams import listenings
 ASYNCAPI = PROJECT / "docs" / "asyncapi" / "soulforge.json"
 STATES = PROJECT / "docs" / "states.mmd"
 COMMANDS: tuple[type[Message], ...] = (TrainingIntent, RitualCancel, KarmaConsecrated, KarmaRevoked)
-ANNOUNCEMENTS: tuple[type[Message], ...] = (RitualProgress, InferenceSuspended, InferenceResumed, KarmaRecalled)
+ANNOUNCEMENTS: tuple[type[Message], ...] = (
+    RitualProgress,
+    InferenceSuspended,
+    InferenceResumed,
+    KarmaRecalled,
+    AdapterTainted,
+)
 
 
 def messages() -> Iterable[type[Message]]:

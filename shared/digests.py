@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 PREFIX = "sha256:"
@@ -16,9 +17,14 @@ def digest_file(path: Path) -> str:
 
 def digest_tree(path: Path) -> str:
     """`sha256:<hex>` of a directory: over its files' relative paths and digests, in order of path. Links are followed."""
+    return digest_files(
+        {entry.relative_to(path).as_posix(): digest_file(entry) for entry in path.rglob("*") if entry.is_file()}
+    )
+
+
+def digest_files(files: Mapping[str, str]) -> str:
+    """What `digest_tree` says of a directory of these files, given as relative path -> digest."""
     total = hashlib.sha256()
-    for file in sorted(
-        (entry for entry in path.rglob("*") if entry.is_file()), key=lambda entry: entry.relative_to(path).as_posix()
-    ):
-        total.update(f"{file.relative_to(path).as_posix()}\0{digest_file(file).removeprefix(PREFIX)}\n".encode())
+    for name, digest in sorted(files.items()):
+        total.update(f"{name}\0{digest.removeprefix(PREFIX)}\n".encode())
     return PREFIX + total.hexdigest()

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
+
+import nats.errors
+import nats.js.errors
+import structlog
+
+from shared.contracts.intent import TrainingIntent
+from shared.streams import INTENTS
 
 if TYPE_CHECKING:
     from nats.js import JetStreamContext
@@ -14,6 +22,9 @@ if TYPE_CHECKING:
 
 BATCH = 16  # publishes in flight; more only adds latency when every message is synced to disk
 PUBLISH_TIMEOUT_S = 5.0
+INTENTS_LOOKED_AT = 64  # how far back an unanswered intent is looked for in its stream
+
+log = structlog.get_logger()
 
 
 async def enqueue(conn: Connection, message: Message, event_id: UUID, headers: dict[str, str]) -> None:
@@ -42,19 +53,54 @@ async def relay(pool: Pool, jetstream: JetStreamContext) -> int:
     """Publish what waits, oldest first, and mark what the server stored. Returns how many.
 
     The rows stay locked while they are published, so that two relays never say the same thing side by side; a crash
-    in between says it twice with the same `Nats-Msg-Id`, which the stream and the inbox fold into one.
+    in between says it twice with the same `Nats-Msg-Id`, which the stream and the inbox fold into one. Intents go last,
+    and the first failure ends the round with what was stored before it marked: an intent's answer is the harvester's,
+    who may be away, and nothing else is to wait for that.
     """
+    failed: Exception | None = None
     async with pool.acquire() as conn, conn.transaction():
         rows = await conn.fetch(
             "SELECT seq, event_id, subject, body, headers FROM outbox WHERE published_at IS NULL "
-            "ORDER BY seq LIMIT $1 FOR UPDATE SKIP LOCKED",
+            "ORDER BY subject = $2, seq LIMIT $1 FOR UPDATE SKIP LOCKED",
             BATCH,
+            TrainingIntent.subject,
         )
         for row in rows:
-            headers = {"Nats-Msg-Id": str(row["event_id"]), "Content-Type": "application/json", **row["headers"]}
-            await jetstream.publish(row["subject"], row["body"], timeout=PUBLISH_TIMEOUT_S, headers=headers)
+            try:
+                await _publish(jetstream, row)
+            except nats.errors.Error as error:
+                failed = error
+                break
             await conn.execute("UPDATE outbox SET published_at = clock_timestamp() WHERE seq = $1", row["seq"])
-        return len(rows)
+    if failed:
+        raise failed
+    return len(rows)
+
+
+async def _publish(jetstream: JetStreamContext, row: Any) -> None:
+    """Returns when the message is stored, or when an intent was heard. Raises nats.errors.Error when neither is known."""
+    headers = {"Nats-Msg-Id": str(row["event_id"]), "Content-Type": "application/json", **row["headers"]}
+    try:
+        await jetstream.publish(row["subject"], row["body"], timeout=PUBLISH_TIMEOUT_S, headers=headers)
+    except nats.errors.TimeoutError:
+        if row["subject"] != TrainingIntent.subject or not await _kept(jetstream, headers["Nats-Msg-Id"]):
+            raise
+    except nats.js.errors.BadRequestError as error:
+        # The harvester's own no; it would be the same for ever.
+        if row["subject"] != TrainingIntent.subject or error.err_code:
+            raise
+        log.error("intent refused", intent=str(row["event_id"]), error=error.description)
+
+
+async def _kept(jetstream: JetStreamContext, id: str) -> bool:
+    """True when the message lies among the newest of the stream of intents, which does not acknowledge."""
+    newest = (await jetstream.stream_info(INTENTS)).state.last_seq
+    for seq in range(newest, max(newest - INTENTS_LOOKED_AT, 0), -1):
+        with suppress(nats.js.errors.NotFoundError):
+            message = await jetstream.get_msg(INTENTS, seq)
+            if (message.headers or {}).get("Nats-Msg-Id") == id:
+                return True
+    return False
 
 
 async def relay_all(pool: Pool, jetstream: JetStreamContext) -> None:

@@ -40,27 +40,37 @@ class MigrationError(Exception):
     """The database is not at the schema that this code needs; the message says what to do."""
 
 
-async def open_pool(url: str, schema: str, size: int = 5) -> Pool:
-    """A pool whose unqualified table names mean `schema` first, `public` second. Raises UNREACHABLE errors."""
+async def open_pool(url: str, schema: str, size: int = 5, limit_s: int = 30) -> Pool:
+    """A pool whose unqualified table names mean `schema` first, `public` second. Raises UNREACHABLE errors.
+
+    `limit_s` bounds each statement, and how long a transaction may lie idle.
+    """
     return await asyncpg.create_pool(
         url,
         min_size=1,
         max_size=size,
         init=_teach_json,
         timeout=10,
-        command_timeout=30,
+        command_timeout=limit_s,
         server_settings={
             "search_path": f"{schema},public",
             "application_name": f"soulforge-{schema}",
-            "statement_timeout": "30s",
+            "statement_timeout": f"{limit_s}s",
             "lock_timeout": "5s",
-            "idle_in_transaction_session_timeout": "30s",
+            "idle_in_transaction_session_timeout": f"{limit_s}s",
         },
     )
 
 
 async def _teach_json(connection: Any) -> None:
-    await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+    # In the binary form, which COPY needs: one byte for the version, then the text.
+    await connection.set_type_codec(
+        "jsonb",
+        encoder=lambda value: b"\x01" + json.dumps(value).encode(),
+        decoder=lambda data: json.loads(data[1:]),
+        schema="pg_catalog",
+        format="binary",
+    )
 
 
 async def migrate(url: str, root: Path) -> list[str]:

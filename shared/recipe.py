@@ -38,7 +38,6 @@ class Recipe(Frozen):
         "auto", description="Longest row in tokens, longer ones are refused; auto: the model's context."
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed, where the job names none.")
-    prompt_keep: float = Field(0.2, ge=0, le=1, description="Share of rows trained with their system prompt.")
     replay: float = Field(0.2, ge=0, le=1, description="Rows of the base's own words, as a share of the training rows.")
     checkpoint_steps: int = Field(
         20, gt=0, description="Steps between two checkpoints, each with a look at the dev loss."

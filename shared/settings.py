@@ -41,6 +41,10 @@ class Settings(BaseSettings):
         "smollm2-135m-instruct",
         description="Name of the base model, as clients ask for it. Default: smollm2-135m-instruct.",
     )
+    suites: Path = Field(
+        PROJECT / "services/verifier/suites",
+        description="Directory of the benchmarks in use; karma that holds their items is not trained on.",
+    )
     anvil: str = Field("anvil0", description="Name of the set of devices that is leased as one. Default: anvil0.")
     lease_ttl_s: float = Field(
         60.0, gt=0, description="Life of an unrenewed lease, in seconds of the database's clock. Default: 60."

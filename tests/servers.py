@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import subprocess
 import tempfile
@@ -19,8 +20,10 @@ READY_S = 60
 
 
 def free_port_base() -> int:
-    """A base below which nothing of the stack's ports is taken now."""
-    for base in range(20_000, 32_000, 50):
+    """A base from which nothing of the stack's ports is taken now; test sessions side by side look in other places."""
+    places = list(range(20_000, 32_000, 50))
+    random.shuffle(places)
+    for base in places:
         if all(_free(base + offset) for offset in PORT_OFFSETS.values()):
             return base
     raise RuntimeError("no free ports between 20000 and 32000")

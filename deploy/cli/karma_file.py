@@ -1,21 +1,29 @@
-"""Karma as a file: JSON Lines of KarmaRecord, read as a stream; what is wrong is told by line, never with content."""
+"""Karma as a file: records in any form that is known, read as a stream; what is wrong is told by line, never with content."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from deploy.cli.karma_forms import Form, read
+from deploy.cli.karma_forms.calls import unpaired
+from deploy.cli.karma_forms.conversation import Wrong
+from deploy.cli.karma_forms.pieces import BOM, LONGEST, pieces
+from deploy.cli.karma_forms.syntax import read_object, unstorable
 from deploy.cli.mistakes import Mistake
-from shared.contracts.karma import KarmaRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-LONGEST_LINE = 16 * 1024**2
+    from deploy.cli.karma_forms.conversation import Given
+    from shared.contracts.karma import KarmaRecord
+
 SNIFFED = 8192
+FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,23}")  # a longer name may be anything, even what must not be shown
 
 
 @dataclass(frozen=True)
@@ -26,17 +34,21 @@ class WrongLine:
     line: int
     why: str
 
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} {self.why}"
+
 
 @dataclass(frozen=True)
 class Line:
-    """One line that was read: its size in bytes, and the record or what is wrong with it."""
+    """One record that was read: where it begins, its size in bytes, and itself or what is wrong with it."""
 
+    number: int
     read_bytes: int
     content: KarmaRecord | WrongLine | None
 
 
 def check_file(path: Path) -> int:
-    """The size in bytes of a file that can be read as lines of text. Raises Mistake."""
+    """The size in bytes of a file that can be read as text. Raises Mistake."""
     try:
         if path.is_dir():
             raise Mistake(f"{path} is a directory: name its files, e.g. {path}/*.jsonl")
@@ -48,47 +60,59 @@ def check_file(path: Path) -> int:
     except OSError as error:
         raise Mistake(f"{path} cannot be read: {error.strerror}") from error
     if not start.strip():
-        raise Mistake(f"{path} is empty: expected one JSON object per line")
-    if b"\0" in start:
+        raise Mistake(f"{path} is empty: expected one JSON object per line, or a JSON array")
+    if not _is_text(start):
         raise Mistake(f"{path} is not a text file: expected one JSON object per line, in UTF-8")
     return total
 
 
-def lines(path: Path) -> Iterator[Line]:
-    """Every line of the file, one at a time; a blank one has no content."""
-    with path.open("rb") as file:
-        number = 0
-        while raw := file.readline(LONGEST_LINE + 1):
-            number += 1
-            if len(raw) > LONGEST_LINE:
-                raise Mistake(
-                    f"{path}, line {number} is longer than {LONGEST_LINE // 1024**2} MiB: is this a JSON Lines file?"
-                )
-            yield Line(len(raw), parse(str(path), number, raw))
+def _is_text(start: bytes) -> bool:
+    """A NUL in one broken line does not make a file binary: some line begins as JSON does."""
+    return b"\0" not in start or any(line.lstrip().startswith((b"{", b"[")) for line in start.split(b"\n"))
 
 
-def parse(file: str, number: int, raw: bytes) -> KarmaRecord | WrongLine | None:
-    text = raw.removeprefix(b"\xef\xbb\xbf").strip()
+def lines(path: Path, form: Form, given: Given) -> Iterator[Line]:
+    """Every record of the file, one at a time; a blank line has no content."""
+    for piece in pieces(path):
+        if piece.raw is None:
+            content = WrongLine(str(path), piece.line, f"longer than {LONGEST // 1024**2} MiB")
+            yield Line(piece.line, piece.read_bytes, content)
+        else:
+            yield Line(piece.line, piece.read_bytes, parse(str(path), piece.line, piece.raw, form, given))
+
+
+def parse(file: str, number: int, raw: bytes, form: Form, given: Given) -> KarmaRecord | WrongLine | None:
+    text = raw.removeprefix(BOM).strip()
     if not text:
         return None
     try:
-        return KarmaRecord.model_validate_json(text)
+        record = read(read_object(text), form, given)
+    except Wrong as wrong:
+        return WrongLine(file, number, str(wrong))
     except ValidationError as error:
         return WrongLine(file, number, explain(error))
+    if why := unpaired(record.messages) or unstorable(record):
+        return WrongLine(file, number, why)
+    return record
 
 
 def explain(error: ValidationError) -> str:
     """What is wrong with a record, without what it says: only names of fields and the rules that they broke."""
     return "; ".join(
-        _rule(item["type"], ".".join(map(str, item["loc"])), item["msg"]) for item in error.errors(include_input=False)
+        _rule(item["type"], ".".join(map(_field, item["loc"])), item["msg"])
+        for item in error.errors(include_input=False)
     )
 
 
+def _field(name: int | str) -> str:
+    return str(name) if isinstance(name, int) or FIELD.fullmatch(name) else "(a field)"
+
+
 def _rule(kind: str, field: str, message: str) -> str:
-    if kind == "json_invalid":
-        return "not JSON"
     # A rule of the contract's own says no more than its message; pydantic's own messages name no input but its type.
     plain = message.removeprefix("Value error, ")
+    if kind == "missing":
+        plain = "missing"
     if field.endswith("pattern") or kind == "union_tag_invalid":
         plain = "not a valid check"
     return f"{field}: {plain}" if field else plain

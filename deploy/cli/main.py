@@ -10,7 +10,19 @@ import sys
 
 import typer
 
-from deploy.cli import adapters, dead_letters, intend, karma, rituals, stack, watch
+from deploy.cli import (
+    adapters,
+    dead_letters,
+    intend,
+    karma,
+    karma_consent,
+    karma_stats,
+    manifest,
+    recall,
+    rituals,
+    stack,
+    watch,
+)
 from deploy.cli.consoles import complain, note
 from deploy.cli.mistakes import explain
 
@@ -29,6 +41,10 @@ app = typer.Typer(
 )
 stack.register(app)
 karma.register(app)
+karma_stats.register(karma.group)
+karma_consent.register(karma.group)
+recall.register(app)
+manifest.register(app)
 intend.register(app)
 watch.register(app)
 rituals.register(app)

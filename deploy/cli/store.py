@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from shared.postgres import Connection, Pool
 
     Source = Connection | Pool
@@ -99,3 +101,52 @@ async def aliases(source: Source) -> dict[str, str]:
     """persona -> the version that its name points to."""
     rows = await source.fetch("SELECT persona, version FROM registry.alias ORDER BY persona")
     return {row["persona"]: row["version"] for row in rows}
+
+
+async def records(source: Source, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What is known of these records, by id: of those that are remembered, revoked, or both."""
+    rows = await source.fetch(
+        "SELECT id, k.persona, k.status, r.revoked_at, r.revoked_by, r.why FROM unnest($1::text[]) AS id "
+        "LEFT JOIN vectors.karma k USING (id) LEFT JOIN harvester.revocation r ON r.karma = id "
+        "WHERE k.id IS NOT NULL OR r.karma IS NOT NULL",
+        list(ids),
+    )
+    return {row["id"]: dict(row) for row in rows}
+
+
+async def unrevoked(source: Source, ids: Iterable[str]) -> list[str]:
+    """Those of the ids whose revocation was not entered yet."""
+    rows = await source.fetch(
+        "SELECT id FROM unnest($1::text[]) AS id WHERE id NOT IN (SELECT karma FROM harvester.revocation)", list(ids)
+    )
+    return [row["id"] for row in rows]
+
+
+async def made_by(source: Source, rituals: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
+    """What these rituals came to: state and persona, and the version each made; `serves` where a name points to it."""
+    rows = await source.fetch(
+        "SELECT r.id, r.persona, r.state, r.ended_at, v.name AS version, v.withdrawn_at, a.version IS NOT NULL AS serves "
+        "FROM ritual r LEFT JOIN registry.version v ON v.ritual = r.id LEFT JOIN registry.alias a ON a.version = v.name "
+        "WHERE r.id = ANY ($1::uuid[])",
+        list(rituals),
+    )
+    return {row["id"]: dict(row) for row in rows}
+
+
+async def manifests_before_segments(source: Source, personas: Iterable[str]) -> int:
+    """Manifests of these personas that do not say which records they hold; of every persona where none is given."""
+    count: int = await source.fetchval(
+        "SELECT count(DISTINCT f.body ->> 'manifest') FROM ritual_fact f JOIN ritual r ON r.id = f.ritual "
+        "WHERE f.subject = 'karma.harvested' AND (cardinality($1::text[]) = 0 OR r.persona = ANY ($1::text[])) "
+        "AND NOT EXISTS (SELECT FROM harvester.manifest_segment m WHERE m.manifest = f.body ->> 'manifest')",
+        list(personas),
+    )
+    return count
+
+
+async def manifests(source: Source) -> list[dict[str, Any]]:
+    """Every dataset manifest, the newest first."""
+    rows = await source.fetch(
+        "SELECT digest, persona, holdout, train, dev, held_out, created_at FROM harvester.manifest ORDER BY created_at DESC, digest"
+    )
+    return [dict(row) for row in rows]

@@ -14,6 +14,7 @@ ADAPTER_DIR = "adapter"
 CHECKPOINTS_DIR = "checkpoints"
 IDENTITY_FILE = "identity.json"  #: in a checkpoint, written last: it is complete
 PREVIEWS_FILE = "trained-text.json"
+LEFT_OUT_FILE = "left-out.jsonl"  #: one line a row of the manifest that was not trained: split, id, reason
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 75  #: EX_TEMPFAIL of sysexits.h: stopped on request, go on from the checkpoint
 
@@ -21,7 +22,8 @@ EXIT_INTERRUPTED = 75  #: EX_TEMPFAIL of sysexits.h: stopped on request, go on f
 class TrainerJob(Frozen):
     """One training run. Inputs may be read-only; everything is written below `output`, a fresh directory.
 
-    `manifest_digest` is `digest_tree(manifest_dir)`. `resume_from` is the `checkpoints` directory of an earlier attempt.
+    `manifest_dir` holds the shards of `train/` and, where there is one, `dev/`; `manifest_digest` is its `digest_tree`.
+    `resume_from` is the `checkpoints` directory of an earlier attempt.
     """
 
     ritual: str

@@ -1,13 +1,17 @@
-"""What the harvester does with an intent: open its ritual and tell whoever asked."""
+"""What the harvester does with what it hears: an intent opens a ritual, a consecration becomes karma."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
+
+from services.harvester.remember import Consecration, consecrate
 from services.harvester.replies import ReplyDesk
 from shared import ledger
 from shared.bus import Unacceptable
 from shared.contracts.intent import TrainingIntent
+from shared.contracts.karma import KarmaConsecrated
 from shared.recipe import RecipeError, load_recipe
 from shared.streams import INTENTS
 
@@ -17,6 +21,10 @@ if TYPE_CHECKING:
     from shared.service import Station
 
 BAD_REQUEST = 400
+NOT_TAKEN = {
+    Consecration.REVOKED: "this record was revoked: a revoked record stays out for good",
+    Consecration.OTHER: "its id is known with other messages or another persona: a changed record needs an id of its own",
+}
 PATIENCE_S = 0.5  # how long a malformed intent waits for the request it may have come with
 
 
@@ -63,3 +71,18 @@ def intent_id(intent: TrainingIntent, message: NatsMessage) -> str:
         return given
     metadata = message.raw_message.metadata
     return f"{metadata.stream}/{metadata.sequence.stream}@{metadata.timestamp.isoformat()}"
+
+
+async def karma_consecrated(station: Station, record: KarmaConsecrated, message: NatsMessage) -> None:
+    """Remember the record as a white truth; what contradicts karma that is known becomes a dead letter."""
+    del message
+    try:
+        async with station.pool.acquire() as conn, conn.transaction():
+            became = await consecrate(conn, record)
+    except (asyncpg.DataError, asyncpg.ProgramLimitExceededError) as error:
+        # A NUL character or half of a surrogate pair in a text, or a name that is too long for an index.
+        raise Unacceptable(f"PostgreSQL cannot hold it: {type(error).__name__}") from None
+    if became in NOT_TAKEN:
+        raise Unacceptable(NOT_TAKEN[became])
+    if became is Consecration.DONE:
+        station.stir()

@@ -2,70 +2,125 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from services.harvester import store
-from services.harvester.compile import Compiled, compile_manifest, refusal
+from services.harvester.consent import announce, revoked_in
+from services.harvester.golden.phoenix import PhoenixError
+from services.harvester.harvest import harvest
+from services.harvester.manifest.rows import File
+from services.harvester.policy import PolicyError, load_policy
 from services.harvester.settings import HarvesterSettings
 from shared import ledger
-from shared.artifacts import Artifacts
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
+from shared.contracts.intent import RitualProgress, TrainingIntent
 from shared.contracts.message import Fact, Service
 from shared.contracts.ritual import State
 
 if TYPE_CHECKING:
+    from services.harvester.manifest.compile import Compiled
     from shared.ledger import Ritual
     from shared.service import Station
 
 log = structlog.get_logger()
 
+TELL_S = 1.0
+
+
+class RevokedMeanwhile(Exception):
+    """Consent was withdrawn while a manifest was compiled; nothing of the attempt counts."""
+
 
 async def reconcile(station: Station) -> None:
+    async with station.pool.acquire() as conn, conn.transaction():
+        await announce(conn)
     for ritual in await ledger.waiting(station.pool, State.INTENDED):
-        await _harvest(station, ritual, HarvesterSettings())
+        if ritual.cancel_requested_at:
+            await station.state_cancelled(ritual)
+            continue
+        try:
+            await _harvest(station, ritual, HarvesterSettings())
+        except (PhoenixError, RevokedMeanwhile) as error:
+            log.warning("harvest postponed", ritual=str(ritual.id), error=str(error))
 
 
 async def _harvest(station: Station, ritual: Ritual, settings: HarvesterSettings) -> None:
     started_at = datetime.now(UTC)
-    if ritual.cancel_requested_at:
-        await station.state_cancelled(ritual)
+    try:
+        policy = load_policy(settings.policy or station.settings.home / "harvest.toml")
+    except PolicyError as error:
+        await station.state(KarmaRefused(**_of(ritual), reason=str(error)), started_at)
         return
-    async with station.pool.acquire() as conn, conn.transaction(isolation="repeatable_read"):
-        compiled = await compile_manifest(conn, Artifacts(station.settings.home), ritual.persona)
+    intent = TrainingIntent.model_validate(ritual.intent)
+    teller = _Teller(station, ritual)
+    compiled, missing = await harvest(station, ritual, intent, policy, settings, teller.hear)
+    fact = _refused(ritual, compiled, missing) if missing else _harvested(ritual, compiled)
     async with station.pool.acquire() as conn, conn.transaction():
-        fact = _judge(ritual, compiled, settings)
         if await ledger.state_fact(conn, fact, Service.HARVESTER, started_at):
-            await store.exclude(conn, ritual.id, compiled.exclusions)
+            await store.keep_ritual(conn, ritual.id, compiled.segments)
             if isinstance(fact, KarmaHarvested):
-                await store.seal(conn, ritual.persona, compiled.sealed)
-                await store.keep_manifest(conn, fact)
+                await store.keep_manifest(conn, fact, compiled.segments)
+                if revoked := await revoked_in(conn, fact.manifest):
+                    raise RevokedMeanwhile(f"{len(revoked)} records were revoked during the harvest: it is done again")
             log.info(
                 "harvested", ritual=str(ritual.id), fact=fact.subject, seen=compiled.seen, excluded=compiled.excluded
             )
 
 
-def _judge(ritual: Ritual, compiled: Compiled, settings: HarvesterSettings) -> Fact:
-    if reason := refusal(compiled, settings.min_train, settings.min_held_out):
-        return KarmaRefused(
-            ritual=ritual.id,
-            persona=ritual.persona,
-            attempt=ritual.attempt,
-            reason=reason,
-            seen=compiled.seen,
-            excluded=compiled.excluded,
+class _Teller:
+    """Tells on the bus how far a harvest is, and the health check that it goes on."""
+
+    def __init__(self, station: Station, ritual: Ritual) -> None:
+        self._station, self._ritual = station, ritual
+        self._told_at = 0.0
+        self._telling: asyncio.Task[None] | None = None
+
+    def hear(self, phase: str, done: int, total: int) -> None:
+        self._station.reconciled_at = monotonic()
+        if monotonic() - self._told_at < TELL_S:
+            return
+        self._told_at = monotonic()
+        progress = RitualProgress(
+            ritual=self._ritual.id,
+            persona=self._ritual.persona,
+            job="harvest",
+            phase=phase,
+            done=done,
+            total=total,
+            unit="records",
         )
+        self._telling = asyncio.create_task(
+            self._station.nats.publish(RitualProgress.subject, progress.model_dump_json().encode())
+        )
+
+
+def _refused(ritual: Ritual, compiled: Compiled, missing: str) -> Fact:
+    return KarmaRefused(
+        **_of(ritual), reason=missing, seen=compiled.seen, excluded=dict(sorted(compiled.excluded.items()))
+    )
+
+
+def _harvested(ritual: Ritual, compiled: Compiled) -> Fact:
     return KarmaHarvested(
-        ritual=ritual.id,
-        persona=ritual.persona,
-        attempt=ritual.attempt,
+        **_of(ritual),
         manifest=compiled.manifest,
         holdout=compiled.holdout,
-        train=compiled.train,
-        dev=compiled.dev,
-        held_out=compiled.held_out,
+        train=compiled.rows[File.TRAIN],
+        dev=compiled.rows[File.DEV],
+        held_out=compiled.rows[File.HOLDOUT],
+        pairs=compiled.rows[File.PAIRS],
+        labels=compiled.rows[File.LABELS],
+        tokens=compiled.tokens,
+        redacted=compiled.redacted,
         seen=compiled.seen,
-        excluded=compiled.excluded,
+        excluded=dict(sorted(compiled.excluded.items())),
     )
+
+
+def _of(ritual: Ritual) -> dict[str, Any]:
+    return {"ritual": ritual.id, "persona": ritual.persona, "attempt": ritual.attempt}

@@ -10,9 +10,6 @@ import hashlib
 from collections.abc import Iterable
 from enum import StrEnum
 
-HOLDOUT_SHARE = 0.18
-DEV_SHARE = 0.06
-
 
 class Split(StrEnum):
     TRAIN = "train"
@@ -20,36 +17,33 @@ class Split(StrEnum):
     HOLDOUT = "holdout"
 
 
-def assign(persona: str, lineage: str) -> Split:
-    """The split of a lineage; the same for ever."""
-    place = _place(f"{persona}/{lineage}")
-    if place < HOLDOUT_SHARE:
+def lineage_place(key: str, persona: str, lineage: str) -> float:
+    """A number in [0, 1), evenly spread over lineages and the same for ever."""
+    return int.from_bytes(hashlib.sha256(f"{key} {persona}/{lineage}".encode()).digest()[:8], "big") / 2**64
+
+
+def split_of(place: float, holdout: float, dev: float) -> Split:
+    """The split at a place: the holdout first, so that it stays where it is when the share of dev changes."""
+    if place < holdout:
         return Split.HOLDOUT
-    return Split.DEV if place < HOLDOUT_SHARE + DEV_SHARE else Split.TRAIN
+    return Split.DEV if place < holdout + dev else Split.TRAIN
 
 
-def lineages(links: Iterable[tuple[str, str, str | None]]) -> dict[str, str]:
-    """The lineage of every record, from (id, session, parent id).
+def joined(links: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """session -> lineage for the sessions that corrections join; every other session is a lineage of its own.
 
-    Sessions that a correction joins across are one lineage, named by the smallest session in it.
+    `links` are pairs of sessions; a lineage bears the name of its smallest session.
     """
-    links = list(links)
-    session_of = {record: session for record, session, _ in links}
-    root = {session: session for session in session_of.values()}
-    for record, _, parent in links:
-        if parent in session_of:
-            one, other = _find(root, session_of[record]), _find(root, session_of[parent])
-            root[max(one, other)] = min(one, other)
-    return {record: _find(root, session) for record, session in session_of.items()}
+    root: dict[str, str] = {}
+    for one, other in links:
+        first, second = sorted((_find(root, one), _find(root, other)))
+        root[second] = first
+    return {session: _find(root, session) for session in list(root)}
 
 
 def _find(root: dict[str, str], session: str) -> str:
+    root.setdefault(session, session)
     while root[session] != session:
         root[session] = root[root[session]]
         session = root[session]
     return session
-
-
-def _place(key: str) -> float:
-    """A number in [0, 1), evenly spread over keys."""
-    return int.from_bytes(hashlib.sha256(f"soulforge split {key}".encode()).digest()[:8], "big") / 2**64

@@ -1,59 +1,129 @@
-"""All SQL of the harvester: karma in, records out in order, exclusions and manifests kept."""
+"""SQL of the manifest: segments placed and read, and what is kept of them. What is decided stands in `decide`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from shared.contracts.karma import KarmaRecord
+from services.harvester.manifest.segments import Segment, Written
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from datetime import datetime
+
+    from asyncpg.cursor import Cursor
 
     from shared.contracts.harvest import KarmaHarvested
     from shared.postgres import Connection, Pool
 
-PREFETCH = 1000
 _RECORD = (
     "id, persona, messages, status, outcome, why, consecrated_by, consecrated_at, session, parent, source, licence, "
     "trace_id, created_at"
 )
 
 
-async def links(conn: Connection, persona: str) -> list[tuple[str, str, str | None, str]]:
-    """(id, session, parent, status) of everything the persona remembers."""
+async def place_segments(conn: Connection, salt: str) -> list[dict[str, Any]]:
+    """Cut what was decided into segments, in the temporary table `placed`; a segment's key says all that it is made of."""
+    await conn.execute(
+        "CREATE TEMP TABLE placed ON COMMIT DROP AS SELECT sum(cut::int) OVER (ORDER BY created_at, karma) AS place, karma, "
+        "created_at, session, side, reason, source, kind, feedback, parent, tokens, content, rejected FROM decided "
+        "ORDER BY created_at, karma"
+    )
+    await conn.execute("CREATE INDEX ON placed USING brin (place) WITH (pages_per_range = 16)")
     rows = await conn.fetch(
-        "SELECT id, session, parent, status FROM vectors.karma WHERE persona = $1 ORDER BY id", persona
+        "SELECT place, min(created_at) AS first_at, max(created_at) AS last_at, count(*) AS seen, "
+        "encode(sha256(convert_to($1, 'UTF8') || string_agg(content || convert_to(concat(side, '/', reason), 'UTF8') "
+        "|| coalesce(rejected, ''), '' ORDER BY created_at, karma)), 'hex') AS key FROM placed GROUP BY place ORDER BY place",
+        salt,
     )
-    return [tuple(row) for row in rows]
+    return [dict(row) for row in rows]
 
 
-async def records(conn: Connection, persona: str) -> AsyncIterator[KarmaRecord]:
-    """Every record of a persona by id, streamed; needs an open transaction."""
-    async for row in conn.cursor(
-        f"SELECT {_RECORD} FROM vectors.karma WHERE persona = $1 ORDER BY id", persona, prefetch=PREFETCH
-    ):
-        yield KarmaRecord.model_validate(dict(row))
-
-
-async def exclude(conn: Connection, ritual: UUID, refusals: Iterable[tuple[str, str]]) -> None:
-    await conn.executemany(
-        "INSERT INTO exclusion (ritual, karma, reason) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-        [(ritual, karma, reason) for karma, reason in refusals],
+async def segment_records(conn: Connection, place: int) -> Cursor[Any]:
+    """The records of a placed segment in order, without their content."""
+    return await conn.cursor(
+        "SELECT karma, session, side, reason, source, kind, feedback, parent, tokens, rejected IS NOT NULL AS rejected "
+        "FROM placed WHERE place = $1 ORDER BY created_at, karma",
+        place,
     )
 
 
-async def sealed(conn: Connection, persona: str) -> set[str]:
-    return {row["karma"] for row in await conn.fetch("SELECT karma FROM sealed WHERE persona = $1", persona)}
+async def contents(conn: Connection, ids: list[str]) -> dict[str, dict[str, Any]]:
+    """What is to be written of these records; JSON as text."""
+    if not ids:
+        return {}
+    rows = await conn.fetch(
+        "SELECT k.id, coalesce(g.messages, k.messages)::text AS messages, (k.outcome -> 'checks')::text AS checks, "
+        "(CASE WHEN g.messages IS NULL THEN k.tools ELSE g.tools END)::text AS tools, r.redacted, r.found "
+        "FROM vectors.karma k JOIN reading r ON r.karma = k.id "
+        "LEFT JOIN golden_path g ON g.karma = k.id AND g.trace_id = k.trace_id AND g.messages IS NOT NULL "
+        "WHERE k.id = ANY ($1::text[])",
+        ids,
+    )
+    return {row["id"]: dict(row) for row in rows}
 
 
-async def seal(conn: Connection, persona: str, ids: Iterable[str]) -> None:
-    await conn.executemany(
-        "INSERT INTO sealed (persona, karma) VALUES ($1, $2) ON CONFLICT DO NOTHING", [(persona, id) for id in ids]
+async def concentration(conn: Connection) -> dict[str, dict[str, int]]:
+    """The sessions and sources that most training rows come from."""
+    return {
+        column: {
+            row["name"]: row["records"]
+            for row in await conn.fetch(
+                f"SELECT {column} AS name, count(*) AS records FROM placed WHERE reason IS NULL AND side = 'train' "
+                "GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 5"
+            )
+        }
+        for column in ("session", "source")
+    }
+
+
+async def known_segments(conn: Connection, keys: list[str]) -> dict[str, Segment]:
+    rows = await conn.fetch("SELECT key, excluded, files, statistics FROM segment WHERE key = ANY ($1::text[])", keys)
+    return {
+        row["key"]: Segment(
+            row["key"],
+            excluded=row["excluded"],
+            files={name: Written(**file) for name, file in row["files"].items()},
+            statistics=row["statistics"],
+        )
+        for row in rows
+    }
+
+
+async def keep_segment(conn: Connection, persona: str, segment: Segment, first_at: datetime, last_at: datetime) -> None:
+    await conn.execute(
+        "INSERT INTO segment (key, persona, first_at, last_at, used, excluded, files, statistics) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+        segment.key,
+        persona,
+        first_at,
+        last_at,
+        segment.used,
+        segment.excluded,
+        {name: vars(file) for name, file in segment.files.items()},
+        segment.statistics,
     )
 
 
-async def keep_manifest(conn: Connection, fact: KarmaHarvested) -> None:
+async def keep_ritual(conn: Connection, ritual: UUID, segments: list[str]) -> None:
+    """What the ritual used and left out, and why, is that of its segments."""
+    await conn.execute(
+        "INSERT INTO ritual_segment (ritual, segment) SELECT $1, unnest($2::text[]) ON CONFLICT DO NOTHING",
+        ritual,
+        segments,
+    )
+
+
+async def seal(conn: Connection, persona: str) -> None:
+    """What was placed in the holdout stays out of every later training; needs the table `placed`."""
+    await conn.execute(
+        "INSERT INTO sealed (persona, karma) SELECT $1, p.karma FROM placed p "
+        "WHERE p.reason IS NULL AND p.side = 'holdout' "
+        "AND NOT EXISTS (SELECT FROM sealed s WHERE s.persona = $1 AND s.karma = p.karma) ON CONFLICT DO NOTHING",
+        persona,
+    )
+
+
+async def keep_manifest(conn: Connection, fact: KarmaHarvested, segments: list[str]) -> None:
     await conn.execute(
         "INSERT INTO manifest (digest, persona, holdout, train, dev, held_out) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
         fact.manifest,
@@ -63,38 +133,10 @@ async def keep_manifest(conn: Connection, fact: KarmaHarvested) -> None:
         fact.dev,
         fact.held_out,
     )
-
-
-async def insert(conn: Connection | Pool, record: KarmaRecord) -> bool:
-    """Remember a record once. False when its id is known already; a known record is never changed by an import."""
-    return bool(
-        await conn.fetchval(
-            f"INSERT INTO vectors.karma ({_RECORD}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, "
-            "coalesce($14, clock_timestamp())) ON CONFLICT (id) DO NOTHING RETURNING true",
-            *_values(record),
-        )
-    )
-
-
-def _values(record: KarmaRecord) -> tuple[Any, ...]:
-    return (
-        record.id,
-        record.persona,
-        [
-            message.model_dump(mode="json", exclude_defaults=True) | {"role": message.role}
-            for message in record.messages
-        ],
-        record.status,
-        record.outcome.model_dump(mode="json"),
-        record.why,
-        record.consecrated_by,
-        record.consecrated_at,
-        record.session,
-        record.parent,
-        record.source,
-        record.licence,
-        record.trace_id,
-        record.created_at,
+    await conn.execute(
+        "INSERT INTO manifest_segment (manifest, segment) SELECT $1, unnest($2::text[]) ON CONFLICT DO NOTHING",
+        fact.manifest,
+        segments,
     )
 
 

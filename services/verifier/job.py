@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 
 from shared.contracts.frozen import Frozen
 
+HOLDOUT = "holdout"  #: the split's folder in the sealed holdout
+
 
 class EvaluatorJob(Frozen):
     """`job.json` of one evaluation. All paths are absolute; only `output` is written to.
@@ -23,7 +25,8 @@ class EvaluatorJob(Frozen):
     base_digest: str = Field(description="shared.digests.digest_tree of `base`.")
     adapter: Path | None = Field(None, description="PEFT directory of the candidate.")
     adapter_digest: str | None = Field(None, description="shared.digests.digest_tree of `adapter`.")
-    holdout: Path = Field(description="JSONL of the sealed holdout: id, session, messages, checks.")
+    holdout: Path = Field(description="Directory of the sealed holdout, which contains holdout/ in shards.")
+    holdout_digest: str = Field(description="shared.digests.digest_tree of `holdout`.")
     suites: Path = Field(description="Directory that contains base_logic/.")
     output: Path
     seed: int = Field(0, ge=0, lt=2**31)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.verifier.evidence import Policy
-from services.verifier.job import EvaluatorJob
+from services.verifier.job import HOLDOUT, EvaluatorJob
 from services.verifier.results import BASE_SCORES_FILE, RESULTS_FILE, Results
 from services.verifier.settings import VerifierSettings
 from services.verifier.verdict import judge
@@ -20,6 +20,7 @@ from shared.contracts.ritual import State
 from shared.contracts.verify import AdapterBanished, AdapterVerified
 from shared.drivers.containers.process import ProcessContainers
 from shared.jobs import Finished, JobKind, JobPlan, Jobs
+from shared.shards import lines
 from shared.watchdog import watch_lease
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from shared.service import Station
 
 ROLE = "evaluator"
-HOLDOUT_FILE = "holdout.jsonl"
 SUITES = Path(__file__).parent / "suites"
 
 
@@ -57,7 +57,7 @@ async def _verify(station: Station, jobs: Jobs, ritual: Ritual, held: Lease, set
     if harvested is None or forged is None:
         raise RuntimeError(f"ritual {ritual.id} is forged without a manifest or an adapter")
     base = find_base(station.settings)
-    holdout = jobs.artifacts.holdout(harvested["holdout"]) / HOLDOUT_FILE
+    holdout = jobs.artifacts.holdout(harvested["holdout"])
     known = jobs.artifacts.base_scores(base.digest)
 
     def plan(output: Path) -> JobPlan:
@@ -70,6 +70,7 @@ async def _verify(station: Station, jobs: Jobs, ritual: Ritual, held: Lease, set
             adapter=Path(forged["path"]),
             adapter_digest=forged["adapter"],
             holdout=holdout,
+            holdout_digest=harvested["holdout"],
             suites=SUITES,
             output=output,
             seed=ritual.intent["seed"],
@@ -86,7 +87,7 @@ async def _verify(station: Station, jobs: Jobs, ritual: Ritual, held: Lease, set
 def probe_prompts(holdout: Path, count: int) -> tuple[str, ...]:
     """User turns the adapter was not trained on, the first of as many sessions; the registry asks them again later."""
     prompts: dict[str, str] = {}
-    for line in holdout.read_text(encoding="utf-8").splitlines():
+    for _, line in lines(holdout / HOLDOUT):
         row = json.loads(line)
         turns = [message["content"] for message in row["messages"] if message["role"] == "user"]
         prompts.setdefault(row["session"], turns[0])

@@ -72,4 +72,7 @@ class Results(Frozen):
     chance: dict[str, float]
     items: tuple[ItemScore, ...]
     holdout: tuple[HeldOut, ...]
+    holdout_left_out: dict[str, str] = Field(
+        {}, description="Items that the base's chat template cannot show: why, by id."
+    )
     probes: tuple[Probe, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar, Literal
@@ -32,6 +33,15 @@ class ChatMessage(Frozen):
     name: str | None = None
     tool_call_id: str | None = None
     tool_calls: tuple[dict[str, Any], ...] = ()
+
+
+def fault(messages: Sequence[ChatMessage]) -> str | None:
+    """Why messages are no whole interaction, or None."""
+    if not messages or messages[-1].role != "assistant" or not messages[-1].content:
+        return "messages must end with an assistant message that has content"
+    if not any(message.role == "user" for message in messages):
+        return "messages must contain a user message"
+    return None
 
 
 class Outcome(Frozen):
@@ -66,10 +76,8 @@ class KarmaRecord(Frozen):
 
     @model_validator(mode="after")
     def is_a_whole_interaction(self) -> KarmaRecord:
-        if not self.messages or self.messages[-1].role != "assistant" or not self.messages[-1].content:
-            raise ValueError("messages must end with an assistant message that has content")
-        if not any(message.role == "user" for message in self.messages):
-            raise ValueError("messages must contain a user message")
+        if wrong := fault(self.messages):
+            raise ValueError(wrong)
         if self.status is Status.WHITE_TRUTH and not self.consecrated_by:
             raise ValueError("a white_truth needs consecrated_by: who vouched for it")
         return self

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from shared.contracts.message import Fact
+from shared.contracts.message import Fact, Message
+
+RecallAction = Literal["warn", "withdraw", "withdraw_and_retrain"]
 
 
 class AdapterRegistered(Fact):
@@ -29,3 +31,15 @@ class AdapterAwakened(Fact):
     alias: str
     previous: str | None = None
     probes: int
+
+
+class AdapterTainted(Message):
+    """A version was trained on records whose consent is withdrawn since; `action` is what the house's policy did about it."""
+
+    subject: ClassVar[str] = "adapter.tainted"
+
+    persona: str
+    version: str
+    karma: tuple[str, ...]
+    action: RecallAction
+    alias_withdrawn: bool

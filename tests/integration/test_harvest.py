@@ -2,123 +2,368 @@
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
 
 import pytest
 
-from services.harvester import store
-from services.harvester.compile import Compiled, compile_manifest, refusal
+from services.harvester.policy import HarvestPolicy, Lengths, Prompts, Shares
+from services.harvester.split import Split
 from shared.artifacts import Artifacts
-from shared.contracts.karma import KarmaRecord, Status
+from shared.contracts.karma import Status
+from shared.digests import digest_tree
 from shared.postgres import Pool
-from shared.settings import PROJECT
+from tests.harvests import example, harvested, open_rows, record, remember, sealed_rows, session_on
 
-SCRIBE = [
-    KarmaRecord.model_validate_json(line)
-    for line in (PROJECT / "examples" / "karma" / "scribe.jsonl").read_text().splitlines()
-]
+SCRIBE = example("scribe")
+TRAIN, HELD = session_on(Split.TRAIN), session_on(Split.HOLDOUT)
 
 
-async def remember(pool: Pool, records: list[KarmaRecord]) -> None:
-    async with pool.acquire() as conn, conn.transaction():
-        for record in records:
-            await store.insert(conn, record)
-
-
-async def compiled(pool: Pool, artifacts: Artifacts) -> Compiled:
-    async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read"):
-        return await compile_manifest(conn, artifacts, "scribe")
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-@pytest.fixture
-def artifacts(tmp_path: Path) -> Artifacts:
-    return Artifacts(tmp_path)
-
-
-async def test_the_same_karma_in_another_order_gives_the_same_digests(pool: Pool, artifacts: Artifacts) -> None:
+async def test_the_same_karma_in_another_order_gives_the_same_digests(pool: Pool, tmp_path: Path) -> None:
     await remember(pool, SCRIBE)
-    first = await compiled(pool, artifacts)
-    await pool.execute("TRUNCATE vectors.karma")
-    await remember(pool, random.Random(1).sample(SCRIBE, len(SCRIBE)))
+    first, _ = await harvested(pool, tmp_path / "one")
+    await pool.execute("DELETE FROM vectors.karma")
+    await pool.execute("TRUNCATE sealed, revocation, segment CASCADE")
+    for some in random.Random(1).sample(SCRIBE, len(SCRIBE)):
+        await remember(pool, [some])
 
-    second = await compiled(pool, artifacts)
+    second, _ = await harvested(pool, tmp_path / "two")
 
     assert (second.manifest, second.holdout) == (first.manifest, first.holdout)
 
 
-async def test_every_record_is_used_or_excluded_with_a_reason(pool: Pool, artifacts: Artifacts) -> None:
-    await remember(pool, SCRIBE)
-
-    found = await compiled(pool, artifacts)
-
-    assert found.seen == len(SCRIBE) == found.train + found.dev + found.held_out + len(found.exclusions)
-    assert found.excluded.keys() == {"duplicate", "revoked", "superseded", "unconsecrated"}
-    assert len(dict(found.exclusions)) == len(found.exclusions)
-
-
-async def test_no_session_and_no_text_is_on_both_sides(pool: Pool, artifacts: Artifacts) -> None:
-    await remember(pool, SCRIBE)
-    found = await compiled(pool, artifacts)
-
-    train = rows(artifacts.manifest(found.manifest) / "train.jsonl")
-    held_out = rows(artifacts.holdout(found.holdout) / "holdout.jsonl")
-
-    assert not {row["session"] for row in train} & {row["session"] for row in held_out}
-    assert not {str(row["messages"]) for row in train} & {str(row["messages"]) for row in held_out}
-    assert not list(artifacts.manifest(found.manifest).rglob("holdout*"))
-
-
-async def test_a_duplicate_of_a_sealed_record_is_never_trained_on(pool: Pool, artifacts: Artifacts) -> None:
-    await remember(pool, SCRIBE)
-    before = await compiled(pool, artifacts)
-    sealed = rows(artifacts.holdout(before.holdout) / "holdout.jsonl")[0]
-    original = next(record for record in SCRIBE if record.id == sealed["id"])
-    copies = [original.model_copy(update={"id": f"a-copy-{n}", "session": f"copies-{n}"}) for n in range(20)]
-    await remember(pool, copies)
-
-    after = await compiled(pool, artifacts)
-
-    assert (after.train, after.dev, after.held_out) == (before.train, before.dev, before.held_out)
-    assert after.excluded["duplicate"] == before.excluded["duplicate"] + 20
-
-
-async def test_what_was_sealed_stays_sealed_when_its_session_is_joined_to_another(
-    pool: Pool, artifacts: Artifacts
+async def test_a_second_harvest_at_the_same_mark_gives_the_same_digests_and_writes_nothing(
+    pool: Pool, tmp_path: Path
 ) -> None:
     await remember(pool, SCRIBE)
-    before = await compiled(pool, artifacts)
-    async with pool.acquire() as conn:
-        await store.seal(conn, "scribe", before.sealed)
-    trained = rows(artifacts.manifest(before.manifest) / "train.jsonl")[0]
-    parent = next(record for record in SCRIBE if record.id == trained["id"])
+    first, _ = await harvested(pool, tmp_path)
+
+    second, _ = await harvested(pool, tmp_path)
+
+    assert (second.manifest, second.holdout) == (first.manifest, first.holdout)
+    assert (first.written, second.written) == (1, 0)
+
+
+async def test_a_mark_in_the_intent_leaves_out_what_came_later(pool: Pool, tmp_path: Path) -> None:
+    await remember(pool, SCRIBE)
+    mark = max(str(one.created_at) for one in SCRIBE).replace(" ", "T")
+    first, _ = await harvested(pool, tmp_path, until=mark)
+    await remember(pool, [record("late", "later", "What now?", "Rest.", created_at="2027-01-01T00:00:00Z")])
+
+    again, _ = await harvested(pool, tmp_path, until=mark)
+    without, _ = await harvested(pool, tmp_path)
+
+    assert (again.manifest, again.holdout) == (first.manifest, first.holdout)
+    assert without.seen == first.seen + 1
+
+
+async def test_the_digests_name_the_directories(pool: Pool, tmp_path: Path) -> None:
+    await remember(pool, SCRIBE)
+    found, _ = await harvested(pool, tmp_path)
+
+    assert digest_tree(Artifacts(tmp_path).manifest(found.manifest)) == found.manifest
+    assert digest_tree(Artifacts(tmp_path).holdout(found.holdout)) == found.holdout
+
+
+async def test_every_record_is_used_or_excluded_with_a_reason(pool: Pool, tmp_path: Path) -> None:
+    await remember(pool, SCRIBE)
+
+    found, _ = await harvested(pool, tmp_path)
+
+    used = [row["id"] for row in open_rows(tmp_path, found) + open_rows(tmp_path, found, "dev")]
+    used += [row["id"] for row in sealed_rows(tmp_path, found)]
+    excluded = [
+        karma
+        for segment in await pool.fetch("SELECT excluded FROM segment")
+        for ids in segment["excluded"].values()
+        for karma in ids
+    ]
+    assert sorted(used + excluded) == sorted(one.id for one in SCRIBE)
+    assert found.seen == len(SCRIBE) == found.used + sum(found.excluded.values())
+    assert found.excluded.keys() == {"duplicate", "revoked", "superseded", "unconsecrated"}
+
+
+async def test_no_session_and_no_text_is_on_both_sides(pool: Pool, tmp_path: Path) -> None:
+    await remember(pool, SCRIBE)
+    found, _ = await harvested(pool, tmp_path)
+
+    train, held_out = open_rows(tmp_path, found), sealed_rows(tmp_path, found)
+
+    assert train and held_out
+    assert not {row["session"] for row in train} & {row["session"] for row in held_out}
+    assert not {str(row["messages"]) for row in train} & {str(row["messages"]) for row in held_out}
+    assert not list(Artifacts(tmp_path).manifest(found.manifest).rglob("holdout*"))
+
+
+async def test_a_duplicate_of_a_sealed_record_is_never_trained_on(pool: Pool, tmp_path: Path) -> None:
+    await remember(pool, SCRIBE)
+    before, _ = await harvested(pool, tmp_path)
+    sealed = sealed_rows(tmp_path, before)[0]
+    original = next(one for one in SCRIBE if one.id == sealed["id"])
+    copies = [
+        original.model_copy(update={"id": f"a-copy-{n}", "session": f"copies-{n}", "created_at": SCRIBE[0].created_at})
+        for n in range(20)
+    ]
+    await remember(pool, copies)
+
+    after, _ = await harvested(pool, tmp_path)
+
+    assert after.rows == before.rows
+    assert after.excluded["duplicate"] == before.excluded["duplicate"] + 20
+    assert sealed["id"] in {row["id"] for row in sealed_rows(tmp_path, after)}
+
+
+async def test_what_was_sealed_stays_sealed_when_its_session_is_joined_to_another(pool: Pool, tmp_path: Path) -> None:
+    await remember(pool, SCRIBE)
+    before, _ = await harvested(pool, tmp_path)
+    sealed = sealed_rows(tmp_path, before)
+    trained = open_rows(tmp_path, before)[0]
+    parent = next(one for one in SCRIBE if one.id == trained["id"])
     bridge = parent.model_copy(
-        update={
-            "id": "bridge",
-            "session": rows(artifacts.holdout(before.holdout) / "holdout.jsonl")[0]["session"],
-            "parent": parent.id,
-            "status": Status.SPECULATIVE,
-        }
+        update={"id": "bridge", "session": sealed[0]["session"], "parent": parent.id, "status": Status.SPECULATIVE}
     )
     await remember(pool, [bridge])
 
-    after = await compiled(pool, artifacts)
+    after, _ = await harvested(pool, tmp_path)
 
-    assert set(before.sealed) <= set(after.sealed)
-
-
-async def test_a_persona_without_karma_is_refused_with_what_is_missing(pool: Pool, artifacts: Artifacts) -> None:
-    assert "no karma" in str(refusal(await compiled(pool, artifacts), 40, 12))
+    assert {row["id"] for row in sealed} <= {row["id"] for row in sealed_rows(tmp_path, after)}
+    assert trained["id"] not in {row["id"] for row in open_rows(tmp_path, after)}
 
 
-async def test_too_little_karma_is_refused_with_counts_and_reasons(pool: Pool, artifacts: Artifacts) -> None:
-    await remember(pool, SCRIBE[:20])
-    found = await compiled(pool, artifacts)
+async def test_what_was_sealed_stays_sealed_under_a_policy_with_a_smaller_holdout(pool: Pool, tmp_path: Path) -> None:
+    await remember(pool, SCRIBE)
+    before, _ = await harvested(pool, tmp_path)
+    small = HarvestPolicy.model_validate({"split": {"holdout": 0.01}, "likeness": {"by_meaning": False}})
 
-    assert f"{found.train} records to train on, 40 needed" in str(refusal(found, 40, 12))
-    assert refusal(found, 1, 0) is None
+    after, _ = await harvested(pool, tmp_path, policy=small)
+
+    assert {row["id"] for row in sealed_rows(tmp_path, after)} == {row["id"] for row in sealed_rows(tmp_path, before)}
+
+
+async def test_a_record_that_was_deleted_and_came_back_after_its_revocation_stays_out(
+    pool: Pool, tmp_path: Path
+) -> None:
+    gone = next(one for one in SCRIBE if one.status is Status.WHITE_TRUTH)
+    copy = gone.model_copy(update={"id": "copy", "session": "elsewhere"})
+    await remember(pool, [*SCRIBE, copy])
+    await pool.execute("INSERT INTO revocation (karma, revoked_by) VALUES ($1, 'ida')", gone.id)
+
+    found, _ = await harvested(pool, tmp_path)
+
+    everything = "".join(path.read_text() for path in tmp_path.rglob("*.jsonl"))
+    assert f'"{gone.id}"' not in everything and '"copy"' not in everything
+    assert found.excluded["repeats_revoked"] == 1
+
+
+async def test_a_correction_makes_a_fixed_target_and_a_preference_pair(pool: Pool, tmp_path: Path) -> None:
+    wrong = record("wrong", TRAIN, "How do I list files?", "Use dir.", status=Status.SPECULATIVE, consecrated_by=None)
+    right = record("right", TRAIN, "How do I list files?", "Use ls.", parent="wrong")
+    went_on = right.model_copy(
+        update={
+            "id": "went-on",
+            "messages": (
+                *wrong.messages,
+                right.messages[1].model_copy(update={"content": "No, on Unix."}),
+                right.messages[2].model_copy(update={"content": "On Unix: ls."}),
+            ),
+        }
+    )
+    await remember(pool, [wrong, right, went_on])
+
+    found, _ = await harvested(pool, tmp_path)
+
+    trained = {row["id"]: row["messages"][1:] for row in open_rows(tmp_path, found)}
+    question = {"role": "user", "content": "How do I list files?"}
+    assert trained == {
+        "right": [question, {"role": "assistant", "content": "Use ls."}],
+        "went-on": [question, {"role": "assistant", "content": "On Unix: ls."}],
+    }
+    pairs = {
+        row["id"]: (row["prompt"][-1], row["chosen"], row["rejected"]) for row in open_rows(tmp_path, found, "pairs")
+    }
+    rejected = [{"role": "assistant", "content": "Use dir."}]
+    assert pairs["right"] == (question, [{"role": "assistant", "content": "Use ls."}], rejected)
+    assert pairs["went-on"] == (question, [{"role": "assistant", "content": "On Unix: ls."}], rejected)
+    assert "wrong" in (await pool.fetchval("SELECT used FROM segment"))
+
+
+async def test_thumbs_become_unpaired_labels_and_a_disliked_answer_is_no_target(pool: Pool, tmp_path: Path) -> None:
+    await remember(
+        pool,
+        [
+            record("good", TRAIN, "Is it late?", "Yes, rest.", feedback="up"),
+            record("bad", TRAIN, "Is it early?", "Who cares.", feedback="down"),
+            record("held", HELD, "Is it noon?", "It may be.", feedback="down"),
+        ],
+    )
+
+    found, _ = await harvested(pool, tmp_path)
+
+    assert [row["id"] for row in open_rows(tmp_path, found)] == ["good"]
+    labels = {
+        row["id"]: (row["completion"][0]["content"], row["label"]) for row in open_rows(tmp_path, found, "labels")
+    }
+    assert labels == {"good": ("Yes, rest.", True), "bad": ("Who cares.", False)}
+    assert found.excluded == {"disliked": 1}
+
+
+async def test_rows_say_which_system_prompt_they_are_trained_with(pool: Pool, tmp_path: Path) -> None:
+    await remember(pool, SCRIBE)
+    policy = HarvestPolicy(prompts=Prompts(full=0.3, short=0.3))
+
+    found, _ = await harvested(pool, tmp_path, policy=policy)
+
+    trained = open_rows(tmp_path, found)
+    forms = [row["prompt"] for row in trained]
+    assert all(0.15 < forms.count(form) / len(forms) < 0.55 for form in ("full", "short", "none"))
+    short = next(row for row in trained if row["prompt"] == "short")
+    assert short["messages"][0]["content"].startswith(short["short_prompt"])
+    assert short["short_prompt"].endswith(".") and len(short["short_prompt"]) < len(short["messages"][0]["content"])
+    assert "prompt" not in sealed_rows(tmp_path, found)[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"kind": "chatter"}, "filtered"),
+        ({"created_at": "2025-01-01T00:00:00Z"}, "filtered"),
+        ({"purposes": ["retrieval"]}, "no_consent"),
+        ({"licence": "all rights reserved"}, "licence"),
+        ({"status": "speculative"}, "unconsecrated"),
+    ],
+)
+async def test_what_is_not_asked_for_or_not_allowed_is_excluded(
+    pool: Pool, tmp_path: Path, values: dict[str, object], reason: str
+) -> None:
+    await remember(pool, [record("one", TRAIN, "Why?", "Because."), record("other", TRAIN, "How?", "So.", **values)])
+
+    found, _ = await harvested(pool, tmp_path, kinds=("interaction",), since="2026-01-01T00:00:00Z")
+
+    assert found.excluded == {reason: 1}
+    assert [row["id"] for row in open_rows(tmp_path, found)] == ["one"]
+
+
+async def test_only_what_the_query_found_is_used(pool: Pool, tmp_path: Path) -> None:
+    await remember(pool, [record("one", TRAIN, "Why?", "Because."), record("other", TRAIN, "How?", "So.")])
+
+    found, _ = await harvested(pool, tmp_path, wanted=["other"])
+
+    assert [row["id"] for row in open_rows(tmp_path, found)] == ["other"]
+    assert found.excluded == {"filtered": 1}
+
+
+async def test_a_row_that_is_no_conversation_is_excluded_and_stops_nothing(pool: Pool, tmp_path: Path) -> None:
+    await remember(pool, [record("one", TRAIN, "Why?", "Because.")])
+    for id, messages in {"empty": "[]", "no-list": '{"a": 1}', "no-answer": '[{"role":"user","content":"?"}]'}.items():
+        await pool.execute(
+            "INSERT INTO vectors.karma (id, persona, messages, status, consecrated_by, session) "
+            "VALUES ($1, 'scribe', $2::text::jsonb, 'white_truth', 'ida', 's')",
+            id,
+            messages,
+        )
+
+    found, _ = await harvested(pool, tmp_path)
+
+    assert found.excluded == {"malformed": 3}
+
+
+async def test_karma_that_holds_a_benchmark_item_is_not_used(pool: Pool, tmp_path: Path) -> None:
+    item = "The opposite of heaven is hell. The opposite of early is late"
+    await remember(
+        pool, [record("one", TRAIN, "Why?", "Because."), record("leak", TRAIN, "Teach me.", f"Well: {item}, you see.")]
+    )
+
+    found, _ = await harvested(pool, tmp_path)
+
+    assert found.excluded == {"contaminated": 1}
+
+
+async def test_a_passage_of_the_holdout_is_not_trained_on_but_boilerplate_is(pool: Pool, tmp_path: Path) -> None:
+    words = random.Random(3)
+    vocabulary = [f"word{number}" for number in range(2000)]
+
+    def text(length: int) -> str:
+        return " ".join(words.choices(vocabulary, k=length))
+
+    passage, boilerplate = text(90), text(90)
+    karma = [
+        record("held", HELD, text(150), f"{text(150)} {passage} {text(150)} {boilerplate}"),
+        record("leak", TRAIN, text(150), f"{text(200)} {passage} {text(200)}"),
+        record("clean", TRAIN, text(200), text(200)),
+        *(record(f"usual-{n}", f"many-{n}", text(150), f"{text(200)} {boilerplate} {text(200)}") for n in range(40)),
+    ]
+    await remember(pool, karma)
+
+    found, _ = await harvested(pool, tmp_path)
+
+    assert {row["id"] for row in sealed_rows(tmp_path, found)} >= {"held"}
+    assert found.excluded == {"contaminated": 1}
+    trained = {row["id"] for row in open_rows(tmp_path, found)}
+    assert "leak" not in trained and "clean" in trained and len(trained) > 20
+
+
+async def test_one_session_cannot_crowd_out_the_others(pool: Pool, tmp_path: Path) -> None:
+    flood = [record(f"flood-{n}", TRAIN, f"Say number {n} {n * 7}.", f"{n * 13} it is, {n}.") for n in range(60)]
+    await remember(pool, flood)
+    policy = HarvestPolicy.model_validate(
+        {"shares": Shares(session=0.1, session_floor=20), "likeness": {"by_words": False, "by_meaning": False}}
+    )
+
+    found, _ = await harvested(pool, tmp_path, policy=policy)
+
+    assert found.excluded == {"session_share": 40}
+    assert found.rows["train"] == 20
+
+
+async def test_a_source_is_held_to_its_share(pool: Pool, tmp_path: Path) -> None:
+    karma = [
+        record(f"{source}-{n}", f"{source}-{n}", f"Tell {n} of {source}.", f"{n * 17} {source} {n}", source=source)
+        for source in ("web", "home")
+        for n in range(100)
+    ]
+    await remember(pool, karma)
+    policy = HarvestPolicy.model_validate({"shares": {"sources": {"web": 0.1}}, "likeness": {"by_words": False}})
+
+    found, _ = await harvested(pool, tmp_path, policy=policy)
+
+    trained = [row["id"].split("-")[0] for row in open_rows(tmp_path, found)]
+    assert trained.count("web") == int(0.1 * (found.rows["train"] + found.excluded["source_share"]))
+    assert trained.count("home") > 60
+
+
+async def test_lengths_are_held_to_the_row_and_to_the_budget(pool: Pool, tmp_path: Path) -> None:
+    await remember(
+        pool,
+        [
+            record("long", TRAIN, "Go on.", "so " * 400),
+            record("old", TRAIN, "Say a.", "Apple pie.", created_at="2026-01-01T00:00:00Z"),
+            record("new", TRAIN, "Say b.", "Bread.", created_at="2026-02-01T00:00:00Z"),
+        ],
+    )
+
+    found, _ = await harvested(pool, tmp_path, policy=HarvestPolicy(lengths=Lengths(row=200, budget=60)))
+
+    assert found.excluded == {"too_long": 1, "over_budget": 1}
+    assert [row["id"] for row in open_rows(tmp_path, found)] == ["new"]
+
+
+async def test_a_persona_without_karma_is_refused_with_what_is_missing(pool: Pool, tmp_path: Path) -> None:
+    _, missing = await harvested(pool, tmp_path)
+
+    assert "no karma" in str(missing)
+
+
+async def test_when_everything_is_filtered_the_refusal_says_by_what(pool: Pool, tmp_path: Path) -> None:
+    await remember(pool, [record("one", TRAIN, "Why?", "Because.", licence="none")])
+
+    _, missing = await harvested(pool, tmp_path)
+
+    assert "none of 1 records can be used: 1 licence; add their licence to `licences` in harvest.toml" in str(missing)
+
+
+async def test_a_missing_holdout_is_said(pool: Pool, tmp_path: Path) -> None:
+    await remember(pool, [record("one", TRAIN, "Why?", "Because.")])
+
+    _, missing = await harvested(pool, tmp_path)
+
+    assert "no viable holdout: 0 records in it, 1 needed" in str(missing)

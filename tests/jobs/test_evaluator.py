@@ -21,6 +21,7 @@ from services.verifier.suites.generate import FOLDER, SUITE
 from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult, Progress
 from shared.digests import digest_tree
 from shared.settings import PROJECT, Settings
+from tests.jobs.tooled import TOOLS, golden, tooled_base
 
 TIMEOUT_S = 280
 KINDS = ("agreement", "opposites")
@@ -55,9 +56,8 @@ def run(tmp_path: Path, suites: Path) -> Run:
     def run(**replaced: Any) -> tuple[JobResult, Path]:
         output = tmp_path / replaced.pop("name", "run")
         output.mkdir()
-        holdout = tmp_path / "holdout.jsonl"
-        holdout.write_text("".join(json.dumps(row) + "\n" for row in HOLDOUT), encoding="utf-8")
-        base = Path(str(MODEL))
+        holdout = replaced.pop("holdout", None) or write_holdout(tmp_path / f"{output.name}-holdout", HOLDOUT)
+        base = replaced.pop("base", Path(str(MODEL)))
         job = {
             "ritual": UUID(int=1),
             "attempt": 1,
@@ -65,6 +65,7 @@ def run(tmp_path: Path, suites: Path) -> Run:
             "base": base,
             "base_digest": digest_tree(base),
             "holdout": holdout,
+            "holdout_digest": digest_tree(holdout),
             "suites": suites,
             "output": output,
             "answer_max_tokens": 6,
@@ -84,7 +85,7 @@ def run(tmp_path: Path, suites: Path) -> Run:
     return run
 
 
-HOLDOUT = [
+HOLDOUT: list[dict[str, Any]] = [
     {
         "id": f"h{number}",
         "session": f"s{number}",
@@ -97,6 +98,15 @@ HOLDOUT = [
     }
     for number, (question, answer) in enumerate([("Name a color.", "Red"), ("What is the capital of France?", "Paris")])
 ]
+
+
+def write_holdout(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    """One row a shard."""
+    (folder / "holdout").mkdir(parents=True)
+    (folder / "manifest.json").write_text("{}")
+    for number, row in enumerate(rows):
+        (folder / "holdout" / f"{number:05}.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    return folder
 
 
 def save_adapter(folder: Path, value: float, rows: int = 576) -> Path:
@@ -173,6 +183,33 @@ def test_base_scores_of_another_base_are_measured_again(run: Run, tmp_path: Path
     envelope, output = run(base_scores=tmp_path / "kept.json")
     assert envelope.ok, envelope.error
     assert Results.model_validate_json((output / RESULTS_FILE).read_bytes()).base_scores == "measured"
+
+
+def test_a_held_out_path_is_asked_where_the_template_shows_its_calls_and_left_out_elsewhere(
+    run: Run, tmp_path: Path
+) -> None:
+    path = {"id": "path", "session": "p", "messages": golden(2), "checks": [], "tools": TOOLS}
+    holdout = write_holdout(tmp_path / "sealed", [*HOLDOUT, path])
+    base = tooled_base(tmp_path / "base", Path(str(MODEL)))
+    _, output = run(name="tooled", holdout=holdout, base=base)
+    found = Results.model_validate_json((output / RESULTS_FILE).read_bytes())
+    assert [row.id for row in found.holdout] == ["h0", "h1", "path"]
+    assert found.holdout_left_out == {}
+    assert found.holdout_digest == digest_tree(holdout)
+    # So small a base echoes the form of its prompt: it has seen the call.
+    assert found.holdout[2].answer_base.startswith("<call>")
+
+    envelope, output = run(name="plain", holdout=holdout, base_scores=output / BASE_SCORES_FILE)
+    found = Results.model_validate_json((output / RESULTS_FILE).read_bytes())
+    assert [row.id for row in found.holdout] == ["h0", "h1"]
+    assert found.holdout_left_out == {"path": "the chat template drops its tool calls"}
+    assert envelope.result["left_out"] == {"the chat template drops its tool calls": 1}
+
+
+def test_another_holdout_than_the_job_names_is_refused_for_good(run: Run) -> None:
+    envelope, _ = run(holdout_digest="sha256:other")
+    assert envelope.permanent
+    assert "it is not what was stated" in (envelope.error or "")
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from services.forge.job import (
     CHECKPOINTS_DIR,
     EXIT_FAILED,
     EXIT_INTERRUPTED,
+    LEFT_OUT_FILE,
     PREVIEWS_FILE,
     TrainerJob,
 )
@@ -25,6 +26,7 @@ from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult, Progress
 from shared.digests import digest_file, digest_tree
 from shared.recipe import Recipe
 from shared.settings import PROJECT, Settings
+from tests.jobs.tooled import TOOLS, golden, tooled_base
 
 TIMEOUT_S = 280
 ROWS = 6
@@ -40,7 +42,8 @@ pytestmark = pytest.mark.skipif(
 Planned = Callable[..., TrainerJob]
 
 
-def row(number: int) -> dict[str, Any]:
+def row(number: int, **changes: Any) -> dict[str, Any]:
+    """A short row; every other one is to be trained without its system prompt."""
     return {
         "id": f"row-{number}",
         "session": "s",
@@ -50,16 +53,31 @@ def row(number: int) -> dict[str, Any]:
             {"role": "assistant", "content": f"Plainly {number + 1}."},
         ],
         "checks": [],
-    }
+        "prompt": "none" if number % 2 else "full",
+    } | changes
+
+
+def path_row(number: int) -> dict[str, Any]:
+    return row(number, messages=golden(number), tools=TOOLS, prompt="none")
+
+
+def write_manifest(folder: Path, train: list[dict[str, Any]], dev: list[dict[str, Any]]) -> str:
+    """Two shards of train rows and one of dev rows, none where there are none."""
+    half = len(train) // 2
+    for split, shards in {"train": [train[:half], train[half:]], "dev": [dev] if dev else []}.items():
+        for number, shard in enumerate(shards):
+            (folder / split).mkdir(parents=True, exist_ok=True)
+            text = "".join(json.dumps(values) + "\n" for values in shard)
+            (folder / split / f"{number:05}.jsonl").write_text(text)
+    (folder / "manifest.json").write_text("{}")
+    return digest_tree(folder)
 
 
 @pytest.fixture
 def planned(tmp_path: Path) -> Planned:
     """A job of one row a step; keyword arguments replace its fields."""
     manifest = tmp_path / "manifest"
-    manifest.mkdir()
-    (manifest / "train.jsonl").write_text("".join(json.dumps(row(n)) + "\n" for n in range(ROWS)))
-    (manifest / "dev.jsonl").write_text(json.dumps(row(77)) + "\n")
+    digest = write_manifest(manifest, [row(number) for number in range(ROWS)], [row(77)])
 
     def planned(name: str = "run", **replaced: Any) -> TrainerJob:
         values: dict[str, Any] = {
@@ -68,7 +86,7 @@ def planned(tmp_path: Path) -> Planned:
             "fence": 1,
             "base": Base(name="stable-name", path=Path(str(MODEL)), digest="sha256:base"),
             "manifest_dir": manifest,
-            "manifest_digest": digest_tree(manifest),
+            "manifest_digest": digest,
             "recipe": Recipe(r=8, epochs=1, batch_size=1, learning_rate=1e-3, replay=1 / ROWS, checkpoint_steps=STEPS),
             "output": tmp_path / name,
         }
@@ -120,6 +138,9 @@ def test_a_manifest_becomes_an_adapter_of_two_files(planned: Planned) -> None:
     assert all(line.loss is not None and line.eta_s is not None for line in told)
 
     assert json.loads((job.output / PREVIEWS_FILE).read_text())[0] == "Plainly 1.<|im_end|>"
+    assert (job.output / LEFT_OUT_FILE).read_text() == ""
+    audit = result.result["mask_audit"]["train"]
+    assert (audit["rows"], audit["prompts"], audit["refused"]) == (ROWS, {"full": 3, "none": 3}, {})
     assert "Plainly" not in json.dumps(result.result), "karma's content leaves the run's directory"
 
 
@@ -142,6 +163,47 @@ def test_a_run_that_is_asked_to_stop_leaves_a_checkpoint_and_the_next_attempt_go
     assert 0 < result.result["resumed_at"] < STEPS
     told = [line.done for line in progress(again) if line.phase == "train"]
     assert told == list(range(result.result["resumed_at"] + 1, STEPS + 1))
+
+
+def test_a_golden_path_is_trained_with_its_calls_where_the_template_shows_them(
+    planned: Planned, tmp_path: Path
+) -> None:
+    base = Base(name="tooled", path=tooled_base(tmp_path / "base", Path(str(MODEL))), digest="sha256:tooled")
+    manifest = tmp_path / "paths"
+    digest = write_manifest(manifest, [path_row(number) for number in range(2)], [])
+    job = planned(base=base, manifest_dir=manifest, manifest_digest=digest, recipe=Recipe(r=8, epochs=1, replay=0))
+    status, result = finish(job, start(job))
+    assert (status, result.error) == (0, None)
+    call = '<call>{"name": "add", "arguments": {"to": 0}}</call><|im_end|>'
+    assert json.loads((job.output / PREVIEWS_FILE).read_text())[0] == f"{call}Plainly 1.<|im_end|>"
+    audit = result.result["mask_audit"]["train"]
+    assert (audit["rows"], audit["examples"], audit["skipped"]) == (2, 2, {})
+    assert result.result["dev_loss_before"] is None
+
+
+def test_rows_that_the_base_cannot_show_are_left_out_and_named(planned: Planned, tmp_path: Path) -> None:
+    manifest = tmp_path / "mixed"
+    digest = write_manifest(manifest, [row(1), path_row(2), row(3)], [path_row(4)])
+    job = planned(manifest_dir=manifest, manifest_digest=digest)
+    status, result = finish(job, start(job))
+    assert (status, result.error) == (0, None)
+    dropped = "the chat template drops its tool calls"
+    left_out = [json.loads(line) for line in (job.output / LEFT_OUT_FILE).read_text().splitlines()]
+    assert left_out == [
+        {"split": split, "id": name, "reason": dropped} for split, name in (("train", "row-2"), ("dev", "row-4"))
+    ]
+    audits = result.result["mask_audit"]
+    assert (audits["train"]["rows"], audits["train"]["skipped"]) == (2, {dropped: 1})
+    assert (audits["dev"]["rows"], result.result["dev_loss_after"]) == (0, None)
+
+
+def test_a_manifest_that_the_base_can_mostly_not_show_is_refused_for_good(planned: Planned, tmp_path: Path) -> None:
+    manifest = tmp_path / "paths"
+    digest = write_manifest(manifest, [row(1), path_row(2), path_row(3)], [])
+    job = planned(manifest_dir=manifest, manifest_digest=digest)
+    status, result = finish(job, start(job))
+    assert (status, result.permanent) == (EXIT_FAILED, True)
+    assert "2 of 3 rows cannot be shown to this base" in (result.error or "")
 
 
 @pytest.mark.parametrize(

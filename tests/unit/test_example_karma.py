@@ -9,7 +9,8 @@ import pytest
 
 from examples.karma import coder, scribe
 from examples.karma.__main__ import PERSONAS, lines
-from services.harvester.split import Split, assign, lineages
+from services.harvester.policy import HarvestPolicy
+from services.harvester.split import Split, joined, lineage_place, split_of
 from shared.contracts.checks import passes
 from shared.contracts.karma import KarmaRecord, Status
 
@@ -84,9 +85,12 @@ def test_sessions_are_many_and_of_a_natural_length(persona: str) -> None:
 @each_persona
 def test_the_split_leaves_enough_to_train_on_and_to_judge_by(persona: str) -> None:
     records = PERSONAS[persona]()
-    lineage = lineages((record.id, record.session, record.parent) for record in records)
+    shares = HarvestPolicy().split
+    session_of = {record.id: record.session for record in records}
+    lineage = joined((record.session, session_of[record.parent]) for record in records if record.parent)
     truths = {repr(r.messages): r for r in records if r.status is Status.WHITE_TRUTH}.values()
-    counts = Counter(assign(persona, lineage[record.id]) for record in truths)
+    places = [lineage_place(shares.key, persona, lineage.get(record.session, record.session)) for record in truths]
+    counts = Counter(split_of(place, shares.holdout, shares.dev) for place in places)
     assert counts[Split.TRAIN] >= 120
     assert counts[Split.DEV] >= 10
     assert counts[Split.HOLDOUT] >= 35

@@ -33,7 +33,7 @@ def test_a_file_of_ones_own_loads(tmp_path: Path) -> None:
         ("use_dora = true", "use_dora: "),
         ("modules_to_save = ['lm_head']", "modules_to_save: "),
         ("learning_rate = 0", "learning_rate: "),
-        ("prompt_keep = 1.5", "prompt_keep: "),
+        ("replay = 1.5", "replay: "),
         ("r = ", "not TOML"),
         ("r = 64", "at most 16"),
     ],

@@ -2,50 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from services.forge.trainer.failure import BadInput
 from services.forge.trainer.render import IGNORED, ChatTokenizer, Example
 
 REFUSED_SHARE = 0.1
+SKIPPED_SHARE = 0.5
 PREVIEWS = 3
 
 
 @dataclass(frozen=True)
 class Audit:
-    """The numbers of a rendered split. `refused` holds ids with the reason; `previews` show what is trained."""
+    """The numbers of a rendered split. `prompts` counts the trained rows by the form of their system prompt.
 
+    `skipped` (the base's template cannot show them) and `refused` (no trained token, or too long) hold ids with the
+    reason; `previews` show what is trained.
+    """
+
+    rows: int
     examples: int
     tokens: int
     trained_tokens: int
     least_trained: int
     longest: int
-    kept_prompt: int
+    prompts: dict[str, int]
+    skipped: dict[str, str]
     refused: dict[str, str]
     previews: tuple[str, ...]
 
 
-def audit(tokenizer: ChatTokenizer, examples: Sequence[Example], max_length: int) -> tuple[list[Example], Audit]:
-    """The examples fit to train and the audit of them.
+def audit(
+    tokenizer: ChatTokenizer, examples: Sequence[Example], skipped: Mapping[str, str], max_length: int
+) -> tuple[list[Example], Audit]:
+    """The examples fit to train and the audit of them; a row is left out whole when one of its examples is at fault.
 
-    Raises BadInput when none is left, or when more than a tenth was refused: then the data is at fault, not a few rows.
+    Raises BadInput when more than a tenth of the rendered rows was refused: then the data is at fault, not a few rows.
     """
     refused = {example.id: reason for example in examples if (reason := fault(example, max_length))}
+    rendered = len({example.id for example in examples})
+    if len(refused) > REFUSED_SHARE * rendered:
+        raise BadInput(f"{len(refused)} of {rendered} rows cannot be trained: {_shown(refused)}")
     fit = [example for example in examples if example.id not in refused]
-    if not fit or len(refused) > REFUSED_SHARE * len(examples):
-        shown = "; ".join(f"{row}: {reason}" for row, reason in list(refused.items())[:PREVIEWS])
-        raise BadInput(f"{len(refused)} of {len(examples)} rows cannot be trained: {shown}")
+    forms = {example.id: example.prompt for example in fit if example.prompt}
     return fit, Audit(
+        rows=rendered - len(refused),
         examples=len(fit),
         tokens=sum(len(example.input_ids) for example in fit),
         trained_tokens=sum(example.trained for example in fit),
-        least_trained=min(example.trained for example in fit),
-        longest=max(len(example.input_ids) for example in fit),
-        kept_prompt=sum(example.kept_prompt for example in fit),
+        least_trained=min((example.trained for example in fit), default=0),
+        longest=max((len(example.input_ids) for example in fit), default=0),
+        prompts=dict(sorted(Counter(forms.values()).items())),
+        skipped=dict(skipped),
         refused=refused,
         previews=tuple(preview(tokenizer, example) for example in fit[:PREVIEWS]),
     )
+
+
+def expect_enough(split: Audit) -> None:
+    """Raises BadInput when the base's template cannot show more than half of the rows."""
+    seen = split.rows + len(split.skipped) + len(split.refused)
+    if len(split.skipped) > SKIPPED_SHARE * seen:
+        raise BadInput(
+            f"{len(split.skipped)} of {seen} rows cannot be shown to this base, which needs another chat template "
+            f"or another base: {_shown(split.skipped)}"
+        )
 
 
 def fault(example: Example, max_length: int) -> str | None:
@@ -53,10 +76,14 @@ def fault(example: Example, max_length: int) -> str | None:
     if example.trained < 2:
         return "the loss mask is empty"
     if len(example.input_ids) > max_length:
-        return f"{len(example.input_ids)} tokens, more than {max_length}: it would be cut"
+        return f"more than {max_length} tokens: it would be cut"
     return None
 
 
 def preview(tokenizer: ChatTokenizer, example: Example) -> str:
     """The text whose tokens are trained."""
     return tokenizer.decode([label for label in example.labels if label != IGNORED])
+
+
+def _shown(left_out: Mapping[str, str]) -> str:
+    return "; ".join(f"{row}: {reason}" for row, reason in list(left_out.items())[:PREVIEWS])

@@ -2,53 +2,73 @@
 
 from __future__ import annotations
 
-import hashlib
+from array import array
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from services.forge.trainer.failure import BadInput
-from services.forge.trainer.rows import Message, Row
+from services.forge.trainer.rows import PromptForm, Row
+from shared.chat import Message, Templated, template_messages, template_tools
 
 IGNORED = -100
 
 
-class ChatTokenizer(Protocol):
+class ChatTokenizer(Templated, Protocol):
     """The part of a transformers tokenizer that rendering needs."""
-
-    def apply_chat_template(self, conversation: list[Message], **options: Any) -> Any: ...
 
     def decode(self, token_ids: list[int]) -> str: ...
 
 
 @dataclass(frozen=True)
 class Example:
-    """One rendered row. `labels` are the tokens where they are trained and IGNORED elsewhere; equal lengths."""
+    """Rendered tokens. `labels` are the tokens where they are trained and IGNORED elsewhere; equal lengths.
+
+    `id` is the row's, which may have several examples; `prompt` is the form it is trained under, None for replay.
+    """
 
     id: str
-    input_ids: list[int]
-    labels: list[int]
-    kept_prompt: bool
+    input_ids: Sequence[int]
+    labels: Sequence[int]
+    prompt: PromptForm | None
 
     @property
     def trained(self) -> int:
         return sum(label != IGNORED for label in self.labels)
 
 
-def render(tokenizer: ChatTokenizer, row: Row, keep_prompt: bool, end_of_turn: Collection[int]) -> Example:
-    """Tokens of a row; the loss covers the last answer and the token that ends its turn, nothing after it.
+@dataclass(frozen=True)
+class Turn:
+    """A conversation up to the end of one assistant's turn, which begins at token `start`."""
 
-    Raises BadInput where the template does not render the answered conversation as the served prompt plus the answer:
+    tokens: list[int]
+    start: int
+
+
+def render(tokenizer: ChatTokenizer, row: Row, end_of_turn: Collection[int]) -> list[Example]:
+    """Tokens of a row; the loss covers each trained turn with the token that ends it, nothing after it.
+
+    One example where the conversation as a whole shows every trained turn as it is served. A template that rewrites
+    earlier turns gives one example a turn instead.
+    Raises BadInput where the template does not render an answered conversation as the served prompt plus the answer:
     then training would teach a text that serving never shows.
     """
-    messages = [dict(message) for message in row.messages]
-    if not keep_prompt and messages[0]["role"] == "system":
-        messages = messages[1:]
-    served = _tokens(tokenizer, messages[:-1], add_generation_prompt=True)
-    whole = _tokens(tokenizer, messages, add_generation_prompt=False)
-    prove_prefix(row.id, served, whole)
-    end = _end(row.id, whole, len(served), end_of_turn)
-    return Example(row.id, whole[:end], [IGNORED] * len(served) + whole[len(served) : end], keep_prompt)
+    messages, tools = template_messages(row.conversation()), template_tools(row.tools)
+    turns = [_turn(tokenizer, row.id, messages[: at + 1], tools, end_of_turn) for at in trained_turns(messages)]
+    whole = turns[-1].tokens
+    if all(whole[: len(turn.tokens)] == turn.tokens for turn in turns):
+        return [_example(row, turns)]
+    return [_example(row, [turn]) for turn in turns]
+
+
+def trained_turns(messages: Sequence[Message]) -> list[int]:
+    """Which messages are trained: the answer; with tool calls every assistant's turn, for they are the way to it.
+
+    Earlier answers of a plain chat are not: nothing says that they were verified.
+    """
+    if not any(message.get("tool_calls") for message in messages):
+        return [len(messages) - 1]
+    return [at for at, message in enumerate(messages) if message["role"] == "assistant"]
 
 
 def prove_prefix(row_id: str, served: Sequence[int], whole: Sequence[int]) -> None:
@@ -61,15 +81,37 @@ def prove_prefix(row_id: str, served: Sequence[int], whole: Sequence[int]) -> No
             )
 
 
-def keeps_prompt(row_id: str, share: float, seed: int) -> bool:
-    """Whether a row keeps its system prompt: the same for the same id and seed, true for about `share` of all ids."""
-    digest = hashlib.blake2b(row_id.encode(), digest_size=8, key=f"system prompt {seed}".encode()).digest()
-    return int.from_bytes(digest, "big") / 2**64 < share
+def _turn(
+    tokenizer: ChatTokenizer,
+    row_id: str,
+    messages: list[Message],
+    tools: list[dict[str, Any]] | None,
+    end_of_turn: Collection[int],
+) -> Turn:
+    served = _tokens(tokenizer, messages[:-1], tools, add_generation_prompt=True)
+    whole = _tokens(tokenizer, messages, tools, add_generation_prompt=False)
+    prove_prefix(row_id, served, whole)
+    return Turn(whole[: _end(row_id, whole, len(served), end_of_turn)], len(served))
 
 
-def _tokens(tokenizer: ChatTokenizer, messages: list[Message], *, add_generation_prompt: bool) -> list[int]:
+def _example(row: Row, turns: Sequence[Turn]) -> Example:
+    """The last turn's tokens, trained in every turn. Arrays: a list of numbers takes eight times the memory."""
+    tokens = array("i", turns[-1].tokens)
+    labels = array("i", [IGNORED]) * len(tokens)
+    for turn in turns:
+        labels[turn.start : len(turn.tokens)] = tokens[turn.start : len(turn.tokens)]
+    return Example(row.id, tokens, labels, row.prompt)
+
+
+def _tokens(
+    tokenizer: ChatTokenizer,
+    messages: list[Message],
+    tools: list[dict[str, Any]] | None,
+    *,
+    add_generation_prompt: bool,
+) -> list[int]:
     encoded = tokenizer.apply_chat_template(
-        messages, tokenize=True, return_dict=True, add_generation_prompt=add_generation_prompt
+        messages, tools=tools, tokenize=True, return_dict=True, add_generation_prompt=add_generation_prompt
     )
     return list(encoded["input_ids"])
 

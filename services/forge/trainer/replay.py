@@ -23,7 +23,7 @@ def replay(engine: Engine, rows: int, share: float) -> list[Example]:
     prompts = [_prompt(engine, opening) for opening in chosen]
     said = engine.say(prompts, ANSWER_TOKENS) if prompts else []
     return [
-        Example(f"replay-{number}", [*prompt, *words], [IGNORED] * len(prompt) + words, kept_prompt=False)
+        Example(f"replay-{number}", [*prompt, *words], [IGNORED] * len(prompt) + words, prompt=None)
         for number, (prompt, words) in enumerate(zip(prompts, said, strict=True))
     ]
 

@@ -2,54 +2,92 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from services.forge.trainer.failure import BadInput
+from shared.chat import Message, under_prompt
 from shared.contracts.frozen import Frozen
 from shared.digests import digest_tree
+from shared.shards import ShardError, lines
 
-Message = dict[str, Any]
+TRAIN, DEV = "train", "dev"
+PromptForm = Literal["full", "short", "none"]
 
 
 class Row(Frozen):
-    """One conversation that ends in the answer to train on. Fields the trainer has no use for are let be."""
+    """One conversation that ends in an answer, and under which prompt it is trained. Other fields are let be."""
 
     model_config = ConfigDict(extra="ignore")
 
     id: str
     messages: tuple[Message, ...] = Field(min_length=2)
+    tools: tuple[dict[str, object], ...] = ()
+    prompt: PromptForm
+    short_prompt: str | None = None
+
+    @model_validator(mode="after")
+    def has_what_it_is_trained_under(self) -> Row:
+        if self.prompt == "short" and self.short_prompt is None:
+            raise ValueError("it is to be trained under a short prompt and has none")
+        last = self.messages[-1]
+        if last.get("role") != "assistant" or not str(last.get("content") or "").strip():
+            raise ValueError("it does not end in an assistant's answer")
+        return self
+
+    def conversation(self) -> list[Message]:
+        """The messages under the prompt that they are trained with."""
+        if self.prompt == "full":
+            return list(self.messages)
+        return under_prompt(self.messages, self.short_prompt if self.prompt == "short" else None)
 
 
-def read_rows(manifest_dir: Path, manifest_digest: str) -> tuple[list[Row], list[Row]]:
-    """The train and dev rows. Raises BadInput for a digest that differs, a missing file or a line that is no row."""
+@dataclass(frozen=True)
+class Split:
+    """The rows of one split, read from its shards anew at each pass: memory does not grow with them."""
+
+    folder: Path
+    rows: int
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __iter__(self) -> Iterator[Row]:
+        return _rows(self.folder)
+
+
+def read_rows(manifest_dir: Path, manifest_digest: str) -> tuple[Split, Split]:
+    """The train and dev splits, every row of them proved sound; a manifest may have no dev split.
+
+    Raises BadInput for a digest that differs, a missing shard or a line that is no row.
+    """
     if not manifest_dir.is_dir():
         raise BadInput(f"no manifest directory at {manifest_dir}")
     found = digest_tree(manifest_dir)
     if found != manifest_digest:
         raise BadInput(f"the manifest at {manifest_dir} is {found}, the job names {manifest_digest}: harvest again")
-    train = _read(manifest_dir / "train.jsonl")
+    train, dev = _split(manifest_dir / TRAIN), _split(manifest_dir / DEV)
     if not train:
-        raise BadInput(f"{manifest_dir / 'train.jsonl'} has no rows: there is nothing to train on")
-    return train, _read(manifest_dir / "dev.jsonl")
+        raise BadInput(f"{train.folder} has no rows: there is nothing to train on")
+    return train, dev
 
 
-def _read(path: Path) -> list[Row]:
+def _split(folder: Path) -> Split:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise BadInput(f"the manifest lacks {path.name}") from None
-    return [_row(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
+        return Split(folder, sum(1 for _ in _rows(folder)))
+    except ShardError as error:
+        raise BadInput(f"the manifest cannot be read: {error}") from error
 
 
-def _row(path: Path, number: int, line: str) -> Row:
-    try:
-        row = Row.model_validate_json(line)
-    except ValidationError as error:
-        raise BadInput(f"{path.name} line {number} is not a row: {error.errors()[0]['msg']}") from error
-    last = row.messages[-1]
-    if last.get("role") != "assistant" or not str(last.get("content") or "").strip():
-        raise BadInput(f"{path.name} line {number}: row {row.id} does not end in an assistant's answer")
-    return row
+def _rows(folder: Path) -> Iterator[Row]:
+    for place, line in lines(folder):
+        try:
+            yield Row.model_validate_json(line)
+        except ValidationError as error:
+            fault = error.errors(include_input=False)[0]
+            where = ".".join(map(str, fault["loc"]))
+            raise BadInput(f"{place} is not a row: {where + ': ' if where else ''}{fault['msg']}") from error

@@ -6,22 +6,25 @@ import dataclasses
 import json
 import shutil
 import traceback
-from collections.abc import Sequence
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from services.forge.job import ADAPTER_DIR, EXIT_FAILED, EXIT_INTERRUPTED, PREVIEWS_FILE, TrainerJob
+from services.forge.job import ADAPTER_DIR, EXIT_FAILED, EXIT_INTERRUPTED, LEFT_OUT_FILE, PREVIEWS_FILE, TrainerJob
 from services.forge.trainer import checkpoints
 from services.forge.trainer.engines.port import Engine, Trained
 from services.forge.trainer.envelope import Envelope
 from services.forge.trainer.failure import BadInput, Interrupted, TrainingError
-from services.forge.trainer.mask import Audit, audit
-from services.forge.trainer.render import Example, keeps_prompt, render
+from services.forge.trainer.mask import Audit, audit, expect_enough
+from services.forge.trainer.render import Example, render
 from services.forge.trainer.replay import replay
-from services.forge.trainer.rows import Row, read_rows
+from services.forge.trainer.rows import DEV, TRAIN, Split, read_rows
 from services.forge.trainer.stop import StopRequest
+from shared.chat import unrendered
 from shared.contracts.job import JobResult, Progress
 from shared.digests import digest_file
+
+REASONS = 20  # most that are told on the bus; all stand in the file of what was left out
 
 
 def run(job: TrainerJob) -> int:
@@ -53,12 +56,14 @@ def _forge(job: TrainerJob, envelope: Envelope, stop: StopRequest) -> dict[str, 
         engine = _engine()
         engine.load(job)
     with envelope.span("tokenize"):
-        train, train_audit = _examples(engine, job, train_rows)
-        dev, dev_audit = _examples(engine, job, dev_rows) if dev_rows else ([], None)
+        train, train_audit = _examples(engine, job, train_rows, stop)
+        expect_enough(train_audit)
+        dev, dev_audit = _examples(engine, job, dev_rows, stop)
     with envelope.span("replay"):
         envelope.progress(Progress(phase="replay", done=0, total=1, unit="generations"))
         replayed = replay(engine, len(train), job.recipe.replay)
     _write_previews(job, train_audit)
+    _write_left_out(job, {TRAIN: train_audit, DEV: dev_audit})
     stop.honour("before the first step")
     with envelope.span("train"):
         trained = engine.train(job, [*train, *replayed], dev, resume, envelope, stop)
@@ -76,21 +81,31 @@ def _engine() -> Engine:
     return TrlEngine()
 
 
-def _examples(engine: Engine, job: TrainerJob, rows: Sequence[Row]) -> tuple[list[Example], Audit]:
-    rendered = [
-        render(
-            engine.tokenizer, row, keeps_prompt(row.id, job.recipe.prompt_keep, job.effective_seed), engine.end_of_turn
-        )
-        for row in rows
-    ]
+def _examples(engine: Engine, job: TrainerJob, rows: Split, stop: StopRequest) -> tuple[list[Example], Audit]:
+    rendered: list[Example] = []
+    skipped: dict[str, str] = {}
+    for row in rows:
+        stop.honour("while the rows were rendered")
+        if reason := unrendered(engine.tokenizer, row.conversation(), row.tools):
+            skipped[row.id] = reason
+        else:
+            rendered += render(engine.tokenizer, row, engine.end_of_turn)
     limit = engine.context if job.recipe.max_length == "auto" else min(job.recipe.max_length, engine.context)
-    return audit(engine.tokenizer, rendered, limit)
+    return audit(engine.tokenizer, rendered, skipped, limit)
 
 
 def _write_previews(job: TrainerJob, train: Audit) -> None:
     """What is trained, for the eye. Karma's content stays in the run's directory; the result goes on the bus."""
     text = json.dumps(train.previews, indent=2, ensure_ascii=False) + "\n"
     (job.output / PREVIEWS_FILE).write_text(text, encoding="utf-8")
+
+
+def _write_left_out(job: TrainerJob, splits: dict[str, Audit]) -> None:
+    """Every row that was not trained, with its reason; the result only counts them, for there may be many."""
+    with (job.output / LEFT_OUT_FILE).open("w", encoding="utf-8") as file:
+        for split, audited in splits.items():
+            for row, reason in (audited.skipped | audited.refused).items():
+                file.write(json.dumps({"split": split, "id": row, "reason": reason}, ensure_ascii=False) + "\n")
 
 
 def _save(engine: Engine, job: TrainerJob) -> dict[str, str]:
@@ -102,18 +117,22 @@ def _save(engine: Engine, job: TrainerJob) -> dict[str, str]:
     return {file.name: digest_file(file) for file in sorted(Path(job.output / ADAPTER_DIR).iterdir())}
 
 
-def _figures(
-    trained: Trained, train: Audit, dev: Audit | None, adapter: dict[str, str], seconds: float
-) -> dict[str, Any]:
+def _figures(trained: Trained, train: Audit, dev: Audit, adapter: dict[str, str], seconds: float) -> dict[str, Any]:
     return {
         **dataclasses.asdict(trained),
+        "rows": train.rows,
         "examples": train.examples,
         "trained_tokens": train.trained_tokens,
         "tokens_per_s": round(trained.seen_tokens / seconds, 1),
-        "mask_audit": {"train": _numbers(train), "dev": _numbers(dev) if dev else None},
+        "mask_audit": {"train": _numbers(train), "dev": _numbers(dev)},
         "adapter": adapter,
     }
 
 
 def _numbers(split: Audit) -> dict[str, Any]:
-    return {name: value for name, value in dataclasses.asdict(split).items() if name != "previews"}
+    numbers = {name: value for name, value in dataclasses.asdict(split).items() if name != "previews"}
+    return {**numbers, "skipped": _reasons(split.skipped), "refused": _reasons(split.refused)}
+
+
+def _reasons(left_out: dict[str, str]) -> dict[str, int]:
+    return dict(Counter(left_out.values()).most_common(REASONS))

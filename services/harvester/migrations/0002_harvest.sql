@@ -8,6 +8,7 @@ ALTER TABLE vectors.karma
     ADD COLUMN touched  xid8 NOT NULL DEFAULT pg_current_xact_id(),
     ALTER COLUMN licence SET DEFAULT 'owner';
 CREATE INDEX karma_touched ON vectors.karma (persona, touched);
+CREATE INDEX karma_traced ON vectors.karma (persona, id) WHERE trace_id IS NOT NULL;
 
 -- Any embedding model may fill the column; rows of different models are never compared, so each has an index of its own.
 ALTER TABLE vectors.karma ALTER COLUMN embedding TYPE vector;
@@ -21,6 +22,11 @@ CREATE FUNCTION vectors.touch() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF OLD.status = 'revoked' AND NEW.status <> 'revoked' THEN
         RAISE EXCEPTION 'karma % was revoked: a revoked record stays out for good', OLD.id;
+    END IF;
+    IF NEW.status = 'revoked' AND OLD.status <> 'revoked' THEN
+        INSERT INTO harvester.revocation (karma, revoked_by)
+            VALUES (NEW.id, coalesce(nullif(current_setting('soulforge.revoked_by', true), ''), current_user))
+            ON CONFLICT DO NOTHING;
     END IF;
     -- An embedding says nothing new about the record.
     IF (to_jsonb(NEW) - '{embedding,embedding_model,embedding_dims,touched}'::text[])
@@ -36,8 +42,10 @@ CREATE TABLE revocation (
     karma      text PRIMARY KEY,
     revoked_by text NOT NULL,
     why        text NOT NULL DEFAULT '',
-    revoked_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    revoked_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    announced_at timestamptz
 );
+CREATE INDEX revocation_unannounced ON revocation (karma) WHERE announced_at IS NULL;
 INSERT INTO revocation (karma, revoked_by)
     SELECT id, coalesce(consecrated_by, 'unknown') FROM vectors.karma WHERE status = 'revoked' ON CONFLICT DO NOTHING;
 
@@ -70,17 +78,19 @@ CREATE TABLE reading (
     consented  boolean NOT NULL,
     content    bytea NOT NULL,      -- digest of everything of the record that may be written
     text       bytea NOT NULL,      -- digest of the normalised words
-    place      float8 NOT NULL,     -- where the hash of its session falls in [0, 1)
+    place      float8 NOT NULL,     -- where the keyed hash of its session falls in [0, 1)
+    cut        boolean NOT NULL,    -- a segment begins here
     characters int NOT NULL,
     tokens     int NOT NULL,
     redacted   boolean NOT NULL,
     found      jsonb,               -- class of secret or personal data -> how often; never the thing itself
-    reason     text,                -- why its content keeps it out; once given it stays
+    reason     text,                -- why its content keeps it out
     grams      bigint[] NOT NULL DEFAULT '{}',
     bands      bigint[] NOT NULL DEFAULT '{}',
     compared   boolean NOT NULL DEFAULT false  -- near duplicates of it were looked for
 );
 CREATE INDEX reading_order ON reading (persona, created_at, karma);
+CREATE INDEX reading_parent ON reading (persona) WHERE parent IS NOT NULL;
 
 CREATE TABLE reading_mark (
     persona text PRIMARY KEY,
@@ -98,6 +108,16 @@ CREATE TABLE near_duplicate (
     PRIMARY KEY (karma, other)
 );
 CREATE INDEX near_duplicate_of_persona ON near_duplicate (persona);
+CREATE INDEX near_duplicate_other ON near_duplicate (other);
+
+-- What was read of a row goes with the row.
+CREATE FUNCTION harvester.forget() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM harvester.reading WHERE karma = OLD.id;
+    DELETE FROM harvester.near_duplicate WHERE karma = OLD.id OR other = OLD.id;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER forget AFTER DELETE ON vectors.karma FOR EACH ROW EXECUTE FUNCTION harvester.forget();
 
 -- A stretch of a persona's karma in order of time, decided and written once; manifests share what did not change.
 CREATE TABLE segment (

@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 import traceback
+from collections import Counter
 from pathlib import Path
 from types import FrameType
 
@@ -20,6 +21,7 @@ from shared.digests import digest_file
 OFFLINE = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")
 # Threads that spin at a barrier take the cores that the others need: three times slower where anything else runs.
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
+REASONS = 20  # most that are told on the bus
 
 
 class Interrupted(BaseException):
@@ -67,12 +69,13 @@ def _evaluated(job: EvaluatorJob, report: Report, cache: str) -> JobResult:
         "base_scores": results.base_scores,
         "items": len(results.items),
         "held_out": len(results.holdout),
+        "left_out": dict(Counter(results.holdout_left_out.values()).most_common(REASONS)),
     }
     return JobResult(ok=True, spans=tuple(report.spans), result=summary)
 
 
 def _is_permanent(error: Exception) -> bool:
-    from services.verifier.evaluator.inputs import InputError
+    from services.verifier.evaluator.failure import InputError
 
     return isinstance(error, InputError)
 

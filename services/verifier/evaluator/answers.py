@@ -1,19 +1,14 @@
-"""The sealed holdout and the probes: what an arm thinks of a reference answer, and what it answers itself.
-
-The system prompt is left out: an adapter has to have taken it in.
-"""
+"""The sealed holdout and the probes: what an arm thinks of a reference answer, and what it answers itself."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 
 from services.verifier.evaluator.arms import Arms
-from services.verifier.evaluator.inputs import HoldoutItem, InputError
+from services.verifier.evaluator.holdout import HoldoutItem, rendered_answer, rendered_prompt
 from services.verifier.results import Arm
-from shared.contracts.karma import ChatMessage
 
 BATCH = 40
 
@@ -40,34 +35,9 @@ def generated(
     return answers
 
 
-def rendered_prompt(arms: Arms, item: HoldoutItem) -> str:
-    """The serving chat template over the conversation before the answer, without the system prompt."""
-    return _render(arms, item.messages[:-1], answering=True)
-
-
-def rendered_question(arms: Arms, question: str) -> str:
-    """The serving chat template over one question of the user."""
-    return _render(arms, (ChatMessage(role="user", content=question),), answering=True)
-
-
-def _render(arms: Arms, messages: Sequence[ChatMessage], answering: bool) -> str:
-    spoken = [_plain(message) for message in messages if message.role != "system"]
-    return str(arms.tokenizer.apply_chat_template(spoken, tokenize=False, add_generation_prompt=answering))
-
-
-def _plain(message: ChatMessage) -> dict[str, Any]:
-    # Templates concatenate content; a message that only calls tools has none.
-    return message.model_dump(mode="json", exclude_defaults=True) | {
-        "role": message.role,
-        "content": message.content or "",
-    }
-
-
 def _nll(arms: Arms, item: HoldoutItem) -> float:
-    prompt, whole = rendered_prompt(arms, item), _render(arms, item.messages, answering=False).rstrip()
-    if not whole.startswith(prompt):
-        raise InputError(f"holdout: the chat template renders item {item.id} without its own prompt before the answer")
-    before, answer = _tokens(arms, prompt), _tokens(arms, whole[len(prompt) :])
+    before = _tokens(arms, rendered_prompt(arms.tokenizer, item))
+    answer = _tokens(arms, rendered_answer(arms.tokenizer, item))
     # A conversation longer than the context keeps its end, where the answer is.
     ids = torch.tensor([(before + answer)[-arms.model.config.max_position_embeddings :]], device=arms.model.device)
     logits = arms.model(input_ids=ids, logits_to_keep=len(answer) + 1).logits[0, :-1].float()

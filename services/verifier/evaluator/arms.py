@@ -13,7 +13,8 @@ import transformers
 from peft import PeftModel, get_peft_model_state_dict
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from services.verifier.evaluator.inputs import InputError, tensor_names
+from services.verifier.evaluator.failure import InputError
+from services.verifier.evaluator.inputs import tensor_names
 from services.verifier.results import Arm
 
 

@@ -8,23 +8,26 @@ from pydantic import ValidationError
 
 from services.verifier.evaluator import answers, base_logic
 from services.verifier.evaluator.arms import Arms, load
-from services.verifier.evaluator.inputs import HoldoutItem, expect_digest, expect_sound_adapter, read_holdout
+from services.verifier.evaluator.holdout import HoldoutItem, read_holdout, rendered_prompt, rendered_question, shown
+from services.verifier.evaluator.inputs import expect_digest, expect_sound_adapter
 from services.verifier.evaluator.report import Report, write_whole
 from services.verifier.job import EvaluatorJob
 from services.verifier.results import BASE_SCORES_FILE, RESULTS_FILE, Arm, BaseScores, HeldOut, ItemScore, Results
 from shared.contracts.checks import passes
 from shared.contracts.verify import Probe
-from shared.digests import digest_file, digest_tree
+from shared.digests import digest_tree
 
 SHOWN = 400  # characters of an answer that are kept
 
 
 def evaluate(job: EvaluatorJob, report: Report) -> Results:
     """Raises InputError when an input is unusable; whatever else is raised may pass on a retry."""
-    holdout = read_holdout(job.holdout)
+    expect_digest("holdout", job.holdout, job.holdout_digest)
+    sealed = read_holdout(job.holdout)
     suite_digest = digest_tree(job.suites / base_logic.SUITE)
     with report.span("load"):
         arms = _loaded(job)
+    holdout, left_out = shown(arms.tokenizer, sealed)
     cached = _cached(job.base_scores, job.base_digest, suite_digest, arms.engine)
     suite_arms = 1 if cached else 2
     report.total = suite_arms * base_logic.count(job.suites) + 2 * len(holdout) + 2 * len(job.probe_prompts)
@@ -37,7 +40,7 @@ def evaluate(job: EvaluatorJob, report: Report) -> Results:
         base_digest=job.base_digest,
         adapter_digest=job.adapter_digest,
         suite_digest=suite_digest,
-        holdout_digest=digest_file(job.holdout),
+        holdout_digest=job.holdout_digest,
         engine=arms.engine,
         seed=job.seed,
         base_scores="cached" if cached else "measured",
@@ -45,6 +48,7 @@ def evaluate(job: EvaluatorJob, report: Report) -> Results:
         items=(*base, *candidate),
         holdout=_holdout(job, arms, holdout, report),
         probes=_probes(job, arms, report),
+        holdout_left_out=left_out,
     )
     write_whole(job.output / RESULTS_FILE, results)
     return results
@@ -83,7 +87,7 @@ def _base_logic(
 
 
 def _holdout(job: EvaluatorJob, arms: Arms, items: list[HoldoutItem], report: Report) -> tuple[HeldOut, ...]:
-    prompts = [answers.rendered_prompt(arms, item) for item in items]
+    prompts = [rendered_prompt(arms.tokenizer, item) for item in items]
     nll, answer = {}, {}
     with report.span("holdout"):
         for arm in Arm:
@@ -105,7 +109,7 @@ def _holdout(job: EvaluatorJob, arms: Arms, items: list[HoldoutItem], report: Re
 
 
 def _probes(job: EvaluatorJob, arms: Arms, report: Report) -> tuple[Probe, ...]:
-    prompts = [answers.rendered_question(arms, prompt) for prompt in job.probe_prompts]
+    prompts = [rendered_question(arms.tokenizer, prompt) for prompt in job.probe_prompts]
     with report.span("probes"):
         # One at a time: padding moves bfloat16 sums, and the serving engine is asked one at a time too.
         base, candidate = (

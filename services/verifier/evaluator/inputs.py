@@ -6,30 +6,14 @@ import json
 from pathlib import Path
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
-from shared.contracts.checks import Check
-from shared.contracts.frozen import Frozen
-from shared.contracts.karma import ChatMessage
+from services.verifier.evaluator.failure import InputError
 from shared.digests import digest_tree
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
-
-
-class InputError(Exception):
-    """An input can never be evaluated as it is; the message says which and why."""
-
-
-class HoldoutItem(Frozen):
-    """One line of the sealed holdout: a conversation that ends with the reference answer."""
-
-    id: str
-    session: str
-    messages: tuple[ChatMessage, ...]
-    checks: tuple[Check, ...] = ()
 
 
 def expect_digest(name: str, path: Path, expected: str) -> None:
@@ -81,27 +65,3 @@ def _expect_finite(weights: Path) -> None:
 def tensor_names(path: Path) -> set[str]:
     with safe_open(path / WEIGHTS, framework="pt") as file:
         return set(file.keys())
-
-
-def read_holdout(path: Path) -> list[HoldoutItem]:
-    """The items of the sealed holdout. Raises InputError when it is missing, empty, malformed or has an id twice."""
-    if not path.is_file():
-        raise InputError(f"holdout: {path} is not a file")
-    items = [
-        _item(path, number, line) for number, line in enumerate(path.read_text("utf-8").splitlines(), 1) if line.strip()
-    ]
-    if not items:
-        raise InputError(f"holdout: {path} is empty: nothing can be said about the target")
-    if len({item.id for item in items}) != len(items):
-        raise InputError(f"holdout: {path} names an id twice")
-    return items
-
-
-def _item(path: Path, number: int, line: str) -> HoldoutItem:
-    try:
-        item = HoldoutItem.model_validate_json(line)
-    except ValidationError as error:
-        raise InputError(f"holdout: line {number} of {path} is not an item: {error}") from error
-    if not item.messages or item.messages[-1].role != "assistant" or not item.messages[-1].content:
-        raise InputError(f"holdout: item {item.id} does not end with the assistant's answer")
-    return item

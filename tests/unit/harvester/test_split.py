@@ -2,64 +2,66 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.harvester.split import DEV_SHARE, HOLDOUT_SHARE, Split, assign, lineages
+from services.harvester.policy import HarvestPolicy
+from services.harvester.split import Split, joined, lineage_place, split_of
 
-sessions = st.integers(0, 30).map(lambda number: f"s{number}")
-
-
-@st.composite
-def histories(draw: st.DrawFn) -> list[tuple[str, str, str | None]]:
-    """Records in order, each of a session, some correcting an earlier one."""
-    records: list[tuple[str, str, str | None]] = []
-    for number in range(draw(st.integers(1, 40))):
-        parent = draw(st.sampled_from([None, None, *(record for record, _, _ in records)]))
-        records.append((f"r{number}", draw(sessions), parent))
-    return records
+links = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=40).map(
+    lambda pairs: [(f"s{one}", f"s{other}") for one, other in pairs]
+)
+SHARES = HarvestPolicy().split
 
 
-@given(histories())
-def test_a_record_shares_its_lineage_with_its_session_and_with_what_it_corrects(
-    history: list[tuple[str, str, str | None]],
-) -> None:
-    lineage = lineages(history)
-    session_of = {record: session for record, session, _ in history}
-
-    for record, session, parent in history:
-        assert all(lineage[other] == lineage[record] for other in session_of if session_of[other] == session)
-        if parent:
-            assert lineage[parent] == lineage[record]
+def split(persona: str, session: str) -> Split:
+    return split_of(lineage_place(SHARES.key, persona, session), SHARES.holdout, SHARES.dev)
 
 
-@given(histories(), st.randoms(use_true_random=False))
-def test_lineages_do_not_depend_on_the_order_of_records(history: list[tuple[str, str, str | None]], random) -> None:  # type: ignore[no-untyped-def]
-    shuffled = list(history)
-    random.shuffle(shuffled)
+@given(links)
+def test_linked_sessions_are_one_lineage_named_by_its_smallest(pairs: list[tuple[str, str]]) -> None:
+    lineage = joined(pairs)
 
-    assert lineages(shuffled) == lineages(history)
+    assert all(lineage[one] == lineage[other] for one, other in pairs)
+    assert all(name <= session and lineage[name] == name for session, name in lineage.items())
 
 
-@given(histories(), st.integers(1, 20))
-def test_new_sessions_move_no_earlier_record(history: list[tuple[str, str, str | None]], more: int) -> None:
-    grown = [*history, *((f"new{number}", f"later{number}", None) for number in range(more))]
+@given(links, st.integers())
+def test_lineages_do_not_depend_on_the_order_of_links(pairs: list[tuple[str, str]], seed: int) -> None:
+    shuffled = [pair[:: random.Random(seed).choice((1, -1))] for pair in pairs]
+    random.Random(seed).shuffle(shuffled)
 
-    before, after = lineages(history), lineages(grown)
+    assert joined(shuffled) == joined(pairs)
 
-    assert {record: after[record] for record in before} == before
+
+@given(links, links)
+def test_links_between_other_sessions_move_none(pairs: list[tuple[str, str]], others: list[tuple[str, str]]) -> None:
+    elsewhere = [(f"new-{one}", f"new-{other}") for one, other in others]
+
+    assert joined([*pairs, *elsewhere]) == joined(pairs) | joined(elsewhere)
 
 
 def test_the_shares_are_near_what_is_wanted() -> None:
-    counts = Counter(assign("scribe", f"session-{number}") for number in range(20_000))
+    counts = Counter(split("scribe", f"session-{number}") for number in range(20_000))
 
-    assert abs(counts[Split.HOLDOUT] / 20_000 - HOLDOUT_SHARE) < 0.01
-    assert abs(counts[Split.DEV] / 20_000 - DEV_SHARE) < 0.01
+    assert abs(counts[Split.HOLDOUT] / 20_000 - SHARES.holdout) < 0.01
+    assert abs(counts[Split.DEV] / 20_000 - SHARES.dev) < 0.01
 
 
-def test_another_persona_splits_otherwise() -> None:
+def test_another_persona_and_another_key_split_otherwise() -> None:
     names = [f"session-{number}" for number in range(200)]
 
-    assert [assign("scribe", name) for name in names] != [assign("coder", name) for name in names]
+    assert [split("scribe", name) for name in names] != [split("coder", name) for name in names]
+    assert [lineage_place("a", "scribe", name) for name in names] != [
+        lineage_place("b", "scribe", name) for name in names
+    ]
+
+
+def test_a_larger_share_of_dev_takes_nothing_from_the_holdout() -> None:
+    places = [number / 100 for number in range(100)]
+    held = [place for place in places if split_of(place, 0.2, 0.05) is Split.HOLDOUT]
+
+    assert held == [place for place in places if split_of(place, 0.2, 0.4) is Split.HOLDOUT]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
@@ -149,7 +150,12 @@ class TrlEngine:
 
 def _dataset(examples: Sequence[Example]) -> Dataset:
     # With labels present TRL takes the tokens as they are: it neither masks, truncates nor renders again.
-    return Dataset.from_list([{"input_ids": example.input_ids, "labels": example.labels} for example in examples])
+    return Dataset.from_dict(
+        {
+            "input_ids": [np.asarray(example.input_ids, dtype=np.int32) for example in examples],
+            "labels": [np.asarray(example.labels, dtype=np.int32) for example in examples],
+        }
+    )
 
 
 def _arguments(job: TrainerJob, has_dev: bool) -> SFTConfig:

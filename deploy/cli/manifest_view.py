@@ -1,0 +1,66 @@
+"""A manifest as a person reads it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+BAR = 30
+FILES = {"train": "to train on", "dev": "to watch training by", "pairs": "preference pairs", "labels": "thumbs"}
+
+
+def view(digest: str, values: dict[str, Any]) -> RenderableType:
+    statistics = values["statistics"]
+    parts: list[RenderableType] = [_facts(digest, values), *_bars("left out, by reason", values["excluded"])]
+    parts += _bars("lengths of training rows, in tokens up to", statistics["lengths"].get("train", {}))
+    parts += _bars("sources", statistics["sources"])
+    parts += _bars("kinds", statistics["kinds"]) if len(statistics["kinds"]) > 1 else []
+    parts += _bars("redacted", statistics["redacted"])
+    parts += _bars("most from one session", statistics["concentration"]["session"])
+    return Group(*parts)
+
+
+def _facts(digest: str, values: dict[str, Any]) -> Table:
+    statistics = values["statistics"]
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("manifest", digest)
+    table.add_row("holdout", values["holdout"])
+    table.add_row("persona", values["persona"])
+    table.add_row("mark", statistics["mark"].get("created_at", "no karma"))
+    table.add_row(
+        "records", f"{values['seen']} seen, {values['used']} used, {sum(values['excluded'].values())} left out"
+    )
+    rows = rows_of(values)
+    table.add_row("rows", ", ".join(f"{rows[file]} {said}" for file, said in FILES.items() if rows[file]))
+    table.add_row("tokens", f"about {statistics['tokens'].get('train', 0):,} to train on")
+    if prompts := statistics["prompts"]:
+        table.add_row("prompts", ", ".join(f"{count} {form}" for form, count in prompts.items()))
+    return table
+
+
+def rows_of(values: dict[str, Any]) -> Counter[str]:
+    """Rows by kind of file."""
+    rows: Counter[str] = Counter()
+    for name, file in values["files"].items():
+        rows[name.split("/")[0]] += file["rows"]
+    return rows
+
+
+def _bars(title: str, counts: dict[str, int]) -> list[RenderableType]:
+    """A headed list of bars; nothing where there is nothing to count."""
+    if not counts:
+        return []
+    table = Table.grid(padding=(0, 1))
+    table.add_column(overflow="fold", max_width=40)
+    table.add_column(justify="right")
+    table.add_column()
+    most = max(counts.values())
+    for name, count in counts.items():
+        table.add_row(Text(name), str(count), Text("█" * max(1, round(BAR * count / most)), "cyan"))
+    return [Text(""), Text(title, "bold"), table]

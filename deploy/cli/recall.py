@@ -1,0 +1,68 @@
+"""`soulforge recall`: from a record to every manifest, ritual, adapter and name that it got into."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deploy.cli.consoles import complain, out
+from deploy.cli.reach import database, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from deploy.cli.recall_report import RecallReport
+    from shared.settings import Settings
+
+PANEL = "Karma"
+
+
+def register(app: typer.Typer) -> None:
+    app.command(rich_help_panel=PANEL)(recall)
+
+
+def recall(
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of karma records.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document of a stable shape, for programs.")] = False,
+) -> None:
+    """Find everything that was built from these records.
+
+    Manifests, rituals, adapters, and the names that point to them. The exit code is 1 where the house knows one of the
+    ids from nowhere.
+    """
+    import asyncio
+
+    report = asyncio.run(look_up(settings(), ids))
+    if as_json:
+        typer.echo(report.model_dump_json(indent=2))
+    else:
+        show(report)
+    raise typer.Exit(1 if report.unknown else 0)
+
+
+def show(report: RecallReport) -> None:
+    """The picture, and a complaint for what is unknown."""
+    from deploy.cli.recall_report import pictures
+
+    for picture in pictures(report):
+        out.print(picture)
+    if report.unknown:
+        complain(f"nothing is known of {', '.join(report.unknown)}: never remembered here, revoked, or used")
+
+
+async def look_up(house: Settings, ids: Iterable[str]) -> RecallReport:
+    from deploy.cli import store
+    from deploy.cli.recall_report import build_recall
+    from services.harvester.consent import rituals_of, where_used
+
+    ids = list(dict.fromkeys(ids))
+    async with database(house) as pool:
+        known = await store.records(pool, ids)
+        used = await where_used(pool, ids)
+        rituals = await rituals_of(pool, {manifest for found in used.values() for manifest in found})
+        made = await store.made_by(pool, {ritual for found in rituals.values() for ritual in found})
+        personas = {row["persona"] for row in known.values() if row["persona"]}
+        silent = await store.manifests_before_segments(pool, personas) if known or used else 0
+    rows: dict[str, list[dict[str, Any]]] = {name: [made[id] for id in found] for name, found in rituals.items()}
+    return build_recall(ids, known, used, rows, silent)

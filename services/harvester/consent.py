@@ -1,0 +1,145 @@
+"""Consent withdrawn: the records are revoked for good, and what was built from them is found and said on the bus."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid5
+
+import structlog
+
+from shared.contracts.karma import KarmaRecalled, KarmaRevoked
+from shared.contracts.message import RITUAL_NAMESPACE
+from shared.outbox import enqueue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from faststream.nats import NatsMessage
+
+    from shared.postgres import Connection, Pool
+    from shared.service import Station
+
+log = structlog.get_logger()
+
+CONSENT_LOCK = 0x434F4E53  # a manifest is stated before a revocation looks for it, or after, never beside it
+IDS_SAID = 1000  # ids of one announcement: at 200 characters each they stay far below what the bus takes
+
+
+async def karma_revoked(station: Station, said: KarmaRevoked, message: NatsMessage) -> None:
+    async with station.pool.acquire() as conn, conn.transaction():
+        await revoke(conn, said)
+        for recall in await recalls(conn, said.karma):
+            event = uuid5(RITUAL_NAMESPACE, f"{_delivery(message)} {recall.model_dump_json()}")
+            await enqueue(conn, recall, event, {})
+        await _announced(conn, said.karma)
+    log.info("revoked", records=len(said.karma), by=said.by)
+    station.stir()
+
+
+async def announce(conn: Connection) -> None:
+    """Say where records had got to that were revoked without a word on the bus: in SQL, by a view or by an import."""
+    rows = await conn.fetch(
+        "SELECT karma FROM harvester.revocation WHERE announced_at IS NULL ORDER BY karma LIMIT $1 FOR UPDATE SKIP LOCKED",
+        IDS_SAID,
+    )
+    for recall in await recalls(conn, [row["karma"] for row in rows]) if rows else ():
+        if recall.manifests:
+            await enqueue(conn, recall, uuid5(RITUAL_NAMESPACE, f"announced {recall.model_dump_json()}"), {})
+    await _announced(conn, [row["karma"] for row in rows])
+
+
+async def _announced(conn: Connection, karma: Iterable[str]) -> None:
+    await conn.execute(
+        "UPDATE harvester.revocation SET announced_at = clock_timestamp() "
+        "WHERE karma = ANY ($1::text[]) AND announced_at IS NULL",
+        list(karma),
+    )
+
+
+async def revoke(conn: Connection, said: KarmaRevoked) -> None:
+    """Withdraw consent to these ids; an id that is not remembered is entered too, for the day it comes."""
+    await conn.execute("SELECT pg_advisory_xact_lock($1)", CONSENT_LOCK)
+    await conn.execute(
+        "INSERT INTO harvester.revocation (karma, revoked_by, why) SELECT DISTINCT id, $2, $3 FROM unnest($1::text[]) AS id "
+        "ON CONFLICT DO NOTHING",
+        said.karma,
+        said.by,
+        said.why,
+    )
+    await conn.execute(
+        "UPDATE vectors.karma SET status = 'revoked' WHERE id = ANY ($1::text[]) AND status <> 'revoked'", said.karma
+    )
+
+
+async def revoked_in(conn: Connection, manifest: str) -> list[str]:
+    """Ids in the manifest whose consent is withdrawn by now.
+
+    To be asked in the transaction that states `karma.harvested`, after the manifest's segments were kept: what is
+    revoked later finds this manifest, because both take CONSENT_LOCK.
+    """
+    await conn.execute("SELECT pg_advisory_xact_lock($1)", CONSENT_LOCK)
+    rows = await conn.fetch(
+        "SELECT karma FROM harvester.revocation WHERE karma IN (SELECT unnest(s.used) FROM harvester.segment s "
+        "JOIN harvester.manifest_segment m ON m.segment = s.key WHERE m.manifest = $1) ORDER BY karma",
+        manifest,
+    )
+    return [row["karma"] for row in rows]
+
+
+async def touched_by(conn: Connection | Pool, karma: Iterable[str]) -> KarmaRecalled:
+    """Everything that was built from any of these records."""
+    ids = tuple(dict.fromkeys(karma))
+    used = await where_used(conn, ids)
+    manifests = tuple(sorted({manifest for found in used.values() for manifest in found}))
+    made = await rituals_of(conn, manifests)
+    rituals = tuple(sorted({ritual for found in made.values() for ritual in found}))
+    return KarmaRecalled(karma=ids, manifests=manifests, rituals=rituals)
+
+
+async def recalls(conn: Connection, karma: Iterable[str]) -> list[KarmaRecalled]:
+    """The same, told apart: each announcement is true of every record it names, so that no adapter is blamed for another's."""
+    ids = tuple(dict.fromkeys(karma))
+    alike: dict[tuple[str, ...], list[str]] = {}
+    used = await where_used(conn, ids)
+    for id in ids:
+        alike.setdefault(used.get(id, ()), []).append(id)
+    made = await rituals_of(conn, {manifest for manifests in alike for manifest in manifests})
+    return [
+        KarmaRecalled(
+            karma=tuple(group[start : start + IDS_SAID]),
+            manifests=manifests,
+            rituals=tuple(sorted({ritual for manifest in manifests for ritual in made.get(manifest, ())})),
+        )
+        for manifests, group in alike.items()
+        for start in range(0, len(group), IDS_SAID)
+    ]
+
+
+async def where_used(conn: Connection | Pool, karma: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """id → the manifests in whose files (train, dev or holdout) it stands.
+
+    Every segment is looked through, a million ids in 0.2 s: the time of a record may have been changed since.
+    """
+    rows = await conn.fetch(
+        "SELECT used.karma, array_agg(DISTINCT m.manifest ORDER BY m.manifest) AS manifests "
+        "FROM (SELECT key, unnest(used) AS karma FROM harvester.segment) used "
+        "JOIN harvester.manifest_segment m ON m.segment = used.key WHERE used.karma = ANY ($1::text[]) GROUP BY used.karma",
+        list(karma),
+    )
+    return {row["karma"]: tuple(row["manifests"]) for row in rows}
+
+
+async def rituals_of(conn: Connection | Pool, manifests: Iterable[str]) -> dict[str, tuple[UUID, ...]]:
+    """manifest → the rituals that were given it."""
+    rows = await conn.fetch(
+        "SELECT body ->> 'manifest' AS manifest, array_agg(DISTINCT ritual ORDER BY ritual) AS rituals FROM public.ritual_fact "
+        "WHERE subject = 'karma.harvested' AND body ->> 'manifest' = ANY ($1::text[]) GROUP BY 1",
+        list(manifests),
+    )
+    return {row["manifest"]: tuple(row["rituals"]) for row in rows}
+
+
+def _delivery(message: NatsMessage) -> str:
+    """The same at every delivery of a message, another one when the same is said again."""
+    metadata = message.raw_message.metadata
+    return f"{metadata.stream}/{metadata.sequence.stream}@{metadata.timestamp.isoformat()}"

@@ -1,0 +1,81 @@
+"""Embeddings computed in the background: rows without one are read, embedded outside of any transaction, written."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from services.harvester.embedding.embedder import Embedder, EmbedderFailed, EmbedderMissing
+from services.harvester.embedding.model import MODEL, WORDLESS
+from services.harvester.embedding.text import embedding_text
+from shared import lease
+from shared.postgres import UNREACHABLE
+
+if TYPE_CHECKING:
+    from shared.postgres import Pool
+    from shared.service import Station
+
+log = structlog.get_logger()
+
+BATCH = 256
+LOOK_S = 5.0  # between two looks for rows; also how soon a freed anvil is seen
+FAILED_S = 60.0
+MISSING_S = 600.0
+
+_MISSING = """
+    SELECT id, messages, touched::text FROM vectors.karma
+    WHERE embedding IS NULL AND status <> 'revoked' ORDER BY created_at, id LIMIT $1
+"""
+# Whoever was quicker, or changed the record meanwhile, wins.
+_WRITE = """
+    UPDATE vectors.karma SET embedding = $3::real[]::vector, embedding_model = $4
+    WHERE id = $1 AND embedding IS NULL AND touched = $2::text::xid8
+"""
+
+
+async def keep_embedded(station: Station) -> None:
+    """Embed what lacks an embedding, for as long as the service runs. Rests while a ritual holds the anvil."""
+    settings = station.settings
+    async with Embedder(settings.jobs_python, settings.project) as embedder:
+        while True:
+            await asyncio.sleep(await _step(station, embedder))
+
+
+async def _step(station: Station, embedder: Embedder) -> float:
+    """One look at the rows; the seconds until the next."""
+    try:
+        if await lease.held(station.pool, station.settings.anvil):
+            await embedder.end()  # the machine is the trainer's now
+            return LOOK_S
+        return 0 if await embed_missing(station.pool, embedder, BATCH) else LOOK_S
+    except UNREACHABLE as error:
+        log.warning("embedding postponed", error=str(error) or type(error).__name__)
+        return LOOK_S
+    except EmbedderMissing as error:
+        log.error("embedding impossible", error=str(error))
+        return MISSING_S
+    except EmbedderFailed as error:
+        log.error("embedding failed", error=str(error))
+        return FAILED_S
+
+
+async def embed_missing(pool: Pool, embedder: Embedder, limit: int) -> int:
+    """Embed up to `limit` rows, the oldest first; how many were looked at, 0 when none lacks an embedding.
+
+    A row without words gets a mark in place of an embedding, so that it is not read again. Raises EmbedderMissing,
+    EmbedderFailed and what asyncpg raises; may be repeated.
+    """
+    rows = await pool.fetch(_MISSING, limit)
+    texts = [(row["id"], row["touched"], embedding_text(row["messages"])) for row in rows]
+    spoken = [text for text in texts if text[2]]
+    vectors = await embedder.embed([text for _, _, text in spoken])
+    values: list[tuple[Any, ...]] = [
+        (id, touched, vector.tolist(), MODEL) for (id, touched, _), vector in zip(spoken, vectors, strict=True)
+    ]
+    values += [(id, touched, [0.0], WORDLESS) for id, touched, text in texts if not text]
+    await pool.executemany(_WRITE, values)
+    if rows:
+        log.info("embedded", records=len(spoken), wordless=len(rows) - len(spoken))
+    return len(rows)

@@ -1,0 +1,121 @@
+"""One harvest from start to end: take in what lies elsewhere, read, compare, decide, write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+
+from services.harvester import foreign, store
+from services.harvester.embedding.embedder import Embedder
+from services.harvester.embedding.keep import embed_missing
+from services.harvester.embedding.model import MODEL
+from services.harvester.embedding.search import within
+from services.harvester.golden.fill import fill
+from services.harvester.golden.phoenix import PhoenixError
+from services.harvester.likeness.near import compare
+from services.harvester.manifest.compile import Compiled, Job, compile_manifest
+from services.harvester.reading.catch_up import Way, catch_up
+from services.harvester.refusal import refusal
+from shared.artifacts import Artifacts
+from shared.contracts.message import Service
+from shared.postgres import open_pool
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from services.harvester.policy import HarvestPolicy
+    from services.harvester.settings import HarvesterSettings
+    from shared.contracts.intent import TrainingIntent
+    from shared.ledger import Ritual
+    from shared.postgres import Pool
+    from shared.service import Station
+
+log = structlog.get_logger()
+
+Heard = Callable[[str, int, int], None]
+PHOENIX_PATIENCE = timedelta(minutes=5)
+EMBEDDED_AT_ONCE = 256
+CONNECTIONS = 3
+LIMIT_S = 3600  # a statement over millions of records may take minutes on a small machine
+
+
+async def harvest(
+    station: Station,
+    ritual: Ritual,
+    intent: TrainingIntent,
+    policy: HarvestPolicy,
+    settings: HarvesterSettings,
+    heard: Heard,
+) -> tuple[Compiled, str | None]:
+    """The manifest of a ritual, and why it is not enough to train on where it is not. May be repeated at any time.
+
+    `heard` is told the phase, and how many records of how many are done.
+    """
+    if settings.view:
+        await foreign.absorb(station.pool, settings.view)
+    await _golden_paths(station, ritual)
+    wanted = await _wanted(station, ritual.persona, intent)
+    order = Order(ritual.persona, intent, policy, settings, wanted, station.settings.suites)
+    pool = await open_pool(station.settings.database_url, Service.HARVESTER, CONNECTIONS, LIMIT_S)
+    try:
+        return await compile_order(pool, Artifacts(station.settings.home), order, heard)
+    finally:
+        await pool.close()
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be compiled. `wanted` are the ids that the intent's query found; None: it has no query."""
+
+    persona: str
+    intent: TrainingIntent
+    policy: HarvestPolicy
+    settings: HarvesterSettings
+    wanted: list[str] | None
+    suites: Path
+
+
+async def compile_order(pool: Pool, artifacts: Artifacts, order: Order, heard: Heard) -> tuple[Compiled, str | None]:
+    """What the database and the disk alone decide: read, compare, decide, write, and seal what was held out."""
+    persona, policy, settings = order.persona, order.policy, order.settings
+    way = Way(policy.redaction, policy.split.key, order.suites, policy.purpose, policy.likeness.by_words)
+    reader = await catch_up(pool, persona, way, settings.processes, lambda done, of: heard("reading", done, of))
+    heard("comparing", 0, 1)
+    if policy.likeness.by_words or policy.likeness.by_meaning:
+        async with pool.acquire() as conn:
+            await compare(conn, persona, policy.likeness)
+    heard("deciding", 0, 1)
+    job = Job(persona, order.intent, policy, order.wanted, reader, artifacts)
+    async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read"):
+        compiled = await compile_manifest(conn, job, lambda done, of: heard("writing", done, of))
+        missing = refusal(compiled, settings.min_train, settings.min_held_out)
+        if missing is None:
+            await store.seal(conn, persona)
+    return compiled, missing
+
+
+async def _golden_paths(station: Station, ritual: Ritual) -> None:
+    """Rebuild what traces tell. Where Phoenix stays away for long, the records are used as they are."""
+    try:
+        await fill(station.pool, station.settings.phoenix_url, ritual.persona)
+    except PhoenixError as error:
+        if datetime.now(UTC) - ritual.created_at < PHOENIX_PATIENCE:
+            raise
+        log.warning("harvest goes on without golden paths", ritual=str(ritual.id), error=str(error))
+
+
+async def _wanted(station: Station, persona: str, intent: TrainingIntent) -> list[str] | None:
+    """The ids that the intent's query asks for; None where it has none."""
+    if not intent.query:
+        return None
+    async with Embedder(station.settings.jobs_python, station.settings.project) as embedder:
+        while await embed_missing(station.pool, embedder, EMBEDDED_AT_ONCE):
+            pass
+        vector = (await embedder.embed([intent.query]))[0]
+    async with station.pool.acquire() as conn:
+        found = await within(conn, persona, MODEL, vector.tolist(), intent.query_likeness)
+    return [neighbour.karma for neighbour in found]

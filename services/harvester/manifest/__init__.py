@@ -1,0 +1,1 @@
+"""Decided records become files: segments that manifests share, and the manifest that names them by digest."""

@@ -1,0 +1,113 @@
+"""What is written of a record: a row to train on or to be judged by, a preference pair, an unpaired label.
+
+The forms are TRL's: `messages` for a fixed target, `prompt, chosen, rejected` for a pair, `prompt, completion, label` for KTO.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Any
+
+from services.harvester.policy import PromptForm, Prompts
+from services.harvester.reading.words import fingerprint
+from services.harvester.split import Split
+
+Message = dict[str, Any]
+SENTENCE_ENDS = (". ", ".\n", "! ", "? ", "\n")
+
+
+class File(StrEnum):
+    """The kinds of files of a manifest, each a folder of shards."""
+
+    TRAIN = "train"
+    DEV = "dev"
+    PAIRS = "pairs"
+    LABELS = "labels"
+    HOLDOUT = "holdout"
+
+
+@dataclass(frozen=True)
+class Used:
+    """A record that is used, redacted where that was needed; `rejected` is the answer that it corrects."""
+
+    karma: str
+    session: str
+    side: Split
+    feedback: str | None
+    messages: list[Message]
+    tools: list[dict[str, Any]]
+    checks: list[dict[str, Any]]
+    rejected: list[Message] | None = None
+
+
+def rows(record: Used, persona: str, prompts: Prompts) -> Iterator[tuple[File, dict[str, Any]]]:
+    """Every row that a record makes, with the file it belongs to."""
+    messages = corrected(record.messages, record.rejected)
+    row: dict[str, Any] = {
+        "id": record.karma,
+        "session": record.session,
+        "messages": messages,
+        "checks": record.checks,
+        **({"tools": record.tools} if record.tools else {}),
+    }
+    if record.side is Split.HOLDOUT:
+        yield File.HOLDOUT, row
+        return
+    if record.feedback != "down":
+        yield File(record.side), row | _prompt(record.karma, messages, persona, prompts)
+    if record.side is Split.TRAIN:
+        yield from _preferences(record, messages)
+
+
+def _preferences(record: Used, messages: list[Message]) -> Iterator[tuple[File, dict[str, Any]]]:
+    prompt, answer = messages[:-1], messages[-1]
+    if record.feedback:
+        yield (
+            File.LABELS,
+            {"id": record.karma, "prompt": prompt, "completion": [answer], "label": record.feedback == "up"},
+        )
+    if record.rejected and _same_prompt(prompt, record.rejected[:-1]) and record.rejected[-1] != answer:
+        yield (
+            File.PAIRS,
+            {"id": record.karma, "prompt": prompt, "chosen": [answer], "rejected": [record.rejected[-1]]},
+        )
+
+
+def corrected(messages: list[Message], rejected: list[Message] | None) -> list[Message]:
+    """The conversation to train: where a correction goes on after the answer that it corrects, it takes its place."""
+    if rejected and len(messages) > len(rejected) and messages[: len(rejected)] == rejected:
+        return [*rejected[:-1], messages[-1]]
+    return messages
+
+
+def _same_prompt(one: list[Message], other: list[Message]) -> bool:
+    return fingerprint(one) == fingerprint(other)
+
+
+def _prompt(karma: str, messages: list[Message], persona: str, prompts: Prompts) -> dict[str, Any]:
+    """Which system prompt the row is trained with."""
+    if messages[0]["role"] != "system" or not (messages[0].get("content") or "").strip():
+        return {"prompt": "none"}
+    form = prompt_form(karma, prompts)
+    if form != "short":
+        return {"prompt": form}
+    return {"prompt": form, "short_prompt": prompts.short_prompts.get(persona) or shortened(messages[0]["content"])}
+
+
+def prompt_form(karma: str, prompts: Prompts) -> PromptForm:
+    """By a keyed hash of the id: the same for the same id and seed, in the shares of the policy over all ids."""
+    key = f"system prompt {prompts.seed}".encode()
+    place = int.from_bytes(blake2b(karma.encode(), digest_size=8, key=key).digest(), "big") / 2**64
+    if place < prompts.full:
+        return "full"
+    return "short" if place < prompts.full + prompts.short else "none"
+
+
+def shortened(prompt: str) -> str:
+    """The first sentence of a system prompt."""
+    prompt = prompt.strip()
+    ends = [place + len(end) for end in SENTENCE_ENDS if (place := prompt.find(end)) >= 0]
+    return prompt[: min(ends, default=len(prompt))].strip()

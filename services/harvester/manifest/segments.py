@@ -1,0 +1,138 @@
+"""Writes segments: a stretch of a persona's karma in order of time, decided and written once.
+
+Where a segment begins depends on the id of the record there (content-defined chunking, as in LBFS, SOSP 2001), so the
+same karma makes the same segments in whatever order it came, and new karma leaves old segments as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+from uuid import uuid4
+
+import orjson
+
+from services.harvester.manifest.rows import File, Used, rows
+from services.harvester.policy import Prompts
+from services.harvester.split import Split
+from shared.artifacts import Artifacts, publish
+from shared.digests import PREFIX
+
+SHARD = "rows.jsonl"
+
+
+@dataclass
+class Written:
+    """One file of a segment."""
+
+    digest: str
+    rows: int
+    bytes: int
+
+
+@dataclass
+class Segment:
+    """What a segment holds: enough to join it to a manifest, and to say who is in it."""
+
+    key: str
+    used: list[str] = field(default_factory=list)
+    excluded: dict[str, list[str]] = field(default_factory=dict)
+    files: dict[str, Written] = field(default_factory=dict)
+    statistics: dict[str, Any] = field(default_factory=dict)
+
+
+class _Shard:
+    """A file that is counted and hashed while it is written; it comes to be with its first row."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
+        self._hash = hashlib.sha256()
+        self._rows = self._bytes = 0
+
+    def write(self, row: dict[str, Any]) -> None:
+        if self._file is None:
+            self._path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+            self._file = self._path.open("wb")
+        line = orjson.dumps(row, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
+        self._file.write(line)
+        self._hash.update(line)
+        self._rows += 1
+        self._bytes += len(line)
+
+    def close(self) -> Written | None:
+        if self._file is None:
+            return None
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        return Written(PREFIX + self._hash.hexdigest(), self._rows, self._bytes)
+
+
+class SegmentWriter:
+    """Takes the records of one segment in order; nothing is at its place before all of it is."""
+
+    def __init__(self, artifacts: Artifacts, key: str, persona: str, prompts: Prompts) -> None:
+        self._artifacts, self._persona, self._prompts = artifacts, persona, prompts
+        self._scratch = artifacts.scratch() / uuid4().hex
+        self._shards = {file: _Shard(self._scratch / _part(file) / file / SHARD) for file in File}
+        self._counts: dict[str, Counter[str]] = defaultdict(Counter)
+        self.segment = Segment(key)
+
+    def use(self, record: Used, *, source: str, kind: str, tokens: int, found: dict[str, int] | None) -> None:
+        for file, row in rows(record, self._persona, self._prompts):
+            self._shards[file].write(row)
+            if "prompt" in row and file in (File.TRAIN, File.DEV):
+                self._counts["prompts"][row["prompt"]] += 1
+        self.segment.used.append(record.karma)
+        self._counts["tokens"][record.side] += tokens
+        self._counts[f"lengths_{record.side}"][str(length_class(tokens))] += 1
+        if record.side is not Split.HOLDOUT:
+            self._counts["sources"][source] += 1
+            self._counts["kinds"][kind] += 1
+        self._counts["redacted"].update(found or {})
+        self._counts["records"]["redacted"] += bool(found)
+
+    def mention(self, karma: str) -> None:
+        """A record whose answer stands in a pair, though it is not used itself."""
+        self.segment.used.append(karma)
+
+    def exclude(self, karma: str, reason: str) -> None:
+        self.segment.excluded.setdefault(reason, []).append(karma)
+
+    def finish(self) -> Segment:
+        for file, shard in self._shards.items():
+            if written := shard.close():
+                self.segment.files[file] = written
+        self.segment.statistics = {name: dict(sorted(counts.items())) for name, counts in sorted(self._counts.items())}
+        for part, place in places(self._artifacts, self.segment.key).items():
+            if (self._scratch / part).is_dir():
+                publish(self._scratch / part, place)
+        self.discard()
+        return self.segment
+
+    def discard(self) -> None:
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def _part(file: File) -> str:
+    return "holdout" if file is File.HOLDOUT else "open"
+
+
+def places(artifacts: Artifacts, key: str) -> dict[str, Path]:
+    """Where the two parts of a segment lie: the sealed one is apart, where no trainer looks."""
+    return {"open": artifacts.segment(key), "holdout": artifacts.holdout_segment(key)}
+
+
+def shard(artifacts: Artifacts, key: str, file: File) -> Path:
+    return places(artifacts, key)[_part(file)] / file / SHARD
+
+
+def length_class(tokens: int) -> int:
+    """The power of two that a length in tokens does not exceed."""
+    return 1 << max(tokens - 1, 0).bit_length()

@@ -1,0 +1,126 @@
+"""Every string of a conversation looked at: messages, tool calls with their JSON arguments, tools, and whatever else it holds."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Literal
+
+from services.harvester.redaction.scanner import Scanner
+from services.harvester.redaction.sensitive import Sensitive
+
+Decision = Literal["clean", "redacted", "quarantined"]
+_DEEPEST = 64  # levels; what is nested deeper cannot be read and is held back
+_UNREAD = "[nested too deeply]"
+#: Keys whose value is text of its own: they give it no meaning that a scanner could use.
+_PLAIN = frozenset({"content", "role", "text", "arguments", "value", "name", "type", "id", "description"})
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A copy of the values without what is sensitive, what that was, and whether the record is to be held back.
+
+    The copy is redacted even where it is quarantined. `unread` tells that something was nested too deeply to be looked at.
+    """
+
+    values: Any
+    found: Counter[Sensitive] = field(default_factory=Counter)
+    quarantined: bool = False
+    unread: bool = False
+
+    @property
+    def decision(self) -> Decision:
+        if self.quarantined:
+            return "quarantined"
+        return "redacted" if self.found else "clean"
+
+
+def examine(values: Any, scanner: Scanner) -> Examined:
+    """Look at all strings, keys and whole numbers of JSON-like values; the values given are not changed."""
+    walk = _Walk(scanner)
+    copy = walk.value(values, "", 0)
+    held_back = walk.unread or any(scanner.policy.action(sensitive) == "quarantine" for sensitive in walk.found)
+    return Examined(copy, walk.found, held_back, walk.unread)
+
+
+class _Walk:
+    def __init__(self, scanner: Scanner) -> None:
+        self.scanner = scanner
+        self.found: Counter[Sensitive] = Counter()
+        self.unread = False
+
+    def value(self, value: Any, name: str, depth: int) -> Any:
+        if depth > _DEEPEST:
+            self.unread = True
+            return _UNREAD
+        match value:
+            case str():
+                return self.document(value, depth) if value.lstrip()[:1] in ("{", "[") else self.text(value, name)
+            case dict():
+                return self.mapping(value, depth)
+            case list() | tuple():
+                return [self.value(item, name, depth + 1) for item in value]
+            case int() if not isinstance(value, bool):
+                return self.number(value, name)
+            case _:
+                return value
+
+    def mapping(self, mapping: dict[str, Any], depth: int) -> dict[str, Any]:
+        copy: dict[str, Any] = {}
+        named = _named(mapping)
+        for key, value in mapping.items():
+            name = named if key == "value" else "" if key in _PLAIN else key
+            copy[self.key(key, copy)] = self.value(value, name, depth + 1)
+        return copy
+
+    def key(self, key: str, taken: dict[str, Any]) -> str:
+        if len(key) < 8 or key in _PLAIN:
+            return key
+        cleaned = self.text(key, "")
+        numbered = (f"{cleaned} {number}" for number in count(2))
+        return cleaned if cleaned not in taken else next(key for key in numbered if key not in taken)
+
+    def text(self, text: str, name: str) -> str:
+        cleaned, found = self.scanner.clean(text, name)
+        self.found.update(found)
+        return cleaned
+
+    def number(self, number: int, name: str) -> int | str:
+        digits = str(number)
+        cleaned = self.text(digits, name)
+        return number if cleaned == digits else cleaned
+
+    def document(self, text: str, depth: int) -> str:
+        """A string that holds a JSON document, as a call's arguments do: read, looked at, and written as valid JSON."""
+        if not self.scanner.suspicious(text):
+            return text
+        try:
+            values = json.loads(text, object_pairs_hook=_unique)
+        except (ValueError, RecursionError):
+            return self.text(text, "")
+        copy = self.value(values, "", depth + 1)
+        return text if copy == values else _like(text, copy)
+
+
+def _named(mapping: dict[str, Any]) -> str:
+    """`DB_PASSWORD` of {"name": "DB_PASSWORD", "value": …}, the form of headers and environments."""
+    name = mapping.get("name", mapping.get("key"))
+    return name if isinstance(name, str) else ""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; one with the same key twice would hide the first value, and is looked at as plain text instead."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError("a key stands twice")
+    return values
+
+
+def _like(text: str, values: Any) -> str:
+    """The values as JSON in about the form of the text they come from."""
+    if "\n" in text:
+        return json.dumps(values, ensure_ascii=False, indent=2)
+    separators = None if '": ' in text or ", " in text else (",", ":")
+    return json.dumps(values, ensure_ascii=False, separators=separators)

@@ -1,0 +1,201 @@
+"""Personal data with a form or a check digit: e-mail, cards, accounts, national numbers, wallets.
+
+Street addresses and names of persons are left out: without a language model they cannot be told from other text precisely.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+from stdnum import bitcoin, iban, luhn
+from stdnum.de import idnr
+from stdnum.es import dni, nie
+from stdnum.fr import nir
+from stdnum.it import codicefiscale
+from stdnum.nl import bsn
+from stdnum.pl import pesel
+from stdnum.us import ssn
+
+from services.harvester.redaction.policy import RedactionPolicy
+from services.harvester.redaction.recogniser import Range, Recogniser
+from services.harvester.redaction.sensitive import Sensitive
+
+_EMAIL = re.compile(
+    r"(?<![\w.+%@/:-])(?P<local>[\w.+%-]{1,64})@(?P<domain>(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+(?:[^\W\d_]{2,24}|xn--[a-z0-9-]+))(?![\w@-])"
+)
+_MAILTO = re.compile(r"(?i)(?<=mailto:)" + _EMAIL.pattern.replace(r"(?<![\w.+%@/:-])", ""))
+#: `name@2x.png` and `getty@tty1.service` only look like addresses.
+_FILE_ENDINGS = frozenset(
+    [
+        "png",
+        "jpg",
+        "jpeg",
+        "gif",
+        "svg",
+        "webp",
+        "ico",
+        "js",
+        "mjs",
+        "cjs",
+        "ts",
+        "tsx",
+        "jsx",
+        "css",
+        "scss",
+        "html",
+        "json",
+        "yaml",
+        "yml",
+        "toml",
+        "lock",
+        "py",
+        "pyc",
+        "md",
+        "rst",
+        "txt",
+        "sh",
+        "service",
+        "socket",
+        "timer",
+        "target",
+        "mount",
+        "slice",
+        "path",
+        "device",
+        "scope",
+        "whl",
+        "gz",
+        "tgz",
+        "zip",
+        "rpm",
+        "deb",
+        "jar",
+        "class",
+        "conf",
+        "cfg",
+        "ini",
+        "log",
+        "sql",
+        "local",
+        "lan",
+        "internal",
+    ]
+)
+_NOBODY = frozenset({"git", "noreply", "no-reply", "donotreply", "do-not-reply", "mailer-daemon"})
+
+
+def _emails(text: str, policy: RedactionPolicy) -> Iterator[Range]:
+    for pattern in (_EMAIL, _MAILTO):
+        for match in pattern.finditer(text):
+            local, domain = match["local"].strip(".").lower(), match["domain"].lower()
+            if local in _NOBODY or domain.rsplit(".", 1)[1] in _FILE_ENDINGS or _allowed_domain(domain, policy):
+                continue
+            yield match.span()
+
+
+def _allowed_domain(domain: str, policy: RedactionPolicy) -> bool:
+    return any(domain == allowed or domain.endswith("." + allowed) for allowed in policy.allow_domains)
+
+
+_GAP = "[ \u00a0\u202f-]"
+_CARD = re.compile(
+    rf"(?<![\w.+])(?:\d{{13,19}}|\d{{4}}({_GAP})\d{{4}}\1\d{{4}}\1\d{{1,7}}|\d{{4}}({_GAP})\d{{6}}\2\d{{4,5}})(?![\w]|\.\d|{_GAP}\d)",
+    re.ASCII,
+)
+#: Issuers: Visa, Mastercard, American Express, Discover, Diners, JCB, UnionPay, Maestro, with the lengths they use (ISO/IEC 7812).
+_ISSUERS = re.compile(
+    r"4\d{12}(?:\d{3})?(?:\d{3})?|(?:5[1-5]\d\d|222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}|3[47]\d{13}|"
+    r"6(?:011|5\d\d|4[4-9]\d)\d{12}|3(?:0[0-5]|[68]\d)\d{11}|35(?:2[89]|[3-8]\d)\d{12}|62\d{14,17}|(?:5018|5020|5038|6304|6759|676[1-3])\d{8,15}"
+)
+
+
+def _cards(text: str, policy: RedactionPolicy) -> Iterator[Range]:
+    for match in _CARD.finditer(text):
+        digits = re.sub(r"\D", "", match[0])
+        if _ISSUERS.fullmatch(digits) and luhn.is_valid(digits) and len(set(digits)) > 1:
+            yield match.span()
+
+
+_COUNTRIES = (
+    "AD|AE|AL|AT|AZ|BA|BE|BG|BH|BR|BY|CH|CR|CY|CZ|DE|DK|DO|EE|EG|ES|FI|FO|FR|GB|GE|GI|GL|GR|GT|HR|HU|IE|IL|IQ|IS|IT|JO|KW|KZ|"
+    "LB|LC|LI|LT|LU|LV|LY|MC|MD|ME|MK|MR|MT|MU|NL|NO|PK|PL|PS|PT|QA|RO|RS|SA|SC|SE|SI|SK|SM|ST|SV|TL|TN|TR|UA|VA|VG|XK"
+)
+_IBAN = re.compile(rf"(?<![A-Za-z0-9])(?:{_COUNTRIES})\d\d(?:{_GAP}?[A-Za-z0-9]{{1,4}}){{3,8}}", re.ASCII)
+_ANY_CASE_IBAN = re.compile(_IBAN.pattern, re.ASCII | re.IGNORECASE)
+
+
+def _ibans(text: str, policy: RedactionPolicy) -> Iterator[Range]:
+    pattern = _ANY_CASE_IBAN if re.search("(?i)iban", text, re.ASCII) else _IBAN
+    for match in pattern.finditer(text):
+        end = _longest(match[0], iban.is_valid)
+        if end and not text[match.start() + end : match.start() + end + 1].isalnum():
+            yield match.start(), match.start() + end
+
+
+def _longest(text: str, valid: Callable[[str], bool]) -> int:
+    """The length of the longest valid beginning of a text: words may follow an account number."""
+    ends = (end for end in range(len(text), 14, -1) if text[end - 1].isalnum())
+    return next((end for end in ends if valid(re.sub(_GAP, "", text[:end]))), 0)
+
+
+_SSN = re.compile(r"(?<![\w.+-])\d{3}-\d{2}-\d{4}(?![\w-]|\.\d)", re.ASCII)
+_BARE_SSN = re.compile(
+    r"(?i)\b(?:ssn|social security)\b[^\d\n]{0,30}(?P<number>\d{3}[ ]?\d{2}[ ]?\d{4})(?![\w-])", re.ASCII
+)
+
+
+def _ssns(text: str, policy: RedactionPolicy) -> Iterator[Range]:
+    yield from (match.span() for match in _SSN.finditer(text) if ssn.is_valid(match[0]))
+    yield from (m.span("number") for m in _BARE_SSN.finditer(text) if ssn.is_valid(re.sub(r"\D", "", m["number"])))
+
+
+#: A number is one only where its name stands before it: nine digits with a check digit are everywhere.
+_NATIONAL: tuple[tuple[str, str, Callable[[str], bool]], ...] = (
+    (
+        r"steuer-?(?:id\b|identifikations|nummer)|\bidnr\b|\btax.?id\b",
+        r"\d{2}[ ]?\d{3}[ ]?\d{3}[ ]?\d{3}",
+        idnr.is_valid,
+    ),
+    (r"\bbsn\b|burgerservicenummer", r"\d{4}[.]?\d{2}[.]?\d{3}", bsn.is_valid),
+    (r"\bdni\b|\bnif\b", r"\d{8}[- ]?[A-Za-z]", dni.is_valid),
+    (r"\bnie\b", r"[XYZxyz][- ]?\d{7}[- ]?[A-Za-z]", nie.is_valid),
+    (r"\bnir\b|s[^\s]{1,4}curit[^\s]{1,4} sociale", r"[12](?:[ ]?\d){5}[ ]?[0-9ABab](?:[ ]?\d){8}", nir.is_valid),
+    (r"codice fiscale|\bc\.?f\.?\b", r"[A-Za-z]{6}\d\d[A-Za-z]\d\d[A-Za-z]\d{3}[A-Za-z]", codicefiscale.is_valid),
+    (r"\bpesel\b", r"\d{11}", pesel.is_valid),
+)
+_NATIONAL_PATTERNS = tuple(
+    (re.compile(rf"(?i)(?:{name})[^\n]{{0,40}}?(?<![A-Za-z0-9])(?P<number>{number})(?![A-Za-z0-9])", re.ASCII), valid)
+    for name, number, valid in _NATIONAL
+)
+
+
+def _national_ids(text: str, policy: RedactionPolicy) -> Iterator[Range]:
+    for pattern, valid in _NATIONAL_PATTERNS:
+        yield from (match.span("number") for match in pattern.finditer(text) if valid(match["number"]))
+
+
+_BITCOIN = re.compile(
+    r"(?<![A-Za-z0-9])(?:bc1[02-9ac-hj-np-z]{11,71}|[13][1-9A-HJ-NP-Za-km-z]{25,34})(?![A-Za-z0-9])", re.ASCII
+)
+_ETHEREUM = re.compile(r"(?<![A-Za-z0-9])0x[0-9a-fA-F]{40}(?![A-Za-z0-9])", re.ASCII)
+
+
+def _wallets(text: str, policy: RedactionPolicy) -> Iterator[Range]:
+    yield from (match.span() for match in _BITCOIN.finditer(text) if bitcoin.is_valid(match[0]))
+    yield from (match.span() for match in _ETHEREUM.finditer(text) if len(set(match[0][2:].lower())) > 4)
+
+
+_DIGITS = r"[0-9](?:[^0-9A-Za-z]{0,4}[0-9])"
+PERSONAL_DATA = (
+    Recogniser(Sensitive.EMAIL, (r"[\w.+%\x80-\xff-]@[A-Za-z0-9\x80-\xff]",), _emails),
+    Recogniser(Sensitive.CARD, (_DIGITS + "{12}",), _cards),
+    Recogniser(Sensitive.IBAN, (rf"(?:{_COUNTRIES})[0-9]{{2}}(?:[^0-9A-Za-z]{{0,4}}[A-Za-z0-9]){{11}}", "(?i)iban"), _ibans),
+    Recogniser(Sensitive.NATIONAL_ID, (
+        r"(?i)(?:steuer|idnr|tax.{0,4}id|bsn|burgerservice|dni|nif|nie|nir|sociale|codice|c\.?f|pesel)[^\n]{0,180}[A-Za-z0-9][0-9]",
+    ), _national_ids),
+    Recogniser(Sensitive.SSN, (r"[0-9]{3}-[0-9]{2}-[0-9]{4}", r"(?i)ssn|social security"), _ssns),
+    Recogniser(Sensitive.WALLET, (
+        r"(?:^|[^A-Za-z0-9]|\\[nrtbf])(?:bc1[02-9ac-hj-np-z]{11}|[13][1-9A-HJ-NP-Za-km-z]{25})", "0x[0-9a-fA-F]{40}",
+    ), _wallets),
+)  # fmt: skip

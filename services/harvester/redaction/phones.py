@@ -1,0 +1,61 @@
+"""Phone numbers, as libphonenumber knows them: international ones anywhere, national ones where the text says what they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import chain
+
+from phonenumbers import Leniency, PhoneNumberMatcher
+
+from services.harvester.redaction.policy import RedactionPolicy
+from services.harvester.redaction.recogniser import Range, Recogniser
+from services.harvester.redaction.sensitive import Sensitive
+
+_GAPS = "[ \u00a0\u202f\u2010\u2011./()\\[\\]\u2013-]"
+_INTERNATIONAL = re.compile(rf"(?<![\w+.])\+[(]?[1-9](?:{_GAPS}{{0,3}}\d){{6,16}}(?![\w])", re.ASCII)
+_WORDS = (
+    r"phone|telephone|telefon\w{0,6}|tel|tél|mobile|mobil|mob|cell|handy|fax|whatsapp|signal|sms|text|texted|call|called|calls|ring|dial|reach|"
+    r"contact|anruf\w{0,3}|number|nummer|hotline"
+)
+_NATIONAL = re.compile(
+    rf"(?i)(?<![a-z])(?:{_WORDS})(?![a-z])[^\d+\n]{{0,40}}?(?P<number>\(?\d(?:{_GAPS}{{0,3}}\d){{6,14}})(?![\w]|{_GAPS}\d)",
+    re.ASCII,
+)
+
+
+_KIND_AFTER = re.compile(
+    rf"(?<![\w.+-])(?P<number>\(?\d(?:{_GAPS}{{0,3}}\d){{6,14}})[ ,]{{0,2}}"
+    r"(?:is my |is the |\()?(?:cell|mobile|phone|handy|landline|fax|whatsapp)\b",
+    re.ASCII | re.IGNORECASE,
+)
+
+
+def _phones(text: str, policy: RedactionPolicy) -> Iterator[Range]:
+    for match in _INTERNATIONAL.finditer(text):
+        if text[match.start() - 1 : match.start()] == "\n" and text.find("\n@@ -", 0, match.start()) >= 0:
+            continue  # a line that a diff adds
+        yield from _valid(match[0], match.start(), None)
+    for match in chain(_NATIONAL.finditer(text), _KIND_AFTER.finditer(text)):
+        for region in policy.phone_regions:
+            yield from _valid(match["number"], match.start("number"), region)
+
+
+def _valid(text: str, offset: int, region: str | None) -> Iterator[Range]:
+    for match in PhoneNumberMatcher(text, region, leniency=Leniency.VALID):
+        yield offset + match.start, offset + match.end
+
+
+_BYTES = r"[^0-9A-Za-z]{0,9}[0-9]"
+PHONES = (
+    Recogniser(
+        Sensitive.PHONE,
+        (
+            rf"\+[^0-9A-Za-z]{{0,6}}[1-9](?:{_BYTES}){{6}}",
+            rf"(?i)[0-9](?:{_BYTES}){{6}}[^0-9]{{0,16}}(?:cell|mobile|phone|handy|landline|fax|whatsapp)",
+            rf"(?i)(?:phone|tel|tél|mob|cell|handy|fax|whatsapp|signal|sms|text|call|ring|dial|reach|contact|anruf|number|nummer|hotline)"
+            rf"[^0-9]{{0,180}}[0-9](?:{_BYTES}){{6}}",
+        ),
+        _phones,
+    ),
+)

@@ -1,0 +1,19 @@
+"""The anatomy of every recogniser: what it finds, what must stand in a text before it is asked, and how it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from services.harvester.redaction.policy import RedactionPolicy
+from services.harvester.redaction.sensitive import Sensitive
+
+Range = tuple[int, int]
+
+
+class Recogniser(NamedTuple):
+    """One way to find one class. `find` is asked only where one of `anchors` (Hyperscan, over UTF-8) matches."""
+
+    sensitive: Sensitive
+    anchors: tuple[str, ...]
+    find: Callable[[str, RedactionPolicy], Iterator[Range]]

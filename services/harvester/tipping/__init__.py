@@ -1,0 +1,1 @@
+"""When new karma weighs enough, the harvester asks for a ritual by itself."""

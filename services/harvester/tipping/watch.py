@@ -1,0 +1,60 @@
+"""Look at the scales every while, quietly where the policy is off."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import structlog
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.harvester.tipping.policy import Scale, TippingPolicy, decide
+from services.harvester.tipping.scales import measure, read_scales, rearm, tip
+from shared.postgres import UNREACHABLE
+
+if TYPE_CHECKING:
+    from shared.service import Station
+
+log = structlog.get_logger()
+
+
+class TippingSettings(TippingPolicy, BaseSettings):
+    """The policy as this house is told it."""
+
+    model_config = SettingsConfigDict(env_prefix="SOULFORGE_TIPPING_", frozen=True, extra="ignore")
+
+    poll_s: float = Field(60.0, gt=0, description="Seconds between two looks at the scales. Default: 60.")
+
+
+async def watch(station: Station) -> None:
+    """Look at the scales every poll_s for as long as the service runs; quiet where the policy is off."""
+    settings = TippingSettings()
+    if not settings.enabled:
+        await asyncio.Event().wait()
+    while True:
+        try:
+            await look(station, settings)
+        except UNREACHABLE as error:
+            log.warning("tipping postponed", error=str(error) or type(error).__name__)
+        except Exception:
+            log.exception("tipping failed")
+        await asyncio.sleep(settings.poll_s)
+
+
+async def look(station: Station, policy: TippingPolicy) -> list[str]:
+    """Decide for every persona, remember it, and ask for what tipped. Returns the personas that did."""
+    now, tipped = datetime.now(UTC), []
+    scales = await read_scales(station.pool)
+    for measured in await measure(station.pool):
+        scale = scales.get(measured.persona, Scale())
+        decision = decide(measured, policy, scale, now)
+        async with station.pool.acquire() as conn, conn.transaction():
+            if decision.tip and await tip(conn, measured.persona, scale, decision, now):
+                tipped.append(measured.persona)
+                log.info("tipped", persona=measured.persona, why=decision.why)
+            elif decision.armed and not scale.armed:
+                await rearm(conn, measured.persona, scale)
+                log.info("armed again", persona=measured.persona, why=decision.why)
+    return tipped

@@ -1,0 +1,103 @@
+"""Reads the sealed holdout: conversations with reference answers, in shards below the directory that the job names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from services.verifier.evaluator.failure import InputError
+from services.verifier.job import HOLDOUT
+from shared.chat import Message, Templated, template_messages, template_tools, under_prompt, unrendered
+from shared.contracts.checks import Check
+from shared.contracts.frozen import Frozen
+from shared.contracts.karma import ChatMessage
+from shared.shards import ShardError, lines
+
+
+class HoldoutItem(Frozen):
+    """One line of the sealed holdout: a conversation that ends with the reference answer."""
+
+    id: str
+    session: str
+    messages: tuple[ChatMessage, ...]
+    checks: tuple[Check, ...] = ()
+    tools: tuple[dict[str, Any], ...] = ()
+
+    def spoken(self) -> list[Message]:
+        """The conversation without its system prompt: an adapter has to have taken it in."""
+        return under_prompt([message.model_dump(mode="json") for message in self.messages], None)
+
+
+def read_holdout(folder: Path) -> list[HoldoutItem]:
+    """The items of the sealed holdout. Raises InputError when it is missing, empty, malformed or has an id twice."""
+    try:
+        items = [_item(place, line) for place, line in lines(folder / HOLDOUT)]
+    except ShardError as error:
+        raise InputError(f"holdout: {error}") from error
+    if not items:
+        raise InputError(f"holdout: {folder / HOLDOUT} has no items: nothing can be said about the target")
+    if len({item.id for item in items}) != len(items):
+        raise InputError(f"holdout: {folder} names an id twice")
+    return items
+
+
+def shown(tokenizer: Templated, items: Sequence[HoldoutItem]) -> tuple[list[HoldoutItem], dict[str, str]]:
+    """The items that the base's template can show, and why it cannot show the others, by id.
+
+    Raises InputError when none is left.
+    """
+    left_out = {
+        item.id: reason for item in items if (reason := unrendered(tokenizer, item.spoken(), item.tools)) is not None
+    }
+    kept = [item for item in items if item.id not in left_out]
+    if not kept:
+        raise InputError(f"holdout: no item can be shown to this base: {next(iter(left_out.values()), 'it is empty')}")
+    return kept, left_out
+
+
+def rendered(
+    tokenizer: Templated, messages: Sequence[Message], tools: Sequence[dict[str, Any]], *, answering: bool
+) -> str:
+    """The serving chat template over a conversation; `answering` opens the assistant's next turn."""
+    return str(
+        tokenizer.apply_chat_template(
+            template_messages(messages),
+            tools=template_tools(tools),
+            tokenize=False,
+            add_generation_prompt=answering,
+        )
+    )
+
+
+def rendered_prompt(tokenizer: Templated, item: HoldoutItem) -> str:
+    """What the model is asked: everything before the reference answer, with the tools it may call."""
+    return rendered(tokenizer, item.spoken()[:-1], item.tools, answering=True)
+
+
+def rendered_question(tokenizer: Templated, question: str) -> str:
+    """One question of the user, alone."""
+    return rendered(tokenizer, [{"role": "user", "content": question}], (), answering=True)
+
+
+def rendered_answer(tokenizer: Templated, item: HoldoutItem) -> str:
+    """The reference answer with its end mark, as it follows the prompt. Raises InputError where the template parts them."""
+    prompt = rendered_prompt(tokenizer, item)
+    whole = rendered(tokenizer, item.spoken(), item.tools, answering=False).rstrip()
+    if not whole.startswith(prompt):
+        raise InputError(f"holdout: the chat template renders item {item.id} without its own prompt before the answer")
+    return whole[len(prompt) :]
+
+
+def _item(place: str, line: str) -> HoldoutItem:
+    try:
+        item = HoldoutItem.model_validate_json(line)
+    except ValidationError as error:
+        fault = error.errors(include_input=False)[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise InputError(f"holdout: {place} is not an item: {where}: {fault['msg']}") from error
+    if not item.messages or item.messages[-1].role != "assistant" or not item.messages[-1].content:
+        raise InputError(f"holdout: {place}: item {item.id} does not end with the assistant's answer")
+    return item

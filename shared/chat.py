@@ -1,0 +1,112 @@
+"""A conversation as the serving engine hands it to a chat template, so that training and evaluation render as serving does.
+
+Follows vLLM 0.32 (renderers/chat_utils.py and the dump of its tool models) for templates that take content as text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+Message = dict[str, Any]
+SHOWN = 120  # characters of a template's own complaint
+
+
+class Templated(Protocol):
+    """The part of a transformers tokenizer that renders."""
+
+    def apply_chat_template(self, conversation: list[Message], **options: Any) -> Any: ...
+
+
+def under_prompt(messages: Sequence[Message], prompt: str | None) -> list[Message]:
+    """The conversation with its opening system prompt replaced by `prompt`, or removed where that is None."""
+    opening = 0
+    while opening < len(messages) and messages[opening]["role"] == "system":
+        opening += 1
+    replaced = [{"role": "system", "content": prompt}] if opening and prompt is not None else []
+    return [*replaced, *messages[opening:]]
+
+
+def template_messages(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
+    """Messages in OpenAI's form as a template is given them: content is text, arguments are objects. Raises ValueError."""
+    return [_message(message) for message in messages]
+
+
+def template_tools(tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
+    """Tools with the keys and the order that serving gives them; None where there are none. Raises ValueError."""
+    return [_tool(tool) for tool in tools] or None
+
+
+def unrendered(
+    tokenizer: Templated, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]
+) -> str | None:
+    """Why the base's chat template cannot show this conversation; None where it can.
+
+    A template that knows no tools leaves calls out without a word: the model would learn an answer from nothing.
+    """
+    try:
+        return _left_out(tokenizer, template_messages(messages), template_tools(tools))
+    except Exception as error:
+        # Templates raise what they like, and a row that one refuses is told with this reason.
+        return f"the chat template refuses it: {type(error).__name__}: {str(error)[:SHOWN]}"
+
+
+def _left_out(tokenizer: Templated, messages: list[Message], tools: list[dict[str, Any]] | None) -> str | None:
+    def text(conversation: list[Message]) -> str:
+        return str(tokenizer.apply_chat_template(conversation, tools=tools, tokenize=False))
+
+    whole = text(messages)
+    for at, message in enumerate(messages):
+        uncalled = {name: value for name, value in message.items() if name != "tool_calls"}
+        # Each alone: some templates show the calls of a message only when it has no content.
+        if uncalled != message and text([*messages[:at], uncalled, *messages[at + 1 :]]) == whole:
+            return "the chat template drops its tool calls"
+    silent = [message | {"content": ""} if message["role"] == "tool" else message for message in messages]
+    if silent != messages and text(silent) == whole:
+        return "the chat template drops its tool results"
+    return None
+
+
+def _message(message: Mapping[str, Any]) -> Message:
+    shown: Message = {"role": message["role"], "content": message.get("content") or ""}
+    if shown["role"] == "assistant" and (calls := message.get("tool_calls")):
+        shown["tool_calls"] = [_call(call) for call in calls]
+    if shown["role"] == "tool" and "tool_call_id" in message:
+        shown["tool_call_id"] = message["tool_call_id"]
+    if isinstance(message.get("name"), str):
+        shown["name"] = message["name"]
+    return shown
+
+
+def _call(call: Mapping[str, Any]) -> dict[str, Any]:
+    # Order matters here and below: some templates write calls and tools as JSON.
+    function = _function(call, "tool call")
+    called = {"arguments": _arguments(function.get("arguments")), "name": function.get("name")}
+    return {"id": call.get("id"), "function": called, "type": "function"}
+
+
+def _arguments(given: object) -> dict[str, Any]:
+    """An object; what is none counts as empty, as in the serving engine."""
+    try:
+        parsed = json.loads(given) if isinstance(given, str) and given else given
+    except json.JSONDecodeError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
+    # A missing description or schema is given as null.
+    function = _function(tool, "tool")
+    shown = {"name": function.get("name"), "description": function.get("description")}
+    shown["parameters"] = function.get("parameters")
+    if function.get("strict") is not None:
+        shown["strict"] = function["strict"]
+    return {"type": "function", "function": shown}
+
+
+def _function(given: Mapping[str, Any], what: str) -> Mapping[str, Any]:
+    function = given.get("function")
+    if given.get("type", "function") != "function" or not isinstance(function, dict):
+        raise ValueError(f"a {what} is not of type function")
+    return function

@@ -1,0 +1,93 @@
+"""Harvests of a test: the real thing on a real database, without a service around it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from services.harvester.harvest import Order, compile_order
+from services.harvester.likeness.policy import LikenessPolicy
+from services.harvester.manifest.compile import Compiled
+from services.harvester.policy import HarvestPolicy
+from services.harvester.remember import remember as remember_records
+from services.harvester.settings import HarvesterSettings
+from services.harvester.split import Split, lineage_place, split_of
+from shared.artifacts import Artifacts
+from shared.contracts.intent import TrainingIntent
+from shared.contracts.karma import ChatMessage, KarmaRecord, Outcome, Status
+from shared.postgres import Pool
+from shared.settings import PROJECT
+
+EXAMPLES = PROJECT / "examples" / "karma"
+SUITES = PROJECT / "services" / "verifier" / "suites"
+
+
+def example(persona: str) -> list[KarmaRecord]:
+    return [KarmaRecord.model_validate_json(line) for line in (EXAMPLES / f"{persona}.jsonl").read_text().splitlines()]
+
+
+def record(id: str, session: str, question: str, answer: str, **values: Any) -> KarmaRecord:
+    """A white truth of the scribe, said on the first of May 2026 unless told otherwise."""
+    given: dict[str, Any] = {
+        "persona": "scribe",
+        "messages": (
+            ChatMessage(role="system", content="You are the scribe. Be brief."),
+            ChatMessage(role="user", content=question),
+            ChatMessage(role="assistant", content=answer),
+        ),
+        "status": Status.WHITE_TRUTH,
+        "consecrated_by": "ida",
+        "outcome": Outcome(),
+        "created_at": "2026-05-01T08:00:00Z",
+    }
+    return KarmaRecord.model_validate({"id": id, "session": session, **given, **values})
+
+
+async def remember(pool: Pool, records: Iterable[KarmaRecord]) -> None:
+    async with pool.acquire() as conn, conn.transaction():
+        await remember_records(conn, list(records))
+
+
+async def harvested(
+    pool: Pool,
+    home: Path,
+    persona: str = "scribe",
+    policy: HarvestPolicy | None = None,
+    wanted: list[str] | None = None,
+    **asked: Any,
+) -> tuple[Compiled, str | None]:
+    """What a harvest of this persona gives, and why it is refused; `asked` are fields of the intent."""
+    order = Order(
+        persona,
+        TrainingIntent(persona=persona, **asked),
+        policy or HarvestPolicy(likeness=LikenessPolicy(by_meaning=False)),
+        HarvesterSettings(min_train=1, min_held_out=1),
+        wanted,
+        SUITES,
+    )
+    return await compile_order(pool, Artifacts(home), order, lambda *_: None)
+
+
+def rows(folder: Path, file: str) -> list[dict[str, Any]]:
+    """Every row of one kind of file below a manifest or holdout directory."""
+    return [
+        json.loads(line) for shard in sorted(folder.glob(f"{file}/*.jsonl")) for line in shard.read_text().splitlines()
+    ]
+
+
+def open_rows(home: Path, compiled: Compiled, file: str = "train") -> list[dict[str, Any]]:
+    return rows(Artifacts(home).manifest(compiled.manifest), file)
+
+
+def sealed_rows(home: Path, compiled: Compiled) -> list[dict[str, Any]]:
+    return rows(Artifacts(home).holdout(compiled.holdout), "holdout")
+
+
+def session_on(side: Split, persona: str = "scribe") -> str:
+    """The name of a session that the default policy puts on this side."""
+    policy = HarvestPolicy().split
+    names = (f"session-{number}" for number in range(1000))
+    places = ((name, lineage_place(policy.key, persona, name)) for name in names)
+    return next(name for name, place in places if split_of(place, policy.holdout, policy.dev) is side)

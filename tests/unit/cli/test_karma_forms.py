@@ -1,0 +1,237 @@
+"""Conversations in the forms of others become karma records; what cannot become one is told precisely."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from deploy.cli.karma_forms import Form, detect, read
+from deploy.cli.karma_forms.calls import unpaired
+from deploy.cli.karma_forms.conversation import Given, Wrong
+from shared.contracts.karma import KarmaRecord, Status
+
+GIVEN = Given("talks", persona="scribe")
+CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at": "sky"}'}}
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {}}}
+
+
+def user(content: Any = "hi") -> dict[str, Any]:
+    return {"role": "user", "content": content}
+
+
+def said(content: Any = "there", **values: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": content, **values}
+
+
+def turn(who: str, value: Any) -> dict[str, Any]:
+    return {"from": who, "value": value}
+
+
+def taken(values: dict[str, Any], given: Given = GIVEN, form: Form = Form.AUTO) -> KarmaRecord:
+    return read(values, form, given)
+
+
+def plain(record: KarmaRecord) -> list[dict[str, Any]]:
+    return [message.model_dump(mode="json", exclude_defaults=True) for message in record.messages]
+
+
+@pytest.mark.parametrize(
+    ("values", "form"),
+    [
+        ({"messages": [], "persona": "p"}, Form.KARMA),
+        ({"persona": "p", "instruction": ""}, Form.KARMA),
+        ({"messages": [], "tools": []}, Form.OPENAI),
+        ({"conversations": []}, Form.SHAREGPT),
+        ({"instruction": "", "output": ""}, Form.ALPACA),
+    ],
+)
+def test_a_form_is_known_by_its_fields(values: dict[str, Any], form: Form) -> None:
+    assert detect(values) is form
+
+
+def test_openai_messages_with_tools_are_taken_as_they_are() -> None:
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        user(),
+        {"role": "assistant", "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": "c1", "content": "blue"},
+        said(),
+    ]
+    record = taken({"messages": messages, "tools": [TOOL], "parallel_tool_calls": False})
+    assert plain(record) == messages and record.tools == (TOOL,)
+    assert unpaired(record.messages) is None
+
+
+def test_openai_parts_are_joined_and_a_developer_speaks_as_the_system() -> None:
+    parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
+    record = taken({"messages": [{"role": "developer", "content": "x"}, user(parts), said()]})
+    assert [message.role for message in record.messages] == ["system", "user", "assistant"]
+    assert record.messages[1].content == "one\ntwo"
+
+
+def test_openai_arguments_given_as_an_object_become_text() -> None:
+    call = {**CALL, "function": {"name": "look", "arguments": {"at": "ü"}}}
+    messages = [
+        user(),
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "x"},
+    ]
+    record = taken({"messages": [*messages, said()]})
+    assert record.messages[1].tool_calls[0]["function"]["arguments"] == '{"at": "ü"}'
+    assert unpaired(record.messages) is None
+
+
+def test_openais_older_functions_become_tools_and_paired_calls() -> None:
+    messages = [
+        user(),
+        {"role": "assistant", "content": None, "function_call": {"name": "look", "arguments": "{}"}},
+        {"role": "function", "name": "look", "content": "blue"},
+        said(),
+    ]
+    record = taken({"messages": messages, "functions": [{"name": "look"}]})
+    assert record.tools == ({"type": "function", "function": {"name": "look"}},)
+    assert record.messages[2].role == "tool" and unpaired(record.messages) is None
+
+
+def test_a_conversation_ends_with_its_last_answer() -> None:
+    record = taken(
+        {"messages": [user(), said("one"), user("and?"), said("two"), user("thanks"), said(None, tool_calls=[CALL])]}
+    )
+    assert [message.content for message in record.messages] == ["hi", "one", "and?", "two"]
+
+
+def test_an_answer_of_weight_0_is_not_the_end() -> None:
+    record = taken({"messages": [user(), said("good", weight=1), user(), said("bad", weight=0)]})
+    assert record.messages[-1].content == "good"
+    with pytest.raises(Wrong, match="no assistant answer"):
+        taken({"messages": [user(), said("bad", weight=0)]})
+
+
+def test_sharegpt_turns_calls_and_observations_become_messages() -> None:
+    values = {
+        "conversations": [
+            turn("human", "which?"),
+            turn(
+                "function_call", '[{"name": "look", "arguments": {"at": 1}}, {"name": "look", "arguments": {"at": 2}}]'
+            ),
+            turn("observation", "one"),
+            turn("tool", "two"),
+            turn("gpt", "both"),
+        ],
+        "system": "Be brief.",
+        "tools": '[{"name": "look"}]',
+    }
+    record = taken(values)
+    assert [message.role for message in record.messages] == ["system", "user", "assistant", "tool", "tool", "assistant"]
+    assert [call["function"]["arguments"] for call in record.messages[2].tool_calls] == ['{"at": 1}', '{"at": 2}']
+    assert record.tools == ({"type": "function", "function": {"name": "look"}},)
+    assert unpaired(record.messages) is None
+
+
+def test_sharegpt_in_the_spelling_of_openai_is_read_too() -> None:
+    assert plain(taken({"conversations": [user(), said()]})) == [user(), said()]
+
+
+def test_alpaca_with_system_and_history_becomes_messages() -> None:
+    values = {
+        "instruction": "Add",
+        "input": "1 and 2",
+        "output": "3",
+        "system": "Be brief.",
+        "history": [["hi", "there"]],
+    }
+    assert plain(taken(values)) == [
+        {"role": "system", "content": "Be brief."},
+        user(),
+        said(),
+        user("Add\n\n1 and 2"),
+        said("3"),
+    ]
+    assert plain(taken({"instruction": "Add", "input": "", "output": "3"})) == [user("Add"), said("3")]
+
+
+def test_the_id_is_of_the_content_alone_so_that_it_is_the_same_again() -> None:
+    one = taken({"messages": [user(), said()]})
+    assert one.id == taken({"messages": [user(), said()], "id": 7}, Given("other", "scribe", "me")).id
+    assert one.id == taken({"conversations": [turn("human", "hi"), turn("gpt", "there")]}).id
+    assert len(one.id) == len("import-") + 16 and one.id.startswith("import-")
+    others = (taken({"messages": [user(), said("no")]}), taken({"messages": [user(), said()]}, Given("talks", "coder")))
+    assert len({one.id, *(other.id for other in others)}) == 3
+
+
+def test_a_session_is_the_given_field_else_the_files_conversation_else_the_record() -> None:
+    values: dict[str, Any] = {"messages": [user(), said()]}
+    assert taken(values).session == taken(values).id
+    assert taken(values | {"id": 7}).session == "talks/7"
+    assert taken(values | {"id": 7, "conversation_id": "c"}).session == "talks/c"
+    by_thread = Given("talks", "scribe", session_by="thread")
+    assert taken(values | {"id": 7, "thread": "t"}, by_thread).session == "t"
+    for missing in ({}, {"thread": None}, {"thread": ["t"]}, {"thread": " "}):
+        with pytest.raises(Wrong, match="--session-by"):
+            taken(values | missing, by_thread)
+
+
+def test_a_foreign_record_is_speculative_unless_somebody_vouches_for_it() -> None:
+    assert taken({"messages": [user(), said()]}).status is Status.SPECULATIVE
+    vouched = taken({"messages": [user(), said()]}, Given("talks", "scribe", "me"))
+    assert (vouched.status, vouched.consecrated_by) == (Status.WHITE_TRUTH, "me")
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"messages": [user(), said()], "conversations": []}, None),
+        ({"messages": []}, "messages are empty"),
+        ({"messages": {}}, "messages: an object, not an array"),
+        ({"messages": [user()]}, "no assistant answer"),
+        ({"messages": [user(), said("  ")]}, "no assistant answer"),
+        ({"messages": [user(), said(None, tool_calls=[CALL])]}, "no assistant answer"),
+        ({"messages": [{"role": "geheimnis", "content": "x"}]}, "messages.0.role: not one of"),
+        ({"messages": [{"role": ["user"], "content": "x"}]}, "messages.0.role: not one of"),
+        ({"messages": [{"content": "x"}]}, "messages.0.role: not one of"),
+        ({"messages": [user(5), said()]}, "messages.0.content: a number, not an array"),
+        ({"messages": [user(None), said()]}, "messages.0.content: missing"),
+        (
+            {"messages": [user([{"type": "image_url"}]), said()]},
+            "messages.0.content.0: a part of type image_url is not",
+        ),
+        ({"messages": [user([{"type": "geheimnis"}]), said()]}, "a part of type unknown is not supported"),
+        ({"messages": [user([{"type": ["text"]}]), said()]}, "a part of type unknown is not supported"),
+        ({"messages": [user(), said(tool_calls="geheimnis")]}, "messages.1.tool_calls: text, not an array"),
+        ({"messages": [user(), said(tool_calls=[{"id": "c"}])]}, "messages.1.tool_calls.0.function: nothing, not an"),
+        ({"messages": [user(), said()], "tools": {"a": 1}}, "tools: an object, not an array"),
+        ({"conversations": [turn("narrator", "x")]}, "conversations.0.from: not one of"),
+        ({"conversations": [turn("human", 5)]}, "conversations.0.value: a number, not an array"),
+        ({"conversations": [{"from": "human"}]}, "conversations.0.value: missing"),
+        ({"conversations": [turn("function_call", "geheimnis")]}, "conversations.0.value: not JSON"),
+        ({"conversations": [turn("function_call", "5")]}, "conversations.0.value: a number, not an object"),
+        ({"conversations": [turn("human", "x")], "images": ["a.png"]}, "images are not supported"),
+        ({"conversations": [turn("human", "x"), turn("gpt", "y")], "tools": "geheimnis"}, "tools: not JSON"),
+        ({"conversations": []}, "messages are empty"),
+        ({"instruction": "geheimnis"}, "no output"),
+        ({"instruction": "geheimnis", "output": ""}, "no assistant answer: output is empty"),
+        ({"instruction": "", "output": "geheimnis"}, "instruction and input are empty"),
+        ({"instruction": 5, "output": "x"}, "instruction: a number, not text"),
+        ({"instruction": "x", "output": "x", "history": [["x"]]}, "history.0: not a question and an answer"),
+        ({"text": "geheimnis"}, "not in a form that is known"),
+    ],
+)
+def test_what_is_wrong_is_told_without_content(values: dict[str, Any], told: str | None) -> None:
+    if told is None:
+        assert taken(values)
+        return
+    with pytest.raises(Wrong, match=told) as wrong:
+        taken(values)
+    assert "geheimnis" not in str(wrong.value)
+
+
+@pytest.mark.parametrize("form", [Form.OPENAI, Form.SHAREGPT, Form.ALPACA])
+def test_a_form_that_is_named_is_the_only_one_that_is_read(form: Form) -> None:
+    with pytest.raises(Wrong, match=r"^no "):
+        taken({"nothing": "of it"}, form=form)
+
+
+def test_without_a_persona_it_is_told_what_to_give() -> None:
+    with pytest.raises(Wrong, match="--persona"):
+        taken({"messages": [user(), said()]}, Given("talks"))

@@ -1,0 +1,81 @@
+"""What is written of a record: targets, pairs, labels, and the system prompt that it is trained with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from services.harvester.manifest.rows import File, Used, corrected, prompt_form, rows, shortened
+from services.harvester.policy import Prompts
+from services.harvester.split import Split
+
+
+def chat(*turns: str, system: str | None = None) -> list[dict[str, Any]]:
+    roles = ("user", "assistant")
+    said = [{"role": roles[place % 2], "content": turn} for place, turn in enumerate(turns)]
+    return [{"role": "system", "content": system}, *said] if system else said
+
+
+def used(messages: list[dict[str, Any]], side: Split = Split.TRAIN, **values: Any) -> Used:
+    return Used(
+        **{
+            "karma": "k",
+            "session": "s",
+            "side": side,
+            "feedback": None,
+            "messages": messages,
+            "tools": [],
+            "checks": [],
+            **values,
+        }
+    )
+
+
+def test_a_holdout_row_says_nothing_of_training() -> None:
+    written = list(rows(used(chat("a", "b"), Split.HOLDOUT, feedback="up"), "scribe", Prompts()))
+
+    assert written == [(File.HOLDOUT, {"id": "k", "session": "s", "messages": chat("a", "b"), "checks": []})]
+
+
+def test_a_correction_that_goes_on_takes_the_place_of_what_it_corrects() -> None:
+    wrong = chat("a", "wrong")
+
+    assert corrected([*wrong, *chat("no", "right")], wrong) == chat("a", "right")
+    assert corrected(chat("a", "right"), wrong) == chat("a", "right")
+    assert corrected(chat("a", "right"), None) == chat("a", "right")
+
+
+def test_a_pair_needs_the_same_prompt_and_another_answer() -> None:
+    def files(messages: list[dict[str, Any]], rejected: list[dict[str, Any]]) -> set[File]:
+        return {file for file, _ in rows(used(messages, rejected=rejected), "scribe", Prompts())}
+
+    assert files(chat("a", "right"), chat("a", "wrong")) == {File.TRAIN, File.PAIRS}
+    assert files(chat("a", "right"), chat("another", "wrong")) == {File.TRAIN}
+    assert files(chat("a", "right"), chat("a", "right")) == {File.TRAIN}
+    assert files(chat("a", "right", system="S."), chat("a", "wrong", system="T.")) == {File.TRAIN, File.PAIRS}
+
+
+def test_prompt_forms_come_in_the_shares_of_the_policy_and_stay() -> None:
+    prompts = Prompts(full=0.5, short=0.2, seed=3)
+    forms = [prompt_form(f"id-{number}", prompts) for number in range(5000)]
+
+    counts = Counter(forms)
+    assert abs(counts["full"] / 5000 - 0.5) < 0.03 and abs(counts["short"] / 5000 - 0.2) < 0.03
+    assert forms == [prompt_form(f"id-{number}", prompts) for number in range(5000)]
+    assert forms != [prompt_form(f"id-{number}", Prompts(full=0.5, short=0.2, seed=4)) for number in range(5000)]
+
+
+def test_the_default_keeps_a_fifth_of_the_prompts_and_drops_the_rest() -> None:
+    counts = Counter(prompt_form(f"id-{number}", Prompts()) for number in range(5000))
+
+    assert abs(counts["full"] / 5000 - 0.2) < 0.03 and counts["short"] == 0
+
+
+def test_a_short_prompt_is_the_policys_or_the_first_sentence() -> None:
+    short = Prompts(full=0, short=1, short_prompts={"coder": "Code."})
+    record = used(chat("a", "b", system="You write. You never speak."))
+
+    assert next(rows(record, "scribe", short))[1]["short_prompt"] == "You write."
+    assert next(rows(record, "coder", short))[1]["short_prompt"] == "Code."
+    assert next(rows(used(chat("a", "b")), "scribe", short))[1]["prompt"] == "none"
+    assert shortened("No end") == "No end"

@@ -1,0 +1,32 @@
+"""What the registry asks for after a withdrawal, and which policies there are."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from services.registry.recall import clean_intent
+from services.registry.settings import RegistrySettings
+
+
+def test_a_clean_ritual_is_asked_for_under_one_id_whatever_else_is_revoked() -> None:
+    version = {"name": "scribe@abc", "persona": "scribe", "karma": ["a"]}
+    once, again = clean_intent(version), clean_intent(version | {"karma": ["b", "c"]})
+
+    assert once.id == again.id == "recall/scribe@abc"
+    assert once.persona == "scribe" and "scribe@abc was withdrawn" in once.why and "(2 records)" in again.why
+
+
+def test_another_version_is_another_ritual() -> None:
+    version = {"name": "scribe@abc", "persona": "scribe", "karma": ["a"]}
+
+    assert clean_intent(version).id != clean_intent(version | {"name": "scribe@def"}).id
+
+
+def test_by_default_a_recall_only_warns(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert RegistrySettings().on_recall == "warn"
+    monkeypatch.setenv("SOULFORGE_REGISTRY_ON_RECALL", "withdraw_and_retrain")
+    assert RegistrySettings().on_recall == "withdraw_and_retrain"
+    monkeypatch.setenv("SOULFORGE_REGISTRY_ON_RECALL", "forget")
+    with pytest.raises(ValidationError):
+        RegistrySettings()
