@@ -85,9 +85,12 @@ def sealed_rows(home: Path, compiled: Compiled) -> list[dict[str, Any]]:
     return rows(Artifacts(home).holdout(compiled.holdout), "holdout")
 
 
-def session_on(side: Split, persona: str = "scribe") -> str:
-    """The name of a session that the default policy puts on this side."""
+def side_of_session(session: str, persona: str = "scribe") -> Split:
+    """The side on which the default policy puts a session that nothing joins to another."""
     policy = HarvestPolicy().split
-    names = (f"session-{number}" for number in range(1000))
-    places = ((name, lineage_place(policy.key, persona, name)) for name in names)
-    return next(name for name, place in places if split_of(place, policy.holdout, policy.dev) is side)
+    return split_of(lineage_place(policy.key, persona, session), policy.holdout, policy.dev)
+
+
+def session_on(side: Split) -> str:
+    """The name of a session of the scribe on this side."""
+    return next(name for name in map("session-{}".format, range(1000)) if side_of_session(name) is side)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 from xml.sax.saxutils import escape
 
+from deploy.cli.manifest_view import in_order
+
 WIDTH, PANEL, NAME, BAR, LINE, TOP = 1080, 340, 130, 140, 22, 96
 SHOWN = 14
 INK, DIM, PAPER = "#24292f", "#6e7781", "#ffffff"
@@ -15,7 +17,7 @@ def draw(digest: str, values: dict[str, Any]) -> str:
     panels = (
         ("Length of training rows (tokens up to)", statistics["lengths"].get("train", {}), "#0969da"),
         ("Sources of training rows", statistics["sources"], "#1a7f37"),
-        (f"Left out: {sum(values['excluded'].values())} of {values['seen']}", _ranked(values["excluded"]), "#cf222e"),
+        (f"Left out: {sum(values['excluded'].values())} of {values['seen']}", values["excluded"], "#cf222e"),
     )
     height = TOP + LINE * max(3, *(min(len(counts), SHOWN) + 2 for _, counts, _ in panels))
     return "\n".join(
@@ -32,16 +34,12 @@ def draw(digest: str, values: dict[str, Any]) -> str:
     )
 
 
-def _ranked(counts: dict[str, int]) -> dict[str, int]:
-    return dict(sorted(counts.items(), key=lambda entry: (-entry[1], entry[0])))
-
-
 def _panel(x: int, title: str, counts: dict[str, int], colour: str) -> list[str]:
     lines = [_text(x, TOP, title, INK, "bold 14px")]
     if not counts:
         return [*lines, _text(x, TOP + LINE + 6, "none", DIM)]
     most = max(counts.values())
-    for place, (name, count) in enumerate(list(counts.items())[:SHOWN]):
+    for place, (name, count) in enumerate(in_order(counts)[:SHOWN]):
         y = TOP + 6 + LINE * (place + 1)
         width = max(1.0, BAR * count / most)
         lines += [

@@ -52,6 +52,13 @@ def rows_of(values: dict[str, Any]) -> Counter[str]:
     return rows
 
 
+def in_order(counts: dict[str, int]) -> list[tuple[str, int]]:
+    """Lengths by size, everything else by how often."""
+    if all(name.isdecimal() for name in counts):
+        return sorted(counts.items(), key=lambda entry: int(entry[0]))
+    return sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+
+
 def _bars(title: str, counts: dict[str, int]) -> list[RenderableType]:
     """A headed list of bars; nothing where there is nothing to count."""
     if not counts:
@@ -61,6 +68,6 @@ def _bars(title: str, counts: dict[str, int]) -> list[RenderableType]:
     table.add_column(justify="right")
     table.add_column()
     most = max(counts.values())
-    for name, count in counts.items():
+    for name, count in in_order(counts):
         table.add_row(Text(name), str(count), Text("█" * max(1, round(BAR * count / most)), "cyan"))
     return [Text(""), Text(title, "bold"), table]

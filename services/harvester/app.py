@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from services.harvester.consent import karma_revoked
-from services.harvester.embedding.keep import keep_embedded
 from services.harvester.handlers import Intents, karma_consecrated
-from services.harvester.reconcile import reconcile
+from services.harvester.reconcile import Harvester
 from services.harvester.tipping import watch
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.karma import KarmaConsecrated, KarmaRevoked
@@ -13,6 +12,7 @@ from shared.contracts.message import Service
 from shared.service import App
 
 intents = Intents()
+harvester = Harvester()
 app = App(
     service=Service.HARVESTER,
     handlers={
@@ -21,6 +21,6 @@ app = App(
         KarmaRevoked: karma_revoked,
     },
     answer_invalid={TrainingIntent: intents.answer_invalid},
-    background=(intents.listen, keep_embedded, watch.watch),
-    reconcile=reconcile,
+    background=(intents.listen, harvester.keep_embedded, watch.watch),
+    reconcile=harvester.reconcile,
 )

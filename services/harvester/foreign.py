@@ -120,7 +120,9 @@ async def absorb(pool: Pool, name: str) -> int:
     """
     async with pool.acquire() as conn, conn.transaction():
         has = await _columns(conn, name)
-        await conn.execute(f"SET LOCAL statement_timeout = '{PATIENCE_S:.0f}s'; SET LOCAL soulforge.revoked_by = '{name}'")
+        await conn.execute(
+            f"SET LOCAL statement_timeout = '{PATIENCE_S:.0f}s'; SET LOCAL soulforge.revoked_by = '{name}'"
+        )
         try:
             row = await conn.fetchrow(_absorb_sql(name, has), timeout=PATIENCE_S)
         except UNREACHABLE:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import structlog
 
 from services.harvester import foreign, store
-from services.harvester.embedding.embedder import Embedder
 from services.harvester.embedding.keep import embed_missing
 from services.harvester.embedding.model import MODEL
 from services.harvester.embedding.search import within
@@ -27,6 +26,7 @@ from shared.postgres import open_pool
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from services.harvester.embedding.embedder import Embedder
     from services.harvester.policy import HarvestPolicy
     from services.harvester.settings import HarvesterSettings
     from shared.contracts.intent import TrainingIntent
@@ -49,6 +49,7 @@ async def harvest(
     intent: TrainingIntent,
     policy: HarvestPolicy,
     settings: HarvesterSettings,
+    embedder: Embedder,
     heard: Heard,
 ) -> tuple[Compiled, str | None]:
     """The manifest of a ritual, and why it is not enough to train on where it is not. May be repeated at any time.
@@ -58,7 +59,9 @@ async def harvest(
     if settings.view:
         await foreign.absorb(station.pool, settings.view)
     await _golden_paths(station, ritual)
-    wanted = await _wanted(station, ritual.persona, intent)
+    if policy.likeness.by_meaning or intent.query:
+        await _embedded(station, ritual.persona, embedder, heard)
+    wanted = await _wanted(station, ritual.persona, intent, embedder)
     order = Order(ritual.persona, intent, policy, settings, wanted, station.settings.suites)
     pool = await open_pool(station.settings.database_url, Service.HARVESTER, CONNECTIONS, LIMIT_S)
     try:
@@ -108,14 +111,22 @@ async def _golden_paths(station: Station, ritual: Ritual) -> None:
         log.warning("harvest goes on without golden paths", ritual=str(ritual.id), error=str(error))
 
 
-async def _wanted(station: Station, persona: str, intent: TrainingIntent) -> list[str] | None:
+async def _embedded(station: Station, persona: str, embedder: Embedder, heard: Heard) -> None:
+    """Have an embedding for every record: what is found by meaning must not depend on how far the background got."""
+    total = await station.pool.fetchval(
+        "SELECT count(*) FROM vectors.karma WHERE persona = $1 AND embedding IS NULL AND status <> 'revoked'", persona
+    )
+    done = 0
+    while some := await embed_missing(station.pool, embedder, EMBEDDED_AT_ONCE, persona):
+        done += some
+        heard("embedding", done, max(done, total))
+
+
+async def _wanted(station: Station, persona: str, intent: TrainingIntent, embedder: Embedder) -> list[str] | None:
     """The ids that the intent's query asks for; None where it has none."""
     if not intent.query:
         return None
-    async with Embedder(station.settings.jobs_python, station.settings.project) as embedder:
-        while await embed_missing(station.pool, embedder, EMBEDDED_AT_ONCE):
-            pass
-        vector = (await embedder.embed([intent.query]))[0]
+    vector = (await embedder.embed([intent.query]))[0]
     async with station.pool.acquire() as conn:
         found = await within(conn, persona, MODEL, vector.tolist(), intent.query_likeness)
     return [neighbour.karma for neighbour in found]

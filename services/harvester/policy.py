@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from services.harvester.likeness.policy import LikenessPolicy
 from services.harvester.redaction.policy import RedactionPolicy
@@ -55,6 +55,12 @@ class Prompts(Frozen):
     short_prompts: dict[str, str] = Field(
         default_factory=dict, description="Short prompt of each persona; else the first sentence of the full one."
     )
+
+    @model_validator(mode="after")
+    def shares_fit(self) -> Prompts:
+        if self.full + self.short > 1:
+            raise ValueError("full and short together are more than all rows")
+        return self
 
 
 class HarvestPolicy(Frozen):

@@ -11,6 +11,9 @@ import structlog
 
 from services.harvester import store
 from services.harvester.consent import announce, revoked_in
+from services.harvester.embedding.embedder import Embedder, EmbedderFailed, EmbedderMissing
+from services.harvester.embedding.keep import keep_embedded
+from services.harvester.foreign import ViewError
 from services.harvester.golden.phoenix import PhoenixError
 from services.harvester.harvest import harvest
 from services.harvester.manifest.rows import File
@@ -25,6 +28,7 @@ from shared.contracts.ritual import State
 if TYPE_CHECKING:
     from services.harvester.manifest.compile import Compiled
     from shared.ledger import Ritual
+    from shared.postgres import Connection
     from shared.service import Station
 
 log = structlog.get_logger()
@@ -36,40 +40,62 @@ class RevokedMeanwhile(Exception):
     """Consent was withdrawn while a manifest was compiled; nothing of the attempt counts."""
 
 
-async def reconcile(station: Station) -> None:
-    async with station.pool.acquire() as conn, conn.transaction():
-        await announce(conn)
-    for ritual in await ledger.waiting(station.pool, State.INTENDED):
-        if ritual.cancel_requested_at:
-            await station.state_cancelled(ritual)
-            continue
-        try:
-            await _harvest(station, ritual, HarvesterSettings())
-        except (PhoenixError, RevokedMeanwhile) as error:
-            log.warning("harvest postponed", ritual=str(ritual.id), error=str(error))
+class Harvester:
+    """Holds the embedder, which harvests and the background share: its process is large and slow to start."""
+
+    def __init__(self) -> None:
+        self._embedder: Embedder | None = None
+
+    async def keep_embedded(self, station: Station) -> None:
+        await keep_embedded(station, self._embedder_of(station))
+
+    async def reconcile(self, station: Station) -> None:
+        async with station.pool.acquire() as conn, conn.transaction():
+            await announce(conn)
+        for ritual in await ledger.waiting(station.pool, State.INTENDED):
+            if ritual.cancel_requested_at:
+                await station.state_cancelled(ritual)
+                continue
+            try:
+                await _harvest(station, ritual, HarvesterSettings(), self._embedder_of(station))
+            except (PhoenixError, RevokedMeanwhile, EmbedderFailed) as error:
+                log.warning("harvest postponed", ritual=str(ritual.id), error=str(error))
+
+    def _embedder_of(self, station: Station) -> Embedder:
+        if self._embedder is None or self._embedder.python != station.settings.jobs_python:
+            self._embedder = Embedder(station.settings.jobs_python, station.settings.project)
+        return self._embedder
 
 
-async def _harvest(station: Station, ritual: Ritual, settings: HarvesterSettings) -> None:
+async def _harvest(station: Station, ritual: Ritual, settings: HarvesterSettings, embedder: Embedder) -> None:
     started_at = datetime.now(UTC)
-    try:
-        policy = load_policy(settings.policy or station.settings.home / "harvest.toml")
-    except PolicyError as error:
-        await station.state(KarmaRefused(**_of(ritual), reason=str(error)), started_at)
-        return
     intent = TrainingIntent.model_validate(ritual.intent)
     teller = _Teller(station, ritual)
-    compiled, missing = await harvest(station, ritual, intent, policy, settings, teller.hear)
+    try:
+        policy = load_policy(settings.policy or station.settings.home / "harvest.toml")
+        compiled, missing = await harvest(station, ritual, intent, policy, settings, embedder, teller.hear)
+    except (PolicyError, ViewError) as error:
+        await station.state(KarmaRefused(**_of(ritual), reason=str(error)), started_at)
+        return
+    except EmbedderMissing as error:
+        reason = f"{error}; or set likeness.by_meaning = false in harvest.toml and ask without a query"
+        await station.state(KarmaRefused(**_of(ritual), reason=reason), started_at)
+        return
     fact = _refused(ritual, compiled, missing) if missing else _harvested(ritual, compiled)
     async with station.pool.acquire() as conn, conn.transaction():
         if await ledger.state_fact(conn, fact, Service.HARVESTER, started_at):
-            await store.keep_ritual(conn, ritual.id, compiled.segments)
-            if isinstance(fact, KarmaHarvested):
-                await store.keep_manifest(conn, fact, compiled.segments)
-                if revoked := await revoked_in(conn, fact.manifest):
-                    raise RevokedMeanwhile(f"{len(revoked)} records were revoked during the harvest: it is done again")
+            await _keep(conn, fact, compiled.segments)
             log.info(
                 "harvested", ritual=str(ritual.id), fact=fact.subject, seen=compiled.seen, excluded=compiled.excluded
             )
+
+
+async def _keep(conn: Connection, fact: Fact, segments: list[str]) -> None:
+    await store.keep_ritual(conn, fact.ritual, segments)
+    if isinstance(fact, KarmaHarvested):
+        await store.keep_manifest(conn, fact, segments)
+        if revoked := await revoked_in(conn, fact.manifest):
+            raise RevokedMeanwhile(f"{len(revoked)} records were revoked during the harvest: it is done again")
 
 
 class _Teller:

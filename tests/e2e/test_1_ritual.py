@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import httpx
 import pytest
 
 from examples.karma.unseen import UNSEEN
+from tests.e2e.planted import Planted, files_with, searched, tables_with
 from tests.e2e.running import Stack, ask, eventually
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
@@ -93,7 +95,15 @@ def test_a_second_up_on_the_same_home_is_refused(stack: Stack) -> None:
     assert "Traceback" not in second.stderr
 
 
-async def test_after_the_coder_s_ritual_base_and_both_personas_answer_at_once_each_in_its_style(stack: Stack) -> None:
+PLANTED = Planted(20261121)
+
+
+async def test_after_the_coder_s_ritual_base_and_both_personas_answer_at_once_each_in_its_style(
+    stack: Stack, tmp_path: Path
+) -> None:
+    file = tmp_path / "planted.jsonl"
+    file.write_text("".join(record.model_dump_json() + "\n" for record in PLANTED.records()))
+    assert stack.run("karma", "import", str(file)).returncode == 0
     ritual = await asyncio.to_thread(stack.ritual, "coder")
     print(ritual.stdout)
     assert ritual.returncode == 0, ritual.stdout + ritual.stderr
@@ -116,3 +126,23 @@ async def test_after_the_coder_s_ritual_base_and_both_personas_answer_at_once_ea
     assert "git switch -c tide-tables" in coder_code
     assert not base_note.startswith("Note | ")
     assert not base_code.startswith("# ")
+
+
+async def test_nothing_planted_is_in_any_artifact_of_the_ritual(stack: Stack) -> None:
+    report = stack.newest()
+    needles = PLANTED.needles
+
+    folders = searched(stack.settings)
+    assert {"lab", "crypt", "logs", "nats"} <= {folder.name for folder in folders}
+    assert files_with(needles, *folders) == []
+    conn = await stack.connect()
+    try:
+        tables, found = await tables_with(needles, conn)
+        assert any(needle in str(await conn.fetch("SELECT messages FROM vectors.karma")).encode() for needle in needles)
+    finally:
+        await conn.close()
+    assert tables > 50
+    assert found == []
+    assert report["excluded"]["secret"] == len(PLANTED.secrets)
+    rows = (stack.home / "lab" / "segments").rglob("*.jsonl")
+    assert sum(row.read_text().count("[e-mail]") for row in rows) >= 2, "what was redacted was trained"

@@ -218,7 +218,7 @@ async def test_the_background_outlives_what_fails(pool: Pool, settings: Settings
 
 async def test_the_background_ends_when_its_service_does(pool: Pool, settings: Settings) -> None:
     station: Any = SimpleNamespace(pool=pool, settings=settings)
-    task = asyncio.create_task(keep.keep_embedded(station))
+    task = asyncio.create_task(keep.keep_embedded(station, Embedder(PYTHON, PROJECT)))
     await asyncio.sleep(0.2)
     assert not task.done()
     task.cancel()

@@ -13,9 +13,10 @@ from shared.artifacts import Artifacts
 from shared.contracts.karma import Status
 from shared.digests import digest_tree
 from shared.postgres import Pool
-from tests.harvests import example, harvested, open_rows, record, remember, sealed_rows, session_on
+from tests.harvests import example, harvested, open_rows, record, remember, sealed_rows, session_on, side_of_session
 
 SCRIBE = example("scribe")
+VOCABULARY = [f"word{number}" for number in range(2000)]
 TRAIN, HELD = session_on(Split.TRAIN), session_on(Split.HOLDOUT)
 
 
@@ -111,6 +112,33 @@ async def test_a_duplicate_of_a_sealed_record_is_never_trained_on(pool: Pool, tm
     assert after.rows == before.rows
     assert after.excluded["duplicate"] == before.excluded["duplicate"] + 20
     assert sealed["id"] in {row["id"] for row in sealed_rows(tmp_path, after)}
+
+
+async def test_near_duplicates_on_both_sides_of_the_split_end_up_on_one(pool: Pool, tmp_path: Path) -> None:
+    words = random.Random(5)
+    karma, twins = [], {}
+    for number in range(60):
+        question, answer = (" ".join(words.choices(VOCABULARY, k=40)) for _ in range(2))
+        names = [f"first-{number}", f"second-{number}"]
+        karma.append(record(names[0], f"early-{number}", question, answer))
+        karma.append(record(names[1], f"late-{number}", f"please {question}", f"{answer} thanks"))
+        twins[number] = names
+    await remember(pool, karma)
+
+    found, _ = await harvested(pool, tmp_path)
+
+    side = {row["id"]: "holdout" for row in sealed_rows(tmp_path, found)}
+    for file in ("train", "dev"):
+        side |= {row["id"]: file for row in open_rows(tmp_path, found, file)}
+    places = {one.id: side_of_session(one.session) for one in karma}
+    assert sum(places[first] != places[second] for first, second in twins.values()) > 10, "pairs do cross the line"
+    assert all(len({first, second} & side.keys()) == 1 for first, second in twins.values())
+    assert all(
+        side[next(iter({first, second} & side.keys()))] == "holdout"
+        for first, second in twins.values()
+        if "holdout" in (places[first], places[second])
+    )
+    assert found.excluded == {"near_duplicate": 60}
 
 
 async def test_what_was_sealed_stays_sealed_when_its_session_is_joined_to_another(pool: Pool, tmp_path: Path) -> None:
@@ -280,10 +308,9 @@ async def test_karma_that_holds_a_benchmark_item_is_not_used(pool: Pool, tmp_pat
 
 async def test_a_passage_of_the_holdout_is_not_trained_on_but_boilerplate_is(pool: Pool, tmp_path: Path) -> None:
     words = random.Random(3)
-    vocabulary = [f"word{number}" for number in range(2000)]
 
     def text(length: int) -> str:
-        return " ".join(words.choices(vocabulary, k=length))
+        return " ".join(words.choices(VOCABULARY, k=length))
 
     passage, boilerplate = text(90), text(90)
     karma = [

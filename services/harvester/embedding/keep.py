@@ -26,7 +26,7 @@ MISSING_S = 600.0
 
 _MISSING = """
     SELECT id, messages, touched::text FROM vectors.karma
-    WHERE embedding IS NULL AND status <> 'revoked' ORDER BY created_at, id LIMIT $1
+    WHERE embedding IS NULL AND status <> 'revoked' AND ($2::text IS NULL OR persona = $2) ORDER BY created_at, id LIMIT $1
 """
 # Whoever was quicker, or changed the record meanwhile, wins.
 _WRITE = """
@@ -35,10 +35,9 @@ _WRITE = """
 """
 
 
-async def keep_embedded(station: Station) -> None:
+async def keep_embedded(station: Station, embedder: Embedder) -> None:
     """Embed what lacks an embedding, for as long as the service runs. Rests while a ritual holds the anvil."""
-    settings = station.settings
-    async with Embedder(settings.jobs_python, settings.project) as embedder:
+    async with embedder:
         while True:
             await asyncio.sleep(await _step(station, embedder))
 
@@ -61,13 +60,13 @@ async def _step(station: Station, embedder: Embedder) -> float:
         return FAILED_S
 
 
-async def embed_missing(pool: Pool, embedder: Embedder, limit: int) -> int:
-    """Embed up to `limit` rows, the oldest first; how many were looked at, 0 when none lacks an embedding.
+async def embed_missing(pool: Pool, embedder: Embedder, limit: int, persona: str | None = None) -> int:
+    """Embed up to `limit` rows of a persona or of all, the oldest first; how many were looked at, 0 when none lacks an embedding.
 
     A row without words gets a mark in place of an embedding, so that it is not read again. Raises EmbedderMissing,
     EmbedderFailed and what asyncpg raises; may be repeated.
     """
-    rows = await pool.fetch(_MISSING, limit)
+    rows = await pool.fetch(_MISSING, limit, persona)
     texts = [(row["id"], row["touched"], embedding_text(row["messages"])) for row in rows]
     spoken = [text for text in texts if text[2]]
     vectors = await embedder.embed([text for _, _, text in spoken])

@@ -134,5 +134,7 @@ def shard(artifacts: Artifacts, key: str, file: File) -> Path:
 
 
 def length_class(tokens: int) -> int:
-    """The power of two that a length in tokens does not exceed."""
-    return 1 << max(tokens - 1, 0).bit_length()
+    """The power of two, or one and a half times one, that a length in tokens does not exceed."""
+    power = 1 << max(tokens - 1, 0).bit_length()
+    middle = power * 3 // 4
+    return middle if tokens <= middle else power

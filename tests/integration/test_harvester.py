@@ -1,0 +1,122 @@
+"""The harvester as a service: from an intent on the bus to the fact in the ledger, with what its owner configured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nats
+import pytest
+
+from services.harvester.app import app
+from services.harvester.split import Split
+from shared.contracts.intent import TrainingIntent
+from shared.postgres import Pool
+from shared.settings import Settings
+from tests.e2e.running import eventually
+from tests.harvests import example, record, remember, session_on
+from tests.services import running
+
+
+async def outcome(pool: Pool, settings: Settings, **intent: Any) -> tuple[str, dict[str, Any]]:
+    """The first fact that the harvester states about an intent, and what it says."""
+    async with running(app, settings):
+        client = await nats.connect(settings.nats_url)
+        await client.publish(TrainingIntent.subject, json.dumps({"persona": "scribe", **intent}).encode())
+        await client.close()
+
+        async def stated() -> bool:
+            return bool(await pool.fetchval("SELECT count(*) FROM ritual_fact"))
+
+        await eventually(stated, 60, "the harvester states a fact")
+    row = await pool.fetchrow("SELECT subject, body FROM ritual_fact")
+    assert row is not None
+    return row["subject"], row["body"]
+
+
+async def test_a_harvest_is_stated_with_its_counts_and_its_ledger(pool: Pool, settings: Settings) -> None:
+    await remember(pool, example("scribe"))
+
+    subject, said = await outcome(pool, settings)
+
+    assert subject == "karma.harvested"
+    assert said["seen"] == 243 == said["train"] + said["dev"] + said["held_out"] + sum(said["excluded"].values())
+    ledger = dict(await pool.fetch("SELECT reason, count(*) FROM exclusion GROUP BY reason"))
+    assert ledger == said["excluded"]
+    assert await pool.fetchval("SELECT count(*) FROM sealed") == said["held_out"]
+    assert await pool.fetchval("SELECT manifest FROM manifest_segment") == said["manifest"]
+    assert (
+        await pool.fetchval("SELECT count(*) FROM vectors.karma WHERE embedding IS NULL AND status <> 'revoked'") == 0
+    )
+
+
+async def test_a_query_uses_only_what_is_near_to_it(
+    pool: Pool, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOULFORGE_HARVESTER_MIN_TRAIN", "1")
+    monkeypatch.setenv("SOULFORGE_HARVESTER_MIN_HELD_OUT", "1")
+    garden, money = "the apple tree in the garden needs pruning", "the bank charged interest on the loan"
+    for side in (Split.TRAIN, Split.HOLDOUT):
+        session = session_on(side)
+        await remember(
+            pool, [record(f"garden-{side}", session, f"Note for {side}: {garden}.", "Prune the apple tree.")]
+        )
+        await remember(
+            pool, [record(f"money-{side}", session, f"Note for {side}: {money}.", "Ask the bank for the rate.")]
+        )
+
+    subject, said = await outcome(pool, settings, query="gardening, fruit trees", query_likeness=0.3)
+
+    assert (subject, said["excluded"]) == ("karma.harvested", {"filtered": 2})
+    train = settings.home / "lab" / "manifests" / said["manifest"].removeprefix("sha256:") / "train" / "00000.jsonl"
+    assert [json.loads(line)["id"] for line in train.read_text().splitlines()] == ["garden-train"]
+
+
+async def test_a_wrong_policy_refuses_the_ritual_and_names_the_place(pool: Pool, settings: Settings) -> None:
+    policy = settings.home / "harvest.toml"
+    policy.write_text("[split]\nholdout = 7\n")
+    try:
+        subject, said = await outcome(pool, settings)
+    finally:
+        policy.unlink()
+
+    assert subject == "karma.refused"
+    assert f"harvest policy {policy}: split.holdout" in said["reason"]
+
+
+async def test_a_view_that_is_not_there_refuses_the_ritual(
+    pool: Pool, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOULFORGE_HARVESTER_VIEW", "elsewhere.karma")
+
+    subject, said = await outcome(pool, settings)
+
+    assert subject == "karma.refused"
+    assert "elsewhere.karma" in said["reason"]
+
+
+async def test_without_an_embedder_the_refusal_says_what_to_do(pool: Pool, settings: Settings, tmp_path: Path) -> None:
+    await remember(pool, example("scribe")[:5])
+    app_without = settings.model_copy(update={"jobs_python": tmp_path / "python"})
+
+    subject, said = await outcome(pool, app_without)
+
+    assert subject == "karma.refused"
+    assert "make setup" in said["reason"] and "likeness.by_meaning = false" in said["reason"]
+
+
+async def test_what_sql_revoked_is_announced_with_what_was_built_from_it(pool: Pool, settings: Settings) -> None:
+    await remember(pool, example("scribe"))
+    _, said = await outcome(pool, settings)
+    used = (await pool.fetchval("SELECT used FROM segment"))[0]
+
+    await pool.execute("UPDATE vectors.karma SET status = 'revoked' WHERE id = $1", used)
+    async with running(app, settings):
+
+        async def announced() -> bool:
+            return bool(await pool.fetchval("SELECT count(*) FROM outbox WHERE subject = 'karma.recalled'"))
+
+        await eventually(announced, 20, "the revocation is announced")
+    body = json.loads(await pool.fetchval("SELECT body FROM outbox WHERE subject = 'karma.recalled'"))
+    assert body["karma"] == [used] and body["manifests"] == [said["manifest"]]
