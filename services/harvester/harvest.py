@@ -62,7 +62,9 @@ async def harvest(
     if policy.likeness.by_meaning or intent.query:
         await _embedded(station, ritual.persona, embedder, heard)
     wanted = await _wanted(station, ritual.persona, intent, embedder)
-    order = Order(ritual.persona, intent, policy, settings, wanted, station.settings.suites)
+    order = Order(
+        ritual.persona, intent, policy, settings, wanted, station.settings.suites, station.settings.database_url
+    )
     pool = await open_pool(station.settings.database_url, Service.HARVESTER, CONNECTIONS, LIMIT_S)
     try:
         return await compile_order(pool, Artifacts(station.settings.home), order, heard)
@@ -80,13 +82,15 @@ class Order:
     settings: HarvesterSettings
     wanted: list[str] | None
     suites: Path
+    database: str = ""  #: where processes of their own find the same database; without it there are none
 
 
 async def compile_order(pool: Pool, artifacts: Artifacts, order: Order, heard: Heard) -> tuple[Compiled, str | None]:
     """What the database and the disk alone decide: read, compare, decide, write, and seal what was held out."""
     persona, policy, settings = order.persona, order.policy, order.settings
     way = Way(policy.redaction, policy.split.key, order.suites, policy.purpose, policy.likeness.by_words)
-    reader = await catch_up(pool, persona, way, settings.processes, lambda done, of: heard("reading", done, of))
+    processes = settings.processes if order.database else 1
+    reader = await catch_up(pool, order.database, persona, way, processes, lambda done, of: heard("reading", done, of))
     heard("comparing", 0, 1)
     if policy.likeness.by_words or policy.likeness.by_meaning:
         async with pool.acquire() as conn:

@@ -25,10 +25,10 @@ async def place_segments(conn: Connection, salt: str) -> list[dict[str, Any]]:
     """Cut what was decided into segments, in the temporary table `placed`; a segment's key says all that it is made of."""
     await conn.execute(
         "CREATE TEMP TABLE placed ON COMMIT DROP AS SELECT sum(cut::int) OVER (ORDER BY created_at, karma) AS place, karma, "
-        "created_at, session, side, reason, source, kind, feedback, parent, tokens, content, rejected FROM decided "
+        "created_at, session, side, reason, source, kind, feedback, parent, tokens, redacted, content, rejected FROM decided "
         "ORDER BY created_at, karma"
     )
-    await conn.execute("CREATE INDEX ON placed USING brin (place) WITH (pages_per_range = 16)")
+    await conn.execute("CREATE INDEX ON placed USING brin (place) WITH (pages_per_range = 16); ANALYZE placed (place)")
     rows = await conn.fetch(
         "SELECT place, min(created_at) AS first_at, max(created_at) AS last_at, count(*) AS seen, "
         "encode(sha256(convert_to($1, 'UTF8') || string_agg(content || convert_to(concat(side, '/', reason), 'UTF8') "
@@ -38,24 +38,33 @@ async def place_segments(conn: Connection, salt: str) -> list[dict[str, Any]]:
     return [dict(row) for row in rows]
 
 
+_CONTENT = """
+    coalesce(g.messages, k.messages)::text AS messages, (k.outcome -> 'checks')::text AS checks,
+    (CASE WHEN g.messages IS NULL THEN k.tools ELSE g.tools END)::text AS tools,
+    coalesce(coalesce(g.messages, k.messages) -> 0 ->> 'role' = 'system'
+        AND coalesce(g.messages, k.messages) -> 0 ->> 'content' <> '', false) AS has_prompt
+"""
+_GOLDEN = "LEFT JOIN golden_path g ON g.karma = k.id AND g.trace_id = k.trace_id AND g.messages IS NOT NULL"
+
+
 async def segment_records(conn: Connection, place: int) -> Cursor[Any]:
-    """The records of a placed segment in order, without their content."""
+    """The records of a placed segment in order; those that are used with their content, JSON as text."""
     return await conn.cursor(
-        "SELECT karma, session, side, reason, source, kind, feedback, parent, tokens, rejected IS NOT NULL AS rejected "
-        "FROM placed WHERE place = $1 ORDER BY created_at, karma",
+        "SELECT p.karma, p.session, p.side, p.reason, p.source, p.kind, p.feedback, p.parent, p.tokens, p.redacted, "
+        f"p.rejected IS NOT NULL AS rejected, r.found, {_CONTENT} FROM placed p "
+        f"LEFT JOIN vectors.karma k ON k.id = p.karma AND p.reason IS NULL {_GOLDEN} "
+        "LEFT JOIN reading r ON r.karma = p.karma AND p.redacted "
+        "WHERE p.place = $1 ORDER BY p.created_at, p.karma",
         place,
     )
 
 
 async def contents(conn: Connection, ids: list[str]) -> dict[str, dict[str, Any]]:
-    """What is to be written of these records; JSON as text."""
+    """What may be written of these records; JSON as text."""
     if not ids:
         return {}
     rows = await conn.fetch(
-        "SELECT k.id, coalesce(g.messages, k.messages)::text AS messages, (k.outcome -> 'checks')::text AS checks, "
-        "(CASE WHEN g.messages IS NULL THEN k.tools ELSE g.tools END)::text AS tools, r.redacted, r.found "
-        "FROM vectors.karma k JOIN reading r ON r.karma = k.id "
-        "LEFT JOIN golden_path g ON g.karma = k.id AND g.trace_id = k.trace_id AND g.messages IS NOT NULL "
+        f"SELECT k.id, r.redacted, {_CONTENT} FROM vectors.karma k JOIN reading r ON r.karma = k.id {_GOLDEN} "
         "WHERE k.id = ANY ($1::text[])",
         ids,
     )

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import orjson
+from orjson import Fragment
 
 from services.harvester import store
 from services.harvester.decide import decide
-from services.harvester.manifest.rows import File, Used
+from services.harvester.manifest.rows import File, Used, needs_messages
 from services.harvester.manifest.segments import Segment, SegmentWriter, Written, shard
 from services.harvester.split import Split
 from shared.artifacts import publish
@@ -102,9 +103,8 @@ async def _write(conn: Connection, job: Job, fresh: list[dict[str, Any]], heard:
         try:
             cursor = await store.segment_records(conn, stretch["place"])
             while records := await cursor.fetch(BATCH):
-                contents = await store.contents(conn, [r["karma"] for r in records if r["reason"] is None])
                 rejected = await store.contents(conn, [r["parent"] for r in records if r["rejected"]])
-                await asyncio.to_thread(_fill, writer, job.reader, records, contents, rejected)
+                await asyncio.to_thread(_fill, writer, job, records, rejected)
                 done += len(records)
                 heard(done, total)
             segment = await asyncio.to_thread(writer.finish)
@@ -113,38 +113,48 @@ async def _write(conn: Connection, job: Job, fresh: list[dict[str, Any]], heard:
         await store.keep_segment(conn, job.persona, segment, stretch["first_at"], stretch["last_at"])
 
 
-def _fill(
-    writer: SegmentWriter,
-    reader: Reader,
-    records: list[Any],
-    contents: dict[str, dict[str, Any]],
-    rejected: dict[str, dict[str, Any]],
-) -> None:
+def _fill(writer: SegmentWriter, job: Job, records: list[Any], rejected: dict[str, dict[str, Any]]) -> None:
     for record in records:
         if record["reason"] is not None:
             writer.exclude(record["karma"], record["reason"])
             continue
-        content = contents[record["karma"]]
-        messages, tools = _read(reader, content)
         parent = rejected.get(record["parent"]) if record["rejected"] else None
-        used = Used(
-            record["karma"],
-            record["session"],
-            Split(record["side"]),
-            record["feedback"],
-            messages,
-            tools,
-            orjson.loads(content["checks"] or "[]"),
-            _read(reader, parent)[0] if parent else None,
+        writer.use(
+            _used(job, record, parent),
+            source=record["source"],
+            kind=record["kind"],
+            tokens=record["tokens"],
+            found=record["found"],
         )
-        writer.use(used, source=record["source"], kind=record["kind"], tokens=record["tokens"], found=content["found"])
         if parent:
             writer.mention(record["parent"])
 
 
-def _read(reader: Reader, content: dict[str, Any]) -> tuple[Any, Any]:
-    messages, tools = orjson.loads(content["messages"]), orjson.loads(content["tools"])
-    return reader.cleaned(messages, tools) if content["redacted"] else (messages, tools)
+def _used(job: Job, record: Any, parent: dict[str, Any] | None) -> Used:
+    side = Split(record["side"])
+    taken_apart = needs_messages(record["karma"], side, record["feedback"], parent is not None, job.policy.prompts)
+    messages, tools = _content(job.reader, record, taken_apart)
+    checks = Fragment(record["checks"] or "[]")
+    answer = _content(job.reader, parent, True)[0] if parent else None
+    return Used(
+        record["karma"],
+        record["session"],
+        side,
+        record["feedback"],
+        record["has_prompt"],
+        messages,
+        tools,
+        checks,
+        answer,
+    )
+
+
+def _content(reader: Reader, record: Any, taken_apart: bool) -> tuple[Any, Any]:
+    """Messages and tools as they may be written; taken apart only where something must be done with them."""
+    if record["redacted"]:
+        return reader.cleaned(orjson.loads(record["messages"]), orjson.loads(record["tools"]))
+    tools = [] if record["tools"] == "[]" else Fragment(record["tools"])
+    return (orjson.loads(record["messages"]) if taken_apart else Fragment(record["messages"])), tools
 
 
 def _count(compiled: Compiled, segments: list[Segment]) -> None:

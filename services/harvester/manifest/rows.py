@@ -11,8 +11,10 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import Any
 
+from orjson import Fragment
+
 from services.harvester.policy import PromptForm, Prompts
-from services.harvester.reading.words import fingerprint
+from services.harvester.reading.words import said
 from services.harvester.split import Split
 
 Message = dict[str, Any]
@@ -31,21 +33,34 @@ class File(StrEnum):
 
 @dataclass(frozen=True)
 class Used:
-    """A record that is used, redacted where that was needed; `rejected` is the answer that it corrects."""
+    """A record that is used, redacted where that was needed; `rejected` is the answer that it corrects.
+
+    `messages`, `tools` and `checks` may be Fragments: JSON that is written as it is. See `needs_messages`.
+    """
 
     karma: str
     session: str
     side: Split
     feedback: str | None
-    messages: list[Message]
-    tools: list[dict[str, Any]]
-    checks: list[dict[str, Any]]
+    has_prompt: bool
+    messages: list[Message] | Fragment
+    tools: list[dict[str, Any]] | Fragment
+    checks: list[dict[str, Any]] | Fragment
     rejected: list[Message] | None = None
+
+
+def needs_messages(karma: str, side: Split, feedback: str | None, rejected: bool, prompts: Prompts) -> bool:
+    """Whether the rows of a record take its messages apart; else a Fragment serves."""
+    if side is Split.HOLDOUT:
+        return False
+    return bool(feedback) or rejected or (prompts.short > 0 and prompt_form(karma, prompts) == "short")
 
 
 def rows(record: Used, persona: str, prompts: Prompts) -> Iterator[tuple[File, dict[str, Any]]]:
     """Every row that a record makes, with the file it belongs to."""
-    messages = corrected(record.messages, record.rejected)
+    messages = record.messages
+    if isinstance(messages, list):
+        messages = corrected(messages, record.rejected)
     row: dict[str, Any] = {
         "id": record.karma,
         "session": record.session,
@@ -57,8 +72,8 @@ def rows(record: Used, persona: str, prompts: Prompts) -> Iterator[tuple[File, d
         yield File.HOLDOUT, row
         return
     if record.feedback != "down":
-        yield File(record.side), row | _prompt(record.karma, messages, persona, prompts)
-    if record.side is Split.TRAIN:
+        yield File(record.side), row | _prompt(record, messages, persona, prompts)
+    if record.side is Split.TRAIN and isinstance(messages, list):
         yield from _preferences(record, messages)
 
 
@@ -84,15 +99,13 @@ def corrected(messages: list[Message], rejected: list[Message] | None) -> list[M
 
 
 def _same_prompt(one: list[Message], other: list[Message]) -> bool:
-    return fingerprint(one) == fingerprint(other)
+    return said(one) == said(other)
 
 
-def _prompt(karma: str, messages: list[Message], persona: str, prompts: Prompts) -> dict[str, Any]:
+def _prompt(record: Used, messages: list[Message] | Fragment, persona: str, prompts: Prompts) -> dict[str, Any]:
     """Which system prompt the row is trained with."""
-    if messages[0]["role"] != "system" or not (messages[0].get("content") or "").strip():
-        return {"prompt": "none"}
-    form = prompt_form(karma, prompts)
-    if form != "short":
+    form = prompt_form(record.karma, prompts) if record.has_prompt else "none"
+    if form != "short" or not isinstance(messages, list):
         return {"prompt": form}
     return {"prompt": form, "short_prompt": prompts.short_prompts.get(persona) or shortened(messages[0]["content"])}
 

@@ -62,7 +62,8 @@ CREATE TABLE golden_path (
 );
 
 -- What was read in a record, once per change of the record or of the reading policy: everything that admission decides by.
-CREATE TABLE reading (
+-- Made again from the karma at any time, so it is not logged: after a crash of the server everything is read anew.
+CREATE UNLOGGED TABLE reading (
     karma      text PRIMARY KEY,
     persona    text NOT NULL,
     touched    xid8 NOT NULL,
@@ -89,17 +90,17 @@ CREATE TABLE reading (
     bands      bigint[] NOT NULL DEFAULT '{}',
     compared   boolean NOT NULL DEFAULT false  -- near duplicates of it were looked for
 );
-CREATE INDEX reading_order ON reading (persona, created_at, karma);
+CREATE INDEX reading_of_persona ON reading (persona);
 CREATE INDEX reading_parent ON reading (persona) WHERE parent IS NOT NULL;
 
-CREATE TABLE reading_mark (
+CREATE UNLOGGED TABLE reading_mark (
     persona text PRIMARY KEY,
     policy  text NOT NULL,
     touched xid8 NOT NULL
 );
 
 -- A record that nearly repeats another one of its persona, and which.
-CREATE TABLE near_duplicate (
+CREATE UNLOGGED TABLE near_duplicate (
     karma   text NOT NULL,
     other   text NOT NULL,
     persona text NOT NULL,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import hyperscan
 
-from services.harvester.reading.words import words
+from services.harvester.reading.words import normal, words
 
 LONGEST = 13
 SHORTEST = 8
@@ -37,7 +37,7 @@ def _items(path: Path) -> Iterator[str]:
 
 
 def _passages(item: str) -> Iterator[str]:
-    spoken = words(item).split()
+    spoken = words(normal(item)).split()
     if len(spoken) < SHORTEST:
         return
     size = min(len(spoken), LONGEST)

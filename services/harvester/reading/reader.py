@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from services.harvester.likeness.minhash import bands
 from services.harvester.reading.benchmarks import Benchmarks, digest, passages
 from services.harvester.reading.grams import sampled
-from services.harvester.reading.words import DIGEST_BYTES, fingerprint, spoken
+from services.harvester.reading.words import DIGEST_BYTES, fingerprint, said, words
 from services.harvester.reasons import Reason
 from services.harvester.redaction.examine import Examined, examine
 from services.harvester.redaction.policy import RedactionPolicy
@@ -104,22 +104,23 @@ class Reader:
         if not _is_whole(record):
             return "", Reading(content, content, place, cut, 0, 0, False, None, Reason.MALFORMED, [], [])
         examined = self._examined(record)
-        messages = examined.values["messages"]
-        words = spoken(messages)
+        normalised = said(examined.values["messages"])
+        spoken = words(normalised)
         reading = Reading(
             content,
-            fingerprint(messages),
+            fingerprint(normalised),
             place,
             cut,
-            len(words),
+            len(normalised),
             -(-len(record.messages.encode()) // BYTES_PER_TOKEN),
             bool(examined.found),
             {str(kind): count for kind, count in sorted(examined.found.items())} or None,
-            _quarantine(examined, self._redaction) or (Reason.CONTAMINATED if self._benchmarks.within(words) else None),
+            _quarantine(examined, self._redaction)
+            or (Reason.CONTAMINATED if self._benchmarks.within(spoken) else None),
             [],
-            bands(words.split()) if self._with_bands else [],
+            bands(spoken.split()) if self._with_bands else [],
         )
-        return words, reading
+        return spoken, reading
 
     def _examined(self, record: Stored) -> Examined:
         """What is found in a record; nearly all hold nothing, and one pass over the text as it is stored tells so."""

@@ -14,6 +14,7 @@ from services.harvester.reading import grams
 from services.harvester.reading.benchmarks import Benchmarks, passages
 from services.harvester.reading.reader import COLUMNS, Reader, Stored
 from services.harvester.reading.words import fingerprint, normal, spoken
+from services.harvester.reading.words import said as turns
 from services.harvester.reasons import Reason
 from services.harvester.redaction.policy import RedactionPolicy
 
@@ -53,8 +54,10 @@ def reader(folder: Path, **values: object) -> Reader:
 
 def test_words_are_the_same_whatever_their_case_spacing_and_form() -> None:
     assert normal("  Straße\n ＡＢＣ  ") == normal("STRASSE abc")
-    assert fingerprint(chat("Who  is it?", "ME.")) == fingerprint(chat("who is it?", "me.", "Another prompt."))
-    assert fingerprint(chat("Who is it?", "Me.")) != fingerprint(chat("Who is it? Me.", ""))
+    one = fingerprint(turns(chat("Who  is it?", "ME.")))
+    assert one == fingerprint(turns(chat("who is it?", "me.", "Another prompt.")))
+    assert one != fingerprint(turns(chat("Who is it? Me.", "")))
+    assert one != fingerprint(turns(chat("Who is it?", "Me!")))
 
 
 def test_the_system_prompt_is_not_said_but_a_tool_call_is() -> None:

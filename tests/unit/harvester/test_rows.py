@@ -23,6 +23,7 @@ def used(messages: list[dict[str, Any]], side: Split = Split.TRAIN, **values: An
             "session": "s",
             "side": side,
             "feedback": None,
+            "has_prompt": messages[0]["role"] == "system",
             "messages": messages,
             "tools": [],
             "checks": [],
