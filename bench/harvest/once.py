@@ -68,6 +68,7 @@ async def run(url: str, home: Path, what: str) -> dict[str, object]:
             HarvesterSettings(),
             None,
             PROJECT / "services/verifier/suites",
+            url,
         )
         compiled, missing = await compile_order(pool, Artifacts(home), order, heard)
     finally:

@@ -89,7 +89,7 @@ async def _first(
                 WHEN r.licence <> ALL ($7::text[]) THEN '{Reason.LICENCE}'
                 WHEN r.reason IN ('{Reason.MALFORMED}', '{Reason.SECRET}', '{Reason.PERSONAL}') THEN r.reason
             END AS reason,
-            r.reason AS content_reason, r.content, r.text, r.source, r.kind, r.feedback, r.parent, r.tokens, r.redacted, r.cut,
+            r.reason AS content_reason, r.content, r.text, r.source, r.kind, r.feedback, r.parent, r.tokens, r.redacted, r.cut, r.grams,
             NULL::bytea AS rejected
         FROM reading r
         LEFT JOIN joined j ON j.session = r.session
@@ -163,18 +163,14 @@ async def _contaminated(conn: Connection, policy: HarvestPolicy) -> None:
     await conn.execute(
         """
         CREATE TEMP TABLE held_gram ON COMMIT DROP AS
-            SELECT gram FROM (
-                SELECT DISTINCT d.lineage, unnest(r.grams) AS gram FROM decided d JOIN reading r USING (karma)
-                WHERE d.side = 'holdout' AND d.reason IS NULL
-            ) held GROUP BY gram
+            SELECT DISTINCT unnest(grams) AS gram FROM decided WHERE side = 'holdout' AND reason IS NULL
         """
     )
     await conn.execute(
         """
         CREATE TEMP TABLE shared_gram ON COMMIT DROP AS
             SELECT passage.* FROM (
-                SELECT d.karma, d.lineage, unnest(r.grams) AS gram FROM decided d JOIN reading r USING (karma)
-                WHERE d.side <> 'holdout' AND d.reason IS NULL
+                SELECT karma, lineage, unnest(grams) AS gram FROM decided WHERE side <> 'holdout' AND reason IS NULL
             ) passage JOIN held_gram USING (gram)
         """
     )

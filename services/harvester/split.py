@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from enum import StrEnum
+from functools import lru_cache
 
 
 class Split(StrEnum):
@@ -17,6 +18,7 @@ class Split(StrEnum):
     HOLDOUT = "holdout"
 
 
+@lru_cache(maxsize=4096)
 def lineage_place(key: str, persona: str, lineage: str) -> float:
     """A number in [0, 1), evenly spread over lineages and the same for ever."""
     return int.from_bytes(hashlib.sha256(f"{key} {persona}/{lineage}".encode()).digest()[:8], "big") / 2**64

@@ -38,6 +38,11 @@ async def place_segments(conn: Connection, salt: str) -> list[dict[str, Any]]:
     return [dict(row) for row in rows]
 
 
+async def look_up_one_by_one(conn: Connection) -> None:
+    """From here on records are looked up by their keys: to join a segment by reading all karma would cost all karma each time."""
+    await conn.execute("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")
+
+
 _CONTENT = """
     coalesce(g.messages, k.messages)::text AS messages, (k.outcome -> 'checks')::text AS checks,
     (CASE WHEN g.messages IS NULL THEN k.tools ELSE g.tools END)::text AS tools,

@@ -46,7 +46,7 @@ async def read(pool: Pool, id: str, text: str, minute: int = 0, **values: Any) -
         vector,
         model,
     )
-    said = spoken(messages).split()
+    said = spoken(messages)
     row: dict[str, Any] = {
         "karma": id,
         "persona": persona,
@@ -132,9 +132,7 @@ async def test_equal_texts_corrections_refused_records_and_other_personas_are_no
 
 async def test_a_shared_band_is_no_proof(pool: Pool) -> None:
     await read(pool, "a", talk(1))
-    await read(
-        pool, "b", talk(2), minute=1, bands=bands(spoken([{"role": "user", "content": f"Say it. {talk(1)}"}]).split())
-    )
+    await read(pool, "b", talk(2), minute=1, bands=bands(spoken([{"role": "user", "content": f"Say it. {talk(1)}"}])))
     await look(pool)
     assert await pairs(pool) == set()
 

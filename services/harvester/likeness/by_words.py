@@ -37,7 +37,7 @@ async def words_of_karma(conn: Connection, ids: Sequence[str]) -> dict[str, list
         "LEFT JOIN golden_path g ON g.karma = k.id AND g.trace_id = k.trace_id WHERE k.id = ANY ($1)",
         ids,
     )
-    return {row["id"]: spoken(row["messages"]).split() for row in rows}
+    return {row["id"]: spoken(row["messages"]) for row in rows}
 
 
 async def compare(conn: Connection, persona: str, policy: LikenessPolicy, read_words: ReadWords) -> int:

@@ -27,7 +27,7 @@ from shared.artifacts import publish
 from shared.digests import digest_file, digest_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
     from services.harvester.policy import HarvestPolicy
@@ -98,12 +98,11 @@ def _lies_ready(artifacts: Artifacts, segment: Segment | None) -> bool:
 async def _write(conn: Connection, job: Job, fresh: list[dict[str, Any]], heard: Callable[[int, int], Any]) -> None:
     total = sum(stretch["seen"] for stretch in fresh)
     done = 0
+    await store.look_up_one_by_one(conn)
     for stretch in fresh:
         writer = SegmentWriter(job.artifacts, stretch["key"], job.persona, job.policy.prompts)
         try:
-            cursor = await store.segment_records(conn, stretch["place"])
-            while records := await cursor.fetch(BATCH):
-                rejected = await store.contents(conn, [r["parent"] for r in records if r["rejected"]])
+            async for records, rejected in _ahead(_records(conn, stretch["place"])):
                 await asyncio.to_thread(_fill, writer, job, records, rejected)
                 done += len(records)
                 heard(done, total)
@@ -111,6 +110,28 @@ async def _write(conn: Connection, job: Job, fresh: list[dict[str, Any]], heard:
         finally:
             writer.discard()
         await store.keep_segment(conn, job.persona, segment, stretch["first_at"], stretch["last_at"])
+
+
+Batch = tuple[list[Any], dict[str, dict[str, Any]]]
+
+
+async def _records(conn: Connection, place: int) -> AsyncIterator[Batch]:
+    """The records of a segment, and the answers that some of them correct."""
+    cursor = await store.segment_records(conn, place)
+    while records := await cursor.fetch(BATCH):
+        yield records, await store.contents(conn, [record["parent"] for record in records if record["rejected"]])
+
+
+async def _ahead(batches: AsyncIterator[Batch]) -> AsyncIterator[Batch]:
+    """The same batches, the next one being fetched while one is worked on."""
+    coming = asyncio.ensure_future(anext(batches, None))
+    try:
+        while (batch := await coming) is not None:
+            coming = asyncio.ensure_future(anext(batches, None))
+            yield batch
+    finally:
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
 
 
 def _fill(writer: SegmentWriter, job: Job, records: list[Any], rejected: dict[str, dict[str, Any]]) -> None:

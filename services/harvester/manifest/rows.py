@@ -14,7 +14,7 @@ from typing import Any
 from orjson import Fragment
 
 from services.harvester.policy import PromptForm, Prompts
-from services.harvester.reading.words import said
+from services.harvester.reading.words import turns
 from services.harvester.split import Split
 
 Message = dict[str, Any]
@@ -99,7 +99,7 @@ def corrected(messages: list[Message], rejected: list[Message] | None) -> list[M
 
 
 def _same_prompt(one: list[Message], other: list[Message]) -> bool:
-    return said(one) == said(other)
+    return turns(one) == turns(other)
 
 
 def _prompt(record: Used, messages: list[Message] | Fragment, persona: str, prompts: Prompts) -> dict[str, Any]:

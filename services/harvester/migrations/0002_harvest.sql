@@ -90,7 +90,6 @@ CREATE UNLOGGED TABLE reading (
     bands      bigint[] NOT NULL DEFAULT '{}',
     compared   boolean NOT NULL DEFAULT false  -- near duplicates of it were looked for
 );
-CREATE INDEX reading_of_persona ON reading (persona);
 CREATE INDEX reading_parent ON reading (persona) WHERE parent IS NOT NULL;
 
 CREATE UNLOGGED TABLE reading_mark (

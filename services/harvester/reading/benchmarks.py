@@ -13,7 +13,7 @@ from pathlib import Path
 
 import hyperscan
 
-from services.harvester.reading.words import normal, words
+from services.harvester.reading.words import words_of
 
 LONGEST = 13
 SHORTEST = 8
@@ -37,7 +37,7 @@ def _items(path: Path) -> Iterator[str]:
 
 
 def _passages(item: str) -> Iterator[str]:
-    spoken = words(normal(item)).split()
+    spoken = words_of(item).decode().split()
     if len(spoken) < SHORTEST:
         return
     size = min(len(spoken), LONGEST)
@@ -61,12 +61,12 @@ class Benchmarks:
             )
             self._scratch = hyperscan.Scratch(self._database)
 
-    def within(self, spoken: str) -> bool:
-        """True when normalised words hold a passage."""
+    def within(self, spoken: bytes) -> bool:
+        """True when words, joined by single spaces, hold a passage."""
         hits: list[int] = []
         if self._database is not None:
             self._database.scan(
-                f" {spoken} ".encode(),
+                b" " + spoken + b" ",
                 match_event_handler=lambda number, *_: hits.append(number),
                 scratch=self._scratch,
             )

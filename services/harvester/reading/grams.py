@@ -15,23 +15,23 @@ import numpy.typing as npt
 WORDS = 13
 SAMPLED = 16
 SPACE, BREAK = 32, 10
-CHUNK_BYTES = 256 * 1024
+CHUNK_BYTES = 128 * 1024
 _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64
 
 Hashes = npt.NDArray[np.uint64]
 
 
-def sampled(texts: Sequence[str]) -> list[list[int]]:
-    """The sampled passages of each text, as signed 64-bit numbers; texts are normalised words joined by one space."""
+def sampled(texts: Sequence[bytes]) -> list[list[int]]:
+    """The sampled passages of each text, as signed 64-bit numbers; texts are words joined by one space."""
     found: list[list[int]] = []
     for chunk in _chunks(texts):
         found += _of_chunk(chunk)
     return found
 
 
-def _chunks(texts: Sequence[str]) -> list[list[str]]:
+def _chunks(texts: Sequence[bytes]) -> list[list[bytes]]:
     """Texts in groups of about CHUNK_BYTES, so that the arrays stay small."""
-    chunks: list[list[str]] = []
+    chunks: list[list[bytes]] = []
     room = 0
     for text in texts:
         if room <= 0:
@@ -42,8 +42,8 @@ def _chunks(texts: Sequence[str]) -> list[list[str]]:
     return chunks
 
 
-def _of_chunk(texts: list[str]) -> list[list[int]]:
-    data = np.frombuffer(("\n".join(texts) + "\n").encode(), np.uint8)
+def _of_chunk(texts: list[bytes]) -> list[list[int]]:
+    data = np.frombuffer(b"\n".join(texts) + b"\n", np.uint8)
     ends = np.flatnonzero((data == SPACE) | (data == BREAK))
     starts = np.concatenate(([0], ends[:-1] + 1))
     breaks = data[ends] == BREAK
@@ -57,7 +57,7 @@ def _of_chunk(texts: list[str]) -> list[list[int]]:
     kept = np.flatnonzero(whole & (hashes % np.uint64(SAMPLED) == 0))
     for text, value in zip(text_of[kept].tolist(), hashes[kept].astype(np.int64).tolist(), strict=True):
         found[text].append(value)
-    return [sorted(set(values)) for values in found]
+    return [sorted(set(values)) if len(values) > 1 else values for values in found]
 
 
 def _rolling(data: npt.NDArray[np.uint8], first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]) -> Hashes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from services.harvester.likeness.minhash import bands
 from services.harvester.reading.benchmarks import Benchmarks, digest, passages
 from services.harvester.reading.grams import sampled
-from services.harvester.reading.words import DIGEST_BYTES, fingerprint, said, words
+from services.harvester.reading.words import DIGEST_BYTES, fingerprint, turns, words
 from services.harvester.reasons import Reason
 from services.harvester.redaction.examine import Examined, examine
 from services.harvester.redaction.policy import RedactionPolicy
@@ -29,7 +30,8 @@ CUT = 8192  # records of a segment, on average
 
 _MESSAGES: TypeAdapter[tuple[ChatMessage, ...]] = TypeAdapter(tuple[ChatMessage, ...])
 _CHECKS: TypeAdapter[tuple[Check, ...]] = TypeAdapter(tuple[Check, ...])
-_NO_CHECKS = frozenset({None, "[]"})
+_ROLES = frozenset({"system", "user", "assistant"})
+NOTHING = "[]"
 
 
 class Stored(NamedTuple):
@@ -97,37 +99,38 @@ class Reader:
             for record, (_, reading), passages in zip(records, heard, grams, strict=True)
         ]
 
-    def _hear(self, record: Stored) -> tuple[str, Reading]:
-        content = content_digest(record)
+    def _hear(self, record: Stored) -> tuple[bytes, Reading]:
+        written = record.messages.encode()
+        content = content_digest(record, written)
         place = lineage_place(self._split_key, record.persona, record.session)
         cut = int.from_bytes(blake2b(record.karma.encode(), digest_size=8).digest(), "big") % CUT == 0
-        if not _is_whole(record):
-            return "", Reading(content, content, place, cut, 0, 0, False, None, Reason.MALFORMED, [], [])
-        examined = self._examined(record)
-        normalised = said(examined.values["messages"])
-        spoken = words(normalised)
+        messages = orjson.loads(written)
+        if not (_is_plain(messages) or _is_whole(written)) or not _are_checks(record.checks):
+            return b"", Reading(content, content, place, cut, 0, 0, False, None, Reason.MALFORMED, [], [])
+        examined = self._examined(messages, written, record.tools)
+        said = turns(examined.values["messages"])
+        spoken = words(said)
         reading = Reading(
             content,
-            fingerprint(normalised),
+            fingerprint(said, spoken),
             place,
             cut,
-            len(normalised),
-            -(-len(record.messages.encode()) // BYTES_PER_TOKEN),
+            len(spoken),
+            -(-len(written) // BYTES_PER_TOKEN),
             bool(examined.found),
             {str(kind): count for kind, count in sorted(examined.found.items())} or None,
             _quarantine(examined, self._redaction)
             or (Reason.CONTAMINATED if self._benchmarks.within(spoken) else None),
             [],
-            bands(spoken.split()) if self._with_bands else [],
+            bands(spoken.decode().split()) if self._with_bands else [],
         )
         return spoken, reading
 
-    def _examined(self, record: Stored) -> Examined:
+    def _examined(self, messages: Any, written: bytes, tools: str) -> Examined:
         """What is found in a record; nearly all hold nothing, and one pass over the text as it is stored tells so."""
-        values = {"messages": orjson.loads(record.messages), "tools": orjson.loads(record.tools)}
-        if self._scanner.suspicious(record.messages) or (values["tools"] and self._scanner.suspicious(record.tools)):
-            return examine(values, self._scanner)
-        return Examined(values)
+        if self._scanner.suspicious(written) or (tools != NOTHING and self._scanner.suspicious(tools)):
+            return examine({"messages": messages, "tools": orjson.loads(tools)}, self._scanner)
+        return Examined({"messages": messages})
 
     def cleaned(self, messages: Any, tools: Any) -> tuple[Any, Any]:
         """Messages and tools as they may be written, with what the policy redacts redacted."""
@@ -135,10 +138,12 @@ class Reader:
         return values["messages"], values["tools"]
 
 
-def content_digest(record: Stored) -> bytes:
-    """Changes with everything of a record that may be written into a manifest."""
-    parts = (record.karma, record.session, record.parent or "", record.feedback or "", record.messages, record.tools)
-    return blake2b("\x1e".join((*parts, record.checks or "")).encode(), digest_size=DIGEST_BYTES).digest()
+def content_digest(record: Stored, written: bytes) -> bytes:
+    """Changes with everything of a record that may be written into a manifest; `written` are its messages."""
+    parts = f"{record.karma}\x1e{record.session}\x1e{record.parent}\x1e{record.feedback}\x1e{record.tools}\x1e{record.checks}"
+    digest = blake2b(parts.encode(), digest_size=DIGEST_BYTES)
+    digest.update(written)
+    return digest.digest()
 
 
 def _quarantine(examined: Examined, policy: RedactionPolicy) -> Reason | None:
@@ -149,11 +154,33 @@ def _quarantine(examined: Examined, policy: RedactionPolicy) -> Reason | None:
     return Reason.PERSONAL if held == {"personal"} else Reason.SECRET
 
 
-def _is_whole(record: Stored) -> bool:
+def _is_plain(messages: Any) -> bool:
+    """True of the commonest conversations, which need no closer look: roles and texts alone, with an answer at the end."""
+    if type(messages) is not list:
+        return False
+    user = False
+    for message in messages:
+        if type(message) is not dict or len(message) != 2 or type(message.get("content")) is not str:
+            return False
+        role = message.get("role")
+        if role not in _ROLES:
+            return False
+        user = user or role == "user"
+    return user and messages[-1]["role"] == "assistant" and bool(messages[-1]["content"])
+
+
+def _is_whole(written: bytes) -> bool:
     try:
-        messages = _MESSAGES.validate_json(record.messages)
-        if record.checks not in _NO_CHECKS:
-            _CHECKS.validate_json(record.checks or "")
+        return fault(_MESSAGES.validate_json(written)) is None
     except ValidationError:
         return False
-    return fault(messages) is None
+
+
+@lru_cache(maxsize=4096)
+def _are_checks(checks: str | None) -> bool:
+    """Many records bear the same ones."""
+    try:
+        _CHECKS.validate_json(checks or NOTHING)
+    except ValidationError:
+        return False
+    return True

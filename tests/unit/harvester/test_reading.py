@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from services.harvester.reading import grams
 from services.harvester.reading.benchmarks import Benchmarks, passages
 from services.harvester.reading.reader import COLUMNS, Reader, Stored
-from services.harvester.reading.words import fingerprint, normal, spoken
-from services.harvester.reading.words import said as turns
+from services.harvester.reading.words import fingerprint, spoken, turns, words, words_of
 from services.harvester.reasons import Reason
 from services.harvester.redaction.policy import RedactionPolicy
 
@@ -23,6 +22,10 @@ VOCABULARY = [f"w{number}" for number in range(500)]
 
 def said(seed: int, length: int) -> list[str]:
     return random.Random(seed).choices(VOCABULARY, k=length)
+
+
+def joined(words: list[str]) -> bytes:
+    return " ".join(words).encode()
 
 
 def chat(question: str, answer: str, system: str = "Be brief.") -> list[dict[str, str]]:
@@ -52,21 +55,22 @@ def reader(folder: Path, **values: object) -> Reader:
     return Reader(RedactionPolicy(), "key", folder, **values)  # type: ignore[arg-type]
 
 
+def printed(messages: list[dict[str, str]]) -> bytes:
+    return fingerprint(turns(messages), words(turns(messages)))
+
+
 def test_words_are_the_same_whatever_their_case_spacing_and_form() -> None:
-    assert normal("  Straße\n ＡＢＣ  ") == normal("STRASSE abc")
-    one = fingerprint(turns(chat("Who  is it?", "ME.")))
-    assert one == fingerprint(turns(chat("who is it?", "me.", "Another prompt.")))
-    assert one != fingerprint(turns(chat("Who is it? Me.", "")))
-    assert one != fingerprint(turns(chat("Who is it?", "Me!")))
+    assert words_of("  Straße\n ＡＢＣ  “so”") == words_of("STRASSE abc so")
+    one = printed(chat("Who  is it?", "ME."))
+    assert one == printed(chat("who is it?", "me.", "Another prompt."))
+    others = [chat("Who is it? Me.", ""), chat("Who is it?", "Me!"), chat("Whois it?", "Me.")]
+    assert one not in {printed(other) for other in others}
 
 
 def test_the_system_prompt_is_not_said_but_a_tool_call_is() -> None:
-    messages = [
-        *chat("Go.", "Done!"),
-        {"role": "assistant", "tool_calls": [{"function": {"name": "run", "arguments": "{}"}}]},
-    ]
+    call = {"role": "assistant", "tool_calls": [{"function": {"name": "run", "arguments": "{}"}}]}
 
-    assert spoken(messages) == "go done run"
+    assert spoken([*chat("Go.", "Done!"), call]) == ["go", "done", "run"]
 
 
 @settings(deadline=None)
@@ -74,22 +78,22 @@ def test_the_system_prompt_is_not_said_but_a_tool_call_is() -> None:
 def test_two_texts_share_the_sampled_passages_of_what_they_share(seed: int, before: int, after: int) -> None:
     shared = said(seed, 400)
     one, other = grams.sampled(
-        [" ".join([*said(seed + 1, before), *shared]), " ".join([*shared, *said(seed + 2, after), "end"])]
+        [joined([*said(seed + 1, before), *shared]), joined([*shared, *said(seed + 2, after), "end"])]
     )
-    alone = set(grams.sampled([" ".join(shared)])[0])
+    alone = set(grams.sampled([joined(shared)])[0])
 
     assert alone and alone <= set(one) and alone <= set(other)
     assert len(alone) < 2 * 400 / grams.SAMPLED
 
 
 def test_passages_do_not_reach_over_the_end_of_a_text() -> None:
-    texts = [" ".join(said(number, 12)) for number in range(400)]
+    texts = [joined(said(number, 12)) for number in range(400)]
 
-    assert grams.sampled([*texts, ""]) == [[]] * 401
+    assert grams.sampled([*texts, b""]) == [[]] * 401
 
 
 def test_unlike_texts_share_no_passage_and_every_batch_reads_alike() -> None:
-    texts = [" ".join(said(number, 300)) for number in range(50)]
+    texts = [joined(said(number, 300)) for number in range(50)]
     together = grams.sampled(texts)
 
     assert together == [grams.sampled([text])[0] for text in texts]
@@ -109,10 +113,10 @@ def test_an_item_of_a_benchmark_is_found_inside_other_words(tmp_path: Path) -> N
     (tmp_path / "suite" / "items.jsonl").write_bytes(b"".join(orjson.dumps(item) + b"\n" for item in items))
     benchmarks = Benchmarks(passages(tmp_path))
 
-    assert benchmarks.within("he said the oldest of the seven bridges over the river is the stone one of course")
-    assert not benchmarks.within("the oldest of the seven bridges over the river is the iron one")
-    assert not benchmarks.within("it is late")
-    assert not Benchmarks([]).within("anything")
+    assert benchmarks.within(b"he said the oldest of the seven bridges over the river is the stone one of course")
+    assert not benchmarks.within(b"the oldest of the seven bridges over the river is the iron one")
+    assert not benchmarks.within(b"it is late")
+    assert not Benchmarks([]).within(b"anything")
 
 
 def test_a_reading_says_what_keeps_a_record_out_and_holds_none_of_its_words(tmp_path: Path) -> None:
