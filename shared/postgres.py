@@ -11,7 +11,7 @@ import asyncpg
 from shared.settings import SERVICES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
 Pool: TypeAlias = "asyncpg.Pool[Any]"
@@ -40,10 +40,12 @@ class MigrationError(Exception):
     """The database is not at the schema that this code needs; the message says what to do."""
 
 
-async def open_pool(url: str, schema: str, size: int = 5, limit_s: int = 30) -> Pool:
+async def open_pool(
+    url: str, schema: str, size: int = 5, limit_s: int = 30, settings: Mapping[str, str] | None = None
+) -> Pool:
     """A pool whose unqualified table names mean `schema` first, `public` second. Raises UNREACHABLE errors.
 
-    `limit_s` bounds each statement, and how long a transaction may lie idle.
+    `limit_s` bounds each statement, and how long a transaction may lie idle; `settings` are more of the server's.
     """
     return await asyncpg.create_pool(
         url,
@@ -58,6 +60,7 @@ async def open_pool(url: str, schema: str, size: int = 5, limit_s: int = 30) -> 
             "statement_timeout": f"{limit_s}s",
             "lock_timeout": "5s",
             "idle_in_transaction_session_timeout": f"{limit_s}s",
+            **(settings or {}),
         },
     )
 

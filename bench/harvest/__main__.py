@@ -56,9 +56,11 @@ async def measure(size: int) -> dict[str, Any]:
             await load(conn, corpus, size, size + int(size * GROWTH))
             grown = await harvest(url, home, "quick")
             say(f"after {GROWTH:.0%} more: {grown}")
-            near = await harvest(url, home, "likeness")
             whole = await harvest(url, home, "whole")
-            say(f"near duplicates: {near}; harvest with them: {whole}")
+            say(f"everything read again, near duplicates looked for: {whole}")
+            await load(conn, corpus, size + int(size * GROWTH), size + 2 * int(size * GROWTH))
+            whole_grown = await harvest(url, home, "whole")
+            say(f"after {GROWTH:.0%} more: {whole_grown}")
         finally:
             await conn.close()
     return {
@@ -73,11 +75,19 @@ async def measure(size: int) -> dict[str, Any]:
         "grown_s": grown["wall_s"],
         "grown_to_first": round(grown["wall_s"] / first["wall_s"], 3),
         "grown_peak_mib": grown["peak_mib"],
-        "near_by_words_s": round(near["words_s"], 1),
-        "near_by_meaning_s": round(near["meaning_s"], 1),
-        "near_peak_mib": near["peak_mib"],
+        "near_s": near_s(whole),
+        "whole_s": whole["wall_s"],
         "whole_peak_mib": whole["peak_mib"],
+        "whole_grown_near_s": near_s(whole_grown),
+        "whole_grown_s": whole_grown["wall_s"],
+        "whole_grown_to_whole": round(whole_grown["wall_s"] / whole["wall_s"], 3),
     }
+
+
+def near_s(found: dict[str, Any]) -> float:
+    """Seconds of the search for near duplicates."""
+    phases: dict[str, float] = found["phases"]
+    return round(phases["deciding"] - phases["comparing"], 1)
 
 
 async def copied(conn: Any) -> float:

@@ -13,17 +13,14 @@ from time import monotonic
 import psutil
 
 from bench.harvest.corpus import PERSONA
-from services.harvester.harvest import Order, compile_order
-from services.harvester.likeness.near import compare
+from services.harvester.harvest import Order, compile_order, open_wide_pool
 from services.harvester.likeness.policy import LikenessPolicy
 from services.harvester.policy import HarvestPolicy
 from services.harvester.settings import HarvesterSettings
 from shared.artifacts import Artifacts
 from shared.contracts.intent import TrainingIntent
-from shared.postgres import open_pool
 from shared.settings import PROJECT
 
-LIMIT_S = 7200
 SAMPLE_S = 0.1
 
 
@@ -46,7 +43,7 @@ class Peak(threading.Thread):
 
 
 async def run(url: str, home: Path, what: str) -> dict[str, object]:
-    pool = await open_pool(url, "harvester", 3, LIMIT_S)
+    pool = await open_wide_pool(url)
     phases: dict[str, float] = {}
     began = monotonic()
 
@@ -54,12 +51,6 @@ async def run(url: str, home: Path, what: str) -> dict[str, object]:
         phases[phase] = round(monotonic() - began, 1)
 
     try:
-        if what == "likeness":
-            async with pool.acquire() as conn:
-                compared = await compare(conn, PERSONA, LikenessPolicy(by_meaning=False))
-                words_s = monotonic() - began
-                await compare(conn, PERSONA, LikenessPolicy())
-            return {"compared": compared, "words_s": words_s, "meaning_s": monotonic() - began - words_s}
         quick = HarvestPolicy(likeness=LikenessPolicy(by_words=what == "whole", by_meaning=what == "whole"))
         order = Order(
             PERSONA,

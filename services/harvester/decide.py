@@ -26,7 +26,6 @@ async def decide(
     conn: Connection, persona: str, policy: HarvestPolicy, intent: TrainingIntent, wanted: Sequence[str] | None
 ) -> None:
     """Fill the temporary table `decided`. `wanted` are the ids that the intent's query found; None: it has no query."""
-    await conn.execute("SET LOCAL work_mem = '64MB'")
     await _lineages(conn, persona, policy)
     await _first(conn, persona, policy, intent, wanted)
     await _duplicates(conn)
@@ -117,7 +116,6 @@ async def _first(
         list(policy.licences),
         intent.until,
     )
-    await conn.execute("ANALYZE decided")
 
 
 async def _duplicates(conn: Connection) -> None:
@@ -162,16 +160,11 @@ async def _contaminated(conn: Connection, policy: HarvestPolicy) -> None:
     )
     await conn.execute(
         """
-        CREATE TEMP TABLE held_gram ON COMMIT DROP AS
-            SELECT DISTINCT unnest(grams) AS gram FROM decided WHERE side = 'holdout' AND reason IS NULL
-        """
-    )
-    await conn.execute(
-        """
         CREATE TEMP TABLE shared_gram ON COMMIT DROP AS
-            SELECT passage.* FROM (
+            SELECT * FROM (
                 SELECT karma, lineage, unnest(grams) AS gram FROM decided WHERE side <> 'holdout' AND reason IS NULL
-            ) passage JOIN held_gram USING (gram)
+            ) passage WHERE gram IN (
+                SELECT unnest(grams) FROM decided WHERE side = 'holdout' AND reason IS NULL)
         """
     )
     await conn.execute(

@@ -41,6 +41,9 @@ PHOENIX_PATIENCE = timedelta(minutes=5)
 EMBEDDED_AT_ONCE = 256
 CONNECTIONS = 3
 LIMIT_S = 3600  # a statement over millions of records may take minutes on a small machine
+# For a few statements over all of a persona's karma: compiling them takes longer than it saves, and tables that only
+# this session sees should not go through the disk.
+WIDE = {"jit": "off", "work_mem": "128MB", "temp_buffers": "128MB"}
 
 
 async def harvest(
@@ -65,11 +68,16 @@ async def harvest(
     order = Order(
         ritual.persona, intent, policy, settings, wanted, station.settings.suites, station.settings.database_url
     )
-    pool = await open_pool(station.settings.database_url, Service.HARVESTER, CONNECTIONS, LIMIT_S)
+    pool = await open_wide_pool(station.settings.database_url)
     try:
         return await compile_order(pool, Artifacts(station.settings.home), order, heard)
     finally:
         await pool.close()
+
+
+async def open_wide_pool(url: str) -> Pool:
+    """Connections for statements that look at everything."""
+    return await open_pool(url, Service.HARVESTER, CONNECTIONS, LIMIT_S, WIDE)
 
 
 @dataclass(frozen=True)

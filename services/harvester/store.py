@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from services.harvester.manifest.segments import Segment, Written
+from services.harvester.manifest.segments import KnownSegment, Segment, Written
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -90,14 +90,18 @@ async def concentration(conn: Connection) -> dict[str, dict[str, int]]:
     }
 
 
-async def known_segments(conn: Connection, keys: list[str]) -> dict[str, Segment]:
-    rows = await conn.fetch("SELECT key, excluded, files, statistics FROM segment WHERE key = ANY ($1::text[])", keys)
+async def known_segments(conn: Connection, keys: list[str]) -> dict[str, KnownSegment]:
+    rows = await conn.fetch(
+        "SELECT key, files, statistics, (SELECT coalesce(jsonb_object_agg(reason, jsonb_array_length(ids)), '{}') "
+        "FROM jsonb_each(excluded) AS left_out (reason, ids)) AS excluded FROM segment WHERE key = ANY ($1::text[])",
+        keys,
+    )
     return {
-        row["key"]: Segment(
+        row["key"]: KnownSegment(
             row["key"],
-            excluded=row["excluded"],
-            files={name: Written(**file) for name, file in row["files"].items()},
-            statistics=row["statistics"],
+            {name: Written(**file) for name, file in row["files"].items()},
+            row["statistics"],
+            row["excluded"],
         )
         for row in rows
     }

@@ -21,7 +21,7 @@ from orjson import Fragment
 from services.harvester import store
 from services.harvester.decide import decide
 from services.harvester.manifest.rows import File, Used, needs_messages
-from services.harvester.manifest.segments import Segment, SegmentWriter, Written, shard
+from services.harvester.manifest.segments import KnownSegment, SegmentWriter, Written, shard
 from services.harvester.split import Split
 from shared.artifacts import publish
 from shared.digests import digest_file, digest_files
@@ -40,6 +40,7 @@ FORMAT = 2
 BATCH = 1000
 TOP = 10
 MANIFEST = "manifest.json"
+SIDES = {str(side): side for side in Split}
 
 
 @dataclass
@@ -91,7 +92,7 @@ def segment_salt(policy: HarvestPolicy) -> str:
     return f"{FORMAT} {policy.prompts.model_dump_json()} {policy.redaction.model_dump_json()}"
 
 
-def _lies_ready(artifacts: Artifacts, segment: Segment | None) -> bool:
+def _lies_ready(artifacts: Artifacts, segment: KnownSegment | None) -> bool:
     return segment is not None and all(shard(artifacts, segment.key, File(name)).is_file() for name in segment.files)
 
 
@@ -152,7 +153,7 @@ def _fill(writer: SegmentWriter, job: Job, records: list[Any], rejected: dict[st
 
 
 def _used(job: Job, record: Any, parent: dict[str, Any] | None) -> Used:
-    side = Split(record["side"])
+    side = SIDES[record["side"]]
     taken_apart = needs_messages(record["karma"], side, record["feedback"], parent is not None, job.policy.prompts)
     messages, tools = _content(job.reader, record, taken_apart)
     checks = Fragment(record["checks"] or "[]")
@@ -178,18 +179,19 @@ def _content(reader: Reader, record: Any, taken_apart: bool) -> tuple[Any, Any]:
     return (orjson.loads(record["messages"]) if taken_apart else Fragment(record["messages"])), tools
 
 
-def _count(compiled: Compiled, segments: list[Segment]) -> None:
+def _count(compiled: Compiled, segments: list[KnownSegment]) -> None:
     for segment in segments:
         for name, written in segment.files.items():
             compiled.rows[name] += written.rows
-        for reason, ids in segment.excluded.items():
-            compiled.excluded[reason] += len(ids)
+        compiled.excluded.update(segment.excluded)
         compiled.tokens += sum(segment.statistics.get("tokens", {}).get(split, 0) for split in (Split.TRAIN, Split.DEV))
         compiled.redacted += segment.statistics.get("records", {}).get("redacted", 0)
     compiled.used = compiled.seen - sum(compiled.excluded.values())
 
 
-async def _statistics(conn: Connection, segments: list[Segment], stretches: list[dict[str, Any]]) -> dict[str, Any]:
+async def _statistics(
+    conn: Connection, segments: list[KnownSegment], stretches: list[dict[str, Any]]
+) -> dict[str, Any]:
     totals: dict[str, Counter[str]] = {}
     for segment in segments:
         for name, counts in segment.statistics.items():
@@ -217,7 +219,7 @@ def _top(counts: Counter[str]) -> dict[str, int]:
     return dict(ranked[:TOP]) | ({"(others)": rest} if rest else {})
 
 
-def _join(job: Job, compiled: Compiled, segments: list[Segment], statistics: dict[str, Any]) -> None:
+def _join(job: Job, compiled: Compiled, segments: list[KnownSegment], statistics: dict[str, Any]) -> None:
     """Put the directories together from the files of their segments, and say by digest what they hold."""
     scratch = job.artifacts.scratch() / uuid4().hex
     said = {
@@ -242,7 +244,9 @@ def _join(job: Job, compiled: Compiled, segments: list[Segment], statistics: dic
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _lay(artifacts: Artifacts, folder: Path, segments: list[Segment], wanted: tuple[File, ...]) -> dict[str, Written]:
+def _lay(
+    artifacts: Artifacts, folder: Path, segments: list[KnownSegment], wanted: tuple[File, ...]
+) -> dict[str, Written]:
     folder.mkdir(parents=True, mode=0o700)
     laid: dict[str, Written] = {}
     for file in sorted(wanted):

@@ -56,6 +56,9 @@ def needs_messages(karma: str, side: Split, feedback: str | None, rejected: bool
     return bool(feedback) or rejected or (prompts.short > 0 and prompt_form(karma, prompts) == "short")
 
 
+_FILES = {Split.TRAIN: File.TRAIN, Split.DEV: File.DEV}
+
+
 def rows(record: Used, persona: str, prompts: Prompts) -> Iterator[tuple[File, dict[str, Any]]]:
     """Every row that a record makes, with the file it belongs to."""
     messages = record.messages
@@ -72,7 +75,7 @@ def rows(record: Used, persona: str, prompts: Prompts) -> Iterator[tuple[File, d
         yield File.HOLDOUT, row
         return
     if record.feedback != "down":
-        yield File(record.side), row | _prompt(record, messages, persona, prompts)
+        yield _FILES[record.side], row | _prompt(record, messages, persona, prompts)
     if record.side is Split.TRAIN and isinstance(messages, list):
         yield from _preferences(record, messages)
 

@@ -24,6 +24,7 @@ from shared.artifacts import Artifacts, publish
 from shared.digests import PREFIX
 
 SHARD = "rows.jsonl"
+PIECE = 1 << 20  # bytes that are written at once
 
 
 @dataclass
@@ -35,9 +36,19 @@ class Written:
     bytes: int
 
 
+@dataclass(frozen=True)
+class KnownSegment:
+    """What it takes to join a segment to a manifest; `excluded` counts by reason."""
+
+    key: str
+    files: dict[str, Written]
+    statistics: dict[str, Any]
+    excluded: dict[str, int]
+
+
 @dataclass
 class Segment:
-    """What a segment holds: enough to join it to a manifest, and to say who is in it."""
+    """What a segment holds, and who is in it."""
 
     key: str
     used: list[str] = field(default_factory=list)
@@ -47,31 +58,44 @@ class Segment:
 
 
 class _Shard:
-    """A file that is counted and hashed while it is written; it comes to be with its first row."""
+    """A file that is counted and hashed while it is written, in large pieces; it comes to be with its first piece."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: BinaryIO | None = None
         self._hash = hashlib.sha256()
+        self._waiting: list[bytes] = []
+        self._room = PIECE
         self._rows = self._bytes = 0
 
     def write(self, row: dict[str, Any]) -> None:
+        line = orjson.dumps(row, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
+        self._waiting.append(line)
+        self._rows += 1
+        self._room -= len(line)
+        if self._room < 0:
+            self._write_out()
+
+    def close(self) -> Written | None:
+        if not self._rows:
+            return None
+        file = self._write_out()
+        file.flush()
+        os.fsync(file.fileno())
+        file.close()
+        return Written(PREFIX + self._hash.hexdigest(), self._rows, self._bytes)
+
+    def _write_out(self) -> BinaryIO:
         if self._file is None:
             self._path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
             self._file = self._path.open("wb")
-        line = orjson.dumps(row, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
-        self._file.write(line)
-        self._hash.update(line)
-        self._rows += 1
-        self._bytes += len(line)
-
-    def close(self) -> Written | None:
-        if self._file is None:
-            return None
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        return Written(PREFIX + self._hash.hexdigest(), self._rows, self._bytes)
+        piece = b"".join(self._waiting)
+        self._hash.update(piece)
+        self._file.write(piece)
+        self._bytes += len(piece)
+        self._waiting.clear()
+        self._room = PIECE
+        return self._file
 
 
 class SegmentWriter:

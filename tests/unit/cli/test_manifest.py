@@ -1,0 +1,108 @@
+"""`soulforge manifest show`: which manifest is meant, what is said of it, and what it looks like."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.cli.consoles import out
+from deploy.cli.manifest import _chosen, _read, _write
+from deploy.cli.manifest_picture import draw
+from deploy.cli.manifest_view import in_order, view
+from deploy.cli.mistakes import Mistake
+from shared.artifacts import Artifacts
+from shared.settings import Settings
+
+ROWS = [
+    {"digest": "sha256:ab12", "persona": "scribe"},
+    {"digest": "sha256:cd34", "persona": "coder"},
+    {"digest": "sha256:ab99", "persona": "scribe"},
+]
+
+
+def values(**more: Any) -> dict[str, Any]:
+    statistics = {
+        "lengths": {"train": {"128": 5, "1024": 2, "96": 9}},
+        "tokens": {"train": 4000},
+        "prompts": {"full": 3, "none": 13},
+        "sources": {"home": 10, "web & co <x>": 6},
+        "kinds": {"interaction": 16},
+        "redacted": {"email": 2},
+        "concentration": {"session": {"s1": 4}, "source": {}},
+        "mark": {"created_at": "2026-05-01T00:00:00+00:00"},
+    }
+    files = {"train/00000.jsonl": {"rows": 10}, "train/00001.jsonl": {"rows": 6}, "pairs/00000.jsonl": {"rows": 2}}
+    return {
+        "format": 2, "persona": "scribe", "holdout": "sha256:ff", "seen": 30, "used": 20, "files": files,
+        "excluded": {"duplicate": 3, "near_duplicate": 7}, "statistics": statistics, **more,
+    }  # fmt: skip
+
+
+def shown(said: dict[str, Any]) -> str:
+    with out.capture() as captured:
+        out.print(view("sha256:ab12", said))
+    return captured.get()
+
+
+@pytest.mark.parametrize(
+    ("which", "digest"),
+    [(None, "sha256:ab12"), ("scribe", "sha256:ab12"), ("cd", "sha256:cd34"), ("sha256:ab9", "sha256:ab99")],
+)
+def test_a_manifest_is_meant_by_its_digest_or_as_the_newest_of_a_persona(which: str | None, digest: str) -> None:
+    assert _chosen(ROWS, which) == digest
+
+
+@pytest.mark.parametrize(
+    ("rows", "which", "says"),
+    [(ROWS, "ab", "more than one"), (ROWS, "zz", "names no manifest"), ([], None, "no manifest yet")],
+)
+def test_what_names_no_single_manifest_is_a_mistake(rows: list[dict[str, Any]], which: str | None, says: str) -> None:
+    with pytest.raises(Mistake, match=says):
+        _chosen(rows, which)
+
+
+def test_the_report_counts_what_is_in_and_what_is_out() -> None:
+    said = shown(values())
+
+    assert "30 seen, 20 used, 10 left out" in said
+    assert "16 to train on, 2 preference pairs" in said
+    assert "3 full, 13 none" in said
+    assert said.index("near_duplicate") < said.index("duplicate  ")
+    assert [line.split()[0] for line in said.splitlines() if "█" in line][2:5] == ["96", "128", "1024"]
+
+
+def test_lengths_come_by_size_and_the_rest_by_how_often() -> None:
+    assert in_order({"1024": 9, "96": 1}) == [("96", 1), ("1024", 9)]
+    assert in_order({"a": 1, "b": 5}) == [("b", 5), ("a", 1)]
+
+
+def test_the_picture_is_sound_and_shows_every_number() -> None:
+    picture = ET.fromstring(draw("sha256:ab12", values(excluded={f"reason-{n:02}": n + 1 for n in range(20)})))
+
+    texts = [element.text for element in picture.iter() if element.tag.endswith("text")]
+    assert "web & co <x>" in texts and "scribe: 20 of 30 records used" in texts
+    assert {"5", "2", "9", "10", "6", "20"} <= set(texts)
+    assert "and 6 more" in texts
+    height = float(picture.attrib["height"])
+    assert all(float(element.attrib["y"]) < height for element in picture.iter() if element.tag.endswith("text"))
+    assert "none" in draw("sha256:ab12", values(excluded={}))
+
+
+def test_a_manifest_that_is_gone_or_of_an_earlier_form_is_said(tmp_path: Path) -> None:
+    house = Settings(home=tmp_path)
+    with pytest.raises(Mistake, match="cannot be read"):
+        _read(house, "sha256:ab12")
+    folder = Artifacts(tmp_path).manifest("sha256:ab12")
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps({"format": 1}))
+    with pytest.raises(Mistake, match="earlier version"):
+        _read(house, "sha256:ab12")
+
+
+def test_a_picture_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    with pytest.raises(Mistake, match="cannot be written"):
+        _write(tmp_path / "none" / "picture.svg", "<svg/>")
