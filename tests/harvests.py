@@ -56,6 +56,7 @@ async def harvested(
     persona: str = "scribe",
     policy: HarvestPolicy | None = None,
     wanted: list[str] | None = None,
+    database: str = "",
     **asked: Any,
 ) -> tuple[Compiled, str | None]:
     """What a harvest of this persona gives, and why it is refused; `asked` are fields of the intent."""
@@ -66,6 +67,7 @@ async def harvested(
         HarvesterSettings(min_train=1, min_held_out=1),
         wanted,
         SUITES,
+        database,
     )
     return await compile_order(pool, Artifacts(home), order, lambda *_: None)
 

@@ -20,6 +20,7 @@ def view(digest: str, values: dict[str, Any]) -> RenderableType:
     parts += _bars("sources", statistics["sources"])
     parts += _bars("kinds", statistics["kinds"]) if len(statistics["kinds"]) > 1 else []
     parts += _bars("redacted", statistics["redacted"])
+    parts += _bars("found in what was quarantined", statistics["quarantined"])
     parts += _bars("most from one session", statistics["concentration"]["session"])
     return Group(*parts)
 

@@ -13,7 +13,7 @@ from services.harvester import store
 from services.harvester.consent import announce, revoked_in
 from services.harvester.embedding.embedder import Embedder, EmbedderFailed, EmbedderMissing
 from services.harvester.embedding.keep import keep_embedded
-from services.harvester.foreign import ViewError
+from services.harvester.foreign import ViewError, check_view
 from services.harvester.golden.phoenix import PhoenixError
 from services.harvester.harvest import harvest
 from services.harvester.manifest.rows import File
@@ -27,6 +27,7 @@ from shared.contracts.ritual import State
 
 if TYPE_CHECKING:
     from services.harvester.manifest.compile import Compiled
+    from services.harvester.policy import HarvestPolicy
     from shared.ledger import Ritual
     from shared.postgres import Connection
     from shared.service import Station
@@ -45,11 +46,15 @@ class Harvester:
 
     def __init__(self) -> None:
         self._embedder: Embedder | None = None
+        self._looked = False
 
     async def keep_embedded(self, station: Station) -> None:
         await keep_embedded(station, self._embedder_of(station))
 
     async def reconcile(self, station: Station) -> None:
+        if not self._looked:
+            self._looked = True
+            await _complain_of_configuration(station)
         async with station.pool.acquire() as conn, conn.transaction():
             await announce(conn)
         for ritual in await ledger.waiting(station.pool, State.INTENDED):
@@ -67,12 +72,28 @@ class Harvester:
         return self._embedder
 
 
+def _policy(station: Station, settings: HarvesterSettings) -> HarvestPolicy:
+    return load_policy(settings.policy or station.settings.home / "harvest.toml")
+
+
+async def _complain_of_configuration(station: Station) -> None:
+    """Say at start what would refuse every ritual."""
+    settings = HarvesterSettings()
+    try:
+        _policy(station, settings)
+        if settings.view:
+            async with station.pool.acquire() as conn:
+                await check_view(conn, settings.view)
+    except (PolicyError, ViewError) as error:
+        log.error("wrong configuration: every ritual will be refused", error=str(error))
+
+
 async def _harvest(station: Station, ritual: Ritual, settings: HarvesterSettings, embedder: Embedder) -> None:
     started_at = datetime.now(UTC)
     intent = TrainingIntent.model_validate(ritual.intent)
     teller = _Teller(station, ritual)
     try:
-        policy = load_policy(settings.policy or station.settings.home / "harvest.toml")
+        policy = _policy(station, settings)
         compiled, missing = await harvest(station, ritual, intent, policy, settings, embedder, teller.hear)
     except (PolicyError, ViewError) as error:
         await station.state(KarmaRefused(**_of(ritual), reason=str(error)), started_at)

@@ -90,6 +90,15 @@ async def concentration(conn: Connection) -> dict[str, dict[str, int]]:
     }
 
 
+async def quarantined(conn: Connection) -> dict[str, int]:
+    """How often each class of secret or personal data was found in what is held back for it."""
+    rows = await conn.fetch(
+        "SELECT found.key AS kind, sum(found.value::int) AS times FROM placed p JOIN reading r USING (karma) "
+        "CROSS JOIN LATERAL jsonb_each_text(r.found) AS found WHERE p.reason IN ('secret', 'personal') GROUP BY 1 ORDER BY 1"
+    )
+    return {row["kind"]: row["times"] for row in rows}
+
+
 async def known_segments(conn: Connection, keys: list[str]) -> dict[str, KnownSegment]:
     rows = await conn.fetch(
         "SELECT key, files, statistics, (SELECT coalesce(jsonb_object_agg(reason, jsonb_array_length(ids)), '{}') "

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
 import pytest
 
 from services.harvester.policy import HarvestPolicy, Lengths, Prompts, Shares
+from services.harvester.redaction.sensitive import Sensitive
 from services.harvester.split import Split
 from shared.artifacts import Artifacts
 from shared.contracts.karma import Status
 from shared.digests import digest_tree
 from shared.postgres import Pool
+from tests.corpora.values import draw
 from tests.harvests import example, harvested, open_rows, record, remember, sealed_rows, session_on, side_of_session
 
 SCRIBE = example("scribe")
@@ -269,6 +272,48 @@ async def test_what_is_not_asked_for_or_not_allowed_is_excluded(
 
     assert found.excluded == {reason: 1}
     assert [row["id"] for row in open_rows(tmp_path, found)] == ["one"]
+
+
+async def test_secrets_are_quarantined_and_personal_data_redacted_with_counts_per_class(
+    pool: Pool, tmp_path: Path
+) -> None:
+    chance = random.Random(9)
+    token, address = draw(chance, Sensitive.GITHUB_TOKEN), draw(chance, Sensitive.EMAIL)
+    await remember(
+        pool,
+        [
+            record("clean", TRAIN, "Why?", "Because."),
+            record("secret", TRAIN, f"Which token is it? {token}", "That one."),
+            record("personal", TRAIN, f"Write to {address}.", f"Written to {address}."),
+        ],
+    )
+
+    found, _ = await harvested(pool, tmp_path)
+
+    assert found.excluded == {"secret": 1} and found.redacted == 1
+    trained = {row["id"]: row["messages"][1:] for row in open_rows(tmp_path, found)}
+    assert [message["content"] for message in trained["personal"]] == ["Write to [e-mail].", "Written to [e-mail]."]
+    manifest = json.loads((Artifacts(tmp_path).manifest(found.manifest) / "manifest.json").read_text())
+    assert manifest["statistics"]["redacted"] == {"email": 2}
+    assert manifest["statistics"]["quarantined"] == {"github_token": 1}
+    everything = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    readings = str(await pool.fetch("SELECT t::text FROM reading t")) + str(
+        await pool.fetch("SELECT t::text FROM segment t")
+    )
+    for text in (token, address):
+        assert text.encode() not in everything and text not in readings
+
+
+async def test_with_another_policy_a_secret_is_redacted_and_the_record_used(pool: Pool, tmp_path: Path) -> None:
+    token = draw(random.Random(9), Sensitive.GITHUB_TOKEN)
+    await remember(pool, [record("secret", TRAIN, f"Which token is it? {token}", "That one.")])
+    await harvested(pool, tmp_path)
+    policy = HarvestPolicy.model_validate({"redaction": {"secrets": "redact"}, "likeness": {"by_meaning": False}})
+
+    found, _ = await harvested(pool, tmp_path, policy=policy)
+
+    assert found.excluded == {}
+    assert open_rows(tmp_path, found)[0]["messages"][1]["content"] == "Which token is it? [github token]"
 
 
 async def test_only_what_the_query_found_is_used(pool: Pool, tmp_path: Path) -> None:

@@ -203,6 +203,7 @@ async def _statistics(
         "sources": _top(totals.get("sources", Counter())),
         "kinds": _top(totals.get("kinds", Counter())),
         "redacted": dict(sorted(totals.get("redacted", Counter()).items())),
+        "quarantined": await store.quarantined(conn),
         "concentration": await store.concentration(conn),
         "mark": {"created_at": stretches[-1]["last_at"].astimezone(UTC).isoformat()} if stretches else {},
     }

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from shared.postgres import Connection, Pool
 
 BATCH = 1000
-WORTH_PROCESSES = 5000  # fewer records are read in a thread sooner than a process starts
+WORTH_PROCESSES = 20_000  # fewer records are read in a thread sooner than a process starts
 LOOK_S = 0.5
 LIMIT_S = 3600
 

@@ -32,6 +32,7 @@ def values(**more: Any) -> dict[str, Any]:
         "sources": {"home": 10, "web & co <x>": 6},
         "kinds": {"interaction": 16},
         "redacted": {"email": 2},
+        "quarantined": {"github_token": 1},
         "concentration": {"session": {"s1": 4}, "source": {}},
         "mark": {"created_at": "2026-05-01T00:00:00+00:00"},
     }
