@@ -16,7 +16,8 @@ from services.harvester.embedding.search import within
 from services.harvester.golden.fill import fill
 from services.harvester.golden.phoenix import PhoenixError
 from services.harvester.likeness.near import compare
-from services.harvester.manifest.compile import Compiled, Job, compile_manifest
+from services.harvester.manifest.compile import Compiled, compile_manifest
+from services.harvester.manifest.write import Job
 from services.harvester.reading.catch_up import Way, catch_up
 from services.harvester.refusal import refusal
 from shared.artifacts import Artifacts

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -18,10 +16,11 @@ from services.harvester.golden.phoenix import PhoenixError
 from services.harvester.harvest import harvest
 from services.harvester.manifest.rows import File
 from services.harvester.policy import PolicyError, load_policy
+from services.harvester.progress import Teller
 from services.harvester.settings import HarvesterSettings
 from shared import ledger
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
-from shared.contracts.intent import RitualProgress, TrainingIntent
+from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Fact, Service
 from shared.contracts.ritual import State
 
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from shared.service import Station
 
 log = structlog.get_logger()
-
-TELL_S = 1.0
 
 
 class RevokedMeanwhile(Exception):
@@ -91,7 +88,7 @@ async def _complain_of_configuration(station: Station) -> None:
 async def _harvest(station: Station, ritual: Ritual, settings: HarvesterSettings, embedder: Embedder) -> None:
     started_at = datetime.now(UTC)
     intent = TrainingIntent.model_validate(ritual.intent)
-    teller = _Teller(station, ritual)
+    teller = Teller(station, ritual)
     try:
         policy = _policy(station, settings)
         compiled, missing = await harvest(station, ritual, intent, policy, settings, embedder, teller.hear)
@@ -117,33 +114,6 @@ async def _keep(conn: Connection, fact: Fact, segments: list[str]) -> None:
         await store.keep_manifest(conn, fact, segments)
         if revoked := await revoked_in(conn, fact.manifest):
             raise RevokedMeanwhile(f"{len(revoked)} records were revoked during the harvest: it is done again")
-
-
-class _Teller:
-    """Tells on the bus how far a harvest is, and the health check that it goes on."""
-
-    def __init__(self, station: Station, ritual: Ritual) -> None:
-        self._station, self._ritual = station, ritual
-        self._told_at = 0.0
-        self._telling: asyncio.Task[None] | None = None
-
-    def hear(self, phase: str, done: int, total: int) -> None:
-        self._station.reconciled_at = monotonic()
-        if monotonic() - self._told_at < TELL_S:
-            return
-        self._told_at = monotonic()
-        progress = RitualProgress(
-            ritual=self._ritual.id,
-            persona=self._ritual.persona,
-            job="harvest",
-            phase=phase,
-            done=done,
-            total=total,
-            unit="records",
-        )
-        self._telling = asyncio.create_task(
-            self._station.nats.publish(RitualProgress.subject, progress.model_dump_json().encode())
-        )
 
 
 def _refused(ritual: Ritual, compiled: Compiled, missing: str) -> Fact:

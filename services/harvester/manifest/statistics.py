@@ -1,0 +1,44 @@
+"""What a manifest says of its rows in numbers, summed over its segments."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+from services.harvester import store
+
+if TYPE_CHECKING:
+    from services.harvester.manifest.segments import KnownSegment
+    from shared.postgres import Connection
+
+TOP = 10
+
+
+async def statistics(conn: Connection, segments: list[KnownSegment], stretches: list[dict[str, Any]]) -> dict[str, Any]:
+    totals: dict[str, Counter[str]] = {}
+    for segment in segments:
+        for name, counts in segment.statistics.items():
+            totals.setdefault(name, Counter()).update(counts)
+    return {
+        "lengths": {name.removeprefix("lengths_"): _by_number(c) for name, c in totals.items() if "lengths_" in name},
+        "tokens": dict(sorted(totals.get("tokens", Counter()).items())),
+        "prompts": dict(sorted(totals.get("prompts", Counter()).items())),
+        "sources": _top(totals.get("sources", Counter())),
+        "kinds": _top(totals.get("kinds", Counter())),
+        "redacted": dict(sorted(totals.get("redacted", Counter()).items())),
+        "quarantined": await store.quarantined(conn),
+        "concentration": await store.concentration(conn),
+        "mark": {"created_at": stretches[-1]["last_at"].astimezone(UTC).isoformat()} if stretches else {},
+    }
+
+
+def _by_number(counts: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda entry: int(entry[0])))
+
+
+def _top(counts: Counter[str]) -> dict[str, int]:
+    """The largest, and the rest in one sum."""
+    ranked = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+    rest = sum(count for _, count in ranked[TOP:])
+    return dict(ranked[:TOP]) | ({"(others)": rest} if rest else {})
