@@ -25,7 +25,7 @@ UNDER_WAY = {
     State.REGISTERED: "the registry freezes the bundle",
     State.AWAKENED: "waits for inference to load it and prove it",
 }
-JOBS = {State.EVACUATED: "trainer", State.FORGED: "evaluator"}
+JOBS = {State.INTENDED: "harvest", State.EVACUATED: "trainer", State.FORGED: "evaluator"}
 
 
 class Mark(StrEnum):

@@ -15,10 +15,12 @@ from services.harvester.foreign import ViewError, check_view
 from services.harvester.golden.phoenix import PhoenixError
 from services.harvester.harvest import harvest
 from services.harvester.manifest.rows import File
+from services.harvester.manifest.segments import sweep
 from services.harvester.policy import PolicyError, load_policy
 from services.harvester.progress import Teller
 from services.harvester.settings import HarvesterSettings
 from shared import ledger
+from shared.artifacts import Artifacts
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Fact, Service
@@ -51,6 +53,7 @@ class Harvester:
     async def reconcile(self, station: Station) -> None:
         if not self._looked:
             self._looked = True
+            sweep(Artifacts(station.settings.home))
             await _complain_of_configuration(station)
         async with station.pool.acquire() as conn, conn.transaction():
             await announce(conn)

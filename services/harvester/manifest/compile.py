@@ -19,7 +19,7 @@ import orjson
 from services.harvester import store
 from services.harvester.decide import decide
 from services.harvester.manifest.rows import File
-from services.harvester.manifest.segments import KnownSegment, Written, shard
+from services.harvester.manifest.segments import SCRATCH, KnownSegment, Written, shard
 from services.harvester.manifest.statistics import statistics
 from services.harvester.manifest.write import Job, write_segments
 from services.harvester.split import Split
@@ -89,9 +89,9 @@ def _count(compiled: Compiled, segments: list[KnownSegment]) -> None:
     compiled.used = compiled.seen - sum(compiled.excluded.values())
 
 
-def _join(job: Job, compiled: Compiled, segments: list[KnownSegment], statistics: dict[str, Any]) -> None:
+def _join(job: Job, compiled: Compiled, segments: list[KnownSegment], numbers: dict[str, Any]) -> None:
     """Put the directories together from the files of their segments, and say by digest what they hold."""
-    scratch = job.artifacts.scratch() / uuid4().hex
+    scratch = job.artifacts.scratch() / f"{SCRATCH}{uuid4().hex}"
     said = {
         "format": FORMAT,
         "persona": job.persona,
@@ -106,7 +106,7 @@ def _join(job: Job, compiled: Compiled, segments: list[KnownSegment], statistics
         compiled.holdout = _name(scratch / "holdout", sealed, said)
         files = _lay(job.artifacts, scratch / "manifest", segments, tuple(set(File) - {File.HOLDOUT}))
         compiled.manifest = _name(
-            scratch / "manifest", files, said | {"holdout": compiled.holdout, "statistics": statistics}
+            scratch / "manifest", files, said | {"holdout": compiled.holdout, "statistics": numbers}
         )
         publish(scratch / "manifest", job.artifacts.manifest(compiled.manifest))
         publish(scratch / "holdout", job.artifacts.holdout(compiled.holdout))

@@ -24,6 +24,7 @@ from shared.artifacts import Artifacts, publish
 from shared.digests import PREFIX
 
 SHARD = "rows.jsonl"
+SCRATCH = "harvest-"  # begins the name of what is not finished
 PIECE = 1 << 20  # bytes that are written at once
 
 
@@ -103,7 +104,7 @@ class SegmentWriter:
 
     def __init__(self, artifacts: Artifacts, key: str, persona: str, prompts: Prompts) -> None:
         self._artifacts, self._persona, self._prompts = artifacts, persona, prompts
-        self._scratch = artifacts.scratch() / uuid4().hex
+        self._scratch = artifacts.scratch() / f"{SCRATCH}{uuid4().hex}"
         self._shards = {file: _Shard(self._scratch / _part(file) / file / SHARD) for file in File}
         self._counts: dict[str, Counter[str]] = defaultdict(Counter)
         self.segment = Segment(key)
@@ -142,6 +143,12 @@ class SegmentWriter:
 
     def discard(self) -> None:
         shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def sweep(artifacts: Artifacts) -> None:
+    """Remove what a harvest that was killed left unfinished."""
+    for path in artifacts.scratch().glob(f"{SCRATCH}*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _part(file: File) -> str:
