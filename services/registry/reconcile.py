@@ -12,6 +12,7 @@ import structlog
 from services.registry import store
 from services.registry.binding import Binding, prove
 from services.registry.bundle import ADAPTER, BundleError, Sidecar, check, freeze, probes_of, version_name
+from services.registry.recall import settle
 from services.registry.settings import RegistrySettings
 from shared import lease, ledger
 from shared.artifacts import Artifacts
@@ -41,6 +42,8 @@ class Registry:
     async def reconcile(self, station: Station) -> None:
         for ritual in await ledger.waiting(station.pool, State.VERIFIED):
             await _register(station, ritual)
+        # Recalls come before serving: nothing that they withdraw is to be loaded or awakened.
+        await settle(station)
         if await lease.held(station.pool, station.settings.anvil) is None:
             await self._serve(station)
 

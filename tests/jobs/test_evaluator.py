@@ -239,7 +239,8 @@ def test_a_harmful_adapter_is_refused_for_good(run: Run, tmp_path: Path, harm: s
 
 
 def test_an_empty_holdout_is_refused_for_good(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "empty.jsonl").write_text("\n")
-    envelope, _ = run(holdout=tmp_path / "empty.jsonl")
+    (tmp_path / "empty" / "holdout").mkdir(parents=True)
+    (tmp_path / "empty" / "holdout" / "00000.jsonl").write_text("")
+    envelope, _ = run(holdout=tmp_path / "empty")
     assert (envelope.ok, envelope.permanent) == (False, True)
-    assert "is empty" in (envelope.error or "")
+    assert "has no items" in (envelope.error or "")
