@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import nats
 import pytest
+from nats.aio.client import Client
 
 from shared.postgres import Pool, open_pool
 from shared.settings import SERVICES, Settings
@@ -60,3 +61,11 @@ async def pool(house: House) -> AsyncIterator[Pool]:
     pool = await open_pool(house.settings.database_url, "harvester")
     yield pool
     await pool.close()
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[Client]:
+    """A connection to the bus, as anyone's."""
+    client = await nats.connect(settings.nats_url)
+    yield client
+    await client.close()

@@ -13,10 +13,11 @@ from time import monotonic
 import psutil
 
 from bench.harvest.corpus import PERSONA
-from services.harvester.harvest import Order, compile_order, open_wide_pool
+from services.harvester.harvest import Order, compile_order
 from services.harvester.likeness.policy import LikenessPolicy
 from services.harvester.policy import HarvestPolicy
 from services.harvester.settings import HarvesterSettings
+from services.harvester.wide import open_wide_pool
 from shared.artifacts import Artifacts
 from shared.contracts.intent import TrainingIntent
 from shared.settings import PROJECT

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deploy.cli.consoles import out
-from deploy.cli.durations import ago, short
+from deploy.cli.durations import ago, short, short_digest
 from deploy.cli.mistakes import Mistake
 from deploy.cli.reach import database, settings
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 PANEL = "Adapters"
-DIGEST_SHOWN = 12
 
 
 def register(app: typer.Typer) -> None:
@@ -38,7 +37,7 @@ def adapters() -> None:
         table.add_column(name, overflow="fold")
     for row in rows:
         alias = f"[green]{row['persona']}[/]" if row["serves"] else ""
-        digest = row["base"].removeprefix("sha256:")[:DIGEST_SHOWN]
+        digest = short_digest(row["base"])
         table.add_row(
             row["persona"], row["name"], alias, digest, ago(row["registered_at"]), short(row["ritual"]), row["bundle"]
         )

@@ -9,7 +9,13 @@ MINUTE_S = 60
 HOUR_S = 3600
 DAY_S = 86400
 SHORT_ID = 8
+DIGEST_SHOWN = 12
 UNIT = 1024
+
+
+def short_digest(digest: str) -> str:
+    """The start of a digest, as people tell digests apart."""
+    return digest.removeprefix("sha256:")[:DIGEST_SHOWN]
 
 
 def short(ritual: Any) -> str:

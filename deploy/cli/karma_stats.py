@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from deploy.cli.consoles import note, out
-from deploy.cli.mistakes import Mistake
-from deploy.cli.reach import database, settings
+from deploy.cli.reach import database, settings, told
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from services.harvester.tipping.policy import Decision
-    from services.harvester.tipping.watch import TippingSettings
     from shared.settings import Settings
 
 BAR = 20
@@ -97,8 +95,9 @@ async def _statistics(house: Settings) -> Statistics:
     from services.harvester.store import statistics
     from services.harvester.tipping.policy import Scale, decide
     from services.harvester.tipping.scales import measure, read_scales
+    from services.harvester.tipping.watch import TippingSettings
 
-    policy = _policy()
+    policy = told(TippingSettings)
     async with database(house) as pool:
         rows = await statistics(pool)
         remembered = await read_scales(pool)
@@ -108,16 +107,3 @@ async def _statistics(house: Settings) -> Statistics:
             for lying in await measure(pool)
         }
     return Statistics(rows, tipping, policy.enabled)
-
-
-def _policy() -> TippingSettings:
-    from pydantic import ValidationError
-
-    from services.harvester.tipping.watch import TippingSettings
-
-    try:
-        return TippingSettings()
-    except ValidationError as error:
-        first = error.errors(include_input=False)[0]
-        name = "_".join(["SOULFORGE_TIPPING", *(str(part).upper() for part in first["loc"])])
-        raise Mistake(f"{name} cannot be used: {first['msg']}") from error

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deploy.cli.consoles import note, out
+from deploy.cli.durations import short_digest
 from deploy.cli.mistakes import Mistake
 from deploy.cli.reach import database, settings
 
@@ -41,7 +42,7 @@ def list_() -> None:
     for row in rows:
         counts = (str(row["train"]), str(row["dev"]), str(row["held_out"]))
         table.add_row(
-            _short(row["digest"]), row["persona"], *counts, f"{row['created_at'].astimezone():%Y-%m-%d %H:%M}"
+            short_digest(row["digest"]), row["persona"], *counts, f"{row['created_at'].astimezone():%Y-%m-%d %H:%M}"
         )
     out.print(table)
 
@@ -107,7 +108,7 @@ def _read(house: Settings, digest: str) -> dict[str, Any]:
         ) from error
     if values.get("format") != 2:
         raise Mistake(
-            f"{_short(digest)} was written by an earlier version, which kept no statistics; its file is {path}"
+            f"{short_digest(digest)} was written by an earlier version, which kept no statistics; its file is {path}"
         )
     return values
 
@@ -118,7 +119,3 @@ def _write(picture: Path, text: str) -> None:
     except OSError as error:
         raise Mistake(f"{picture} cannot be written: {error.strerror}") from error
     note(f"drawn in {picture}")
-
-
-def _short(digest: str) -> str:
-    return digest.removeprefix("sha256:")[:12]

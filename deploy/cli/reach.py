@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from deploy.cli.mistakes import Mistake
@@ -12,24 +12,32 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from nats.aio.client import Client
+    from pydantic_settings import BaseSettings
 
     from shared.postgres import Pool
     from shared.settings import Settings
 
 CONNECT_TIMEOUT_S = 3
+Told = TypeVar("Told", bound="BaseSettings")
 
 
 def settings() -> Settings:
     """The settings of this house. Raises Mistake naming the variable that cannot be used."""
-    from pydantic import ValidationError
-
     from shared.settings import Settings
 
+    return told(Settings)
+
+
+def told(kind: type[Told]) -> Told:
+    """Settings of any kind, read from the environment. Raises Mistake naming the variable that cannot be used."""
+    from pydantic import ValidationError
+
     try:
-        return Settings()
+        return kind()
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
-        name = "_".join(["SOULFORGE", *(str(part).upper() for part in first["loc"])])
+        prefix = str(kind.model_config["env_prefix"]).rstrip("_")
+        name = "_".join([prefix, *(str(part).upper() for part in first["loc"])])
         raise Mistake(f"{name} cannot be used: {first['msg']}") from error
 
 

@@ -10,14 +10,13 @@ from rich.markup import escape
 from rich.text import Text
 from rich.tree import Tree
 
-from deploy.cli.durations import short
+from deploy.cli.durations import short, short_digest
 from shared.contracts.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 SHOWN = 20
-DIGEST_SHOWN = 12
 
 
 class Made(Frozen):
@@ -131,4 +130,4 @@ def _serving(made: Made) -> str:
 
 
 def _digest(digest: str) -> str:
-    return escape(digest.removeprefix("sha256:")[:DIGEST_SHOWN])
+    return escape(short_digest(digest))

@@ -20,9 +20,8 @@ from services.harvester.manifest.compile import Compiled, compile_manifest
 from services.harvester.manifest.write import Job
 from services.harvester.reading.catch_up import Way, catch_up
 from services.harvester.refusal import refusal
+from services.harvester.wide import open_wide_pool
 from shared.artifacts import Artifacts
-from shared.contracts.message import Service
-from shared.postgres import open_pool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,11 +39,6 @@ log = structlog.get_logger()
 Heard = Callable[[str, int, int], None]
 PHOENIX_PATIENCE = timedelta(minutes=5)
 EMBEDDED_AT_ONCE = 256
-CONNECTIONS = 3
-LIMIT_S = 3600  # a statement over millions of records may take minutes on a small machine
-# For a few statements over all of a persona's karma: compiling them takes longer than it saves, and tables that only
-# this session sees should not go through the disk.
-WIDE = {"jit": "off", "work_mem": "128MB", "temp_buffers": "128MB"}
 
 
 async def harvest(
@@ -74,11 +68,6 @@ async def harvest(
         return await compile_order(pool, Artifacts(station.settings.home), order, heard)
     finally:
         await pool.close()
-
-
-async def open_wide_pool(url: str) -> Pool:
-    """Connections for statements that look at everything."""
-    return await open_pool(url, Service.HARVESTER, CONNECTIONS, LIMIT_S, WIDE)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from services.harvester.golden.join import CHECKS, GOLDEN, MESSAGES, TOOLS
 from services.harvester.manifest.segments import KnownSegment, Segment, Written
 
 if TYPE_CHECKING:
@@ -43,13 +44,10 @@ async def look_up_one_by_one(conn: Connection) -> None:
     await conn.execute("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")
 
 
-_CONTENT = """
-    coalesce(g.messages, k.messages)::text AS messages, (k.outcome -> 'checks')::text AS checks,
-    (CASE WHEN g.messages IS NULL THEN k.tools ELSE g.tools END)::text AS tools,
-    coalesce(coalesce(g.messages, k.messages) -> 0 ->> 'role' = 'system'
-        AND coalesce(g.messages, k.messages) -> 0 ->> 'content' <> '', false) AS has_prompt
+_CONTENT = f"""
+    {MESSAGES}::text AS messages, {TOOLS}::text AS tools, {CHECKS}::text AS checks,
+    coalesce({MESSAGES} -> 0 ->> 'role' = 'system' AND {MESSAGES} -> 0 ->> 'content' <> '', false) AS has_prompt
 """
-_GOLDEN = "LEFT JOIN golden_path g ON g.karma = k.id AND g.trace_id = k.trace_id AND g.messages IS NOT NULL"
 
 
 async def segment_records(conn: Connection, place: int) -> Cursor[Any]:
@@ -57,7 +55,7 @@ async def segment_records(conn: Connection, place: int) -> Cursor[Any]:
     return await conn.cursor(
         "SELECT p.karma, p.session, p.side, p.reason, p.source, p.kind, p.feedback, p.parent, p.tokens, p.redacted, "
         f"p.rejected IS NOT NULL AS rejected, r.found, {_CONTENT} FROM placed p "
-        f"LEFT JOIN vectors.karma k ON k.id = p.karma AND p.reason IS NULL {_GOLDEN} "
+        f"LEFT JOIN vectors.karma k ON k.id = p.karma AND p.reason IS NULL {GOLDEN} "
         "LEFT JOIN reading r ON r.karma = p.karma AND p.redacted "
         "WHERE p.place = $1 ORDER BY p.created_at, p.karma",
         place,
@@ -69,7 +67,7 @@ async def contents(conn: Connection, ids: list[str]) -> dict[str, dict[str, Any]
     if not ids:
         return {}
     rows = await conn.fetch(
-        f"SELECT k.id, r.redacted, {_CONTENT} FROM vectors.karma k JOIN reading r ON r.karma = k.id {_GOLDEN} "
+        f"SELECT k.id, r.redacted, {_CONTENT} FROM vectors.karma k JOIN reading r ON r.karma = k.id {GOLDEN} "
         "WHERE k.id = ANY ($1::text[])",
         ids,
     )

@@ -6,7 +6,6 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-import nats
 import pytest
 from nats.aio.client import Client
 
@@ -37,13 +36,6 @@ app = App(service=Service.HARVESTER, handlers={KarmaConsecrated: karma_consecrat
 async def harvester(settings: Settings) -> AsyncIterator[str]:
     async with running(app, settings) as url:
         yield url
-
-
-@pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[Client]:
-    client = await nats.connect(settings.nats_url)
-    yield client
-    await client.close()
 
 
 def body(**values: Any) -> bytes:

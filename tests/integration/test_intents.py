@@ -7,7 +7,6 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-import nats
 import pytest
 from nats.aio.client import Client
 from nats.js.errors import APIError
@@ -26,13 +25,6 @@ SUBJECT = "training.intent"
 async def harvester(settings: Settings) -> AsyncIterator[str]:
     async with running(app, settings) as url:
         yield url
-
-
-@pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[Client]:
-    client = await nats.connect(settings.nats_url)
-    yield client
-    await client.close()
 
 
 async def request(client: Client, body: bytes) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
+from services.harvester.golden.join import GOLDEN, MESSAGES
 from services.harvester.likeness import candidates
 from services.harvester.likeness.minhash import jaccard, shingles
 from services.harvester.reading.words import spoken
@@ -33,9 +34,7 @@ _KEEP = """
 async def words_of_karma(conn: Connection, ids: Sequence[str]) -> dict[str, list[str]]:
     """The words of records as they were read; ids that are gone are left out."""
     rows = await conn.fetch(
-        "SELECT k.id, coalesce(g.messages, k.messages) AS messages FROM vectors.karma k "
-        "LEFT JOIN golden_path g ON g.karma = k.id AND g.trace_id = k.trace_id WHERE k.id = ANY ($1)",
-        ids,
+        f"SELECT k.id, {MESSAGES} AS messages FROM vectors.karma k {GOLDEN} WHERE k.id = ANY ($1)", ids
     )
     return {row["id"]: spoken(row["messages"]) for row in rows}
 

@@ -61,10 +61,10 @@ async def compile_manifest(conn: Connection, job: Job, heard: Callable[[int, int
     known = await store.known_segments(conn, [stretch["key"] for stretch in stretches])
     fresh = [stretch for stretch in stretches if not _lies_ready(job.artifacts, known.get(stretch["key"]))]
     await write_segments(conn, job, fresh, heard)
-    segments = await store.known_segments(conn, [stretch["key"] for stretch in stretches])
+    known |= await store.known_segments(conn, [stretch["key"] for stretch in fresh])
     compiled = Compiled(segments=[stretch["key"] for stretch in stretches], written=len(fresh))
     compiled.seen = sum(stretch["seen"] for stretch in stretches)
-    ordered = [segments[key] for key in compiled.segments]
+    ordered = [known[key] for key in compiled.segments]
     _count(compiled, ordered)
     await asyncio.to_thread(_join, job, compiled, ordered, await statistics(conn, ordered, stretches))
     return compiled

@@ -134,7 +134,7 @@ class SegmentWriter:
         for file, shard in self._shards.items():
             if written := shard.close():
                 self.segment.files[file] = written
-        self.segment.statistics = {name: dict(sorted(counts.items())) for name, counts in sorted(self._counts.items())}
+        self.segment.statistics = {name: dict(counts) for name, counts in self._counts.items()}
         for part, place in places(self._artifacts, self.segment.key).items():
             if (self._scratch / part).is_dir():
                 publish(self._scratch / part, place)

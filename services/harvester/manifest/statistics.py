@@ -1,4 +1,4 @@
-"""What a manifest says of its rows in numbers, summed over its segments."""
+"""What a manifest says of its rows in numbers, summed over its segments. Whoever writes it sorts it."""
 
 from __future__ import annotations
 
@@ -21,20 +21,16 @@ async def statistics(conn: Connection, segments: list[KnownSegment], stretches: 
         for name, counts in segment.statistics.items():
             totals.setdefault(name, Counter()).update(counts)
     return {
-        "lengths": {name.removeprefix("lengths_"): _by_number(c) for name, c in totals.items() if "lengths_" in name},
-        "tokens": dict(sorted(totals.get("tokens", Counter()).items())),
-        "prompts": dict(sorted(totals.get("prompts", Counter()).items())),
+        "lengths": {name.removeprefix("lengths_"): c for name, c in totals.items() if "lengths_" in name},
+        "tokens": totals.get("tokens", Counter()),
+        "prompts": totals.get("prompts", Counter()),
         "sources": _top(totals.get("sources", Counter())),
         "kinds": _top(totals.get("kinds", Counter())),
-        "redacted": dict(sorted(totals.get("redacted", Counter()).items())),
+        "redacted": totals.get("redacted", Counter()),
         "quarantined": await store.quarantined(conn),
         "concentration": await store.concentration(conn),
         "mark": {"created_at": stretches[-1]["last_at"].astimezone(UTC).isoformat()} if stretches else {},
     }
-
-
-def _by_number(counts: Counter[str]) -> dict[str, int]:
-    return dict(sorted(counts.items(), key=lambda entry: int(entry[0])))
 
 
 def _top(counts: Counter[str]) -> dict[str, int]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
+from services.harvester.golden.join import CHECKS, GOLDEN, MESSAGES, TOOLS
 from services.harvester.reading.reader import COLUMNS, Reader, Stored
-from shared.postgres import open_pool
+from services.harvester.wide import open_wide_pool
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,18 +27,15 @@ if TYPE_CHECKING:
 BATCH = 1000
 WORTH_PROCESSES = 20_000  # fewer records are read in a thread sooner than a process starts
 LOOK_S = 0.5
-LIMIT_S = 3600
 
 _CHANGED = """
-    FROM vectors.karma k
-    LEFT JOIN harvester.golden_path g ON g.karma = k.id AND g.trace_id = k.trace_id AND g.messages IS NOT NULL
     LEFT JOIN harvester.reading r ON r.karma = k.id AND r.touched = k.touched AND r.policy = $3
     WHERE k.persona = $1 AND k.touched >= $2 AND r.karma IS NULL
 """
-_STORED = """
+_STORED = f"""
     SELECT k.id, k.persona, k.touched, k.created_at, k.status, k.session, k.parent, k.source, k.licence, k.kind, k.feedback,
-        $4 = ANY (k.purposes), coalesce(g.messages, k.messages)::text,
-        (CASE WHEN g.messages IS NULL THEN k.tools ELSE g.tools END)::text, (k.outcome -> 'checks')::text
+        $4 = ANY (k.purposes), {MESSAGES}::text, {TOOLS}::text, {CHECKS}::text
+    FROM vectors.karma k {GOLDEN}
 """
 _PART = " AND ($5 = 1 OR abs(hashtext(k.id)::bigint) % $5 = $6)"
 
@@ -81,7 +79,9 @@ async def catch_up(
         )
         fresh = not await conn.fetchval("SELECT EXISTS (SELECT FROM reading WHERE persona = $1)", persona)
         share = Share(persona, since or 0, reader.policy, way.purpose, fresh)
-        total = await conn.fetchval(f"SELECT count(*) {_CHANGED}", persona, share.since, share.policy)
+        total = await conn.fetchval(
+            f"SELECT count(*) FROM vectors.karma k {_CHANGED}", persona, share.since, share.policy
+        )
         if total >= WORTH_PROCESSES and processes > 1:
             await _in_processes(conn, url, way, share, processes, lambda done: heard(done, total))
         elif total:
@@ -168,7 +168,7 @@ def _begin(way: Way, done: Any, parent: int) -> None:
 
 
 def _read_part(url: str, snapshot: str, share: Share, part: int, parts: int) -> None:
-    asyncio.run(_read_at(url, snapshot, Share(**{**vars(share), "part": part, "parts": parts})))
+    asyncio.run(_read_at(url, snapshot, replace(share, part=part, parts=parts)))
 
 
 async def _read_at(url: str, snapshot: str, share: Share) -> None:
@@ -188,7 +188,7 @@ async def _read_at(url: str, snapshot: str, share: Share) -> None:
             _done.value += done - counted
         counted = done
 
-    pool = await open_pool(url, "harvester", 2, LIMIT_S)
+    pool = await open_wide_pool(url)
     try:
         async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
             await conn.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
