@@ -20,7 +20,7 @@ class PolicyError(Exception):
     """The policy cannot be used; the message says which file and field, and what is accepted."""
 
 
-class Split(Frozen):
+class SplitShares(Frozen):
     """Shares of lineages; a lineage's place is a keyed hash of its name, so it never moves."""
 
     holdout: float = Field(0.18, gt=0, lt=0.9, description="Share of lineages in the sealed holdout.")
@@ -75,7 +75,7 @@ class HarvestPolicy(Frozen):
     common_passage: int = Field(
         6, ge=2, description="A passage that stands in this many lineages is boilerplate, no contamination."
     )
-    split: Split = Split()
+    split: SplitShares = SplitShares()
     shares: Shares = Shares()
     lengths: Lengths = Lengths()
     prompts: Prompts = Prompts()
