@@ -6,7 +6,7 @@ PERSONA ?= scribe
 BIN := .venv/bin
 PIP := pip --disable-pip-version-check install -qq --no-deps --no-compile
 
-.PHONY: help setup up down ritual check test bench-harvest bench-redaction lock contracts karma suite clean
+.PHONY: help setup up down ritual check test test-docker bench-harvest bench-redaction lock contracts karma suite clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,10 @@ test: setup ## everything: checks, drivers, integration, and real rituals on the
 	@$(MAKE) --no-print-directory check
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
 	@SOULFORGE_TEST_MODEL=$(MODELS)/smollm2-135m-instruct $(BIN)/python -m pytest tests/drivers tests/integration tests/jobs tests/e2e
+
+test-docker: setup ## the container driver, its proxy and a vLLM on a real engine; whole parts of the house in containers
+	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
+	@SOULFORGE_TEST_MODEL=$(MODELS)/smollm2-135m-instruct $(BIN)/python -m pytest -s -k docker tests/drivers $(wildcard tests/docker)
 
 bench-harvest: setup ## a million records to a manifest, against PostgreSQL's own COPY of them (ROWS="100000 1000000")
 	@$(BIN)/python -m bench.harvest $(ROWS)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from inspect import cleandoc
 from typing import Any
 
-from shared.contracts.evacuate import InferenceResumed, InferenceSuspended
+from shared.contracts.evacuate import GpuAccept, GpuContained, GpuReclaim, InferenceResumed, InferenceSuspended
 from shared.contracts.intent import RitualCancel, RitualProgress, TrainingIntent
 from shared.contracts.karma import KarmaConsecrated, KarmaRecalled, KarmaRevoked
 from shared.contracts.message import Message
@@ -21,11 +21,19 @@ from shared.streams import listenings
 
 ASYNCAPI = PROJECT / "docs" / "asyncapi" / "soulforge.json"
 STATES = PROJECT / "docs" / "states.mmd"
-COMMANDS: tuple[type[Message], ...] = (TrainingIntent, RitualCancel, KarmaConsecrated, KarmaRevoked)
+COMMANDS: tuple[type[Message], ...] = (
+    TrainingIntent,
+    RitualCancel,
+    GpuReclaim,
+    GpuAccept,
+    KarmaConsecrated,
+    KarmaRevoked,
+)
 ANNOUNCEMENTS: tuple[type[Message], ...] = (
     RitualProgress,
     InferenceSuspended,
     InferenceResumed,
+    GpuContained,
     KarmaRecalled,
     AdapterTainted,
 )

@@ -22,6 +22,7 @@ from deploy.embedded import stack
 from deploy.embedded.claim import ClaimError
 from deploy.embedded.preflight import PreflightError
 from examples.karma.unseen import UNSEEN
+from shared.configuration.file import load
 from shared.drivers.inference.port import InferenceError, Turn
 from shared.drivers.inference.vllm import Vllm
 from shared.postgres import open_pool
@@ -86,7 +87,9 @@ async def _side_by_side(settings: Settings, persona: str) -> None:
     await pool.close()
     table = Table("prompt", settings.base, version, title="unseen prompts", show_lines=True)
     for prompt in UNSEEN[persona]:
-        table.add_row(prompt, *(await _answers(Vllm(settings.rune_url), prompt, (settings.base, version))))
+        table.add_row(
+            prompt, *(await _answers(Vllm(load(settings).rune_url(settings)), prompt, (settings.base, version)))
+        )
     console.print(table)
 
 

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from shared.artifacts import Artifacts, sync, write_atomically
 from shared.contracts.intent import RitualProgress
 from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult, Progress
+from shared.drivers.containers.open import open_containers
 from shared.drivers.containers.port import ContainerInfo, ContainerSpec, ContainerState, Mount
 
 if TYPE_CHECKING:
@@ -62,6 +63,11 @@ class Finished:
     result: JobResult
     output: Path
     isolation: tuple[str, ...]
+
+
+def job_containers(station: Station) -> Containers:
+    """Where this house runs its jobs."""
+    return open_containers(station.settings, station.configuration.jobs.driver, station.configuration.docker)
 
 
 class Jobs:
@@ -121,7 +127,7 @@ class Jobs:
                 env=job_environment(output, settings.project),
                 labels={
                     "role": self.kind.role,
-                    "anvil": settings.anvil,
+                    "anvil": self.station.configuration.forge,
                     "ritual": str(ritual.id),
                     "fence": str(fence),
                 },
@@ -130,12 +136,19 @@ class Jobs:
                     Mount(path=output, read_only=False),
                 ),
                 hidden=(settings.home,),
+                image=self.station.configuration.jobs.image,
+                devices=self._devices(),
                 isolated=True,
                 memory_bytes=self.kind.memory_bytes,
                 time_limit_s=self.kind.time_limit_s,
             )
         )
         log.info("job started", job=self.kind.role, ritual=str(ritual.id), attempt=ritual.attempt, fence=fence)
+
+    def _devices(self) -> tuple[int, ...]:
+        """The GPUs of the anvil that is trained on."""
+        anvil = self.station.configuration.anvils[self.station.configuration.forge]
+        return anvil.devices if anvil.accelerator == "nvml" else ()
 
     async def _tell_progress(self, ritual: Ritual, output: Path) -> None:
         if (progress := last_progress(output / PROGRESS_FILE)) is None:

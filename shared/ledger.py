@@ -144,6 +144,16 @@ async def fact_body(conn: Connection | Pool, ritual: UUID, subject: str) -> dict
     return body
 
 
+async def failures(conn: Connection | Pool, ritual: UUID) -> int:
+    """Attempts at the GPU work that were lost; those that gave way because the anvil was wanted back do not count."""
+    count: int = await conn.fetchval(
+        "SELECT count(*) FROM ritual_fact WHERE ritual = $1 AND subject = 'gpu.interrupted' "
+        "AND NOT coalesce((body ->> 'asked')::boolean, false)",
+        ritual,
+    )
+    return count
+
+
 async def request_cancel(conn: Connection | Pool, ritual: UUID, why: str) -> bool:
     """Flag a ritual to end at its next safe point. False when it is unknown, ended, or flagged already."""
     return bool(

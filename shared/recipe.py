@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from shared.contracts.frozen import Frozen
+from shared.faults import wrong_values
 
 SHIPPED = Path(__file__).parent / "recipes"
 # vLLM 0.32, config/lora.py: any other rank is refused, and so is one above `--max-lora-rank` (16 unless told).
@@ -59,19 +60,20 @@ def load_recipe(recipe: str | Path, max_rank: int = SERVED_RANK) -> Recipe:
     return loaded
 
 
-def _read(path: Path) -> dict[str, object]:
+def _read(path: Path) -> str:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.toml")))
         raise RecipeError(f"no recipe at {path}; shipped recipes: {shipped}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise RecipeError(f"recipe {path} is not TOML: {error}") from error
 
 
-def _validated(path: Path, values: dict[str, object]) -> Recipe:
+def _validated(path: Path, text: str) -> Recipe:
     try:
-        return Recipe.model_validate(values)
+        return Recipe.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"recipe {path} is not TOML: {error}") from error
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise RecipeError(f"recipe {path}: {faults}") from error
+        raise RecipeError(f"recipe {path}: {'; '.join(wrong_values(error, text, Recipe))}") from error

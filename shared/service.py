@@ -20,12 +20,14 @@ import uvicorn
 
 from shared import ledger, outbox, telemetry
 from shared.bus import open_broker, subscribe
+from shared.configuration.file import load
+from shared.configuration.model import Configuration, embedded
 from shared.contracts.intent import RitualCancelled
 from shared.contracts.message import Fact, Message, Service
 from shared.health import health_app
 from shared.metrics import OUTBOX_AGE_SECONDS, RECONCILE_ERRORS, RECONCILE_SECONDS, STATED
 from shared.postgres import UNREACHABLE, Pool, assert_migrated, open_pool
-from shared.settings import PROJECT, Settings
+from shared.settings import PROJECT, Settings, SettingsError
 from shared.streams import Listening, assert_listening, listenings
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ class Station:
     settings: Settings
     pool: Pool
     nats: Client
+    configuration: Configuration = field(default_factory=embedded)
     stirred: asyncio.Event = field(default_factory=asyncio.Event)
     reconciled_at: float = field(default_factory=monotonic)
 
@@ -89,10 +92,13 @@ class App:
 
 
 def main(app: App) -> None:
-    """The entry point of a service process; returns after SIGTERM or SIGINT."""
+    """The entry point of a service process; returns after SIGTERM or SIGINT, exits where it is wrongly configured."""
     settings = Settings()
     configure_logging(settings.log_level, app.service)
-    asyncio.run(serve(app, settings))
+    try:
+        asyncio.run(serve(app, settings))
+    except SettingsError as error:
+        raise SystemExit(f"{app.service}: {error}") from None
 
 
 def configure_logging(level: str, service: str) -> None:
@@ -113,6 +119,8 @@ def configure_logging(level: str, service: str) -> None:
 
 
 async def serve(app: App, settings: Settings) -> None:
+    """Run a service until a signal. Raises ConfigurationError before anything else is touched."""
+    configuration = load(settings)
     async with AsyncExitStack() as stack:
         pool = await _database(settings, app.service)
         stack.push_async_callback(pool.close)
@@ -127,7 +135,7 @@ async def serve(app: App, settings: Settings) -> None:
         )
         stack.push_async_callback(client.close)
         await assert_listening(client.jetstream(), app.service)
-        station = Station(app.service, settings, pool, client)
+        station = Station(app.service, settings, pool, client, configuration)
         stopping = asyncio.Event()
         broker = open_broker(settings.nats_url, app.service, stopping)
         for listening in listenings():

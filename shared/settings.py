@@ -28,6 +28,11 @@ class Settings(BaseSettings):
     home: Path = Field(
         Path(".soulforge"), description="Directory of all state. Default: .soulforge in the working directory."
     )
+    config: Path | None = Field(
+        None,
+        description="File that says what stands in the house. Default: <home>/soulforge.toml, else ./soulforge.toml, "
+        "else one CPU anvil with one vLLM.",
+    )
     host: str = Field("127.0.0.1", description="Address that every server binds to. Default: loopback.")
     port_base: int = Field(7600, ge=1024, le=65000, description="First of 32 TCP ports in a row. Default: 7600.")
     nats: str | None = Field(None, description="URL of the NATS server. Default: the embedded one.")
@@ -54,7 +59,7 @@ class Settings(BaseSettings):
     )
     log_level: str = Field("INFO", description="Least severe level that is logged. Default: INFO.")
 
-    @field_validator("home", "models", "jobs_python")
+    @field_validator("home", "config", "models", "jobs_python")
     @classmethod
     def absolute(cls, path: Path | None) -> Path | None:
         # Not resolve(): the interpreter of a virtual environment is a link that must stay one.

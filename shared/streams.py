@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 
-from shared.contracts.evacuate import GpuRestored
+from shared.contracts.evacuate import GpuAccept, GpuReclaim, GpuRestored
 from shared.contracts.intent import RitualCancel, TrainingIntent
 from shared.contracts.karma import KarmaConsecrated, KarmaRecalled, KarmaRevoked
 from shared.contracts.message import Message, Service
@@ -90,6 +90,8 @@ def listenings() -> tuple[Listening, ...]:
     heard: set[tuple[Service, type[Message]]] = {
         (Service.HARVESTER, TrainingIntent),
         (Service.ORCHESTRATOR, RitualCancel),
+        (Service.ORCHESTRATOR, GpuReclaim),
+        (Service.ORCHESTRATOR, GpuAccept),
         (Service.HARVESTER, KarmaConsecrated),
         (Service.HARVESTER, KarmaRevoked),
         (Service.REGISTRY, GpuRestored),

@@ -96,7 +96,7 @@ def root_span(row: Any) -> ReadableSpan:
 
 
 def fact_spans(row: Any) -> list[ReadableSpan]:
-    """The span of a stage and, below it, its job with the job's own steps."""
+    """The span of a stage and, below it, the steps that it or its job took."""
     own = trace.fact_span_id(row["event_id"])
     body = row["body"]
     attributes = {
@@ -120,27 +120,31 @@ def fact_spans(row: Any) -> list[ReadableSpan]:
             failed=row["state_after"] in UNHAPPY and row["state_before"] != row["state_after"],
         )
     ]
-    return spans + _job_spans(row, own)
+    return spans + _step_spans(row, own)
 
 
-def _job_spans(row: Any, parent: str) -> list[ReadableSpan]:
+def _step_spans(row: Any, own: str) -> list[ReadableSpan]:
+    """Steps below the job that took them; below the stage itself where it took them without a job."""
     steps = [JobSpan.model_validate(step) for step in row["body"].get("spans", [])]
-    job = JOBS.get(row["subject"])
-    if not steps or job is None:
+    if not steps:
         return []
-    whole = trace.job_span_id(row["event_id"], 0)
+    job = JOBS.get(row["subject"])
     attributes: dict[str, AttributeValue] = {
         "openinference.span.kind": "CHAIN",
-        "soulforge.service": job,
+        "soulforge.service": job or row["owner"],
         "soulforge.ritual": str(row["ritual"]),
     }
-    begin, end = min(step.start_ns for step in steps), max(step.end_ns for step in steps)
-    return [_span(job, row["trace_id"], whole, parent, begin, end, attributes)] + [
+    whole, parent = [], own
+    if job:
+        parent = trace.job_span_id(row["event_id"], 0)
+        begin, end = min(step.start_ns for step in steps), max(step.end_ns for step in steps)
+        whole = [_span(job, row["trace_id"], parent, own, begin, end, attributes)]
+    return whole + [
         _span(
-            f"{job}.{step.name}",
+            f"{job or row['owner']}.{step.name}",
             row["trace_id"],
             trace.job_span_id(row["event_id"], place),
-            whole,
+            parent,
             step.start_ns,
             step.end_ns,
             {**attributes, **step.attributes},

@@ -20,7 +20,8 @@ TABLES = (
     "harvester.exclusion_before_segments, harvester.sealed, harvester.manifest, "
     "harvester.revocation, harvester.golden_path, harvester.reading, harvester.reading_mark, harvester.near_duplicate, "
     "harvester.segment, harvester.manifest_segment, harvester.ritual_segment, harvester.tipping, "
-    "orchestrator.hand_over, orchestrator.rune_failure, registry.alias, registry.alias_history, registry.version, "
+    "orchestrator.hand_over, orchestrator.rune_failure, orchestrator.containment, orchestrator.decision, "
+    "orchestrator.reclaim, registry.alias, registry.alias_history, registry.version, "
     + ", ".join(f"{service}.{table}" for service in SERVICES for table in ("inbox", "outbox", "dead_letter"))
 )
 

@@ -69,10 +69,11 @@ def ask(
 
 async def answer(house: Settings, persona: str, text: str, max_tokens: int, base: bool = False) -> str:
     """What the persona's version (or the base) answers. Raises Mistake where nothing can answer now."""
+    from shared.configuration.file import load
     from shared.drivers.inference.port import InferenceError, Turn
     from shared.drivers.inference.vllm import Vllm
 
-    rune = Vllm(house.rune_url)
+    rune = Vllm(load(house).rune_url(house))
     model = house.base if base else await _version(house, persona)
     try:
         served = await rune.models()
@@ -101,12 +102,16 @@ async def _silence(house: Settings, error: Exception) -> Mistake:
     """Why the rune does not answer: because a ritual holds its anvil, or because it is down."""
     from deploy.cli import store
     from deploy.cli.reach import place, said
+    from shared.configuration.file import load
 
+    configuration = load(house)
     async with database(house) as pool:
-        lease = await store.lease(pool, house.anvil)
+        lease = await store.lease(pool, configuration.forge)
     if lease and lease["ritual"]:
         ritual = short(lease["ritual"])
         return Mistake(
-            f"inference is suspended: ritual {ritual} ({lease['persona']}) holds {house.anvil}; watch it: soulforge watch {ritual}"
+            f"inference is suspended: ritual {ritual} ({lease['persona']}) holds {configuration.forge}; watch it: soulforge watch {ritual}"
         )
-    return Mistake(f"the rune at {place(house.rune_url)} did not answer ({said(error)}): see `soulforge status`")
+    return Mistake(
+        f"the rune at {place(configuration.rune_url(house))} did not answer ({said(error)}): see `soulforge status`"
+    )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any
+
+from deploy.cli.mistakes import Mistake
 
 MINUTE_S = 60
 HOUR_S = 3600
@@ -37,6 +40,18 @@ def duration(seconds: float | None) -> str:
     if whole < DAY_S:
         return f"{whole // HOUR_S} h {whole % HOUR_S // MINUTE_S:02d} m"
     return f"{whole // DAY_S} d {whole % DAY_S // HOUR_S} h"
+
+
+def seconds_of(text: str) -> float:
+    """Read `30s`, `10m`, `2h`, `1d`, `1h30m` or plain seconds. Raises Mistake for anything else."""
+    units = {"s": 1, "m": MINUTE_S, "h": HOUR_S, "d": DAY_S}
+    compact = "".join(text.lower().split())
+    if re.fullmatch(r"\d+(\.\d+)?", compact):
+        return float(compact)
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", compact)
+    if not parts or "".join(number + unit for number, unit in parts) != compact:
+        raise Mistake(f"{text!r} is no duration: write it like 30s, 10m or 2h")
+    return sum(float(number) * units[unit] for number, unit in parts)
 
 
 def ago(moment: datetime, now: datetime | None = None) -> str:

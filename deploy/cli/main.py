@@ -12,6 +12,8 @@ import typer
 
 from deploy.cli import (
     adapters,
+    anvil,
+    config,
     dead_letters,
     intend,
     karma,
@@ -40,6 +42,7 @@ app = typer.Typer(
     "soulforge intend scribe · soulforge watch",
 )
 stack.register(app)
+config.register(app)
 karma.register(app)
 karma_stats.register(karma.group)
 karma_consent.register(karma.group)
@@ -48,6 +51,7 @@ manifest.register(app)
 intend.register(app)
 watch.register(app)
 rituals.register(app)
+anvil.register(app)
 adapters.register(app)
 dead_letters.register(app)
 

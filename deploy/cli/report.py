@@ -6,12 +6,15 @@ seconds. What a fact says stands in `states[].details` as it was stated, but for
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from pydantic import Field
 
+from deploy.cli.receipt import HandOverReport, build_receipt
+from deploy.cli.waiting import interruption
 from deploy.cli.way import Row, led_to
 from shared.contracts.frozen import Frozen
 from shared.contracts.ritual import ENDS, State
@@ -41,20 +44,23 @@ class StateReport(Frozen):
     details: dict[str, Any]
 
 
-class HandOverReport(Frozen):
-    """One hand-over of the anvil; a time that is null has not come."""
+class TippingReport(Frozen):
+    """What was last decided about when the ritual takes the anvil: `now`, `wait` or `refused`, and from which measures."""
 
-    anvil: str
-    fence: int
+    verdict: str
+    reason: str
+    until: datetime | None
+    measures: dict[str, Any]
+    decided_at: datetime
+
+
+class InterruptedReport(Frozen):
+    """The attempt that ended early; the ritual waits for the next one. `asked`: somebody wanted the anvil back."""
+
     attempt: int
-    began_at: datetime
-    suspended_at: datetime | None
-    evacuated_at: datetime | None
-    released_at: datetime | None
-    restored_at: datetime | None
-    memory_before: int | None
-    memory_after: int | None
-    seconds_without_inference: float | None
+    at: datetime
+    reason: str
+    asked: bool
 
 
 class RitualReport(Frozen):
@@ -85,12 +91,21 @@ class RitualReport(Frozen):
         description="Over all hand-overs that ended; null when there was none."
     )
     hand_overs: tuple[HandOverReport, ...]
+    interrupted: InterruptedReport | None = Field(
+        description="Set while the ritual waits to go on from its checkpoint after an interruption."
+    )
+    tipping: TippingReport | None = Field(description="When it takes the anvil, and why; null before it was decided.")
     trace_id: str
     trace_url: str
 
 
 def build_report(
-    ritual: Row, facts: list[Row], hand_overs: list[Row], excluded: dict[str, int], phoenix_url: str
+    ritual: Row,
+    facts: list[Row],
+    hand_overs: list[Row],
+    excluded: dict[str, int],
+    phoenix_url: str,
+    tipping: Row | None = None,
 ) -> RitualReport:
     """Pure: the report of these rows."""
     said = {fact["subject"]: fact["body"] for fact in facts}
@@ -116,9 +131,9 @@ def build_report(
         scores=verdict.get("verdict", {}),
         version=said.get("adapter.registered", {}).get("version"),
         seconds_without_inference=_seconds_without_inference(hand_overs),
-        hand_overs=tuple(
-            HandOverReport(**{name: row[name] for name in HandOverReport.model_fields}) for row in hand_overs
-        ),
+        hand_overs=tuple(build_receipt(row, ritual["now"]) for row in hand_overs),
+        interrupted=_interrupted(ritual, facts),
+        tipping=TippingReport(**tipping) if tipping else None,
         trace_id=ritual["trace_id"],
         trace_url=trace_url(phoenix_url, ritual["trace_id"]),
     )
@@ -148,6 +163,11 @@ def _reason(ritual: Row, facts: list[Row]) -> str | None:
         return None
     body = last["body"]
     return body.get("reason") or body.get("why") or " ".join(body.get("reasons", ())) or None
+
+
+def _interrupted(ritual: Row, facts: list[Row]) -> InterruptedReport | None:
+    found = interruption(ritual, facts)
+    return InterruptedReport(**asdict(found)) if found else None
 
 
 def _counts(said: dict[str, Row], excluded: dict[str, int]) -> dict[str, int]:

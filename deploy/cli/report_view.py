@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from deploy.cli.durations import duration, size
-from deploy.cli.rituals import coloured
+from deploy.cli.durations import duration
+from deploy.cli.receipt_view import receipt_view
+from deploy.cli.rituals_view import coloured
 from deploy.cli.saying import saying
 from deploy.cli.verdict import verdict_view
+from deploy.cli.waiting import INTERRUPTED, RESUMES, asked_for
+from shared.contracts.ritual import State
 
 if TYPE_CHECKING:
-    from deploy.cli.report import HandOverReport, RitualReport
+    from deploy.cli.report import RitualReport, TippingReport
 
 
 def view(report: RitualReport) -> RenderableType:
-    parts: list[RenderableType] = [_facts_of(report), Text(""), _states(report)]
+    parts: list[RenderableType] = [
+        _facts_of(report),
+        # On a line of its own, so that it is whole in 80 columns.
+        Text(report.trace_url, "dim", overflow="fold"),
+        Text(""),
+        _states(report),
+    ]
     if report.hand_overs:
-        parts += [Text(""), *(_hand_over(row) for row in report.hand_overs)]
+        parts += [part for row in report.hand_overs for part in (Text(""), receipt_view(row))]
     if report.decision:
         parts += [Text(""), verdict_view(report.decision, list(report.reasons), report.scores)]
     return Group(*parts)
@@ -32,9 +41,11 @@ def _facts_of(report: RitualReport) -> Table:
     table.add_column(overflow="fold")
     table.add_row("ritual", str(report.ritual))
     table.add_row("persona", report.persona)
-    table.add_row("state", f"{coloured(report.state, report.ended_at is not None)} at attempt {report.attempt}")
+    table.add_row("state", _state(report))
     if report.reason:
         table.add_row("reason", Text(report.reason, "red"))
+    if report.tipping:
+        table.add_row("anvil", _tipping(report.tipping, waits=report.state == State.HARVESTED))
     table.add_row(
         "intended",
         f"{report.created_at.astimezone():%Y-%m-%d %H:%M:%S}, {duration(report.seconds)} {'in all' if report.ended_at else 'so far'}",
@@ -54,8 +65,36 @@ def _facts_of(report: RitualReport) -> Table:
         table.add_row("left out", ", ".join(f"{count} {reason}" for reason, count in report.excluded.items()))
     if report.seconds_without_inference is not None:
         table.add_row("inference", f"away for {duration(report.seconds_without_inference)}")
-    table.add_row("trace", f"{report.trace_id}\n{report.trace_url}")
+    table.add_row("trace", report.trace_id)
     return table
+
+
+def _state(report: RitualReport) -> str | Text:
+    """One that waits after an interruption is interrupted, which is no failure."""
+    if (found := report.interrupted) is None:
+        return f"{coloured(report.state, report.ended_at is not None)} at attempt {report.attempt}"
+    why = f", {asked_for(found.asked)}: {found.reason}\nwaits for the anvil; attempt {report.attempt} {RESUMES}"
+    return Text.assemble((INTERRUPTED, "yellow"), f" at attempt {found.attempt}", why)
+
+
+def _tipping(tipping: TippingReport, waits: bool) -> Text:
+    """Why it does not take the anvil yet, or why it took it when it did."""
+    decided = f" ({tipping.decided_at.astimezone():%H:%M:%S})"
+    said = Text.assemble((tipping.reason, "yellow" if waits else ""), (decided, "dim"))
+    if waits and (figures := ", ".join(_figure(*measure) for measure in tipping.measures.items() if _tells(*measure))):
+        said.append(f"\n{figures}", "dim")
+    return said
+
+
+def _tells(name: str, value: Any) -> bool:
+    """`cause` and `now` stand in the reason; what could not be measured tells nothing."""
+    return value is not None and name not in ("cause", "now")
+
+
+def _figure(name: str, value: Any) -> str:
+    if name.endswith("_s") and isinstance(value, int | float):
+        return f"{name.removesuffix('_s').replace('_', ' ')} {duration(value)}"
+    return f"{name.replace('_', ' ')} {value:.3g}" if isinstance(value, float) else f"{name.replace('_', ' ')} {value}"
 
 
 def _states(report: RitualReport) -> Table:
@@ -71,15 +110,3 @@ def _states(report: RitualReport) -> Table:
             f"{row.stated_at.astimezone():%H:%M:%S}", row.fact, row.owner, str(row.attempt), duration(took), said
         )
     return table
-
-
-def _hand_over(row: HandOverReport) -> Text:
-    away = (
-        f"inference away for {duration(row.seconds_without_inference)}"
-        if row.restored_at
-        else "inference is not back yet"
-    )
-    memory = f"{size(row.memory_before)} → {size(row.memory_after)} in use"
-    return Text.assemble(
-        ("hand-over  ", "bold"), f"{row.anvil}, fence {row.fence}, attempt {row.attempt}: {memory}, {away}"
-    )

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deploy.cli.consoles import out
-from deploy.cli.durations import ago, duration, short
 from deploy.cli.reach import database, settings
 
 if TYPE_CHECKING:
@@ -27,39 +26,13 @@ def rituals(limit: Annotated[int, typer.Option(min=1, help="How many, the newest
     """List the newest rituals."""
     import asyncio
 
-    from rich.table import Table
+    from deploy.cli.rituals_view import listing
 
     rows = asyncio.run(_listed(settings(), limit))
     if not rows:
         out.print("no ritual yet: `soulforge intend PERSONA` asks for one")
         return
-    table = Table(box=None, pad_edge=False)
-    for name in ("ritual", "persona", "state"):
-        table.add_column(name)
-    for name in ("attempt", "priority", "intended", "took", "without inference"):
-        table.add_column(name, justify="right")
-    for row in rows:
-        table.add_row(*_row(row))
-    out.print(table)
-
-
-def _row(row: dict[str, Any]) -> list[str]:
-    took = ((row["ended_at"] or row["now"]) - row["created_at"]).total_seconds()
-    return [
-        short(row["id"]),
-        row["persona"],
-        coloured(row["state"], row["ended_at"] is not None),
-        str(row["attempt"]),
-        str(row["priority"]),
-        ago(row["created_at"], row["now"]),
-        duration(took) + ("" if row["ended_at"] else " so far"),
-        duration(row["seconds_without_inference"]),
-    ]
-
-
-def coloured(state: str, ended: bool) -> str:
-    colour = "green" if state == "awakened" else "red" if ended else "yellow"
-    return f"[{colour}]{state}[/]"
+    out.print(listing(rows))
 
 
 async def _listed(house: Settings, limit: int) -> list[dict[str, Any]]:
@@ -101,4 +74,4 @@ async def _report(house: Settings, given: str) -> RitualReport:
         excluded = await store.excluded(pool, ritual)
     if sight is None:
         raise Mistake(f"ritual {ritual} is no longer in the ledger")
-    return build_report(sight.ritual, sight.facts, sight.hand_overs, excluded, house.phoenix_url)
+    return build_report(sight.ritual, sight.facts, sight.hand_overs, excluded, house.phoenix_url, sight.tipping)

@@ -25,7 +25,10 @@ def _harvested(body: Body) -> str:
 
 
 def _evacuated(body: Body) -> str:
-    return f"memory {size(body.get('memory_before'))} → {size(body.get('memory_after'))}"
+    figures = (f"{body[name]} {name}" for name in ("drained", "aborted") if body.get(name))
+    requests = ", ".join(figures)
+    memory = f"memory {size(body.get('memory_before'))} → {size(body.get('memory_after'))}"
+    return f"{memory}; requests: {requests}" if requests else memory
 
 
 def _forged(body: Body) -> str:
@@ -49,7 +52,16 @@ def _banished(body: Body) -> str:
 
 
 def _restored(body: Body) -> str:
-    return f"after {duration(body.get('seconds_without_inference'))} without inference"
+    said = [f"after {duration(body.get('seconds_without_inference'))} without inference"]
+    if (equal := body.get("probes_equal")) is not None:
+        said.append("every model answers as before" if equal else "models answer otherwise than before")
+    if missing := body.get("missing"):
+        said.append(f"missing: {', '.join(missing)}")
+    return "; ".join(said)
+
+
+def _interrupted(body: Body) -> str:
+    return f"asked for: {_reason(body)}" if body.get("asked") else _reason(body)
 
 
 def _registered(body: Body) -> str:
@@ -71,6 +83,7 @@ _SAYINGS: dict[str, Callable[[Body], str]] = {
     "adapter.verified": _judged,
     "adapter.banished": _banished,
     "gpu.restored": _restored,
+    "gpu.interrupted": _interrupted,
     "adapter.registered": _registered,
     "adapter.awakened": _awakened,
 }

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.cli.durations import duration, short
+from deploy.cli.waiting import INTERRUPTED, asked_for, interruption, was_asked
 from deploy.cli.way import Mark, Stage, inference, stages
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def picture(sight: Sight, progress: RitualProgress | None = None, note: str = ""
     table.add_column(min_width=NAME_WIDTH)
     table.add_column(justify="right", min_width=8, no_wrap=True)
     table.add_column(overflow="fold")
-    for stage in stages(sight.ritual, sight.facts, sight.hand_overs, sight.now):
+    for stage in stages(sight.ritual, sight.facts, sight.hand_overs, sight.now, sight.tipping):
         table.add_row(MARKS[stage.mark], Text(stage.name, NAMES[stage.mark]), _took(stage), _told(stage, progress))
     lines: list[RenderableType] = [title(sight), table]
     if away := inference_line(sight):
@@ -49,9 +50,13 @@ def title(sight: Sight) -> Text:
     text = Text.assemble(("ritual ", "bold"), (short(ritual["id"]), "bold cyan"), f" · {ritual['persona']}")
     if ritual["attempt"] > 1:
         text.append(f" · attempt {ritual['attempt']}", "yellow")
+    if interruption(ritual, sight.facts):
+        text.append(f" · {INTERRUPTED}", "bold yellow")
     for fact in sight.facts:
         if fact["subject"] == "gpu.interrupted":
-            text.append(f"\nattempt {fact['attempt']} was interrupted: {fact['body'].get('reason', '')}", "yellow")
+            asked = asked_for(was_asked(fact["body"]))
+            reason = fact["body"].get("reason", "")
+            text.append(f"\nattempt {fact['attempt']} was interrupted, {asked}: {reason}", "yellow")
     return text
 
 

@@ -12,6 +12,7 @@ from rich.text import Text
 from deploy.cli.durations import duration, short
 from deploy.cli.saying import saying
 from deploy.cli.scene import picture, progress_line
+from deploy.cli.waiting import held_back
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from shared.contracts.intent import RitualProgress
 
 PROGRESS_EVERY_S = 10.0
+WAITING_EVERY_S = 300.0  # the figures of a reason change all the time
 REFRESHES_PER_S = 4
 
 
@@ -50,7 +52,7 @@ class Picture:
 
 
 class Lines:
-    """One line for every fact, and one for the job's progress every PROGRESS_EVERY_S at most."""
+    """One line for every fact, and now and then one for the job's progress or for what the ritual waits for."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -58,6 +60,8 @@ class Lines:
         self._note = ""
         self._progress = ""
         self._progress_at = float("-inf")
+        self._waiting: tuple[str, str] | None = None
+        self._waiting_at = float("-inf")
         self._began = False
 
     def __enter__(self) -> Self:
@@ -77,6 +81,7 @@ class Lines:
                 self._told.add((fact["subject"], fact["attempt"]))
                 self._say(fact["stated_at"], fact_line(fact, since))
             since = fact["stated_at"]
+        self._tell_waiting(sight)
         if progress:
             self._tell_progress(sight.now, f"{progress.job}: {progress_line(progress)}")
 
@@ -84,6 +89,19 @@ class Lines:
         if note != self._note:
             self._console.print(note, markup=False, soft_wrap=True)
         self._note = note
+
+    def _tell_waiting(self, sight: Sight) -> None:
+        """Why the anvil is not taken yet: at once where the cause is another, else every WAITING_EVERY_S at most."""
+        reason = held_back(sight.ritual, sight.tipping)
+        if reason is None or sight.tipping is None:
+            self._waiting = None
+            return
+        waiting = str(sight.tipping["measures"].get("cause", "")), reason
+        same_cause = self._waiting is not None and self._waiting[0] == waiting[0]
+        if waiting == self._waiting or (same_cause and monotonic() - self._waiting_at < WAITING_EVERY_S):
+            return
+        self._say(sight.now, reason)
+        self._waiting, self._waiting_at = waiting, monotonic()
 
     def _tell_progress(self, now: datetime, line: str) -> None:
         if line != self._progress and monotonic() - self._progress_at >= PROGRESS_EVERY_S:

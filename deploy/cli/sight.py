@@ -12,7 +12,7 @@ from uuid import UUID
 import nats
 from pydantic import ValidationError
 
-from deploy.cli import store
+from deploy.cli import store, store_anvil
 from deploy.cli.way import Row, job_now
 from shared.contracts.intent import RitualProgress
 
@@ -33,6 +33,7 @@ class Sight:
     ritual: Row
     facts: list[dict[str, Any]]
     hand_overs: list[dict[str, Any]]
+    tipping: dict[str, Any] | None = None
 
     @property
     def now(self) -> datetime:
@@ -50,7 +51,12 @@ async def look(pool: Pool, ritual: UUID) -> Sight | None:
         row = await store.ritual(conn, ritual)
         if row is None:
             return None
-        return Sight(row, await store.facts(conn, ritual), await store.hand_overs(conn, ritual))
+        return Sight(
+            row,
+            await store.facts(conn, ritual),
+            await store_anvil.hand_overs(conn, ritual),
+            await store_anvil.tipping(conn, ritual),
+        )
 
 
 class Progress:

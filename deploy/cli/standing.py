@@ -7,155 +7,125 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import httpx
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from deploy.cli import store
 from deploy.cli.durations import ago, duration, short
-from deploy.cli.mistakes import Mistake
-from deploy.cli.reach import bus, database, place
-from shared.drivers.inference.port import InferenceError
-from shared.drivers.inference.vllm import Vllm
+from deploy.cli.reach import place
+from deploy.cli.standing_anvils import Finding, anvil_finding, rune_finding
+from deploy.cli.standing_parts import ask_bus, ask_ledger, ask_service, processes
+from deploy.cli.standing_runes import see
+from deploy.cli.waiting import shown_state
+from shared.configuration.file import ConfigurationError, load
 from shared.settings import SERVICES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.console import RenderableType
 
+    from deploy.cli.standing_anvils import Row, Seen
+    from shared.configuration.model import Configuration
     from shared.settings import Settings
 
-TIMEOUT_S = 5.0
 NAME_WIDTH = 13
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One part: whether it can do its job, and why not or what it does."""
-
-    part: str
-    well: bool
-    text: str
-
-
-@dataclass(frozen=True)
 class Standing:
+    """Every part, and below them the runes and anvils."""
+
     findings: tuple[Finding, ...]
     processes: dict[str, dict[str, Any]]
+    anvils: tuple[Finding, ...] = ()
     open_rituals: tuple[dict[str, Any], ...] = ()
 
     @property
     def well(self) -> bool:
-        return all(finding.well for finding in self.findings)
+        return all(finding.well for finding in (*self.findings, *self.anvils))
 
 
 async def look(house: Settings) -> Standing:
-    """Ask every part; a part that is away costs at most TIMEOUT_S."""
-    ledger, nats, rune, *services = await asyncio.gather(
-        _ledger(house), _bus(house), _rune(house), *(_service(house, name) for name in SERVICES)
+    """Ask every part."""
+    configuration, wrong = _configuration(house)
+    anvils = tuple(configuration.anvils) if configuration else ()
+    (ledger, nats, seen), services = await asyncio.gather(
+        asyncio.gather(ask_ledger(house, anvils), ask_bus(house), _runes(house, configuration)),
+        asyncio.gather(*(ask_service(house, name) for name in SERVICES)),
     )
-    finding, lease, rituals = ledger
-    if not rune.well and lease.holds:
-        # Suspended for a ritual is what the rune is meant to be then.
-        rune = Finding("rune", True, f"suspended while ritual {short(lease.ritual)} holds the anvil")
-    findings = (finding, nats, *services, rune, Finding("anvil", not lease.expired, lease.text))
-    return Standing(findings, _processes(house), tuple(rituals))
+    below = tuple(_anvils(house, configuration, ledger.anvils, seen)) if configuration else ()
+    return Standing((*wrong, ledger.finding, nats, *services), processes(house), below, ledger.rituals)
 
 
-@dataclass(frozen=True)
-class Held:
-    """The anvil as the ledger tells it; `text` is for people."""
-
-    text: str
-    ritual: Any = None
-    expired: bool = False
-
-    @property
-    def holds(self) -> bool:
-        return self.ritual is not None
-
-
-async def _ledger(house: Settings) -> tuple[Finding, Held, list[dict[str, Any]]]:
+def _configuration(house: Settings) -> tuple[Configuration | None, tuple[Finding, ...]]:
+    """What stands in the house; a file that cannot be used is a finding, and the other parts are still asked."""
     try:
-        async with asyncio.timeout(TIMEOUT_S), database(house) as pool:
-            row = await store.lease(pool, house.anvil)
-            rituals = await store.open_rituals(pool)
-    except Exception as error:
-        return Finding("postgres", False, _why(error)), Held("unknown without the ledger"), []
-    return Finding("postgres", True, f"answers at {place(house.database_url)}"), _held(house.anvil, row), rituals
+        return load(house), ()
+    except ConfigurationError as error:
+        return None, (Finding("configuration", False, str(error)),)
 
 
-def _held(anvil: str, row: dict[str, Any] | None) -> Held:
-    if row is None or row["ritual"] is None:
-        return Held(f"{anvil} is free")
-    who = f"ritual {short(row['ritual'])} ({row['persona']}), attempt {row['attempt']}, fence {row['fence']}"
-    if row["live"]:
-        return Held(f"{anvil} is held by {who}", row["ritual"])
-    return Held(f"{anvil}: the lease of {who} expired; the orchestrator takes it back", row["ritual"], expired=True)
+async def _runes(house: Settings, configuration: Configuration | None) -> dict[str, Seen]:
+    """Every rune of every anvil, asked at once."""
+    if configuration is None:
+        return {}
+    runes = configuration.runes.items()
+    seen = await asyncio.gather(*(see(configuration.rune_url(house, name), config) for name, config in runes))
+    return dict(zip(configuration.runes, seen, strict=True))
 
 
-async def _bus(house: Settings) -> Finding:
-    try:
-        async with asyncio.timeout(TIMEOUT_S), bus(house) as client:
-            info = await client.jetstream().account_info()
-    except Exception as error:
-        return Finding("nats", False, _why(error))
-    return Finding("nats", True, f"answers at {place(house.nats_url)}, {info.streams} streams")
-
-
-async def _service(house: Settings, name: str) -> Finding:
-    try:
-        async with httpx.AsyncClient(timeout=TIMEOUT_S) as client:
-            answer = (await client.get(f"{house.service_url(name)}/health/ready")).json()
-    except (httpx.HTTPError, ValueError) as error:
-        return Finding(name, False, f"does not answer at {place(house.service_url(name))} ({_why(error)})")
-    reasons = "; ".join(str(reason) for reason in answer.get("reasons", []))
-    return Finding(name, bool(answer.get("ready")), reasons or "ready")
-
-
-async def _rune(house: Settings) -> Finding:
-    try:
-        models = sorted(await Vllm(house.rune_url).models())
-    except InferenceError:
-        return Finding("rune", False, f"does not answer at {place(house.rune_url)}")
-    return Finding("rune", True, f"serves {', '.join(models)}")
-
-
-def _processes(house: Settings) -> dict[str, dict[str, Any]]:
-    """What the embedded stack supervises; empty where the house is run by something else, or was never put up."""
-    from deploy.embedded import stack
-
-    return stack.status(house) if house.home.is_dir() else {}
-
-
-def _why(error: BaseException) -> str:
-    if isinstance(error, Mistake):
-        return str(error)
-    return " ".join(str(error).split()) or f"no answer within {TIMEOUT_S:.0f} s"
+def _anvils(
+    house: Settings, configuration: Configuration, rows: dict[str, Row] | None, seen: dict[str, Seen]
+) -> Iterator[Finding]:
+    """Every anvil after its runes; where there is only one of a kind, it needs no name."""
+    for anvil in configuration.anvils:
+        row = rows[anvil] if rows else None
+        for rune in configuration.runes_of(anvil):
+            part = "rune" if len(configuration.runes) == 1 else f"rune {rune}"
+            yield rune_finding(part, place(configuration.rune_url(house, rune)), seen[rune], anvil, row)
+        part = "anvil" if len(configuration.anvils) == 1 else f"anvil {anvil}"
+        yield anvil_finding(part, anvil, row) if row else Finding(part, True, "unknown without the ledger")
 
 
 def render(standing: Standing) -> RenderableType:
-    parts: list[RenderableType] = [_parts(standing)]
+    width = max(NAME_WIDTH, *(len(finding.part) for finding in (*standing.findings, *standing.anvils)))
+    parts: list[RenderableType] = [_parts(standing, width), _anvil_parts(standing, width)]
     if standing.open_rituals:
         parts += [Text(""), _rituals(standing.open_rituals)]
     return Group(*parts)
 
 
-def _parts(standing: Standing) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column()
-    table.add_column(min_width=NAME_WIDTH)
-    table.add_column(overflow="fold")
+def _parts(standing: Standing, width: int) -> Table:
+    table = _grid(width)
     table.add_column(style="dim", justify="right")
     for finding in standing.findings:
-        mark = Text("✓", "green") if finding.well else Text("✗", "bold red")
-        table.add_row(
-            mark, finding.part, Text(finding.text, "" if finding.well else "red"), _process(standing, finding.part)
-        )
+        table.add_row(*_finding(finding), _process(standing, finding.part))
     shown = {finding.part for finding in standing.findings}
     for name in standing.processes.keys() - shown:
         table.add_row(Text("·", "dim"), name, Text(standing.processes[name]["state"]), _process(standing, name))
     return table
+
+
+def _anvil_parts(standing: Standing, width: int) -> Table:
+    """No process of the stack's own belongs to them, which leaves the whole line to what is found."""
+    table = _grid(width)
+    for finding in standing.anvils:
+        table.add_row(*_finding(finding))
+    return table
+
+
+def _grid(width: int) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(min_width=width)
+    table.add_column(overflow="fold")
+    return table
+
+
+def _finding(finding: Finding) -> tuple[Text, str, Text]:
+    mark = Text("✓", "green") if finding.well else Text("✗", "bold red")
+    return mark, finding.part, Text(finding.text, "" if finding.well else "red")
 
 
 def _process(standing: Standing, name: str) -> Text:
@@ -172,5 +142,5 @@ def _rituals(rituals: tuple[dict[str, Any], ...]) -> Table:
     for column in ("ritual", "persona", "state", "since"):
         table.add_column(column)
     for row in rituals:
-        table.add_row(short(row["id"]), row["persona"], row["state"], ago(row["entered_at"]))
+        table.add_row(short(row["id"]), row["persona"], shown_state(row), ago(row["entered_at"]))
     return table

@@ -1,4 +1,4 @@
-"""All SQL of the command line; it only reads. Big timing data (`spans`) stays in the database."""
+"""SQL of the command line; it only reads. Big timing data (`spans`) stays in the database. Anvils: store_anvil.py."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     Source = Connection | Pool
 
 _RITUAL = "id, persona, intent, priority, state, attempt, trace_id, cancel_requested_at, cancel_why, created_at, entered_at, ended_at"
+# What interrupted the attempt before, while the ritual waits for the next one.
+_INTERRUPTION = (
+    "(SELECT f.body FROM ritual_fact f WHERE f.ritual = r.id AND f.subject = 'gpu.interrupted' "
+    "AND f.attempt = r.attempt - 1 AND r.state = 'harvested') AS interruption"
+)
 
 
 async def matching(source: Source, hex_prefix: str) -> list[UUID]:
@@ -44,15 +49,6 @@ async def facts(source: Source, ritual: UUID) -> list[dict[str, Any]]:
     return [dict(row) for row in rows]
 
 
-async def hand_overs(source: Source, ritual: UUID) -> list[dict[str, Any]]:
-    rows = await source.fetch(
-        "SELECT anvil, fence, attempt, began_at, suspended_at, evacuated_at, released_at, restored_at, memory_before, memory_after, "
-        "seconds_without_inference FROM orchestrator.hand_over WHERE ritual = $1 ORDER BY began_at",
-        ritual,
-    )
-    return [dict(row) for row in rows]
-
-
 async def excluded(source: Source, ritual: UUID) -> dict[str, int]:
     """Karma that was left out of a ritual, counted by reason."""
     rows = await source.fetch(
@@ -65,7 +61,7 @@ async def excluded(source: Source, ritual: UUID) -> dict[str, int]:
 async def rituals(source: Source, limit: int) -> list[dict[str, Any]]:
     """The newest rituals first, each with the time that inference was away for it."""
     rows = await source.fetch(
-        f"SELECT {_RITUAL}, clock_timestamp() AS now, "
+        f"SELECT {_RITUAL}, {_INTERRUPTION}, clock_timestamp() AS now, "
         "(SELECT sum(seconds_without_inference) FROM orchestrator.hand_over WHERE ritual = r.id) AS seconds_without_inference "
         "FROM ritual r ORDER BY created_at DESC LIMIT $1",
         limit,
@@ -74,7 +70,9 @@ async def rituals(source: Source, limit: int) -> list[dict[str, Any]]:
 
 
 async def open_rituals(source: Source) -> list[dict[str, Any]]:
-    rows = await source.fetch(f"SELECT {_RITUAL} FROM ritual WHERE ended_at IS NULL ORDER BY priority DESC, created_at")
+    rows = await source.fetch(
+        f"SELECT {_RITUAL}, {_INTERRUPTION} FROM ritual r WHERE ended_at IS NULL ORDER BY priority DESC, created_at"
+    )
     return [dict(row) for row in rows]
 
 

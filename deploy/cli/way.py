@@ -9,6 +9,7 @@ from typing import Any
 
 from deploy.cli.durations import duration
 from deploy.cli.saying import saying
+from deploy.cli.waiting import doing
 from shared.contracts.ritual import ENDS, HOLDS_ANVIL, State
 
 Row = dict[str, Any]
@@ -16,15 +17,6 @@ Row = dict[str, Any]
 WAY = (State.INTENDED, State.HARVESTED, State.EVACUATED, State.FORGED, State.VERIFIED, State.REGISTERED, State.AWAKENED)
 WAITED_S = 1.0  # less than that between two stages is not called waiting
 
-# What happens before a stage is reached.
-UNDER_WAY = {
-    State.HARVESTED: "the harvester compiles the manifest",
-    State.EVACUATED: "waits for the anvil",
-    State.FORGED: "the trainer starts",
-    State.VERIFIED: "the evaluator starts",
-    State.REGISTERED: "the registry freezes the bundle",
-    State.AWAKENED: "waits for inference to load it and prove it",
-}
 JOBS = {State.INTENDED: "harvest", State.EVACUATED: "trainer", State.FORGED: "evaluator"}
 
 
@@ -48,7 +40,9 @@ class Stage:
     text: str = ""
 
 
-def stages(ritual: Row, facts: list[Row], hand_overs: list[Row], now: datetime) -> list[Stage]:
+def stages(
+    ritual: Row, facts: list[Row], hand_overs: list[Row], now: datetime, tipping: Row | None = None
+) -> list[Stage]:
     """The seven stages in order. Stages of an interrupted attempt are ahead again."""
     reached = _reached(facts)
     way = [Stage(State.INTENDED, State.INTENDED, Mark.DONE, None, _asked(ritual))]
@@ -60,7 +54,7 @@ def stages(ritual: Row, facts: list[Row], hand_overs: list[Row], now: datetime) 
             way.append(_told(state, Mark.DONE, fact, since))
             since = fact["stated_at"]
         else:
-            way.append(_current(state, ritual, facts, hand_overs, since, now))
+            way.append(_current(state, ritual, facts, since, now, doing(state, ritual, facts, hand_overs, tipping)))
             over = True
     return way
 
@@ -91,20 +85,11 @@ def _told(state: State, mark: Mark, fact: Row, since: datetime) -> Stage:
     return Stage(state, fact["state_after"], mark, (fact["stated_at"] - began).total_seconds(), text)
 
 
-def _current(
-    state: State, ritual: Row, facts: list[Row], hand_overs: list[Row], since: datetime, now: datetime
-) -> Stage:
+def _current(state: State, ritual: Row, facts: list[Row], since: datetime, now: datetime, text: str) -> Stage:
     """The stage the ritual is in, or where it ended."""
     if ritual["state"] in ENDS:
         last = led_to(facts, ritual["state"])
         return _told(state, Mark.BROKEN, last, since) if last else Stage(state, ritual["state"], Mark.BROKEN)
-    text = UNDER_WAY[state]
-    if state is State.EVACUATED and any(
-        row["released_at"] is None and row["attempt"] == ritual["attempt"] for row in hand_overs
-    ):
-        text = "the rune is stopped and its memory measured"
-    if ritual["cancel_requested_at"]:
-        text = "was asked to end; stops at its next safe point"
     # After an interruption the state was entered later than the last fact that still counts.
     began = max(since, ritual["entered_at"])
     return Stage(state, state, Mark.NOW, (now - began).total_seconds(), text)
@@ -127,13 +112,20 @@ class Inference:
 
 def inference(hand_overs: list[Row], now: datetime) -> Inference | None:
     """None while the ritual never took inference down."""
-    taken = [row for row in hand_overs if row["suspended_at"]]
+    taken = [(row, closed_at) for row in hand_overs if (closed_at := _closed_at(row))]
     if not taken:
         return None
-    away = [row for row in taken if row["restored_at"] is None]
-    seconds = sum(row["seconds_without_inference"] or 0.0 for row in taken if row["restored_at"])
-    seconds += sum((now - row["suspended_at"]).total_seconds() for row in away)
+    away = [closed_at for row, closed_at in taken if row["restored_at"] is None]
+    seconds = sum(row["seconds_without_inference"] or 0.0 for row, _ in taken if row["restored_at"])
+    seconds += sum((now - closed_at).total_seconds() for closed_at in away)
     return Inference(bool(away), seconds)
+
+
+def _closed_at(row: Row) -> datetime | None:
+    """When the first rune admitted no request any more; it is announced earlier, while worker queues drain."""
+    closed = [step["began_at"] for step in row["steps"] if step["step"] == "close"]
+    suspended_at: datetime | None = row["suspended_at"]
+    return min(closed, default=None if row["steps"] and not row["released_at"] else suspended_at)
 
 
 def is_over(ritual: Row, hand_overs: list[Row]) -> bool:

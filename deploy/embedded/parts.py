@@ -11,6 +11,7 @@ import httpx
 
 from deploy.embedded import nats, phoenix, postgres
 from deploy.embedded.part import Part
+from shared.configuration.file import find
 from shared.settings import SERVICES, Settings
 
 
@@ -47,6 +48,9 @@ def _service(settings: Settings, environment: Mapping[str, str], service: str) -
         "SOULFORGE_PORT_BASE": str(settings.port_base),
         "PYTHONUNBUFFERED": "1",
     }
+    if path := find(settings):
+        # A service runs in the house's home, where a relative name means another file.
+        told["SOULFORGE_CONFIG"] = str(path.absolute())
     return Part(
         service,
         (sys.executable, "-m", "deploy.bootstrap", service),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from shared.configuration.file import load
 from shared.settings import PORT_OFFSETS, Settings
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ def _room(settings: Settings) -> Iterable[str]:
 
 
 def _ports(settings: Settings, own: set[str]) -> Iterable[str]:
-    for part in PORT_OFFSETS:
-        port = settings.port(part)
+    fixed = {part: settings.port(part) for part in PORT_OFFSETS if part != "rune"}
+    for part, port in {**fixed, **load(settings).ports(settings)}.items():
         if part not in own and not _free(settings.host, port):
             yield f"port {port} ({part}) on {settings.host} is taken by another program: end it, or set SOULFORGE_PORT_BASE"
 

@@ -21,9 +21,11 @@ from deploy.embedded.preflight import PreflightError
 from deploy.embedded.records import Records
 from deploy.embedded.supervisor import Supervisor
 from shared import lease
+from shared.configuration.file import load
+from shared.configuration.ports import container_name
 from shared.drivers.containers.identity import alive, send
+from shared.drivers.containers.open import open_containers
 from shared.drivers.containers.port import ContainerState
-from shared.drivers.containers.process import ProcessContainers
 from shared.drivers.inference.port import InferenceError
 from shared.drivers.inference.vllm import Vllm
 from shared.postgres import UNREACHABLE
@@ -67,8 +69,13 @@ async def _run(settings: Settings, announce: Announce) -> None:
 
 async def _running_ports(settings: Settings) -> list[str]:
     """Ports held by containers of ours that outlived a supervisor; the services take them over."""
-    runes = await ProcessContainers(settings.containers_dir).list({"role": "rune"})
-    return ["rune"] if any(info.state is ContainerState.RUNNING for info in runes) else []
+    configuration = load(settings)
+    held = []
+    for name, rune in configuration.runes.items():
+        containers = open_containers(settings, rune.driver, configuration.docker)
+        info = await containers.inspect(container_name(configuration.anvil_of(name), name))
+        held += [name] if info and info.state is ContainerState.RUNNING else []
+    return held
 
 
 def _progress(announce: Announce) -> Callable[[str, PartStatus], None]:
@@ -89,7 +96,7 @@ async def _announce_up(settings: Settings, supervisor: Supervisor, announce: Ann
     while not (serving := await _serves(settings)) and not (ritual := await _holder(settings)):
         await asyncio.sleep(POLL_S)
     if serving:
-        announce(f"rune ready: {', '.join(sorted(serving))} answer at {settings.rune_url}/v1")
+        announce(f"rune ready: {', '.join(sorted(serving))} answer at {load(settings).rune_url(settings)}/v1")
     else:
         announce(f"the rune waits: ritual {ritual} goes on; watch it: soulforge watch {ritual}")
     announce(f"everything is up; traces at {settings.phoenix_url}")
@@ -98,7 +105,7 @@ async def _announce_up(settings: Settings, supervisor: Supervisor, announce: Ann
 async def _serves(settings: Settings) -> frozenset[str]:
     """What the rune answers for, once that is all it should; nothing before."""
     try:
-        served = await Vllm(settings.rune_url).models()
+        served = await Vllm(load(settings).rune_url(settings)).models()
         conn = await asyncpg.connect(settings.database_url, timeout=5)
     except (InferenceError, *UNREACHABLE):
         return frozenset()
@@ -116,7 +123,7 @@ async def _holder(settings: Settings) -> UUID | None:
     except UNREACHABLE:
         return None
     try:
-        held = await lease.held(conn, settings.anvil)
+        held = await lease.held(conn, load(settings).forge)
         return held.ritual if held else None
     finally:
         await conn.close()
@@ -124,13 +131,17 @@ async def _holder(settings: Settings) -> UUID | None:
 
 async def end_containers(settings: Settings, announce: Announce) -> None:
     """Stop the rune and every job, and forget them: what is stopped on purpose has not crashed."""
-    containers = ProcessContainers(settings.containers_dir)
-    for info in await containers.list({}):
-        if info.state is ContainerState.RUNNING:
-            await containers.stop(info.name, CONTAINER_GRACE_S)
-            announce(f"{info.name} stopped")
-        if info.labels.get("role") == "rune":
-            await containers.remove(info.name)
+    configuration = load(settings)
+    drivers = {"process", configuration.jobs.driver, *(rune.driver for rune in configuration.runes.values())}
+    for driver in sorted(drivers):
+        containers = open_containers(settings, driver, configuration.docker)
+        for info in await containers.list({}):
+            if info.state is ContainerState.RUNNING:
+                await containers.stop(info.name, CONTAINER_GRACE_S)
+                announce(f"{info.name} stopped")
+            # A rune of docker is made once, at deployment, and stays.
+            if info.labels.get("role") == "rune" and driver == "process":
+                await containers.remove(info.name)
 
 
 def start_detached(settings: Settings, announce: Announce) -> None:

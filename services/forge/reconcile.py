@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 from services.forge.adapter import AdapterError, adapter_digest
 from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, IDENTITY_FILE, TrainerJob
 from services.forge.settings import ForgeSettings
-from shared import lease, ledger
+from shared import ledger
+from shared.attempts import at_work, unfinished
 from shared.base import find_base
-from shared.contracts.evacuate import GpuInterrupted
 from shared.contracts.forge import AdapterFailed, AdapterForged
 from shared.contracts.ritual import State
-from shared.drivers.containers.process import ProcessContainers
-from shared.jobs import OUTPUT, Finished, JobKind, JobPlan, Jobs
+from shared.jobs import OUTPUT, Finished, JobKind, JobPlan, Jobs, job_containers
 from shared.recipe import load_recipe
 from shared.watchdog import watch_lease
 
@@ -28,18 +27,15 @@ ROLE = "trainer"
 
 
 async def watch(station: Station) -> None:
-    await watch_lease(station, ProcessContainers(station.settings.containers_dir), State.EVACUATED, ROLE)
+    await watch_lease(station, job_containers(station), State.EVACUATED, ROLE)
 
 
 async def reconcile(station: Station) -> None:
     settings = ForgeSettings()
     kind = JobKind(ROLE, ("-m", settings.trainer), settings.memory_bytes, settings.time_limit_s)
-    jobs = Jobs(station, ProcessContainers(station.settings.containers_dir), kind)
-    for ritual in await ledger.waiting(station.pool, State.EVACUATED):
-        held = await lease.held_by(station.pool, ritual.id)
-        # Without a live lease for this attempt the orchestrator is about to take the anvil back.
-        if held and held.attempt == ritual.attempt:
-            await _forge(station, jobs, ritual, held, settings)
+    jobs = Jobs(station, job_containers(station), kind)
+    for ritual, held in await at_work(station.pool, State.EVACUATED):
+        await _forge(station, jobs, ritual, held, settings)
 
 
 async def _forge(station: Station, jobs: Jobs, ritual: Ritual, held: Lease, settings: ForgeSettings) -> None:
@@ -107,16 +103,9 @@ async def _conclude(
             isolation=finished.isolation,
         )
         await station.state(forged, started_at, held.fence)
-    elif result.permanent or ritual.attempt >= settings.max_attempts:
-        await _fail(station, ritual, result.error or "the trainer gave no reason", started_at)
     else:
-        interrupted = GpuInterrupted(
-            ritual=ritual.id,
-            persona=ritual.persona,
-            attempt=ritual.attempt,
-            reason=result.error or "the trainer was interrupted",
-        )
-        await station.state(interrupted, started_at, held.fence)
+        failures = await ledger.failures(station.pool, ritual.id)
+        await station.state(unfinished(ritual, result, failures, settings.max_attempts), started_at, held.fence)
 
 
 async def _fail(station: Station, ritual: Ritual, reason: str, started_at: datetime) -> None:

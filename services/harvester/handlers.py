@@ -43,7 +43,7 @@ class Intents:
 
     async def training_intent(self, station: Station, intent: TrainingIntent, message: NatsMessage) -> None:
         try:
-            load_recipe(intent.recipe)
+            load_recipe(intent.recipe, station.configuration.max_lora_rank(station.settings))
         except RecipeError as error:
             raise Unacceptable(f"recipe: {error}") from error
         async with station.pool.acquire() as conn, conn.transaction():

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from services.harvester.likeness.policy import LikenessPolicy
 from services.harvester.redaction.policy import RedactionPolicy
 from shared.contracts.frozen import Frozen
+from shared.faults import wrong_values
 
 PromptForm = Literal["full", "short", "none"]
 
@@ -87,11 +88,12 @@ class HarvestPolicy(Frozen):
 def load_policy(path: Path) -> HarvestPolicy:
     """The policy in a TOML file; the defaults where there is no such file. Raises PolicyError."""
     try:
-        return HarvestPolicy.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        text = path.read_text(encoding="utf-8")
+        return HarvestPolicy.model_validate(tomllib.loads(text))
     except FileNotFoundError:
         return HarvestPolicy()
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PolicyError(f"harvest policy {path} cannot be read: {error}") from error
     except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise PolicyError(f"harvest policy {path}: {faults}") from error
+        faults = wrong_values(error, text, HarvestPolicy)
+        raise PolicyError(f"harvest policy {path}: {'; '.join(faults)}") from error

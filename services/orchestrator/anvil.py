@@ -1,24 +1,27 @@
-"""The anvil as the orchestrator handles it: its rune, its memory, and the jobs that may run on it."""
+"""The anvil as the orchestrator handles it: its runes, its queues, its memory, and the jobs that may run on it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
 
+from services.orchestrator.pulse import PulseTaker
 from services.orchestrator.rune import Rune
 from services.orchestrator.settings import OrchestratorSettings
 from shared.drivers.accelerators.cpu import CpuAccelerator
 from shared.drivers.accelerators.nvml import NvmlAccelerator, load_nvml
+from shared.drivers.containers.open import open_containers
 from shared.drivers.containers.port import ContainerState
-from shared.drivers.containers.process import ProcessContainers
-from shared.drivers.inference.port import InferenceError
 from shared.drivers.inference.vllm import Vllm
+from shared.drivers.queues import open_queue
 
 if TYPE_CHECKING:
+    from shared.configuration.model import AnvilConfig, Configuration
     from shared.drivers.accelerators.port import Accelerator
     from shared.drivers.containers.port import Containers
+    from shared.drivers.queues.port import WorkerQueue
     from shared.service import Station
 
 log = structlog.get_logger()
@@ -27,43 +30,95 @@ JOB_ROLES = ("trainer", "evaluator")
 
 @dataclass(frozen=True)
 class Anvil:
-    """Everything behind one name that is leased as one."""
+    """Everything behind one name that is leased as one. `runes` stand in the order in which they start."""
 
     station: Station
     own: OrchestratorSettings
-    containers: Containers
-    rune: Rune
+    name: str
+    config: AnvilConfig
+    runes: tuple[Rune, ...]
     accelerator: Accelerator
+    jobs: Containers
+    queues: dict[str, WorkerQueue] = field(default_factory=dict)
+    trains: bool = True
+    pulse: PulseTaker = field(default_factory=PulseTaker)
 
     @property
-    def name(self) -> str:
-        return self.station.settings.anvil
+    def sleeps(self) -> bool:
+        """True when a rune of it keeps its process while it is evacuated."""
+        return any(rune.config.evacuation == "sleep" for rune in self.runes)
 
-    async def models(self) -> frozenset[str]:
-        """What the rune answers for; empty when it does not answer."""
-        try:
-            return await self.rune.inference.models()
-        except InferenceError:
-            return frozenset()
+    async def queued(self) -> int:
+        """Jobs that wait in the queues whose workers use this anvil."""
+        return sum([await queue.active() for queue in self.queues.values()])
 
-    async def end_jobs(self, why: str) -> None:
-        """Kill and forget every job on this anvil; returns when nothing is left, raises ContainerError otherwise."""
+    def holder(self, fence: int) -> str:
+        """Who holds the queues during the hand-over of that fence."""
+        return f"{self.name}/{fence}"
+
+    async def end_jobs(self, why: str, grace_s: float = 0.0) -> None:
+        """End and forget every job on this anvil; returns when nothing is left, raises ContainerError otherwise."""
         for role in JOB_ROLES:
-            for info in await self.containers.list({"role": role, "anvil": self.name}):
+            for info in await self.jobs.list({"role": role, "anvil": self.name}):
                 if info.state is ContainerState.RUNNING:
-                    log.warning("job ended", container=info.name, why=why)
-                    await self.containers.kill(info.name)
-                await self.containers.remove(info.name)
+                    log.warning("job ended", container=info.name, why=why, grace_s=grace_s)
+                    await self.jobs.stop(info.name, grace_s)
+                await self.jobs.remove(info.name)
+
+    async def end_strangers(self) -> None:
+        """Stop every container that was once a rune of this anvil and is none by today's configuration."""
+        known = {rune.container for rune in self.runes}
+        for containers in {id(rune.containers): rune.containers for rune in self.runes}.values():
+            for info in await containers.list({"role": "rune", "anvil": self.name}):
+                if info.name not in known:
+                    log.warning("a rune that is not configured is stopped", container=info.name, anvil=self.name)
+                    await containers.stop(info.name, 15.0)
+                    await containers.remove(info.name)
 
 
-def open_anvil(station: Station) -> Anvil:
-    own = OrchestratorSettings()
-    containers = ProcessContainers(station.settings.containers_dir)
-    rune = Rune(station.settings, own, containers, Vllm(station.settings.rune_url))
-    return Anvil(station, own, containers, rune, _accelerator(own, rune))
+def open_anvils(station: Station) -> tuple[Anvil, ...]:
+    """Every anvil of the configuration. Raises AcceleratorError where a device cannot be asked."""
+    return tuple(_open(station, name, config) for name, config in station.configuration.anvils.items())
 
 
-def _accelerator(own: OrchestratorSettings, rune: Rune) -> Accelerator:
-    if own.accelerator == "cpu":
-        return CpuAccelerator(rune.memory_bytes)
-    return NvmlAccelerator(own.devices, load_nvml())
+def _open(station: Station, name: str, config: AnvilConfig) -> Anvil:
+    house, configured = station.settings, station.configuration
+    runes = tuple(
+        Rune(
+            rune,
+            plan.model_copy(update={"port": configured.port_of(rune, house)}),
+            house,
+            name,
+            open_containers(house, plan.driver, configured.docker),
+            Vllm(configured.rune_url(house, rune), inside=True),
+        )
+        for rune, plan in configured.runes_of(name).items()
+    )
+    return Anvil(
+        station,
+        OrchestratorSettings(),
+        name,
+        config,
+        runes,
+        _accelerator(config, runes),
+        open_containers(house, configured.jobs.driver, configured.docker),
+        _queues(station, configured, name),
+        trains=name == configured.forge,
+    )
+
+
+def _queues(station: Station, configured: Configuration, anvil: str) -> dict[str, WorkerQueue]:
+    return {
+        name: open_queue(config, station.settings.database_url, station.nats)
+        for name, config in configured.queues_of(anvil).items()
+    }
+
+
+def _accelerator(config: AnvilConfig, runes: tuple[Rune, ...]) -> Accelerator:
+    if config.accelerator == "nvml":
+        return NvmlAccelerator(config.devices, load_nvml())
+
+    async def resident() -> int:
+        return sum([await rune.memory_bytes() for rune in runes])
+
+    return CpuAccelerator(resident)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from services.orchestrator.reconcile import Orchestrator
+from shared.contracts.evacuate import GpuReclaim
 from shared.contracts.intent import RitualCancel
 from shared.contracts.message import Service
 from shared.service import App
 
 orchestrator = Orchestrator()
 app = App(
-    service=Service.ORCHESTRATOR, handlers={RitualCancel: orchestrator.ritual_cancel}, reconcile=orchestrator.reconcile
+    service=Service.ORCHESTRATOR,
+    handlers={RitualCancel: orchestrator.ritual_cancel, GpuReclaim: orchestrator.gpu_reclaim},
+    reconcile=orchestrator.reconcile,
+    background=(orchestrator.end_looks,),
 )

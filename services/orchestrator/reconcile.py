@@ -1,63 +1,85 @@
-"""Make the anvil what the rows say: held by the ritual that has the lease, or serving.
+"""Make every anvil what the rows say: held by the ritual that has the lease, or serving.
 
 The order matters: a held anvil is settled first; a free one is brought to serve; only a serving one is given away.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
-from services.orchestrator import store
-from services.orchestrator.anvil import Anvil, open_anvil
-from services.orchestrator.restore import restore
+from services.orchestrator import containment
+from services.orchestrator.anvil import Anvil, open_anvils
+from services.orchestrator.grant import grant
+from services.orchestrator.hand_over.restore import restore
+from services.orchestrator.reclaim import reclaim
 from services.orchestrator.settle import settle
 from shared import lease, ledger
-from shared.contracts.ritual import State
+from shared.drivers.accelerators.port import AcceleratorError
+from shared.drivers.containers.port import ContainerError
+from shared.drivers.queues.port import QueueError
+from shared.metrics import CONTAINED
 
 if TYPE_CHECKING:
+    from shared.contracts.evacuate import GpuReclaim
     from shared.contracts.intent import RitualCancel
-    from shared.ledger import Ritual
     from shared.service import Station
+
+AWAY = (ContainerError, AcceleratorError, QueueError)
 
 
 class Orchestrator:
-    """Keeps the one anvil of this house."""
+    """Keeps the anvils of this house. Each is looked after by itself: one that drains or starts holds up no other."""
 
     def __init__(self) -> None:
-        self._anvil: Anvil | None = None
+        self._anvils: tuple[Anvil, ...] = ()
+        self._looks: dict[str, asyncio.Task[None]] = {}
 
     async def reconcile(self, station: Station) -> None:
-        if self._anvil is None or self._anvil.station is not station:
-            self._anvil = open_anvil(station)
-        anvil = self._anvil
-        if held := await lease.held(station.pool, anvil.name):
-            await settle(anvil, held)
-        if await lease.held(station.pool, anvil.name) is None and await restore(anvil):
-            await _grant(anvil)
+        """Look at every anvil that is not being looked at; returns after the reconciler's own distance at the latest."""
+        if not self._anvils or self._anvils[0].station is not station:
+            self._anvils = open_anvils(station)
+            self._looks = {}
+            for anvil in self._anvils:
+                await anvil.end_strangers()
+        for anvil in self._anvils:
+            if anvil.name not in self._looks:
+                self._looks[anvil.name] = asyncio.create_task(look(anvil), name=f"look-{anvil.name}")
+        done, _ = await asyncio.wait(self._looks.values(), timeout=station.settings.reconcile_s)
+        self._looks = {name: task for name, task in self._looks.items() if task not in done}
+        for task in done:
+            await task
+
+    async def end_looks(self, station: Station) -> None:
+        """Runs as long as the service; looks that are under way when it stops are ended before its connections are."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for task in self._looks.values():
+                task.cancel()
+            await asyncio.gather(*self._looks.values(), return_exceptions=True)
 
     async def ritual_cancel(self, station: Station, command: RitualCancel, message: object) -> None:
         """Flag the ritual; whoever owns its stage ends it at the next safe point."""
         await ledger.request_cancel(station.pool, command.ritual, command.why)
         station.stir()
 
+    async def gpu_reclaim(self, station: Station, command: GpuReclaim, message: object) -> None:
+        """Remember who wants the anvil; the next look gives it back."""
+        await reclaim(station, command)
+        station.stir()
 
-async def _grant(anvil: Anvil) -> None:
-    """Lease the serving anvil to the most urgent ritual that waits, unless an adapter is about to be awakened."""
+
+async def look(anvil: Anvil) -> None:
+    """One look at one anvil."""
     station = anvil.station
-    if await ledger.waiting(station.pool, State.VERIFIED, State.REGISTERED):
-        return
-    for ritual in await ledger.waiting(station.pool, State.HARVESTED):
-        if ritual.cancel_requested_at:
-            await station.state_cancelled(ritual)
-            continue
-        await _lease(anvil, ritual)
-        return
-
-
-async def _lease(anvil: Anvil, ritual: Ritual) -> None:
-    station = anvil.station
-    async with station.pool.acquire() as conn, conn.transaction():
-        fence = await lease.acquire(conn, anvil.name, ritual.id, ritual.attempt, station.settings.lease_ttl_s)
-        if fence is not None:
-            await store.begin(conn, anvil.name, fence, ritual.id, ritual.attempt)
-    station.stir()
+    try:
+        if held := await lease.held(station.pool, anvil.name):
+            CONTAINED.labels(anvil.name).set(0)
+            await settle(anvil, held)
+        if await lease.held(station.pool, anvil.name) is None and await restore(anvil):
+            await anvil.pulse.look(anvil.runes)
+            if anvil.trains:
+                await grant(anvil)
+    except AWAY as error:
+        await containment.looked_in_vain(anvil, error)

@@ -44,11 +44,11 @@ class Registry:
             await _register(station, ritual)
         # Recalls come before serving: nothing that they withdraw is to be loaded or awakened.
         await settle(station)
-        if await lease.held(station.pool, station.settings.anvil) is None:
+        if await lease.held(station.pool, station.configuration.forge) is None:
             await self._serve(station)
 
     async def _serve(self, station: Station) -> None:
-        inference = Vllm(station.settings.rune_url)
+        inference = Vllm(station.configuration.rune_url(station.settings), inside=True)
         if not await inference.healthy():
             return
         loaded = await inference.models()

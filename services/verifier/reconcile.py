@@ -12,14 +12,12 @@ from services.verifier.job import HOLDOUT, EvaluatorJob
 from services.verifier.results import BASE_SCORES_FILE, RESULTS_FILE, Results
 from services.verifier.settings import VerifierSettings
 from services.verifier.verdict import judge
-from shared import lease, ledger
+from shared import ledger
+from shared.attempts import at_work, unfinished
 from shared.base import find_base
-from shared.contracts.evacuate import GpuInterrupted
-from shared.contracts.forge import AdapterFailed
 from shared.contracts.ritual import State
 from shared.contracts.verify import AdapterBanished, AdapterVerified
-from shared.drivers.containers.process import ProcessContainers
-from shared.jobs import Finished, JobKind, JobPlan, Jobs
+from shared.jobs import Finished, JobKind, JobPlan, Jobs, job_containers
 from shared.shards import lines
 from shared.watchdog import watch_lease
 
@@ -33,18 +31,15 @@ SUITES = Path(__file__).parent / "suites"
 
 
 async def watch(station: Station) -> None:
-    await watch_lease(station, ProcessContainers(station.settings.containers_dir), State.FORGED, ROLE)
+    await watch_lease(station, job_containers(station), State.FORGED, ROLE)
 
 
 async def reconcile(station: Station) -> None:
     settings = VerifierSettings()
     kind = JobKind(ROLE, ("-m", settings.evaluator), settings.memory_bytes, settings.time_limit_s)
-    jobs = Jobs(station, ProcessContainers(station.settings.containers_dir), kind)
-    for ritual in await ledger.waiting(station.pool, State.FORGED):
-        held = await lease.held_by(station.pool, ritual.id)
-        # Without a live lease for this attempt the orchestrator is about to take the anvil back.
-        if held and held.attempt == ritual.attempt:
-            await _verify(station, jobs, ritual, held, settings)
+    jobs = Jobs(station, job_containers(station), kind)
+    for ritual, held in await at_work(station.pool, State.FORGED):
+        await _verify(station, jobs, ritual, held, settings)
 
 
 async def _verify(station: Station, jobs: Jobs, ritual: Ritual, held: Lease, settings: VerifierSettings) -> None:
@@ -122,12 +117,9 @@ async def _conclude(
             isolation=finished.isolation,
         )
         await station.state(judged, started_at, held.fence)
-    elif result.permanent or ritual.attempt >= settings.max_attempts:
-        await station.state(AdapterFailed(**who, reason=result.error or "the evaluator gave no reason"), started_at)
     else:
-        await station.state(
-            GpuInterrupted(**who, reason=result.error or "the evaluator was interrupted"), started_at, held.fence
-        )
+        failures = await ledger.failures(station.pool, ritual.id)
+        await station.state(unfinished(ritual, result, failures, settings.max_attempts), started_at, held.fence)
 
 
 def _keep_base_scores(measured: Path, kept: Path) -> None:

@@ -29,6 +29,7 @@ class TrainingIntent(Message):
     until: AwareDatetime | None = Field(
         None, description="Only karma created at or before this time: the high-water mark."
     )
+    deadline: AwareDatetime | None = Field(None, description="When inference should serve again after the ritual.")
     query: str = Field("", max_length=2000, description="Only karma whose words are near to this text.")
     query_likeness: float = Field(0.3, ge=-1, le=1, description="Least cosine similarity to the query.")
     requested_by: str = Field("", max_length=200, description="Who asks.")

@@ -27,7 +27,7 @@ class Progress(Frozen):
 
 
 class JobSpan(Frozen):
-    """One timed step inside a job; the job has no network, so its service exports it."""
+    """One timed step inside a job or a stage; a job has no network, so its service exports it."""
 
     name: str
     start_ns: int

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from services.harvester import workers
 from services.harvester.reading import catch_up
-from services.harvester.reading.catch_up import Way
+from services.harvester.reading.way import Way
 from services.harvester.redaction.policy import RedactionPolicy
 from shared.postgres import Pool
 from tests.harvests import SUITES, example, harvested, record, remember
@@ -24,7 +25,7 @@ async def read(pool: Pool, heard: Any = lambda *_: None) -> int:
         read[0] = done
         heard(done, total)
 
-    await catch_up.catch_up(pool, "", "scribe", WAY, 1, count)
+    await catch_up.catch_up(pool, "scribe", WAY, None, count)
     return read[0]
 
 
@@ -100,7 +101,7 @@ async def test_several_processes_read_what_one_does(
     await remember(pool, example("scribe"))
     alone, _ = await harvested(pool, tmp_path / "one")
     await pool.execute("TRUNCATE reading, reading_mark, near_duplicate, sealed, segment CASCADE")
-    monkeypatch.setattr(catch_up, "WORTH_PROCESSES", 10)
+    monkeypatch.setattr(workers, "WORTH_PROCESSES", 10)
 
     together, _ = await harvested(pool, tmp_path / "two", database=database)
 

@@ -11,19 +11,19 @@ from uuid import UUID
 import nats
 import pytest
 
-from services.orchestrator import reconcile as orchestrator
 from services.orchestrator.anvil import Anvil
-from services.orchestrator.reconcile import Orchestrator
+from services.orchestrator.reconcile import look
 from services.orchestrator.rune import Condition
 from services.orchestrator.settings import OrchestratorSettings
 from shared import lease, ledger
-from shared.base import Base
+from shared.configuration.model import AnvilConfig, RuneConfig
 from shared.contracts.evacuate import GpuEvacuated
 from shared.contracts.forge import AdapterFailed
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Service
 from shared.contracts.ritual import State
+from shared.drivers.inference.port import Activity
 from shared.postgres import Pool, open_pool
 from shared.service import Station
 from tests.servers import House
@@ -32,31 +32,74 @@ MIB = 1024**2
 
 
 class FakeRune:
-    """A rune that serves after its second look, and holds memory while it is up."""
+    """A rune that serves once it is started, and holds memory while it is up."""
+
+    name = "rune"
+    container = "rune-anvil0-rune"
+    config = RuneConfig()
 
     def __init__(self) -> None:
         self.up = True
+        self.open_ = True
         self.done: list[str] = []
         self.keeps = 0
+        self.busy = 0
+        self.fails = False
+        self.answers = "hammer, tongs, fire"
         self.inference = self
         self.containers = self
 
     async def condition(self) -> Condition:
+        if self.fails and self.done and self.done[-1] == "start":
+            return Condition.CRASHED
         return Condition.SERVING if self.up else Condition.DOWN
 
-    async def start(self, base: Base) -> None:
+    async def start(self) -> None:
         self.done.append("start")
-        self.up = True
+        self.up, self.open_ = not self.fails, False
+
+    async def leave(self) -> None:
+        self.done.append("leave")
+        self.up = False
 
     async def stop(self) -> None:
         self.done.append("stop")
         self.up = False
 
-    async def forget(self) -> None:
-        self.done.append("forget")
+    async def gone(self) -> bool:
+        return not self.up
+
+    async def close(self, why: str, fence: int) -> bool:
+        self.open_ = False
+        return True
+
+    async def open(self) -> None:
+        self.open_ = True
+
+    async def under_way(self) -> int:
+        return self.busy
+
+    async def drain(self) -> int:
+        return self.busy
+
+    async def abort(self) -> int:
+        aborted, self.busy = self.busy, 0
+        return aborted
+
+    async def activity(self) -> Activity:
+        return Activity(running=self.busy, waiting=0, finished_total=0)
 
     async def models(self) -> frozenset[str]:
-        return frozenset({"base"})
+        return frozenset({"base"}) if self.up else frozenset()
+
+    async def answer(self, model: str, turns: object, max_tokens: int) -> str:
+        return self.answers
+
+    async def list(self, labels: dict[str, str]) -> list[object]:
+        return []
+
+    async def logs(self, name: str, tail: int) -> str:
+        return "its last words"
 
     async def memory_bytes(self) -> int:
         return 900 * MIB if self.up else self.keeps
@@ -67,6 +110,9 @@ class FakeMemory:
 
     def __init__(self, rune: FakeRune) -> None:
         self.used_bytes = rune.memory_bytes
+
+    async def processes(self) -> tuple[int, ...]:
+        return ()
 
 
 class FakeContainers:
@@ -98,11 +144,20 @@ def rune() -> FakeRune:
 
 
 @pytest.fixture
-def look(station: Station, rune: FakeRune, monkeypatch: pytest.MonkeyPatch) -> Orchestrator:
-    own = OrchestratorSettings(free_within_s=0.3)
-    anvil = Anvil(station, own, FakeContainers(), rune, FakeMemory(rune))  # type: ignore[arg-type]
-    monkeypatch.setattr(orchestrator, "open_anvil", lambda _: anvil)
-    return Orchestrator()
+def anvil(station: Station, rune: FakeRune) -> Anvil:
+    return an_anvil(station, rune)
+
+
+def an_anvil(station: Station, rune: FakeRune) -> Anvil:
+    return Anvil(
+        station,
+        OrchestratorSettings(models_within_s=0.3),
+        "anvil0",
+        AnvilConfig(free_within_s=0.3),
+        (rune,),  # type: ignore[arg-type]
+        FakeMemory(rune),
+        FakeContainers(),  # type: ignore[arg-type]
+    )
 
 
 async def harvested(pool: Pool, intent_id: str = "one", priority: int = 5) -> UUID:
@@ -122,9 +177,9 @@ async def state_of(pool: Pool, ritual: UUID) -> State:
     return found.state
 
 
-async def looks(look: Orchestrator, station: Station, times: int) -> None:
+async def looks(anvil: Anvil, times: int) -> None:
     for _ in range(times):
-        await look.reconcile(station)
+        await look(anvil)
 
 
 async def facts(pool: Pool, ritual: UUID) -> list[str]:
@@ -133,14 +188,14 @@ async def facts(pool: Pool, ritual: UUID) -> list[str]:
 
 
 async def test_a_free_serving_anvil_is_evacuated_for_the_ritual_that_waits(
-    look: Orchestrator, station: Station, rune: FakeRune
+    anvil: Anvil, station: Station, rune: FakeRune
 ) -> None:
     ritual = await harvested(station.pool)
 
-    await looks(look, station, 2)
+    await looks(anvil, 2)
 
     assert await state_of(station.pool, ritual) is State.EVACUATED
-    assert rune.done == ["stop", "forget"]
+    assert rune.done == ["leave"]
     body = await ledger.fact_body(station.pool, ritual, "gpu.evacuated")
     assert body
     assert (body["memory_before"], body["memory_after"]) == (900 * MIB, 0)
@@ -149,14 +204,14 @@ async def test_a_free_serving_anvil_is_evacuated_for_the_ritual_that_waits(
 
 
 async def test_memory_that_does_not_come_free_is_a_refusal_and_inference_comes_back(
-    look: Orchestrator, station: Station, rune: FakeRune
+    anvil: Anvil, station: Station, rune: FakeRune
 ) -> None:
     rune.keeps = 400 * MIB
     ritual = await harvested(station.pool)
 
-    await looks(look, station, 2)
+    await looks(anvil, 2)
     assert await state_of(station.pool, ritual) is State.REFUSED
-    await looks(look, station, 3)
+    await looks(anvil, 3)
 
     assert rune.up
     assert await lease.held(station.pool, "anvil0") is None
@@ -167,14 +222,14 @@ async def test_memory_that_does_not_come_free_is_a_refusal_and_inference_comes_b
 
 
 async def test_when_the_gpu_work_ends_inference_is_restored_with_its_receipt(
-    look: Orchestrator, station: Station, rune: FakeRune
+    anvil: Anvil, station: Station, rune: FakeRune
 ) -> None:
     ritual = await harvested(station.pool)
-    await looks(look, station, 2)
+    await looks(anvil, 2)
     await asyncio.sleep(0.05)
     assert await station.state(AdapterFailed(ritual=ritual, persona="scribe", reason="broken"), datetime.now(UTC))
 
-    await looks(look, station, 3)
+    await looks(anvil, 3)
 
     assert rune.up
     restored = await ledger.fact_body(station.pool, ritual, "gpu.restored")
@@ -184,17 +239,17 @@ async def test_when_the_gpu_work_ends_inference_is_restored_with_its_receipt(
 
 
 async def test_an_expired_lease_is_another_attempt_after_the_holder_is_proven_gone(
-    look: Orchestrator, station: Station
+    anvil: Anvil, station: Station
 ) -> None:
     ritual = await harvested(station.pool)
-    await looks(look, station, 2)
+    await looks(anvil, 2)
     await station.pool.execute("UPDATE lease SET expires_at = clock_timestamp() - interval '1 second'")
 
-    await looks(look, station, 1)
+    await looks(anvil, 1)
     found = await ledger.find(station.pool, ritual)
     assert found
     assert (found.state, found.attempt) == (State.HARVESTED, 2)
-    await looks(look, station, 4)
+    await looks(anvil, 4)
 
     held = await lease.held(station.pool, "anvil0")
     assert held
@@ -203,51 +258,48 @@ async def test_an_expired_lease_is_another_attempt_after_the_holder_is_proven_go
 
 
 async def test_of_several_the_most_urgent_then_the_oldest_goes_first_and_the_others_wait(
-    look: Orchestrator, station: Station
+    anvil: Anvil, station: Station
 ) -> None:
     old, urgent, late = [
         await harvested(station.pool, name, priority) for name, priority in (("old", 5), ("urgent", 9), ("late", 5))
     ]
 
-    await looks(look, station, 2)
+    await looks(anvil, 2)
     assert await state_of(station.pool, urgent) is State.EVACUATED
     assert await state_of(station.pool, old) is await state_of(station.pool, late) is State.HARVESTED
     await station.state(AdapterFailed(ritual=urgent, persona="scribe", reason="broken"), datetime.now(UTC))
-    await looks(look, station, 5)
+    await looks(anvil, 5)
 
     assert await state_of(station.pool, old) is State.EVACUATED
 
 
 async def test_a_ritual_cancelled_while_it_waits_never_touches_the_anvil(
-    look: Orchestrator, station: Station, rune: FakeRune
+    anvil: Anvil, station: Station, rune: FakeRune
 ) -> None:
     ritual = await harvested(station.pool)
     await ledger.request_cancel(station.pool, ritual, "no longer wanted")
 
-    await looks(look, station, 2)
+    await looks(anvil, 2)
 
     assert await state_of(station.pool, ritual) is State.CANCELLED
     assert rune.done == []
 
 
 async def test_an_evacuation_cut_short_anywhere_is_taken_up_again(
-    look: Orchestrator, station: Station, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
+    anvil: Anvil, station: Station, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ritual = await harvested(station.pool)
 
     async def crash() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(rune, "forget", crash)
+    monkeypatch.setattr(rune, "gone", crash)
     with pytest.raises(KeyboardInterrupt):
-        await looks(look, station, 2)
+        await looks(anvil, 2)
     monkeypatch.undo()
     assert await state_of(station.pool, ritual) is State.HARVESTED
 
-    own = OrchestratorSettings(free_within_s=0.3)
-    anvil = Anvil(station, own, FakeContainers(), rune, FakeMemory(rune))  # type: ignore[arg-type]
-    monkeypatch.setattr(orchestrator, "open_anvil", lambda _: anvil)
-    await looks(Orchestrator(), station, 1)
+    await looks(an_anvil(station, rune), 1)
 
     assert await state_of(station.pool, ritual) is State.EVACUATED
     assert await station.pool.fetchval("SELECT count(*) FROM outbox WHERE subject = 'inference.suspended'") == 1

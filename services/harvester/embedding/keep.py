@@ -45,7 +45,7 @@ async def keep_embedded(station: Station, embedder: Embedder) -> None:
 async def _step(station: Station, embedder: Embedder) -> float:
     """One look at the rows; the seconds until the next."""
     try:
-        if await lease.held(station.pool, station.settings.anvil):
+        if await lease.held(station.pool, station.configuration.forge):
             await embedder.end()  # the machine is the trainer's now
             return LOOK_S
         return 0 if await embed_missing(station.pool, embedder, BATCH) else LOOK_S

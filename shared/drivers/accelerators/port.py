@@ -20,3 +20,7 @@ class Accelerator(Protocol):
     async def used_bytes(self) -> int:
         """Memory in use now, over all devices. Raises AcceleratorError."""
         ...
+
+    async def processes(self) -> tuple[int, ...]:
+        """Processes that compute on the devices now, by their ids on the host. Raises AcceleratorError."""
+        ...

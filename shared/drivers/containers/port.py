@@ -25,7 +25,10 @@ class ContainerSpec(Frozen):
     writable mounts and its own empty /tmp, /run and /dev/shm, and holds no capability. What it needs from below those
     places or `hidden`, its interpreter and `cwd` included, must be a mount; the most specific path wins. A path that
     does not exist at the start is not hidden. `memory_bytes` bounds the resident memory of the whole tree,
-    `time_limit_s` its life.
+    `time_limit_s` its life from each start.
+
+    A container engine shows even a container that is not isolated only the image and its mounts, which bring the
+    interpreter where the image lacks it. What stands from `image` on is for an engine; processes need none of it.
     """
 
     name: str
@@ -38,6 +41,13 @@ class ContainerSpec(Frozen):
     isolated: bool = False
     memory_bytes: int | None = None
     time_limit_s: float | None = None
+    image: str | None = Field(None, description="Default: the driver's.")
+    devices: tuple[int, ...] = Field((), description="Indices of the GPUs it is given.")
+    capabilities: tuple[str, ...] = Field((), description="What one that is not isolated keeps, e.g. SYS_NICE.")
+    shm_bytes: int | None = Field(
+        None, description="Size of /dev/shm; default: memory_bytes, or what the engine gives."
+    )
+    pids: int | None = Field(None, description="Processes and threads; default: 4096 when isolated, else unlimited.")
 
 
 class ContainerState(StrEnum):
@@ -73,6 +83,13 @@ class Containers(Protocol):
         """Start `spec`, or return the container of that name if it exists, running or exited.
 
         Returns as soon as the process is launched. Raises ContainerError when it cannot be launched.
+        """
+        ...
+
+    async def revive(self, name: str) -> ContainerInfo:
+        """Start an exited container again as it was specified, or return it if it runs.
+
+        Raises ContainerError for an unknown name, and when it cannot be launched.
         """
         ...
 

@@ -52,6 +52,15 @@ class ProcessContainers:
             raise ContainerError(f"container {spec.name} was removed while it started: start it again")
         return info
 
+    async def revive(self, name: str) -> ContainerInfo:
+        state = self._state(name)
+        info, placed = await self.inspect(name), state.placed()
+        if info is None or placed is None:
+            raise ContainerError(f"container {name} is unknown: start it from its specification")
+        if info.state is ContainerState.EXITED:
+            await asyncio.to_thread(state.renew, _placed(None, placed.spec))
+        return await self.start(placed.spec)
+
     async def stop(self, name: str, grace_s: float) -> None:
         if await asyncio.to_thread(_terminate, self._state(name)):
             await self._exits_within(name, grace_s)

@@ -84,6 +84,13 @@ class State:
         self.directory.mkdir(parents=True, exist_ok=True)
         self._write("spec.json", placed)
 
+    def renew(self, placed: Placed) -> None:
+        """Make it as if `placed` had never run. Cut short, it is an interrupted start, which settles as lost."""
+        self.place(placed)
+        # The end goes last: until then the run that is over is what is known.
+        for name in ("tree.json", "child.json", "identity.json", "exit.json"):
+            (self.directory / name).unlink(missing_ok=True)
+
     def guard(self, shim: ProcessIdentity) -> None:
         self._write("identity.json", shim)
 

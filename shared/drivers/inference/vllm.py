@@ -2,40 +2,58 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import httpx
 
-from shared.drivers.inference.port import InferenceError, Turn
+from shared.drivers.inference import admission
+from shared.drivers.inference.gauges import FINISHED, RUNNING, WAITING, read_gauges
+from shared.drivers.inference.http import Http, refusal
+from shared.drivers.inference.port import RETRY_AFTER_S, Activity, Admission, InferenceError, Turn
 
 HEALTH_TIMEOUT_S = 2.0
 LOAD_TIMEOUT_S = 60.0
 ANSWER_TIMEOUT_S = 120.0
+SLEEP_TIMEOUT_S = 300.0
+POLL_S = 0.1
 
 
 class Vllm:
-    """One vLLM server. Its admin routes are unauthenticated: it must listen on a private address."""
+    """One vLLM server. Its admin routes are unauthenticated: it must listen on a private address.
 
-    def __init__(self, url: str) -> None:
+    `inside` marks every request as one of our own services, which the gate lets pass while it is closed.
+    """
+
+    def __init__(self, url: str, inside: bool = False) -> None:
         self.url = url
+        self._http = Http(url, inside)
 
     async def healthy(self) -> bool:
         try:
-            async with httpx.AsyncClient(base_url=self.url, timeout=HEALTH_TIMEOUT_S) as client:
-                return (await client.get("/health")).status_code == httpx.codes.OK
-        except httpx.HTTPError:
+            return (await self._http.ask("GET", "/health", timeout=HEALTH_TIMEOUT_S)).is_success
+        except InferenceError:
             return False
 
     async def models(self) -> frozenset[str]:
-        listed = await self._call("GET", "/v1/models", timeout=HEALTH_TIMEOUT_S)
-        return frozenset(model["id"] for model in listed["data"])
+        return frozenset(model["id"] for model in await self._listed())
+
+    async def adapters(self) -> dict[str, Path]:
+        return {model["id"]: Path(model["root"]) for model in await self._listed() if model.get("parent")}
 
     async def load(self, name: str, path: Path) -> None:
         if name in await self.models():
             return
         # No load_inplace: it makes the worker read the adapter from disk again and again.
-        await self._call("POST", "/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(path)}, LOAD_TIMEOUT_S)
+        body = {"lora_name": name, "lora_path": str(path)}
+        await self._http.call("POST", "/v1/load_lora_adapter", body, LOAD_TIMEOUT_S)
+
+    async def unload(self, name: str) -> None:
+        response = await self._http.ask("POST", "/v1/unload_lora_adapter", {"lora_name": name}, LOAD_TIMEOUT_S)
+        if response.is_error and (response.status_code != httpx.codes.NOT_FOUND or name in await self.adapters()):
+            raise refusal(response)
 
     async def answer(self, model: str, turns: tuple[Turn, ...], max_tokens: int) -> str:
         body = {
@@ -44,15 +62,74 @@ class Vllm:
             "max_tokens": max_tokens,
             "temperature": 0.0,
         }
-        answered = await self._call("POST", "/v1/chat/completions", body, ANSWER_TIMEOUT_S)
+        answered = await self._http.call("POST", "/v1/chat/completions", body, ANSWER_TIMEOUT_S)
         return answered["choices"][0]["message"]["content"] or ""
 
-    async def _call(self, method: str, path: str, body: dict[str, Any] | None = None, timeout: float = 10.0) -> Any:
-        try:
-            async with httpx.AsyncClient(base_url=self.url, timeout=timeout) as client:
-                response = await client.request(method, path, json=body)
-        except httpx.HTTPError as error:
-            raise InferenceError(f"{method} {path} on {self.url}: {error or type(error).__name__}") from error
+    async def activity(self) -> Activity:
+        # The gate first: a request that ends between the two looks may then be counted, never overlooked.
+        gate = await admission.gate_state(self._http) or {}
+        gauges = read_gauges(await self._http.call("GET", "/metrics"))
+        return Activity(
+            running=gauges[RUNNING],
+            waiting=gauges[WAITING],
+            finished_total=gauges[FINISHED],
+            in_flight=gate.get("in_flight"),
+            admitted_total=gate.get("admitted_total"),
+            refused_total=gate.get("refused_total"),
+        )
+
+    async def close(self, reason: str, retry_after_s: float = RETRY_AFTER_S) -> Admission:
+        return await admission.close(self._http, reason, retry_after_s)
+
+    async def open(self) -> Admission:
+        return await admission.readmit(self._http)
+
+    async def drain(self, grace_s: float) -> int:
+        deadline = monotonic() + grace_s
+        idle_before = False
+        while (left := await self._left()) or not idle_before:
+            if monotonic() >= deadline:
+                return left
+            idle_before = not left
+            await asyncio.sleep(POLL_S)
+        return 0
+
+    async def abort(self) -> int:
+        ended = await admission.abort_at_gate(self._http)
+        if ended is not None:
+            return ended
+        before = await self.activity()
+        return before.left if await admission.abort_in_engine(self._http) else 0
+
+    async def leave(self) -> bool:
+        return await admission.leave(self._http)
+
+    async def sleep(self, level: int) -> None:
+        await self._develop(f"/sleep?level={level}&mode=wait")
+
+    async def wake(self, level: int) -> None:
+        await self._develop("/wake_up")
+        if level > 1:
+            # The weights were dropped: they are read from disk again, and no cached prefix may outlive them.
+            await self._http.call("POST", "/collective_rpc", {"method": "reload_weights"}, SLEEP_TIMEOUT_S)
+            await self._http.call("POST", "/reset_prefix_cache", timeout=SLEEP_TIMEOUT_S)
+
+    async def _left(self) -> int:
+        now = await self.activity()
+        # A paused vLLM keeps its newest requests waiting until it is resumed; they hold nothing up.
+        held_back = now.in_flight is None and await admission.paused(self._http)
+        return now.running if held_back else now.left
+
+    async def _listed(self) -> list[dict[str, Any]]:
+        listed = await self._http.call("GET", "/v1/models", timeout=HEALTH_TIMEOUT_S)
+        return list(listed["data"])
+
+    async def _develop(self, path: str) -> None:
+        """A route that vLLM has only where it was started for it."""
+        response = await self._http.ask("POST", path, timeout=SLEEP_TIMEOUT_S)
+        if response.status_code in admission.ABSENT:
+            raise InferenceError(
+                f"{self.url} cannot sleep: start it with VLLM_SERVER_DEV_MODE=1 and --enable-sleep-mode"
+            )
         if response.is_error:
-            raise InferenceError(f"{method} {path} on {self.url}: HTTP {response.status_code}: {response.text[:300]}")
-        return response.json() if "json" in response.headers.get("content-type", "") else response.text
+            raise refusal(response)

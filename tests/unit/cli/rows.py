@@ -80,6 +80,7 @@ def ritual(state: str, entered_s: float = 0, ended_s: float | None = None, **val
         "entered_at": at(entered_s),
         "ended_at": None if ended_s is None else at(ended_s),
         "now": at(100),
+        "interruption": None,
         **values,
     }
 
@@ -109,8 +110,55 @@ def hand_over(**values: Any) -> dict[str, Any]:
         "released_at": at(30),
         "restored_at": at(32.5),
     }
-    memory = {"memory_before": 3 * 1024**3, "memory_after": 0}
-    return {"anvil": "anvil0", "fence": 1, "attempt": 1, **times, **memory, "seconds_without_inference": 21.5, **values}
+    memory = {"memory_before": 3 * 1024**3, "memory_after": 0, "memory_restored": None}
+    probes = {"probes_before": None, "probes_after": None}
+    seconds = {"seconds_without_inference": 21.5, "expected_s": None}
+    return {"anvil": "anvil0", "fence": 1, "attempt": 1, **times, **memory, **probes, **seconds, "steps": [], **values}
+
+
+def step(
+    name: str, began_s: float, ended_s: float | None = None, part: str = "", tries: int = 1, **detail: Any
+) -> dict[str, Any]:
+    return {
+        "step": name,
+        "part": part,
+        "began_at": at(began_s),
+        "ended_at": None if ended_s is None else at(ended_s),
+        "tries": tries,
+        "detail": detail,
+    }
+
+
+STEPS = [
+    step("announce", 10, 10.2, memory=3 * 1024**3),
+    step("hold", 10.2, 10.3, "thumbnails"),
+    step("drain-queue", 10.3, 10.9, "thumbnails"),
+    step("close", 11, 11.1, "rune", closed=True),
+    step("drain", 11.1, 12.4, "rune", drained=3, aborted=1),
+    step("probe", 12.4, 12.8, models=2),
+    step("stop", 12.8, 13.5, "rune", tries=2, manner="stop"),
+    step("prove", 13.5, 13.9, memory=0),
+    step("hand-over", 13.9, 14),
+    step("take-back", 30, 30.1),
+    step("start", 30.1, 30.2, "rune"),
+    step("answer", 30.2, 31.5, "rune"),
+    step("load", 31.5, 31.8, "rune", models=2, missing=0),
+    step("compare", 31.8, 32.2, "rune", equal=True, missing=0),
+    step("open", 32.2, 32.3, "rune"),
+    step("release", 32.3, 32.4, "thumbnails"),
+    step("resume", 32.4, 32.5),
+]
+ANSWERS = {"rune": {"base": "An anvil.", "scribe@a": "A hammer."}}
+
+
+def receipt(**values: Any) -> dict[str, Any]:
+    """A whole hand-over with every step."""
+    found = {"steps": STEPS, "probes_before": ANSWERS, "probes_after": ANSWERS, "memory_restored": 3 * 1024**3}
+    return hand_over(**{**found, "expected_s": 30.0, **values})
+
+
+def tipping(verdict: str, reason: str, decided_s: float = 2, **measures: Any) -> dict[str, Any]:
+    return {"verdict": verdict, "reason": reason, "until": None, "measures": measures, "decided_at": at(decided_s)}
 
 
 WHOLE_WAY = [

@@ -11,9 +11,13 @@ import typer.main
 from deploy.cli.main import app, run
 
 COMMANDS = [
+    "accept",
     "adapters",
     "ask",
     "cancel",
+    "config check",
+    "config example",
+    "config show",
     "dead-letters list",
     "dead-letters replay",
     "dead-letters show",
@@ -26,6 +30,7 @@ COMMANDS = [
     "manifest show",
     "migrate",
     "recall",
+    "reclaim",
     "rituals",
     "show",
     "status",

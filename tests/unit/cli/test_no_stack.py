@@ -51,6 +51,9 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         "rituals",
         "show 6cb8",
         "cancel 6cb8",
+        "reclaim",
+        "reclaim anvil0 --for 2h --no-wait",
+        "accept",
         "adapters",
         "ask scribe hello",
         "ask scribe hello --base",
@@ -98,6 +101,16 @@ def test_status_shows_every_part_as_away_and_fails(down: Path, capsys: pytest.Ca
     assert not (down / "home").exists(), "asking made a home"
 
 
+def test_status_goes_on_when_the_configuration_cannot_be_used(
+    down: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (down / "wrong.toml").write_text("[anvils")
+    monkeypatch.setenv("SOULFORGE_CONFIG", str(down / "wrong.toml"))
+    assert run(["status"]) == 1
+    shown = capsys.readouterr().out
+    assert "✗  configuration" in shown and "is not TOML" in shown and "✗  nats" in shown
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "told"),
     [
@@ -124,6 +137,11 @@ def test_a_setting_that_cannot_be_used_is_named(
     [
         (["intend", "Bad Name"], "persona 'Bad Name' cannot be used"),
         (["intend", "scribe", "--priority", "12"], "priority 12 cannot be used"),
+        (["reclaim", "--for", "soon"], "'soon' is no duration: write it like 30s, 10m or 2h"),
+        (["reclaim", "--for", "8d"], "--for cannot be used"),
+        (["reclaim", "--why", "x" * 2001], "--why cannot be used"),
+        (["reclaim", "nowhere"], "there is no anvil 'nowhere'; there are: anvil0"),
+        (["accept", "nowhere"], "there is no anvil 'nowhere'; there are: anvil0"),
         (["karma", "import", "missing.jsonl"], "missing.jsonl does not exist"),
         (["karma", "import", "."], "is a directory"),
         (["karma", "import", "binary"], "binary is not a text file"),

@@ -10,13 +10,15 @@ from rich.console import Console, RenderableType
 from deploy.cli.ending import ending
 from deploy.cli.report import build_report
 from deploy.cli.report_view import view
+from deploy.cli.rituals_view import listing
 from deploy.cli.scene import picture
 from deploy.cli.shows import Lines
 from deploy.cli.sight import Sight
 from deploy.cli.verdict import verdict_view
 from shared.contracts.intent import RitualProgress
-from tests.unit.cli.rows import RITUAL, VERDICT, WHOLE_WAY, fact, hand_over, ritual
+from tests.unit.cli.rows import RITUAL, VERDICT, WHOLE_WAY, fact, hand_over, ritual, tipping
 
+PHOENIX = "http://127.0.0.1:7603/redirects/traces/6cb89406a5da5a31a79c4983e87f3f29"
 TRAINING = RitualProgress(
     ritual=RITUAL,
     persona="scribe",
@@ -105,9 +107,9 @@ def test_a_verdict_of_another_shape_still_shows_its_decision_and_reasons() -> No
 
 
 def test_the_whole_report_is_readable() -> None:
-    report = build_report(ritual("awakened", 33, 33), WHOLE_WAY, [hand_over()], {"revoked": 5}, "http://p")
-    text = "\n".join(shown(view(report), 120))
-    for part in ("scribe@a", "155 train", "5 revoked", "3.0 GiB → 0 B", "away for 22 s", "+78.4"):
+    report = build_report(ritual("awakened", 33, 33), WHOLE_WAY, [hand_over()], {"revoked": 5}, "http://127.0.0.1:7603")
+    text = "\n".join(shown(view(report)))
+    for part in ("scribe@a", "155 train", "5 revoked", "3.0 GiB → 0 B", "away for 22 s", "+78.4", PHOENIX):
         assert part in text, part
 
 
@@ -141,11 +143,57 @@ def test_progress_is_told_sparingly() -> None:
     assert [line for line in told if "steps" in line] == ["trainer: train 32/40 steps, loss 0.943, 4.8 s left"]
 
 
-def test_an_interruption_is_told_with_its_reason() -> None:
-    facts = [*WHOLE_WAY[:2], fact("gpu.interrupted", "evacuated>harvested", {"reason": "lease lost"}, 25)]
-    sight = Sight(ritual("harvested", 25, attempt=2), facts, [])
-    assert "attempt 1 was interrupted: lease lost" in shown(picture(sight))
-    assert lines_of((sight, None))[-1] == "attempt 1 interrupted (1.0 s): lease lost"
+def interrupted(**body: object) -> Sight:
+    facts = [*WHOLE_WAY[:2], fact("gpu.interrupted", "evacuated>harvested", {"reason": "lease lost", **body}, 25)]
+    return Sight(ritual("harvested", 25, attempt=2), facts, [], tipping("wait", "waits: a window opens at 01:00", 26))
+
+
+def test_an_interruption_is_no_failure_and_is_told_with_its_reason_and_whether_it_was_asked_for() -> None:
+    lines = shown(picture(interrupted()))
+    assert lines[:2] == [
+        "ritual 6cb89406 · scribe · attempt 2 · interrupted",
+        "attempt 1 was interrupted, not asked for: lease lost",
+    ]
+    assert "waits: a window opens at 01:00; then goes on from" in "\n".join(lines) and "✗" not in "\n".join(lines)
+    assert shown(picture(interrupted(asked=True)))[1] == "attempt 1 was interrupted, asked for: lease lost"
+    assert lines_of((interrupted(asked=True), None))[-2:] == [
+        "attempt 1 interrupted (1.0 s): asked for: lease lost",
+        "waits: a window opens at 01:00",
+    ]
+
+
+def test_a_wait_is_told_again_only_when_its_cause_is_another() -> None:
+    def sight(reason: str, cause: str) -> tuple[Sight, None]:
+        return Sight(ritual("harvested", 1), WHOLE_WAY[:1], [], tipping("wait", reason, cause=cause)), None
+
+    told = lines_of(
+        sight("waits: 2 under way", "busy"),
+        sight("waits: 2 under way", "busy"),
+        sight("waits: 3 under way", "busy"),
+        sight("waits: nothing is left today", "budget"),
+    )
+    assert told[2:] == ["waits: 2 under way", "waits: nothing is left today"]
+
+
+def test_the_list_calls_a_ritual_that_waits_again_interrupted_and_says_why_in_80_columns() -> None:
+    body = {"reason": "the anvil was wanted back: demo", "asked": True}
+    row = ritual("harvested", 25, attempt=2, interruption=body, seconds_without_inference=None)
+    lines = shown(listing([row, ritual("awakened", 33, 33, seconds_without_inference=21.5)]))
+    assert any(line.startswith("6cb89406 scribe  interrupted ") for line in lines)
+    assert any(line.startswith("6cb89406 scribe  awakened ") for line in lines)
+    assert len(lines) == 2 + 2 + 2, "the head, one line a ritual, and the reason"
+    assert " ".join(lines[-2:]) == (
+        "6cb89406 was interrupted, asked for: the anvil was wanted back: demo; attempt 2 goes on from its last checkpoint"
+    )
+
+
+def test_the_report_of_an_interrupted_ritual_says_that_it_goes_on() -> None:
+    sight = interrupted(asked=True)
+    report = build_report(sight.ritual, sight.facts, [], {}, "http://p", tipping("wait", "waits: busy", 26, running=2))
+    text = "\n".join(shown(view(report)))
+    assert "interrupted at attempt 1, asked for: lease lost" in text
+    assert "attempt 2 goes on from its last checkpoint" in text
+    assert "waits: busy" in text and "running 2" in text
 
 
 def test_text_from_outside_is_not_taken_for_markup() -> None:

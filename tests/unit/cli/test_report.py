@@ -7,7 +7,7 @@ import json
 import pytest
 
 from deploy.cli.report import RitualReport, build_report
-from tests.unit.cli.rows import RITUAL, VERDICT, WHOLE_WAY, at, fact, hand_over, ritual
+from tests.unit.cli.rows import RITUAL, VERDICT, WHOLE_WAY, at, fact, hand_over, receipt, ritual, tipping
 
 PHOENIX = "http://127.0.0.1:7603"
 SHAPE = [
@@ -21,6 +21,7 @@ SHAPE = [
     "excluded",
     "hand_overs",
     "intent",
+    "interrupted",
     "persona",
     "priority",
     "reason",
@@ -31,6 +32,7 @@ SHAPE = [
     "seconds_without_inference",
     "state",
     "states",
+    "tipping",
     "trace_id",
     "trace_url",
     "version",
@@ -98,3 +100,41 @@ def test_seconds_without_inference_add_up_over_attempts() -> None:
     report = build_report(ritual("harvested", 40), [], rows, {}, PHOENIX)
     assert report.seconds_without_inference == 30.0
     assert report.hand_overs[2].restored_at is None and report.hand_overs[0].began_at == at(10)
+
+
+def test_a_receipt_in_json_has_all_that_it_had_and_steps_parts_and_probes_besides() -> None:
+    report = build_report(ritual("awakened", 33, 33), WHOLE_WAY, [receipt()], {}, PHOENIX)
+    told = json.loads(report.model_dump_json())["hand_overs"][0]
+    assert told.keys() >= {
+        *("anvil", "fence", "attempt", "began_at", "suspended_at", "evacuated_at", "released_at", "restored_at"),
+        *("memory_before", "memory_after", "seconds_without_inference"),
+    }
+    assert told["steps"][4] == {
+        "step": "drain",
+        "part": "rune",
+        "phase": "evacuation",
+        "began_at": "2026-11-21T12:00:11.100000Z",
+        "ended_at": "2026-11-21T12:00:12.400000Z",
+        "seconds": 1.3,
+        "tries": 1,
+        "detail": {"drained": 3, "aborted": 1},
+    }
+    assert [phase["seconds"] for phase in told["phases"]] == [4.0, 16.0, 2.5]
+    assert (told["drained"], told["aborted"], told["expected_s"]) == (3, 1, 30.0)
+    assert (told["memory_restored"], told["probes"]["equal"]) == (3 * 1024**3, True)
+    assert told["probes"]["after"] == {"rune": {"base": "An anvil.", "scribe@a": "A hammer."}}
+
+
+def test_an_interruption_and_the_decision_to_wait_are_reported() -> None:
+    lost = fact("gpu.interrupted", "evacuated>harvested", {"reason": "wanted back", "asked": True}, 25)
+    waits = tipping("wait", "waits: busy", 26, running=2)
+    report = build_report(ritual("harvested", 25, attempt=2), [*WHOLE_WAY[:2], lost], [], {}, PHOENIX, waits)
+    assert report.state == "harvested" and report.reason is None
+    assert report.interrupted and report.interrupted.model_dump() == {
+        "attempt": 1,
+        "at": at(25),
+        "reason": "wanted back",
+        "asked": True,
+    }
+    assert report.tipping and (report.tipping.verdict, report.tipping.measures) == ("wait", {"running": 2})
+    assert whole().interrupted is None and whole().tipping is None

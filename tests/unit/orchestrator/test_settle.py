@@ -7,9 +7,11 @@ from uuid import uuid4
 
 import pytest
 
-from services.orchestrator.settle import Step, decide, lost
+from services.orchestrator.settle import Need, decide
+from shared.attempts import unfinished
 from shared.contracts.evacuate import GpuInterrupted
 from shared.contracts.forge import AdapterFailed
+from shared.contracts.job import JobResult
 from shared.contracts.ritual import ENDS, HOLDS_ANVIL, State
 from shared.lease import Lease
 from shared.ledger import Ritual
@@ -44,37 +46,63 @@ def held(live: bool = True, attempt: int = 1) -> Lease:
 
 @pytest.mark.parametrize("state", sorted(HOLDS_ANVIL))
 def test_a_holder_at_work_is_left_alone_while_its_lease_lives(state: State) -> None:
-    assert decide(held(), ritual(state)) is Step.LEAVE
+    assert decide(held(), ritual(state)) is Need.LEAVE
 
 
 @pytest.mark.parametrize("state", sorted(HOLDS_ANVIL))
 def test_a_holder_whose_lease_expired_is_interrupted(state: State) -> None:
-    assert decide(held(live=False), ritual(state)) is Step.INTERRUPT
+    assert decide(held(live=False), ritual(state)) is Need.INTERRUPT
 
 
 def test_an_evacuation_that_was_cut_short_goes_on_while_its_lease_lives() -> None:
-    assert decide(held(), ritual(State.HARVESTED)) is Step.EVACUATE
-    assert decide(held(live=False), ritual(State.HARVESTED)) is Step.TAKE_BACK
+    assert decide(held(), ritual(State.HARVESTED)) is Need.EVACUATE
+    assert decide(held(live=False), ritual(State.HARVESTED)) is Need.TAKE_BACK
 
 
 def test_an_evacuation_for_a_cancelled_ritual_ends() -> None:
-    assert decide(held(), ritual(State.HARVESTED, cancelled=True)) is Step.TAKE_BACK
+    assert decide(held(), ritual(State.HARVESTED, cancelled=True)) is Need.TAKE_BACK
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - HOLDS_ANVIL - {State.HARVESTED}))
 @pytest.mark.parametrize("live", [True, False])
 def test_whoever_no_longer_works_gives_the_anvil_back(state: State, live: bool) -> None:
-    assert decide(held(live), ritual(state)) is Step.TAKE_BACK
+    assert decide(held(live), ritual(state)) is Need.TAKE_BACK
 
 
 @pytest.mark.parametrize("state", sorted({*HOLDS_ANVIL, State.HARVESTED}))
 def test_the_lease_of_an_earlier_attempt_is_taken_back(state: State) -> None:
-    assert decide(held(attempt=1), ritual(state, attempt=2)) is Step.TAKE_BACK
+    assert decide(held(attempt=1), ritual(state, attempt=2)) is Need.TAKE_BACK
 
 
-def test_lost_work_is_tried_again_until_the_last_attempt() -> None:
-    assert isinstance(lost(ritual(State.EVACUATED, attempt=2), 3), GpuInterrupted)
-    assert isinstance(lost(ritual(State.EVACUATED, attempt=3), 3), AdapterFailed)
+@pytest.mark.parametrize("state", sorted(HOLDS_ANVIL))
+@pytest.mark.parametrize("live", [True, False])
+def test_a_holder_gives_way_when_the_anvil_is_wanted_back(state: State, live: bool) -> None:
+    assert decide(held(live), ritual(state), wanted_back=True) is Need.YIELD
+    assert decide(held(), ritual(state, cancelled=True), wanted_back=True) is Need.LEAVE
+
+
+def test_an_evacuation_ends_when_the_anvil_is_wanted_back() -> None:
+    assert decide(held(), ritual(State.HARVESTED), wanted_back=True) is Need.TAKE_BACK
+
+
+def test_lost_work_is_tried_again_until_it_was_lost_too_often() -> None:
+    lost = JobResult(ok=False, error="gone")
+    assert isinstance(unfinished(ritual(State.EVACUATED, attempt=9), lost, 1, 3), GpuInterrupted)
+    fact = unfinished(ritual(State.EVACUATED, attempt=3), lost, 2, 3)
+    assert isinstance(fact, AdapterFailed)
+    assert fact.reason == "gone; given up after 3 attempts"
+
+
+def test_a_job_that_stopped_because_it_was_asked_has_not_failed_however_often() -> None:
+    asked = JobResult(ok=False, error="asked to stop", interrupted=True)
+    fact = unfinished(ritual(State.EVACUATED, attempt=9), asked, 8, 3)
+    assert isinstance(fact, GpuInterrupted)
+    assert fact.asked
+
+
+def test_a_permanent_error_is_not_tried_again() -> None:
+    broken = JobResult(ok=False, error="no such recipe", permanent=True)
+    assert isinstance(unfinished(ritual(State.EVACUATED), broken, 0, 3), AdapterFailed)
 
 
 def test_every_end_is_no_holder() -> None:

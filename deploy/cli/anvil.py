@@ -1,0 +1,141 @@
+"""`soulforge reclaim` and `soulforge accept`: what a person says on the bus about an anvil."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import uuid4
+
+import typer
+
+from deploy.cli.consoles import note, out
+from deploy.cli.durations import duration, seconds_of, short
+from deploy.cli.mistakes import Mistake
+from deploy.cli.reach import bus, database, settings
+
+if TYPE_CHECKING:
+    from shared.contracts.message import Message
+    from shared.settings import Settings
+
+PANEL = "Rituals"
+Anvil = Annotated[str | None, typer.Argument(help="Default: the anvil on which training takes place.")]
+
+
+def register(app: typer.Typer) -> None:
+    for command in (reclaim, accept):
+        app.command(rich_help_panel=PANEL)(command)
+
+
+def reclaim(
+    anvil: Anvil = None,
+    for_: Annotated[str, typer.Option("--for", help="How long no ritual takes it again: 30s, 10m, 2h.")] = "10m",
+    why: Annotated[str, typer.Option(help="Why; kept with the ritual that it interrupts.")] = "",
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait until inference is back.")] = False,
+    timeout: Annotated[str, typer.Option(help="How long to wait; the demand stands after that.")] = "30m",
+) -> None:
+    """Want an anvil back for inference, now.
+
+    The job on it saves a checkpoint and stops, inference returns, and the ritual goes on from there later.
+    """
+    import asyncio
+
+    hold_s, timeout_s = seconds_of(for_), seconds_of(timeout)
+    try:
+        asyncio.run(_reclaim(settings(), anvil, hold_s, why, None if no_wait else timeout_s))
+    except KeyboardInterrupt:
+        note("what was said on the bus stands; see it: soulforge status")
+        raise
+
+
+async def _reclaim(house: Settings, anvil: str | None, hold_s: float, why: str, timeout_s: float | None) -> None:
+    """Say it, tell what it does, and wait for as long as `timeout_s`; None does not wait."""
+    from deploy.cli import store_anvil
+    from deploy.cli.returning import wait_until_back
+    from shared.contracts.evacuate import GpuReclaim
+
+    name = anvil_named(house, anvil)
+    command = _command(GpuReclaim, anvil=name, hold_s=hold_s, why=why)
+    async with database(house) as pool:
+        row = await store_anvil.anvil(pool, name)
+        await _publish(house, command)
+        for line in demanded(name, row, hold_s):
+            out.print(line, markup=False, soft_wrap=True)
+        if timeout_s is not None and (fence := row["fence"] or row["open_fence"]):
+            await wait_until_back(pool, name, fence, row["now"], timeout_s)
+
+
+def demanded(name: str, row: dict[str, Any], hold_s: float) -> list[str]:
+    """What the demand interrupts, and until when no ritual takes the anvil. `row` is of store_anvil.anvil."""
+    if row["ritual"]:
+        who = f"ritual {short(row['ritual'])} ({row['persona']})"
+        first = f"{name} is wanted back: {who} is interrupted at attempt {row['attempt']} and goes on from its checkpoint later"
+    elif row["open_fence"]:
+        first = f"nothing holds {name}; its inference is on the way back"
+    else:
+        first = f"nothing holds {name}: its inference stays as it is"
+    until = max(filter(None, (row["reclaimed_until"], row["now"] + timedelta(seconds=hold_s))))
+    left = duration((until - row["now"]).total_seconds())
+    return [first, f"no ritual takes it until {until.astimezone():%Y-%m-%d %H:%M:%S} ({left})"]
+
+
+def accept(
+    anvil: Anvil = None,
+    why: Annotated[str, typer.Option(help="Why that is well; kept in the log.")] = "",
+) -> None:
+    """Say that a contained anvil is well as it is.
+
+    For one that serves but answers otherwise than before a hand-over: rituals may take it again.
+    """
+    import asyncio
+
+    name = asyncio.run(_accept(settings(), anvil, why))
+    out.print(f"said that {name} is well as it is; see it: soulforge status")
+
+
+async def _accept(house: Settings, anvil: str | None, why: str) -> str:
+    """Publish `gpu.accept`. Raises Mistake where there is nothing to accept."""
+    from deploy.cli import store_anvil
+    from shared.contracts.evacuate import GpuAccept
+
+    name = anvil_named(house, anvil)
+    command = _command(GpuAccept, anvil=name, why=why)
+    async with database(house) as pool:
+        row = await store_anvil.anvil(pool, name)
+    if row["contained"] is None:
+        raise Mistake(f"{name} is not contained: there is nothing to accept")
+    if not row["until_accepted"]:
+        raise Mistake(
+            f"{name} is contained because it does not serve ({row['contained']}): that ends by itself when it serves "
+            "again, and cannot be accepted; see `soulforge status`"
+        )
+    await _publish(house, command)
+    return name
+
+
+def anvil_named(house: Settings, given: str | None) -> str:
+    """The anvil a person means; without a word of theirs the one on which training takes place."""
+    from shared.configuration.file import load
+
+    configuration = load(house)
+    if given is not None and given not in configuration.anvils:
+        raise Mistake(f"there is no anvil {given!r}; there are: {', '.join(configuration.anvils)}")
+    return given or configuration.forge
+
+
+def _command(kind: type[Message], **values: Any) -> Message:
+    """The message, or a Mistake that names the option which is wrong."""
+    from pydantic import ValidationError
+
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        problem = error.errors(include_input=False)[0]
+        option = {"hold_s": "--for", "why": "--why"}.get(str(problem["loc"][0]), str(problem["loc"][0]))
+        raise Mistake(f"{option} cannot be used: {problem['msg']}") from error
+
+
+async def _publish(house: Settings, command: Message) -> None:
+    async with bus(house) as client:
+        await client.jetstream().publish(
+            command.subject, command.model_dump_json().encode(), headers={"Nats-Msg-Id": str(uuid4())}
+        )

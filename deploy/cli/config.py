@@ -1,0 +1,95 @@
+"""`soulforge config`: what stands in the house by `soulforge.toml`, whether the file is right, and examples of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deploy.cli.consoles import note, out
+from deploy.cli.mistakes import Mistake
+from deploy.cli.reach import settings
+
+if TYPE_CHECKING:
+    from shared.configuration.model import Configuration
+    from shared.settings import Settings
+
+PANEL = "Stack"
+File = Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Default: the file that the house uses.")]
+
+group = typer.Typer(no_args_is_help=True, help="What stands in the house: anvils, runes, queues, policy.")
+
+
+def register(app: typer.Typer) -> None:
+    app.add_typer(group, name="config", rich_help_panel=PANEL)
+
+
+@group.command()
+def check(file: File = None) -> None:
+    """Check the configuration and say what it means.
+
+    A wrong file is refused with the place and the reason of every fault.
+    """
+    from deploy.cli.config_view import view
+
+    house = settings()
+    configuration = _read(house, file)
+    note(f"{_source(house, file)} is right; this is what it means")
+    out.print(view(configuration, house))
+
+
+@group.command()
+def show(
+    file: File = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of TOML.")] = False,
+) -> None:
+    """Show the whole configuration in effect, defaults included.
+
+    It can be used as a file again; only passwords are left out.
+    """
+    from deploy.cli.config_text import effective, toml
+
+    house = settings()
+    values = effective(_read(house, file), house)
+    note(f"from {_source(house, file)}")
+    if as_json:
+        out.print_json(json.dumps(values))
+    else:
+        # Bare, so that no line is wrapped and no bracket is read as markup.
+        out.print(toml(values), markup=False, soft_wrap=True, end="")
+
+
+@group.command()
+def example(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Left out: their names are listed.")] = None,
+) -> None:
+    """Print an annotated example of a configuration."""
+    from shared.settings import PROJECT
+
+    found = {path.stem: path for path in sorted((PROJECT / "examples" / "soulforge").glob("*.toml"))}
+    if name is None:
+        for stem, path in found.items():
+            out.print(f"{stem:<14}{_first_line(path)}", markup=False, soft_wrap=True)
+        return
+    if name not in found:
+        raise Mistake(f"there is no example {name}; there are: {', '.join(found)}")
+    out.print(found[name].read_text(encoding="utf-8"), markup=False, soft_wrap=True, end="")
+
+
+def _first_line(path: Path) -> str:
+    return path.read_text(encoding="utf-8").split("\n", 1)[0].removeprefix("# ")
+
+
+def _read(house: Settings, file: Path | None) -> Configuration:
+    from shared.configuration.file import load, read
+
+    return read(file, house) if file else load(house)
+
+
+def _source(house: Settings, file: Path | None) -> str:
+    from shared.configuration.file import find
+
+    path = file or find(house)
+    return str(path) if path else "the built-in configuration (there is no soulforge.toml)"

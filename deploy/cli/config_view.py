@@ -1,0 +1,101 @@
+"""A configuration as a person reads it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from deploy.cli.durations import duration
+
+if TYPE_CHECKING:
+    from shared.configuration.model import BusConfig, Configuration, RuneConfig, SaqConfig
+    from shared.settings import Settings
+
+
+def view(configuration: Configuration, settings: Settings) -> RenderableType:
+    parts: list[RenderableType] = [_anvils(configuration), Text(""), _runes(configuration, settings)]
+    if configuration.queues:
+        parts += [Text(""), _queues(configuration)]
+    return Group(*parts, Text(""), _policy(configuration))
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in columns:
+        table.add_column(name, justify="right" if name in ("port", "grace") else "left", overflow="fold")
+    return table
+
+
+def _anvils(configuration: Configuration) -> Table:
+    table = _table("anvil", "memory", "free below", "runes, as they start", "")
+    for name, anvil in configuration.anvils.items():
+        gpus = f"GPU {', '.join(map(str, anvil.devices))}"
+        table.add_row(
+            name,
+            gpus if anvil.accelerator == "nvml" else "RSS of the runes",
+            f"{anvil.free_below.human_readable()} in {duration(anvil.free_within_s)}",
+            ", ".join(configuration.runes_of(name)),
+            "trains" if name == configuration.forge else "only serves",
+        )
+    return table
+
+
+def _runes(configuration: Configuration, settings: Settings) -> Table:
+    table = _table("rune", "anvil", "runs", "port", "serves", "adapters", "leaves by", "grace")
+    serving = configuration.serving(settings)
+    for name, rune in configuration.runes.items():
+        table.add_row(
+            name,
+            configuration.anvil_of(name),
+            rune.image or ("command" if rune.command else "process"),
+            str(configuration.port_of(name, settings)),
+            rune.base or ("" if rune.command and name != serving else settings.base),
+            f"{rune.max_loras}, rank to {rune.max_lora_rank}" if name == serving else "none",
+            _evacuation(rune),
+            duration(rune.grace_s),
+        )
+    return table
+
+
+def _evacuation(rune: RuneConfig) -> str:
+    return f"sleep, level {rune.sleep_level}" if rune.evacuation == "sleep" else "stop"
+
+
+def _queues(configuration: Configuration) -> Table:
+    table = _table("queues", "anvils", "driver", "who", "grace")
+    for name, queue in configuration.queues.items():
+        anvils = [coven.anvil for coven in configuration.covens.values() if name in coven.queues]
+        table.add_row(name, ", ".join(dict.fromkeys(anvils)), queue.driver, _who(queue), duration(queue.grace_s))
+    return table
+
+
+def _who(queue: SaqConfig | BusConfig) -> str:
+    return ", ".join(queue.names if queue.driver == "saq" else queue.workers)
+
+
+def _policy(configuration: Configuration) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("takes the anvil", _when(configuration))
+    table.add_row("jobs", configuration.jobs.image or "processes of this machine")
+    if "docker" in (configuration.jobs.driver, *(rune.driver for rune in configuration.runes.values())):
+        table.add_row("engine", configuration.docker.host)
+    return table
+
+
+def _when(configuration: Configuration) -> str:
+    tipping = configuration.tipping
+    said = {
+        "immediate": "at once",
+        "idle": f"after {duration(tipping.idle_for_s)} with at most {tipping.busy_above:g} requests a minute",
+        "window": f"in {', '.join(tipping.windows)} ({tipping.timezone})",
+    }[tipping.policy]
+    if tipping.away_budget_s is not None:
+        said += f"; at most {duration(tipping.away_budget_s)} without inference a day"
+    if tipping.refuse_after_s is not None:
+        said += f"; refused after {duration(tipping.refuse_after_s)}"
+    return said

@@ -1,0 +1,71 @@
+"""The parts of the house, each asked how it stands; none raises, and one that is away costs at most TIMEOUT_S."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from deploy.cli import store, store_anvil
+from deploy.cli.mistakes import Mistake
+from deploy.cli.reach import bus, database, place
+from deploy.cli.standing_anvils import Finding
+
+if TYPE_CHECKING:
+    from deploy.cli.standing_anvils import Row
+    from shared.settings import Settings
+
+TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What the database told; `anvils` is None where it did not answer."""
+
+    finding: Finding
+    anvils: dict[str, Row] | None
+    rituals: tuple[dict[str, Any], ...] = ()
+
+
+async def ask_ledger(house: Settings, anvils: tuple[str, ...]) -> Ledger:
+    try:
+        async with asyncio.timeout(TIMEOUT_S), database(house) as pool:
+            rows = {name: await store_anvil.anvil(pool, name) for name in anvils}
+            rituals = tuple(await store.open_rituals(pool))
+    except Exception as error:
+        return Ledger(Finding("postgres", False, _why(error)), None)
+    return Ledger(Finding("postgres", True, f"answers at {place(house.database_url)}"), rows, rituals)
+
+
+async def ask_bus(house: Settings) -> Finding:
+    try:
+        async with asyncio.timeout(TIMEOUT_S), bus(house) as client:
+            info = await client.jetstream().account_info()
+    except Exception as error:
+        return Finding("nats", False, _why(error))
+    return Finding("nats", True, f"answers at {place(house.nats_url)}, {info.streams} streams")
+
+
+async def ask_service(house: Settings, name: str) -> Finding:
+    try:
+        async with httpx.AsyncClient(timeout=TIMEOUT_S) as client:
+            answer = (await client.get(f"{house.service_url(name)}/health/ready")).json()
+    except (httpx.HTTPError, ValueError) as error:
+        return Finding(name, False, f"does not answer at {place(house.service_url(name))} ({_why(error)})")
+    reasons = "; ".join(str(reason) for reason in answer.get("reasons", []))
+    return Finding(name, bool(answer.get("ready")), reasons or "ready")
+
+
+def processes(house: Settings) -> dict[str, dict[str, Any]]:
+    """What the embedded stack supervises; empty where the house is run by something else, or was never put up."""
+    from deploy.embedded import stack
+
+    return stack.status(house) if house.home.is_dir() else {}
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, Mistake):
+        return str(error)
+    return " ".join(str(error).split()) or f"no answer within {TIMEOUT_S:.0f} s"

@@ -1,0 +1,78 @@
+"""What a rune's container runs: vLLM with adapters loadable at run time, or the command of the configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.drivers.containers.port import ContainerSpec
+
+if TYPE_CHECKING:
+    from shared.base import Base
+    from shared.configuration.model import RuneConfig
+    from shared.settings import Settings
+
+ROLE = "rune"
+GATE = "shared.gate.asgi.Gate"
+
+
+def rune_spec(name: str, anvil: str, config: RuneConfig, settings: Settings, base: Base) -> ContainerSpec:
+    """The engine's admin routes are unauthenticated: it binds to the house's own address."""
+    cache = settings.home / "cache" / "rune"
+    cache.mkdir(parents=True, exist_ok=True)
+    port = config.port or settings.port("rune")
+    return ContainerSpec(
+        name=name,
+        command=_own_command(config, settings, port) if config.command else _vllm(config, settings, base, port),
+        cwd=cache,
+        image=config.image,
+        env={
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(cache),
+            "PYTHONPATH": str(settings.project),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "SOULFORGE_GATE": "closed",
+            "VLLM_CACHE_ROOT": str(cache / "vllm"),
+            "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+            "VLLM_CPU_KVCACHE_SPACE": str(config.kv_cache_gib),
+            "VLLM_NO_USAGE_STATS": "1",
+            "DO_NOT_TRACK": "1",
+            "HF_HUB_OFFLINE": "1",
+            "TRANSFORMERS_OFFLINE": "1",
+            "LANG": "C.UTF-8",
+            **({"VLLM_SERVER_DEV_MODE": "1"} if config.evacuation == "sleep" else {}),
+            **config.env,
+        },
+        labels={"role": ROLE, "anvil": anvil},
+    )
+
+
+def _own_command(config: RuneConfig, settings: Settings, port: int) -> tuple[str, ...]:
+    return tuple(word.replace("{port}", str(port)).replace("{host}", settings.host) for word in config.command)
+
+
+def _vllm(config: RuneConfig, settings: Settings, base: Base, port: int) -> tuple[str, ...]:
+    flags = {
+        "--model": base.path,
+        "--served-model-name": base.name,
+        "--host": settings.host,
+        "--port": port,
+        "--dtype": "bfloat16",
+        "--max-loras": config.max_loras,
+        "--max-cpu-loras": config.max_loras * 4,
+        "--max-lora-rank": config.max_lora_rank,
+        "--max-model-len": config.max_model_len,
+        "--max-num-seqs": config.max_num_seqs,
+        "--middleware": GATE,
+    }
+    return (
+        # The wheel's `vllm` script looks for a distribution of another name and fails; the module does not.
+        str(settings.jobs_python),
+        "-m",
+        "vllm.entrypoints.openai.api_server",
+        *(str(word) for flag in flags.items() for word in flag),
+        "--enable-lora",
+        "--enforce-eager",
+        "--disable-uvicorn-access-log",
+        *(["--enable-sleep-mode"] if config.evacuation == "sleep" else []),
+        *config.arguments,
+    )

@@ -1,0 +1,108 @@
+"""Give the serving anvil to a ritual that waits for it, when its tipping point is reached."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from services.orchestrator import store
+from services.orchestrator.timing.budget import estimate
+from services.orchestrator.timing.clock import day, say
+from services.orchestrator.timing.decision import Decision, Verdict
+from services.orchestrator.timing.point import choose
+from services.orchestrator.timing.reflexes import Reflexes
+from services.orchestrator.timing.whim import USUAL_PRIORITY, Whim
+from shared import lease, ledger
+from shared.contracts.evacuate import GpuRefused
+from shared.contracts.ritual import State
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from services.orchestrator.anvil import Anvil
+    from shared.ledger import Ritual
+
+log = structlog.get_logger()
+
+
+async def grant(anvil: Anvil) -> None:
+    """Decide about every ritual that waits, say why, and lease the anvil to the one that goes now."""
+    pool = anvil.station.pool
+    if await ledger.waiting(pool, State.VERIFIED, State.REGISTERED):
+        return  # an adapter is about to be awakened: it needs inference first
+    waiting = {ritual.id: ritual for ritual in await ledger.waiting(pool, State.HARVESTED)}
+    for ritual in [ritual for ritual in waiting.values() if ritual.cancel_requested_at]:
+        await anvil.station.state_cancelled(waiting.pop(ritual.id))
+    if not waiting or await _kept_away(anvil, list(waiting)):
+        return
+    for ritual_id, decision in await _decisions(anvil, list(waiting.values())):
+        await _remember(anvil, ritual_id, decision)
+        if decision.verdict is Verdict.REFUSED:
+            await _refuse(anvil, waiting[ritual_id], decision.reason)
+        elif decision.verdict is Verdict.NOW:
+            await _lease(anvil, waiting[ritual_id])
+
+
+async def _kept_away(anvil: Anvil, waiting: list[UUID]) -> bool:
+    """No ritual takes an anvil that is contained, or that somebody wanted back for a while."""
+    pool = anvil.station.pool
+    reason, until = await store.contained(pool, anvil.name), await store.reclaimed_until(pool, anvil.name)
+    if reason is not None:
+        why = f"is contained: {reason}"
+    elif until is not None:
+        zone = anvil.station.configuration.tipping.zone
+        why = f"was wanted back until {say(until, datetime.now(UTC), zone)}"
+    else:
+        return False
+    for ritual in waiting:
+        await store.decided(pool, ritual, Verdict.WAIT, f"waits: {anvil.name} {why}", until, {})
+    return True
+
+
+async def _decisions(anvil: Anvil, waiting: list[Ritual]) -> list[tuple[UUID, Decision]]:
+    config, pool = anvil.station.configuration.tipping, anvil.station.pool
+    now = datetime.now(UTC)
+    reflexes = Reflexes(
+        now=now,
+        pulse=anvil.pulse.pulse(),
+        queued=await anvil.queued(),
+        away_today_s=await store.away_since(pool, anvil.name, day(now, config.zone)[0]),
+        expected_away_s=estimate(await store.past_away_s(pool, anvil.name), config.expected_away_s),
+    )
+    whims = {ritual.id: (await _whim(anvil, ritual), reflexes) for ritual in waiting}
+    return [(whim.ritual, decision) for whim, decision in choose(whims, config)]
+
+
+async def _whim(anvil: Anvil, ritual: Ritual) -> Whim:
+    harvested: dict[str, Any] = await ledger.fact_body(anvil.station.pool, ritual.id, "karma.harvested") or {}
+    return Whim(
+        ritual=ritual.id,
+        priority=ritual.priority if 0 <= ritual.priority <= 9 else USUAL_PRIORITY,
+        since=ritual.created_at,
+        weight=harvested.get("train", 0),
+        deadline=ritual.intent.get("deadline"),
+    )
+
+
+async def _remember(anvil: Anvil, ritual: UUID, decision: Decision) -> None:
+    measures = {"cause": decision.cause, **decision.measures}
+    await store.decided(anvil.station.pool, ritual, decision.verdict, decision.reason, decision.until, measures)
+
+
+async def _refuse(anvil: Anvil, ritual: Ritual, reason: str) -> None:
+    refused = GpuRefused(
+        ritual=ritual.id, persona=ritual.persona, attempt=ritual.attempt, anvil=anvil.name, reason=reason
+    )
+    await anvil.station.state(refused, ritual.entered_at)
+
+
+async def _lease(anvil: Anvil, ritual: Ritual) -> None:
+    station = anvil.station
+    async with station.pool.acquire() as conn, conn.transaction():
+        fence = await lease.acquire(conn, anvil.name, ritual.id, ritual.attempt, station.settings.lease_ttl_s)
+        if fence is not None:
+            await store.begin(conn, anvil.name, fence, ritual.id, ritual.attempt)
+            log.info("anvil leased", anvil=anvil.name, ritual=str(ritual.id), attempt=ritual.attempt, fence=fence)
+    station.stir()

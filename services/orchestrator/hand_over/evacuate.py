@@ -1,0 +1,191 @@
+"""Evacuation: announce, hold the queues, close and drain the runes, stop them, prove by measurement, hand over.
+
+Every step may be repeated: a crash between any two is taken up again from the rows while the lease lives. What cannot be
+proven within its time is refused: nothing is ever trained on hope.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import TYPE_CHECKING
+from uuid import uuid5
+
+import structlog
+
+from services.orchestrator import store
+from services.orchestrator.hand_over.keeping import LeaseLostError, keeping
+from services.orchestrator.hand_over.probes import ask_all
+from services.orchestrator.hand_over.steps import EVACUATION, Step, Steps
+from services.orchestrator.timing.budget import estimate
+from shared.contracts.evacuate import GpuEvacuated, GpuRefused, InferenceSuspended
+from shared.drivers.accelerators.port import AcceleratorError
+from shared.drivers.containers.port import ContainerError
+from shared.drivers.queues.port import QueueError
+from shared.metrics import ABORTED, HAND_OVERS
+from shared.outbox import enqueue
+
+if TYPE_CHECKING:
+    from services.orchestrator.anvil import Anvil
+    from services.orchestrator.hand_over.keeping import Keeper
+    from services.orchestrator.rune import Rune
+    from shared.drivers.queues.port import WorkerQueue
+    from shared.lease import Lease
+    from shared.ledger import Ritual
+
+log = structlog.get_logger()
+POLL_S = 0.25
+
+
+class UnprovenError(Exception):
+    """The anvil could not be proven free; the message says what holds it and what to do."""
+
+
+async def evacuate(anvil: Anvil, ritual: Ritual, held: Lease) -> None:
+    """Bring the anvil from serving to `gpu.evacuated`, or to `gpu.refused`; neither when the lease is lost on the way."""
+    steps = Steps(anvil.station.pool, held.anvil, held.fence)
+    try:
+        async with keeping(anvil.station, held) as keeper:
+            await _announce(anvil, ritual, steps)
+            await _still_workers(anvil, steps, keeper)
+            await _still_runes(anvil, steps, keeper)
+            await _stop(anvil, steps, keeper)
+            used = await _prove(anvil, steps)
+            await keeper.ensure()
+            await _hand_over(anvil, ritual, steps, used)
+    except LeaseLostError as error:
+        log.warning("evacuation abandoned", anvil=anvil.name, ritual=str(ritual.id), why=str(error))
+        HAND_OVERS.labels(anvil.name, "abandoned").inc()
+    except (UnprovenError, ContainerError, AcceleratorError, QueueError) as error:
+        await _refuse(anvil, ritual, str(error))
+
+
+async def _announce(anvil: Anvil, ritual: Ritual, steps: Steps) -> None:
+    """Tell the rest of the house before inference goes down."""
+    async with steps.step(Step.ANNOUNCE) as detail:
+        used = await anvil.accelerator.used_bytes()
+        models = sorted({model for rune in anvil.runes for model in await rune.models()})
+        past = await store.past_away_s(anvil.station.pool, anvil.name)
+        expected = estimate(past, anvil.station.configuration.tipping.expected_away_s)
+        async with anvil.station.pool.acquire() as conn, conn.transaction():
+            if await store.suspend(conn, steps.anvil, steps.fence, used, expected):
+                said = InferenceSuspended(
+                    anvil=anvil.name,
+                    ritual=ritual.id,
+                    reason=f"training {ritual.persona}",
+                    models=tuple(models),
+                    expected_s=expected,
+                )
+                await enqueue(conn, said, uuid5(ritual.id, f"{said.subject}/{steps.fence}"), {})
+        detail["memory"] = used
+
+
+async def _still_workers(anvil: Anvil, steps: Steps, keeper: Keeper) -> None:
+    for name, queue in anvil.queues.items():
+        await keeper.ensure()
+        async with steps.step(Step.HOLD, name):
+            await queue.hold(anvil.holder(steps.fence), "the anvil is taken for training")
+    for name, queue in anvil.queues.items():
+        await _drain_queue(name, queue, steps, keeper)
+
+
+async def _drain_queue(name: str, queue: WorkerQueue, steps: Steps, keeper: Keeper) -> None:
+    await keeper.ensure()
+    async with steps.step(Step.DRAIN_QUEUE, name):
+        if left := await queue.drained():
+            raise UnprovenError(
+                f"queue {name}: {'; '.join(left)} did not end within its grace: give it more grace_s, or end them"
+            )
+
+
+async def _still_runes(anvil: Anvil, steps: Steps, keeper: Keeper) -> None:
+    for rune in anvil.runes:
+        await keeper.ensure()
+        async with steps.step(Step.CLOSE, rune.name) as detail:
+            detail["closed"] = await rune.close("the anvil is taken for training", steps.fence)
+    for rune in anvil.runes:
+        await keeper.ensure()
+        await _drain(anvil, rune, steps)
+    if not await steps.done(Step.PROBE):
+        async with steps.step(Step.PROBE) as detail:
+            answers = {rune.name: await ask_all(rune.inference, steps.fence) for rune in anvil.runes}
+            await store.remember_probes(anvil.station.pool, steps.anvil, steps.fence, answers)
+            detail["models"] = sum(len(asked) for asked in answers.values())
+
+
+async def _drain(anvil: Anvil, rune: Rune, steps: Steps) -> None:
+    async with steps.step(Step.DRAIN, rune.name) as detail:
+        under_way = await rune.under_way()
+        left = await rune.drain()
+        aborted = await rune.abort() if left else 0
+        detail |= {"drained": max(under_way - aborted, 0), "aborted": aborted}
+        if aborted:
+            ABORTED.labels(anvil.name).inc(aborted)
+            log.warning("requests aborted", anvil=anvil.name, rune=rune.name, aborted=aborted)
+
+
+async def _stop(anvil: Anvil, steps: Steps, keeper: Keeper) -> None:
+    for rune in reversed(anvil.runes):
+        await keeper.ensure()
+        async with steps.step(Step.STOP, rune.name) as detail:
+            detail["manner"] = rune.config.evacuation
+            await rune.leave()
+
+
+async def _prove(anvil: Anvil, steps: Steps) -> int:
+    """Used bytes once the anvil is free. Raises UnprovenError when the time for that is over."""
+    async with steps.step(Step.PROVE) as detail:
+        deadline = monotonic() + anvil.config.free_within_s
+        while objections := await _objections(anvil):
+            if monotonic() > deadline:
+                raise UnprovenError("; ".join(objections))
+            await asyncio.sleep(POLL_S)
+        detail["memory"] = used = await anvil.accelerator.used_bytes()
+    return used
+
+
+async def _objections(anvil: Anvil) -> list[str]:
+    """What speaks against the anvil being free, as measured now."""
+    found = []
+    for rune in anvil.runes:
+        if not await rune.gone():
+            found.append(f"rune {rune.name} still runs")
+    used, limit = await anvil.accelerator.used_bytes(), anvil.config.free_below
+    if used > limit:
+        found.append(
+            f"{used} bytes are still in use after the runes left, {limit} is the limit: find who holds them and intend again"
+        )
+    if not anvil.sleeps and (processes := await anvil.accelerator.processes()):
+        found.append(f"processes {', '.join(map(str, processes))} compute on the device: end them and intend again")
+    return found
+
+
+async def _refuse(anvil: Anvil, ritual: Ritual, reason: str) -> None:
+    refused = GpuRefused(
+        ritual=ritual.id, persona=ritual.persona, attempt=ritual.attempt, anvil=anvil.name, reason=reason
+    )
+    await anvil.station.state(refused, ritual.entered_at)
+    HAND_OVERS.labels(anvil.name, "refused").inc()
+    log.error("evacuation refused", anvil=anvil.name, ritual=str(ritual.id), reason=reason)
+
+
+async def _hand_over(anvil: Anvil, ritual: Ritual, steps: Steps, used: int) -> None:
+    async with steps.step(Step.HAND_OVER):
+        pool = anvil.station.pool
+        began_at, memory_before = await store.beginning(pool, steps.anvil, steps.fence)
+        fact = GpuEvacuated(
+            ritual=ritual.id,
+            persona=ritual.persona,
+            attempt=ritual.attempt,
+            anvil=anvil.name,
+            fence=steps.fence,
+            memory_before=memory_before,
+            memory_after=used,
+            device=anvil.accelerator.description,
+            drained=await steps.total(Step.DRAIN, "drained"),
+            aborted=await steps.total(Step.DRAIN, "aborted"),
+            spans=await steps.spans(EVACUATION),
+        )
+        await store.evacuated(pool, steps.anvil, steps.fence, used)
+        await anvil.station.state(fact, began_at, steps.fence)
+    HAND_OVERS.labels(anvil.name, "evacuated").inc()

@@ -1,0 +1,82 @@
+"""Policy `window`: the anvil is taken at times of the day, so that the work fits in before the window closes.
+
+Work longer than any window starts when one opens, or as much later as its ripeness grants: better late than never.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta, tzinfo
+
+from services.orchestrator.timing.clock import at, say, span
+from services.orchestrator.timing.decision import Cause, Decision, go, wait_until
+from services.orchestrator.timing.reflexes import Reflexes
+from services.orchestrator.timing.whim import Whim, ripeness
+from shared.configuration.model import TippingConfig
+
+DAYS = range(-1, 5)  # yesterday's window may be open still; a day on which clocks change may shorten or skip tomorrow's
+BEGINNING = 0.1  # share of a window that counts as its beginning
+BEGINNING_S = 600.0  # and at least so long, as the anvil may be taken when the window opens
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A window of one day, as moments."""
+
+    opens: datetime
+    closes: datetime
+
+    @property
+    def length_s(self) -> float:
+        return (self.closes - self.opens).total_seconds()
+
+
+def decide(whim: Whim, reflexes: Reflexes, expected_s: float, config: TippingConfig) -> Decision:
+    now, zone = reflexes.now, config.zone
+    around = openings(config.windows, now, zone)
+    inside = next((each for each in around if each.opens <= now < each.closes), None)
+    later = [each for each in around if each.opens > now]
+    fitting = [each for each in later if each.length_s >= expected_s]
+    if inside and now + timedelta(seconds=expected_s) <= inside.closes:
+        fits = f"{span(expected_s)} are expected and fit into the window until {say(inside.closes, now, zone)}"
+        return go(Cause.WINDOW, fits)
+    if inside and not fitting and (not later or _beginning(inside, now, ripeness(whim, now, config))):
+        over_s = expected_s - (inside.closes - now).total_seconds()
+        return go(Cause.TOO_LONG, f"{_too_long(expected_s)}; it will run {span(over_s)} past {_end(inside, now, zone)}")
+    late = f"too late for the window that closes at {say(inside.closes, now, zone)}; " if inside else ""
+    why = f"{span(expected_s)} are expected" if fitting else _too_long(expected_s)
+    opening = (fitting or later)[0]
+    until = f"{late}a window opens at {say(opening.opens, now, zone)} ({config.timezone})"
+    return wait_until(Cause.WINDOW if fitting else Cause.TOO_LONG, now, opening.opens, f"{until}; {why}")
+
+
+def _beginning(inside: Opening, now: datetime, ripe: float) -> bool:
+    since_s = (now - inside.opens).total_seconds()
+    return since_s <= max(BEGINNING_S, max(BEGINNING, ripe) * inside.length_s)
+
+
+def _too_long(expected_s: float) -> str:
+    return f"{span(expected_s)} are expected, more than a window is long: it starts where one opens"
+
+
+def _end(inside: Opening, now: datetime, zone: tzinfo) -> str:
+    return f"the window's end at {say(inside.closes, now, zone)}"
+
+
+def openings(windows: tuple[str, ...], now: datetime, zone: tzinfo) -> list[Opening]:
+    """The windows around `now` in order of time; those that touch are one. One that clocks skip is left out."""
+    today = now.astimezone(zone).date()
+    edges = sorted(_edges(window, today + timedelta(days=days), zone) for window in windows for days in DAYS)
+    joined: list[Opening] = []
+    for opens, closes in edges:
+        if joined and opens <= joined[-1].closes:
+            joined[-1] = Opening(joined[-1].opens, max(joined[-1].closes, closes))
+        elif opens < closes:
+            joined.append(Opening(opens, closes))
+    return joined
+
+
+def _edges(window: str, day: date, zone: tzinfo) -> tuple[datetime, datetime]:
+    opens, closes = (time.fromisoformat(edge) for edge in window.split("-"))
+    last = day if opens < closes else day + timedelta(days=1)
+    return at(day, opens, zone), at(last, closes, zone)

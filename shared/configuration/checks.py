@@ -1,0 +1,151 @@
+"""What a well-formed `soulforge.toml` can still get wrong: each fault with its place and the reason."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, get_args
+
+from shared.configuration.ports import parts
+from shared.faults import Fault, nearest
+from shared.recipe import Rank
+
+if TYPE_CHECKING:
+    from shared.configuration.model import Configuration, JobsConfig, RuneConfig
+    from shared.settings import Settings
+
+SCHEMES = ("unix://", "tcp://", "ssh://")
+
+
+def faults(configuration: Configuration, settings: Settings) -> list[Fault]:
+    """Everything that is wrong, in the order of the file's tables; empty where the house can stand like this."""
+    found = [
+        *_forge(configuration, settings),
+        *_anvils(configuration),
+        *_runes(configuration),
+        *_covens(configuration),
+        *_once(configuration),
+        *_image(("jobs", "image"), configuration.jobs),
+        *_docker(configuration),
+    ]
+    if not _dangling(configuration):  # who serves, and where, follows from who stands where
+        found += [*_serving(configuration, settings), *_ports(configuration, settings)]
+    return found
+
+
+def _forge(configuration: Configuration, settings: Settings) -> Iterator[Fault]:
+    forge = configuration.forge
+    if forge not in configuration.anvils:
+        yield Fault(("forge",), _unknown("anvil", forge, configuration.anvils))
+    elif "anvil" in settings.model_fields_set and settings.anvil != forge:
+        yield Fault(("forge",), f'is "{forge}", but SOULFORGE_ANVIL says "{settings.anvil}": unset that variable')
+
+
+def _anvils(configuration: Configuration) -> Iterator[Fault]:
+    owners: dict[int, str] = {}
+    used = {coven.anvil for coven in configuration.covens.values()}
+    for name, anvil in configuration.anvils.items():
+        if name not in used:
+            yield Fault(("anvils", name), "no coven stands on it: name it in one, or take it out")
+        if anvil.accelerator == "cpu":
+            if "devices" in anvil.model_fields_set:
+                yield Fault(("anvils", name, "devices"), 'a CPU anvil has none: set accelerator = "nvml"')
+            continue
+        for place, device in enumerate(anvil.devices):
+            if device in owners:
+                reason = f'GPU {device} already belongs to anvil "{owners[device]}": anvils are leased apart'
+                yield Fault(("anvils", name, "devices", place), reason)
+            owners.setdefault(device, name)
+
+
+def _runes(configuration: Configuration) -> Iterator[Fault]:
+    cpu = {name for name, anvil in configuration.anvils.items() if anvil.accelerator == "cpu"}
+    for name, rune in configuration.runes.items():
+        place = ("runes", name)
+        yield from _image((*place, "image"), rune)
+        if rune.evacuation == "sleep" and _anvil(configuration, name) in cpu:
+            yield Fault((*place, "evacuation"), "sleep frees nothing on a CPU anvil: use stop")
+        if rune.command and rune.arguments:
+            yield Fault((*place, "arguments"), "only vLLM gets them: put them into `command`")
+        if not rune.command and rune.max_lora_rank not in get_args(Rank):
+            ranks = ", ".join(map(str, get_args(Rank)))
+            yield Fault((*place, "max_lora_rank"), f"vLLM takes {ranks}, not {rune.max_lora_rank}")
+
+
+def _image(place: tuple[str, ...], part: RuneConfig | JobsConfig) -> Iterator[Fault]:
+    if part.driver == "docker" and not part.image:
+        yield Fault(place, 'is required with driver = "docker"')
+    if part.driver == "process" and part.image:
+        yield Fault(place, 'the process driver runs no image: set driver = "docker", or take this out')
+
+
+def _covens(configuration: Configuration) -> Iterator[Fault]:
+    for name, coven in configuration.covens.items():
+        if coven.anvil not in configuration.anvils:
+            yield Fault(("covens", name, "anvil"), _unknown("anvil", coven.anvil, configuration.anvils))
+        for place, rune in enumerate(coven.runes):
+            if rune not in configuration.runes:
+                yield Fault(("covens", name, "runes", place), _unknown("rune", rune, configuration.runes))
+        for place, queue in enumerate(coven.queues):
+            if queue not in configuration.queues:
+                yield Fault(("covens", name, "queues", place), _unknown("queue", queue, configuration.queues))
+
+
+def _once(configuration: Configuration) -> Iterator[Fault]:
+    """Every rune stands in one coven; every queue is named by one at least."""
+    found: dict[str, list[str]] = defaultdict(list)
+    queues = {queue for coven in configuration.covens.values() for queue in coven.queues}
+    for name, coven in configuration.covens.items():
+        for place, rune in enumerate(coven.runes):
+            found[rune].append(name)
+            if len(found[rune]) > 1:
+                reason = f'rune "{rune}" already stands in coven "{found[rune][0]}"; it can stand in one only'
+                yield Fault(("covens", name, "runes", place), reason)
+    for rune in configuration.runes:
+        if rune not in found:
+            yield Fault(("runes", rune), "stands in no coven: add it to the `runes` of one, or take it out")
+    for queue in configuration.queues:
+        if queue not in queues:
+            yield Fault(("queues", queue), "no coven names it: add it to the `queues` of one, or take it out")
+
+
+def _dangling(configuration: Configuration) -> bool:
+    return any(name not in configuration.runes for coven in configuration.covens.values() for name in coven.runes)
+
+
+def _serving(configuration: Configuration, settings: Settings) -> Iterator[Fault]:
+    if configuration.forge in configuration.anvils and not configuration.serving_runes(settings):
+        reason = (
+            f'no rune on "{configuration.forge}" serves the base {settings.base} and takes adapters: give it one '
+            "without `command` (or with a stated `max_loras`), whose `base` is left out or is that one"
+        )
+        yield Fault(("forge",), reason)
+
+
+def _ports(configuration: Configuration, settings: Settings) -> Iterator[Fault]:
+    ports = configuration.ports(settings)
+    others = {port: f"the house's {part}" for port, part in parts(settings.port_base).items()}
+    for name in configuration.runes:
+        place = ("runes", name, "port")
+        if name not in ports:
+            yield Fault(place, "the house's row of ports is full: give this rune one of its own")
+        elif ports[name] in others:
+            yield Fault(place, f"{ports[name]} is the port of {others[ports[name]]}")
+        else:
+            others[ports[name]] = f'rune "{name}"'
+
+
+def _docker(configuration: Configuration) -> Iterator[Fault]:
+    if not configuration.docker.host.startswith(SCHEMES):
+        yield Fault(("docker", "host"), f"must start with one of {', '.join(SCHEMES)}")
+
+
+def _anvil(configuration: Configuration, rune: str) -> str | None:
+    try:
+        return configuration.anvil_of(rune)
+    except KeyError:
+        return None
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    return f'there is no {kind} "{name}"; {nearest(name, known)}'

@@ -1,0 +1,273 @@
+"""The words of `soulforge.toml`: anvils, runes, covens, queues, the tipping point, jobs. Times in seconds, sizes in bytes."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, tzinfo
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, ByteSize, ConfigDict, Field, field_validator, model_validator
+
+from shared.configuration.ports import assign
+from shared.contracts.frozen import Frozen
+
+if TYPE_CHECKING:
+    from shared.settings import Settings
+
+MIB = 1024**2
+GIB = 1024**3
+YEAR_S = 366 * 86400.0
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,40}", text):
+        raise ValueError("a name is up to 41 of a-z, 0-9, _ and -, and starts with a letter or digit")
+    return text
+
+
+def _window(text: str) -> str:
+    if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", text):
+        raise ValueError('a window is two times of the day, e.g. "01:00-06:00"')
+    return text
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Window = Annotated[str, AfterValidator(_window)]
+Device = Annotated[int, Field(ge=0)]
+
+
+class Strict(Frozen):
+    """A table of the file: what it does not know is a mistake, not a comment."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AnvilConfig(Strict):
+    """A set of devices that is leased as one."""
+
+    accelerator: Literal["cpu", "nvml"] = Field(
+        "cpu", description="Where memory is measured: RSS of the runes, or NVML."
+    )
+    devices: tuple[Device, ...] = Field((0,), min_length=1, description="NVML indices of the GPUs.")
+    free_below: ByteSize = Field(ByteSize(256 * MIB), gt=0, description="Used memory under which the anvil is free.")
+    free_within_s: float = Field(20.0, gt=0, description="Time the memory may take to come free after the stop.")
+
+
+class RuneConfig(Strict):
+    """One inference engine. Without `command` it is vLLM as the embedded default starts it."""
+
+    driver: Literal["process", "docker"] = "process"
+    image: str | None = Field(
+        None, description="Image of a docker rune; it is created once, by `soulforge runes create`."
+    )
+    command: tuple[str, ...] = Field(
+        (), description="What to run instead of vLLM; `{port}` and `{host}` are filled in."
+    )
+    env: dict[str, str] = Field(default_factory=dict)
+    port: int | None = Field(None, ge=1, le=65535, description="Default: the rune's place in the house's ports.")
+    base: str | None = Field(None, description="Base model it serves; default: the house's.")
+    max_loras: int = Field(4, ge=1, description="Adapters that may answer in one batch.")
+    max_lora_rank: int = Field(16, ge=1, description="Largest rank it accepts.")
+    max_model_len: int = Field(2048, ge=256, description="Longest request in tokens.")
+    max_num_seqs: int = Field(16, ge=1, description="Requests that run at once.")
+    kv_cache_gib: int = Field(1, ge=1, description="Memory of the key-value cache on a CPU, in GiB.")
+    arguments: tuple[str, ...] = Field((), description="More words for vLLM's command line.")
+    health: str = Field("/health", pattern="^/", description="Path that answers 200 when it can work.")
+    start_within_s: float = Field(300.0, gt=0, description="Time it may take until it answers.")
+    evacuation: Literal["stop", "sleep"] = Field("stop", description="`sleep` keeps the process; CUDA only.")
+    sleep_level: Literal[1, 2] = Field(1, description="vLLM's level: 1 keeps weights in main memory, 2 drops them.")
+    grace_s: float = Field(
+        60.0, ge=0, description="Time that requests under way have to finish before they are aborted."
+    )
+    stop_grace_s: float = Field(15.0, gt=0, description="Time between SIGTERM and SIGKILL.")
+    order: int = Field(0, description="Lower ones start first and stop last.")
+
+    @property
+    def takes_adapters(self) -> bool:
+        """Whether the registry may load adapters into it: a foreign command says so by stating `max_loras`."""
+        return not self.command or "max_loras" in self.model_fields_set
+
+
+class CovenConfig(Strict):
+    """Runes that share an anvil, and the queues whose workers use it."""
+
+    anvil: Name
+    runes: tuple[Name, ...] = Field(min_length=1)
+    queues: tuple[Name, ...] = ()
+
+
+class SaqConfig(Strict):
+    """SAQ's queues in PostgreSQL."""
+
+    driver: Literal["saq"]
+    names: tuple[str, ...] = Field(min_length=1, description="Names of the SAQ queues that use the anvil.")
+    database: str | None = Field(None, description="URL of their database; default: the house's.")
+    schema_name: str = Field("queue", alias="schema", pattern=r"^[a-z_][a-z0-9_]*$")
+    grace_s: float = Field(60.0, ge=0, description="Time that active jobs have to finish.")
+
+
+class BusConfig(Strict):
+    """Workers that pause when they are asked on the bus, and say so."""
+
+    driver: Literal["bus"]
+    workers: tuple[str, ...] = Field(min_length=1, description="Names of the workers that must acknowledge.")
+    grace_s: float = Field(60.0, ge=0, description="Time the workers have to finish and acknowledge.")
+
+
+QueueConfig = Annotated[SaqConfig | BusConfig, Field(discriminator="driver")]
+
+
+class TippingConfig(Strict):
+    """When a waiting ritual may take the anvil."""
+
+    policy: Literal["immediate", "idle", "window"] = Field(
+        "immediate", description="`idle`: when nobody asks; `window`: at times of the day. Default: at once."
+    )
+    idle_for_s: float = Field(
+        120.0, ge=0, le=YEAR_S, description="`idle`: seconds without a request before the anvil is taken."
+    )
+    busy_above: float = Field(0.0, ge=0, le=1e6, description="`idle`: requests a minute that still count as idle.")
+    patience_s: float = Field(
+        86400.0,
+        ge=1,
+        le=YEAR_S,
+        description="`idle`: waiting after which any load will do, at priority 5; sooner with more priority or weight.",
+    )
+    heavy_from: float = Field(
+        1000.0, ge=1, description="`idle`: rows of a manifest that halve the patience; fewer shorten it in proportion."
+    )
+    windows: tuple[Window, ...] = Field((), description='`window`: times of the day, e.g. "01:00-06:00".')
+    timezone: str = Field("UTC", description="Zone of the windows and of the day, e.g. Europe/Berlin.")
+    away_budget_s: float | None = Field(
+        None, gt=0, le=YEAR_S, description="Hard limit of seconds without inference per day."
+    )
+    expected_away_s: float = Field(
+        900.0, gt=0, le=YEAR_S, description="Seconds without inference of a ritual before any was seen."
+    )
+    refuse_after_s: float | None = Field(None, gt=0, le=YEAR_S, description="A ritual that waits longer is refused.")
+    urgent_from: int = Field(
+        9, ge=0, le=10, description="Rituals of this priority or more wait for no policy; 10: none."
+    )
+    promote_after_s: float = Field(
+        21600.0, gt=0, le=YEAR_S, description="Seconds of waiting that count as one point of priority in the queue."
+    )
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            _zone(name)
+        except (KeyError, ValueError, OSError):
+            raise ValueError(
+                f"time zone {name!r} is not known here: write it like Europe/Berlin, "
+                "and install the system's package tzdata where even that one is unknown"
+            ) from None
+        return name
+
+    @field_validator("windows")
+    @classmethod
+    def _windows_with_length(cls, windows: tuple[str, ...]) -> tuple[str, ...]:
+        for window in windows:
+            if window[:5] == window[6:]:
+                raise ValueError(f"window {window} begins when it ends: for the whole day, use policy immediate")
+        return windows
+
+    @model_validator(mode="after")
+    def _can_ever_tip(self) -> Self:
+        if self.policy == "window" and not self.windows:
+            raise ValueError('policy window needs windows, e.g. windows = ["01:00-06:00"]')
+        if self.away_budget_s is not None and self.expected_away_s > self.away_budget_s:
+            raise ValueError(
+                f"away_budget_s = {self.away_budget_s:g} is less than expected_away_s = {self.expected_away_s:g}: "
+                "every first ritual would be refused; raise the budget, or lower expected_away_s where it takes less"
+            )
+        return self
+
+    @property
+    def zone(self) -> tzinfo:
+        return _zone(self.timezone)
+
+
+def _zone(name: str) -> tzinfo:
+    return UTC if name == "UTC" else ZoneInfo(name)  # UTC needs no tzdata
+
+
+class JobsConfig(Strict):
+    """Where trainer and evaluator run."""
+
+    driver: Literal["process", "docker"] = "process"
+    image: str | None = Field(None, description="Image of the jobs' containers, with `docker`.")
+
+
+class DockerConfig(Strict):
+    host: str = Field("unix:///var/run/docker.sock", description="The engine's socket; Podman's does too.")
+
+
+class Configuration(Strict):
+    """A whole `soulforge.toml`."""
+
+    forge: Name = Field("anvil0", description="The anvil on which training takes place.")
+    anvils: dict[Name, AnvilConfig]
+    runes: dict[Name, RuneConfig]
+    covens: dict[Name, CovenConfig]
+    queues: dict[Name, QueueConfig] = Field(default_factory=dict)
+    tipping: TippingConfig = TippingConfig()
+    jobs: JobsConfig = JobsConfig()
+    docker: DockerConfig = DockerConfig()
+
+    def runes_of(self, anvil: str) -> dict[str, RuneConfig]:
+        """The runes of an anvil by name, in the order in which they start."""
+        names = [name for coven in self.covens.values() if coven.anvil == anvil for name in coven.runes]
+        return {name: self.runes[name] for name in sorted(names, key=lambda name: (self.runes[name].order, name))}
+
+    def queues_of(self, anvil: str) -> dict[str, SaqConfig | BusConfig]:
+        """The queues whose workers use an anvil, by name."""
+        names = [name for coven in self.covens.values() if coven.anvil == anvil for name in coven.queues]
+        return {name: self.queues[name] for name in dict.fromkeys(names)}
+
+    def anvil_of(self, rune: str) -> str:
+        """The anvil on which a rune stands. Raises KeyError for an unknown one."""
+        for coven in self.covens.values():
+            if rune in coven.runes:
+                return coven.anvil
+        raise KeyError(rune)
+
+    def serving_runes(self, settings: Settings) -> tuple[str, ...]:
+        """The forge's runes that serve the house's base and take adapters, in the order in which they start."""
+        return tuple(
+            name
+            for name, rune in self.runes_of(self.forge).items()
+            if rune.takes_adapters and rune.base in (None, settings.base)
+        )
+
+    def serving(self, settings: Settings) -> str:
+        """The rune into which adapters are loaded; `load` refuses a file that has none."""
+        return self.serving_runes(settings)[0]
+
+    def max_lora_rank(self, settings: Settings) -> int:
+        """The largest rank that the rune into which adapters are loaded accepts."""
+        return self.runes[self.serving(settings)].max_lora_rank
+
+    def ports(self, settings: Settings) -> dict[str, int]:
+        """The port of every rune; one that finds no free port is missing, and `load` refuses such a file."""
+        wanted = {name: rune.port for name, rune in self.runes.items()}
+        return assign(wanted, self.serving_runes(settings)[:1], settings.port_base)
+
+    def port_of(self, name: str, settings: Settings) -> int:
+        """The configured port of a rune, else its place in the house's ports."""
+        return self.ports(settings)[name]
+
+    def rune_url(self, settings: Settings, name: str | None = None) -> str:
+        """Where a rune answers; without a name the one that serves the adapters."""
+        return f"http://{settings.host}:{self.port_of(name or self.serving(settings), settings)}"
+
+
+def embedded(anvil: str = "anvil0") -> Configuration:
+    """The house without a file: one CPU anvil and the one vLLM of the embedded stack."""
+    return Configuration(
+        forge=anvil,
+        anvils={anvil: AnvilConfig()},
+        runes={"rune": RuneConfig()},
+        covens={"hearth": CovenConfig(anvil=anvil, runes=("rune",))},
+    )

@@ -1,0 +1,35 @@
+"""Which rune listens on which port: its own, or the next place in the house's row of 32; and what its container is called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from shared.settings import PORT_OFFSETS
+
+ROW = 32
+SERVING = PORT_OFFSETS["rune"]
+FREE = tuple(offset for offset in range(SERVING, ROW) if offset not in PORT_OFFSETS.values())
+
+
+def assign(wanted: Mapping[str, int | None], serving: tuple[str, ...], base: int) -> dict[str, int]:
+    """The port of each rune, in the order of the file. A rune that finds no place left is not in the answer."""
+    free = [base + offset for offset in FREE if base + offset not in wanted.values()]
+    found: dict[str, int] = {}
+    for name, port in wanted.items():
+        if port is None and name in serving:
+            port = base + SERVING
+        elif port is None and free:
+            port = free.pop(0)
+        if port is not None:
+            found[name] = port
+    return found
+
+
+def parts(base: int) -> dict[int, str]:
+    """The ports of the house's other parts."""
+    return {base + offset: part for part, offset in PORT_OFFSETS.items() if part != "rune"}
+
+
+def container_name(anvil: str, rune: str) -> str:
+    """The container of a rune, with every driver."""
+    return f"rune-{anvil}-{rune}"

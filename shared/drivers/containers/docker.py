@@ -1,0 +1,210 @@
+"""Containers of a Docker engine, also of Podman through its socket.
+
+The engine is the only memory: a new instance takes over every container of its house. Names in the engine are
+`<house>-<name>`; only containers that bear the house's label are ever listed, stopped or removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import time
+
+from shared.drivers.containers.docker_engine import Engine, TakenError
+from shared.drivers.containers.docker_template import HOUSE, NAME, PREFIX, create_body
+from shared.drivers.containers.docker_view import Inspected, describe, isolated, never_ran, resident_bytes, runs
+from shared.drivers.containers.identity import PROC, ProcessIdentity, alive, identify
+from shared.drivers.containers.port import ContainerError, ContainerInfo, ContainerSpec
+
+PORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,127}")
+TIMEOUT_S = 30.0
+LAUNCH_S = 10.0
+# Another start of the same name is between its create and its start no longer than this.
+BIRTH_S = 5.0
+KILL_S = 15.0
+POLL_S = 0.05
+# Whatever stands between the engine and the payload until the payload is executed.
+INITS = ("/sbin/docker-init", "docker-init", "/dev/init", "/run/podman-init", "catatonit", "timeout --signal")
+NOT_LAUNCHED = (126, 127)
+COMPLAINTS = ("[FATAL tini", "timeout:", "ERROR (catatonit")
+
+
+class DockerContainers:
+    """The container port over an engine."""
+
+    def __init__(
+        self, host: str, image: str | None = None, house: str = "soulforge", timeout_s: float = TIMEOUT_S
+    ) -> None:
+        """`host` is the URL of the socket; `image` serves specifications that name none."""
+        self._engine = Engine(host, timeout_s)
+        self._image = image
+        self._house = house
+
+    async def create(self, spec: ContainerSpec) -> ContainerInfo:
+        """Make the container of a rune, which `revive` starts; one that exists stays as it is."""
+        await self._create(spec)
+        return describe(await self._found(spec.name))
+
+    async def start(self, spec: ContainerSpec) -> ContainerInfo:
+        made = await self._create(spec)
+        found = await self._found(spec.name) if made else await self._born(spec)
+        if not never_ran(found):
+            return describe(found)
+        try:
+            return await self._start(spec.name)
+        except ContainerError:
+            if made:
+                await self._engine.remove(self._name(spec.name))
+            raise
+
+    async def revive(self, name: str) -> ContainerInfo:
+        found = await self._inspect(name)
+        if found is None:
+            raise ContainerError(f"container {name} is unknown: create it first (soulforge runes create)")
+        return describe(found) if runs(found) else await self._start(name)
+
+    async def stop(self, name: str, grace_s: float) -> None:
+        if (found := await self._inspect(name)) and runs(found):
+            await self._engine.signal(found["Id"], signal.SIGTERM)
+            await self._over_within(name, grace_s)
+        await self.kill(name)
+
+    async def kill(self, name: str) -> None:
+        found = await self._inspect(name)
+        if found is None or not runs(found):
+            return
+        first = _first_process(found)
+        await self._engine.signal(found["Id"], signal.SIGKILL)
+        if not await self._over_within(name, KILL_S) or not await _gone(first):
+            raise ContainerError(
+                f"container {name} survives SIGKILL: see its process {found['State']['Pid']} in /proc/<pid>/stack"
+            )
+
+    async def inspect(self, name: str) -> ContainerInfo | None:
+        found = await self._inspect(name)
+        # A job whose start was cut short never ran: for whoever follows it, it is still to be started.
+        return None if found is None or (never_ran(found) and isolated(found)) else describe(found)
+
+    async def list(self, labels: dict[str, str]) -> list[ContainerInfo]:
+        infos = [describe(found) for found in await self._engine.all_of(self._house)]
+        chosen = [info for info in infos if labels.items() <= info.labels.items()]
+        return sorted(chosen, key=lambda info: (info.started_at, info.name))
+
+    async def logs(self, name: str, tail: int = 100) -> str:
+        found = await self._inspect(name)
+        return await self._engine.logs(found["Id"], tail) if found else ""
+
+    async def memory_bytes(self, name: str) -> int:
+        found = await self._inspect(name)
+        return resident_bytes(await self._engine.stats(found["Id"])) if found and runs(found) else 0
+
+    async def remove(self, name: str) -> None:
+        found = await self._inspect(name)
+        if found and runs(found):
+            raise ContainerError(f"container {name} runs: stop it before it is removed")
+        if found:
+            await self._engine.remove(found["Id"])
+
+    async def _create(self, spec: ContainerSpec) -> bool:
+        """Whether it was made now; False where the name is in use."""
+        image = spec.image or self._image
+        if image is None:
+            raise ContainerError(f"container {spec.name} has no image: name one in soulforge.toml")
+        if await self._inspect(spec.name):
+            return False
+        body = create_body(spec, self._house, image, await self._engine.rootless())
+        try:
+            await self._engine.create(self._name(spec.name), body)
+        except TakenError:
+            return False
+        return True
+
+    async def _born(self, spec: ContainerSpec) -> Inspected:
+        """One that another start made, once that had the time to start it; made anew if it is of an earlier try."""
+        deadline = time.monotonic() + BIRTH_S
+        while time.monotonic() < deadline:
+            found = await self._inspect(spec.name)  # Its name is taken a moment before it is there.
+            if found and not (never_ran(found) and isolated(found)):
+                return found
+            await asyncio.sleep(POLL_S)
+        found = await self._found(spec.name)
+        if never_ran(found) and not _asked_by(found, spec):
+            await self._engine.remove(found["Id"])
+            await self._create(spec)
+        return await self._found(spec.name)
+
+    async def _start(self, name: str) -> ContainerInfo:
+        """Start it and see its payload executed: behind an init the engine itself does not notice a wrong command."""
+        await self._engine.start(self._name(name))
+        deadline = time.monotonic() + LAUNCH_S
+        while True:
+            found = await self._found(name)
+            if not runs(found):
+                await self._refuse_unlaunched(found)
+                return describe(found)
+            commands = await self._engine.commands(found["Id"])
+            if any(not command.startswith(INITS) for command in commands) or time.monotonic() > deadline:
+                return describe(found)
+            await asyncio.sleep(POLL_S)
+
+    async def _refuse_unlaunched(self, found: Inspected) -> None:
+        if found["State"]["ExitCode"] not in NOT_LAUNCHED:
+            return
+        words = (await self._engine.logs(found["Id"], tail=1)).strip()
+        if words.startswith(COMPLAINTS):
+            command = " ".join(found["Config"]["Entrypoint"])[:200]
+            raise ContainerError(f"{command} cannot be run in {found['Config']['Image']}: {words}; correct it")
+
+    async def _over_within(self, name: str, time_s: float) -> bool:
+        deadline = time.monotonic() + time_s
+        while (found := await self._inspect(name)) and runs(found):
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(POLL_S)
+        return True
+
+    async def _found(self, name: str) -> Inspected:
+        found = await self._inspect(name)
+        if found is None:
+            raise ContainerError(f"container {name} was removed while it started: start it again")
+        return found
+
+    async def _inspect(self, name: str) -> Inspected | None:
+        found = await self._engine.inspect(self._name(name))
+        if found is None:
+            return None
+        labels = found["Config"]["Labels"] or {}
+        if labels.get(HOUSE) != self._house or labels.get(NAME) != name:
+            raise ContainerError(f"container {self._name(name)} of the engine is not Soulforge's: rename or remove it")
+        return found
+
+    def _name(self, name: str) -> str:
+        if not PORT_NAME.fullmatch(name):
+            raise ContainerError(f"container name {name!r}: use letters, digits and _ . @ - only, at most 128")
+        # The engine knows no @.
+        return f"{self._house}-{name.replace('@', '_at_')}"
+
+
+def _asked_by(found: Inspected, spec: ContainerSpec) -> bool:
+    labels = {PREFIX + key: value for key, value in spec.labels.items()}
+    return bool(labels.items() <= found["Config"]["Labels"].items())
+
+
+def _first_process(found: Inspected) -> ProcessIdentity | None:
+    """Its init, where the engine runs on this machine: with it the kernel ends all that is in its PID namespace."""
+    pid = int(found["State"]["Pid"])
+    try:
+        ours = found["Id"] in (PROC / str(pid) / "cgroup").read_text()
+    except OSError:
+        return None
+    return identify(pid) if ours else None
+
+
+async def _gone(first: ProcessIdentity | None) -> bool:
+    deadline = time.monotonic() + KILL_S
+    while first and alive(first):
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(POLL_S)
+    return True

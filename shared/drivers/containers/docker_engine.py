@@ -1,0 +1,146 @@
+"""The engine behind the driver: the docker SDK, its blocking calls in threads, its complaints as ContainerError."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import docker  # type: ignore[import-untyped]
+import requests
+from docker.errors import APIError, DockerException, NotFound  # type: ignore[import-untyped]
+
+from shared.drivers.containers.docker_template import HOUSE, CreateBody
+from shared.drivers.containers.docker_view import Inspected
+from shared.drivers.containers.port import ContainerError
+
+T = TypeVar("T")
+TAKEN = "already in use"  # Docker says it with 409, Podman with 500.
+UNIX = "unix://"
+KNOCK_S = 5.0
+
+
+class TakenError(Exception):
+    """A container of that name is there already."""
+
+
+class Engine:
+    """One engine, reached on first use. Every call waits at most `timeout_s` for it and raises ContainerError."""
+
+    def __init__(self, host: str, timeout_s: float) -> None:
+        self.host = host
+        self._timeout_s = timeout_s
+        self._api: Any = None
+        self._connecting = threading.Lock()
+
+    async def rootless(self) -> bool:
+        return "name=rootless" in (await self._call(lambda api: api.info())).get("SecurityOptions", [])
+
+    async def create(self, name: str, body: CreateBody) -> None:
+        """Raises TakenError where the name is in use."""
+        await self._call(lambda api: api.create_container_from_config(body.request(), name))
+
+    async def start(self, name: str) -> None:
+        """Nothing happens to one that runs."""
+        await self._call(lambda api: api.start(name))
+
+    async def signal(self, name: str, number: int) -> None:
+        """One that does not run, or is not there, is left alone."""
+        await self._call(lambda api: _while_it_runs(api, name, lambda: api.kill(name, signal=number)))
+
+    async def inspect(self, name: str) -> Inspected | None:
+        found = await self._call(lambda api: _known(lambda: api.inspect_container(name)))
+        return None if found is None else Inspected(found)
+
+    async def all_of(self, house: str) -> list[Inspected]:
+        """Every container of that house, whatever its state."""
+        return await self._call(lambda api: _list(api, house))
+
+    async def commands(self, name: str) -> list[str]:
+        """The command lines of its processes; empty when it does not run."""
+        table = await self._call(lambda api: _while_it_runs(api, name, lambda: api.top(name)))
+        # No rows where it ended between the look at its pids and that at their commands.
+        return [row[-1] for row in (table or {}).get("Processes") or ()]
+
+    async def logs(self, name: str, tail: int) -> str:
+        raw = await self._call(lambda api: _known(lambda: api.logs(name, tail=tail)))
+        return (raw or b"").decode(errors="replace")
+
+    async def stats(self, name: str) -> dict[str, Any]:
+        """Empty when it does not run."""
+        return (
+            await self._call(
+                lambda api: _while_it_runs(api, name, lambda: api.stats(name, stream=False, one_shot=True))
+            )
+            or {}
+        )
+
+    async def remove(self, name: str) -> None:
+        await self._call(lambda api: _known(lambda: api.remove_container(name, v=True)))
+
+    async def _call(self, do: Callable[[Any], T]) -> T:
+        return await asyncio.to_thread(self._in_thread, do)
+
+    def _in_thread(self, do: Callable[[Any], T]) -> T:
+        try:
+            _knock(self.host)
+            return do(self._connected())
+        except APIError as error:
+            if TAKEN in str(error.explanation):
+                raise TakenError from error
+            raise ContainerError(f"the container engine refused: {error.explanation or error}") from error
+        except (DockerException, requests.RequestException, OSError) as error:
+            raise ContainerError(
+                f"the container engine at {self.host} does not answer: start it (systemctl start docker), "
+                f"or correct `host` under [docker] in soulforge.toml. It said: {_last_words(error)}"
+            ) from error
+
+    def _connected(self) -> Any:
+        with self._connecting:
+            if self._api is None:
+                # Asks the engine for its version, and so fails here while it is away.
+                self._api = docker.APIClient(base_url=self.host, version="auto", timeout=self._timeout_s)
+            return self._api
+
+
+def _knock(host: str) -> None:
+    """Raises OSError while nobody listens on a socket of this machine. The SDK would leak a socket at each such try."""
+    if host.startswith(UNIX):
+        with socket.socket(socket.AF_UNIX) as visitor:
+            visitor.settimeout(KNOCK_S)
+            visitor.connect(host.removeprefix(UNIX))
+
+
+def _list(api: Any, house: str) -> list[Inspected]:
+    rows = api.containers(all=True, filters={"label": f"{HOUSE}={house}"})
+    found = (_known(partial(api.inspect_container, row["Id"])) for row in rows)
+    return [Inspected(one) for one in found if one is not None]
+
+
+def _known(do: Callable[[], T]) -> T | None:
+    try:
+        return do()
+    except NotFound:
+        return None
+
+
+def _while_it_runs(api: Any, name: str, do: Callable[[], T]) -> T | None:
+    """None for a container that does not run, or ends meanwhile: engines refuse that in many words."""
+    try:
+        return do()
+    except NotFound:
+        return None
+    except APIError:
+        found = _known(partial(api.inspect_container, name))
+        if found is None or not found["State"]["Running"]:
+            return None
+        raise
+
+
+def _last_words(error: BaseException) -> str:
+    """The innermost cause: what is wrapped around it is about HTTP."""
+    inner = error.__cause__ or error.__context__
+    return _last_words(inner) if inner else f"{type(error).__name__}: {error}"

@@ -1,0 +1,18 @@
+"""The container driver that a house is configured to use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.drivers.containers.docker import DockerContainers
+from shared.drivers.containers.process import ProcessContainers
+
+if TYPE_CHECKING:
+    from shared.configuration.model import DockerConfig
+    from shared.drivers.containers.port import Containers
+    from shared.settings import Settings
+
+
+def open_containers(settings: Settings, driver: str, docker: DockerConfig) -> Containers:
+    """Nothing is asked yet: an engine that is away is noticed at the first call."""
+    return DockerContainers(docker.host) if driver == "docker" else ProcessContainers(settings.containers_dir)

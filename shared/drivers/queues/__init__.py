@@ -1,0 +1,20 @@
+"""Worker queues: held while the anvil is away, so that nothing but the ritual uses it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.configuration.model import BusConfig, SaqConfig
+from shared.drivers.queues.bus import BusQueue
+from shared.drivers.queues.port import WorkerQueue
+from shared.drivers.queues.saq import SaqQueue
+
+if TYPE_CHECKING:
+    from nats.aio.client import Client
+
+
+def open_queue(config: SaqConfig | BusConfig, database_url: str, client: Client) -> WorkerQueue:
+    """The driver of a queue; `database_url` and `client` are the house's. Opens nothing that must be closed."""
+    if isinstance(config, BusConfig):
+        return BusQueue(config, client)
+    return SaqQueue(config, database_url)

@@ -1,0 +1,103 @@
+"""What is wrong in a TOML file that people write: each fault with its place (`table.key`), the reason and the line."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Any, NamedTuple, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from shared.toml_lines import Place, line_of
+
+
+class Fault(NamedTuple):
+    """One thing that is wrong; an empty place means the whole file."""
+
+    place: Place
+    reason: str
+
+
+def tell(faults: Iterable[Fault], text: str) -> list[str]:
+    """A line per fault, as they stand: `covens.hearth.runes[1]: there is no rune "chta" (line 31)`.
+
+    The line is left out where nothing of the place stands in the text.
+    """
+    found = [(line_of(text, fault.place), fault) for fault in faults]
+    return [_told(fault, line) for line, fault in sorted(found, key=lambda each: each[0] or 0)]
+
+
+def _told(fault: Fault, line: int | None) -> str:
+    where = f"{spelled(fault.place)}: " if fault.place else ""
+    return f"{where}{fault.reason}" + (f" (line {line})" if line else "")
+
+
+def spelled(place: Place) -> str:
+    words = (f"[{key}]" if isinstance(key, int) else f".{key}" for key in place)
+    return "".join(words).removeprefix(".")
+
+
+def wrong_values(error: ValidationError, text: str, model: type[BaseModel]) -> list[str]:
+    """What pydantic found wrong in a TOML text, a line per fault."""
+    return tell(faults_of(error, tomllib.loads(text), model), text)
+
+
+def faults_of(error: ValidationError, values: dict[str, Any], model: type[BaseModel]) -> list[Fault]:
+    """What pydantic found wrong in the values of a file, without the names that it gives to branches of its own."""
+    return [_fault(found, values, model) for found in error.errors(include_url=False)]
+
+
+def _fault(found: ErrorDetails, values: dict[str, Any], model: type[BaseModel]) -> Fault:
+    place = _place(found["loc"], values)
+    said = found.get("ctx", {})
+    match found["type"]:
+        case "missing":
+            return Fault((*place, found["loc"][-1]), "is required")
+        case "extra_forbidden":
+            return Fault(place, f"unknown key; {nearest(str(place[-1]), keys_at(model, place[:-1]))}")
+        case "union_tag_not_found":
+            return Fault((*place, said["discriminator"].strip("'")), "is required")
+        case "union_tag_invalid":
+            return Fault((*place, said["discriminator"].strip("'")), f"must be one of {said['expected_tags']}")
+    return Fault(place, found["msg"].removeprefix("Value error, "))
+
+
+def nearest(wrong: str, known: Iterable[str]) -> str:
+    """What was probably meant, or else everything that could be."""
+    names = sorted(known)
+    if close := get_close_matches(wrong, names, n=1):
+        return f'did you mean "{close[0]}"?'
+    return f"known: {', '.join(names)}" if names else "there are none"
+
+
+def keys_at(model: type[BaseModel], place: Place) -> set[str]:
+    """The keys that a table of the file may have."""
+    models = [model]
+    for key in place:
+        inner = [found for each in models for found in _models(_fields(each).get(str(key)))]
+        models = inner or models  # a name that the file gives, as `chat` in `runes.chat`, leads to no other model
+    return {name for each in models for name in _fields(each)}
+
+
+def _fields(model: type[BaseModel]) -> dict[str, Any]:
+    return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
+
+
+def _place(loc: Place, values: Any) -> Place:
+    """As much of a place as the file has: pydantic's also names the branches of unions that it tried."""
+    place: list[str | int] = []
+    for key in loc:
+        try:
+            values = values[key]
+        except (KeyError, IndexError, TypeError):
+            continue
+        place.append(key)
+    return tuple(place)

@@ -1,0 +1,68 @@
+"""A socket in front of an engine that a test cuts, or keeps silent, at will."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+
+class Relay:
+    """Passes bytes on both ways while `open`; while not, it takes connections and never answers."""
+
+    def __init__(self, upstream: str, path: Path) -> None:
+        self.url = f"unix://{path}"
+        self.open = True
+        self._path = path
+        self._upstream = upstream.removeprefix("unix://")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+
+    async def listen(self) -> None:
+        self._server = await asyncio.start_unix_server(self._accept, self._path)
+
+    async def cut(self) -> None:
+        """As an engine that dies: its connections break, nobody listens."""
+        if self._server:
+            self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._path.unlink(missing_ok=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        up_reader, up_writer = await asyncio.open_unix_connection(self._upstream)
+        try:
+            await asyncio.gather(self._pass(reader, up_writer), self._pass(up_reader, writer))
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            for one in (writer, up_writer):
+                one.close()
+                with contextlib.suppress(ConnectionError):
+                    await one.wait_closed()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while chunk := await reader.read(65536):
+            while not self.open:
+                await asyncio.sleep(0.02)
+            writer.write(chunk)
+            await writer.drain()
+        if writer.can_write_eof():
+            writer.write_eof()
+
+
+@asynccontextmanager
+async def relay(upstream: str, path: Path) -> AsyncIterator[Relay]:
+    one = Relay(upstream, path)
+    await one.listen()
+    try:
+        yield one
+    finally:
+        await one.cut()
