@@ -14,6 +14,7 @@ from shared.contracts.evacuate import GpuAccept, GpuContained, GpuReclaim, Infer
 from shared.contracts.intent import RitualCancel, RitualProgress, TrainingIntent
 from shared.contracts.karma import KarmaConsecrated, KarmaRecalled, KarmaRevoked
 from shared.contracts.message import Message
+from shared.contracts.queue import QueueAsk, QueuePause, QueuePaused, QueueResume
 from shared.contracts.registry import AdapterTainted
 from shared.contracts.ritual import ENDS, FACTS, OWNERS, TRANSITIONS, State
 from shared.settings import PROJECT
@@ -28,12 +29,16 @@ COMMANDS: tuple[type[Message], ...] = (
     GpuAccept,
     KarmaConsecrated,
     KarmaRevoked,
+    QueuePaused,
 )
 ANNOUNCEMENTS: tuple[type[Message], ...] = (
     RitualProgress,
     InferenceSuspended,
     InferenceResumed,
     GpuContained,
+    QueuePause,
+    QueueResume,
+    QueueAsk,
     KarmaRecalled,
     AdapterTainted,
 )

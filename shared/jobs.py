@@ -118,11 +118,13 @@ class Jobs:
         sync(folder)
         settings = self.station.settings
         # Its own code and interpreter are named too: they may lie below a place that is hidden from it.
-        readable = (job_file, settings.project, settings.jobs_python.parents[1], *planned.inputs)
+        place = self.station.configuration.jobs
+        own = () if place.python else settings.jobs_interpreter
+        readable = (job_file, settings.project, *own, *planned.inputs)
         await self.containers.start(
             ContainerSpec(
                 name=self.name(ritual.id, ritual.attempt),
-                command=(str(settings.jobs_python), *self.kind.command, str(job_file)),
+                command=(place.python or str(settings.jobs_python), *self.kind.command, str(job_file)),
                 cwd=output,
                 env=job_environment(output, settings.project),
                 labels={
@@ -136,7 +138,7 @@ class Jobs:
                     Mount(path=output, read_only=False),
                 ),
                 hidden=(settings.home,),
-                image=self.station.configuration.jobs.image,
+                image=place.image,
                 devices=self._devices(),
                 isolated=True,
                 memory_bytes=self.kind.memory_bytes,

@@ -66,6 +66,12 @@ class Settings(BaseSettings):
         return path.expanduser().absolute() if path else None
 
     @property
+    def jobs_interpreter(self) -> tuple[Path, ...]:
+        """What a container has to see of the jobs' environment: it, and the Python it was made from, where that is no part of a system."""
+        made_from = self.jobs_python.resolve().parents[1]
+        return (self.jobs_python.parents[1], *([] if made_from == Path("/usr") else [made_from]))
+
+    @property
     def project(self) -> Path:
         """Where the code lies."""
         return PROJECT

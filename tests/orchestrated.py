@@ -36,10 +36,9 @@ forge = "anvil0"
 accelerator = "{accelerator}"
 free_within_s = {free_within_s}
 [runes.rune]
-command = [{command}]
-evacuation = "{evacuation}"
-env = {{ PYTHONPATH = "{project}", FAKE_VLLM_FILE = "{faults}" }}
+{what}
 max_loras = 4
+evacuation = "{evacuation}"
 grace_s = {grace_s}
 stop_grace_s = {stop_grace_s}
 start_within_s = {start_within_s}
@@ -47,6 +46,10 @@ start_within_s = {start_within_s}
 anvil = "anvil0"
 runes = ["rune"]
 {more}
+"""
+SMALL_ENGINE = """
+command = [{command}]
+env = {{ PYTHONPATH = "{project}", FAKE_VLLM_FILE = "{faults}" }}
 """
 
 
@@ -72,12 +75,16 @@ class Orchestrated:
         start_within_s: float = 20.0,
         accelerator: str = "cpu",
         evacuation: str = "stop",
+        real: bool = False,
+        image: str | None = None,
     ) -> None:
+        """Write soulforge.toml: the small engine, or the house's own vLLM where `real`."""
         words = (sys.executable, "-m", "tests.faults.fake_vllm", "--port", "{port}", "--served-model-name", "base")
+        engine = SMALL_ENGINE.format(
+            command=", ".join(json.dumps(word) for word in words), project=PROJECT, faults=self.faults
+        )
         text = TOML.format(
-            command=", ".join(json.dumps(word) for word in words),
-            project=PROJECT,
-            faults=self.faults,
+            what=(f'driver = "docker"\nimage = "{image}"' if image else "") if real else engine,
             grace_s=grace_s,
             stop_grace_s=stop_grace_s,
             free_within_s=free_within_s,
@@ -117,6 +124,15 @@ class Orchestrated:
         assert self.process is not None
         self.process.send_signal(number)
         await self.process.wait()
+
+    def pause(self) -> None:
+        """Let the orchestrator see and do nothing for a while."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
 
     async def serves(self) -> bool:
         """The rune answers, its admission is open, and no hand-over is left open."""
@@ -190,11 +206,13 @@ class Orchestrated:
 
 
 @asynccontextmanager
-async def orchestrated(settings: Settings, folder: Path) -> AsyncIterator[Orchestrated]:
+async def orchestrated(settings: Settings, folder: Path, models: Path | None = None) -> AsyncIterator[Orchestrated]:
+    """`models`: where real base models are prepared; without it there is only the name of one."""
     pool = await open_pool(settings.database_url, "orchestrator")
-    models = folder / "models"
-    (models / settings.base).mkdir(parents=True)
-    (models / f"{settings.base}.sha256").write_text("sha256:base\n")
+    if models is None:
+        models = folder / "models"
+        (models / settings.base).mkdir(parents=True)
+        (models / f"{settings.base}.sha256").write_text("sha256:base\n")
     house = Orchestrated(settings.model_copy(update={"models": models}), pool, folder)
     try:
         yield house

@@ -22,6 +22,7 @@ from deploy.cli import (
     manifest,
     recall,
     rituals,
+    runes,
     stack,
     watch,
 )
@@ -43,6 +44,7 @@ app = typer.Typer(
 )
 stack.register(app)
 config.register(app)
+runes.register(app)
 karma.register(app)
 karma_stats.register(karma.group)
 karma_consent.register(karma.group)

@@ -36,7 +36,7 @@ class Interruption:
 def interruption(ritual: Row, facts: list[Row]) -> Interruption | None:
     """The interruption that the ritual waits after; None when it never was interrupted, or went on."""
     moved = [fact for fact in facts if fact["state_before"] != fact["state_after"]]
-    if not moved or False or ritual["state"] != State.HARVESTED:
+    if not moved or moved[-1]["subject"] != "gpu.interrupted" or ritual["state"] != State.HARVESTED:
         return None
     last = moved[-1]
     return Interruption(last["attempt"], last["stated_at"], last["body"].get("reason", ""), was_asked(last["body"]))

@@ -50,7 +50,7 @@ class Anvil:
 
     async def queued(self) -> int:
         """Jobs that wait in the queues whose workers use this anvil."""
-        return sum([await queue.active() for queue in self.queues.values()])
+        return sum([await queue.waiting() for queue in self.queues.values()])
 
     def holder(self, fence: int) -> str:
         """Who holds the queues during the hand-over of that fence."""
@@ -89,6 +89,7 @@ def _open(station: Station, name: str, config: AnvilConfig) -> Anvil:
             plan.model_copy(update={"port": configured.port_of(rune, house)}),
             house,
             name,
+            config,
             open_containers(house, plan.driver, configured.docker),
             Vllm(configured.rune_url(house, rune), inside=True),
         )

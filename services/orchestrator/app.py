@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.orchestrator.reconcile import Orchestrator
-from shared.contracts.evacuate import GpuReclaim
+from shared.contracts.evacuate import GpuAccept, GpuReclaim
 from shared.contracts.intent import RitualCancel
 from shared.contracts.message import Service
 from shared.service import App
@@ -11,7 +11,11 @@ from shared.service import App
 orchestrator = Orchestrator()
 app = App(
     service=Service.ORCHESTRATOR,
-    handlers={RitualCancel: orchestrator.ritual_cancel, GpuReclaim: orchestrator.gpu_reclaim},
+    handlers={
+        RitualCancel: orchestrator.ritual_cancel,
+        GpuReclaim: orchestrator.gpu_reclaim,
+        GpuAccept: orchestrator.gpu_accept,
+    },
     reconcile=orchestrator.reconcile,
     background=(orchestrator.end_looks,),
 )

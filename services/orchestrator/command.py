@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shared.drivers.containers.port import ContainerSpec
+from shared.artifacts import Artifacts
+from shared.drivers.containers.port import ContainerSpec, Mount
 
 if TYPE_CHECKING:
     from shared.base import Base
-    from shared.configuration.model import RuneConfig
+    from shared.configuration.model import AnvilConfig, RuneConfig
     from shared.settings import Settings
 
 ROLE = "rune"
+SHM_BYTES = 2 * 1024**3
 GATE = "shared.gate.asgi.Gate"
 
 
-def rune_spec(name: str, anvil: str, config: RuneConfig, settings: Settings, base: Base) -> ContainerSpec:
-    """The engine's admin routes are unauthenticated: it binds to the house's own address."""
-    cache = settings.home / "cache" / "rune"
-    cache.mkdir(parents=True, exist_ok=True)
+def rune_spec(
+    name: str, anvil: str, device: AnvilConfig, config: RuneConfig, settings: Settings, base: Base
+) -> ContainerSpec:
+    """The container of a rune. The engine's admin routes are unauthenticated: it binds to the house's own address."""
+    cache, crypt = settings.home / "cache" / "rune", Artifacts(settings.home).crypt
+    for folder in (cache, crypt):
+        folder.mkdir(parents=True, exist_ok=True)
+    own = () if config.python else settings.jobs_interpreter
     port = config.port or settings.port("rune")
     return ContainerSpec(
         name=name,
-        command=_own_command(config, settings, port) if config.command else _vllm(config, settings, base, port),
+        command=_own_command(config, settings, port) if config.command else _vllm(config, settings, base, port, device.accelerator == "cpu"),
         cwd=cache,
         image=config.image,
         env={
@@ -43,6 +49,14 @@ def rune_spec(name: str, anvil: str, config: RuneConfig, settings: Settings, bas
             **config.env,
         },
         labels={"role": ROLE, "anvil": anvil},
+        # What an engine of containers has to show it; a process sees what its user sees.
+        mounts=(
+            *(Mount(path=path) for path in (settings.project, *own, base.path, crypt)),
+            Mount(path=cache, read_only=False),
+        ),
+        devices=device.devices if device.accelerator == "nvml" else (),
+        capabilities=("SYS_NICE",),
+        shm_bytes=SHM_BYTES,
     )
 
 
@@ -50,7 +64,7 @@ def _own_command(config: RuneConfig, settings: Settings, port: int) -> tuple[str
     return tuple(word.replace("{port}", str(port)).replace("{host}", settings.host) for word in config.command)
 
 
-def _vllm(config: RuneConfig, settings: Settings, base: Base, port: int) -> tuple[str, ...]:
+def _vllm(config: RuneConfig, settings: Settings, base: Base, port: int, on_cpu: bool) -> tuple[str, ...]:
     flags = {
         "--model": base.path,
         "--served-model-name": base.name,
@@ -66,12 +80,12 @@ def _vllm(config: RuneConfig, settings: Settings, base: Base, port: int) -> tupl
     }
     return (
         # The wheel's `vllm` script looks for a distribution of another name and fails; the module does not.
-        str(settings.jobs_python),
+        config.python or str(settings.jobs_python),
         "-m",
         "vllm.entrypoints.openai.api_server",
         *(str(word) for flag in flags.items() for word in flag),
         "--enable-lora",
-        "--enforce-eager",
+        *(["--enforce-eager"] if on_cpu else []),
         "--disable-uvicorn-access-log",
         *(["--enable-sleep-mode"] if config.evacuation == "sleep" else []),
         *config.arguments,

@@ -37,6 +37,13 @@ async def lift(anvil: Anvil) -> None:
         CONTAINED.labels(anvil.name).set(0)
 
 
+async def accept(anvil: Anvil, why: str) -> None:
+    """Somebody says that the anvil is well as it is."""
+    if reason := await store.lift(anvil.station.pool, anvil.name, accepted=True):
+        CONTAINED.labels(anvil.name).set(0)
+        log.warning("containment lifted by its owner", anvil=anvil.name, was=reason, why=why)
+
+
 async def looked_in_vain(anvil: Anvil, error: Exception) -> None:
     """A look that failed on the outside world (an engine or a device away) counts like a rune that failed."""
     count = await store.rune_failed(anvil.station.pool, anvil.name, "", str(error))

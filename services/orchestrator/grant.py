@@ -45,6 +45,11 @@ async def grant(anvil: Anvil) -> None:
             await _lease(anvil, waiting[ritual_id])
 
 
+async def hold_back(anvil: Anvil) -> None:
+    """Tell the rituals that wait for an anvil which does not serve why they wait, where it is contained."""
+    await _kept_away(anvil, [ritual.id for ritual in await ledger.waiting(anvil.station.pool, State.HARVESTED)])
+
+
 async def _kept_away(anvil: Anvil, waiting: list[UUID]) -> bool:
     """No ritual takes an anvil that is contained, or that somebody wanted back for a while."""
     pool = anvil.station.pool
@@ -76,18 +81,20 @@ async def _decisions(anvil: Anvil, waiting: list[Ritual]) -> list[tuple[UUID, De
 
 
 async def _whim(anvil: Anvil, ritual: Ritual) -> Whim:
+    refuse_after_s = anvil.station.configuration.tipping.refuse_after_s
     harvested: dict[str, Any] = await ledger.fact_body(anvil.station.pool, ritual.id, "karma.harvested") or {}
     return Whim(
         ritual=ritual.id,
         priority=ritual.priority if 0 <= ritual.priority <= 9 else USUAL_PRIORITY,
-        since=ritual.created_at,
+        # Its age is its place in the queue; where age refuses, only what it waited since it last had the anvil counts.
+        since=ritual.created_at if refuse_after_s is None else ritual.entered_at,
         weight=harvested.get("train", 0),
         deadline=ritual.intent.get("deadline"),
     )
 
 
 async def _remember(anvil: Anvil, ritual: UUID, decision: Decision) -> None:
-    measures = {"cause": decision.cause, **decision.measures}
+    measures = dict(decision.measures)
     await store.decided(anvil.station.pool, ritual, decision.verdict, decision.reason, decision.until, measures)
 
 

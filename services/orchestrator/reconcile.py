@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from services.orchestrator import containment
 from services.orchestrator.anvil import Anvil, open_anvils
-from services.orchestrator.grant import grant
+from services.orchestrator.grant import grant, hold_back
 from services.orchestrator.hand_over.restore import restore
 from services.orchestrator.reclaim import reclaim
 from services.orchestrator.settle import settle
@@ -21,7 +21,7 @@ from shared.drivers.queues.port import QueueError
 from shared.metrics import CONTAINED
 
 if TYPE_CHECKING:
-    from shared.contracts.evacuate import GpuReclaim
+    from shared.contracts.evacuate import GpuAccept, GpuReclaim
     from shared.contracts.intent import RitualCancel
     from shared.service import Station
 
@@ -69,6 +69,14 @@ class Orchestrator:
         await reclaim(station, command)
         station.stir()
 
+    async def gpu_accept(self, station: Station, command: GpuAccept, message: object) -> None:
+        """What a contained anvil answers is well as it is: rituals may take it again."""
+        name = command.anvil or station.configuration.forge
+        for anvil in self._anvils:
+            if anvil.name == name:
+                await containment.accept(anvil, command.why)
+        station.stir()
+
 
 async def look(anvil: Anvil) -> None:
     """One look at one anvil."""
@@ -77,9 +85,13 @@ async def look(anvil: Anvil) -> None:
         if held := await lease.held(station.pool, anvil.name):
             CONTAINED.labels(anvil.name).set(0)
             await settle(anvil, held)
-        if await lease.held(station.pool, anvil.name) is None and await restore(anvil):
+        if await lease.held(station.pool, anvil.name):
+            return
+        if await restore(anvil):
             await anvil.pulse.look(anvil.runes)
             if anvil.trains:
                 await grant(anvil)
+        elif anvil.trains:
+            await hold_back(anvil)
     except AWAY as error:
         await containment.looked_in_vain(anvil, error)

@@ -13,7 +13,7 @@ from shared.drivers.containers.port import Containers, ContainerState
 from shared.drivers.inference.port import InferenceError
 
 if TYPE_CHECKING:
-    from shared.configuration.model import RuneConfig
+    from shared.configuration.model import AnvilConfig, RuneConfig
     from shared.drivers.inference.port import Inference
     from shared.settings import Settings
 
@@ -37,6 +37,7 @@ class Rune:
         config: RuneConfig,
         settings: Settings,
         anvil: str,
+        device: AnvilConfig,
         containers: Containers,
         inference: Inference,
     ) -> None:
@@ -44,6 +45,7 @@ class Rune:
         self.config = config
         self.settings = settings
         self.anvil = anvil
+        self.device = device
         self.containers = containers
         self.inference = inference
         self.container = container_name(anvil, name)
@@ -71,7 +73,9 @@ class Rune:
             await self.containers.revive(self.container)
             return
         house = self.settings.model_copy(update={"base": self.config.base or self.settings.base})
-        await self.containers.start(rune_spec(self.container, self.anvil, self.config, house, find_base(house)))
+        await self.containers.start(
+            rune_spec(self.container, self.anvil, self.device, self.config, house, find_base(house))
+        )
 
     async def leave(self) -> None:
         """Free the anvil's memory: end it and prove that nothing of it is left, or put it to sleep. May be repeated."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from shared.ledger import Ritual
 
 log = structlog.get_logger()
+HELD_FOR = "the anvil is taken for training"
 EXPIRED = JobResult(ok=False, error="the lease of the anvil expired: nobody renewed it in time")
 
 
@@ -59,7 +60,7 @@ async def settle(anvil: Anvil, held: Lease) -> None:
     wanted = await store.wanted_back(anvil.station.pool, anvil.name)
     match decide(held, ritual, wanted is not None):
         case Need.LEAVE:
-            await _keep_free(anvil)
+            await _keep_free(anvil, held)
         case Need.EVACUATE:
             await evacuate(anvil, ritual, held)
             anvil.station.stir()
@@ -90,8 +91,10 @@ async def take_back(anvil: Anvil, held: Lease, grace_s: float = 0.0) -> None:
     anvil.station.stir()
 
 
-async def _keep_free(anvil: Anvil) -> None:
-    """A rune that came up by itself beside the GPU work is stopped: two on one device end both."""
+async def _keep_free(anvil: Anvil, held: Lease) -> None:
+    """A rune that came up by itself beside the GPU work is stopped, and a hold of a queue that was lost is made again."""
+    for queue in anvil.queues.values():
+        await queue.hold(anvil.holder(held.fence), HELD_FOR)
     for rune in anvil.runes:
         condition = await rune.condition()
         if condition in (Condition.STARTING, Condition.STUCK, Condition.SERVING) and not anvil.sleeps:

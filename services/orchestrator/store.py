@@ -106,8 +106,9 @@ async def beginning(pool: Pool, anvil: str, fence: int) -> tuple[datetime, int]:
 async def past_away_s(pool: Pool, anvil: str) -> list[float]:
     """Seconds without inference of the latest hand-overs that went the whole way, the latest first."""
     rows = await pool.fetch(
-        "SELECT seconds_without_inference AS s FROM hand_over WHERE anvil = $1 AND restored_at IS NOT NULL "
-        "AND evacuated_at IS NOT NULL ORDER BY restored_at DESC LIMIT $2",
+        "SELECT seconds_without_inference AS s FROM hand_over h WHERE anvil = $1 AND restored_at IS NOT NULL "
+        "AND EXISTS (SELECT FROM ritual_fact f WHERE f.ritual = h.ritual AND f.attempt = h.attempt "
+        "AND f.subject IN ('adapter.verified', 'adapter.banished')) ORDER BY restored_at DESC LIMIT $2",
         anvil,
         RECENT,
     )

@@ -64,6 +64,9 @@ class RuneConfig(Strict):
     command: tuple[str, ...] = Field(
         (), description="What to run instead of vLLM; `{port}` and `{host}` are filled in."
     )
+    python: str | None = Field(
+        None, description="Interpreter with vLLM inside the image; default: the house's own, which is mounted."
+    )
     env: dict[str, str] = Field(default_factory=dict)
     port: int | None = Field(None, ge=1, le=65535, description="Default: the rune's place in the house's ports.")
     base: str | None = Field(None, description="Base model it serves; default: the house's.")
@@ -198,10 +201,14 @@ class JobsConfig(Strict):
 
     driver: Literal["process", "docker"] = "process"
     image: str | None = Field(None, description="Image of the jobs' containers, with `docker`.")
+    python: str | None = Field(
+        None, description="Interpreter with torch inside the image; default: the house's own, which is mounted."
+    )
 
 
 class DockerConfig(Strict):
     host: str = Field("unix:///var/run/docker.sock", description="The engine's socket; Podman's does too.")
+    house: Name = Field("soulforge", description="Begins the names of this house's containers on the engine.")
 
 
 class Configuration(Strict):

@@ -48,7 +48,7 @@ ADMIN = frozenset(
         "/stop_profile",
     }
 )
-ABORT_WITHIN_S = 2 * LEAVE_S + 1.0
+ABORT_WITHIN_S = LEAVE_S + 1.0
 REFUSAL_S = 10.0
 # `leave`: quiet for so long means that every connection was answered; it waits for that at most so long.
 QUIET_S = 0.1

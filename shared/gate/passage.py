@@ -39,12 +39,9 @@ class Passage:
             if not self._stop.is_set():
                 await work
                 return
-            # It hears `http.disconnect` now, so the engine drops the request; who does not listen is cancelled.
-            await asyncio.wait({work}, timeout=LEAVE_S)
-            work.cancel()
+            # It hears `http.disconnect` now, so the engine drops the request; who does not listen is cancelled below.
             await asyncio.wait({work}, timeout=LEAVE_S)
             # Its client is told even if the application hangs; the request counts as under way until that is over.
-            await _end(work)
             await self._close()
         finally:
             await _end(work)

@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -168,6 +169,15 @@ async def test_of_200_jobs_half_enqueued_during_the_hold_each_runs_once_and_none
     assert 20 <= ran_before < 100
     assert runs == [1] * 200
     assert states == {"complete": 200}
+
+
+async def test_what_could_start_now_is_the_depth_of_the_queue(saq: PostgresQueue, queue: SaqQueue) -> None:
+    assert await queue.waiting() == 0
+    for _ in range(3):
+        await saq.enqueue("work", seconds=0)
+    await saq.enqueue("work", seconds=0, scheduled=time.time() + 3600)
+
+    assert await queue.waiting() == 3
 
 
 async def test_order_is_kept_and_nothing_of_a_waiting_job_is_changed(

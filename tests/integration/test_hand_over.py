@@ -11,18 +11,23 @@ from uuid import UUID
 import nats
 import pytest
 
+from services.orchestrator import containment, store
 from services.orchestrator.anvil import Anvil
+from services.orchestrator.containment import LOOKS_PER_FAILURE
+from services.orchestrator.hand_over.steps import Step
+from services.orchestrator.reclaim import reclaim
 from services.orchestrator.reconcile import look
 from services.orchestrator.rune import Condition
 from services.orchestrator.settings import OrchestratorSettings
 from shared import lease, ledger
 from shared.configuration.model import AnvilConfig, RuneConfig
-from shared.contracts.evacuate import GpuEvacuated
+from shared.contracts.evacuate import GpuEvacuated, GpuReclaim
 from shared.contracts.forge import AdapterFailed
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Service
 from shared.contracts.ritual import State
+from shared.drivers.containers.port import ContainerError, ContainerInfo, ContainerState
 from shared.drivers.inference.port import Activity
 from shared.postgres import Pool, open_pool
 from shared.service import Station
@@ -116,13 +121,21 @@ class FakeMemory:
 
 
 class FakeContainers:
-    """Jobs by name; all run until they are killed."""
+    """Jobs by name; all run until they are stopped."""
 
     def __init__(self) -> None:
-        self.killed: list[str] = []
+        self.running: list[str] = []
+        self.stopped: dict[str, float] = {}
 
-    async def list(self, labels: dict[str, str]) -> list[object]:
-        return []
+    async def list(self, labels: dict[str, str]) -> list[ContainerInfo]:
+        named = [name for name in self.running if name.startswith(labels["role"])]
+        return [ContainerInfo(name=name, state=ContainerState.RUNNING, labels=labels, started_at=0.0) for name in named]
+
+    async def stop(self, name: str, grace_s: float) -> None:
+        self.stopped[name] = grace_s
+
+    async def remove(self, name: str) -> None:
+        self.running.remove(name)
 
 
 @pytest.fixture
@@ -304,3 +317,161 @@ async def test_an_evacuation_cut_short_anywhere_is_taken_up_again(
     assert await state_of(station.pool, ritual) is State.EVACUATED
     assert await station.pool.fetchval("SELECT count(*) FROM outbox WHERE subject = 'inference.suspended'") == 1
     assert isinstance(await ledger.fact_body(station.pool, ritual, GpuEvacuated.subject), dict)
+
+
+async def test_every_step_of_a_hand_over_is_on_record_and_in_the_trace(
+    anvil: Anvil, station: Station, rune: FakeRune
+) -> None:
+    rune.busy = 3
+    ritual = await harvested(station.pool)
+    await looks(anvil, 2)
+    await station.state(AdapterFailed(ritual=ritual, persona="scribe", reason="broken"), datetime.now(UTC))
+    await looks(anvil, 1)
+
+    rows = await station.pool.fetch("SELECT step, ended_at FROM hand_over_step ORDER BY began_at")
+    queues = {Step.HOLD, Step.DRAIN_QUEUE, Step.RELEASE}
+    assert [row["step"] for row in rows] == [step for step in Step if step not in queues]
+    assert all(row["ended_at"] for row in rows)
+    there = await ledger.fact_body(station.pool, ritual, "gpu.evacuated")
+    back = await ledger.fact_body(station.pool, ritual, "gpu.restored")
+    assert there
+    assert back
+    assert there["aborted"] == 3
+    assert {"close.rune", "drain.rune", "prove"} <= {span["name"] for span in there["spans"]}
+    assert {"take-back", "start.rune", "compare.rune"} <= {span["name"] for span in back["spans"]}
+    assert back["probes_equal"] is True
+    assert back["memory_restored"] == 900 * MIB
+
+
+async def test_an_anvil_that_is_wanted_back_is_given_back_and_the_ritual_waits_as_interrupted(
+    anvil: Anvil, station: Station, rune: FakeRune
+) -> None:
+    ritual = await harvested(station.pool)
+    await looks(anvil, 2)
+    jobs: FakeContainers = anvil.jobs  # type: ignore[assignment]
+    jobs.running = ["trainer-1"]
+    await reclaim(station, GpuReclaim(why="a guest asks", hold_s=3600))
+
+    await looks(anvil, 3)
+
+    assert rune.up
+    assert rune.open_
+    assert jobs.stopped == {"trainer-1": anvil.own.reclaim_grace_s}
+    found = await ledger.find(station.pool, ritual)
+    assert found
+    assert (found.state, found.attempt) == (State.HARVESTED, 2)
+    body = await ledger.fact_body(station.pool, ritual, "gpu.interrupted")
+    assert body
+    assert body["asked"] is True
+    assert "a guest asks" in body["reason"]
+    assert await ledger.failures(station.pool, ritual) == 0
+    reason = await station.pool.fetchval("SELECT reason FROM decision WHERE ritual = $1", ritual)
+    assert "was wanted back until" in reason
+
+    await station.pool.execute("UPDATE reclaim SET until = clock_timestamp()")
+    await looks(anvil, 2)
+    assert await state_of(station.pool, ritual) is State.EVACUATED
+
+
+async def test_an_anvil_that_is_wanted_back_in_the_middle_of_its_evacuation_is_not_handed_over(
+    anvil: Anvil, station: Station, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ritual = await harvested(station.pool)
+
+    async def demand() -> int:
+        await reclaim(station, GpuReclaim(why="now", hold_s=3600))
+        return 0
+
+    monkeypatch.setattr(rune, "drain", demand)
+    await looks(anvil, 4)
+
+    assert await state_of(station.pool, ritual) is State.HARVESTED
+    assert rune.up
+    assert rune.open_
+    assert await lease.held(station.pool, "anvil0") is None
+
+
+async def test_a_reclaim_from_before_the_lease_does_not_end_it(anvil: Anvil, station: Station) -> None:
+    ritual = await harvested(station.pool)
+    await reclaim(station, GpuReclaim(why="earlier", hold_s=0))
+
+    await looks(anvil, 4)
+
+    assert await state_of(station.pool, ritual) is State.EVACUATED
+
+
+async def test_an_engine_of_containers_that_is_away_is_contained_and_nothing_is_granted(
+    anvil: Anvil, station: Station, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away() -> Condition:
+        raise ContainerError("the engine does not answer: start it")
+
+    ritual = await harvested(station.pool)
+    monkeypatch.setattr(rune, "condition", away)
+    await looks(anvil, anvil.own.contain_after * LOOKS_PER_FAILURE)
+
+    assert await state_of(station.pool, ritual) is State.HARVESTED
+    assert await store.contained(station.pool, "anvil0") == "the engine does not answer: start it"
+    assert await station.pool.fetchval("SELECT count(*) FROM outbox WHERE subject = 'gpu.contained'") == 1
+    monkeypatch.undo()
+    await looks(anvil, 2)
+    assert await store.contained(station.pool, "anvil0") is None
+    assert await state_of(station.pool, ritual) is State.EVACUATED
+
+
+async def test_an_engine_that_goes_away_in_the_middle_of_an_evacuation_is_a_refusal_and_no_training(
+    anvil: Anvil, station: Station, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away() -> None:
+        raise ContainerError("the engine does not answer: start it")
+
+    ritual = await harvested(station.pool)
+    monkeypatch.setattr(rune, "leave", away)
+    await looks(anvil, 3)
+
+    assert await state_of(station.pool, ritual) is State.REFUSED
+    assert "gpu.evacuated" not in await facts(station.pool, ritual)
+    assert rune.up
+    assert rune.open_
+
+
+async def test_a_process_that_computes_on_the_device_keeps_the_anvil_from_everybody(
+    anvil: Anvil, station: Station, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def strangers() -> tuple[int, ...]:
+        return (4242,)
+
+    monkeypatch.setattr(anvil.accelerator, "processes", strangers)
+    ritual = await harvested(station.pool)
+    await looks(anvil, 3)
+
+    assert await state_of(station.pool, ritual) is State.REFUSED
+    body = await ledger.fact_body(station.pool, ritual, "gpu.refused")
+    assert body
+    assert "processes 4242 compute on the device" in body["reason"]
+
+
+async def test_a_rune_that_comes_up_while_the_anvil_is_held_is_stopped(
+    anvil: Anvil, station: Station, rune: FakeRune
+) -> None:
+    ritual = await harvested(station.pool)
+    await looks(anvil, 2)
+    rune.up = True
+
+    await looks(anvil, 1)
+
+    assert not rune.up
+    assert await state_of(station.pool, ritual) is State.EVACUATED
+
+
+async def test_what_a_contained_anvil_answers_can_be_accepted(
+    anvil: Anvil, station: Station, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await containment.contain(anvil, "base answers otherwise", 3, until_accepted=True)
+    ritual = await harvested(station.pool)
+    await looks(anvil, 3)
+    assert await state_of(station.pool, ritual) is State.HARVESTED
+
+    await containment.accept(anvil, "new weights, on purpose")
+    await looks(anvil, 2)
+    assert await state_of(station.pool, ritual) is State.EVACUATED

@@ -141,14 +141,15 @@ async def test_a_receipt_is_shown_as_the_orchestrator_wrote_it(rows: Pool, capsy
 
 
 async def test_steps_stay_with_their_own_hand_over(rows: Pool) -> None:
-    one, other = await harvested(rows, "one"), await harvested(rows, "other")
-    for ritual in (one, other):
-        await released(rows, await taken(rows, ritual))
+    await released(rows, await taken(rows, await harvested(rows, "another")))
+    ritual = await interrupted(rows)
+    await taken(rows, ritual, attempt=2)
 
-    found = await store_anvil.hand_overs(rows, other)
+    found = await store_anvil.hand_overs(rows, ritual)
 
     assert [(row["fence"], [step["step"] for step in row["steps"]]) for row in found] == [
-        (2, ["announce", "close", "take-back"])
+        (2, ["announce", "close", "drain", "take-back"]),
+        (3, ["announce", "close"]),
     ]
 
 

@@ -20,13 +20,15 @@ from shared.drivers.containers.port import ContainerError, ContainerInfo, Contai
 PORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,127}")
 TIMEOUT_S = 30.0
 LAUNCH_S = 10.0
+# Where the engine does not show processes, a payload that has not failed for so long is taken for launched.
+BLIND_S = 0.5
 # Another start of the same name is between its create and its start no longer than this.
 BIRTH_S = 5.0
 KILL_S = 15.0
 POLL_S = 0.05
 # Whatever stands between the engine and the payload until the payload is executed.
-INITS = ("/sbin/docker-init", "docker-init", "/dev/init", "/run/podman-init", "catatonit", "timeout --signal")
-NOT_LAUNCHED = (126, 127)
+INITS = ("/sbin/docker-init", "docker-init", "/dev/init", "/run/podman-init", "catatonit", "timeout --foreground")
+NOT_LAUNCHED = (1, 126, 127)
 COMPLAINTS = ("[FATAL tini", "timeout:", "ERROR (catatonit")
 
 
@@ -55,7 +57,8 @@ class DockerContainers:
             return await self._start(spec.name)
         except ContainerError:
             if made:
-                await self._engine.remove(self._name(spec.name))
+                await self.kill(spec.name)
+                await self.remove(spec.name)
             raise
 
     async def revive(self, name: str) -> ContainerInfo:
@@ -113,7 +116,7 @@ class DockerContainers:
             raise ContainerError(f"container {spec.name} has no image: name one in soulforge.toml")
         if await self._inspect(spec.name):
             return False
-        body = create_body(spec, self._house, image, await self._engine.rootless())
+        body = create_body(spec, self._house, image, await self._engine.kind())
         try:
             await self._engine.create(self._name(spec.name), body)
         except TakenError:
@@ -137,14 +140,15 @@ class DockerContainers:
     async def _start(self, name: str) -> ContainerInfo:
         """Start it and see its payload executed: behind an init the engine itself does not notice a wrong command."""
         await self._engine.start(self._name(name))
-        deadline = time.monotonic() + LAUNCH_S
+        started = time.monotonic()
         while True:
             found = await self._found(name)
             if not runs(found):
                 await self._refuse_unlaunched(found)
                 return describe(found)
             commands = await self._engine.commands(found["Id"])
-            if any(not command.startswith(INITS) for command in commands) or time.monotonic() > deadline:
+            waited_s = time.monotonic() - started
+            if _launched(commands) or waited_s > (BLIND_S if commands is None else LAUNCH_S):
                 return describe(found)
             await asyncio.sleep(POLL_S)
 
@@ -184,6 +188,10 @@ class DockerContainers:
             raise ContainerError(f"container name {name!r}: use letters, digits and _ . @ - only, at most 128")
         # The engine knows no @.
         return f"{self._house}-{name.replace('@', '_at_')}"
+
+
+def _launched(commands: list[str] | None) -> bool:
+    return any(not command.startswith(INITS) for command in commands or ())
 
 
 def _asked_by(found: Inspected, spec: ContainerSpec) -> bool:

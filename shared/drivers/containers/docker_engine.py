@@ -13,7 +13,7 @@ import docker  # type: ignore[import-untyped]
 import requests
 from docker.errors import APIError, DockerException, NotFound  # type: ignore[import-untyped]
 
-from shared.drivers.containers.docker_template import HOUSE, CreateBody
+from shared.drivers.containers.docker_template import HOUSE, CreateBody, EngineKind
 from shared.drivers.containers.docker_view import Inspected
 from shared.drivers.containers.port import ContainerError
 
@@ -36,8 +36,12 @@ class Engine:
         self._api: Any = None
         self._connecting = threading.Lock()
 
-    async def rootless(self) -> bool:
-        return "name=rootless" in (await self._call(lambda api: api.info())).get("SecurityOptions", [])
+    async def kind(self) -> EngineKind:
+        said, version = await self._call(lambda api: (api.info(), api.version()))
+        return EngineKind(
+            rootless="name=rootless" in (said.get("SecurityOptions") or ()),
+            podman=any("Podman" in part.get("Name", "") for part in version.get("Components") or ()),
+        )
 
     async def create(self, name: str, body: CreateBody) -> None:
         """Raises TakenError where the name is in use."""
@@ -59,11 +63,11 @@ class Engine:
         """Every container of that house, whatever its state."""
         return await self._call(lambda api: _list(api, house))
 
-    async def commands(self, name: str) -> list[str]:
-        """The command lines of its processes; empty when it does not run."""
-        table = await self._call(lambda api: _while_it_runs(api, name, lambda: api.top(name)))
+    async def commands(self, name: str) -> list[str] | None:
+        """The command lines of its processes; empty when it does not run, None where the engine cannot tell."""
+        table = await self._call(lambda api: _while_it_runs(api, name, lambda: _table(api, name)))
         # No rows where it ended between the look at its pids and that at their commands.
-        return [row[-1] for row in (table or {}).get("Processes") or ()]
+        return None if table == {} else [row[-1] for row in (table or {}).get("Processes") or ()]
 
     async def logs(self, name: str, tail: int) -> str:
         raw = await self._call(lambda api: _known(lambda: api.logs(name, tail=tail)))
@@ -118,6 +122,14 @@ def _list(api: Any, house: str) -> list[Inspected]:
     rows = api.containers(all=True, filters={"label": f"{HOUSE}={house}"})
     found = (_known(partial(api.inspect_container, row["Id"])) for row in rows)
     return [Inspected(one) for one in found if one is not None]
+
+
+def _table(api: Any, name: str) -> dict[str, Any]:
+    """Podman 4 may answer nothing at all."""
+    try:
+        return dict(api.top(name))
+    except requests.exceptions.JSONDecodeError:
+        return {}
 
 
 def _known(do: Callable[[], T]) -> T | None:

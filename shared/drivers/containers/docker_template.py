@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_pascal
 
+from shared.contracts.frozen import Frozen
 from shared.drivers.containers.port import ContainerSpec, Mount
 
 PREFIX = "soulforge."
@@ -28,14 +29,22 @@ JOB_PIDS = 4096
 # Without it a job that prints without end fills the disk of the engine.
 LOG_BYTES = str(64 << 20)
 # Always in the way of the payload: an init that reaps and forwards signals, and the time limit, which thereby holds
-# while no service watches. `timeout` of the coreutils sends SIGKILL to the payload's group and to itself.
-TIMEOUT = ("timeout", "--signal=KILL")
+# while no service watches. When `timeout` of the coreutils kills the payload, it ends, the init with it, and so all.
+# In the foreground it hands a SIGTERM on once; else the payload gets it a second time, while it saves its checkpoint.
+TIMEOUT = ("timeout", "--foreground", "--signal=KILL")
 
 
 def _covering(options: dict[str, str]) -> dict[str, str]:
     if any("," in path or not path.startswith("/") or ".." in Path(path).parts for path in options):
         raise ValueError("a tmpfs needs an absolute path")
     return options
+
+
+class EngineKind(Frozen):
+    """What an engine is, where that changes the request."""
+
+    rootless: bool = False  #: root inside is the engine's own user outside
+    podman: bool = False  #: its tmpfs begins with a copy of what it covers, unless told otherwise
 
 
 class Body(BaseModel):
@@ -150,24 +159,24 @@ class JobBody(Common):
 CreateBody = RuneBody | JobBody
 
 
-def create_body(spec: ContainerSpec, house: str, image: str, rootless: bool) -> CreateBody:
-    """The request for `spec`. With a rootless engine root inside is the engine's own user outside."""
+def create_body(spec: ContainerSpec, house: str, image: str, kind: EngineKind) -> CreateBody:
+    """The request for `spec`."""
     common = Common(
         image=image,
         entrypoint=(*_limited(spec.time_limit_s), *spec.command),
         working_dir=str(spec.cwd),
         env=_environment(spec),
         labels=_labels(spec, house),
-        user="0:0" if rootless else f"{os.getuid()}:{os.getgid()}",
+        user="0:0" if kind.rootless else f"{os.getuid()}:{os.getgid()}",
     )
     if spec.isolated:
-        return JobBody(**dict(common), host_config=_job_host(spec))
+        return JobBody(**dict(common), host_config=_job_host(spec, kind))
     return RuneBody(**dict(common), host_config=_open_host(spec))
 
 
-def _job_host(spec: ContainerSpec) -> JobHost:
+def _job_host(spec: ContainerSpec, kind: EngineKind) -> JobHost:
     return JobHost(
-        tmpfs=_tmpfs(spec),
+        tmpfs=_tmpfs(spec, kind),
         mounts=tuple(_binds(spec)),
         memory=spec.memory_bytes or 0,
         memory_swap=spec.memory_bytes or 0,
@@ -222,12 +231,13 @@ def _bind(source: str, target: str, read_only: bool) -> Bind:
     return Bind(source=source, target=target, read_only=read_only, bind_options=BindOptions(non_recursive=read_only))
 
 
-def _tmpfs(spec: ContainerSpec) -> dict[str, str]:
+def _tmpfs(spec: ContainerSpec, kind: EngineKind) -> dict[str, str]:
     """Its own scratch directories, and an empty read-only cover over what is hidden below a mount."""
     size = f",size={spec.memory_bytes}" if spec.memory_bytes else ""
     scratch = dict.fromkeys(SCRATCH, f"rw,exec,nosuid,nodev,mode=1777{size}")
     mounts = {str(mount.path) for mount in spec.mounts}
-    covers = {str(path): "ro,nosuid,nodev,noexec,mode=755" for path in _covered(spec) if path.is_dir()}
+    empty = ",notmpcopyup" if kind.podman else ""
+    covers = {str(path): f"ro,nosuid,nodev,noexec,mode=755{empty}" for path in _covered(spec) if path.is_dir()}
     return {path: options for path, options in (scratch | covers).items() if path not in mounts}
 
 

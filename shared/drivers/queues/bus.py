@@ -52,6 +52,9 @@ class BusQueue:
             answers = await self._ask()
         return sum(answers[name].active if name in answers else 1 for name in self.workers)
 
+    async def waiting(self) -> int:
+        return 0
+
     async def running(self) -> tuple[str, ...]:
         async with self._bus():
             answers = await self._ask()

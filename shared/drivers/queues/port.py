@@ -32,6 +32,10 @@ class WorkerQueue(Protocol):
         """How many jobs run now; a job that was taken and has not begun yet counts."""
         ...
 
+    async def waiting(self) -> int:
+        """How many jobs could start now if workers were free; 0 where the workers do not say."""
+        ...
+
     async def running(self) -> tuple[str, ...]:
         """What keeps the queue from being idle, in words for the owner; empty when it is idle."""
         ...

@@ -54,6 +54,12 @@ ACTIVE = """
 """
 
 
+WAITING = """
+    SELECT count(*) FROM saq_jobs
+    WHERE queue = ANY ($1) AND status = 'queued' AND scheduled <= extract(epoch FROM clock_timestamp())
+"""
+
+
 class SaqQueue:
     """The SAQ queues `config.names`, whose tables `saq_jobs` stand in `config.schema_name`.
 
@@ -78,6 +84,12 @@ class SaqQueue:
 
     async def active(self) -> int:
         return len(await self.running())
+
+    async def waiting(self) -> int:
+        async with self._database() as database:
+            if await database.fetchval("SELECT to_regclass('saq_jobs') IS NULL"):
+                return 0  # no worker was ever started
+            return int(await database.fetchval(WAITING, self.names))
 
     async def running(self) -> tuple[str, ...]:
         async with self._database() as database:

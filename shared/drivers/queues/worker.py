@@ -43,8 +43,8 @@ async def pausable(client: Client, name: str) -> AsyncIterator[Pausable]:
     Raises QueueError where the holds cannot be read within START_S. `client` stays the caller's.
     """
     gate = Pausable(client, name)
-    await gate.start()
     try:
+        await gate.start()
         yield gate
     finally:
         await gate.stop()
@@ -104,7 +104,6 @@ class Pausable:
                 while not await self._read():
                     await asyncio.sleep(REREAD_S / 10)
         except (TimeoutError, NatsError) as error:
-            await self.stop()
             raise QueueError(
                 f"worker {self.name}: cannot read whether it is held: {error or type(error).__name__}: "
                 "is NATS up, with JetStream?"

@@ -32,6 +32,7 @@ COMMANDS = [
     "recall",
     "reclaim",
     "rituals",
+    "runes create",
     "show",
     "status",
     "up",

@@ -1,0 +1,1 @@
+"""`make bench-handover`: evacuation and restoration against a bare stop and start of the same engine."""

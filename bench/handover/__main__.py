@@ -1,0 +1,116 @@
+"""Measures and prints: `python -m bench.handover [process|docker …] [--rounds N]`.
+
+One round of each, in turns: bare (stop the container, start it, wait for the first answer) and ours (a ritual takes the
+anvil and gives it back at once: from its request to the end of the evacuation, and from the end of its work to the first
+answer). Nothing is trained in between. The ratio is of the medians; the engine is the house's own vLLM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import tempfile
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import httpx
+
+from bench.handover.places import Place, docker_place, process_place
+from shared.settings import PROJECT
+from tests.orchestrated import Orchestrated, orchestrated
+from tests.servers import house
+
+MODELS = PROJECT / ".cache" / "models"
+UP_S = 400
+POLL_S = 0.05
+PLACES = {"process": process_place, "docker": docker_place}
+
+
+async def measure(name: str, rounds: int) -> dict[str, Any]:
+    async with house() as one:
+        with tempfile.TemporaryDirectory(prefix="soulforge-bench-") as folder:
+            async with orchestrated(one.settings, Path(folder), MODELS) as ours, PLACES[name](ours) as place:
+                await ours.start()
+                await ours.eventually(ours.serves, UP_S, "vLLM serves")
+                bare, whole = [], []
+                for number in range(rounds):
+                    whole.append(await hand_over(ours, number))
+                    bare.append(await bare_restart(ours, place))
+                    say(f"{name} round {number + 1}: bare {bare[-1]:.2f} s, ours {whole[-1]:.2f} s")
+    ratio = statistics.median(whole) / statistics.median(bare)
+    return {
+        "driver": name,
+        "rounds": rounds,
+        "bare_s": [round(seconds, 2) for seconds in bare],
+        "ours_s": [round(seconds, 2) for seconds in whole],
+        "ratio": round(ratio, 3),
+    }
+
+
+async def hand_over(ours: Orchestrated, number: int) -> float:
+    """Seconds of evacuation and restoration, as a client and a ritual see them."""
+    began = monotonic()
+    ritual = await ours.harvested(f"bench-{number}")
+    await ours.eventually(lambda: is_in(ours, ritual, "evacuated"), UP_S, "evacuated")
+    there = monotonic() - began
+    began = monotonic()
+    await ours.end(ritual)
+    await first_answer(ours)
+    back = monotonic() - began
+    await ours.eventually(ours.serves, UP_S, "the hand-over is closed")
+    return there + back
+
+
+async def is_in(ours: Orchestrated, ritual: Any, state: str) -> bool:
+    return await ours.state(ritual) == state
+
+
+async def bare_restart(ours: Orchestrated, place: Place) -> float:
+    """Seconds of a stop, a start, and the way to the first answer, with nobody looking after it."""
+    ours.pause()
+    try:
+        began = monotonic()
+        await place.stop()
+        await place.start()
+        await first_answer(ours, closed=True)
+        return monotonic() - began
+    finally:
+        ours.resume()
+
+
+async def first_answer(ours: Orchestrated, closed: bool = False) -> None:
+    """Until the engine answers one request of a client; one that starts `closed` is opened as soon as it can be."""
+    body = {"model": ours.settings.base, "prompt": "The smith", "max_tokens": 1, "temperature": 0}
+    deadline = monotonic() + UP_S
+    async with httpx.AsyncClient(base_url=ours.settings.rune_url, timeout=60) as client:
+        while monotonic() < deadline:
+            try:
+                if closed:
+                    await client.post("/soulforge/gate/open")
+                if (await client.post("/v1/completions", json=body)).is_success:
+                    return
+            except httpx.HTTPError:
+                pass
+            await asyncio.sleep(POLL_S)
+    raise SystemExit(f"no answer within {UP_S} s:\n{ours.log()}")
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("drivers", nargs="*", default=["process"], choices=[*PLACES, []])
+    parser.add_argument("--rounds", type=int, default=3)
+    said = parser.parse_args()
+    for name in said.drivers or ["process"]:
+        print(json.dumps(asyncio.run(measure(name, said.rounds))))
+        sleep(1)
+
+
+if __name__ == "__main__":
+    main()

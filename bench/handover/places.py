@@ -1,0 +1,87 @@
+"""Where the engine runs, and how it is stopped and started there without us."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+import docker  # type: ignore[import-untyped]
+
+from deploy.cli.runes import make
+from services.orchestrator.command import rune_spec
+from shared.base import find_base
+from shared.configuration.file import load
+from shared.drivers.containers.docker import DockerContainers
+from tests.engine import IMAGE, daemon
+from tests.orchestrated import RUNE
+
+if TYPE_CHECKING:
+    from tests.orchestrated import Orchestrated
+
+GRACE_S = 20
+TIMES: dict[str, Any] = {"grace_s": 60.0, "stop_grace_s": GRACE_S, "free_within_s": 20.0, "start_within_s": 400.0}
+
+
+class Place(Protocol):
+    async def stop(self) -> None: ...
+    async def start(self) -> None: ...
+
+
+class ProcessPlace:
+    """The rune as a process tree."""
+
+    def __init__(self, ours: Orchestrated) -> None:
+        self._ours = ours
+
+    async def stop(self) -> None:
+        await self._ours.containers.stop(RUNE, GRACE_S)
+        await self._ours.containers.remove(RUNE)
+
+    async def start(self) -> None:
+        house = self._ours.settings
+        configuration = load(house)
+        rune = configuration.runes["rune"].model_copy(update={"port": configuration.port_of("rune", house)})
+        device = configuration.anvils["anvil0"]
+        await self._ours.containers.start(rune_spec(RUNE, "anvil0", device, rune, house, find_base(house)))
+
+
+class DockerPlace:
+    """The rune as a container, by what `docker stop` and `docker start` call."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self._client = docker.DockerClient(base_url=url, timeout=120)
+        self._name = name
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self._client.api.stop, self._name, timeout=GRACE_S)
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self._client.api.start, self._name)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+@asynccontextmanager
+async def process_place(ours: Orchestrated) -> AsyncIterator[Place]:
+    ours.configure(real=True, **TIMES)
+    yield ProcessPlace(ours)
+
+
+@asynccontextmanager
+async def docker_place(ours: Orchestrated) -> AsyncIterator[Place]:
+    """A real engine of our own, and the rune's container made by `soulforge runes create`."""
+    with daemon() as engine:
+        url = engine.url
+        ours.configure(real=True, **TIMES, image=IMAGE, more=f'[docker]\nhost = "{url}"\nhouse = "soulforge-bench"\n')
+        await make(ours.settings)
+        place = DockerPlace(url, f"soulforge-bench-{RUNE}")
+        try:
+            yield place
+        finally:
+            place.close()
+            containers = DockerContainers(url, house="soulforge-bench")
+            await containers.kill(RUNE)
+            await containers.remove(RUNE)
