@@ -6,7 +6,7 @@ PERSONA ?= scribe
 BIN := .venv/bin
 PIP := pip --disable-pip-version-check install -qq --no-deps --no-compile
 
-.PHONY: help setup up down ritual check test test-docker bench-harvest bench-redaction lock contracts karma suite clean
+.PHONY: help setup up down ritual check test test-docker bench-harvest bench-handover bench-redaction test-handover gpu-check lock contracts karma suite clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,17 @@ test-docker: setup ## the container driver, its proxy and a vLLM on a real engin
 
 bench-harvest: setup ## a million records to a manifest, against PostgreSQL's own COPY of them (ROWS="100000 1000000")
 	@$(BIN)/python -m bench.harvest $(ROWS)
+
+bench-handover: setup ## evacuate and restore, against a bare stop and start of the same vLLM (DRIVERS="process docker")
+	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
+	@$(BIN)/python -m bench.handover $(DRIVERS)
+
+test-handover: setup ## thirty evacuations of the real vLLM under live load, and every kill twice; 40 minutes on two cores
+	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
+	@SOULFORGE_TEST_MODEL=$(MODELS)/smollm2-135m-instruct $(BIN)/python -m pytest -s -m extended tests/integration tests/extended
+
+gpu-check: setup ## prove on real device memory that a GPU is occupied, and free again after the stop
+	@$(BIN)/python -m deploy.gpu_check
 
 bench-redaction: .venv/.ready ## recall and precision of every class of secret and personal data, on a seeded corpus
 	@$(BIN)/python -m tests.corpora.sensitive

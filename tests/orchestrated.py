@@ -15,14 +15,13 @@ from time import monotonic
 from typing import Any
 from uuid import UUID, uuid4
 
-import httpx
-
 from shared import ledger
 from shared.contracts.forge import AdapterFailed
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Service
 from shared.drivers.containers.process import ProcessContainers
+from shared.drivers.inference.port import InferenceError
 from shared.drivers.inference.vllm import Vllm
 from shared.postgres import Pool, open_pool
 from shared.settings import PROJECT, Settings
@@ -137,10 +136,9 @@ class Orchestrated:
     async def serves(self) -> bool:
         """The rune answers, its admission is open, and no hand-over is left open."""
         try:
-            async with httpx.AsyncClient(base_url=self.settings.rune_url, timeout=2) as client:
-                if (await client.get("/soulforge/gate")).json()["state"] != "open":
-                    return False
-        except httpx.HTTPError:
+            if (await self.rune.admission()).closed:
+                return False
+        except InferenceError:
             return False
         return not await self.pool.fetchval(
             "SELECT EXISTS (SELECT FROM orchestrator.hand_over WHERE restored_at IS NULL)"

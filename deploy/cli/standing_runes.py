@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deploy.cli.standing_anvils import Seen
-from shared.drivers.inference.admission import gate_state, paused
 from shared.drivers.inference.http import Http
 from shared.drivers.inference.port import InferenceError
 from shared.drivers.inference.vllm import Vllm
@@ -18,11 +17,12 @@ HEALTH_TIMEOUT_S = 2.0
 
 async def see(url: str, config: RuneConfig) -> Seen:
     """Never raises. A foreign engine that lists no models answers by its health path."""
+    rune = Vllm(url)
     try:
-        models = tuple(sorted(await Vllm(url).models()))
+        models = tuple(sorted(await rune.models()))
     except (InferenceError, ValueError, LookupError, TypeError):
         return Seen(await _healthy(url, config.health))
-    return Seen(True, models, await _closed(url))
+    return Seen(True, models, await _closed(rune))
 
 
 async def _healthy(url: str, path: str) -> bool:
@@ -32,11 +32,9 @@ async def _healthy(url: str, path: str) -> bool:
         return False
 
 
-async def _closed(url: str) -> str | None:
-    http = Http(url, inside=False)
+async def _closed(rune: Vllm) -> str | None:
     try:
-        if (state := await gate_state(http)) is not None:
-            return str(state["reason"]) if state["state"] == "closed" else None
-        return "vLLM is paused" if await paused(http) else None
+        admission = await rune.admission()
     except (InferenceError, ValueError, LookupError, TypeError):
         return None
+    return admission.detail if admission.closed else None

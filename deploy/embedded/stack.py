@@ -105,7 +105,10 @@ async def _announce_up(settings: Settings, supervisor: Supervisor, announce: Ann
 async def _serves(settings: Settings) -> frozenset[str]:
     """What the rune answers for, once that is all it should; nothing before."""
     try:
-        served = await Vllm(load(settings).rune_url(settings)).models()
+        rune = Vllm(load(settings).rune_url(settings))
+        if (await rune.admission()).closed:
+            return frozenset()
+        served = await rune.models()
         conn = await asyncpg.connect(settings.database_url, timeout=5)
     except (InferenceError, *UNREACHABLE):
         return frozenset()

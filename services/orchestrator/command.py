@@ -26,9 +26,11 @@ def rune_spec(
         folder.mkdir(parents=True, exist_ok=True)
     own = () if config.python else settings.jobs_interpreter
     port = config.port or settings.port("rune")
+    on_cpu = device.accelerator == "cpu"
+    command = _own_command(config, settings, port) if config.command else _vllm(config, settings, base, port, on_cpu)
     return ContainerSpec(
         name=name,
-        command=_own_command(config, settings, port) if config.command else _vllm(config, settings, base, port, device.accelerator == "cpu"),
+        command=command,
         cwd=cache,
         image=config.image,
         env={

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from shared.configuration.model import AnvilConfig, RuneConfig
     from shared.drivers.inference.port import Inference
     from shared.settings import Settings
+
+
+LET_GO_S = 10.0
 
 
 class Condition(StrEnum):
@@ -82,6 +86,9 @@ class Rune:
         if self.config.evacuation == "sleep" and await self.inference.healthy():
             await self.inference.sleep(self.config.sleep_level)
             return
+        with suppress(InferenceError):
+            # Who asks from now on is not connected at all, instead of being cut off by the closing socket.
+            await self.inference.leave()
         await self.stop()
 
     async def stop(self) -> None:
@@ -126,9 +133,11 @@ class Rune:
             return 0
 
     async def abort(self) -> int:
-        """End what is under way with a clean error; returns how many."""
+        """End what is under way with a clean error, and see the engine let go of it; returns how many."""
         try:
-            return await self.inference.abort()
+            aborted = await self.inference.abort()
+            await self.inference.drain(LET_GO_S)
+            return aborted
         except InferenceError:
             return 0
 

@@ -45,7 +45,7 @@ class FakeEngine:
 
 @asynccontextmanager
 async def fake_engine(wait: bool = True, port: int | None = None, **faults: object) -> AsyncIterator[FakeEngine]:
-    """A fake engine with these fields of `fake_vllm.Faults`; `file` names the file of faults."""
+    """A fake engine with these fields of `vllm_faults.Faults`; `file` names the file of faults."""
     running = FakeEngine(port or free_port(), faults)
     try:
         if wait:

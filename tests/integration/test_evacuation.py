@@ -57,8 +57,11 @@ async def test_a_rune_that_ignores_sigterm_is_killed_and_comes_back(one: Orchest
 
 async def test_a_child_that_survives_its_rune_is_ended_before_the_anvil_is_given_away(one: Orchestrated) -> None:
     await up(one, child_mib=300, child_detached=True)
-    before = await one.containers.memory_bytes(RUNE)
-    assert before > 300 * MIB
+
+    async def taken() -> bool:
+        return await one.containers.memory_bytes(RUNE) > 300 * MIB
+
+    await one.eventually(taken, 30, "the child took its memory")
     ritual = await one.harvested()
 
     await reaches(one, ritual, "evacuated")

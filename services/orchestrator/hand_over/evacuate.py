@@ -6,8 +6,6 @@ proven within its time is refused: nothing is ever trained on hope.
 
 from __future__ import annotations
 
-import asyncio
-from time import monotonic
 from typing import TYPE_CHECKING
 from uuid import uuid5
 
@@ -16,6 +14,7 @@ import structlog
 from services.orchestrator import store
 from services.orchestrator.hand_over.keeping import LeaseLostError, keeping
 from services.orchestrator.hand_over.probes import ask_all
+from services.orchestrator.hand_over.proof import UnprovenError, proven_free
 from services.orchestrator.hand_over.steps import EVACUATION, Step, Steps
 from services.orchestrator.timing.budget import estimate
 from shared.contracts.evacuate import GpuEvacuated, GpuRefused, InferenceSuspended
@@ -34,11 +33,6 @@ if TYPE_CHECKING:
     from shared.ledger import Ritual
 
 log = structlog.get_logger()
-POLL_S = 0.25
-
-
-class UnprovenError(Exception):
-    """The anvil could not be proven free; the message says what holds it and what to do."""
 
 
 async def evacuate(anvil: Anvil, ritual: Ritual, held: Lease) -> None:
@@ -133,31 +127,9 @@ async def _stop(anvil: Anvil, steps: Steps, keeper: Keeper) -> None:
 
 
 async def _prove(anvil: Anvil, steps: Steps) -> int:
-    """Used bytes once the anvil is free. Raises UnprovenError when the time for that is over."""
     async with steps.step(Step.PROVE) as detail:
-        deadline = monotonic() + anvil.config.free_within_s
-        while objections := await _objections(anvil):
-            if monotonic() > deadline:
-                raise UnprovenError("; ".join(objections))
-            await asyncio.sleep(POLL_S)
-        detail["memory"] = used = await anvil.accelerator.used_bytes()
+        detail["memory"] = used = await proven_free(anvil.accelerator, anvil.config, anvil.runes, anvil.sleeps)
     return used
-
-
-async def _objections(anvil: Anvil) -> list[str]:
-    """What speaks against the anvil being free, as measured now."""
-    found = []
-    for rune in anvil.runes:
-        if not await rune.gone():
-            found.append(f"rune {rune.name} still runs")
-    used, limit = await anvil.accelerator.used_bytes(), anvil.config.free_below
-    if used > limit:
-        found.append(
-            f"{used} bytes are still in use after the runes left, {limit} is the limit: find who holds them and intend again"
-        )
-    if not anvil.sleeps and (processes := await anvil.accelerator.processes()):
-        found.append(f"processes {', '.join(map(str, processes))} compute on the device: end them and intend again")
-    return found
 
 
 async def _refuse(anvil: Anvil, ritual: Ritual, reason: str) -> None:

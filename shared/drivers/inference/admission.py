@@ -21,6 +21,13 @@ async def gate_state(http: Http) -> dict[str, Any] | None:
     return await _optional(http, "GET", GATE)
 
 
+async def now(http: Http) -> Admission:
+    if (state := await gate_state(http)) is not None:
+        return _admission(state)
+    held = await paused(http)
+    return Admission(closed=held, means=Means.PAUSE if held else Means.NONE, detail=HELD if held else NO_MEANS)
+
+
 async def close(http: Http, reason: str, retry_after_s: float) -> Admission:
     state = await _optional(http, "POST", f"{GATE}/close", {"reason": reason, "retry_after_s": retry_after_s})
     if state is not None:

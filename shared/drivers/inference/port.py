@@ -89,6 +89,10 @@ class Inference(Protocol):
         """What it is doing now. Idle is what stays idle: ask twice, or use `drain`."""
         ...
 
+    async def admission(self) -> Admission:
+        """Whether new requests are let in now."""
+        ...
+
     async def close(self, reason: str, retry_after_s: float = RETRY_AFTER_S) -> Admission:
         """Refuse new requests from now on; what is under way goes on. Clients are shown the reason. May be repeated.
 

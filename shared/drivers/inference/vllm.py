@@ -78,6 +78,9 @@ class Vllm:
             refused_total=gate.get("refused_total"),
         )
 
+    async def admission(self) -> Admission:
+        return await admission.now(self._http)
+
     async def close(self, reason: str, retry_after_s: float = RETRY_AFTER_S) -> Admission:
         return await admission.close(self._http, reason, retry_after_s)
 
