@@ -12,8 +12,11 @@ from nats.aio.client import Client
 from shared.postgres import Pool, open_pool
 from shared.settings import SERVICES, Settings
 from shared.streams import STREAMS
+from tests.engine import dockerd, engine
 from tests.servers import House
 from tests.servers import house as open_house
+
+__all__ = ["dockerd", "engine"]  # one engine of containers for the whole session
 
 TABLES = (
     "public.lease, public.ritual_fact, public.ritual, vectors.karma, "

@@ -44,13 +44,13 @@ def rune_finding(part: str, where: str, seen: Seen, anvil: str, row: Row | None)
     holder = short(row["ritual"]) if row and row["ritual"] else None
     if holder and (not seen.answers or seen.closed):
         # That is what the rune is meant to be then.
-        note = f" (admission is closed: {seen.closed})" if seen.closed else ""
+        note = f" (admits nobody: {seen.closed})" if seen.closed else ""
         return Finding(part, True, f"suspended while ritual {holder} holds {anvil}{note}")
     returns = "; the orchestrator brings it back" if row and row["open_fence"] and not holder else ""
     if not seen.answers:
         return Finding(part, False, f"does not answer at {where}{returns}")
     if seen.closed:
-        return Finding(part, False, f"answers, but its admission is closed: {seen.closed}{returns}")
+        return Finding(part, False, f"answers, but admits nobody: {seen.closed}{returns}")
     return Finding(part, True, f"serves {', '.join(seen.models)}" if seen.models else f"answers at {where}")
 
 

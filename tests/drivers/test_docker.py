@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 from shared.drivers.containers.docker import DockerContainers
+from shared.drivers.containers.docker_engine import Engine
 from shared.drivers.containers.port import ContainerError, ContainerState
 from tests.drivers.payloads import FOREVER, MEBIBYTE, Work, announce, ended, result
 from tests.drivers.relay import relay
@@ -152,6 +153,21 @@ async def test_a_job_whose_start_was_cut_short_is_still_to_be_started(containers
     await containers.start(work.spec(FOREVER, isolated=True, labels={"fence": "2"}))
     [info] = await containers.list({})
     assert (info.labels, info.state) == ({"fence": "2"}, ContainerState.RUNNING)
+
+
+async def test_a_container_that_survives_sigkill_is_an_error(
+    containers: DockerContainers, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(_: Engine, name: str, number: int) -> None:
+        """As a process in uninterruptible sleep takes it."""
+
+    await containers.start(work.spec(FOREVER))
+    with monkeypatch.context() as patched:
+        patched.setattr(Engine, "signal", nothing)
+        patched.setattr("shared.drivers.containers.docker.KILL_S", 0.3)
+        with pytest.raises(ContainerError, match=r"survives SIGKILL: see its process \d+"):
+            await containers.stop("payload", grace_s=0.1)
+    await containers.stop("payload", grace_s=0.1)
 
 
 async def test_an_engine_that_is_away_is_an_error_that_says_what_to_do(tmp_path: Path, work: Work) -> None:

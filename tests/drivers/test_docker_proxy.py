@@ -19,7 +19,7 @@ import pytest_asyncio
 from deploy.docker.proxy import application
 from deploy.docker.rules import Limits
 from shared.drivers.containers.docker import DockerContainers
-from shared.drivers.containers.docker_template import EngineKind, create_body
+from shared.drivers.containers.docker_request import EngineKind, create_body
 from shared.drivers.containers.port import ContainerError, ContainerState, Mount
 from tests.drivers.payloads import FOREVER, INTERPRETER, MEBIBYTE, Work, announce, ended
 from tests.engine import IMAGE, answers

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from shared.drivers.containers.docker_template import EngineKind, JobBody, create_body
+from shared.drivers.containers.docker_request import EngineKind, create_body
+from shared.drivers.containers.docker_template import JobBody
 from shared.drivers.containers.docker_view import Inspected, describe, isolation, resident_bytes
 from shared.drivers.containers.port import ContainerSpec, Mount
 

@@ -102,7 +102,7 @@ async def _still_runes(anvil: Anvil, steps: Steps, keeper: Keeper) -> None:
         await _drain(anvil, rune, steps)
     if not await steps.done(Step.PROBE):
         async with steps.step(Step.PROBE) as detail:
-            answers = {rune.name: await ask_all(rune.inference, steps.fence) for rune in anvil.runes}
+            answers = {rune.name: await ask_all(rune.inference) for rune in anvil.runes}
             await store.remember_probes(anvil.station.pool, steps.anvil, steps.fence, answers)
             detail["models"] = sum(len(asked) for asked in answers.values())
 

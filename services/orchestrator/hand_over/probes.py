@@ -1,8 +1,14 @@
-"""The same question to every model before and after: equal answers show that the same weights answer again."""
+"""The same question to every model before and after: equal answers show that the same weights answer again.
+
+Greedy answers repeat only where the arithmetic does: in 16 bits another request in the same batch, or a prefix that is
+taken from a cache, may tip a close choice. So each is asked alone, and anew.
+"""
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import structlog
 
@@ -12,31 +18,43 @@ if TYPE_CHECKING:
     from shared.drivers.inference.port import Inference
 
 log = structlog.get_logger()
+QUESTION = (Turn(role="user", content="Name three things that a smith needs."),)
 TOKENS = 16
+ALONE_WITHIN_S = 30.0
+IDLE_S = 5.0
 
 Answers = dict[str, str | None]
 
 
-def question(fence: int) -> tuple[Turn, ...]:
-    """Holds the fence, so that no cache of an earlier hand-over knows its beginning: a cached prefix computes otherwise."""
-    return (Turn(role="user", content=f"{fence}. Name three things that a smith needs."),)
-
-
-async def ask_all(inference: Inference, fence: int) -> Answers:
-    """What each model answers, alone on the engine; None for one that cannot be asked, nothing when the engine is away."""
+async def ask_all(inference: Inference) -> Answers:
+    """What each model answers; None for one that cannot be asked, nothing when the engine is away."""
     try:
         models = await inference.models()
     except InferenceError:
         return {}
-    return {model: await _ask(inference, model, fence) for model in sorted(models)}
+    return {model: await _ask(inference, model) for model in sorted(models)}
 
 
-async def _ask(inference: Inference, model: str, fence: int) -> str | None:
+async def _ask(inference: Inference, model: str) -> str | None:
+    deadline = monotonic() + ALONE_WITHIN_S
     try:
-        return await inference.answer(model, question(fence), TOKENS)
+        while True:
+            answer, alone = await _asked_alone(inference, model)
+            if alone or monotonic() > deadline:
+                return answer
     except InferenceError as error:
         log.warning("model not probed", model=model, error=str(error))
         return None
+
+
+async def _asked_alone(inference: Inference, model: str) -> tuple[str, bool]:
+    """The answer, and whether the engine worked at nothing else meanwhile; an engine that does not count is believed."""
+    await inference.drain(IDLE_S)
+    before = (await inference.activity()).admitted_total
+    answer = await inference.answer(model, QUESTION, TOKENS, salt=uuid4().hex)
+    after = await inference.activity()
+    alone = before is None or after.admitted_total is None or (after.admitted_total == before + 1 and not after.left)
+    return answer, alone
 
 
 def differing(before: Answers, after: Answers) -> list[str]:

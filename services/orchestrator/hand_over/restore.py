@@ -121,7 +121,7 @@ async def _compared(anvil: Anvil, rune: Rune, steps: Steps, before: Answers) -> 
             await asyncio.sleep(POLL_S)
         detail |= {"models": len(wanted), "missing": len(lacking)}
     async with steps.step(Step.COMPARE, rune.name) as detail:
-        after = await ask_all(rune.inference, steps.fence)
+        after = await ask_all(rune.inference)
         await store.remember_probes_after(anvil.station.pool, steps.anvil, steps.fence, rune.name, after)
         detail |= {"equal": not differing(before, after), "missing": len(missing(before, after))}
     return after

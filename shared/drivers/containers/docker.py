@@ -12,7 +12,8 @@ import signal
 import time
 
 from shared.drivers.containers.docker_engine import Engine, TakenError
-from shared.drivers.containers.docker_template import HOUSE, NAME, PREFIX, create_body
+from shared.drivers.containers.docker_request import create_body
+from shared.drivers.containers.docker_template import HOUSE, NAME, PREFIX
 from shared.drivers.containers.docker_view import Inspected, describe, isolated, never_ran, resident_bytes, runs
 from shared.drivers.containers.identity import PROC, ProcessIdentity, alive, identify
 from shared.drivers.containers.port import ContainerError, ContainerInfo, ContainerSpec

@@ -13,7 +13,8 @@ import docker  # type: ignore[import-untyped]
 import requests
 from docker.errors import APIError, DockerException, NotFound  # type: ignore[import-untyped]
 
-from shared.drivers.containers.docker_template import HOUSE, CreateBody, EngineKind
+from shared.drivers.containers.docker_request import EngineKind
+from shared.drivers.containers.docker_template import HOUSE, CreateBody
 from shared.drivers.containers.docker_view import Inspected
 from shared.drivers.containers.port import ContainerError
 

@@ -81,8 +81,8 @@ class Inference(Protocol):
         """Let the engine forget the name; an unknown one is fine. The weights may stay in memory until others push them out."""
         ...
 
-    async def answer(self, model: str, turns: tuple[Turn, ...], max_tokens: int) -> str:
-        """The greedy answer of `model`. A closed engine answers only those who are inside."""
+    async def answer(self, model: str, turns: tuple[Turn, ...], max_tokens: int, salt: str | None = None) -> str:
+        """The greedy answer of `model`; with a `salt` computed anew, from nothing that was cached under another. A closed engine answers only those who are inside."""
         ...
 
     async def activity(self) -> Activity:

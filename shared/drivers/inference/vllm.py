@@ -55,12 +55,13 @@ class Vllm:
         if response.is_error and (response.status_code != httpx.codes.NOT_FOUND or name in await self.adapters()):
             raise refusal(response)
 
-    async def answer(self, model: str, turns: tuple[Turn, ...], max_tokens: int) -> str:
-        body = {
+    async def answer(self, model: str, turns: tuple[Turn, ...], max_tokens: int, salt: str | None = None) -> str:
+        body: dict[str, Any] = {
             "model": model,
             "messages": [turn.model_dump() for turn in turns],
             "max_tokens": max_tokens,
             "temperature": 0.0,
+            **({"cache_salt": salt} if salt else {}),
         }
         answered = await self._http.call("POST", "/v1/chat/completions", body, ANSWER_TIMEOUT_S)
         return answered["choices"][0]["message"]["content"] or ""

@@ -18,6 +18,7 @@ from deploy.cli.standing import Standing, render
 from deploy.cli.standing_anvils import Finding, Seen, anvil_finding, rune_finding
 from deploy.cli.standing_runes import see
 from shared.configuration.model import RuneConfig
+from shared.drivers.inference.admission import HELD as PAUSED
 from tests.unit.cli.rows import RITUAL, at, ritual
 
 HELD = {"ritual": RITUAL, "persona": "scribe", "attempt": 2, "fence": 7, "live": True, "open_fence": 7}
@@ -69,10 +70,10 @@ def test_an_anvil_that_was_wanted_back_says_until_when() -> None:
         (Seen(False), row(), False, f"does not answer at {WHERE}"),
         (Seen(False), None, False, f"does not answer at {WHERE}"),
         (Seen(False), row(**HELD), True, "suspended while ritual 6cb89406 holds anvil0"),
-        (Seen(True, ("base",), "training"), row(**HELD), True, "holds anvil0 (admission is closed: training)"),
-        (Seen(True, ("base",), "training"), row(), False, "answers, but its admission is closed: training"),
+        (Seen(True, ("base",), "training"), row(**HELD), True, "holds anvil0 (admits nobody: training)"),
+        (Seen(True, ("base",), "training"), row(), False, "answers, but admits nobody: training"),
         (Seen(False), row(open_fence=7), False, "; the orchestrator brings it back"),
-        (Seen(True, ("base",), "starting"), row(open_fence=7), False, "closed: starting; the orchestrator brings it back"),
+        (Seen(True, ("base",), "starting"), row(open_fence=7), False, "nobody: starting; the orchestrator brings it back"),
     ],
 )  # fmt: skip
 def test_a_rune_serves_or_says_why_not(seen: Seen, anvil: dict[str, Any] | None, well: bool, told: str) -> None:
@@ -126,16 +127,16 @@ def url() -> Iterator[str]:
 
 MODELS = (200, {"data": [{"id": "scribe@a"}, {"id": "base"}]})
 OPEN = (200, {"state": "open", "reason": None})
-CLOSED = (200, {"state": "closed", "reason": "training scribe"})
+CLOSED = (200, {"state": "closed", "since": "12:00", "reason": "training scribe"})
 
 
 @pytest.mark.parametrize(
     ("answers", "seen"),
     [
         ({"/v1/models": MODELS, "/soulforge/gate": OPEN}, Seen(True, ("base", "scribe@a"))),
-        ({"/v1/models": MODELS, "/soulforge/gate": CLOSED}, Seen(True, ("base", "scribe@a"), "training scribe")),
+        ({"/v1/models": MODELS, "/soulforge/gate": CLOSED}, Seen(True, ("base", "scribe@a"), "closed since 12:00: training scribe")),
         ({"/v1/models": MODELS}, Seen(True, ("base", "scribe@a"))),
-        ({"/v1/models": MODELS, "/is_paused": (200, {"is_paused": True})}, Seen(True, ("base", "scribe@a"), "vLLM is paused")),
+        ({"/v1/models": MODELS, "/is_paused": (200, {"is_paused": True})}, Seen(True, ("base", "scribe@a"), PAUSED)),
         ({"/v1/models": MODELS, "/soulforge/gate": (500, {})}, Seen(True, ("base", "scribe@a"))),
         ({"/v1/models": (200, ["odd"]), "/ready": (200, {})}, Seen(True)),
         ({"/ready": (200, {})}, Seen(True)),

@@ -1,0 +1,135 @@
+"""From a specification to the request that creates its container. Pure, but for a look at which hidden paths exist."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from shared.contracts.frozen import Frozen
+from shared.drivers.containers.docker_template import (
+    HOUSE,
+    ISOLATED,
+    NAME,
+    NULL,
+    PREFIX,
+    TIME_LIMIT,
+    Bind,
+    BindOptions,
+    Common,
+    CreateBody,
+    DeviceRequest,
+    Host,
+    JobBody,
+    JobHost,
+    RuneBody,
+)
+from shared.drivers.containers.port import ContainerSpec, Mount
+
+SCRATCH = ("/tmp", "/run")
+JOB_PIDS = 4096
+# Always in the way of the payload: an init that reaps and forwards signals, and the time limit, which thereby holds
+# while no service watches. When `timeout` of the coreutils kills the payload, it ends, the init with it, and so all.
+# In the foreground it hands a SIGTERM on once; else the payload gets it a second time, while it saves its checkpoint.
+TIMEOUT = ("timeout", "--foreground", "--signal=KILL")
+
+
+class EngineKind(Frozen):
+    """What an engine is, where that changes the request."""
+
+    rootless: bool = False  #: root inside is the engine's own user outside
+    podman: bool = False  #: its tmpfs begins with a copy of what it covers, unless told otherwise
+
+
+def create_body(spec: ContainerSpec, house: str, image: str, kind: EngineKind) -> CreateBody:
+    """The request for `spec`."""
+    common = Common(
+        image=image,
+        entrypoint=(*_limited(spec.time_limit_s), *spec.command),
+        working_dir=str(spec.cwd),
+        env=_environment(spec),
+        labels=_labels(spec, house),
+        user="0:0" if kind.rootless else f"{os.getuid()}:{os.getgid()}",
+    )
+    if spec.isolated:
+        return JobBody(**dict(common), host_config=_job_host(spec, kind))
+    return RuneBody(**dict(common), host_config=_open_host(spec))
+
+
+def _job_host(spec: ContainerSpec, kind: EngineKind) -> JobHost:
+    return JobHost(
+        tmpfs=_tmpfs(spec, kind),
+        mounts=tuple(_binds(spec)),
+        memory=spec.memory_bytes or 0,
+        memory_swap=spec.memory_bytes or 0,
+        pids_limit=spec.pids or JOB_PIDS,
+        shm_size=spec.shm_bytes or spec.memory_bytes or 0,
+        device_requests=_devices(spec),
+    )
+
+
+def _open_host(spec: ContainerSpec) -> Host:
+    # On the host's network a rune binds to loopback by itself, as it does without an engine.
+    return Host(
+        network_mode="host",
+        readonly_rootfs=False,
+        mounts=tuple(_binds(spec)),
+        memory=spec.memory_bytes or 0,
+        memory_swap=spec.memory_bytes or 0,
+        pids_limit=spec.pids,
+        shm_size=spec.shm_bytes or spec.memory_bytes or 0,
+        cap_add=spec.capabilities,
+        device_requests=_devices(spec),
+    )
+
+
+def _limited(time_limit_s: float | None) -> tuple[str, ...]:
+    return () if time_limit_s is None else (*TIMEOUT, f"{time_limit_s:g}")
+
+
+def _environment(spec: ContainerSpec) -> tuple[str, ...]:
+    # A name without a value is removed. The engine adds the image's own, PATH and HOME where they are not given.
+    given = tuple(f"{name}={value}" for name, value in spec.env.items())
+    return given if "HOSTNAME" in spec.env else (*given, "HOSTNAME")
+
+
+def _labels(spec: ContainerSpec, house: str) -> dict[str, str]:
+    own = {HOUSE: house, NAME: spec.name, ISOLATED: "yes" if spec.isolated else "no"}
+    if spec.time_limit_s is not None:
+        own[TIME_LIMIT] = f"{spec.time_limit_s:g}"
+    return {**{PREFIX + key: value for key, value in spec.labels.items()}, **own}
+
+
+def _binds(spec: ContainerSpec) -> Iterator[Bind]:
+    chosen = {mount.path: mount for mount in spec.mounts}
+    covered = (Mount(path=path) for path in _covered(spec) if not path.is_dir())
+    for mount in chosen.values():
+        yield _bind(str(mount.path), str(mount.path), mount.read_only)
+    for cover in covered:
+        yield _bind(NULL, str(cover.path), read_only=True)
+
+
+def _bind(source: str, target: str, read_only: bool) -> Bind:
+    return Bind(source=source, target=target, read_only=read_only, bind_options=BindOptions(non_recursive=read_only))
+
+
+def _tmpfs(spec: ContainerSpec, kind: EngineKind) -> dict[str, str]:
+    """Its own scratch directories, and an empty read-only cover over what is hidden below a mount."""
+    size = f",size={spec.memory_bytes}" if spec.memory_bytes else ""
+    scratch = dict.fromkeys(SCRATCH, f"rw,exec,nosuid,nodev,mode=1777{size}")
+    mounts = {str(mount.path) for mount in spec.mounts}
+    empty = ",notmpcopyup" if kind.podman else ""
+    covers = {str(path): f"ro,nosuid,nodev,noexec,mode=755{empty}" for path in _covered(spec) if path.is_dir()}
+    return {path: options for path, options in (scratch | covers).items() if path not in mounts}
+
+
+def _covered(spec: ContainerSpec) -> list[Path]:
+    """What is hidden below a mount; everything else that is hidden is not there at all."""
+    mounts = {mount.path for mount in spec.mounts}
+    return [path for path in spec.hidden if path.exists() and path not in mounts and mounts & set(path.parents)]
+
+
+def _devices(spec: ContainerSpec) -> tuple[DeviceRequest, ...]:
+    if not spec.devices:
+        return ()
+    return (DeviceRequest(device_ids=tuple(str(index) for index in spec.devices)),)
