@@ -38,7 +38,9 @@ async def watch_lease(station: Station, containers: Containers, state: State, ro
             renewed_at = monotonic()
         except UNREACHABLE:
             if monotonic() - renewed_at > ttl_s * PATIENCE:
-                await _kill(containers, {"role": role, "anvil": station.configuration.forge}, "the lease cannot be renewed")
+                await _kill(
+                    containers, {"role": role, "anvil": station.configuration.forge}, "the lease cannot be renewed"
+                )
         await asyncio.sleep(ttl_s / RENEWALS_PER_TTL)
 
 

@@ -1,4 +1,7 @@
-"""Measures and prints: `python -m bench.harvest [rows …]`, by default 100000 and 1000000."""
+"""Measures and prints: `python -m bench.harvest [quick] [rows …]`, by default 100000 and 1000000.
+
+`quick` leaves out the harvests that look for near duplicates.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,14 @@ HNSW = (
 )
 
 
-async def main(sizes: list[int]) -> None:
-    rows = [await measure(size) for size in sizes]
+async def main(sizes: list[int], quick: bool) -> None:
+    rows = [await measure(size, quick) for size in sizes]
     print()
     for row in rows:
         print(json.dumps(row))
 
 
-async def measure(size: int) -> dict[str, Any]:
+async def measure(size: int, quick: bool) -> dict[str, Any]:
     async with house() as one:
         url = one.settings.database_url
         conn = await asyncpg.connect(url)
@@ -56,11 +59,7 @@ async def measure(size: int) -> dict[str, Any]:
             await load(conn, corpus, size, size + int(size * GROWTH))
             grown = await harvest(url, home, "quick")
             say(f"after {GROWTH:.0%} more: {grown}")
-            whole = await harvest(url, home, "whole")
-            say(f"everything read again, near duplicates looked for: {whole}")
-            await load(conn, corpus, size + int(size * GROWTH), size + 2 * int(size * GROWTH))
-            whole_grown = await harvest(url, home, "whole")
-            say(f"after {GROWTH:.0%} more: {whole_grown}")
+            near = {} if quick else await near_duplicates(conn, url, home, corpus, size)
         finally:
             await conn.close()
     return {
@@ -75,6 +74,21 @@ async def measure(size: int) -> dict[str, Any]:
         "grown_s": grown["wall_s"],
         "grown_to_first": round(grown["wall_s"] / first["wall_s"], 3),
         "grown_peak_mib": grown["peak_mib"],
+        "cpu_s": first["cpu_s"],
+        "grown_cpu_s": grown["cpu_s"],
+        **near,
+    }
+
+
+async def near_duplicates(conn: Any, url: str, home: Path, corpus: Corpus, size: int) -> dict[str, Any]:
+    """Of karma that has grown once: everything with near duplicates, and once more after it has grown again."""
+    growth = int(size * GROWTH)
+    whole = await harvest(url, home, "whole")
+    say(f"everything read again, near duplicates looked for: {whole}")
+    await load(conn, corpus, size + growth, size + 2 * growth)
+    whole_grown = await harvest(url, home, "whole")
+    say(f"after {GROWTH:.0%} more: {whole_grown}")
+    return {
         "near_s": near_s(whole),
         "whole_s": whole["wall_s"],
         "whole_peak_mib": whole["peak_mib"],
@@ -125,4 +139,5 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main([int(word) for word in sys.argv[1:]] or [100_000, 1_000_000]))
+    sizes = [int(word) for word in sys.argv[1:] if word.isdigit()]
+    asyncio.run(main(sizes or [100_000, 1_000_000], "quick" in sys.argv))

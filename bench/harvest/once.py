@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import threading
 from contextlib import suppress
@@ -80,7 +81,13 @@ def main() -> None:
     wall_s = monotonic() - began
     peak.done.set()
     peak.join()
-    print(json.dumps(found | {"wall_s": round(wall_s, 2), "peak_mib": round(peak.mib)}))
+    print(json.dumps(found | {"wall_s": round(wall_s, 2), "cpu_s": round(_cpu_s(), 2), "peak_mib": round(peak.mib)}))
+
+
+def _cpu_s() -> float:
+    """Seconds of processor time of this process and the children that ended; PostgreSQL's own are not among them."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 if __name__ == "__main__":

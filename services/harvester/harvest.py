@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -17,10 +18,12 @@ from services.harvester.golden.fill import fill
 from services.harvester.golden.phoenix import PhoenixError
 from services.harvester.likeness.near import compare
 from services.harvester.manifest.compile import Compiled, compile_manifest
-from services.harvester.manifest.write import Job
-from services.harvester.reading.catch_up import Way, catch_up
+from services.harvester.manifest.write import ChangedMeanwhile, Job
+from services.harvester.reading.catch_up import catch_up
+from services.harvester.reading.way import Way
 from services.harvester.refusal import refusal
 from services.harvester.wide import open_wide_pool
+from services.harvester.workers import Workers
 from shared.artifacts import Artifacts
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ log = structlog.get_logger()
 Heard = Callable[[str, int, int], None]
 PHOENIX_PATIENCE = timedelta(minutes=5)
 EMBEDDED_AT_ONCE = 256
+TRIES = 3  # of a harvest beside which records change
 
 
 async def harvest(
@@ -85,21 +89,39 @@ class Order:
 
 async def compile_order(pool: Pool, artifacts: Artifacts, order: Order, heard: Heard) -> tuple[Compiled, str | None]:
     """What the database and the disk alone decide: read, compare, decide, write, and seal what was held out."""
-    persona, policy, settings = order.persona, order.policy, order.settings
+    workers = None
+    policy = order.policy
     way = Way(policy.redaction, policy.split.key, order.suites, policy.purpose, policy.likeness.by_words)
-    processes = settings.processes if order.database else 1
-    reader = await catch_up(pool, order.database, persona, way, processes, lambda done, of: heard("reading", done, of))
+    if order.database:
+        workers = Workers(order.database, way, order.settings.processes)
+    try:
+        for _ in range(TRIES - 1):
+            with suppress(ChangedMeanwhile):
+                return await _compiled(pool, artifacts, order, way, workers, heard)
+        return await _compiled(pool, artifacts, order, way, workers, heard)
+    finally:
+        if workers:
+            workers.close()
+
+
+async def _compiled(
+    pool: Pool, artifacts: Artifacts, order: Order, way: Way, workers: Workers | None, heard: Heard
+) -> tuple[Compiled, str | None]:
+    persona, policy, settings = order.persona, order.policy, order.settings
+    reader = await catch_up(pool, persona, way, workers, lambda done, of: heard("reading", done, of))
     heard("comparing", 0, 1)
     if policy.likeness.by_words or policy.likeness.by_meaning:
+        if workers:
+            workers.close()  # this takes memory and time of its own; they start again where there is much to write
         async with pool.acquire() as conn:
             await compare(conn, persona, policy.likeness)
     heard("deciding", 0, 1)
-    job = Job(persona, order.intent, policy, order.wanted, reader, artifacts)
-    async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read"):
-        compiled = await compile_manifest(conn, job, lambda done, of: heard("writing", done, of))
+    job = Job(persona, order.intent, policy, order.wanted, reader, artifacts, workers)
+    async with store.decisions(pool, persona) as table:
+        compiled = await compile_manifest(pool, job, table, lambda done, of: heard("writing", done, of))
         missing = refusal(compiled, settings.min_train, settings.min_held_out)
         if missing is None:
-            await store.seal(conn, persona)
+            await store.seal(pool, persona, table)
     return compiled, missing
 
 

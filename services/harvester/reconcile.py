@@ -16,6 +16,7 @@ from services.harvester.golden.phoenix import PhoenixError
 from services.harvester.harvest import harvest
 from services.harvester.manifest.rows import File
 from services.harvester.manifest.segments import sweep
+from services.harvester.manifest.write import ChangedMeanwhile
 from services.harvester.policy import PolicyError, load_policy
 from services.harvester.progress import Teller
 from services.harvester.settings import HarvesterSettings
@@ -63,7 +64,7 @@ class Harvester:
                 continue
             try:
                 await _harvest(station, ritual, HarvesterSettings(), self._embedder_of(station))
-            except (PhoenixError, RevokedMeanwhile, EmbedderFailed) as error:
+            except (PhoenixError, RevokedMeanwhile, ChangedMeanwhile, EmbedderFailed) as error:
                 log.warning("harvest postponed", ritual=str(ritual.id), error=str(error))
 
     def _embedder_of(self, station: Station) -> Embedder:

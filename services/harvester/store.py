@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from services.harvester.golden.join import CHECKS, GOLDEN, MESSAGES, TOOLS
-from services.harvester.manifest.segments import KnownSegment, Segment, Written
+from services.harvester.manifest.segments import Content, KnownSegment, Segment, Written
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from datetime import datetime
-
-    from asyncpg.cursor import Cursor
 
     from shared.contracts.harvest import KarmaHarvested
     from shared.postgres import Connection, Pool
@@ -22,21 +23,36 @@ _RECORD = (
 )
 
 
-async def place_segments(conn: Connection, salt: str) -> list[dict[str, Any]]:
-    """Cut what was decided into segments, in the temporary table `placed`; a segment's key says all that it is made of."""
-    await conn.execute(
-        "CREATE TEMP TABLE placed ON COMMIT DROP AS SELECT sum(cut::int) OVER (ORDER BY created_at, karma) AS place, karma, "
-        "created_at, session, side, reason, source, kind, feedback, parent, tokens, redacted, content, rejected FROM decided "
-        "ORDER BY created_at, karma"
-    )
-    await conn.execute("CREATE INDEX ON placed USING brin (place) WITH (pages_per_range = 16); ANALYZE placed (place)")
+@asynccontextmanager
+async def decisions(pool: Pool, persona: str) -> AsyncIterator[str]:
+    """The table for the decisions on a persona's karma, for one harvest at a time; other sessions see it.
+
+    It is gone afterwards; one that a killed harvest left is dropped by the next.
+    """
+    table = f"harvester.decided_{sha256(persona.encode()).hexdigest()[:16]}"
+    async with pool.acquire() as conn:
+        await conn.execute("SELECT pg_advisory_lock(hashtextextended($1, 0))", table)
+        try:
+            yield table
+        finally:
+            if not conn.is_closed():
+                await conn.execute(f"DROP TABLE IF EXISTS {table}")
+                await conn.execute("SELECT pg_advisory_unlock(hashtextextended($1, 0))", table)
+
+
+async def placed_segments(conn: Connection, table: str, salt: str) -> list[dict[str, Any]]:
+    """The segments of what was decided into `table`; a segment's key says all that it is made of."""
     rows = await conn.fetch(
         "SELECT place, min(created_at) AS first_at, max(created_at) AS last_at, count(*) AS seen, "
         "encode(sha256(convert_to($1, 'UTF8') || string_agg(content || convert_to(concat(side, '/', reason), 'UTF8') "
-        "|| coalesce(rejected, ''), '' ORDER BY created_at, karma)), 'hex') AS key FROM placed GROUP BY place ORDER BY place",
+        f"|| coalesce(rejected, ''), '' ORDER BY created_at, karma)), 'hex') AS key FROM {table} GROUP BY place ORDER BY place",
         salt,
     )
     return [dict(row) for row in rows]
+
+
+async def index_places(conn: Connection | Pool, table: str) -> None:
+    await conn.execute(f"CREATE INDEX ON {table} (place)")
 
 
 async def look_up_one_by_one(conn: Connection) -> None:
@@ -44,43 +60,34 @@ async def look_up_one_by_one(conn: Connection) -> None:
     await conn.execute("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")
 
 
-_CONTENT = f"""
-    {MESSAGES}::text AS messages, {TOOLS}::text AS tools, {CHECKS}::text AS checks,
-    coalesce({MESSAGES} -> 0 ->> 'role' = 'system' AND {MESSAGES} -> 0 ->> 'content' <> '', false) AS has_prompt
+#: The records of a placed segment in order; those that are used with their content. For COPY.
+SEGMENT_RECORDS = f"""
+    SELECT p.karma, p.session, p.side, p.reason, p.source, p.kind, p.feedback, p.parent, p.tokens, p.redacted, p.rejected,
+        CASE WHEN p.reason IS NULL THEN p.found END, k.touched = p.touched, {TOOLS}, {CHECKS}, {MESSAGES}
+    FROM {{table}} p LEFT JOIN vectors.karma k ON k.id = p.karma AND p.reason IS NULL {GOLDEN}
+    WHERE p.place = $1 ORDER BY p.created_at, p.karma
 """
 
 
-async def segment_records(conn: Connection, place: int) -> Cursor[Any]:
-    """The records of a placed segment in order; those that are used with their content, JSON as text."""
-    return await conn.cursor(
-        "SELECT p.karma, p.session, p.side, p.reason, p.source, p.kind, p.feedback, p.parent, p.tokens, p.redacted, "
-        f"p.rejected IS NOT NULL AS rejected, r.found, {_CONTENT} FROM placed p "
-        f"LEFT JOIN vectors.karma k ON k.id = p.karma AND p.reason IS NULL {GOLDEN} "
-        "LEFT JOIN reading r ON r.karma = p.karma AND p.redacted "
-        "WHERE p.place = $1 ORDER BY p.created_at, p.karma",
-        place,
-    )
-
-
-async def contents(conn: Connection, ids: list[str]) -> dict[str, dict[str, Any]]:
-    """What may be written of these records; JSON as text."""
+async def contents(pool: Pool, ids: list[str]) -> dict[str, Content]:
+    """What these records hold, where it is what was read of them."""
     if not ids:
         return {}
-    rows = await conn.fetch(
-        f"SELECT k.id, r.redacted, {_CONTENT} FROM vectors.karma k JOIN reading r ON r.karma = k.id {GOLDEN} "
-        "WHERE k.id = ANY ($1::text[])",
+    rows = await pool.fetch(
+        f"SELECT k.id, encode(r.content, 'hex') AS digest, r.redacted, {MESSAGES}::text AS messages, {TOOLS}::text AS tools "
+        f"FROM vectors.karma k JOIN reading r ON r.karma = k.id AND r.touched = k.touched {GOLDEN} WHERE k.id = ANY ($1::text[])",
         ids,
     )
-    return {row["id"]: dict(row) for row in rows}
+    return {row["id"]: Content(row["digest"], row["redacted"], row["messages"], row["tools"]) for row in rows}
 
 
-async def concentration(conn: Connection) -> dict[str, dict[str, int]]:
+async def concentration(conn: Connection | Pool, table: str) -> dict[str, dict[str, int]]:
     """The sessions and sources that most training rows come from."""
     return {
         column: {
             row["name"]: row["records"]
             for row in await conn.fetch(
-                f"SELECT {column} AS name, count(*) AS records FROM placed WHERE reason IS NULL AND side = 'train' "
+                f"SELECT {column} AS name, count(*) AS records FROM {table} WHERE reason IS NULL AND side = 'train' "
                 "GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 5"
             )
         }
@@ -88,11 +95,11 @@ async def concentration(conn: Connection) -> dict[str, dict[str, int]]:
     }
 
 
-async def quarantined(conn: Connection) -> dict[str, int]:
+async def quarantined(conn: Connection | Pool, table: str) -> dict[str, int]:
     """How often each class of secret or personal data was found in what is held back for it."""
     rows = await conn.fetch(
-        "SELECT found.key AS kind, sum(found.value::int) AS times FROM placed p JOIN reading r USING (karma) "
-        "CROSS JOIN LATERAL jsonb_each_text(r.found) AS found WHERE p.reason IN ('secret', 'personal') GROUP BY 1 ORDER BY 1"
+        f"SELECT found.key AS kind, sum(found.value::int) AS times FROM {table} p "
+        "CROSS JOIN LATERAL jsonb_each_text(p.found) AS found WHERE p.reason IN ('secret', 'personal') GROUP BY 1 ORDER BY 1"
     )
     return {row["kind"]: row["times"] for row in rows}
 
@@ -114,7 +121,9 @@ async def known_segments(conn: Connection, keys: list[str]) -> dict[str, KnownSe
     }
 
 
-async def keep_segment(conn: Connection, persona: str, segment: Segment, first_at: datetime, last_at: datetime) -> None:
+async def keep_segment(
+    conn: Connection | Pool, persona: str, segment: Segment, first_at: datetime, last_at: datetime
+) -> None:
     await conn.execute(
         "INSERT INTO segment (key, persona, first_at, last_at, used, excluded, files, statistics) "
         "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
@@ -138,10 +147,10 @@ async def keep_ritual(conn: Connection, ritual: UUID, segments: list[str]) -> No
     )
 
 
-async def seal(conn: Connection, persona: str) -> None:
-    """What was placed in the holdout stays out of every later training; needs the table `placed`."""
+async def seal(conn: Connection | Pool, persona: str, table: str) -> None:
+    """What was placed in the holdout stays out of every later training."""
     await conn.execute(
-        "INSERT INTO sealed (persona, karma) SELECT $1, p.karma FROM placed p "
+        f"INSERT INTO sealed (persona, karma) SELECT $1, p.karma FROM {table} p "
         "WHERE p.reason IS NULL AND p.side = 'holdout' "
         "AND NOT EXISTS (SELECT FROM sealed s WHERE s.persona = $1 AND s.karma = p.karma) ON CONFLICT DO NOTHING",
         persona,

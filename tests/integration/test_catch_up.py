@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from services.harvester import workers
+from services.harvester.manifest.write import ChangedMeanwhile
 from services.harvester.reading import catch_up
+from services.harvester.reading.reader import Reader
 from services.harvester.reading.way import Way
 from services.harvester.redaction.policy import RedactionPolicy
 from shared.postgres import Pool
@@ -107,3 +110,23 @@ async def test_several_processes_read_what_one_does(
 
     assert (together.manifest, together.holdout) == (alone.manifest, alone.holdout)
     assert await pool.fetchval("SELECT count(*) FROM reading") == 243
+
+
+async def fail(reader: Reader, pool: Pool, count: Callable[[int], None], part: int) -> None:
+    """Work for another process: the second part cannot be done."""
+    if part == 2:
+        raise ChangedMeanwhile("part 2")
+    count(part)
+
+
+async def test_what_fails_in_a_process_fails_here_with_its_own_error(database: str) -> None:
+    processes = workers.Workers(database, WAY, 2)
+    try:
+        with pytest.raises(ChangedMeanwhile, match="part 2"):
+            await processes.each(fail, [1, 2, 3, 4], lambda _: None)
+        told: list[int] = []
+        await processes.each(fail, [1, 3], told.append)
+    finally:
+        processes.close()
+
+    assert told[-1] == 4

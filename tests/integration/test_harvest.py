@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from services.harvester.manifest import compile as compile_module
 from services.harvester.policy import HarvestPolicy, Lengths, Prompts, Shares
 from services.harvester.redaction.sensitive import Sensitive
 from services.harvester.split import Split
@@ -338,6 +340,38 @@ async def test_a_row_that_is_no_conversation_is_excluded_and_stops_nothing(pool:
     found, _ = await harvested(pool, tmp_path)
 
     assert found.excluded == {"malformed": 3}
+
+
+async def test_a_record_that_changes_between_its_reading_and_its_writing_is_read_again(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what was judged clean could be written with a secret in it."""
+    token = draw(random.Random(9), Sensitive.GITHUB_TOKEN)
+    await remember(pool, [record("one", TRAIN, "Why?", "Because."), record("other", TRAIN, "How?", "So.")])
+    decide, times = compile_module.decide, 0
+
+    async def decide_and_change(*values: Any) -> None:
+        nonlocal times
+        await decide(*values)
+        times += 1
+        if times == 1:
+            changed = json.dumps([{"role": "user", "content": "Which?"}, {"role": "assistant", "content": token}])
+            await pool.execute("UPDATE vectors.karma SET messages = $1::text::jsonb WHERE id = 'other'", changed)
+
+    monkeypatch.setattr(compile_module, "decide", decide_and_change)
+
+    found, _ = await harvested(pool, tmp_path)
+
+    assert (times, found.excluded) == (2, {"secret": 1})
+    assert token.encode() not in b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+async def test_nothing_of_a_harvest_is_left_in_the_database_but_its_results(pool: Pool, tmp_path: Path) -> None:
+    await remember(pool, SCRIBE)
+    await harvested(pool, tmp_path)
+
+    left = await pool.fetch("SELECT relname FROM pg_class WHERE relname LIKE 'decided%'")
+    assert left == []
 
 
 async def test_karma_that_holds_a_benchmark_item_is_not_used(pool: Pool, tmp_path: Path) -> None:

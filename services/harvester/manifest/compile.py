@@ -20,7 +20,7 @@ from services.harvester import store
 from services.harvester.decide import decide
 from services.harvester.manifest.rows import File
 from services.harvester.manifest.segments import SCRATCH, KnownSegment, Written, shard
-from services.harvester.manifest.statistics import statistics
+from services.harvester.manifest.statistics import counted, statistics
 from services.harvester.manifest.write import Job, write_segments
 from services.harvester.split import Split
 from shared.artifacts import publish
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from services.harvester.policy import HarvestPolicy
     from shared.artifacts import Artifacts
-    from shared.postgres import Connection
+    from shared.postgres import Pool
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -54,20 +54,36 @@ class Compiled:
     written: int = 0  #: segments that were not known before
 
 
-async def compile_manifest(conn: Connection, job: Job, heard: Callable[[int, int], Any]) -> Compiled:
-    """Write the manifest and the holdout of a persona; needs an open REPEATABLE READ transaction."""
-    await decide(conn, job.persona, job.policy, job.intent, job.wanted)
-    stretches = await store.place_segments(conn, segment_salt(job.policy))
-    known = await store.known_segments(conn, [stretch["key"] for stretch in stretches])
+async def compile_manifest(pool: Pool, job: Job, table: str, heard: Callable[[int, int], Any]) -> Compiled:
+    """Write the manifest and the holdout of a persona; the decisions stay in `table`. Raises ChangedMeanwhile."""
+    async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read"):
+        await decide(conn, table, job.persona, job.policy, job.intent, job.wanted)
+    # Side by side: PostgreSQL does each of them in one process.
+    placing = asyncio.create_task(_placed(pool, job, table))
+    try:
+        counts = await counted(pool, table)
+        stretches, known = await placing
+    finally:
+        placing.cancel()
+        await asyncio.gather(placing, return_exceptions=True)
     fresh = [stretch for stretch in stretches if not _lies_ready(job.artifacts, known.get(stretch["key"]))]
-    await write_segments(conn, job, fresh, heard)
-    known |= await store.known_segments(conn, [stretch["key"] for stretch in fresh])
+    await write_segments(pool, job, table, fresh, heard)
+    async with pool.acquire() as conn:
+        known |= await store.known_segments(conn, [stretch["key"] for stretch in fresh])
     compiled = Compiled(segments=[stretch["key"] for stretch in stretches], written=len(fresh))
     compiled.seen = sum(stretch["seen"] for stretch in stretches)
     ordered = [known[key] for key in compiled.segments]
     _count(compiled, ordered)
-    await asyncio.to_thread(_join, job, compiled, ordered, await statistics(conn, ordered, stretches))
+    numbers = statistics(counts, ordered, stretches)
+    await asyncio.to_thread(_join, job, compiled, ordered, numbers)
     return compiled
+
+
+async def _placed(pool: Pool, job: Job, table: str) -> tuple[list[dict[str, Any]], dict[str, KnownSegment]]:
+    """The segments of the decisions, and what is known of them."""
+    async with pool.acquire() as conn:
+        stretches = await store.placed_segments(conn, table, segment_salt(job.policy))
+        return stretches, await store.known_segments(conn, [stretch["key"] for stretch in stretches])
 
 
 def segment_salt(policy: HarvestPolicy) -> str:

@@ -12,12 +12,13 @@ import shutil
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 from uuid import uuid4
 
 import orjson
 
-from services.harvester.manifest.rows import File, Used, rows
+from services.harvester.copied import text
+from services.harvester.manifest.rows import FILES, File, Used, rows
 from services.harvester.policy import Prompts
 from services.harvester.split import Split
 from shared.artifacts import Artifacts, publish
@@ -26,6 +27,7 @@ from shared.digests import PREFIX
 SHARD = "rows.jsonl"
 SCRATCH = "harvest-"  # begins the name of what is not finished
 PIECE = 1 << 20  # bytes that are written at once
+SIDES = {str(side).encode(): side for side in Split}
 
 
 @dataclass
@@ -58,6 +60,25 @@ class Segment:
     statistics: dict[str, Any] = field(default_factory=dict)
 
 
+class Counted(NamedTuple):
+    """What is counted of a record that is used, as COPY writes it; many are alike in it."""
+
+    side: bytes
+    tokens: bytes
+    source: bytes
+    kind: bytes
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a record holds, as JSON; its digest tells whether that is what was decided on."""
+
+    digest: str
+    redacted: bool
+    messages: str
+    tools: str
+
+
 class _Shard:
     """A file that is counted and hashed while it is written, in large pieces; it comes to be with its first piece."""
 
@@ -70,7 +91,9 @@ class _Shard:
         self._rows = self._bytes = 0
 
     def write(self, row: dict[str, Any]) -> None:
-        line = orjson.dumps(row, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
+        self.append(orjson.dumps(row, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE))
+
+    def append(self, line: bytes) -> None:
         self._waiting.append(line)
         self._rows += 1
         self._room -= len(line)
@@ -107,21 +130,28 @@ class SegmentWriter:
         self._scratch = artifacts.scratch() / f"{SCRATCH}{uuid4().hex}"
         self._shards = {file: _Shard(self._scratch / _part(file) / file / SHARD) for file in File}
         self._counts: dict[str, Counter[str]] = defaultdict(Counter)
+        self._used: Counter[Counted] = Counter()
+        self._formed: Counter[str] = Counter()
         self.segment = Segment(key)
 
-    def use(self, record: Used, *, source: str, kind: str, tokens: int, found: dict[str, int] | None) -> None:
+    def use(self, record: Used, counted: Counted, found: dict[str, int] | None) -> None:
         for file, row in rows(record, self._persona, self._prompts):
             self._shards[file].write(row)
             if "prompt" in row and file in (File.TRAIN, File.DEV):
-                self._counts["prompts"][row["prompt"]] += 1
+                self._formed[row["prompt"]] += 1
         self.segment.used.append(record.karma)
-        self._counts["tokens"][record.side] += tokens
-        self._counts[f"lengths_{record.side}"][str(length_class(tokens))] += 1
-        if record.side is not Split.HOLDOUT:
-            self._counts["sources"][source] += 1
-            self._counts["kinds"][kind] += 1
-        self._counts["redacted"].update(found or {})
-        self._counts["records"]["redacted"] += bool(found)
+        self._used[counted] += 1
+        if found:
+            self._counts["redacted"].update(found)
+            self._counts["records"]["redacted"] += 1
+
+    def use_written(self, karma: str, side: Split, prompt: str, row: bytes, counted: Counted) -> None:
+        """The same for a record whose row is ready; see `written_row`."""
+        self._shards[FILES[side]].append(row)
+        if prompt:
+            self._formed[prompt] += 1
+        self.segment.used.append(karma)
+        self._used[counted] += 1
 
     def mention(self, karma: str) -> None:
         """A record whose answer stands in a pair, though it is not used itself."""
@@ -134,12 +164,24 @@ class SegmentWriter:
         for file, shard in self._shards.items():
             if written := shard.close():
                 self.segment.files[file] = written
+        self._sum_up()
         self.segment.statistics = {name: dict(counts) for name, counts in self._counts.items()}
         for part, place in places(self._artifacts, self.segment.key).items():
             if (self._scratch / part).is_dir():
                 publish(self._scratch / part, place)
         self.discard()
         return self.segment
+
+    def _sum_up(self) -> None:
+        if self._formed:
+            self._counts["prompts"] = self._formed
+        for counted, times in self._used.items():
+            side, tokens = SIDES[counted.side], int(counted.tokens)
+            self._counts["tokens"][side] += tokens * times
+            self._counts[f"lengths_{side}"][str(length_class(tokens))] += times
+            if side is not Split.HOLDOUT:
+                self._counts["sources"][text(counted.source)] += times
+                self._counts["kinds"][text(counted.kind)] += times
 
     def discard(self) -> None:
         shutil.rmtree(self._scratch, ignore_errors=True)

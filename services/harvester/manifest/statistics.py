@@ -10,25 +10,31 @@ from services.harvester import store
 
 if TYPE_CHECKING:
     from services.harvester.manifest.segments import KnownSegment
-    from shared.postgres import Connection
+    from shared.postgres import Pool
 
 TOP = 10
 
 
-async def statistics(conn: Connection, segments: list[KnownSegment], stretches: list[dict[str, Any]]) -> dict[str, Any]:
+async def counted(pool: Pool, table: str) -> dict[str, Any]:
+    """What is counted over the decisions themselves."""
+    return {
+        "quarantined": await store.quarantined(pool, table),
+        "concentration": await store.concentration(pool, table),
+    }
+
+
+def statistics(counts: dict[str, Any], segments: list[KnownSegment], stretches: list[dict[str, Any]]) -> dict[str, Any]:
     totals: dict[str, Counter[str]] = {}
     for segment in segments:
-        for name, counts in segment.statistics.items():
-            totals.setdefault(name, Counter()).update(counts)
-    return {
+        for name, numbers in segment.statistics.items():
+            totals.setdefault(name, Counter()).update(numbers)
+    return counts | {
         "lengths": {name.removeprefix("lengths_"): c for name, c in totals.items() if "lengths_" in name},
         "tokens": totals.get("tokens", Counter()),
         "prompts": totals.get("prompts", Counter()),
         "sources": _top(totals.get("sources", Counter())),
         "kinds": _top(totals.get("kinds", Counter())),
         "redacted": totals.get("redacted", Counter()),
-        "quarantined": await store.quarantined(conn),
-        "concentration": await store.concentration(conn),
         "mark": {"created_at": stretches[-1]["last_at"].astimezone(UTC).isoformat()} if stretches else {},
     }
 

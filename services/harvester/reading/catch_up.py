@@ -7,68 +7,60 @@ no record passes between processes. Batches are committed one by one, so that an
 from __future__ import annotations
 
 import asyncio
-import os
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from services.harvester.copied import text
+from services.harvester.copying import copy_in, copy_out
 from services.harvester.golden.join import CHECKS, GOLDEN, MESSAGES, TOOLS
-from services.harvester.reading.reader import COLUMNS, Reader, Stored
-from services.harvester.wide import open_wide_pool
+from services.harvester.reading.reader import COLUMNS, Reader
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
-    from services.harvester.redaction.policy import RedactionPolicy
+    from services.harvester.reading.way import Way
+    from services.harvester.workers import Workers
     from shared.postgres import Connection, Pool
 
-BATCH = 1000
-WORTH_PROCESSES = 20_000  # fewer records are read in a thread sooner than a process starts
-LOOK_S = 0.5
+BATCH = 500
+STRETCHES = 4  # of the table a process reads in turn, so that none is left with the work while the others wait
 
 _CHANGED = """
     LEFT JOIN harvester.reading r ON r.karma = k.id AND r.touched = k.touched AND r.policy = $3
     WHERE k.persona = $1 AND k.touched >= $2 AND r.karma IS NULL
 """
+# Where nothing was read, nothing is to be joined: what the other processes write meanwhile is not seen, but passed over.
+_ALL = " WHERE k.persona = $1 AND k.touched >= $2 AND $3::text IS NOT NULL"
 _STORED = f"""
-    SELECT k.id, k.persona, k.touched, k.created_at, k.status, k.session, k.parent, k.source, k.licence, k.kind, k.feedback,
-        $4 = ANY (k.purposes), {MESSAGES}::text, {TOOLS}::text, {CHECKS}::text
+    SELECT {MESSAGES}, {CHECKS}, {TOOLS}, k.id, k.session, k.parent, k.feedback, k.source, k.kind,
+        k.persona, k.touched, k.created_at, k.status, k.licence, $4 = ANY (k.purposes)
     FROM vectors.karma k {GOLDEN}
 """
-_PART = " AND ($5 = 1 OR abs(hashtext(k.id)::bigint) % $5 = $6)"
-
-
-@dataclass(frozen=True)
-class Way:
-    """How records are read, as it passes to another process."""
-
-    redaction: RedactionPolicy
-    split_key: str
-    benchmarks: Path
-    purpose: str
-    with_bands: bool
-
-    def reader(self) -> Reader:
-        return Reader(self.redaction, self.split_key, self.benchmarks, self.with_bands)
+_PART = " AND k.ctid >= format('(%s,0)', $5::bigint)::tid AND k.ctid < format('(%s,0)', $6::bigint)::tid"
+_PAGES = "SELECT pg_relation_size('vectors.karma') / current_setting('block_size')::int"
+_BEYOND = 1 << 31  # more pages than a table has
 
 
 @dataclass(frozen=True)
 class Share:
-    """Which records one process reads: part `part` of `parts` of what changed since, as the snapshot shows it."""
+    """Which records are read: what changed since, as the snapshot shows it, where it lies in these pages of the table."""
 
     persona: str
     since: int
     policy: str
     purpose: str
     fresh: bool  #: nothing of the persona was read before
-    part: int = 0
-    parts: int = 1
+    snapshot: str = ""
+    pages: tuple[int, int] = (0, _BEYOND)
+
+    @property
+    def changed(self) -> str:
+        return _ALL if self.fresh else _CHANGED
 
 
 async def catch_up(
-    pool: Pool, url: str, persona: str, way: Way, processes: int, heard: Callable[[int, int], Any]
+    pool: Pool, persona: str, way: Way, workers: Workers | None, heard: Callable[[int, int], Any]
 ) -> Reader:
     """Read what changed; `heard` is told how many of how many. Returns the reader, for what is written of the records."""
     reader = await asyncio.to_thread(way.reader)
@@ -80,49 +72,78 @@ async def catch_up(
         fresh = not await conn.fetchval("SELECT EXISTS (SELECT FROM reading WHERE persona = $1)", persona)
         share = Share(persona, since or 0, reader.policy, way.purpose, fresh)
         total = await conn.fetchval(
-            f"SELECT count(*) FROM vectors.karma k {_CHANGED}", persona, share.since, share.policy
+            f"SELECT count(*) FROM vectors.karma k {share.changed}", persona, share.since, share.policy
         )
-        if total >= WORTH_PROCESSES and processes > 1:
-            await _in_processes(conn, url, way, share, processes, lambda done: heard(done, total))
+        if workers and workers.worth(total):
+            await _in_processes(conn, workers, share, lambda done: heard(done, total))
         elif total:
-
-            async def read(records: list[Stored]) -> list[tuple[Any, ...]]:
-                return await asyncio.to_thread(reader.read, records)
-
-            await _read_share(conn, pool, share, read, lambda done: heard(done, total))
+            await _alone(conn, pool, share, reader, lambda done: heard(done, total))
     await _remember_mark(pool, persona, reader.policy, mark)
     return reader
+
+
+async def _alone(conn: Connection, pool: Pool, share: Share, reader: Reader, heard: Callable[[int], Any]) -> None:
+    done = 0
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        heard(done)
+
+    async def read(records: list[bytes]) -> list[bytes]:
+        return await asyncio.to_thread(reader.read, records)
+
+    await _read_share(conn, pool, share, read, count)
+
+
+async def _in_processes(conn: Connection, workers: Workers, share: Share, heard: Callable[[int], Any]) -> None:
+    snapshot = await conn.fetchval("SELECT pg_export_snapshot()")
+    stretches = _stretches(await conn.fetchval(_PAGES), workers.processes * STRETCHES)
+    await workers.each(_read_at, [replace(share, snapshot=snapshot, pages=pages) for pages in stretches], heard)
+
+
+def _stretches(pages: int, parts: int) -> list[tuple[int, int]]:
+    """Pages in `parts` equal stretches; the last one is open, since the table may grow meanwhile."""
+    bounds = [pages * part // parts for part in range(parts)]
+    return list(pairwise([*bounds, _BEYOND]))
+
+
+async def _read_at(reader: Reader, pool: Pool, count: Callable[[int], Any], share: Share) -> None:
+    async def read(records: list[bytes]) -> list[bytes]:
+        return reader.read(records)
+
+    async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
+        await conn.execute(f"SET TRANSACTION SNAPSHOT '{share.snapshot}'")
+        await _read_share(conn, pool, share, read, count)
 
 
 async def _read_share(
     conn: Connection,
     pool: Pool,
     share: Share,
-    read: Callable[[list[Stored]], Awaitable[list[tuple[Any, ...]]]],
-    heard: Callable[[int], Any],
+    read: Callable[[list[bytes]], Awaitable[list[bytes]]],
+    count: Callable[[int], Any],
 ) -> None:
     """Read a share through `conn`, which sees the snapshot, and write through the pool."""
-    cursor = await conn.cursor(
-        _STORED + _CHANGED + _PART, share.persona, share.since, share.policy, share.purpose, share.parts, share.part
-    )
-    done = 0
-    while rows := await cursor.fetch(BATCH):
-        await _keep(pool, share, await read([Stored(*row) for row in rows]))
-        done += len(rows)
-        heard(done)
+
+    async def take(records: list[bytes]) -> None:
+        await _keep(pool, share, await read(records))
+        count(len(records))
+
+    query = _STORED + share.changed + _PART
+    values = (share.persona, share.since, share.policy, share.purpose, *share.pages)
+    await copy_out(conn, query, *values, batch=BATCH, take=take)
 
 
-async def _keep(pool: Pool, share: Share, rows: list[tuple[Any, ...]]) -> None:
+async def _keep(pool: Pool, share: Share, rows: list[bytes]) -> None:
     async with pool.acquire() as conn, conn.transaction():
         if not share.fresh:
-            ids = [row[0] for row in rows]
+            ids = [text(row.split(b"\t", 1)[0]) for row in rows]
             await conn.execute("DELETE FROM reading WHERE karma = ANY ($1::text[])", ids)
             await conn.execute(
                 "DELETE FROM near_duplicate WHERE karma = ANY ($1::text[]) OR other = ANY ($1::text[])", ids
             )
-        await conn.copy_records_to_table(
-            "reading", records=[(*row, share.policy) for row in rows], columns=(*COLUMNS, "policy")
-        )
+        await copy_in(conn, "reading", COLUMNS, rows)
 
 
 async def _remember_mark(pool: Pool, persona: str, policy: str, mark: int) -> None:
@@ -134,64 +155,3 @@ async def _remember_mark(pool: Pool, persona: str, policy: str, mark: int) -> No
         policy,
         mark,
     )
-
-
-async def _in_processes(
-    conn: Connection, url: str, way: Way, share: Share, processes: int, heard: Callable[[int], Any]
-) -> None:
-    """Read in several processes; a process that fails fails all."""
-    snapshot = await conn.fetchval("SELECT pg_export_snapshot()")
-    context = get_context("spawn")
-    done = context.Value("q", 0)
-    loop = asyncio.get_running_loop()
-    with ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(way, done, os.getpid())) as executor:
-        parts = {
-            loop.run_in_executor(executor, _read_part, url, snapshot, share, part, processes)
-            for part in range(processes)
-        }
-        while parts:
-            finished, parts = await asyncio.wait(parts, timeout=LOOK_S, return_when=asyncio.FIRST_EXCEPTION)
-            heard(done.value)
-            for part in finished:
-                part.result()
-
-
-_reader: Reader | None = None
-_done: Any = None
-_parent = 0
-
-
-def _begin(way: Way, done: Any, parent: int) -> None:
-    global _reader, _done, _parent
-    _reader, _done, _parent = way.reader(), done, parent
-    os.nice(5)  # the service answers its health checks meanwhile
-
-
-def _read_part(url: str, snapshot: str, share: Share, part: int, parts: int) -> None:
-    asyncio.run(_read_at(url, snapshot, replace(share, part=part, parts=parts)))
-
-
-async def _read_at(url: str, snapshot: str, share: Share) -> None:
-    reader = _reader
-    assert reader is not None, "the process was not begun"
-
-    async def read(records: list[Stored]) -> list[tuple[Any, ...]]:
-        if os.getppid() != _parent:
-            raise SystemExit("the harvester is gone")
-        return reader.read(records)
-
-    counted = 0
-
-    def heard(done: int) -> None:
-        nonlocal counted
-        with _done.get_lock():
-            _done.value += done - counted
-        counted = done
-
-    pool = await open_wide_pool(url)
-    try:
-        async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
-            await conn.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
-            await _read_share(conn, pool, share, read, heard)
-    finally:
-        await pool.close()

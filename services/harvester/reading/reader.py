@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from functools import lru_cache
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
+from services.harvester.copied import NULL, plain, plain_json
 from services.harvester.likeness.minhash import bands
 from services.harvester.reading.benchmarks import Benchmarks, digest, passages
 from services.harvester.reading.grams import sampled
-from services.harvester.reading.words import DIGEST_BYTES, fingerprint, turns, words
+from services.harvester.reading.words import DIGEST_BYTES, fingerprint, said_plainly, turns, words
 from services.harvester.reasons import Reason
 from services.harvester.redaction.examine import Examined, examine
 from services.harvester.redaction.policy import RedactionPolicy
@@ -24,56 +24,31 @@ from services.harvester.split import lineage_place
 from shared.contracts.checks import Check
 from shared.contracts.karma import ChatMessage, fault
 
-FORMAT = 1  # raised when a reading holds something else than before
+FORMAT = 2  # raised when a reading holds something else than before
 BYTES_PER_TOKEN = 4
 CUT = 8192  # records of a segment, on average
 
 _MESSAGES: TypeAdapter[tuple[ChatMessage, ...]] = TypeAdapter(tuple[ChatMessage, ...])
 _CHECKS: TypeAdapter[tuple[Check, ...]] = TypeAdapter(tuple[Check, ...])
 _ROLES = frozenset({"system", "user", "assistant"})
-NOTHING = "[]"
+NOTHING = b"[]"
+_CLEAN = Examined(None)
 
 
 class Stored(NamedTuple):
-    """A record as it lies in the database; JSON as text. The first fields pass into the reading as they are."""
+    """A record as COPY writes it: its content, and the fields that pass into the reading as they are."""
 
-    karma: str
-    persona: str
-    touched: int
-    created_at: datetime
-    status: str
-    session: str
-    parent: str | None
-    source: str
-    licence: str
-    kind: str
-    feedback: str | None
-    consented: bool
-    messages: str
-    tools: str
-    checks: str | None
+    messages: bytes
+    checks: bytes
+    tools: bytes
+    passed: bytes  #: the fields of PASSED, with the tabs between them
 
 
-PASSED = Stored._fields.index("messages")
-
-
-class Reading(NamedTuple):
-    """What was read in the content of a record."""
-
-    content: bytes
-    text: bytes
-    place: float
-    cut: bool
-    characters: int
-    tokens: int
-    redacted: bool
-    found: dict[str, int] | None
-    reason: Reason | None
-    grams: list[int]
-    bands: list[int]
-
-
-COLUMNS = (*Stored._fields[:PASSED], *Reading._fields)
+#: Those of WRITTEN may be seen in what is written of a record, and with its content make its digest; the others may not.
+WRITTEN = ("karma", "session", "parent", "feedback", "source", "kind")
+PASSED = (*WRITTEN, "persona", "touched", "created_at", "status", "licence", "consented")
+_READ = ("content", "text", "place", "cut", "characters", "tokens", "redacted", "found", "reason", "bands")
+COLUMNS = (*PASSED, *_READ, "grams", "policy")
 
 
 class Reader:
@@ -89,48 +64,47 @@ class Reader:
             f"{FORMAT} {VERSION} {redaction.model_dump_json()} {split_key} {with_bands} {digest(found)}".encode(),
             digest_size=DIGEST_BYTES,
         ).hexdigest()
+        self._named = self.policy.encode()
 
-    def read(self, records: Sequence[Stored]) -> list[tuple[Any, ...]]:
-        """One row of the table of readings for each record, without the policy's name; see COLUMNS."""
-        heard = [self._hear(record) for record in records]
+    def read(self, lines: Sequence[bytes]) -> list[bytes]:
+        """One row of the table of readings for each record, as COPY takes it; see Stored and COLUMNS."""
+        heard = [self._hear(line) for line in lines]
         grams = sampled([spoken for spoken, _ in heard])
         return [
-            (*record[:PASSED], *reading._replace(grams=passages))
-            for record, (_, reading), passages in zip(records, heard, grams, strict=True)
+            b"%b\t%b\t%b" % (row, _array(passages), self._named)
+            for (_, row), passages in zip(heard, grams, strict=True)
         ]
 
-    def _hear(self, record: Stored) -> tuple[bytes, Reading]:
-        written = record.messages.encode()
-        content = content_digest(record, written)
-        place = lineage_place(self._split_key, record.persona, record.session)
-        cut = int.from_bytes(blake2b(record.karma.encode(), digest_size=8).digest(), "big") % CUT == 0
-        messages = orjson.loads(written)
-        if not (_is_plain(messages) or _is_whole(written)) or not _are_checks(record.checks):
-            return b"", Reading(content, content, place, cut, 0, 0, False, None, Reason.MALFORMED, [], [])
-        examined = self._examined(messages, written, record.tools)
-        said = turns(examined.values["messages"])
+    def _hear(self, line: bytes) -> tuple[bytes, bytes]:
+        """The words of a record, and its row but for the passages."""
+        record = Stored._make(line.split(b"\t", 3))
+        written, persona = record.passed.rsplit(b"\t", len(PASSED) - len(WRITTEN))[:2]
+        karma, session, _ = written.split(b"\t", 2)
+        content = content_digest(line[: len(line) - len(record.passed) + len(written)])
+        placed = f"{_place(self._split_key, persona, session)}\t{_begins_segment(karma):d}"
+        messages = plain_json(record.messages)
+        suspicious = self._suspicious(messages, record.tools)
+        said = None if suspicious else said_plainly(messages)
+        examined = _CLEAN
+        if said is None or not _are_checks(record.checks):
+            values = orjson.loads(messages)
+            if not (_is_plain(values) or _is_whole(messages)) or not _are_checks(record.checks):
+                return b"", _row(record, content, content, placed, f"0\t0\tf\t\\N\t{Reason.MALFORMED}\t{{}}")
+            if suspicious:
+                examined = examine({"messages": values, "tools": orjson.loads(plain_json(record.tools))}, self._scanner)
+                values = examined.values["messages"]
+            said = turns(values)
         spoken = words(said)
-        reading = Reading(
-            content,
-            fingerprint(said, spoken),
-            place,
-            cut,
-            len(spoken),
-            -(-len(written) // BYTES_PER_TOKEN),
-            bool(examined.found),
-            {str(kind): count for kind, count in sorted(examined.found.items())} or None,
-            _quarantine(examined, self._redaction)
-            or (Reason.CONTAMINATED if self._benchmarks.within(spoken) else None),
-            [],
-            bands(spoken.decode().split()) if self._with_bands else [],
+        reason = _quarantine(examined, self._redaction) or (self._benchmarks.within(spoken) and Reason.CONTAMINATED)
+        read = (
+            f"{len(spoken)}\t{-(-len(messages) // BYTES_PER_TOKEN)}\t{_counted(examined)}\t{reason or _NONE}\t"
+            f"{_array(bands(spoken.decode().split())).decode() if self._with_bands else '{}'}"
         )
-        return spoken, reading
+        return spoken, _row(record, content, fingerprint(said, spoken), placed, read)
 
-    def _examined(self, messages: Any, written: bytes, tools: str) -> Examined:
-        """What is found in a record; nearly all hold nothing, and one pass over the text as it is stored tells so."""
-        if self._scanner.suspicious(written) or (tools != NOTHING and self._scanner.suspicious(tools)):
-            return examine({"messages": messages, "tools": orjson.loads(tools)}, self._scanner)
-        return Examined({"messages": messages})
+    def _suspicious(self, written: bytes, tools: bytes) -> bool:
+        """Nearly all records hold nothing, and one pass over the text as it is stored tells so."""
+        return self._scanner.suspicious(written) or (tools != NOTHING and self._scanner.suspicious(plain_json(tools)))
 
     def cleaned(self, messages: Any, tools: Any) -> tuple[Any, Any]:
         """Messages and tools as they may be written, with what the policy redacts redacted."""
@@ -138,12 +112,37 @@ class Reader:
         return values["messages"], values["tools"]
 
 
-def content_digest(record: Stored, written: bytes) -> bytes:
-    """Changes with everything of a record that may be written into a manifest; `written` are its messages."""
-    parts = f"{record.karma}\x1e{record.session}\x1e{record.parent}\x1e{record.feedback}\x1e{record.tools}\x1e{record.checks}"
-    digest = blake2b(parts.encode(), digest_size=DIGEST_BYTES)
-    digest.update(written)
-    return digest.digest()
+def content_digest(written: bytes) -> bytes:
+    """Changes with everything of a record that may be written into a manifest, given as COPY writes it."""
+    return sha256(written).digest()[:DIGEST_BYTES]
+
+
+def _begins_segment(karma: bytes) -> bool:
+    return int.from_bytes(blake2b(plain(karma), digest_size=8).digest(), "big") % CUT == 0
+
+
+@lru_cache(maxsize=4096)
+def _place(key: str, persona: bytes, session: bytes) -> str:
+    return repr(lineage_place(key, plain(persona).decode(), plain(session).decode()))
+
+
+def _row(record: Stored, content: bytes, text: bytes, placed: str, read: str) -> bytes:
+    """The columns of a reading as COPY takes them: nothing in them needs an escape but the backslash of a bytea."""
+    said = f"\t\\\\x{content.hex()}\t\\\\x{text.hex()}\t{placed}\t{read}"
+    return record.passed + said.encode()
+
+
+_NONE = NULL.decode()
+
+
+def _counted(examined: Examined) -> str:
+    if not examined.found:
+        return f"f\t{_NONE}"
+    return f"t\t{orjson.dumps({str(kind): count for kind, count in sorted(examined.found.items())}).decode()}"
+
+
+def _array(values: list[int]) -> bytes:
+    return f"{{{','.join(map(str, values))}}}".encode() if values else b"{}"
 
 
 def _quarantine(examined: Examined, policy: RedactionPolicy) -> Reason | None:
@@ -177,10 +176,10 @@ def _is_whole(written: bytes) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _are_checks(checks: str | None) -> bool:
+def _are_checks(checks: bytes) -> bool:
     """Many records bear the same ones."""
     try:
-        _CHECKS.validate_json(checks or NOTHING)
+        _CHECKS.validate_json(NOTHING if checks == NULL else plain_json(checks))
     except ValidationError:
         return False
     return True

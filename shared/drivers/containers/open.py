@@ -15,4 +15,8 @@ if TYPE_CHECKING:
 
 def open_containers(settings: Settings, driver: str, docker: DockerConfig) -> Containers:
     """Nothing is asked yet: an engine that is away is noticed at the first call."""
-    return DockerContainers(docker.host, house=docker.house) if driver == "docker" else ProcessContainers(settings.containers_dir)
+    return (
+        DockerContainers(docker.host, house=docker.house)
+        if driver == "docker"
+        else ProcessContainers(settings.containers_dir)
+    )

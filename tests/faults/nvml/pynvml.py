@@ -25,23 +25,23 @@ class Process:
     pid: int
 
 
-def nvmlInit() -> None:  # noqa: N802 - the library's name
+def nvmlInit() -> None:
     return
 
 
-def nvmlDeviceGetHandleByIndex(index: int) -> int:  # noqa: N802
+def nvmlDeviceGetHandleByIndex(index: int) -> int:
     return index
 
 
-def nvmlDeviceGetName(handle: int) -> str:  # noqa: N802
+def nvmlDeviceGetName(handle: int) -> str:
     return "a device that is none"
 
 
-def nvmlDeviceGetMemoryInfo(handle: int) -> Memory:  # noqa: N802
+def nvmlDeviceGetMemoryInfo(handle: int) -> Memory:
     return Memory(sum(max(process.memory_info().rss - UNUSED, 0) for process in _holders()))
 
 
-def nvmlDeviceGetComputeRunningProcesses(handle: int) -> list[Process]:  # noqa: N802
+def nvmlDeviceGetComputeRunningProcesses(handle: int) -> list[Process]:
     return [Process(process.pid) for process in _holders()]
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import random
-from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.harvester.copied import NULL, escaped, plain
 from services.harvester.reading import grams
 from services.harvester.reading.benchmarks import Benchmarks, passages
-from services.harvester.reading.reader import COLUMNS, Reader, Stored
-from services.harvester.reading.words import fingerprint, spoken, turns, words, words_of
+from services.harvester.reading.reader import COLUMNS, Reader
+from services.harvester.reading.words import fingerprint, said_plainly, spoken, turns, words, words_of
 from services.harvester.reasons import Reason
 from services.harvester.redaction.policy import RedactionPolicy
+from services.harvester.split import lineage_place
 
 VOCABULARY = [f"w{number}" for number in range(500)]
 
@@ -36,19 +38,33 @@ def chat(question: str, answer: str, system: str = "Be brief.") -> list[dict[str
     ]
 
 
-def stored(messages: object, **values: object) -> Stored:
-    return Stored(
-        **{
-            "karma": "k", "persona": "scribe", "touched": 1, "created_at": datetime(2026, 5, 1, tzinfo=UTC),
-            "status": "white_truth", "session": "s", "parent": None, "source": "", "licence": "owner", "kind": "interaction",
-            "feedback": None, "consented": True, "messages": orjson.dumps(messages).decode(), "tools": "[]", "checks": None,
-            **values,
-        }
-    )  # type: ignore[arg-type]  # fmt: skip
+def stored(messages: object, **values: str | None) -> bytes:
+    """A record as COPY writes it."""
+    fields: dict[str, str | None] = {
+        "messages": printed_json(messages), "checks": None, "tools": "[]", "karma": "k", "session": "s", "parent": None,
+        "feedback": None, "source": "", "kind": "interaction", "persona": "scribe", "touched": "1",
+        "created_at": "2026-05-01 00:00:00+00", "status": "white_truth", "licence": "owner", "consented": "t", **values,
+    }  # fmt: skip
+    return b"\t".join(NULL if value is None else escaped(value.encode()) for value in fields.values())
 
 
-def read(reader: Reader, *records: Stored) -> list[dict[str, object]]:
-    return [dict(zip(COLUMNS, row, strict=True)) for row in reader.read(records)]
+def printed_json(value: object) -> str:
+    """As PostgreSQL prints a jsonb: a space after commas and colons, and shorter keys first."""
+    return json.dumps(_shorter_first(value), ensure_ascii=False)
+
+
+def _shorter_first(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _shorter_first(value[key]) for key in sorted(value, key=lambda key: (len(key), key))}
+    return [_shorter_first(item) for item in value] if isinstance(value, list) else value
+
+
+def read(reader: Reader, *records: bytes) -> list[dict[str, str | None]]:
+    rows = (row.split(b"\t") for row in reader.read(records))
+    return [
+        {name: None if field == NULL else plain(field).decode() for name, field in zip(COLUMNS, row, strict=True)}
+        for row in rows
+    ]
 
 
 def reader(folder: Path, **values: object) -> Reader:
@@ -129,27 +145,65 @@ def test_a_reading_says_what_keeps_a_record_out_and_holds_none_of_its_words(tmp_
         stored([{"role": "user", "content": "?"}]),
     )
 
-    assert (clean["reason"], clean["redacted"], clean["found"]) == (None, False, None)
-    assert (secret["reason"], secret["found"]) == (Reason.SECRET, {"github_token": 1})
-    assert (personal["reason"], personal["redacted"], personal["found"]) == (None, True, {"email": 1})
-    assert broken["reason"] is Reason.MALFORMED
+    assert (clean["reason"], clean["redacted"], clean["found"]) == (None, "f", None)
+    assert (secret["reason"], secret["found"]) == (Reason.SECRET, '{"github_token":1}')
+    assert (personal["reason"], personal["redacted"], personal["found"]) == (None, "t", '{"email":1}')
+    assert broken["reason"] == Reason.MALFORMED
     assert token not in str(secret) and "keller" not in str(personal)
 
 
 def test_the_content_digest_changes_with_everything_that_is_written(tmp_path: Path) -> None:
-    one = stored(chat("Why?", "Because."))
+    said = chat("Why?", "Because.")
     others = [
-        one._replace(karma="other"),
-        one._replace(session="other"),
-        one._replace(parent="p"),
-        one._replace(feedback="up"),
-        one._replace(messages=one.messages + " "),
-        one._replace(tools='[{"type": "function"}]'),
-        one._replace(checks='[{"kind": "contains", "text": "a"}]'),
+        stored(said, karma="other"),
+        stored(said, session="other"),
+        stored(said, parent="p"),
+        stored(said, feedback="up"),
+        stored(said, source="other"),
+        stored(said, kind="other"),
+        stored(chat("Why?", "Because!")),
+        stored(said, tools='[{"type": "function"}]'),
+        stored(said, checks='[{"kind": "contains", "text": "a"}]'),
     ]
-    digests = [row["content"] for row in read(reader(tmp_path), one, *others)]
+    unseen = [stored(said, status="revoked"), stored(said, touched="2"), stored(said, licence="none")]
+    one, *digests = [row["content"] for row in read(reader(tmp_path), stored(said), *others)]
 
-    assert len(set(digests)) == len(digests)
+    assert len({one, *digests}) == 1 + len(others)
+    assert {row["content"] for row in read(reader(tmp_path), *unseen)} == {one}
+
+
+TALK = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["system", "user", "assistant", "tool"]), TALK), max_size=5))
+def test_what_is_said_plainly_is_what_was_said(said: list[tuple[str, str]]) -> None:
+    messages = [{"role": role, "content": text} for role, text in said]
+
+    plainly = said_plainly(printed_json(messages).replace("\x7f", "\\u007f").encode())
+
+    assert plainly in (None, turns(messages))
+    usual = said and said[-1][0] == "assistant" and said[-1][1] and "user" in dict(said) and "tool" not in dict(said)
+    if not usual:
+        assert plainly is None
+    elif all(text.isprintable() and "\\" not in text for _, text in said):
+        assert plainly is not None
+
+
+def test_what_is_said_plainly_keeps_quotation_marks_and_line_breaks() -> None:
+    messages = chat('Say "so".', 'First:\n\t"yes"\r\nthen ünd.')
+
+    assert said_plainly(printed_json(messages).encode()) == turns(messages) is not None
+    assert said_plainly(printed_json(chat("Why?", "C:\\new")).encode()) is None
+    assert said_plainly(printed_json([{**message, "name": "n"} for message in messages]).encode()) is None
+
+
+def test_a_record_passes_through_a_reading_as_it_came(tmp_path: Path) -> None:
+    """Tabs, line breaks and backslashes in names included."""
+    (row,) = read(reader(tmp_path), stored(chat("Why?", "So."), karma="a\tb\\c\nd", session="ü\t", source="\\N"))
+
+    assert (row["karma"], row["session"], row["source"], row["parent"]) == ("a\tb\\c\nd", "ü\t", "\\N", None)
+    assert row["place"] == repr(lineage_place("key", "scribe", "ü\t"))
 
 
 def test_another_policy_or_other_benchmarks_are_another_way_of_reading(tmp_path: Path) -> None:

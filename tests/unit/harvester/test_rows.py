@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from services.harvester.manifest.rows import File, Used, corrected, prompt_form, rows, shortened
+import orjson
+import pytest
+from orjson import Fragment
+
+from services.harvester.manifest.rows import File, Used, corrected, prompt_form, rows, shortened, written_row
 from services.harvester.policy import Prompts
 from services.harvester.split import Split
 
@@ -80,3 +84,15 @@ def test_a_short_prompt_is_the_policys_or_the_first_sentence() -> None:
     assert next(rows(record, "coder", short))[1]["short_prompt"] == "Code."
     assert next(rows(used(chat("a", "b")), "scribe", short))[1]["prompt"] == "none"
     assert shortened("No end") == "No end"
+
+
+@pytest.mark.parametrize("side", Split)
+@pytest.mark.parametrize("tools", [[], [{"type": "function"}]])
+def test_a_row_in_one_piece_is_the_row_put_together_by_key(side: Split, tools: list[dict[str, Any]]) -> None:
+    messages, checks, stored = (orjson.dumps(value) for value in (chat("a", "b", system="S."), [{"kind": "x"}], tools))
+    record = Used('k"1', "ü", side, None, True, Fragment(messages), Fragment(stored) if tools else [], Fragment(checks))
+    ((_, row),) = rows(record, "scribe", Prompts(full=1.0))
+
+    piece = written_row('k"1', orjson.dumps("ü"), messages, checks, stored if tools else None, row.get("prompt", ""))
+
+    assert piece == orjson.dumps(row, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
