@@ -45,6 +45,7 @@ DATABASE_DEADLINE_S = 120
 RELAY_POLL_S = 0.5
 EXPORT_POLL_S = 1.0
 CONSUMER_CHECK_S = 10.0
+CANCEL_AGAIN_S = 1.0
 
 
 @dataclass
@@ -200,13 +201,21 @@ async def _run(app: App, station: Station) -> None:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         server.should_exit = True
-        for task in tasks[1:]:
-            task.cancel()
+        await _end(tasks[1:])
         await asyncio.gather(*tasks, return_exceptions=True)
         log.info("service stopped")
     for task in done:
         if not task.cancelled() and (error := task.exception()):
             raise error
+
+
+async def _end(tasks: list[asyncio.Task[Any]]) -> None:
+    """Cancel until they have ended: a cancellation that meets a timeout inside `wait_for` is lost in Python 3.11."""
+    waiting = set(tasks)
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=CANCEL_AGAIN_S)
 
 
 def _web(app: App, station: Station) -> uvicorn.Server:

@@ -82,7 +82,10 @@ class Inference(Protocol):
         ...
 
     async def answer(self, model: str, turns: tuple[Turn, ...], max_tokens: int, salt: str | None = None) -> str:
-        """The greedy answer of `model`; with a `salt` computed anew, from nothing that was cached under another. A closed engine answers only those who are inside."""
+        """The greedy answer of `model`; with a `salt` computed anew, from nothing that was cached under another.
+
+        A closed engine answers only those who are inside.
+        """
         ...
 
     async def activity(self) -> Activity:
