@@ -40,6 +40,7 @@ async def measure(name: str, rounds: int) -> dict[str, Any]:
                     whole.append(await hand_over(ours, number))
                     bare.append(await bare_restart(ours, place))
                     say(f"{name} round {number + 1}: bare {bare[-1]:.2f} s, ours {whole[-1]:.2f} s")
+                steps = await seconds_of_steps(ours)
     ratio = statistics.median(whole) / statistics.median(bare)
     return {
         "driver": name,
@@ -47,7 +48,17 @@ async def measure(name: str, rounds: int) -> dict[str, Any]:
         "bare_s": [round(seconds, 2) for seconds in bare],
         "ours_s": [round(seconds, 2) for seconds in whole],
         "ratio": round(ratio, 3),
+        "steps_s": steps,
     }
+
+
+async def seconds_of_steps(ours: Orchestrated) -> dict[str, float]:
+    """What each step took, as the median of the rounds."""
+    rows = await ours.pool.fetch(
+        "SELECT step, percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM ended_at - began_at)) AS s, min(began_at) "
+        "FROM orchestrator.hand_over_step GROUP BY step ORDER BY 3"
+    )
+    return {row["step"]: round(row["s"], 2) for row in rows}
 
 
 async def hand_over(ours: Orchestrated, number: int) -> float:

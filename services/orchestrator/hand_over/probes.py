@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 QUESTION = (Turn(role="user", content="Name three things that a smith needs."),)
-TOKENS = 16
+TOKENS = 12
 ALONE_WITHIN_S = 30.0
 IDLE_S = 5.0
 
