@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID, uuid4
 
 import typer
 
 from deploy.cli.consoles import complain, note, out
-from deploy.cli.durations import short
+from deploy.cli.durations import seconds_of, short
 from deploy.cli.mistakes import Mistake
 from deploy.cli.reach import bus, database, settings
 
@@ -38,6 +39,9 @@ def intend(
     id: Annotated[
         str | None, typer.Option(help="Your own id of this intent; the same id twice makes one ritual.")
     ] = None,
+    within: Annotated[
+        str, typer.Option(metavar="TIME", help="Inference should serve again after it by then, e.g. 8h.")
+    ] = "",
     why: Annotated[str, typer.Option(help="Why now; kept with the ritual.")] = "",
 ) -> None:
     """Ask for a ritual: train, verify, awaken.
@@ -46,7 +50,10 @@ def intend(
     """
     import asyncio
 
-    intent = intent_of(persona=persona, priority=priority, recipe=recipe, seed=seed, id=id or f"cli-{uuid4()}", why=why)
+    wanted = {"deadline": datetime.now(UTC) + timedelta(seconds=seconds_of(within))} if within else {}
+    intent = intent_of(
+        persona=persona, priority=priority, recipe=recipe, seed=seed, id=id or f"cli-{uuid4()}", why=why, **wanted
+    )
     answer = asyncio.run(say(settings(), intent))
     if answer.ritual is None:
         complain(answer.text)
