@@ -84,7 +84,7 @@ class FakeRune:
     async def under_way(self) -> int:
         return self.busy
 
-    async def drain(self) -> int:
+    async def drain(self, grace_s: float = 0.0) -> int:
         return self.busy
 
     async def abort(self) -> int:
@@ -378,7 +378,7 @@ async def test_an_anvil_that_is_wanted_back_in_the_middle_of_its_evacuation_is_n
 ) -> None:
     ritual = await harvested(station.pool)
 
-    async def demand() -> int:
+    async def demand(grace_s: float = 0.0) -> int:
         await reclaim(station, GpuReclaim(why="now", hold_s=3600))
         return 0
 
