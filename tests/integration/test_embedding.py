@@ -20,6 +20,7 @@ from services.harvester.embedding.embedder import Embedder, EmbedderFailed, Embe
 from services.harvester.embedding.model import DIMS, MODEL, WORDLESS
 from services.harvester.embedding.search import nearest, nearest_sql, within
 from shared import lease
+from shared.configuration.model import embedded
 from shared.postgres import Connection, Pool
 from shared.settings import PROJECT, Settings
 
@@ -188,7 +189,7 @@ async def test_a_record_that_changes_meanwhile_keeps_no_stale_embedding(pool: Po
 
 
 async def test_the_background_rests_while_a_ritual_holds_the_anvil(pool: Pool, settings: Settings) -> None:
-    station: Any = SimpleNamespace(pool=pool, settings=settings)
+    station: Any = SimpleNamespace(pool=pool, settings=settings, configuration=embedded())
     await remember(pool, "a", asked("Words."))
     ritual = uuid4()
     await pool.execute(
@@ -211,13 +212,13 @@ async def test_the_background_rests_while_a_ritual_holds_the_anvil(pool: Pool, s
 @pytest.mark.parametrize("error", [ConnectionRefusedError(), EmbedderMissing("x"), EmbedderFailed("x")])
 async def test_the_background_outlives_what_fails(pool: Pool, settings: Settings, error: Exception) -> None:
     await remember(pool, "a", asked("Words."))
-    station: Any = SimpleNamespace(pool=pool, settings=settings)
+    station: Any = SimpleNamespace(pool=pool, settings=settings, configuration=embedded())
     assert await keep._step(station, Fake(error)) > 0  # type: ignore[arg-type]
     assert await pool.fetchval("SELECT embedding IS NULL FROM vectors.karma")
 
 
 async def test_the_background_ends_when_its_service_does(pool: Pool, settings: Settings) -> None:
-    station: Any = SimpleNamespace(pool=pool, settings=settings)
+    station: Any = SimpleNamespace(pool=pool, settings=settings, configuration=embedded())
     task = asyncio.create_task(keep.keep_embedded(station, Embedder(PYTHON, PROJECT)))
     await asyncio.sleep(0.2)
     assert not task.done()
