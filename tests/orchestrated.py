@@ -146,22 +146,7 @@ class Orchestrated:
 
     async def harvested(self, name: str | None = None, priority: int = 5) -> UUID:
         """A ritual that waits for the anvil."""
-        async with self.pool.acquire() as conn, conn.transaction():
-            intent = TrainingIntent(persona="scribe", priority=priority)
-            ritual = await ledger.open_ritual(conn, intent, name or uuid4().hex, None)
-            fact = KarmaHarvested(
-                ritual=ritual,
-                persona="scribe",
-                manifest="m",
-                holdout="h",
-                train=1,
-                dev=1,
-                held_out=1,
-                seen=3,
-                excluded={},
-            )
-            await ledger.state_fact(conn, fact, Service.HARVESTER, datetime.now(UTC))
-        return ritual
+        return await harvested(self.pool, name or uuid4().hex, priority)
 
     async def end(self, ritual: UUID) -> None:
         """The GPU work of a ritual is over, without an adapter."""
@@ -217,3 +202,15 @@ async def orchestrated(settings: Settings, folder: Path, models: Path | None = N
     finally:
         await house.close()
         await pool.close()
+
+
+async def harvested(pool: Pool, intent_id: str, priority: int = 5) -> UUID:
+    """A ritual of the ledger that waits for the anvil."""
+    async with pool.acquire() as conn, conn.transaction():
+        intent = TrainingIntent(persona="scribe", priority=priority)
+        ritual = await ledger.open_ritual(conn, intent, intent_id, None)
+        fact = KarmaHarvested(
+            ritual=ritual, persona="scribe", manifest="m", holdout="h", train=1, dev=1, held_out=1, seen=3, excluded={}
+        )
+        await ledger.state_fact(conn, fact, Service.HARVESTER, datetime.now(UTC))
+    return ritual

@@ -93,19 +93,23 @@ async def _announce_up(settings: Settings, supervisor: Supervisor, announce: Ann
     """Say once that everything is up: all parts, and the rune or the ritual that has its place."""
     while any(part.state is not PartState.READY for part in supervisor.status.values()):
         await asyncio.sleep(POLL_S)
-    while not (serving := await _serves(settings)) and not (ritual := await _holder(settings)):
+    configuration = load(settings)
+    url = configuration.rune_url(settings)
+    while not (serving := await _serves(settings, url)) and not (
+        ritual := await _holder(settings, configuration.forge)
+    ):
         await asyncio.sleep(POLL_S)
     if serving:
-        announce(f"rune ready: {', '.join(sorted(serving))} answer at {load(settings).rune_url(settings)}/v1")
+        announce(f"rune ready: {', '.join(sorted(serving))} answer at {url}/v1")
     else:
         announce(f"the rune waits: ritual {ritual} goes on; watch it: soulforge watch {ritual}")
     announce(f"everything is up; traces at {settings.phoenix_url}")
 
 
-async def _serves(settings: Settings) -> frozenset[str]:
+async def _serves(settings: Settings, url: str) -> frozenset[str]:
     """What the rune answers for, once that is all it should; nothing before."""
     try:
-        rune = Vllm(load(settings).rune_url(settings))
+        rune = Vllm(url)
         if (await rune.admission()).closed:
             return frozenset()
         served = await rune.models()
@@ -119,14 +123,14 @@ async def _serves(settings: Settings) -> frozenset[str]:
     return served if wanted <= served else frozenset()
 
 
-async def _holder(settings: Settings) -> UUID | None:
+async def _holder(settings: Settings, anvil: str) -> UUID | None:
     """The ritual that holds the anvil."""
     try:
         conn = await asyncpg.connect(settings.database_url, timeout=5)
     except UNREACHABLE:
         return None
     try:
-        held = await lease.held(conn, load(settings).forge)
+        held = await lease.held(conn, anvil)
         return held.ritual if held else None
     finally:
         await conn.close()

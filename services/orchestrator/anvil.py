@@ -10,6 +10,7 @@ import structlog
 from services.orchestrator.pulse import PulseTaker
 from services.orchestrator.rune import Rune
 from services.orchestrator.settings import OrchestratorSettings
+from shared.contracts.evacuate import GpuRefused
 from shared.drivers.accelerators.cpu import CpuAccelerator
 from shared.drivers.accelerators.nvml import NvmlAccelerator, load_nvml
 from shared.drivers.containers.open import open_containers
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
     from shared.drivers.accelerators.port import Accelerator
     from shared.drivers.containers.port import Containers
     from shared.drivers.queues.port import WorkerQueue
+    from shared.ledger import Ritual
     from shared.service import Station
 
 log = structlog.get_logger()
+TAKEN = "the anvil is taken for training"  # what clients and workers are told meanwhile
 JOB_ROLES = ("trainer", "evaluator")
 
 
@@ -55,6 +58,13 @@ class Anvil:
     def holder(self, fence: int) -> str:
         """Who holds the queues during the hand-over of that fence."""
         return f"{self.name}/{fence}"
+
+    async def refuse(self, ritual: Ritual, reason: str) -> bool:
+        """State that this anvil is not given to the ritual; False when the rows have moved on."""
+        refused = GpuRefused(
+            ritual=ritual.id, persona=ritual.persona, attempt=ritual.attempt, anvil=self.name, reason=reason
+        )
+        return await self.station.state(refused, ritual.entered_at)
 
     async def end_jobs(self, why: str, grace_s: float = 0.0) -> None:
         """End and forget every job on this anvil; returns when nothing is left, raises ContainerError otherwise."""

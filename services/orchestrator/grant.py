@@ -15,7 +15,6 @@ from services.orchestrator.timing.point import choose
 from services.orchestrator.timing.reflexes import Reflexes
 from services.orchestrator.timing.whim import USUAL_PRIORITY, Whim
 from shared import lease, ledger
-from shared.contracts.evacuate import GpuRefused
 from shared.contracts.ritual import State
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ async def grant(anvil: Anvil) -> None:
     for ritual_id, decision in await _decisions(anvil, list(waiting.values())):
         await _remember(anvil, ritual_id, decision)
         if decision.verdict is Verdict.REFUSED:
-            await _refuse(anvil, waiting[ritual_id], decision.reason)
+            await anvil.refuse(waiting[ritual_id], decision.reason)
         elif decision.verdict is Verdict.NOW:
             await _lease(anvil, waiting[ritual_id])
 
@@ -96,13 +95,6 @@ async def _whim(anvil: Anvil, ritual: Ritual) -> Whim:
 async def _remember(anvil: Anvil, ritual: UUID, decision: Decision) -> None:
     measures = dict(decision.measures)
     await store.decided(anvil.station.pool, ritual, decision.verdict, decision.reason, decision.until, measures)
-
-
-async def _refuse(anvil: Anvil, ritual: Ritual, reason: str) -> None:
-    refused = GpuRefused(
-        ritual=ritual.id, persona=ritual.persona, attempt=ritual.attempt, anvil=anvil.name, reason=reason
-    )
-    await anvil.station.state(refused, ritual.entered_at)
 
 
 async def _lease(anvil: Anvil, ritual: Ritual) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from services.orchestrator import store
+from services.orchestrator.anvil import TAKEN
 from services.orchestrator.hand_over.evacuate import evacuate
 from services.orchestrator.hand_over.steps import Step, Steps
 from services.orchestrator.rune import Condition
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from shared.ledger import Ritual
 
 log = structlog.get_logger()
-HELD_FOR = "the anvil is taken for training"
 EXPIRED = JobResult(ok=False, error="the lease of the anvil expired: nobody renewed it in time")
 
 
@@ -94,7 +94,7 @@ async def take_back(anvil: Anvil, held: Lease, grace_s: float = 0.0) -> None:
 async def _keep_free(anvil: Anvil, held: Lease) -> None:
     """A rune that came up by itself beside the GPU work is stopped, and a hold of a queue that was lost is made again."""
     for queue in anvil.queues.values():
-        await queue.hold(anvil.holder(held.fence), HELD_FOR)
+        await queue.hold(anvil.holder(held.fence), TAKEN)
     for rune in anvil.runes:
         condition = await rune.condition()
         if condition in (Condition.STARTING, Condition.STUCK, Condition.SERVING) and not anvil.sleeps:

@@ -23,14 +23,13 @@ from shared import lease, ledger
 from shared.configuration.model import AnvilConfig, RuneConfig
 from shared.contracts.evacuate import GpuEvacuated, GpuReclaim
 from shared.contracts.forge import AdapterFailed
-from shared.contracts.harvest import KarmaHarvested
-from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Service
 from shared.contracts.ritual import State
 from shared.drivers.containers.port import ContainerError, ContainerInfo, ContainerState
 from shared.drivers.inference.port import Activity
 from shared.postgres import Pool, open_pool
 from shared.service import Station
+from tests.orchestrated import harvested
 from tests.servers import House
 
 MIB = 1024**2
@@ -173,17 +172,6 @@ def an_anvil(station: Station, rune: FakeRune) -> Anvil:
     )
 
 
-async def harvested(pool: Pool, intent_id: str = "one", priority: int = 5) -> UUID:
-    async with pool.acquire() as conn, conn.transaction():
-        intent = TrainingIntent(persona="scribe", priority=priority)
-        ritual = await ledger.open_ritual(conn, intent, intent_id, None)
-        fact = KarmaHarvested(
-            ritual=ritual, persona="scribe", manifest="m", holdout="h", train=1, dev=1, held_out=1, seen=3, excluded={}
-        )
-        await ledger.state_fact(conn, fact, Service.HARVESTER, datetime.now(UTC))
-    return ritual
-
-
 async def state_of(pool: Pool, ritual: UUID) -> State:
     found = await ledger.find(pool, ritual)
     assert found
@@ -203,7 +191,7 @@ async def facts(pool: Pool, ritual: UUID) -> list[str]:
 async def test_a_free_serving_anvil_is_evacuated_for_the_ritual_that_waits(
     anvil: Anvil, station: Station, rune: FakeRune
 ) -> None:
-    ritual = await harvested(station.pool)
+    ritual = await harvested(station.pool, "one")
 
     await looks(anvil, 2)
 
@@ -220,7 +208,7 @@ async def test_memory_that_does_not_come_free_is_a_refusal_and_inference_comes_b
     anvil: Anvil, station: Station, rune: FakeRune
 ) -> None:
     rune.keeps = 400 * MIB
-    ritual = await harvested(station.pool)
+    ritual = await harvested(station.pool, "one")
 
     await looks(anvil, 2)
     assert await state_of(station.pool, ritual) is State.REFUSED
@@ -237,7 +225,7 @@ async def test_memory_that_does_not_come_free_is_a_refusal_and_inference_comes_b
 async def test_when_the_gpu_work_ends_inference_is_restored_with_its_receipt(
     anvil: Anvil, station: Station, rune: FakeRune
 ) -> None:
-    ritual = await harvested(station.pool)
+    ritual = await harvested(station.pool, "one")
     await looks(anvil, 2)
     await asyncio.sleep(0.05)
     assert await station.state(AdapterFailed(ritual=ritual, persona="scribe", reason="broken"), datetime.now(UTC))
@@ -254,7 +242,7 @@ async def test_when_the_gpu_work_ends_inference_is_restored_with_its_receipt(
 async def test_an_expired_lease_is_another_attempt_after_the_holder_is_proven_gone(
     anvil: Anvil, station: Station
 ) -> None:
-    ritual = await harvested(station.pool)
+    ritual = await harvested(station.pool, "one")
     await looks(anvil, 2)
     await station.pool.execute("UPDATE lease SET expires_at = clock_timestamp() - interval '1 second'")
 
@@ -289,7 +277,7 @@ async def test_of_several_the_most_urgent_then_the_oldest_goes_first_and_the_oth
 async def test_a_ritual_cancelled_while_it_waits_never_touches_the_anvil(
     anvil: Anvil, station: Station, rune: FakeRune
 ) -> None:
-    ritual = await harvested(station.pool)
+    ritual = await harvested(station.pool, "one")
     await ledger.request_cancel(station.pool, ritual, "no longer wanted")
 
     await looks(anvil, 2)
@@ -301,7 +289,7 @@ async def test_a_ritual_cancelled_while_it_waits_never_touches_the_anvil(
 async def test_an_evacuation_cut_short_anywhere_is_taken_up_again(
     anvil: Anvil, station: Station, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ritual = await harvested(station.pool)
+    ritual = await harvested(station.pool, "one")
 
     async def crash() -> None:
         raise KeyboardInterrupt
@@ -323,7 +311,7 @@ async def test_every_step_of_a_hand_over_is_on_record_and_in_the_trace(
     anvil: Anvil, station: Station, rune: FakeRune
 ) -> None:
     rune.busy = 3
-    ritual = await harvested(station.pool)
+    ritual = await harvested(station.pool, "one")
     await looks(anvil, 2)
     await station.state(AdapterFailed(ritual=ritual, persona="scribe", reason="broken"), datetime.now(UTC))
     await looks(anvil, 1)
@@ -346,7 +334,7 @@ async def test_every_step_of_a_hand_over_is_on_record_and_in_the_trace(
 async def test_an_anvil_that_is_wanted_back_is_given_back_and_the_ritual_waits_as_interrupted(
     anvil: Anvil, station: Station, rune: FakeRune
 ) -> None:
-    ritual = await harvested(station.pool)
+    ritual = await harvested(station.pool, "one")
     await looks(anvil, 2)
     jobs: FakeContainers = anvil.jobs  # type: ignore[assignment]
     jobs.running = ["trainer-1"]
@@ -376,7 +364,7 @@ async def test_an_anvil_that_is_wanted_back_is_given_back_and_the_ritual_waits_a
 async def test_an_anvil_that_is_wanted_back_in_the_middle_of_its_evacuation_is_not_handed_over(
     anvil: Anvil, station: Station, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ritual = await harvested(station.pool)
+    ritual = await harvested(station.pool, "one")
 
     async def demand(grace_s: float = 0.0) -> int:
         await reclaim(station, GpuReclaim(why="now", hold_s=3600))
@@ -392,7 +380,7 @@ async def test_an_anvil_that_is_wanted_back_in_the_middle_of_its_evacuation_is_n
 
 
 async def test_a_reclaim_from_before_the_lease_does_not_end_it(anvil: Anvil, station: Station) -> None:
-    ritual = await harvested(station.pool)
+    ritual = await harvested(station.pool, "one")
     await reclaim(station, GpuReclaim(why="earlier", hold_s=0))
 
     await looks(anvil, 4)
@@ -406,7 +394,7 @@ async def test_an_engine_of_containers_that_is_away_is_contained_and_nothing_is_
     async def away() -> Condition:
         raise ContainerError("the engine does not answer: start it")
 
-    ritual = await harvested(station.pool)
+    ritual = await harvested(station.pool, "one")
     monkeypatch.setattr(rune, "condition", away)
     await looks(anvil, anvil.own.contain_after * LOOKS_PER_FAILURE)
 
@@ -425,7 +413,7 @@ async def test_an_engine_that_goes_away_in_the_middle_of_an_evacuation_is_a_refu
     async def away() -> None:
         raise ContainerError("the engine does not answer: start it")
 
-    ritual = await harvested(station.pool)
+    ritual = await harvested(station.pool, "one")
     monkeypatch.setattr(rune, "leave", away)
     await looks(anvil, 3)
 
@@ -442,7 +430,7 @@ async def test_a_process_that_computes_on_the_device_keeps_the_anvil_from_everyb
         return (4242,)
 
     monkeypatch.setattr(anvil.accelerator, "processes", strangers)
-    ritual = await harvested(station.pool)
+    ritual = await harvested(station.pool, "one")
     await looks(anvil, 3)
 
     assert await state_of(station.pool, ritual) is State.REFUSED
@@ -454,7 +442,7 @@ async def test_a_process_that_computes_on_the_device_keeps_the_anvil_from_everyb
 async def test_a_rune_that_comes_up_while_the_anvil_is_held_is_stopped(
     anvil: Anvil, station: Station, rune: FakeRune
 ) -> None:
-    ritual = await harvested(station.pool)
+    ritual = await harvested(station.pool, "one")
     await looks(anvil, 2)
     rune.up = True
 
@@ -468,7 +456,7 @@ async def test_what_a_contained_anvil_answers_can_be_accepted(
     anvil: Anvil, station: Station, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await containment.contain(anvil, "base answers otherwise", 3, until_accepted=True)
-    ritual = await harvested(station.pool)
+    ritual = await harvested(station.pool, "one")
     await looks(anvil, 3)
     assert await state_of(station.pool, ritual) is State.HARVESTED
 

@@ -12,12 +12,13 @@ from uuid import uuid5
 import structlog
 
 from services.orchestrator import store
+from services.orchestrator.anvil import TAKEN
 from services.orchestrator.hand_over.keeping import LeaseLostError, keeping
 from services.orchestrator.hand_over.probes import ask_all
 from services.orchestrator.hand_over.proof import UnprovenError, proven_free
 from services.orchestrator.hand_over.steps import EVACUATION, Step, Steps
 from services.orchestrator.timing.budget import estimate
-from shared.contracts.evacuate import GpuEvacuated, GpuRefused, InferenceSuspended
+from shared.contracts.evacuate import GpuEvacuated, InferenceSuspended
 from shared.drivers.accelerators.port import AcceleratorError
 from shared.drivers.containers.port import ContainerError
 from shared.drivers.queues.port import QueueError
@@ -78,7 +79,7 @@ async def _still_workers(anvil: Anvil, steps: Steps, keeper: Keeper) -> None:
     for name, queue in anvil.queues.items():
         await keeper.ensure()
         async with steps.step(Step.HOLD, name):
-            await queue.hold(anvil.holder(steps.fence), "the anvil is taken for training")
+            await queue.hold(anvil.holder(steps.fence), TAKEN)
     for name, queue in anvil.queues.items():
         await _drain_queue(name, queue, steps, keeper)
 
@@ -96,7 +97,7 @@ async def _still_runes(anvil: Anvil, steps: Steps, keeper: Keeper) -> None:
     for rune in anvil.runes:
         await keeper.ensure()
         async with steps.step(Step.CLOSE, rune.name) as detail:
-            detail["closed"] = await rune.close("the anvil is taken for training", steps.fence)
+            detail["closed"] = await rune.close(TAKEN, steps.fence)
     for rune in anvil.runes:
         await keeper.ensure()
         await _drain(anvil, rune, steps)
@@ -133,10 +134,7 @@ async def _prove(anvil: Anvil, steps: Steps) -> int:
 
 
 async def _refuse(anvil: Anvil, ritual: Ritual, reason: str) -> None:
-    refused = GpuRefused(
-        ritual=ritual.id, persona=ritual.persona, attempt=ritual.attempt, anvil=anvil.name, reason=reason
-    )
-    await anvil.station.state(refused, ritual.entered_at)
+    await anvil.refuse(ritual, reason)
     HAND_OVERS.labels(anvil.name, "refused").inc()
     log.error("evacuation refused", anvil=anvil.name, ritual=str(ritual.id), reason=reason)
 
