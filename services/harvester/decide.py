@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from services.harvester.reasons import Reason
 from services.harvester.split import joined, lineage_place
+from services.harvester.statements import PASSING, Step, drop
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from datetime import datetime
 
     from services.harvester.policy import HarvestPolicy
     from shared.contracts.intent import TrainingIntent
@@ -31,61 +31,38 @@ async def decide(
     policy: HarvestPolicy,
     intent: TrainingIntent,
     wanted: Sequence[str] | None,
-) -> None:
-    """Make `table`. `wanted` are the ids that the intent's query found; None: it has no query."""
-    step = _Step(conn, table)
-    await step.clear()
-    await _lineages(step, persona, policy)
-    await _first(step, persona, policy, intent, wanted)
-    await _duplicates(step)
-    await _near_duplicates(step, persona)
-    held = await _what_is_held(step)
-    await _contaminated(step, policy, held)
-    await _disliked(step, held)
-    await _shares(step, policy)
-    await _lengths(step, policy, held)
-    await _corrections(step)
-    await step.clear(but=table)
+) -> bool:
+    """Make `table`, and beside it those of KEPT; whether a share or the budget left something out.
 
-
-_TABLES = ("wanted", "joined", "sealed_lineage", "cut", "repeated", "cluster", "shared_gram")
-
-
-@dataclass(frozen=True)
-class _Step:
-    """Runs statements in which `{decided}` and the names of _TABLES stand for the tables of this harvest.
-
-    They are no temporary tables: PostgreSQL's parallel workers do not see those.
+    `wanted` are the ids that the intent's query found; None: it has no query.
     """
-
-    conn: Connection
-    table: str
-
-    @property
-    def names(self) -> dict[str, str]:
-        return {"decided": self.table} | {name: f"{self.table}_{name}" for name in _TABLES}
-
-    def said(self, sql: str) -> str:
-        for name, full in self.names.items():
-            sql = sql.replace(f"{{{name}}}", full)
-        return sql
-
-    async def run(self, sql: str, *values: Any) -> None:
-        await self.conn.execute(self.said(sql), *values)
-
-    async def fill(self, name: str, columns: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Make a table of its own of rows that come from here."""
-        await self.run(f"CREATE UNLOGGED TABLE {{{name}}} ({columns})")
-        schema, full = self.names[name].split(".")
-        await self.conn.copy_records_to_table(full, schema_name=schema, records=rows)
-        await self.run(f"ANALYZE {{{name}}}")
-
-    async def clear(self, but: str = "") -> None:
-        await self.conn.execute(f"DROP TABLE IF EXISTS {', '.join(n for n in self.names.values() if n != but)}")
+    step = Step(conn, table)
+    await drop(conn, table)
+    await join_sessions(step, persona, policy)
+    await _sealed_lineages(step, persona)
+    await step.fill("wanted", "karma text PRIMARY KEY", [(karma,) for karma in wanted or ()])
+    await _cuts(step, persona, intent)
+    await _first(step, persona, policy, intent, wanted is not None)
+    await duplicates(step)
+    if await cluster(step, persona):
+        await near_duplicates(step)
+    held = await _what_is_held(step)
+    if held.benchmarks:
+        await benchmarks(step)
+    await _passages(step, policy)
+    if held.disliked:
+        await disliked(step)
+    capped = await _shares(step, policy)
+    if held.longest > policy.lengths.row:
+        await too_long(step, policy)
+    over = await _budget(step, policy)
+    await _corrections(step)
+    await step.clear(*PASSING)
+    return bool(capped or over)
 
 
-async def _lineages(step: _Step, persona: str, policy: HarvestPolicy) -> None:
-    """`joined`, sessions that corrections join, and `sealed_lineage`, what was ever held out."""
+async def join_sessions(step: Step, persona: str, policy: HarvestPolicy) -> None:
+    """`joined`, the sessions that corrections join."""
     links = await step.conn.fetch(
         "SELECT DISTINCT c.session, p.session FROM reading c JOIN reading p ON p.karma = c.parent AND p.persona = c.persona "
         "WHERE c.persona = $1 AND c.parent IS NOT NULL AND c.session <> p.session",
@@ -96,6 +73,10 @@ async def _lineages(step: _Step, persona: str, policy: HarvestPolicy) -> None:
         for session, lineage in joined((one, other) for one, other in links).items()
     ]
     await step.fill("joined", "session text PRIMARY KEY, lineage text NOT NULL, place float8 NOT NULL", rows)
+
+
+async def _sealed_lineages(step: Step, persona: str) -> None:
+    """`sealed_lineage`, what was ever held out."""
     await step.run(
         "CREATE UNLOGGED TABLE {sealed_lineage} AS "
         "SELECT DISTINCT coalesce(j.lineage, r.session) AS lineage FROM sealed s JOIN reading r ON r.karma = s.karma "
@@ -105,23 +86,31 @@ async def _lineages(step: _Step, persona: str, policy: HarvestPolicy) -> None:
     await step.run("ANALYZE {sealed_lineage}")
 
 
-async def _first(
-    step: _Step, persona: str, policy: HarvestPolicy, intent: TrainingIntent, wanted: Sequence[str] | None
-) -> None:
-    """Every record with its segment, lineage and side, and the reasons that need no look at other records."""
-    await step.fill("wanted", "karma text PRIMARY KEY", [(karma,) for karma in wanted or ()])
-    bounds = await _cuts(step, persona, intent)
+#: Where a record stands in order of time: by a search in the times of the cuts, as there are many records.
+_PLACE = """CASE
+                WHEN r.created_at = ANY ($9::timestamptz[])
+                    THEN (SELECT count(*) FROM {cut} c WHERE (c.created_at, c.karma) <= (r.created_at, r.karma))
+                ELSE width_bucket(r.created_at, $9::timestamptz[])
+            END"""
+
+
+async def _first(step: Step, persona: str, policy: HarvestPolicy, intent: TrainingIntent, asked: bool) -> None:
+    bounds = [row["created_at"] for row in await step.conn.fetch(step.said("SELECT created_at FROM {cut} ORDER BY 1"))]
     # Several workers join faster than one, though all rows pass from them to the one who writes.
     await step.run("SET LOCAL parallel_tuple_cost = 0.01")
-    await step.run(
-        f"""
+    await step.run(first(_PLACE), *first_values(persona, policy, intent, asked), bounds)
+    await step.run("SET LOCAL parallel_tuple_cost TO DEFAULT")
+
+
+def first(place: str, among: str = "") -> str:
+    """Every record with its segment, lineage and side, and the reasons that need no look at other records.
+
+    `among` joins those of the readings `r` that are meant.
+    """
+    return f"""
         CREATE UNLOGGED TABLE {{decided}} WITH (fillfactor = 90) AS
         SELECT r.karma, r.created_at, r.session, coalesce(j.lineage, r.session) AS lineage,
-            CASE
-                WHEN r.created_at = ANY ($9::timestamptz[])
-                    THEN (SELECT count(*) FROM {{cut}} c WHERE (c.created_at, c.karma) <= (r.created_at, r.karma))
-                ELSE width_bucket(r.created_at, $9::timestamptz[])
-            END::int AS place,
+            {place}::int AS place,
             CASE
                 WHEN sl.lineage IS NOT NULL OR coalesce(j.place, r.place) < $2 THEN 'holdout'
                 WHEN coalesce(j.place, r.place) < $2 + $3 THEN 'dev'
@@ -141,16 +130,18 @@ async def _first(
                 WHEN r.reason IN ('{Reason.MALFORMED}', '{Reason.SECRET}', '{Reason.PERSONAL}') THEN r.reason
             END AS reason,
             r.reason AS content_reason, r.content, r.text, r.source, r.kind, r.feedback, r.parent, r.tokens, r.redacted, r.grams,
-            r.touched, r.found, r.consented AND r.licence = ANY ($7) AND r.reason IS NULL AS shown, NULL::bytea AS rejected
-        FROM reading r
+            r.touched, r.read_in, r.found, r.consented AND r.licence = ANY ($7) AND r.reason IS NULL AS shown, NULL::bytea AS rejected
+        FROM reading r {among}
         LEFT JOIN {{joined}} j ON j.session = r.session
         LEFT JOIN {{sealed_lineage}} sl ON sl.lineage = coalesce(j.lineage, r.session)
         LEFT JOIN sealed s ON s.persona = $1 AND s.karma = r.karma
         LEFT JOIN revocation v ON v.karma = r.karma
         LEFT JOIN (
-            SELECT DISTINCT text FROM reading
-            WHERE persona = $1 AND reason IS DISTINCT FROM '{Reason.MALFORMED}'
-                AND (status = 'revoked' OR karma IN (SELECT karma FROM revocation))
+            SELECT text FROM reading
+            WHERE persona = $1 AND reason IS DISTINCT FROM '{Reason.MALFORMED}' AND status = 'revoked'
+            UNION
+            SELECT text FROM reading
+            WHERE persona = $1 AND reason IS DISTINCT FROM '{Reason.MALFORMED}' AND karma IN (SELECT karma FROM revocation)
         ) vt ON vt.text = r.text
         LEFT JOIN (
             SELECT DISTINCT parent FROM reading
@@ -158,33 +149,34 @@ async def _first(
         ) c ON c.parent = r.karma
         LEFT JOIN {{wanted}} w ON w.karma = r.karma
         WHERE r.persona = $1 AND ($8::timestamptz IS NULL OR r.created_at <= $8)
-        """,
+        """
+
+
+def first_values(persona: str, policy: HarvestPolicy, intent: TrainingIntent, asked: bool) -> tuple[Any, ...]:
+    """The values of `first`; `asked`: only what stands in `wanted` is."""
+    return (
         persona,
         policy.split.holdout,
         policy.split.dev,
         list(intent.kinds),
         intent.since,
-        wanted is not None,
+        asked,
         list(policy.licences),
         intent.until,
-        bounds,
     )
-    await step.run("SET LOCAL parallel_tuple_cost TO DEFAULT")
 
 
-async def _cuts(step: _Step, persona: str, intent: TrainingIntent) -> list[datetime]:
-    """`cut`, the few records at which a segment begins, and their times in order."""
+async def _cuts(step: Step, persona: str, intent: TrainingIntent) -> None:
+    """`cut`, the few records at which a segment begins, with the number of that segment."""
     await step.run(
-        "CREATE UNLOGGED TABLE {cut} AS SELECT created_at, karma FROM reading "
-        "WHERE cut AND persona = $1 AND ($2::timestamptz IS NULL OR created_at <= $2)",
+        "CREATE UNLOGGED TABLE {cut} AS SELECT created_at, karma, row_number() OVER (ORDER BY created_at, karma)::int AS place "
+        "FROM reading WHERE cut AND persona = $1 AND ($2::timestamptz IS NULL OR created_at <= $2)",
         persona,
         intent.until,
     )
-    rows = await step.conn.fetch(step.said("SELECT created_at FROM {cut} ORDER BY created_at"))
-    return [row["created_at"] for row in rows]
 
 
-async def _duplicates(step: _Step) -> None:
+async def duplicates(step: Step) -> None:
     await step.run("SET LOCAL max_parallel_workers_per_gather = 0")  # nearly every text is a group of its own
     await step.run(
         "CREATE UNLOGGED TABLE {repeated} AS "
@@ -202,8 +194,8 @@ async def _duplicates(step: _Step) -> None:
     )
 
 
-async def _near_duplicates(step: _Step, persona: str) -> None:
-    """Of every cluster of near duplicates one record stays; so a cluster can never stand on two sides of the split.
+async def cluster(step: Step, persona: str) -> bool:
+    """`cluster`, the texts that nearly repeat one another; whether there are any.
 
     A pair speaks for all records of its two texts, so clusters are of texts: which of equal ones stays is decided above.
     """
@@ -213,9 +205,12 @@ async def _near_duplicates(step: _Step, persona: str) -> None:
         persona,
     )
     clusters = joined((one, other) for one, other in pairs)
-    if not clusters:
-        return
     await step.fill("cluster", "text text PRIMARY KEY, name text NOT NULL", list(clusters.items()))
+    return bool(clusters)
+
+
+async def near_duplicates(step: Step) -> None:
+    """Of every cluster of near duplicates one record stays; so a cluster can never stand on two sides of the split."""
     await step.run(
         f"""
         UPDATE {{decided}} d SET reason = '{Reason.NEAR_DUPLICATE}' FROM (
@@ -235,7 +230,7 @@ class _Held:
     longest: int
 
 
-async def _what_is_held(step: _Step) -> _Held:
+async def _what_is_held(step: Step) -> _Held:
     row = await step.conn.fetchrow(
         step.said(
             f"SELECT bool_or(content_reason = '{Reason.CONTAMINATED}'), bool_or(feedback = 'down' AND side <> 'train'), "
@@ -245,12 +240,15 @@ async def _what_is_held(step: _Step) -> _Held:
     return _Held(*(bool(row[0]), bool(row[1]), row[2] or 0) if row else (False, False, 0))
 
 
-async def _contaminated(step: _Step, policy: HarvestPolicy, held: _Held) -> None:
-    """What holds a benchmark's passage, on any side; and what shares a passage with the holdout, on the others."""
-    if held.benchmarks:
-        await step.run(
-            f"UPDATE {{decided}} SET reason = content_reason WHERE reason IS NULL AND content_reason = '{Reason.CONTAMINATED}'"
-        )
+async def benchmarks(step: Step) -> None:
+    """What holds a benchmark's passage, on any side."""
+    await step.run(
+        f"UPDATE {{decided}} SET reason = content_reason WHERE reason IS NULL AND content_reason = '{Reason.CONTAMINATED}'"
+    )
+
+
+async def _passages(step: Step, policy: HarvestPolicy) -> None:
+    """What shares a passage with the holdout, on the other sides. `shared_gram` are the passages that stand on both."""
     await step.run(
         """
         CREATE UNLOGGED TABLE {shared_gram} AS
@@ -261,39 +259,45 @@ async def _contaminated(step: _Step, policy: HarvestPolicy, held: _Held) -> None
         """
     )
     await step.run(
-        f"""
-        UPDATE {{decided}} SET reason = '{Reason.CONTAMINATED}' WHERE karma IN (
-            SELECT karma FROM {{shared_gram}} WHERE gram IN (
-                SELECT gram FROM {{shared_gram}} GROUP BY gram HAVING count(DISTINCT lineage) < $1))
-        """,
+        f"UPDATE {{decided}} SET reason = '{Reason.CONTAMINATED}' WHERE karma IN ({contaminated('{shared_gram}')})",
         policy.common_passage,
     )
 
 
-async def _disliked(step: _Step, held: _Held) -> None:
-    if held.disliked:
-        await step.run(
-            f"UPDATE {{decided}} SET reason = '{Reason.DISLIKED}' "
-            "WHERE reason IS NULL AND feedback = 'down' AND side <> 'train'"
-        )
+def contaminated(shared: str) -> str:
+    """The records that hold a passage of the holdout which too few lineages hold to be boilerplate."""
+    return f"""
+        SELECT karma FROM {shared} WHERE gram IN (
+            SELECT gram FROM {shared} GROUP BY gram HAVING count(DISTINCT lineage) < $1)
+    """
 
 
-async def _shares(step: _Step, policy: HarvestPolicy) -> None:
-    shares = policy.shares
-    rows = await step.conn.fetchval(step.said("SELECT count(*) FROM {decided} WHERE reason IS NULL AND side = 'train'"))
-    most = max(shares.session_floor, int(shares.session * rows))
-    await _cap(step, "session", Reason.SESSION_SHARE, most, ())
-    for source, share in shares.sources.items():
-        await _cap(step, "source", Reason.SOURCE_SHARE, int(share * rows), (source,))
-    if shares.source < 1:
-        await _cap(step, "source", Reason.SOURCE_SHARE, int(shares.source * rows), (), tuple(shares.sources))
-
-
-async def _cap(
-    step: _Step, column: str, reason: Reason, most: int, only: Iterable[str], but: Iterable[str] = ()
-) -> None:
-    """Leave out what one session or source has beyond `most` rows to train on, the newest first."""
+async def disliked(step: Step) -> None:
     await step.run(
+        f"UPDATE {{decided}} SET reason = '{Reason.DISLIKED}' "
+        "WHERE reason IS NULL AND feedback = 'down' AND side <> 'train'"
+    )
+
+
+async def _shares(step: Step, policy: HarvestPolicy) -> int:
+    """How many records this left out."""
+    rows = await step.value("SELECT count(*) FROM {decided} WHERE reason IS NULL AND side = 'train'")
+    shares = policy.shares
+    capped = await _cap(step, "session", Reason.SESSION_SHARE, most_of_session(policy, rows), ())
+    for source, share in shares.sources.items():
+        capped += await _cap(step, "source", Reason.SOURCE_SHARE, int(share * rows), (source,))
+    if shares.source < 1:
+        capped += await _cap(step, "source", Reason.SOURCE_SHARE, int(shares.source * rows), (), tuple(shares.sources))
+    return capped
+
+
+def most_of_session(policy: HarvestPolicy, rows: int) -> int:
+    return max(policy.shares.session_floor, int(policy.shares.session * rows))
+
+
+async def _cap(step: Step, column: str, reason: Reason, most: int, only: Iterable[str], but: Iterable[str] = ()) -> int:
+    """Leave out what one session or source has beyond `most` rows to train on, the newest first."""
+    return await step.run(
         f"""
         UPDATE {{decided}} d SET reason = '{reason}' FROM (
             SELECT karma, row_number() OVER (PARTITION BY {column} ORDER BY created_at, karma) AS place FROM {{decided}}
@@ -310,31 +314,37 @@ async def _cap(
     )
 
 
-async def _lengths(step: _Step, policy: HarvestPolicy, held: _Held) -> None:
-    if held.longest > policy.lengths.row:
-        await step.run(
-            f"UPDATE {{decided}} SET reason = '{Reason.TOO_LONG}' WHERE reason IS NULL AND tokens > $1",
-            policy.lengths.row,
-        )
-    if policy.lengths.budget:
-        await step.run(
-            f"""
-            UPDATE {{decided}} d SET reason = '{Reason.OVER_BUDGET}' FROM (
-                SELECT karma, sum(tokens) OVER (ORDER BY created_at DESC, karma DESC) AS so_far FROM {{decided}}
-                WHERE reason IS NULL AND side = 'train'
-            ) long WHERE long.karma = d.karma AND long.so_far > $1
-            """,
-            policy.lengths.budget,
-        )
-
-
-async def _corrections(step: _Step) -> None:
-    """Name the answer that a used correction rejects, where that may be shown: its owner vouched by correcting it."""
+async def too_long(step: Step, policy: HarvestPolicy) -> None:
     await step.run(
+        f"UPDATE {{decided}} SET reason = '{Reason.TOO_LONG}' WHERE reason IS NULL AND tokens > $1",
+        policy.lengths.row,
+    )
+
+
+async def _budget(step: Step, policy: HarvestPolicy) -> int:
+    """How many records this left out."""
+    if not policy.lengths.budget:
+        return 0
+    return await step.run(
         f"""
-        UPDATE {{decided}} d SET rejected = p.content FROM {{decided}} p
+        UPDATE {{decided}} d SET reason = '{Reason.OVER_BUDGET}' FROM (
+            SELECT karma, sum(tokens) OVER (ORDER BY created_at DESC, karma DESC) AS so_far FROM {{decided}}
+            WHERE reason IS NULL AND side = 'train'
+        ) long WHERE long.karma = d.karma AND long.so_far > $1
+        """,
+        policy.lengths.budget,
+    )
+
+
+async def _corrections(step: Step) -> None:
+    await step.run(corrections("{decided}"))
+
+
+def corrections(parents: str) -> str:
+    """Name the answer that a used correction rejects, where that may be shown: its owner vouched by correcting it."""
+    return f"""
+        UPDATE {{decided}} d SET rejected = p.content FROM {parents} p
         WHERE d.parent IS NOT NULL AND p.karma = d.parent
             AND d.reason IS NULL AND d.side = 'train' AND d.feedback IS DISTINCT FROM 'down' AND p.shown
             AND p.reason IS DISTINCT FROM '{Reason.REVOKED}' AND p.reason IS DISTINCT FROM '{Reason.REPEATS_REVOKED}'
-        """
-    )
+    """

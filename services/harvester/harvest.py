@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from services.harvester import foreign, store
+from services.harvester.again import kept
 from services.harvester.embedding.keep import embed_missing
 from services.harvester.embedding.model import MODEL
 from services.harvester.embedding.search import within
@@ -120,8 +121,8 @@ async def _compiled(
     async with store.decisions(pool, persona) as table:
         compiled = await compile_manifest(pool, job, table, lambda done, of: heard("writing", done, of))
         missing = refusal(compiled, settings.min_train, settings.min_held_out)
-        if missing is None:
-            await store.seal(pool, persona, table)
+        if missing is None and compiled.decision:
+            await kept.seal(pool, persona, compiled.decision)
     return compiled, missing
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from services.harvester.golden.join import CHECKS, GOLDEN, MESSAGES, TOOLS
 from services.harvester.manifest.segments import Content, KnownSegment, Segment, Written
+from services.harvester.statements import drop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,23 +37,40 @@ async def decisions(pool: Pool, persona: str) -> AsyncIterator[str]:
             yield table
         finally:
             if not conn.is_closed():
-                await conn.execute(f"DROP TABLE IF EXISTS {table}")
+                await drop(conn, table)
                 await conn.execute("SELECT pg_advisory_unlock(hashtextextended($1, 0))", table)
 
 
-async def placed_segments(conn: Connection, table: str, salt: str) -> list[dict[str, Any]]:
-    """The segments of what was decided into `table`; a segment's key says all that it is made of."""
+_STRETCH = (
+    "SELECT place, min(created_at) AS first_at, max(created_at) AS last_at, count(*) AS seen, "
+    "encode(sha256(convert_to($1, 'UTF8') || string_agg(content || convert_to(concat(side, '/', reason), 'UTF8') "
+    "|| coalesce(rejected, ''), '' ORDER BY created_at, karma)), 'hex') AS key FROM {table}{where} GROUP BY place"
+)
+
+
+async def place_segments(conn: Connection, table: str, salt: str) -> None:
+    """Find the segments of what was decided into `table`; a segment's key says all that it is made of."""
+    await conn.execute(f"CREATE UNLOGGED TABLE {table}_stretch AS {_STRETCH.format(table=table, where='')}", salt)
+
+
+async def place_again(conn: Connection, table: str, salt: str, places: list[int]) -> None:
+    """The same for some of the segments."""
+    await conn.execute(f"DELETE FROM {table}_stretch WHERE place = ANY ($1::int[])", places)
+    stretches = _STRETCH.format(table=table, where=" WHERE place = ANY ($2::int[])")
+    await conn.execute(f"INSERT INTO {table}_stretch {stretches}", salt, places)
+
+
+async def placed_segments(conn: Connection | Pool, table: str) -> list[dict[str, Any]]:
+    """The segments in order of time."""
     rows = await conn.fetch(
-        "SELECT place, min(created_at) AS first_at, max(created_at) AS last_at, count(*) AS seen, "
-        "encode(sha256(convert_to($1, 'UTF8') || string_agg(content || convert_to(concat(side, '/', reason), 'UTF8') "
-        f"|| coalesce(rejected, ''), '' ORDER BY created_at, karma)), 'hex') AS key FROM {table} GROUP BY place ORDER BY place",
-        salt,
+        f"SELECT s.* FROM {table}_stretch s LEFT JOIN {table}_cut c USING (place) ORDER BY c.created_at NULLS FIRST, c.karma"
     )
     return [dict(row) for row in rows]
 
 
 async def index_places(conn: Connection | Pool, table: str) -> None:
-    await conn.execute(f"CREATE INDEX ON {table} (place)")
+    name = f"{table.rsplit('.', 1)[-1]}_of_place"
+    await conn.execute(f"CREATE INDEX IF NOT EXISTS {name} ON {table} (place)")
 
 
 async def look_up_one_by_one(conn: Connection) -> None:
@@ -85,10 +103,10 @@ async def concentration(conn: Connection | Pool, table: str) -> dict[str, dict[s
     """The sessions and sources that most training rows come from."""
     return {
         column: {
-            row["name"]: row["records"]
+            row["name"]: row["used"]
             for row in await conn.fetch(
-                f"SELECT {column} AS name, count(*) AS records FROM {table} WHERE reason IS NULL AND side = 'train' "
-                "GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 5"
+                f"SELECT name, used FROM {table}_tally WHERE kind = $1 AND used > 0 ORDER BY used DESC, name LIMIT 5",
+                column,
             )
         }
         for column in ("session", "source")
@@ -97,11 +115,8 @@ async def concentration(conn: Connection | Pool, table: str) -> dict[str, dict[s
 
 async def quarantined(conn: Connection | Pool, table: str) -> dict[str, int]:
     """How often each class of secret or personal data was found in what is held back for it."""
-    rows = await conn.fetch(
-        f"SELECT found.key AS kind, sum(found.value::int) AS times FROM {table} p "
-        "CROSS JOIN LATERAL jsonb_each_text(p.found) AS found WHERE p.reason IN ('secret', 'personal') GROUP BY 1 ORDER BY 1"
-    )
-    return {row["kind"]: row["times"] for row in rows}
+    rows = await conn.fetch(f"SELECT name, used FROM {table}_tally WHERE kind = 'found' AND used > 0 ORDER BY name")
+    return {row["name"]: row["used"] for row in rows}
 
 
 async def known_segments(conn: Connection, keys: list[str]) -> dict[str, KnownSegment]:
@@ -147,13 +162,14 @@ async def keep_ritual(conn: Connection, ritual: UUID, segments: list[str]) -> No
     )
 
 
-async def seal(conn: Connection | Pool, persona: str, table: str) -> None:
-    """What was placed in the holdout stays out of every later training."""
+async def seal(conn: Connection | Pool, persona: str, table: str, places: list[int] | None) -> None:
+    """Seal what was placed in the holdout; `places` are the segments where that is not done yet, None: all of them."""
     await conn.execute(
         f"INSERT INTO sealed (persona, karma) SELECT $1, p.karma FROM {table} p "
-        "WHERE p.reason IS NULL AND p.side = 'holdout' "
+        "WHERE p.reason IS NULL AND p.side = 'holdout' AND ($2::int[] IS NULL OR p.place = ANY ($2)) "
         "AND NOT EXISTS (SELECT FROM sealed s WHERE s.persona = $1 AND s.karma = p.karma) ON CONFLICT DO NOTHING",
         persona,
+        places,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from services.harvester.again.decide import decided
 from services.harvester.manifest import compile as compile_module
 from services.harvester.policy import HarvestPolicy, Lengths, Prompts, Shares
 from services.harvester.redaction.sensitive import Sensitive
@@ -348,17 +349,18 @@ async def test_a_record_that_changes_between_its_reading_and_its_writing_is_read
     """Else what was judged clean could be written with a secret in it."""
     token = draw(random.Random(9), Sensitive.GITHUB_TOKEN)
     await remember(pool, [record("one", TRAIN, "Why?", "Because."), record("other", TRAIN, "How?", "So.")])
-    decide, times = compile_module.decide, 0
+    times = 0
 
-    async def decide_and_change(*values: Any) -> None:
+    async def decide_and_change(*values: Any) -> Any:
         nonlocal times
-        await decide(*values)
+        decision = await decided(*values)
         times += 1
         if times == 1:
             changed = json.dumps([{"role": "user", "content": "Which?"}, {"role": "assistant", "content": token}])
             await pool.execute("UPDATE vectors.karma SET messages = $1::text::jsonb WHERE id = 'other'", changed)
+        return decision
 
-    monkeypatch.setattr(compile_module, "decide", decide_and_change)
+    monkeypatch.setattr(compile_module, "decided", decide_and_change)
 
     found, _ = await harvested(pool, tmp_path)
 

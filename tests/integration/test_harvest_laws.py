@@ -16,7 +16,7 @@ from tests.harvests import harvested, open_rows, record, remember, sealed_rows
 TEXTS = ("Close the door.", "Open the gate.", "Sweep the yard and tell me when it is done.", "Rest now.", "Sing.")
 EMPTY = (
     "DELETE FROM vectors.karma; "
-    "TRUNCATE sealed, revocation, manifest, manifest_segment, ritual_segment, segment, reading_mark, near_duplicate"
+    "TRUNCATE sealed, revocation, manifest, manifest_segment, ritual_segment, segment, reading_mark, near_duplicate, kept_decision"
 )
 
 

@@ -17,12 +17,17 @@ from uuid import uuid4
 import orjson
 
 from services.harvester import store
+from services.harvester.again import kept
+from services.harvester.again.decide import decided
+from services.harvester.again.kept import Decision
+from services.harvester.again.tallies import tally
 from services.harvester.decide import decide
 from services.harvester.manifest.rows import File
 from services.harvester.manifest.segments import SCRATCH, KnownSegment, Written, shard
 from services.harvester.manifest.statistics import counted, statistics
 from services.harvester.manifest.write import Job, write_segments
 from services.harvester.split import Split
+from services.harvester.statements import Step
 from shared.artifacts import publish
 from shared.digests import digest_file, digest_files
 
@@ -52,25 +57,27 @@ class Compiled:
     redacted: int = 0
     segments: list[str] = field(default_factory=list)
     written: int = 0  #: segments that were not known before
+    decision: Decision | None = None
 
 
 async def compile_manifest(pool: Pool, job: Job, table: str, heard: Callable[[int, int], Any]) -> Compiled:
-    """Write the manifest and the holdout of a persona; the decisions stay in `table`. Raises ChangedMeanwhile."""
+    """Write the manifest and the holdout of a persona. Raises ChangedMeanwhile."""
+    salt = segment_salt(job.policy)
     async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read"):
-        await decide(conn, table, job.persona, job.policy, job.intent, job.wanted)
-    # Side by side: PostgreSQL does each of them in one process.
-    placing = asyncio.create_task(_placed(pool, job, table))
-    try:
-        counts = await counted(pool, table)
-        stretches, known = await placing
-    finally:
-        placing.cancel()
-        await asyncio.gather(placing, return_exceptions=True)
+        decision = await decided(conn, job, table, salt, decide)
+    table = decision.table
+    if decision.anew:
+        await _summed(pool, table, salt)
+        await kept.keep(pool, job.persona, decision)
+    counts = await counted(pool, table)
+    async with pool.acquire() as conn:
+        stretches = await store.placed_segments(conn, table)
+        known = await store.known_segments(conn, [stretch["key"] for stretch in stretches])
     fresh = [stretch for stretch in stretches if not _lies_ready(job.artifacts, known.get(stretch["key"]))]
     await write_segments(pool, job, table, fresh, heard)
     async with pool.acquire() as conn:
         known |= await store.known_segments(conn, [stretch["key"] for stretch in fresh])
-    compiled = Compiled(segments=[stretch["key"] for stretch in stretches], written=len(fresh))
+    compiled = Compiled(segments=[stretch["key"] for stretch in stretches], written=len(fresh), decision=decision)
     compiled.seen = sum(stretch["seen"] for stretch in stretches)
     ordered = [known[key] for key in compiled.segments]
     _count(compiled, ordered)
@@ -79,11 +86,25 @@ async def compile_manifest(pool: Pool, job: Job, table: str, heard: Callable[[in
     return compiled
 
 
-async def _placed(pool: Pool, job: Job, table: str) -> tuple[list[dict[str, Any]], dict[str, KnownSegment]]:
-    """The segments of the decisions, and what is known of them."""
+async def _summed(pool: Pool, table: str, salt: str) -> None:
+    """Side by side: PostgreSQL does each of them in one process."""
+    placing = asyncio.create_task(_placed(pool, table, salt))
+    try:
+        await _tallied(pool, table)
+        await placing
+    finally:
+        placing.cancel()
+        await asyncio.gather(placing, return_exceptions=True)
+
+
+async def _placed(pool: Pool, table: str, salt: str) -> None:
     async with pool.acquire() as conn:
-        stretches = await store.placed_segments(conn, table, segment_salt(job.policy))
-        return stretches, await store.known_segments(conn, [stretch["key"] for stretch in stretches])
+        await store.place_segments(conn, table, salt)
+
+
+async def _tallied(pool: Pool, table: str) -> None:
+    async with pool.acquire() as conn:
+        await tally(Step(conn, table))
 
 
 def segment_salt(policy: HarvestPolicy) -> str:

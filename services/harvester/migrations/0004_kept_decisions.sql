@@ -1,0 +1,17 @@
+-- The transaction that wrote a reading: the next harvest decides about those that were written since its last decision.
+ALTER TABLE reading ADD COLUMN read_in xid8 NOT NULL DEFAULT '0';
+ALTER TABLE reading ALTER COLUMN read_in SET DEFAULT pg_current_xact_id();
+CREATE INDEX reading_revoked ON reading (persona, text) WHERE status = 'revoked';
+
+-- Up to where the tables of a persona's last decision (`kept_…`) hold, and under which key. Like readings they are made
+-- again at any time and not logged: a crash of the server empties this row and those tables together.
+CREATE UNLOGGED TABLE kept_decision (
+    persona      text PRIMARY KEY,
+    key          text NOT NULL,      -- digest of everything but the karma that the decision depends on
+    read_in      xid8 NOT NULL,      -- every reading that older transactions wrote was decided about
+    records      bigint NOT NULL,
+    sealed       bigint NOT NULL,    -- how many records of the persona were sealed, and a sum of their hashes
+    sealed_sum   numeric NOT NULL,
+    sealed_whole boolean NOT NULL,   -- what the decision holds out is sealed
+    revoked      bigint NOT NULL     -- rows of `revocation`
+);
