@@ -14,6 +14,7 @@ from services.harvester.redaction.sensitive import Sensitive
 Decision = Literal["clean", "redacted", "quarantined"]
 _DEEPEST = 64  # levels; what is nested deeper cannot be read and is held back
 _UNREAD = "[nested too deeply]"
+_DOCUMENT = frozenset('{["')  # what a JSON document that may hold text begins with
 #: Keys whose value is text of its own: they give it no meaning that a scanner could use.
 _PLAIN = frozenset({"content", "role", "text", "arguments", "value", "name", "type", "id", "description"})
 
@@ -57,7 +58,7 @@ class _Walk:
             return _UNREAD
         match value:
             case str():
-                return self.document(value, depth) if value.lstrip()[:1] in ("{", "[") else self.text(value, name)
+                return self.document(value, depth) if value.lstrip()[:1] in _DOCUMENT else self.text(value, name)
             case dict():
                 return self.mapping(value, depth)
             case list() | tuple():

@@ -20,7 +20,7 @@ from services.harvester.redaction.sensitive import PLACEHOLDER, RANK, Sensitive,
 from services.harvester.redaction.tokens import TOKENS
 
 #: Raised whenever a recogniser finds more, less or otherwise than before: what was scanned before is scanned anew.
-VERSION = 1
+VERSION = 2
 RECOGNISERS: tuple[Recogniser, ...] = (*TOKENS, *ASSIGNMENTS, *COMMANDS, *PERSONAL_DATA, *PHONES, *ADDRESSES)
 #: In the raw text of a JSON document these may hide a character that an anchor waits for.
 _ESCAPES = r"\\u(?:00|20)|\\/"

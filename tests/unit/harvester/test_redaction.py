@@ -8,7 +8,7 @@ import time
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.harvester.redaction.examine import examine
@@ -105,6 +105,7 @@ def test_findings_stand_in_order_within_the_text_and_apart(text: str) -> None:
         max_leaves=6,
     )
 )
+@example(f"\x1f{MAIL}")
 @settings(max_examples=200, deadline=None)
 def test_arguments_of_a_call_stay_json_and_a_second_look_finds_nothing(arguments: object) -> None:
     message = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": json.dumps(arguments)}}]}
