@@ -6,6 +6,7 @@ Most fields of a record only pass through: whoever leaves them as they came spar
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 NULL = rb"\N"
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
@@ -28,6 +29,11 @@ def text(field: bytes) -> str:
 def plain_json(field: bytes) -> bytes:
     """A field of JSON, which holds no control characters: only its backslashes are written twice."""
     return field.replace(rb"\\", b"\\") if b"\\" in field else field
+
+
+def plain_jsons(fields: Sequence[bytes]) -> list[bytes]:
+    """The same of many fields at once."""
+    return plain_json(b"\n".join(fields)).split(b"\n")
 
 
 def escaped(value: bytes) -> bytes:

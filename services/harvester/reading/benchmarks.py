@@ -7,12 +7,13 @@ items of fewer than 8 words are everyday language and are not looked for.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
 import hyperscan
 
+from services.harvester.patterns import met
 from services.harvester.reading.words import words_of
 
 LONGEST = 13
@@ -56,18 +57,12 @@ class Benchmarks:
             self._database.compile(
                 expressions=expressions,
                 ids=list(range(len(expressions))),
-                flags=[hyperscan.HS_FLAG_SINGLEMATCH] * len(expressions),
                 literal=True,
             )
             self._scratch = hyperscan.Scratch(self._database)
 
-    def within(self, spoken: bytes) -> bool:
-        """True when words, joined by single spaces, hold a passage."""
-        hits: list[int] = []
-        if self._database is not None:
-            self._database.scan(
-                b" " + spoken + b" ",
-                match_event_handler=lambda number, *_: hits.append(number),
-                scratch=self._scratch,
-            )
-        return bool(hits)
+    def met(self, spoken: Sequence[bytes]) -> set[int]:
+        """The places of those texts, words joined by single spaces, that hold a passage."""
+        if self._database is None:
+            return set()
+        return met(self._database, self._scratch, [b" %b " % words for words in spoken])

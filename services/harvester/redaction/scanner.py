@@ -5,10 +5,11 @@ A Scanner holds Hyperscan's databases and scratch space: build one in each proce
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import hyperscan
 
+from services.harvester.patterns import met
 from services.harvester.redaction.addresses import ADDRESSES
 from services.harvester.redaction.assignments import ASSIGNMENTS, judged
 from services.harvester.redaction.commands import COMMANDS
@@ -50,6 +51,10 @@ class Scanner:
     def suspicious(self, text: str | bytes) -> bool:
         """Whether a look is worth it: one cheap pass over plain text or a whole JSON document; False means clean."""
         return bool(self._asked(text))
+
+    def suspects(self, texts: Sequence[bytes]) -> set[int]:
+        """The places of all texts that are worth a look; those are JSON documents as PostgreSQL prints them, on one line."""
+        return {place for database, scratch in self._databases for place in met(database, scratch, texts)}
 
     def find(self, text: str, name: str = "") -> tuple[Span, ...]:
         """Everything sensitive in a text, in order and without overlaps.
@@ -110,7 +115,6 @@ def _database(anchors: list[tuple[str, int]]) -> hyperscan.Database:
         expressions=[anchor.encode("latin-1") if "\\x80" in anchor else anchor.encode() for anchor, _ in anchors],
         ids=[n for _, n in anchors],
         elements=len(anchors),
-        flags=hyperscan.HS_FLAG_SINGLEMATCH,
     )
     return database
 

@@ -6,15 +6,18 @@ import json
 import random
 from pathlib import Path
 
+import hyperscan
 import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.harvester.copied import NULL, escaped, plain
+from services.harvester.patterns import met
 from services.harvester.reading import grams
 from services.harvester.reading.benchmarks import Benchmarks, passages
+from services.harvester.reading.plainly import said_plainly
 from services.harvester.reading.reader import COLUMNS, Reader
-from services.harvester.reading.words import fingerprint, said_plainly, spoken, turns, words, words_of
+from services.harvester.reading.words import fingerprints, spoken, turns, words, words_of
 from services.harvester.reasons import Reason
 from services.harvester.redaction.policy import RedactionPolicy
 from services.harvester.split import lineage_place
@@ -71,8 +74,9 @@ def reader(folder: Path, **values: object) -> Reader:
     return Reader(RedactionPolicy(), "key", folder, **values)  # type: ignore[arg-type]
 
 
-def printed(messages: list[dict[str, str]]) -> bytes:
-    return fingerprint(turns(messages), words(turns(messages)))
+def printed(messages: list[dict[str, str]]) -> str:
+    said = [turns(messages)]
+    return fingerprints(said, words(said))[0]
 
 
 def test_words_are_the_same_whatever_their_case_spacing_and_form() -> None:
@@ -87,6 +91,14 @@ def test_the_system_prompt_is_not_said_but_a_tool_call_is() -> None:
     call = {"role": "assistant", "tool_calls": [{"function": {"name": "run", "arguments": "{}"}}]}
 
     assert spoken([*chat("Go.", "Done!"), call]) == ["go", "done", "run"]
+
+
+@given(st.lists(st.text(max_size=20).map(lambda text: text.replace("\0", ""))))
+def test_words_of_many_texts_are_those_of_each(texts: list[str]) -> None:
+    said = [text.encode("utf-8", "replace") for text in texts]
+
+    assert words(said) == [words([one])[0] for one in said]
+    assert words([b" \t a,b  \n", b"", b"...", b"C"]) == [b"a b", b"", b"", b"c"]
 
 
 @settings(deadline=None)
@@ -129,10 +141,17 @@ def test_an_item_of_a_benchmark_is_found_inside_other_words(tmp_path: Path) -> N
     (tmp_path / "suite" / "items.jsonl").write_bytes(b"".join(orjson.dumps(item) + b"\n" for item in items))
     benchmarks = Benchmarks(passages(tmp_path))
 
-    assert benchmarks.within(b"he said the oldest of the seven bridges over the river is the stone one of course")
-    assert not benchmarks.within(b"the oldest of the seven bridges over the river is the iron one")
-    assert not benchmarks.within(b"it is late")
-    assert not Benchmarks([]).within(b"anything")
+    said = [
+        b"he said the oldest of the seven bridges over the river is the stone one of course",
+        b"the oldest of the seven bridges over the river is the iron one",
+        b"",
+        b"it is late",
+        b"the oldest of the seven bridges over the river is the",
+        b"stone one",
+        b"the oldest of the seven bridges over the river is the stone one",
+    ]
+    assert benchmarks.met(said) == {0, 6}
+    assert Benchmarks([]).met([b"anything"]) == set()
 
 
 def test_a_reading_says_what_keeps_a_record_out_and_holds_none_of_its_words(tmp_path: Path) -> None:
@@ -170,6 +189,49 @@ def test_the_content_digest_changes_with_everything_that_is_written(tmp_path: Pa
 
     assert len({one, *digests}) == 1 + len(others)
     assert {row["content"] for row in read(reader(tmp_path), *unseen)} == {one}
+
+
+def test_every_record_is_read_as_it_is_read_alone(tmp_path: Path) -> None:
+    """Records are read many at once: what is odd in one of them is said of no other."""
+    words = said(7, 90)
+    (tmp_path / "items.jsonl").write_bytes(
+        orjson.dumps({"context": " ".join(words[:12]), "choices": [words[12]], "answer": 0})
+    )
+    tool = [{"type": "function", "function": {"name": "call", "description": "Call 030 555 1234 567."}}]
+    usual = [stored(chat(f"Number {n}?", f'{" ".join(said(n, 60))} "{n}"\n'.replace("\\", ""))) for n in range(300)]
+    odd = [
+        stored(chat("Whom?", "Write to maria.keller@posteo.de please.")),
+        stored(chat("Key?", "password = 'Hunter77!seven'")),
+        stored([{"role": "user", "content": "Broken"}]),
+        stored(["so", 1]),
+        stored(chat("Straße?", "Überall, „dort“ — ÄÖ."), checks='[{"kind": "none"}]'),
+        stored(chat("Straße?", "Überall, „dort“ — ÄÖ.")),
+        stored(chat("Go.", " ".join(words)), checks='[{"kind": "contains", "text": "a"}]'),
+        stored(chat("Tool?", "Yes."), tools=printed_json(tool)),
+        stored(chat("?", "!")),
+        stored(chat("Please call", "me.")),
+        stored(chat("12345", "67 89 01 23 45 67")),
+    ]
+    records = [record for pair in zip(usual, odd * 28, strict=False) for record in pair]
+    one = reader(tmp_path)
+
+    together = one.read(records)
+
+    assert together == [row for record in records for row in one.read([record])]
+    rows = read(one, *odd)
+    malformed, secret, contaminated = Reason.MALFORMED, Reason.SECRET, Reason.CONTAMINATED
+    assert [row["reason"] for row in rows] == [
+        None, secret, malformed, malformed, malformed, None, contaminated, None, None, None, None,
+    ]  # fmt: skip
+    assert all((row["text"] == row["content"]) is (row["reason"] == malformed) for row in rows)
+
+
+def test_a_pattern_at_the_end_of_a_text_is_met_in_that_one() -> None:
+    database = hyperscan.Database()
+    database.compile(expressions=[rb"a(?:$|\W)", b"b.*c"])
+
+    assert met(database, hyperscan.Scratch(database), [b"a", b"", b"cb", b"ca", b"bc", b"d"]) == {0, 3, 4}
+    assert met(database, hyperscan.Scratch(database), []) == set()
 
 
 TALK = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=30)
