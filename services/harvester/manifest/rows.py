@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from hashlib import blake2b
 from typing import Any
 
@@ -125,11 +126,17 @@ def _prompt(record: Used, messages: list[Message] | Fragment, persona: str, prom
 
 def prompt_form(karma: str, prompts: Prompts) -> PromptForm:
     """By a keyed hash of the id: the same for the same id and seed, in the shares of the policy over all ids."""
-    key = f"system prompt {prompts.seed}".encode()
-    place = int.from_bytes(blake2b(karma.encode(), digest_size=8, key=key).digest(), "big") / 2**64
+    hashed = _keyed(prompts.seed).copy()
+    hashed.update(karma.encode())
+    place = int.from_bytes(hashed.digest(), "big") / 2**64
     if place < prompts.full:
         return "full"
     return "short" if place < prompts.full + prompts.short else "none"
+
+
+@cache
+def _keyed(seed: int) -> Any:
+    return blake2b(digest_size=8, key=f"system prompt {seed}".encode())
 
 
 def shortened(prompt: str) -> str:

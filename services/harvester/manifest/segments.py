@@ -12,7 +12,7 @@ import shutil
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 import orjson
@@ -60,13 +60,8 @@ class Segment:
     statistics: dict[str, Any] = field(default_factory=dict)
 
 
-class Counted(NamedTuple):
-    """What is counted of a record that is used, as COPY writes it; many are alike in it."""
-
-    side: bytes
-    tokens: bytes
-    source: bytes
-    kind: bytes
+#: Side, tokens, source and kind of a record that is used, as COPY writes them: what is counted of it. Many are alike in it.
+Counted = tuple[bytes, bytes, bytes, bytes]
 
 
 @dataclass(frozen=True)
@@ -91,12 +86,12 @@ class _Shard:
         self._rows = self._bytes = 0
 
     def write(self, row: dict[str, Any]) -> None:
-        self.append(orjson.dumps(row, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE))
+        self.append([orjson.dumps(row, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)])
 
-    def append(self, line: bytes) -> None:
-        self._waiting.append(line)
-        self._rows += 1
-        self._room -= len(line)
+    def append(self, lines: list[bytes]) -> None:
+        self._waiting += lines
+        self._rows += len(lines)
+        self._room -= sum(map(len, lines))
         if self._room < 0:
             self._write_out()
 
@@ -145,13 +140,15 @@ class SegmentWriter:
             self._counts["redacted"].update(found)
             self._counts["records"]["redacted"] += 1
 
-    def use_written(self, karma: str, side: Split, prompt: str, row: bytes, counted: Counted) -> None:
-        """The same for a record whose row is ready; see `written_row`."""
-        self._shards[FILES[side]].append(row)
-        if prompt:
-            self._formed[prompt] += 1
-        self.segment.used.append(karma)
-        self._used[counted] += 1
+    def use_written(
+        self, ids: list[str], lines: dict[bytes, list[bytes]], forms: list[str], counted: list[Counted]
+    ) -> None:
+        """The same for records whose rows are ready, see `written_row`: `lines` by side, and the form of each one's prompt."""
+        for side, some in lines.items():
+            self._shards[FILES[SIDES[side]]].append(some)
+        self._formed.update(forms)
+        self.segment.used += ids
+        self._used.update(counted)
 
     def mention(self, karma: str) -> None:
         """A record whose answer stands in a pair, though it is not used itself."""
@@ -173,15 +170,16 @@ class SegmentWriter:
         return self.segment
 
     def _sum_up(self) -> None:
+        del self._formed[""]  # of the holdout
         if self._formed:
             self._counts["prompts"] = self._formed
-        for counted, times in self._used.items():
-            side, tokens = SIDES[counted.side], int(counted.tokens)
+        for (side_name, length, source, kind), times in self._used.items():
+            side, tokens = SIDES[side_name], int(length)
             self._counts["tokens"][side] += tokens * times
             self._counts[f"lengths_{side}"][str(length_class(tokens))] += times
             if side is not Split.HOLDOUT:
-                self._counts["sources"][text(counted.source)] += times
-                self._counts["kinds"][text(counted.kind)] += times
+                self._counts["sources"][text(source)] += times
+                self._counts["kinds"][text(kind)] += times
 
     def discard(self) -> None:
         shutil.rmtree(self._scratch, ignore_errors=True)

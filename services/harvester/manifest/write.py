@@ -32,6 +32,7 @@ BATCH = 500
 WORTH_INDEX = 4  # segments; to find fewer, their table is read as a whole each time
 AT_ONCE = 6  # segments that a process is given
 TRUE = b"t"
+HELD_OUT = Split.HOLDOUT.encode()
 _OPENS = b'[{"role": "'  # a conversation as PostgreSQL prints it, where its first message holds nothing unusual
 _SYSTEM = _OPENS + b'system", "content": "'
 
@@ -159,28 +160,40 @@ class _Filler:
         self._reader, self._writer, self._prompts = reader, writer, policy.prompts
 
     def fill(self, records: list[Placed], rejected: dict[str, Content]) -> None:
+        as_they_are: list[Placed] = []
         for record in records:
             if record.reason != NULL:
                 self._writer.exclude(text(record.karma), record.reason.decode())
             elif record.same != TRUE:
                 raise ChangedMeanwhile(f"karma {text(record.karma)}")
             elif self._is_written_as_it_is(record):
-                self._use_as_it_is(record)
+                as_they_are.append(record)
             else:
+                self._use_as_they_are(as_they_are)  # first, since rows stand in the order of the records
+                as_they_are.clear()
                 self._use(record, rejected)
+        self._use_as_they_are(as_they_are)
 
     def _is_written_as_it_is(self, record: Placed) -> bool:
         changed = record.redacted == TRUE or record.feedback != NULL or record.rejected != NULL
         return not changed and self._prompts.short == 0
 
-    def _use_as_it_is(self, record: Placed) -> None:
-        karma, side, messages = text(record.karma), SIDES[record.side], plain_json(record.messages)
-        prompt = ""
-        if side is not Split.HOLDOUT:
-            prompt = prompt_form(karma, self._prompts) if _has_prompt(messages) else "none"
-        tools = None if record.tools == b"[]" else plain_json(record.tools)
-        row = written_row(karma, _quoted(record.session), messages, _checks(record.checks), tools, prompt)
-        self._writer.use_written(karma, side, prompt, row, _counted(record))
+    def _use_as_they_are(self, records: list[Placed]) -> None:
+        ids = [text(record.karma) for record in records]
+        lines: dict[bytes, list[bytes]] = {side: [] for side in SIDES}
+        forms: list[str] = []
+        for record, karma in zip(records, ids, strict=True):
+            messages, tools = plain_json(record.messages), None if record.tools == b"[]" else plain_json(record.tools)
+            forms.append(self._form(karma, record.side, messages))
+            session, checks = _quoted(record.session), _checks(record.checks)
+            lines[record.side].append(written_row(karma, session, messages, checks, tools, forms[-1]))
+        self._writer.use_written(ids, lines, forms, [_counted(record) for record in records])
+
+    def _form(self, karma: str, side: bytes, messages: bytes) -> str:
+        """Which system prompt a row is trained with; one of the holdout is not trained."""
+        if side == HELD_OUT:
+            return ""
+        return prompt_form(karma, self._prompts) if _has_prompt(messages) else "none"
 
     def _use(self, record: Placed, rejected: dict[str, Content]) -> None:
         answer = None
@@ -212,7 +225,7 @@ class _Filler:
 
 
 def _counted(record: Placed) -> Counted:
-    return Counted(record.side, record.tokens, record.source, record.kind)
+    return record.side, record.tokens, record.source, record.kind
 
 
 def _checks(field: bytes) -> bytes:
