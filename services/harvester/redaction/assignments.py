@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from detect_secrets.filters.heuristic import is_not_alphanumeric_string, is_sequential_string, is_templated_secret
 from detect_secrets.plugins.high_entropy_strings import Base64HighEntropyString, HexHighEntropyString
@@ -45,6 +46,11 @@ _ASSIGNMENT = re.compile(
     rf"(?P<name>(?<![A-Za-z0-9])[A-Za-z0-9_.\-]{{0,60}}?{_NAME}[A-Za-z0-9_\-]{{0,30}})(?P<sign>{_SEPARATOR}){_VALUE}",
     re.IGNORECASE,
 )
+#: Every keyword of a name holds one of these, at most _REACH behind where the name begins.
+_STEM = re.compile("pass|pw|kennwort|contrase|mot[ _]de|mnemonic|psk|pin|secret|token|credential|key|salt")
+_REACH = 60 + len("encryption key")
+_ALIKE = str.maketrans("ſı", "si")  # what re.IGNORECASE takes for the same, and str.lower does not
+_NAME_START = re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9_.\-]", re.IGNORECASE)
 _FLAG = re.compile(
     r"(?<![\w-])--?(?P<name>[a-z0-9\-]{0,30}?(?:password|passwd|passphrase|pass|token|secret|api-?key)(?:-?key)?)(?P<sign>[= ])"
     rf"{_VALUE}",
@@ -126,19 +132,55 @@ def _is_random(value: str) -> bool:
 
 
 def _assigned(wanted: Sensitive, text: str) -> Iterator[Range]:
-    for pattern in (_ASSIGNMENT, _FLAG):
-        at = 0
-        while (match := pattern.search(text, at)) is not None:
+    for found, start, end in _all_assigned(text):
+        if found is wanted:
+            yield start, end
+
+
+@lru_cache(maxsize=1)
+def _all_assigned(text: str) -> tuple[tuple[Sensitive, int, int], ...]:
+    """Remembers one text, since all recognisers of this module are asked about the same one in turn."""
+    found = []
+    for match in (*_assignments(text), *_each(_FLAG, text)):
+        if not _announces(match):
+            continue
+        group = "quoted" if match["quoted"] is not None else "bare"
+        start, end = match.span(group)
+        if group == "bare":
+            whole = _NEXT_FIELD.split(match[group], maxsplit=1)[0]
+            end = start + len(whole.rstrip(".,;:!?)&*"))
+        if (sensitive := judged(match["name"], text[start:end], group == "quoted")) is not None:
+            found.append((sensitive, start, end))
+    return tuple(found)
+
+
+def _each(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
+    """Matches from the left; the next one is looked for behind the name, since a value may hold another name."""
+    at = 0
+    while (match := pattern.search(text, at)) is not None:
+        at = match.end("name")
+        yield match
+
+
+def _assignments(text: str) -> Iterator[re.Match[str]]:
+    """What `_each` finds of _ASSIGNMENT, which takes long to try, tried only where a name with a keyword may begin."""
+    at = 0
+    for start in _name_starts(text):
+        if start >= at and (match := _ASSIGNMENT.match(text, start)):
             at = match.end("name")
-            if not _announces(match):
-                continue
-            group = "quoted" if match["quoted"] is not None else "bare"
-            start, end = match.span(group)
-            if group == "bare":
-                whole = _NEXT_FIELD.split(match[group], maxsplit=1)[0]
-                end = start + len(whole.rstrip(".,;:!?)&*"))
-            if judged(match["name"], text[start:end], group == "quoted") is wanted:
-                yield start, end
+            yield match
+
+
+def _name_starts(text: str) -> Iterator[int]:
+    lowered = text.lower().translate(_ALIKE)
+    if len(lowered) != len(text):  # few capitals become two letters: places in one text are not those in the other
+        yield from (start.start() for start in _NAME_START.finditer(text))
+        return
+    begin = 0
+    for stem in _STEM.finditer(lowered):
+        begin, end = max(begin, stem.start() - _REACH), stem.start() + 1
+        yield from (start.start() for start in _NAME_START.finditer(text, begin, end))
+        begin = end
 
 
 def _announces(match: re.Match[str]) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from services.harvester.redaction import assignments
 from services.harvester.redaction.examine import examine
 from services.harvester.redaction.policy import RedactionPolicy
 from services.harvester.redaction.scanner import RECOGNISERS, Scanner, redact
@@ -77,6 +78,41 @@ def test_one_pass_over_a_whole_row_of_json_lets_nothing_by_that_a_look_at_its_st
     for sample in samples(4):
         for form in (json.dumps(sample.message), json.dumps(sample.message, ensure_ascii=False)):
             assert SCANNER.suspicious(form.encode()) or not examine(sample.message, SCANNER).found
+
+
+NAMES = [
+    "PASSWORD",
+    "paſſword",
+    "wı-fi key",
+    "Token",
+    "encryption key",
+    "contraseña",
+    "pin",
+    "İ",
+    "my-",
+    "x" * 60,
+    "a_",
+    "9",
+]
+ASSIGNED = st.builds(
+    lambda names, sign, value: "".join(names) + sign + value,
+    st.lists(st.sampled_from(NAMES), min_size=1, max_size=3),
+    st.sampled_from([" = ", ": '", "=", " is ", "  ", "\n"]),
+    st.sampled_from(["Xy7!abcd", "token: abcd", "pass", "'", ""]),
+)
+
+
+@given(st.lists(st.one_of(ASSIGNED, fragments()), max_size=6).map("".join))
+@example(f"{'x' * 60}encryption key = q9q9q9")
+@example("pın: 'Xy7!abcd'")
+@example("paſſword: 'Xy7!abcd'")
+@example(f"{'İ' * 90} password = Xy7!abcd")
+@example("token = Xy7!abcd")
+@settings(max_examples=1000, deadline=None)
+def test_assignments_are_found_where_a_search_of_the_whole_text_finds_them(text: str) -> None:
+    spans = [match.span() for match in assignments._assignments(text)]
+
+    assert spans == [match.span() for match in assignments._each(assignments._ASSIGNMENT, text)]
 
 
 @given(fragments())
