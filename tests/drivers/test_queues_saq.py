@@ -8,81 +8,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import asyncpg
-import pytest
 from saq.queue.postgres import PostgresQueue
 
-from shared.configuration.model import SaqConfig
-from shared.drivers.queues.port import QueueError
 from shared.drivers.queues.saq import SaqQueue, describe
+from tests.drivers.saq_queues import A, house_of_saq, look, queue, rows, saq, until
+
+__all__ = ["house_of_saq", "look", "queue", "saq"]  # the fixtures
 
 WORKER = Path(__file__).parent / "queue_workers.py"
-DEADLINE_S = 60
-A, B = "anvil0/17", "anvil1/3"
-CONFIG = SaqConfig.model_validate({"driver": "saq", "names": ("gpu",), "grace_s": 20})
-
-HOLDER = """
-import asyncio, os, signal, sys
-import asyncpg
-from shared.configuration.model import SaqConfig
-from shared.drivers.queues.saq import SaqQueue
-
-url, call, last = sys.argv[1], sys.argv[2], int(sys.argv[3])
-said = 0
-
-def counted(name):
-    real = getattr(asyncpg.Connection, name)
-    async def call(self, *arguments, **options):
-        global said
-        answer = await real(self, *arguments, **options)
-        said += 1
-        if said == last:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return answer
-    setattr(asyncpg.Connection, name, call)
-
-for name in ("execute", "fetchval", "fetch"):
-    counted(name)
-config = SaqConfig.model_validate({"driver": "saq", "names": ("gpu",)})
-asyncio.run(getattr(SaqQueue(config, url), call)("anvil0/17"))
-"""
-
-
-@pytest.fixture
-async def house_of_saq(database: str) -> AsyncIterator[tuple[PostgresQueue, asyncpg.Connection[Any]]]:
-    """The schema `queue` with SAQ's own tables, all empty; a queue to put jobs in, and a connection to look."""
-    look = await asyncpg.connect(database)
-    await look.execute("DROP SCHEMA IF EXISTS queue CASCADE; CREATE SCHEMA queue")
-    await look.execute(
-        "CREATE TABLE queue.ran (id serial PRIMARY KEY, job text, attempt int, started timestamptz, ended timestamptz)"
-    )
-    saq = PostgresQueue.from_url(f"{database}?options=-csearch_path%3Dqueue", name="gpu", min_size=1, max_size=4)
-    await saq.connect()
-    yield saq, look
-    await saq.disconnect()
-    await look.execute("DROP SCHEMA queue CASCADE")
-    await look.close()
-
-
-@pytest.fixture
-def saq(house_of_saq: tuple[PostgresQueue, asyncpg.Connection[Any]]) -> PostgresQueue:
-    return house_of_saq[0]
-
-
-@pytest.fixture
-def look(house_of_saq: tuple[PostgresQueue, asyncpg.Connection[Any]]) -> asyncpg.Connection[Any]:
-    return house_of_saq[1]
-
-
-@pytest.fixture
-def queue(saq: PostgresQueue, database: str) -> SaqQueue:
-    return SaqQueue(CONFIG, database)
 
 
 @contextmanager
@@ -102,13 +42,6 @@ def worker(database: str, log: Path, concurrency: int, *extras: str) -> Iterator
             process.wait()
 
 
-async def until(happens: Callable[[], Awaitable[bool]], log: Path | None = None) -> None:
-    deadline = monotonic() + DEADLINE_S
-    while not await happens():
-        assert monotonic() < deadline, log.read_text()[-2000:] if log and log.exists() else "it did not happen"
-        await asyncio.sleep(0.02)
-
-
 def count(look: asyncpg.Connection[Any], what: str) -> Callable[[], Awaitable[int]]:
     async def counted() -> int:
         return int(await look.fetchval(f"SELECT count(*) FROM queue.ran WHERE {what}"))
@@ -122,11 +55,6 @@ async def ended(look: asyncpg.Connection[Any], least: int) -> bool:
 
 async def now(look: asyncpg.Connection[Any]) -> Any:
     return await look.fetchval("SELECT clock_timestamp()")
-
-
-async def rows(look: asyncpg.Connection[Any]) -> list[tuple[Any, ...]]:
-    """All that SAQ keeps of its jobs, and where each lies."""
-    return [tuple(row) for row in await look.fetch("SELECT ctid::text, * FROM queue.saq_jobs ORDER BY key")]
 
 
 async def test_of_200_jobs_half_enqueued_during_the_hold_each_runs_once_and_none_during_it(
@@ -251,205 +179,6 @@ async def test_a_dead_workers_job_is_put_back_by_the_sweep_and_waits_for_the_rel
         assert await count(look, "true")() == 1
         await queue.release(A)
         await until(lambda: _ran(look, "orphan", 2), log)
-
-
-async def test_a_dequeue_under_way_is_waited_for_and_counts_as_active(
-    database: str, saq: PostgresQueue, queue: SaqQueue, look: asyncpg.Connection[Any]
-) -> None:
-    await queue.hold(A)
-    await queue.release(A)
-    await saq.enqueue("work", key="taken")
-    await saq.enqueue("work", key="left")
-    dequeue = look.transaction()
-    await dequeue.start()
-    taken = "UPDATE queue.saq_jobs SET status = 'active' WHERE key = $1 RETURNING key"
-    assert await look.fetchval(taken, "taken") == "taken"
-    holding = asyncio.create_task(queue.hold(A))
-    await until(lambda: _waits_for_a_lock(database))
-    assert await look.fetchval(taken, "left") is None
-    assert not holding.done()
-    await dequeue.commit()
-    await holding
-    assert await queue.running() == ("queue gpu: work (taken) on worker unknown",)
-    assert await queue.drained(0.5) == await queue.running()
-
-
-async def _waits_for_a_lock(database: str) -> bool:
-    look = await asyncpg.connect(database)
-    try:
-        return bool(await look.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
-    finally:
-        await look.close()
-
-
-async def test_a_dequeue_that_never_ends_makes_the_hold_fail_with_the_reason(
-    saq: PostgresQueue, queue: SaqQueue, look: asyncpg.Connection[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await queue.hold(A)
-    await queue.release(A)
-    await saq.enqueue("work", key="taken")
-    monkeypatch.setattr("shared.drivers.queues.saq.LOCK_S", 1)
-    async with look.transaction():
-        await look.execute("UPDATE queue.saq_jobs SET status = 'active'")
-        with pytest.raises(QueueError, match="did not end within 1 s: try again"):
-            await queue.hold(A)
-    await queue.hold(A)
-    assert await queue.active() == 1
-
-
-async def test_two_holders_must_both_let_go_and_both_words_may_be_said_twice(
-    saq: PostgresQueue, queue: SaqQueue, look: asyncpg.Connection[Any]
-) -> None:
-    await saq.enqueue("work", key="waiting")
-    assert await queue.held() == ()
-    await queue.release(A)
-    for holder in (A, B, A, B):
-        await queue.hold(holder)
-    assert await queue.held() == (A, B)
-    assert not await _dequeues(look)
-    await queue.release(A)
-    await queue.release(A)
-    assert await queue.held() == (B,)
-    assert not await _dequeues(look)
-    await queue.release(B)
-    assert await queue.held() == ()
-    with pytest.raises(QueueError, match="call hold first"):
-        await queue.drained()
-    assert await _dequeues(look)
-
-
-async def _dequeues(look: asyncpg.Connection[Any]) -> bool:
-    return bool(await look.fetchval("UPDATE queue.saq_jobs SET status = 'active' RETURNING true"))
-
-
-async def test_a_holder_killed_after_any_statement_is_taken_over_and_released_by_another(
-    database: str, saq: PostgresQueue, queue: SaqQueue, look: asyncpg.Connection[Any]
-) -> None:
-    await saq.enqueue("work", key="waiting")
-    before = (await rows(look))[0][1:]
-    killed: dict[str, int] = {}
-    for call in ("hold", "release"):
-        for last in range(1, 50):
-            if call == "hold":
-                await look.execute("DROP FUNCTION IF EXISTS queue.soulforge_gate CASCADE")
-                await look.execute("DROP TABLE IF EXISTS queue.soulforge_hold")
-            else:
-                await queue.hold(A)
-            ended = await asyncio.to_thread(_run_holder, database, call, last)
-            await queue.hold(A)
-            assert await queue.held() == (A,)
-            assert not await _dequeues(look)
-            await queue.release(A)
-            assert await queue.held() == ()
-            if ended == 0:
-                break
-            assert ended == -signal.SIGKILL
-            killed[call] = last
-    print(f"\nkilled after each of {killed} statements")
-    assert killed["hold"] >= 5 and killed["release"] >= 2
-    assert (await rows(look))[0][1:] == before
-    assert await _dequeues(look)
-
-
-def _run_holder(database: str, call: str, last: int) -> int:
-    return subprocess.run([sys.executable, "-c", HOLDER, database, call, str(last)], timeout=60, check=False).returncode
-
-
-async def test_a_job_that_is_being_aborted_still_runs(
-    saq: PostgresQueue, queue: SaqQueue, look: asyncpg.Connection[Any]
-) -> None:
-    await saq.enqueue("work", key="running")
-    await _dequeues(look)
-    job = await saq.job("running")
-    assert job is not None
-    await job.abort("no more")
-    await queue.hold(A)
-    assert await queue.active() == 1
-
-
-async def test_the_release_wakes_the_workers_at_once(
-    saq: PostgresQueue, queue: SaqQueue, look: asyncpg.Connection[Any]
-) -> None:
-    woken = asyncio.Event()
-    await look.add_listener("saq:gpu", lambda *heard: woken.set() if heard[-1] == "saq:enqueue" else None)
-    await queue.hold(A)
-    assert not woken.is_set()
-    await queue.release(A)
-    async with asyncio.timeout(DEADLINE_S):
-        await woken.wait()
-    await look.reset()
-
-
-async def test_a_queue_that_was_taken_out_of_the_configuration_is_released_too(
-    database: str, queue: SaqQueue, look: asyncpg.Connection[Any]
-) -> None:
-    await SaqQueue(CONFIG.model_copy(update={"names": ("gpu", "other")}), database).hold(A)
-    await queue.release(A)
-    assert await look.fetchval("SELECT count(*) FROM queue.soulforge_hold") == 0
-
-
-async def test_another_queue_in_the_same_tables_runs_on(
-    database: str, saq: PostgresQueue, queue: SaqQueue, look: asyncpg.Connection[Any]
-) -> None:
-    await saq.enqueue("work", key="held")
-    other = PostgresQueue(pool=saq.pool, name="other")
-    await other.enqueue("work", key="free")
-    await queue.hold(A)
-    await _dequeues(look)
-    states = dict(await look.fetch("SELECT key, status FROM queue.saq_jobs"))
-    assert states == {"held": "queued", "free": "active"}
-    assert await queue.active() == 0
-
-
-async def test_what_a_worker_writes_of_a_job_that_a_sweep_put_back_is_seen(
-    saq: PostgresQueue, queue: SaqQueue, look: asyncpg.Connection[Any]
-) -> None:
-    await saq.enqueue("work", key="running")
-    await queue.hold(A)
-    await look.execute("UPDATE queue.saq_jobs SET status = 'active', job = job || ' '::bytea")
-    assert await queue.active() == 1
-
-
-async def test_an_older_or_disabled_gate_is_renewed_by_the_next_hold(
-    saq: PostgresQueue, queue: SaqQueue, look: asyncpg.Connection[Any]
-) -> None:
-    await saq.enqueue("work", key="waiting")
-    await queue.hold(A)
-    await look.execute("ALTER TABLE queue.saq_jobs DISABLE TRIGGER soulforge_gate")
-    await queue.hold(A)
-    assert not await _dequeues(look)
-    await look.execute(
-        "CREATE OR REPLACE FUNCTION queue.soulforge_gate() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'"
-    )
-    await look.execute("COMMENT ON FUNCTION queue.soulforge_gate IS 'older'")
-    await queue.hold(A)
-    assert not await _dequeues(look)
-
-
-async def test_a_worker_with_few_rights_is_held_without_an_error(
-    saq: PostgresQueue, queue: SaqQueue, look: asyncpg.Connection[Any]
-) -> None:
-    await saq.enqueue("work", key="waiting")
-    await queue.hold(A)
-    await look.execute("CREATE ROLE someworker; GRANT USAGE ON SCHEMA queue TO someworker")
-    await look.execute("GRANT SELECT, UPDATE ON queue.saq_jobs TO someworker; SET ROLE someworker")
-    try:
-        assert not await _dequeues(look)
-    finally:
-        await look.execute("RESET ROLE; DROP OWNED BY someworker; DROP ROLE someworker")
-
-
-async def test_what_the_owner_must_do_is_said(database: str, queue: SaqQueue, look: asyncpg.Connection[Any]) -> None:
-    elsewhere = SaqQueue(CONFIG.model_copy(update={"schema_name": "nowhere"}), database)
-    for call in (elsewhere.hold(A), elsewhere.active()):
-        with pytest.raises(QueueError, match=r"no table nowhere\.saq_jobs for the queues gpu: start their worker once"):
-            await call
-    assert await elsewhere.held() == ()
-    unreachable = SaqQueue(CONFIG.model_copy(update={"database": "postgresql://x@127.0.0.1:1/x"}), database)
-    with pytest.raises(QueueError, match="is their PostgreSQL up, and is `database` its URL"):
-        await unreachable.held()
-    with pytest.raises(QueueError, match="name it anvil/fence"):
-        await queue.hold("somebody")
 
 
 def test_a_job_is_named_also_where_its_form_is_not_known() -> None:

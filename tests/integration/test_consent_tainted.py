@@ -1,0 +1,199 @@
+"""What the registry does, by policy, about an adapter that was trained on revoked records."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from services.registry import app as registry
+from services.registry import store
+from services.registry.recall import settle
+from shared import ledger
+from shared.contracts.intent import TrainingIntent
+from shared.contracts.message import Service, ritual_id
+from shared.contracts.registry import AdapterTainted
+from shared.postgres import Pool
+from shared.service import Station
+from shared.settings import Settings
+from tests.e2e.running import eventually
+from tests.integration.consents import HARVESTER, Tell, bus, crypt, harvested, heard, history, of, told
+from tests.services import running
+
+__all__ = ["bus", "crypt", "heard", "history", "told"]  # the fixtures
+
+
+@pytest.fixture
+async def station(settings: Settings, crypt: Pool) -> Station:
+    return Station(Service.REGISTRY, settings, crypt, None)  # type: ignore[arg-type]
+
+
+async def alias(pool: Pool) -> str | None:
+    version: str | None = await pool.fetchval("SELECT version FROM registry.alias WHERE persona = 'scribe'")
+    return version
+
+
+async def recall(crypt: Pool, *rituals: UUID, karma: str = "a") -> None:
+    async with crypt.acquire() as conn, conn.transaction():
+        await store.taint(conn, rituals, [karma])
+
+
+async def test_by_default_a_tainted_adapter_is_warned_of_and_goes_on_serving(
+    station: Station, crypt: Pool, history: dict[str, UUID]
+) -> None:
+    await recall(crypt, *history.values())
+    await settle(station)
+    await settle(station)
+
+    said = await tainted(crypt)
+    assert [(one.version, one.karma, one.action, one.alias_withdrawn) for one in said] == [
+        ("scribe@r1", ("a",), "warn", False),
+        ("scribe@r2", ("a",), "warn", False),
+    ]
+    assert await alias(crypt) == "scribe@r2"
+    assert [version["name"] for version in await store.wanted(crypt)] == ["scribe@r2"]
+
+
+async def tainted(crypt: Pool) -> list[AdapterTainted]:
+    rows = await crypt.fetch("SELECT body FROM outbox WHERE subject = 'adapter.tainted' ORDER BY seq")
+    return [AdapterTainted.model_validate_json(row["body"]) for row in rows]
+
+
+async def asked(crypt: Pool) -> list[TrainingIntent]:
+    rows = await crypt.fetch("SELECT body FROM outbox WHERE subject = 'training.intent' ORDER BY seq")
+    return [TrainingIntent.model_validate_json(row["body"]) for row in rows]
+
+
+async def test_a_withdrawn_name_goes_back_to_the_version_before_where_that_one_is_clean(
+    station: Station, crypt: Pool, history: dict[str, UUID], monkeypatch: pytest.MonkeyPatch, told: Tell
+) -> None:
+    monkeypatch.setenv("SOULFORGE_REGISTRY_ON_RECALL", "withdraw")
+    await recall(crypt, history["r2"], karma="b")
+    await settle(station)
+    await settle(station)
+
+    assert [(one.version, one.alias_withdrawn) for one in await tainted(crypt)] == [("scribe@r2", True)]
+    assert await alias(crypt) == "scribe@r1"
+    last = await crypt.fetchrow("SELECT version, previous, why FROM alias_history ORDER BY moved_at DESC LIMIT 1")
+    assert last and (last["version"], last["previous"]) == ("scribe@r1", "scribe@r2") and "consent" in last["why"]
+    assert [version["name"] for version in await store.wanted(crypt)] == ["scribe@r1"]
+    assert await asked(crypt) == []
+    _, shown, _ = await told("recall", "b")
+    assert "scribe@r2  withdrawn 20" in shown
+
+
+async def test_a_name_with_no_clean_version_points_nowhere_and_asking_it_says_so(
+    station: Station, crypt: Pool, history: dict[str, UUID], monkeypatch: pytest.MonkeyPatch, told: Tell
+) -> None:
+    monkeypatch.setenv("SOULFORGE_REGISTRY_ON_RECALL", "withdraw")
+    await recall(crypt, *history.values())
+    await settle(station)
+
+    assert await alias(crypt) is None
+    assert await store.wanted(crypt) == []
+    assert [(one.version, one.alias_withdrawn) for one in await tainted(crypt)] == [
+        ("scribe@r1", False),
+        ("scribe@r2", True),
+    ]
+    code, _, error = await told("ask", "scribe", "hello")
+    assert code == 1 and "no persona has an adapter" in error and "soulforge intend scribe" in error
+
+
+async def test_a_clean_ritual_is_asked_for_once_and_only_where_a_name_was_withdrawn(
+    station: Station, crypt: Pool, history: dict[str, UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOULFORGE_REGISTRY_ON_RECALL", "withdraw_and_retrain")
+    await recall(crypt, history["r1"])
+    await settle(station)
+    assert await asked(crypt) == [] and await alias(crypt) == "scribe@r2"
+
+    for karma in ("b", "b", "y"):
+        await recall(crypt, history["r2"], karma=karma)
+        await settle(station)
+
+    intent = (await asked(crypt))[0]
+    assert len(await asked(crypt)) == 1
+    assert (intent.persona, intent.id, intent.requested_by) == ("scribe", "recall/scribe@r2", "recall policy")
+    assert "scribe@r2 was withdrawn: consent" in intent.why
+    assert [one.karma for one in await tainted(crypt)] == [("a",), ("b",), ("y",)]
+
+
+async def test_a_name_never_goes_back_to_a_tainted_version_not_even_for_a_moment(
+    station: Station, crypt: Pool, history: dict[str, UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOULFORGE_REGISTRY_ON_RECALL", "withdraw_and_retrain")
+    async with crypt.acquire() as conn, conn.transaction():
+        await store.move_alias(conn, "scribe", "scribe@r1", history["r1"])
+    await recall(crypt, *history.values())
+    await settle(station)
+
+    ways = await crypt.fetch("SELECT version, previous FROM alias_history WHERE why <> ''")
+    assert [tuple(row) for row in ways] == [(None, "scribe@r1")]
+    assert [intent.id for intent in await asked(crypt)] == ["recall/scribe@r1"]
+
+
+async def test_a_stricter_policy_withdraws_what_was_only_warned_of(
+    station: Station, crypt: Pool, history: dict[str, UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await recall(crypt, *history.values())
+    await settle(station)
+    monkeypatch.setenv("SOULFORGE_REGISTRY_ON_RECALL", "withdraw")
+    await settle(station)
+    await settle(station)
+
+    assert await alias(crypt) is None
+    assert [one.action for one in await tainted(crypt)] == ["warn", "warn", "withdraw", "withdraw"]
+
+
+@pytest.mark.parametrize(("policy", "ends"), [("warn", False), ("withdraw", True)])
+async def test_a_ritual_under_way_on_revoked_karma_is_asked_to_end_unless_the_policy_only_warns(
+    policy: str, ends: bool, station: Station, pool: Pool, crypt: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOULFORGE_REGISTRY_ON_RECALL", policy)
+    ritual = await harvested(pool, "r3", "m3", state="evacuated")
+    await recall(crypt, ritual)
+    await settle(station)
+
+    found = await ledger.find(pool, ritual)
+    assert found and bool(found.cancel_requested_at) is ends
+    assert await tainted(crypt) == [], "there is no version yet"
+
+    async with crypt.acquire() as conn:
+        await store.keep_version(conn, "scribe@late", "scribe", "sha256:late", "base", ritual, "/nowhere")
+        await store.move_alias(conn, "scribe", "scribe@late", ritual)
+    assert await store.wanted(crypt) == [], "not served before it was decided upon"
+    await settle(station)
+    assert [one.version for one in await tainted(crypt)] == ["scribe@late"]
+    assert (await alias(crypt) is None) is ends
+
+
+async def test_from_the_revocation_to_the_clean_ritual_over_the_bus(
+    settings: Settings,
+    pool: Pool,
+    history: dict[str, UUID],
+    heard: list[Any],
+    bus: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SOULFORGE_REGISTRY_ON_RECALL", "withdraw_and_retrain")
+    clean = ritual_id("recall/scribe@r2")
+
+    async def opened() -> bool:
+        return await ledger.find(pool, clean) is not None
+
+    async with running(HARVESTER, settings), running(registry.app, settings):
+        await bus.publish("karma.revoked", b'{"karma": ["a"], "by": "owner"}')
+        await eventually(opened, 20, "the clean ritual is opened")
+
+        async def all_said() -> bool:
+            return not await pool.fetchval("SELECT count(*) FROM registry.outbox WHERE published_at IS NULL")
+
+        await eventually(all_said, 10, "the relay is done with the intent")
+
+    assert await alias(pool) is None
+    assert len(of(heard, "training.intent")) == 1
+    assert {(one["version"], one["alias_withdrawn"]) for one in of(heard, "adapter.tainted")} == {
+        ("scribe@r1", False),
+        ("scribe@r2", True),
+    }

@@ -1,0 +1,121 @@
+"""Hand-overs that go wrong are refused or contained, and nobody is given an occupied anvil."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+
+from services.orchestrator import containment, store
+from services.orchestrator.anvil import Anvil
+from services.orchestrator.containment import LOOKS_PER_FAILURE
+from services.orchestrator.rune import Condition
+from shared import lease, ledger
+from shared.contracts.ritual import State
+from shared.drivers.containers.port import ContainerError
+from shared.postgres import Pool
+from shared.service import Station
+from tests.integration.anvils import MIB, FakeRune, anvil, looks, rune, state_of, station
+from tests.orchestrated import harvested
+
+__all__ = ["anvil", "rune", "station"]  # the fixtures
+
+
+async def facts(pool: Pool, ritual: UUID) -> list[str]:
+    rows = await pool.fetch("SELECT subject FROM ritual_fact WHERE ritual = $1 ORDER BY stated_at", ritual)
+    return [row["subject"] for row in rows]
+
+
+async def test_memory_that_does_not_come_free_is_a_refusal_and_inference_comes_back(
+    anvil: Anvil, station: Station, rune: FakeRune
+) -> None:
+    rune.keeps = 400 * MIB
+    ritual = await harvested(station.pool, "one")
+
+    await looks(anvil, 2)
+    assert await state_of(station.pool, ritual) is State.REFUSED
+    await looks(anvil, 3)
+
+    assert rune.up
+    assert await lease.held(station.pool, "anvil0") is None
+    body = await ledger.fact_body(station.pool, ritual, "gpu.refused")
+    assert body
+    assert "419430400 bytes are still in use" in body["reason"]
+    assert "gpu.evacuated" not in await facts(station.pool, ritual)
+
+
+async def test_an_engine_of_containers_that_is_away_is_contained_and_nothing_is_granted(
+    anvil: Anvil, station: Station, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away() -> Condition:
+        raise ContainerError("the engine does not answer: start it")
+
+    ritual = await harvested(station.pool, "one")
+    monkeypatch.setattr(rune, "condition", away)
+    await looks(anvil, anvil.own.contain_after * LOOKS_PER_FAILURE)
+
+    assert await state_of(station.pool, ritual) is State.HARVESTED
+    assert await store.contained(station.pool, "anvil0") == "the engine does not answer: start it"
+    assert await station.pool.fetchval("SELECT count(*) FROM outbox WHERE subject = 'gpu.contained'") == 1
+    monkeypatch.undo()
+    await looks(anvil, 2)
+    assert await store.contained(station.pool, "anvil0") is None
+    assert await state_of(station.pool, ritual) is State.EVACUATED
+
+
+async def test_an_engine_that_goes_away_in_the_middle_of_an_evacuation_is_a_refusal_and_no_training(
+    anvil: Anvil, station: Station, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away() -> None:
+        raise ContainerError("the engine does not answer: start it")
+
+    ritual = await harvested(station.pool, "one")
+    monkeypatch.setattr(rune, "leave", away)
+    await looks(anvil, 3)
+
+    assert await state_of(station.pool, ritual) is State.REFUSED
+    assert "gpu.evacuated" not in await facts(station.pool, ritual)
+    assert rune.up
+    assert rune.open_
+
+
+async def test_a_process_that_computes_on_the_device_keeps_the_anvil_from_everybody(
+    anvil: Anvil, station: Station, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def strangers() -> tuple[int, ...]:
+        return (4242,)
+
+    monkeypatch.setattr(anvil.accelerator, "processes", strangers)
+    ritual = await harvested(station.pool, "one")
+    await looks(anvil, 3)
+
+    assert await state_of(station.pool, ritual) is State.REFUSED
+    body = await ledger.fact_body(station.pool, ritual, "gpu.refused")
+    assert body
+    assert "processes 4242 compute on the device" in body["reason"]
+
+
+async def test_a_rune_that_comes_up_while_the_anvil_is_held_is_stopped(
+    anvil: Anvil, station: Station, rune: FakeRune
+) -> None:
+    ritual = await harvested(station.pool, "one")
+    await looks(anvil, 2)
+    rune.up = True
+
+    await looks(anvil, 1)
+
+    assert not rune.up
+    assert await state_of(station.pool, ritual) is State.EVACUATED
+
+
+async def test_what_a_contained_anvil_answers_can_be_accepted(
+    anvil: Anvil, station: Station, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await containment.contain(anvil, "base answers otherwise", 3, until_accepted=True)
+    ritual = await harvested(station.pool, "one")
+    await looks(anvil, 3)
+    assert await state_of(station.pool, ritual) is State.HARVESTED
+
+    await containment.accept(anvil, "new weights, on purpose")
+    await looks(anvil, 2)
+    assert await state_of(station.pool, ritual) is State.EVACUATED

@@ -1,0 +1,74 @@
+"""An intent in an outbox waits for no harvester, and stops nothing that is said after it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nats
+import pytest
+
+from shared import ledger, outbox
+from shared.contracts.intent import TrainingIntent
+from shared.contracts.karma import KarmaRecalled
+from shared.contracts.message import ritual_id
+from shared.postgres import Pool
+from shared.settings import Settings
+from tests.e2e.running import eventually
+from tests.integration.consents import HARVESTER, bus, crypt
+from tests.services import running
+
+__all__ = ["bus", "crypt"]  # the fixtures
+
+
+async def test_an_intent_waits_for_no_harvester_and_stops_nothing_that_is_said_after_it(
+    settings: Settings, pool: Pool, crypt: Pool, bus: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "PUBLISH_TIMEOUT_S", 0.3)
+    await say(crypt, TrainingIntent(persona="scribe", id="first"))
+    await say(crypt, KarmaRecalled(karma=("a",), manifests=(), rituals=()))
+
+    await outbox.relay_all(crypt, bus)
+
+    assert await unsaid(crypt) == []
+    assert (await bus.get_last_msg("SOUL", "karma.recalled")).data
+
+    async def opened() -> bool:
+        return await ledger.find(pool, ritual_id("first")) is not None
+
+    assert not await opened()
+    async with running(HARVESTER, settings):
+        await eventually(opened, 10, "the stored intent is taken")
+
+
+async def test_an_intent_that_nothing_keeps_is_tried_again_and_stops_nothing_else(
+    crypt: Pool, bus: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "PUBLISH_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(outbox, "INTENTS_LOOKED_AT", 0)  # as if the stream had lost it
+    await say(crypt, TrainingIntent(persona="scribe", id="first"))
+    await say(crypt, KarmaRecalled(karma=("a",), manifests=(), rituals=()))
+
+    with pytest.raises(nats.errors.TimeoutError):
+        await outbox.relay_all(crypt, bus)
+
+    assert await unsaid(crypt) == ["training.intent"]
+
+
+async def test_an_intent_that_the_harvester_refuses_is_not_said_for_ever(
+    settings: Settings, crypt: Pool, bus: Any
+) -> None:
+    await say(crypt, TrainingIntent(persona="scribe", id="first", recipe="no-such"))
+    async with running(HARVESTER, settings):
+        await outbox.relay_all(crypt, bus)
+
+    assert await unsaid(crypt) == []
+
+
+async def say(crypt: Pool, message: Any) -> None:
+    async with crypt.acquire() as conn:
+        await outbox.enqueue(conn, message, ritual_id(message.model_dump_json()), {})
+
+
+async def unsaid(crypt: Pool) -> list[str]:
+    rows = await crypt.fetch("SELECT subject FROM outbox WHERE published_at IS NULL ORDER BY seq")
+    return [row["subject"] for row in rows]
