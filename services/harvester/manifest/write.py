@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 BATCH = 500
 WORTH_INDEX = 4  # segments; to find fewer, their table is read as a whole each time
-AT_ONCE = 6  # segments that a process is given
+AT_ONCE = 3  # segments that a process is given
 TRUE = b"t"
 HELD_OUT = Split.HOLDOUT.encode()
 _OPENS = b'[{"role": "'  # a conversation as PostgreSQL prints it, where its first message holds nothing unusual

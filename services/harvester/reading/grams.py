@@ -17,6 +17,8 @@ SAMPLED = 16
 SPACE, BREAK = 32, 10
 CHUNK_BYTES = 128 * 1024
 _BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64
+_SPREAD = np.uint64(0xD6E8FEB86659FD93)  # odd; brings what differs anywhere in a hash into its highest bits
+_LEAST = np.uint64((1 << 64) // SAMPLED)
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -53,9 +55,10 @@ def _of_chunk(texts: list[bytes]) -> list[list[int]]:
         return found
     first, last = starts[: 1 - WORDS], ends[WORDS - 1 :]
     whole = text_of[: 1 - WORDS] == text_of[WORDS - 1 :]
-    hashes = _mixed(_rolling(data, first, last))
-    kept = np.flatnonzero(whole & (hashes % np.uint64(SAMPLED) == 0))
-    for text, value in zip(text_of[kept].tolist(), hashes[kept].astype(np.int64).tolist(), strict=True):
+    hashes = _rolling(data, first, last)
+    kept = np.flatnonzero(whole & (hashes * _SPREAD < _LEAST))
+    found_hashes = _mixed(hashes[kept]).astype(np.int64)
+    for text, value in zip(text_of[kept].tolist(), found_hashes.tolist(), strict=True):
         found[text].append(value)
     return [sorted(set(values)) if len(values) > 1 else values for values in found]
 
@@ -64,7 +67,9 @@ def _rolling(data: npt.NDArray[np.uint8], first: npt.NDArray[np.int64], last: np
     """Polynomial hash of data[first:last] for every pair at once, modulo 2^64 (Rabin's rolling hash, by prefix sums)."""
     powers, inverses = _powers(1 << int(len(data) - 1).bit_length())
     prefix = np.zeros(len(data) + 1, np.uint64)
-    np.cumsum(data * powers[: len(data)], out=prefix[1:])
+    prefix[1:] = data
+    prefix[1:] *= powers[: len(data)]
+    np.cumsum(prefix, out=prefix)
     hashes: Hashes = (prefix[last] - prefix[first]) * inverses[first]
     return hashes
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from services.harvester.reading.words import TURN, folded
 
-#: Such a conversation is cut at its quotation marks: eight pieces a message.
+_PIECES = 8  # of a message, where a conversation is cut at its quotation marks
 _MARKED = {role.encode(): b"%c " % TURN[role] for role in ("user", "assistant")}
 _UNUSUAL = re.compile(rb'\\[^"nrt]')
 _QUOTED = b"\x04"  # stands for a quotation mark inside a text; PostgreSQL prints no such byte as it is
@@ -24,10 +25,13 @@ def said_plainly(written: bytes) -> bytes | None:
             return None
         written = written.replace(b'\\"', _QUOTED)
     pieces = written.split(b'"')
-    messages, over = divmod(len(pieces), 8)
-    if over != 1 or not _has_form(pieces, messages):
+    messages = len(pieces) // _PIECES
+    roles, texts = pieces[3::_PIECES], pieces[7::_PIECES]
+    if len(roles) != messages or len(texts) != messages:
         return None
-    roles, texts = pieces[3::8], pieces[7::8]
+    pieces[3::_PIECES] = pieces[7::_PIECES] = [b""] * messages
+    if b'"'.join(pieces) != _form(messages):
+        return None
     if b"user" not in roles or roles[-1] != b"assistant" or not texts[-1]:
         return None
     try:
@@ -39,13 +43,7 @@ def said_plainly(written: bytes) -> bytes | None:
     return said if said.isascii() else folded(said.decode())
 
 
-def _has_form(pieces: list[bytes], messages: int) -> bool:
-    return (
-        pieces[0] == b"[{"
-        and pieces[-1] == b"}]"
-        and pieces[1::8] == [b"role"] * messages
-        and pieces[5::8] == [b"content"] * messages
-        and pieces[2::8] == pieces[6::8] == [b": "] * messages
-        and pieces[4::8] == [b", "] * messages
-        and pieces[8:-1:8] == [b"}, {"] * (messages - 1)
-    )
+@lru_cache(maxsize=256)
+def _form(messages: int) -> bytes:
+    """How so many messages are printed, without their roles and texts."""
+    return b"[%b]" % b", ".join([b'{"role": "", "content": ""}'] * messages)

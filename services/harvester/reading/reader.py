@@ -26,7 +26,7 @@ from services.harvester.split import lineage_place
 from shared.contracts.checks import Check
 from shared.contracts.karma import ChatMessage, fault
 
-FORMAT = 2  # raised when a reading holds something else than before
+FORMAT = 3  # raised when a reading holds something else than before
 BYTES_PER_TOKEN = 4
 CUT = 8192  # records of a segment, on average
 
@@ -166,7 +166,8 @@ def _digest(written: bytes) -> str:
 
 
 def _begins_segment(karma: bytes) -> bool:
-    return int.from_bytes(blake2b(plain(karma), digest_size=8).digest(), "big") % CUT == 0
+    hashed = blake2b(plain(karma), digest_size=8).digest()
+    return not hashed[-1] and not hashed[-2] % (CUT >> 8)
 
 
 @lru_cache(maxsize=4096)
