@@ -43,7 +43,7 @@ def said_plainly(written: bytes) -> bytes | None:
     return said if said.isascii() else folded(said.decode())
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _form(messages: int) -> bytes:
     """How so many messages are printed, without their roles and texts."""
     return b"[%b]" % b", ".join([b'{"role": "", "content": ""}'] * messages)

@@ -14,7 +14,7 @@ from services.harvester.redaction.sensitive import Sensitive
 Decision = Literal["clean", "redacted", "quarantined"]
 _DEEPEST = 64  # levels; what is nested deeper cannot be read and is held back
 _UNREAD = "[nested too deeply]"
-_DOCUMENT = frozenset('{["')  # what a JSON document that may hold text begins with
+_DOCUMENT = frozenset("{[")  # what a text begins with that may be a JSON document
 #: Keys whose value is text of its own: they give it no meaning that a scanner could use.
 _PLAIN = frozenset({"content", "role", "text", "arguments", "value", "name", "type", "id", "description"})
 
@@ -73,7 +73,8 @@ class _Walk:
         named = _named(mapping)
         for key, value in mapping.items():
             name = named if key == "value" else "" if key in _PLAIN else key
-            copy[self.key(key, copy)] = self.value(value, name, depth + 1)
+            called = key == "arguments" and isinstance(value, str)  # a JSON document whatever it begins with
+            copy[self.key(key, copy)] = self.document(value, depth) if called else self.value(value, name, depth + 1)
         return copy
 
     def key(self, key: str, taken: dict[str, Any]) -> str:

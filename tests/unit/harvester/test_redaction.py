@@ -142,6 +142,7 @@ def test_findings_stand_in_order_within_the_text_and_apart(text: str) -> None:
     )
 )
 @example(f"\x1f{MAIL}")
+@example(4_869_798_721_530)
 @settings(max_examples=200, deadline=None)
 def test_arguments_of_a_call_stay_json_and_a_second_look_finds_nothing(arguments: object) -> None:
     message = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": json.dumps(arguments)}}]}
