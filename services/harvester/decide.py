@@ -79,8 +79,8 @@ async def _sealed_lineages(step: Step, persona: str) -> None:
     """`sealed_lineage`, what was ever held out."""
     await step.run(
         "CREATE UNLOGGED TABLE {sealed_lineage} AS "
-        "SELECT DISTINCT coalesce(j.lineage, r.session) AS lineage FROM sealed s JOIN reading r ON r.karma = s.karma "
-        "LEFT JOIN {joined} j ON j.session = r.session WHERE s.persona = $1",
+        "SELECT DISTINCT coalesce(j.lineage, r.session) AS lineage FROM sealed s "
+        "JOIN reading r ON r.karma = s.karma AND r.persona = s.persona LEFT JOIN {joined} j ON j.session = r.session WHERE s.persona = $1",
         persona,
     )
     await step.run("ANALYZE {sealed_lineage}")
@@ -281,9 +281,15 @@ async def disliked(step: Step) -> None:
 
 async def _shares(step: Step, policy: HarvestPolicy) -> int:
     """How many records this left out."""
-    rows = await step.value("SELECT count(*) FROM {decided} WHERE reason IS NULL AND side = 'train'")
-    shares = policy.shares
-    capped = await _cap(step, "session", Reason.SESSION_SHARE, most_of_session(policy, rows), ())
+    row = await step.conn.fetchrow(
+        step.said(
+            "SELECT coalesce(sum(rows), 0)::bigint AS rows, coalesce(max(rows), 0) AS largest FROM ("
+            "SELECT count(*) AS rows FROM {decided} WHERE reason IS NULL AND side = 'train' GROUP BY session) AS sessions"
+        )
+    )
+    rows, largest = (row["rows"], row["largest"]) if row else (0, 0)
+    shares, most = policy.shares, most_of_session(policy, rows)
+    capped = await _cap(step, "session", Reason.SESSION_SHARE, most, ()) if largest > most else 0
     for source, share in shares.sources.items():
         capped += await _cap(step, "source", Reason.SOURCE_SHARE, int(share * rows), (source,))
     if shares.source < 1:

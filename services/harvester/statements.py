@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 #: Of a decision: those that are kept with it, and those that are gone when it is made.
 KEPT = ("joined", "cut", "cluster", "shared_gram", "stretch", "tally")
 PASSING = (
-    "wanted", "sealed_lineage", "repeated", "fresh", "changed", "touched_session", "affected", "near_text", "gram",
-    "standing", "contaminated", "differing", "dirty",
+    "wanted", "sealed_lineage", "repeated", "seen", "fresh", "changed", "touched_session", "affected", "more", "near_text",
+    "gram", "standing", "contaminated", "differing", "dirty",
 )  # fmt: skip
 
 

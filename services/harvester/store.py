@@ -167,7 +167,8 @@ async def seal(conn: Connection | Pool, persona: str, table: str, places: list[i
     await conn.execute(
         f"INSERT INTO sealed (persona, karma) SELECT $1, p.karma FROM {table} p "
         "WHERE p.reason IS NULL AND p.side = 'holdout' AND ($2::int[] IS NULL OR p.place = ANY ($2)) "
-        "AND NOT EXISTS (SELECT FROM sealed s WHERE s.persona = $1 AND s.karma = p.karma) ON CONFLICT DO NOTHING",
+        "AND NOT EXISTS (SELECT FROM sealed s WHERE s.persona = $1 AND s.karma = p.karma) "
+        "ORDER BY p.karma ON CONFLICT DO NOTHING",  # in the order of the index, which takes a quarter less time
         persona,
         places,
     )

@@ -12,14 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.harvester.again import kept
-from services.harvester.again.kept import Decision
-from services.harvester.manifest.compile import Compiled
 from services.harvester.policy import HarvestPolicy
-from services.harvester.reading import reader as reader_module
 from services.harvester.reading.way import Way
 from shared.postgres import Connection, Pool
-from tests.harvests import harvested, record, remember
+from tests.decisions import cut_short, same
+from tests.harvests import record, remember
 
 EMPTY = (
     "DELETE FROM vectors.karma; TRUNCATE sealed, revocation, manifest, manifest_segment, ritual_segment, segment, "
@@ -28,19 +25,6 @@ EMPTY = (
 WORDS = random.Random(7)
 PASSAGES = [" ".join(WORDS.choices([f"w{n}" for n in range(400)], k=60)) for _ in range(6)]
 ENDS = ("done", "later then", "never")
-#: Of all records: what decisions say of them, and of all of them.
-STATE = (
-    "SELECT p.karma, p.lineage, p.side, p.reason, p.content, p.rejected, p.created_at, p.touched, p.found, p.shown, p.grams, "
-    "c.karma AS segment FROM {table} p LEFT JOIN {table}_cut c USING (place) ORDER BY p.karma"
-)
-OTHERS = (
-    "SELECT kind, name, offered, used FROM {table}_tally WHERE offered <> 0 OR used <> 0 ORDER BY kind, name",
-    "SELECT session, lineage, place FROM {table}_joined ORDER BY session",
-    "SELECT text, name FROM {table}_cluster ORDER BY text",
-    "SELECT karma, lineage, gram FROM {table}_shared_gram ORDER BY karma, gram",
-    "SELECT s.key, s.seen, s.first_at, s.last_at FROM {table}_stretch s ORDER BY 1",
-)
-
 POLICIES: tuple[dict[str, Any], ...] = (
     {},
     {"likeness": {"jaccard": 0.6}, "common_passage": 3, "split": {"holdout": 0.3}},
@@ -116,41 +100,6 @@ SQL = {
 }
 
 
-async def everything(pool: Pool, table: str) -> list[list[tuple[Any, ...]]]:
-    return [[tuple(row) for row in await pool.fetch(sql.format(table=table))] for sql in (STATE, *OTHERS)]
-
-
-async def decided_anew(pool: Pool, home: Path, **values: Any) -> tuple[Compiled, str | None, list[Any]]:
-    """A harvest that knows of no kept decision and keeps none, and what it decided."""
-    found: list[Any] = []
-
-    async def look(pool: Pool, _: str, decision: Decision) -> None:
-        found.extend(await everything(pool, decision.table))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kept, "key", lambda *_: None)
-        patch.setattr(kept, "keep", look)
-        return *await harvested(pool, home, **values), found
-
-
-async def same(pool: Pool, folder: Path, **values: Any) -> bool:
-    """Harvest anew, then from what is kept, both from the same state; whether it was kept."""
-    sealed = await pool.fetch("SELECT persona, karma FROM sealed")
-    expected, missing, state = await decided_anew(pool, folder / "anew", **values)
-    await pool.execute("TRUNCATE sealed, segment CASCADE")
-    await pool.executemany("INSERT INTO sealed (persona, karma) VALUES ($1, $2)", [tuple(row) for row in sealed])
-
-    found, said = await harvested(pool, folder / "again", **values)
-
-    assert found.decision
-    if found.decision.mark:
-        for one, other in zip(await everything(pool, found.decision.table), state, strict=True):
-            assert one == other
-    assert (found.manifest, found.holdout, said) == (expected.manifest, expected.holdout, missing)
-    assert (found.seen, found.used, found.excluded) == (expected.seen, expected.used, expected.excluded)
-    return not found.decision.anew
-
-
 @settings(
     max_examples=20,
     deadline=None,
@@ -161,7 +110,7 @@ async def test_what_is_decided_from_a_kept_decision_is_what_is_decided_anew(
     pool: Pool, happened: list[list[tuple[str, Any]]], number: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader_module, "CUT", 12)
+        cut_short(patch, 12)
         patch.setattr(Way, "reader", READER)  # to make one takes longer than all else
         await pool.execute(EMPTY)
         with tempfile.TemporaryDirectory() as folder:
@@ -172,7 +121,8 @@ async def test_what_is_decided_from_a_kept_decision_is_what_is_decided_anew(
                     else:
                         async with pool.acquire() as conn, conn.transaction():
                             await _happens(conn, what, values)
-                AGAIN.append(await same(pool, Path(folder), policy=policy(number)))
+                found = await same(pool, Path(folder), policy=policy(number))
+                AGAIN.append(found.decision is not None and not found.decision.anew)
 
 
 AGAIN: list[bool] = []

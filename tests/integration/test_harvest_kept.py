@@ -11,9 +11,9 @@ import pytest
 from services.harvester import store
 from services.harvester.again import kept
 from services.harvester.policy import HarvestPolicy, Shares
-from services.harvester.reading import reader as reader_module
 from services.harvester.split import Split
 from shared.postgres import Pool
+from tests.decisions import cut_short
 from tests.harvests import example, harvested, record, remember, session_on
 
 SCRIBE = example("scribe")
@@ -64,6 +64,36 @@ async def test_another_policy_other_kinds_and_records_sealed_meanwhile_are_decid
     assert await anew(pool, tmp_path, kinds=("interaction",))
 
 
+async def test_where_two_ways_of_deciding_alternate_each_gives_what_it_gave(pool: Pool, tmp_path: Path) -> None:
+    await remember(pool, SCRIBE)
+    ways: tuple[dict[str, Any], ...] = (
+        {},
+        {"kinds": ("interaction",)},
+        {
+            "policy": HarvestPolicy.model_validate(
+                {"likeness": {"by_meaning": False}, "redaction": {"personal": "quarantine"}}
+            )
+        },
+    )
+    first = [(await harvested(pool, tmp_path, **values))[0].manifest for values in ways]
+
+    again = [await harvested(pool, tmp_path, **values) for values in ways]
+
+    assert [found.manifest for found, _ in again] == first
+    assert all(found.decision and found.decision.anew for found, _ in again)
+
+
+async def test_a_decision_of_another_release_is_not_believed(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await remember(pool, SCRIBE)
+    await harvested(pool, tmp_path)
+    monkeypatch.setattr(kept, "FORMAT", kept.FORMAT + 1)
+
+    assert await anew(pool, tmp_path)
+    assert not await anew(pool, tmp_path)
+
+
 async def test_a_harvest_at_an_earlier_mark_or_by_a_query_keeps_nothing_and_spoils_nothing(
     pool: Pool, tmp_path: Path
 ) -> None:
@@ -93,6 +123,24 @@ async def test_after_a_crash_of_the_server_everything_is_decided_anew(pool: Pool
 
     assert found.decision and found.decision.anew
     assert found.manifest == first.manifest
+
+
+async def test_a_decision_whose_tables_were_dropped_is_not_believed(pool: Pool, tmp_path: Path) -> None:
+    await remember(pool, SCRIBE)
+    found, _ = await harvested(pool, tmp_path)
+    assert found.decision
+    await pool.execute(f"DROP TABLE {found.decision.table}_cluster")
+
+    assert await anew(pool, tmp_path)
+
+
+async def test_after_a_revocation_was_struck_out_everything_is_decided_anew(pool: Pool, tmp_path: Path) -> None:
+    await remember(pool, SCRIBE)
+    await pool.execute("INSERT INTO revocation (karma, revoked_by) VALUES ($1, 'ida')", SCRIBE[0].id)
+    await harvested(pool, tmp_path)
+    await pool.execute("DELETE FROM revocation")
+
+    assert await anew(pool, tmp_path)
 
 
 async def test_a_first_decision_that_was_not_whole_is_not_believed(
@@ -136,6 +184,7 @@ async def test_a_change_that_was_not_whole_leaves_the_kept_decision_as_it_was(
 async def test_a_harvest_that_ends_before_it_seals_is_made_up_for(
     pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    cut_short(monkeypatch, 40)  # several segments, most of which the new records leave as they are
     await remember(pool, SCRIBE)
 
     async def killed(*_: Any) -> None:
@@ -182,7 +231,7 @@ async def test_harvests_of_one_persona_at_a_time_give_the_same(pool: Pool, tmp_p
 async def test_a_segment_that_is_cut_in_two_is_written_as_two(
     pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader_module, "CUT", 40)
+    cut_short(monkeypatch, 40)
     await remember(pool, SCRIBE[::2])
     before, _ = await harvested(pool, tmp_path)
     await remember(pool, SCRIBE[1::9])

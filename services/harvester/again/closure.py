@@ -9,59 +9,52 @@ from services.harvester.decide import join_sessions
 from services.harvester.reasons import Reason
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from services.harvester.again.kept import Mark
     from services.harvester.policy import HarvestPolicy
     from services.harvester.statements import Step
-    from shared.postgres import Connection
-
-
-async def strays(conn: Connection, persona: str) -> bool:
-    """Whether a sealed record has gone over to another persona: its changes are not looked for."""
-    return bool(
-        await conn.fetchval(
-            "SELECT EXISTS (SELECT FROM sealed s JOIN reading r ON r.karma = s.karma "
-            "WHERE s.persona = $1 AND r.persona <> $1)",
-            persona,
-        )
-    )
 
 
 async def changed(step: Step, persona: str, mark: Mark) -> int:
     """`changed`, what was read or revoked since, as it was and as it is; how many records there are now."""
-    await step.run(
-        "CREATE UNLOGGED TABLE {fresh} AS "
-        "SELECT r.karma, r.persona, r.created_at, r.cut, r.text, r.session, r.parent FROM reading r WHERE r.read_in >= $1 "
-        "AND NOT EXISTS (SELECT FROM {kept} k WHERE k.karma = r.karma AND k.read_in = r.read_in)",
-        mark.read_in,
+    records = await _fresh(step, persona, mark)
+    added = await step.value(
+        "SELECT count(*) FROM {fresh} f WHERE NOT EXISTS (SELECT FROM {kept} k WHERE k.karma = f.karma)"
     )
-    await step.run("ANALYZE {fresh}")
-    await mind(step, "fresh", mark.records)
-    row = await step.conn.fetchrow(
-        step.said(
-            "SELECT (SELECT count(*) FROM reading WHERE persona = $1) AS records, "
-            "(SELECT count(*) FROM {fresh} f WHERE f.persona = $1 "
-            " AND NOT EXISTS (SELECT FROM {kept} k WHERE k.karma = f.karma)) AS added, "
-            "EXISTS (SELECT FROM {fresh} f JOIN sealed s ON s.karma = f.karma WHERE s.persona = $1 AND f.persona <> $1) AS strays"
-        ),
-        persona,
-    )
-    assert row
-    if row["records"] != mark.records + row["added"] or row["strays"]:
+    if records != mark.records + added:
         raise TooMuch("records are gone")
     await step.run(
         f"""
         CREATE UNLOGGED TABLE {{changed}} AS
-            SELECT karma, text, session, parent FROM {{fresh}} WHERE persona = $1
+            SELECT karma, text, session FROM {{fresh}}
             UNION ALL
-            SELECT k.karma, k.text, k.session, k.parent FROM {{kept}} k JOIN {{fresh}} f ON f.karma = k.karma
+            SELECT k.karma, k.text, k.session FROM {{kept}} k JOIN {{fresh}} f ON f.karma = k.karma
             UNION ALL
-            SELECT k.karma, k.text, k.session, k.parent FROM {{kept}} k JOIN revocation v ON v.karma = k.karma
+            SELECT k.karma, k.text, k.session FROM {{kept}} k JOIN revocation v ON v.karma = k.karma
             WHERE k.reason IS DISTINCT FROM '{Reason.REVOKED}'
-        """,
-        persona,
+        """
     )
     await step.run("ANALYZE {changed}")
-    return int(row["records"])
+    return records
+
+
+async def _fresh(step: Step, persona: str, mark: Mark) -> int:
+    """`fresh`, what was read since; how many records there are: both by one look at all of them."""
+    await step.run(
+        "CREATE UNLOGGED TABLE {seen} AS SELECT count(*) AS records, array_agg(ctid) FILTER (WHERE read_in >= $2) AS fresh "
+        "FROM reading WHERE persona = $1",
+        persona,
+        mark.read_in,
+    )
+    await step.run(
+        "CREATE UNLOGGED TABLE {fresh} AS SELECT r.karma, r.text, r.session FROM reading r "
+        "WHERE r.ctid = ANY ((SELECT fresh FROM {seen})::tid[]) "
+        "AND NOT EXISTS (SELECT FROM {kept} k WHERE k.karma = r.karma AND k.read_in = r.read_in)"
+    )
+    await step.run("ANALYZE {fresh}")
+    await mind(step, "fresh", mark.records)
+    return int(await step.value("SELECT records FROM {seen}"))
 
 
 async def cuts(step: Step) -> list[int]:
@@ -72,32 +65,29 @@ async def cuts(step: Step) -> list[int]:
     )
     if moved:
         raise TooMuch("a record at which a segment began has another time")
-    added = await step.run(
-        "INSERT INTO {kept_cut} (created_at, karma, place) "
-        "SELECT r.created_at, r.karma, (SELECT coalesce(max(place), 0) FROM {kept_cut}) "
-        "+ row_number() OVER (ORDER BY r.created_at, r.karma) "
-        "FROM {changed} f JOIN reading r ON r.karma = f.karma WHERE r.cut AND NOT EXISTS (SELECT FROM {kept_cut} c WHERE c.karma = f.karma)"
-    )
-    if not added:
-        return []
-    # The first of them apart: to look for the segment of every record would take long.
-    first_at = await step.value(
-        "SELECT min(r.created_at) FROM {changed} f JOIN reading r ON r.karma = f.karma WHERE r.cut"
-    )
-    rows = await step.conn.fetch(
+    added = await step.conn.fetch(
         step.said(
-            f"""
-            WITH behind AS MATERIALIZED (
-                SELECT k.karma, k.place AS old, {place("k")} AS new FROM {{kept}} k WHERE k.created_at >= $1
-            ), moved AS (
-                UPDATE {{kept}} k SET place = b.new FROM behind b WHERE b.karma = k.karma AND b.new <> b.old
-                RETURNING b.old, b.new
-            ) SELECT old AS place FROM moved UNION SELECT new FROM moved
-            """
-        ),
-        first_at,
+            "SELECT r.created_at, r.karma FROM {changed} f JOIN reading r ON r.karma = f.karma "
+            "WHERE r.cut AND NOT EXISTS (SELECT FROM {kept_cut} c WHERE c.karma = f.karma) ORDER BY 1, 2"
+        )
     )
-    return [row["place"] for row in rows]
+    return [place for cut in added for place in await _cut(step, cut["created_at"], cut["karma"])]
+
+
+async def _cut(step: Step, created_at: datetime, karma: str) -> tuple[int, int]:
+    """Cut the segment that this record falls into in two."""
+    cut = "(SELECT $1::timestamptz AS created_at, $2::text AS karma) AS cut"
+    old = await step.value(f"SELECT {place('cut')} FROM {cut}", created_at, karma)
+    new = await step.value(
+        "INSERT INTO {kept_cut} (created_at, karma, place) SELECT $1, $2, coalesce(max(place), 0) + 1 FROM {kept_cut} "
+        "RETURNING place",
+        created_at,
+        karma,
+    )
+    await step.run(
+        "UPDATE {kept} SET place = $3 WHERE place = $4 AND (created_at, karma) > ($1, $2)", created_at, karma, new, old
+    )
+    return old, new
 
 
 def place(record: str) -> str:
@@ -111,8 +101,8 @@ def place(record: str) -> str:
 async def affected(step: Step, persona: str, policy: HarvestPolicy, records: int) -> None:
     """`affected`, whose own state is to be found anew, and `sealed_lineage`, which of their lineages are held out.
 
-    Those are what changed, what has the words of a record that changed (it may repeat a revoked one), what a changed
-    record corrects or corrected, and all sessions of lineages that gained or lost a record or a session.
+    Those are what changed, what has the words of a record that changed (it may repeat a revoked one), and all sessions
+    of lineages that gained or lost a record or a session: among them is what a changed record corrects or corrected.
     """
     await join_sessions(step, persona, policy)
     await step.run(
@@ -129,11 +119,17 @@ async def affected(step: Step, persona: str, policy: HarvestPolicy, records: int
         UNION SELECT lineage FROM touched WHERE lineage NOT IN (SELECT session FROM {joined})
         """
     )
+    await step.run("ANALYZE {touched_session}")
+    # `held`, the lineage of one that is held out and whose lineage is what it was.
     await step.run(
         """
-        CREATE UNLOGGED TABLE {affected} AS SELECT karma FROM {changed} UNION SELECT karma FROM {kept}
-        WHERE text IN (SELECT text FROM {changed}) OR session IN (SELECT session FROM {touched_session})
-            OR karma IN (SELECT parent FROM {changed} WHERE parent IS NOT NULL)
+        CREATE UNLOGGED TABLE {affected} AS
+        SELECT karma, max(held) AS held FROM (
+            SELECT karma, NULL AS held FROM {changed}
+            UNION ALL
+            SELECT karma, CASE WHEN side = 'holdout' AND session NOT IN (SELECT session FROM {touched_session}) THEN lineage END
+            FROM {kept} WHERE text IN (SELECT text FROM {changed}) OR session IN (SELECT session FROM {touched_session})
+        ) AS found GROUP BY karma
         """
     )
     await step.run("ANALYZE {affected}")
@@ -145,8 +141,8 @@ async def affected(step: Step, persona: str, policy: HarvestPolicy, records: int
         JOIN sealed s ON s.persona = $1 AND s.karma = r.karma LEFT JOIN {joined} j ON j.session = r.session
         WHERE r.session IN (SELECT session FROM {touched_session})
         UNION
-        SELECT k.lineage FROM {affected} a JOIN {kept} k ON k.karma = a.karma
-        WHERE k.side = 'holdout' AND k.session NOT IN (SELECT session FROM {touched_session})
+        SELECT held FROM {affected} WHERE held IS NOT NULL
         """,
         persona,
     )
+    await step.run("ANALYZE {sealed_lineage}")

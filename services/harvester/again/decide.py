@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -20,6 +19,14 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+#: Else some thousand records are looked up by reading all of them, which lie in memory for the most part, and where all
+#: are looked through, one process does that, since far more of them are expected to be found.
+_COSTS = "SET LOCAL random_page_cost = 1.1; SET LOCAL parallel_tuple_cost = 0.001; SET LOCAL parallel_setup_cost = 100"
+_USUAL_COSTS = (
+    "SET LOCAL random_page_cost TO DEFAULT; SET LOCAL parallel_tuple_cost TO DEFAULT; "
+    "SET LOCAL parallel_setup_cost TO DEFAULT"
+)
+
 
 async def decided(
     conn: Connection, job: Job, table: str, salt: str, everything: Callable[..., Awaitable[bool]]
@@ -33,14 +40,16 @@ async def decided(
         await everything(conn, table, persona, job.policy, job.intent, job.wanted)
         return Decision(table, anew=True)
     stays = kept_name(table)
-    if (mark := await kept.known(conn, persona, key)) and (decision := await _again(conn, job, stays, salt, mark)):
+    if (mark := await kept.known(conn, persona, key, stays)) and (
+        decision := await _again(conn, job, stays, salt, mark)
+    ):
         return decision
     await kept.forget(conn, persona)
-    bites = await everything(conn, stays, persona, job.policy, job.intent, job.wanted)
-    if bites or await closure.strays(conn, persona):
+    if await everything(conn, stays, persona, job.policy, job.intent, job.wanted):
         return Decision(stays, anew=True)
     records = await conn.fetchval(f"SELECT count(*) FROM {stays}")
-    return Decision(stays, anew=True, mark=await kept.current(conn, persona, key, records))
+    mark = await kept.current(conn, key, records, await kept.sealed(conn, persona))
+    return Decision(stays, anew=True, mark=mark)
 
 
 def kept_name(table: str) -> str:
@@ -59,8 +68,7 @@ async def _again(conn: Connection, job: Job, table: str, salt: str, mark: Mark) 
 
 async def _changes(step: Step, job: Job, salt: str, mark: Mark) -> Decision:
     persona, policy = job.persona, job.policy
-    # Else some thousand records are looked up by reading all of them, which lie in memory for the most part.
-    await step.run("SET LOCAL random_page_cost = 1.1")
+    await step.run(_COSTS)
     records = await closure.changed(step, persona, mark)
     split = await closure.cuts(step)
     await closure.affected(step, persona, policy, records)
@@ -72,8 +80,8 @@ async def _changes(step: Step, job: Job, salt: str, mark: Mark) -> Decision:
     await stages.corrections(step, persona)
     places = await apply.apply(step, salt, split)
     await tallies.check_shares(step, policy)
-    new = replace(await kept.current(step.conn, persona, mark.key, records), sealed_whole=False)
+    new = await kept.current(step.conn, mark.key, records, (mark.sealed, mark.sealed_sum))
     await kept.write(step.conn, persona, new)
     await step.clear("decided", *KEPT, *PASSING)
-    await step.run("SET LOCAL random_page_cost TO DEFAULT")
+    await step.run(_USUAL_COSTS)
     return Decision(step.kept, anew=False, mark=new, places=places if mark.sealed_whole else None)

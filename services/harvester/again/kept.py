@@ -1,7 +1,7 @@
 """What is kept of a persona's last decision: its tables, up to where they hold, and under which key.
 
-A decision is kept whole or not at all: the row that says so is written when everything else is, in one transaction with
-the last of it, and is gone before anything is changed.
+A decision is kept whole or not at all: the row that says so is written when everything else is, and what is changed later
+is changed in one transaction with it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from services.harvester import store
-from services.harvester.statements import Step
+from services.harvester.statements import KEPT, Step
 
 if TYPE_CHECKING:
     from services.harvester.manifest.write import Job
@@ -59,31 +59,33 @@ def key(job: Job, salt: str) -> str | None:
     return sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-async def current(conn: Connection, persona: str, key: str, records: int) -> Mark:
-    """The mark of a decision that is made in this transaction."""
-    sealed, total = await _sealed(conn, persona)
+async def current(conn: Connection, key: str, records: int, sealed: tuple[int, Decimal]) -> Mark:
+    """The mark of a decision that is made in this transaction, while this is sealed."""
     row = await conn.fetchrow(
         "SELECT pg_snapshot_xmin(pg_current_snapshot()) AS read_in, (SELECT count(*) FROM revocation) AS revoked"
     )
     assert row
-    return Mark(key, row["read_in"], records, sealed, total, False, row["revoked"])
+    return Mark(key, row["read_in"], records, *sealed, False, row["revoked"])
 
 
-async def known(conn: Connection, persona: str, key: str) -> Mark | None:
-    """The mark of the kept decision, where that holds for this key, and sealed is what it knows as sealed."""
+async def known(conn: Connection, persona: str, key: str, table: str) -> Mark | None:
+    """The mark of the kept decision, where that holds for this key, its tables stand, and sealed is what it knows as sealed."""
+    names = Step(conn, table).names
     row = await conn.fetchrow(
         "SELECT key, read_in, records, sealed, sealed_sum, sealed_whole, revoked FROM kept_decision "
         "WHERE persona = $1 AND key = $2 AND read_in <= pg_snapshot_xmin(pg_current_snapshot()) "
-        "AND revoked <= (SELECT count(*) FROM revocation)",
+        "AND revoked <= (SELECT count(*) FROM revocation) "
+        "AND NOT EXISTS (SELECT FROM unnest($3::text[]) AS name WHERE to_regclass(name) IS NULL)",
         persona,
         key,
+        [names[name] for name in ("decided", *KEPT)],
     )
-    if row is None or (row["sealed"], row["sealed_sum"]) != await _sealed(conn, persona):
+    if row is None or (row["sealed"], row["sealed_sum"]) != await sealed(conn, persona):
         return None
     return Mark(**row)
 
 
-async def _sealed(conn: Connection, persona: str) -> tuple[int, Decimal]:
+async def sealed(conn: Connection, persona: str) -> tuple[int, Decimal]:
     """How many records are sealed, and a number that is another for others."""
     row = await conn.fetchrow(
         "SELECT count(*) AS records, coalesce(sum(hashtextextended(karma, 0)), 0) AS total FROM sealed WHERE persona = $1",
@@ -107,17 +109,33 @@ async def write(conn: Connection | Pool, persona: str, mark: Mark) -> None:
     )
 
 
+async def index_records(conn: Connection, table: str) -> None:
+    """What looks for few of its records is given an index, beside `index_others`, which is as much work."""
+    async with conn.transaction():
+        await conn.execute(_ALONE)
+        await Step(conn, table).run("CREATE UNIQUE INDEX ON {decided} (karma)")
+
+
+async def index_others(conn: Connection, table: str) -> None:
+    step = Step(conn, table)
+    async with conn.transaction():
+        await conn.execute(_ALONE)
+        await step.run("CREATE INDEX ON {decided} (parent) WHERE parent IS NOT NULL")
+        await store.index_places(conn, table)
+        await step.run("CREATE UNIQUE INDEX ON {tally} (kind, name)")
+        await step.run("CREATE INDEX ON {cut} (created_at, karma)")
+
+
+_ALONE = "SET LOCAL max_parallel_maintenance_workers = 0"  # two are at work
+
+
 async def keep(pool: Pool, persona: str, decision: Decision) -> None:
-    """From here on it is known; what looks for few of its records is given an index."""
+    """From here on it is known."""
     if decision.mark is None:
         return
-    async with pool.acquire() as conn, conn.transaction():
-        step = Step(conn, decision.table)
-        await step.run("CREATE UNIQUE INDEX ON {decided} (karma)")
-        await step.run("CREATE INDEX ON {decided} (parent) WHERE parent IS NOT NULL")
-        await step.run("CREATE UNIQUE INDEX ON {tally} (kind, name)")
-        await store.index_places(conn, decision.table)
-        await step.run("ANALYZE {decided} (karma, text, session, parent, place, side, reason)")
+    async with pool.acquire() as conn:
+        # Not beside the indices: it would wait for their locks, for as long as they take.
+        await Step(conn, decision.table).run("ANALYZE {decided} (karma, text, session, parent, place, side, reason)")
         await write(conn, persona, decision.mark)
 
 
@@ -126,5 +144,5 @@ async def seal(pool: Pool, persona: str, decision: Decision) -> None:
     async with pool.acquire() as conn, conn.transaction():
         await store.seal(conn, persona, decision.table, decision.places)
         if decision.mark is not None:
-            sealed, total = await _sealed(conn, persona)
-            await write(conn, persona, replace(decision.mark, sealed=sealed, sealed_sum=total, sealed_whole=True))
+            records, total = await sealed(conn, persona)
+            await write(conn, persona, replace(decision.mark, sealed=records, sealed_sum=total, sealed_whole=True))

@@ -38,11 +38,11 @@ async def begin(step: Step, persona: str, policy: HarvestPolicy, intent: Trainin
     among = "JOIN {affected} a ON a.karma = r.karma"
     await step.run(decide.first(closure.place("r"), among), *values)
     await step.run("CREATE UNIQUE INDEX ON {decided} (karma)")
-    await step.run("ANALYZE {decided}")
+    await step.run("ANALYZE {decided} (karma, text, session, parent, side, reason)")
 
 
 async def repeated(step: Step, persona: str, records: int) -> None:
-    await _add(step, persona, "k.text IN (SELECT text FROM {decided})", OWN)
+    await _add(step, persona, "SELECT karma FROM {kept} WHERE text IN (SELECT text FROM {decided})", OWN)
     await mind(step, "decided", records)
     await decide.duplicates(step)
 
@@ -64,7 +64,9 @@ async def nearly_repeated(step: Step, persona: str, records: int) -> None:
     )
     if not await step.value("SELECT EXISTS (SELECT FROM {near_text})"):
         return
-    await _add(step, persona, "k.text::text IN (SELECT text FROM {near_text})", BEFORE_CLUSTERS)
+    await _add(
+        step, persona, "SELECT karma FROM {kept} WHERE text::text IN (SELECT text FROM {near_text})", BEFORE_CLUSTERS
+    )
     await mind(step, "decided", records)
     await decide.near_duplicates(step)
 
@@ -107,8 +109,8 @@ async def passages(step: Step, persona: str, policy: HarvestPolicy, records: int
     await _add(
         step,
         persona,
-        "k.karma IN (SELECT karma FROM {standing} WHERE NOT held) "
-        f"AND (coalesce(k.reason, '') = '{Reason.CONTAMINATED}') <> (k.karma IN (SELECT karma FROM {{contaminated}}))",
+        "SELECT DISTINCT s.karma FROM {standing} s LEFT JOIN {contaminated} c ON c.karma = s.karma "
+        "WHERE NOT s.held AND s.was_contaminated <> (c.karma IS NOT NULL)",
         BEFORE_PASSAGES,
     )
     await mind(step, "decided", records)
@@ -120,22 +122,32 @@ async def passages(step: Step, persona: str, policy: HarvestPolicy, records: int
 
 async def _standing(step: Step) -> None:
     """`standing`, who holds these passages."""
+    columns = "karma, lineage, held, was_contaminated, gram"
     if not await step.value("SELECT EXISTS (SELECT FROM {gram})"):
-        await step.run("CREATE UNLOGGED TABLE {standing} (karma text, lineage text, held boolean, gram bigint)")
+        await step.run(
+            "CREATE UNLOGGED TABLE {standing} (karma text, lineage text, held boolean, was_contaminated boolean, gram bigint)"
+        )
         return
+    # What is found is put together by passage, though that comes to the same: else, or where rows that pass between them
+    # are held to be cheap, one process does most of the work.
+    await step.run("SET LOCAL parallel_tuple_cost TO DEFAULT")
     await step.run(
         f"""
         CREATE UNLOGGED TABLE {{standing}} AS
-        SELECT * FROM (
-            SELECT k.karma, k.lineage, k.side = 'holdout' AS held, unnest(k.grams) AS gram FROM {{kept}} k WHERE {_STOOD}
-        ) passage WHERE gram IN (SELECT gram FROM {{gram}})
+        SELECT unnest(karma) AS karma, unnest(lineage) AS lineage, unnest(held) AS held, unnest(was) AS was_contaminated, gram
+        FROM (
+            SELECT gram, array_agg(karma) AS karma, array_agg(lineage) AS lineage, array_agg(side = 'holdout') AS held,
+                array_agg(coalesce(reason, '') = '{Reason.CONTAMINATED}') AS was
+            FROM (SELECT karma, lineage, side, reason, unnest(grams) AS gram FROM {{kept}} k WHERE {_STOOD}) passage
+            WHERE gram IN (SELECT gram FROM {{gram}}) GROUP BY gram
+        ) holders
         """
     )
     await step.run("DELETE FROM {standing} WHERE karma IN (SELECT karma FROM {decided})")
     await step.run(
-        "INSERT INTO {standing} SELECT * FROM ("
-        "SELECT karma, lineage, side = 'holdout' AS held, unnest(grams) AS gram FROM {decided} WHERE reason IS NULL"
-        ") passage WHERE gram IN (SELECT gram FROM {gram})"
+        f"INSERT INTO {{standing}} ({columns}) SELECT {columns} FROM ("
+        "SELECT karma, lineage, side = 'holdout' AS held, false AS was_contaminated, unnest(grams) AS gram FROM {decided} "
+        "WHERE reason IS NULL) passage WHERE gram IN (SELECT gram FROM {gram})"
     )
     await step.run("ANALYZE {standing}")
 
@@ -148,7 +160,7 @@ async def alone(step: Step, policy: HarvestPolicy) -> None:
 
 async def corrections(step: Step, persona: str) -> None:
     """The answers that these records reject, and those of these that others reject."""
-    await _add(step, persona, "k.parent IN (SELECT karma FROM {decided})", tuple(Reason))
+    await _add(step, persona, "SELECT karma FROM {kept} WHERE parent IN (SELECT karma FROM {decided})", tuple(Reason))
     await step.run("UPDATE {decided} SET rejected = NULL WHERE rejected IS NOT NULL")
     await step.run(decide.corrections("{decided}"))
     await step.run(
@@ -159,12 +171,18 @@ async def corrections(step: Step, persona: str) -> None:
 
 
 async def _add(step: Step, persona: str, which: str, reasons: tuple[Reason, ...]) -> None:
-    """More of the kept records, with the reasons that they had before this step."""
+    """More of the kept records, those that the query names, with the reasons that they had before this step."""
+    # Two statements: only one that makes a table is worked on by several processes.
+    await step.run(
+        f"CREATE UNLOGGED TABLE {{more}} AS SELECT karma FROM ({which}) AS found "
+        "WHERE NOT EXISTS (SELECT FROM {decided} w WHERE w.karma = found.karma)"
+    )
+    await step.run("ANALYZE {more}")
     own = {"sealed": "s.karma IS NOT NULL", "reason": f"CASE WHEN k.reason IN ({quoted(reasons)}) THEN k.reason END"}
     values = ", ".join(own.get(name, f"k.{name}") for name in COLUMNS)
     await step.run(
-        f"INSERT INTO {{decided}} ({', '.join(COLUMNS)}) SELECT {values} FROM {{kept}} k "
-        f"LEFT JOIN sealed s ON s.persona = $1 AND s.karma = k.karma "
-        f"WHERE {which} AND NOT EXISTS (SELECT FROM {{decided}} w WHERE w.karma = k.karma)",
+        f"INSERT INTO {{decided}} ({', '.join(COLUMNS)}) SELECT {values} FROM {{more}} m JOIN {{kept}} k ON k.karma = m.karma "
+        "LEFT JOIN sealed s ON s.persona = $1 AND s.karma = k.karma",
         persona,
     )
+    await step.clear("more")

@@ -49,11 +49,11 @@ async def check_shares(step: Step, policy: HarvestPolicy) -> None:
     """Raises TooMuch where a session or source has more than its share: whose rows go then depends on all."""
     most = await step.conn.fetch(
         step.said(
-            "SELECT DISTINCT ON (kind) kind, offered, sum(offered) OVER (PARTITION BY kind) AS rows FROM {kept_tally} "
-            "WHERE kind IN ('session', 'source') ORDER BY kind, offered DESC"
+            "SELECT kind, max(offered) AS largest, sum(offered)::bigint AS rows FROM {kept_tally} "
+            "WHERE kind IN ('session', 'source') GROUP BY kind"
         )
     )
-    rows = {row["kind"]: (row["offered"], int(row["rows"])) for row in most}
+    rows = {row["kind"]: (row["largest"], row["rows"]) for row in most}
     largest, trained = rows.get("session", (0, 0))
     if largest > most_of_session(policy, trained):
         raise TooMuch("a session has more than its share")

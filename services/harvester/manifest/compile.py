@@ -67,7 +67,7 @@ async def compile_manifest(pool: Pool, job: Job, table: str, heard: Callable[[in
         decision = await decided(conn, job, table, salt, decide)
     table = decision.table
     if decision.anew:
-        await _summed(pool, table, salt)
+        await _summed(pool, decision, salt)
         await kept.keep(pool, job.persona, decision)
     counts = await counted(pool, table)
     async with pool.acquire() as conn:
@@ -86,25 +86,29 @@ async def compile_manifest(pool: Pool, job: Job, table: str, heard: Callable[[in
     return compiled
 
 
-async def _summed(pool: Pool, table: str, salt: str) -> None:
+async def _summed(pool: Pool, decision: Decision, salt: str) -> None:
     """Side by side: PostgreSQL does each of them in one process."""
-    placing = asyncio.create_task(_placed(pool, table, salt))
+    placing = asyncio.create_task(_placed(pool, decision, salt))
     try:
-        await _tallied(pool, table)
+        await _tallied(pool, decision)
         await placing
     finally:
         placing.cancel()
         await asyncio.gather(placing, return_exceptions=True)
 
 
-async def _placed(pool: Pool, table: str, salt: str) -> None:
+async def _placed(pool: Pool, decision: Decision, salt: str) -> None:
     async with pool.acquire() as conn:
-        await store.place_segments(conn, table, salt)
+        await store.place_segments(conn, decision.table, salt)
+        if decision.mark:
+            await kept.index_records(conn, decision.table)
 
 
-async def _tallied(pool: Pool, table: str) -> None:
+async def _tallied(pool: Pool, decision: Decision) -> None:
     async with pool.acquire() as conn:
-        await tally(Step(conn, table))
+        await tally(Step(conn, decision.table))
+        if decision.mark:
+            await kept.index_others(conn, decision.table)
 
 
 def segment_salt(policy: HarvestPolicy) -> str:

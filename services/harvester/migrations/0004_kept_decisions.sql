@@ -15,3 +15,7 @@ CREATE UNLOGGED TABLE kept_decision (
     sealed_whole boolean NOT NULL,   -- what the decision holds out is sealed
     revoked      bigint NOT NULL     -- rows of `revocation`
 );
+
+-- What was read of a row goes with the row also where it goes to another persona or gets another id.
+CREATE TRIGGER forget_moved AFTER UPDATE OF id, persona ON vectors.karma FOR EACH ROW
+    WHEN ((NEW.id, NEW.persona) IS DISTINCT FROM (OLD.id, OLD.persona)) EXECUTE FUNCTION harvester.forget();

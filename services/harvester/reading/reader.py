@@ -166,8 +166,7 @@ def _digest(written: bytes) -> str:
 
 
 def _begins_segment(karma: bytes) -> bool:
-    hashed = blake2b(plain(karma), digest_size=8).digest()
-    return not hashed[-1] and not hashed[-2] % (CUT >> 8)
+    return int.from_bytes(blake2b(plain(karma), digest_size=8).digest(), "big") % CUT == 0
 
 
 @lru_cache(maxsize=4096)
