@@ -56,7 +56,7 @@ MODELS := $(CURDIR)/.cache/models
 test: setup ## everything: checks, drivers, integration, and real rituals on the embedded stack; 45 minutes on two cores
 	@$(MAKE) --no-print-directory check
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
-	@SOULFORGE_TEST_MODEL=$(MODELS)/smollm2-135m-instruct $(BIN)/python -m pytest tests/drivers tests/docker/test_vllm.py tests/integration tests/jobs tests/e2e
+	@SOULFORGE_TEST_MODEL=$(MODELS)/smollm2-135m-instruct $(BIN)/python -m pytest --durations=20 tests/drivers tests/docker/test_vllm.py tests/integration tests/jobs tests/e2e
 
 test-docker: setup ## the container driver, its proxy and a vLLM on a real engine; whole parts of the house in containers
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base

@@ -1,1 +1,1 @@
-"""Decide again after little has changed: only about the records that the change can affect (docs/adr/0010)."""
+"""Decide again after little has changed: only about the records that the change can affect (docs/adr/0014)."""

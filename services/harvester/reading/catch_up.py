@@ -78,6 +78,7 @@ async def catch_up(
             await _in_processes(conn, workers, share, lambda done: heard(done, total))
         elif total:
             await _alone(conn, pool, share, reader, lambda done: heard(done, total))
+    await _forget_gone(pool, persona, share.since)
     await _remember_mark(pool, persona, reader.policy, mark)
     return reader
 
@@ -144,6 +145,16 @@ async def _keep(pool: Pool, share: Share, rows: list[bytes]) -> None:
                 "DELETE FROM near_duplicate WHERE karma = ANY ($1::text[]) OR other = ANY ($1::text[])", ids
             )
         await copy_in(conn, "reading", COLUMNS, rows)
+
+
+async def _forget_gone(pool: Pool, persona: str, since: int) -> None:
+    """Drop what was read of records that are no longer there: one may be deleted while it is read."""
+    await pool.execute(
+        "DELETE FROM reading r WHERE r.persona = $1 AND r.read_in >= $2 "
+        "AND NOT EXISTS (SELECT FROM vectors.karma k WHERE k.id = r.karma AND k.persona = r.persona)",
+        persona,
+        since,
+    )
 
 
 async def _remember_mark(pool: Pool, persona: str, policy: str, mark: int) -> None:
