@@ -51,6 +51,18 @@ async def test_a_second_harvest_at_the_same_mark_gives_the_same_digests_and_writ
     assert (first.written, second.written) == (1, 0)
 
 
+async def test_what_an_older_scanner_redacted_is_written_anew(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await remember(pool, SCRIBE)
+    await harvested(pool, tmp_path)
+    monkeypatch.setattr(compile_module, "VERSION", compile_module.VERSION + 1)
+
+    again, _ = await harvested(pool, tmp_path)
+
+    assert again.written == 1
+
+
 async def test_a_mark_in_the_intent_leaves_out_what_came_later(pool: Pool, tmp_path: Path) -> None:
     await remember(pool, SCRIBE)
     mark = max(str(one.created_at) for one in SCRIBE).replace(" ", "T")

@@ -26,6 +26,7 @@ from services.harvester.manifest.rows import File
 from services.harvester.manifest.segments import SCRATCH, KnownSegment, Written, shard
 from services.harvester.manifest.statistics import counted, statistics
 from services.harvester.manifest.write import Job, write_segments
+from services.harvester.redaction.scanner import VERSION
 from services.harvester.split import Split
 from services.harvester.statements import Step
 from shared.artifacts import publish
@@ -112,8 +113,8 @@ async def _tallied(pool: Pool, decision: Decision) -> None:
 
 
 def segment_salt(policy: HarvestPolicy) -> str:
-    """Segments of other forms or prompts are other segments."""
-    return f"{FORMAT} {policy.prompts.model_dump_json()} {policy.redaction.model_dump_json()}"
+    """Segments of other forms or prompts are other segments, and so are those that another scanner has redacted."""
+    return f"{FORMAT} {VERSION} {policy.prompts.model_dump_json()} {policy.redaction.model_dump_json()}"
 
 
 def _lies_ready(artifacts: Artifacts, segment: KnownSegment | None) -> bool:
