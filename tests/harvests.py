@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from services.harvester.harvest import Order, compile_order
+from services.harvester.harvest import compile_order
 from services.harvester.likeness.policy import LikenessPolicy
 from services.harvester.manifest.compile import Compiled
+from services.harvester.order import Order
 from services.harvester.policy import HarvestPolicy
 from services.harvester.remember import remember as remember_records
 from services.harvester.settings import HarvesterSettings

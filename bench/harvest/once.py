@@ -14,8 +14,9 @@ from time import monotonic
 import psutil
 
 from bench.harvest.corpus import PERSONA
-from services.harvester.harvest import Order, compile_order
+from services.harvester.harvest import compile_order
 from services.harvester.likeness.policy import LikenessPolicy
+from services.harvester.order import Order
 from services.harvester.policy import HarvestPolicy
 from services.harvester.settings import HarvesterSettings
 from services.harvester.wide import open_wide_pool

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from services.harvester.golden.phoenix import PhoenixError
 from services.harvester.likeness.near import compare
 from services.harvester.manifest.compile import Compiled, compile_manifest
 from services.harvester.manifest.write import ChangedMeanwhile, Job
+from services.harvester.order import Order
 from services.harvester.reading.catch_up import catch_up
 from services.harvester.reading.way import Way
 from services.harvester.refusal import refusal
@@ -28,8 +28,6 @@ from services.harvester.workers import Workers
 from shared.artifacts import Artifacts
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from services.harvester.embedding.embedder import Embedder
     from services.harvester.policy import HarvestPolicy
     from services.harvester.settings import HarvesterSettings
@@ -75,19 +73,6 @@ async def harvest(
         await pool.close()
 
 
-@dataclass(frozen=True)
-class Order:
-    """What is to be compiled. `wanted` are the ids that the intent's query found; None: it has no query."""
-
-    persona: str
-    intent: TrainingIntent
-    policy: HarvestPolicy
-    settings: HarvesterSettings
-    wanted: list[str] | None
-    suites: Path
-    database: str = ""  #: where processes of their own find the same database; without it there are none
-
-
 async def compile_order(pool: Pool, artifacts: Artifacts, order: Order, heard: Heard) -> tuple[Compiled, str | None]:
     """What the database and the disk alone decide: read, compare, decide, write, and seal what was held out."""
     workers = None
@@ -117,7 +102,7 @@ async def _compiled(
         async with pool.acquire() as conn:
             await compare(conn, persona, policy.likeness)
     heard("deciding", 0, 1)
-    job = Job(persona, order.intent, policy, order.wanted, reader, artifacts, workers)
+    job = Job(order, reader, artifacts, workers)
     async with store.decisions(pool, persona) as table:
         compiled = await compile_manifest(pool, job, table, lambda done, of: heard("writing", done, of))
         missing = refusal(compiled, settings.min_train, settings.min_held_out)

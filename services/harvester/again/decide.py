@@ -35,9 +35,9 @@ async def decided(
 
     `salt` is what the keys of segments begin with.
     """
-    persona, key = job.persona, kept.key(job, salt)
+    persona, key = job.order.persona, kept.key(job, salt)
     if key is None:
-        await everything(conn, table, persona, job.policy, job.intent, job.wanted)
+        await everything(conn, table, persona, job.order.policy, job.order.intent, job.order.wanted)
         return Decision(table, anew=True)
     stays = kept_name(table)
     if (mark := await kept.known(conn, persona, key, stays)) and (
@@ -45,7 +45,7 @@ async def decided(
     ):
         return decision
     await kept.forget(conn, persona)
-    if await everything(conn, stays, persona, job.policy, job.intent, job.wanted):
+    if await everything(conn, stays, persona, job.order.policy, job.order.intent, job.order.wanted):
         return Decision(stays, anew=True)
     records = await conn.fetchval(f"SELECT count(*) FROM {stays}")
     mark = await kept.current(conn, key, records, await kept.sealed(conn, persona))
@@ -62,17 +62,17 @@ async def _again(conn: Connection, job: Job, table: str, salt: str, mark: Mark) 
         async with conn.transaction():
             return await _changes(step, job, salt, mark)
     except TooMuch as why:
-        log.info("all records are decided about anew", persona=job.persona, why=str(why))
+        log.info("all records are decided about anew", persona=job.order.persona, why=str(why))
         return None
 
 
 async def _changes(step: Step, job: Job, salt: str, mark: Mark) -> Decision:
-    persona, policy = job.persona, job.policy
+    persona, policy = job.order.persona, job.order.policy
     await step.run(_COSTS)
     records = await closure.changed(step, persona, mark)
     split = await closure.cuts(step)
     await closure.affected(step, persona, policy, records)
-    await stages.begin(step, persona, policy, job.intent)
+    await stages.begin(step, persona, policy, job.order.intent)
     await stages.repeated(step, persona, records)
     await stages.nearly_repeated(step, persona, records)
     await stages.passages(step, persona, policy, records)

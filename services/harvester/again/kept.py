@@ -51,11 +51,11 @@ def key(job: Job, salt: str) -> str | None:
 
     Those are asked for once: at an earlier mark, or by a query. A budget of tokens moves with every record.
     """
-    intent = job.intent
-    if job.wanted is not None or intent.query or intent.until or job.policy.lengths.budget:
+    intent = job.order.intent
+    if job.order.wanted is not None or intent.query or intent.until or job.order.policy.lengths.budget:
         return None
     asked = intent.model_dump(mode="json", include={"kinds", "since"})
-    said = [FORMAT, salt, job.persona, job.policy.digest(), job.reader.policy, asked]
+    said = [FORMAT, salt, job.order.persona, job.order.policy.digest(), job.reader.policy, asked]
     return sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 

@@ -63,13 +63,13 @@ class Compiled:
 
 async def compile_manifest(pool: Pool, job: Job, table: str, heard: Callable[[int, int], Any]) -> Compiled:
     """Write the manifest and the holdout of a persona. Raises ChangedMeanwhile."""
-    salt = segment_salt(job.policy)
+    salt = segment_salt(job.order.policy)
     async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read"):
         decision = await decided(conn, job, table, salt, decide)
     table = decision.table
     if decision.anew:
         await _summed(pool, decision, salt)
-        await kept.keep(pool, job.persona, decision)
+        await kept.keep(pool, job.order.persona, decision)
     counts = await counted(pool, table)
     async with pool.acquire() as conn:
         stretches = await store.placed_segments(conn, table)
@@ -136,9 +136,11 @@ def _join(job: Job, compiled: Compiled, segments: list[KnownSegment], numbers: d
     scratch = job.artifacts.scratch() / f"{SCRATCH}{uuid4().hex}"
     said = {
         "format": FORMAT,
-        "persona": job.persona,
-        "policy": job.policy.model_dump(mode="json"),
-        "asked": job.intent.model_dump(mode="json", include={"kinds", "since", "until", "query", "query_likeness"}),
+        "persona": job.order.persona,
+        "policy": job.order.policy.model_dump(mode="json"),
+        "asked": job.order.intent.model_dump(
+            mode="json", include={"kinds", "since", "until", "query", "query_likeness"}
+        ),
         "seen": compiled.seen,
         "used": compiled.used,
         "excluded": dict(sorted(compiled.excluded.items())),

@@ -18,14 +18,14 @@ from services.harvester.manifest.segments import SIDES, Counted, SegmentWriter
 from services.harvester.split import Split
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
 
     from services.harvester.manifest.segments import Content
+    from services.harvester.order import Order
     from services.harvester.policy import HarvestPolicy
     from services.harvester.reading.reader import Reader
     from services.harvester.workers import Workers
     from shared.artifacts import Artifacts
-    from shared.contracts.intent import TrainingIntent
     from shared.postgres import Pool
 
 BATCH = 500
@@ -45,10 +45,7 @@ class ChangedMeanwhile(Exception):
 class Job:
     """What a manifest is compiled from."""
 
-    persona: str
-    intent: TrainingIntent
-    policy: HarvestPolicy
-    wanted: Sequence[str] | None
+    order: Order
     reader: Reader
     artifacts: Artifacts
     workers: Workers | None = None
@@ -93,7 +90,7 @@ async def write_segments(
     total = sum(stretch["seen"] for stretch in fresh)
     if len(fresh) >= WORTH_INDEX:
         await store.index_places(pool, table)
-    whole = Stretches(job.persona, job.policy, job.artifacts, table, fresh)
+    whole = Stretches(job.order.persona, job.order.policy, job.artifacts, table, fresh)
     if job.workers and job.workers.worth(total):
         parts = [_part(whole, fresh[first : first + AT_ONCE]) for first in range(0, len(fresh), AT_ONCE)]
         await job.workers.each(write_stretches, parts, lambda done: heard(done, total))
