@@ -11,10 +11,11 @@ import pytest
 
 from services.harvester.again import limits
 from services.harvester.policy import HarvestPolicy
+from services.harvester.reading import reader
 from services.harvester.split import Split
 from shared.contracts.karma import KarmaRecord
 from shared.postgres import Pool
-from tests.decisions import goes_on, reason, same
+from tests.decisions import cut_short, goes_on, reason, same
 from tests.harvests import record, remember, side_of_session
 
 WORDS = random.Random(11)
@@ -205,3 +206,79 @@ async def test_to_revoke_an_id_without_karma_changes_nothing_until_its_record_co
 
     assert await reason(pool, found, "none") == "revoked"
     assert await reason(pool, found, "one") == "repeats_revoked"
+
+
+async def test_records_that_are_read_in_another_way_are_cut_into_segments_in_that_way(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_short(monkeypatch, 3)
+    await begin(
+        pool, tmp_path, *(record(f"r{n}", TRAIN[n], f"Say {n}.", f"{n}, then.") for n in range(20)), policy=policy()
+    )
+    monkeypatch.setattr(reader, "FORMAT", reader.FORMAT + 1)
+    cut_short(monkeypatch, 5)
+
+    await same(pool, tmp_path, policy=policy())
+
+
+async def test_where_a_record_that_begins_a_segment_moves_in_time_so_does_the_cut(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_short(monkeypatch, 3)
+    days = [
+        record(f"r{n}", TRAIN[n], f"Say {n}.", f"{n}, then.", created_at=f"2026-06-{n + 1:02d}T00:00:00Z")
+        for n in range(20)
+    ]
+    await begin(pool, tmp_path, *days, policy=policy())
+    first = await pool.fetchval("SELECT karma FROM reading WHERE cut AND karma LIKE 'r%' ORDER BY created_at LIMIT 1")
+    await pool.execute("UPDATE vectors.karma SET created_at = '2026-06-25' WHERE id = $1", first)
+
+    await same(pool, tmp_path, policy=policy())
+
+
+async def test_what_was_held_out_before_stays_so_when_its_words_come_again(pool: Pool, tmp_path: Path) -> None:
+    await pool.execute("INSERT INTO sealed (persona, karma) VALUES ('scribe', 'once')")
+    await begin(pool, tmp_path, record("once", TRAIN[1], "Sing.", "La."), policy=policy())
+    await remember(pool, [record("again", TRAIN[0], "Sing.", "La.", created_at="2026-02-01T00:00:00Z")])
+
+    found = await goes_on(pool, tmp_path, policy=policy())
+
+    assert await reason(pool, found, "again") == "duplicate"
+
+
+async def test_a_revocation_concerns_all_that_has_the_words_of_the_record(pool: Pool, tmp_path: Path) -> None:
+    one, twin = record("one", TRAIN[0], "Say.", "No."), record("twin", TRAIN[1], "Say.", "No.")
+    await begin(pool, tmp_path, one, twin, policy=policy())
+    await pool.execute("INSERT INTO revocation (karma, revoked_by) VALUES ('one', 'ida')")
+
+    found = await goes_on(pool, tmp_path, policy=policy())
+
+    assert await reason(pool, found, "one") == "revoked"
+    assert await reason(pool, found, "twin") == "repeats_revoked"
+
+
+async def test_the_words_that_a_revoked_record_no_longer_says_may_be_used_elsewhere(pool: Pool, tmp_path: Path) -> None:
+    bad = record("bad", TRAIN[0], "Say.", "No.", status="revoked")
+    await begin(pool, tmp_path, bad, record("twin", TRAIN[1], "Say.", "No."), policy=policy())
+    await pool.execute(
+        "UPDATE vectors.karma SET messages = (SELECT messages FROM vectors.karma WHERE id = 'usual') WHERE id = 'bad'"
+    )
+
+    found = await goes_on(pool, tmp_path, policy=policy())
+
+    assert await reason(pool, found, "twin") is None
+    assert await reason(pool, found, "usual") == "repeats_revoked"
+
+
+async def test_a_duplicate_that_comes_to_be_held_out_takes_the_place_of_what_it_repeated(
+    pool: Pool, tmp_path: Path
+) -> None:
+    joins, sealed = TRAIN[1], record("sealed", HELD[0], "Sing.", "La.")
+    one, twin = record("one", TRAIN[0], "Say.", "No."), record("twin", joins, "Say.", "No.")
+    await begin(pool, tmp_path, one, twin, sealed, policy=policy())
+    await remember(pool, [record("link", joins, "Sing.", "La la.", parent="sealed")])
+
+    found = await goes_on(pool, tmp_path, policy=policy())
+
+    assert await reason(pool, found, "one") == "duplicate"
+    assert await reason(pool, found, "twin") is None
