@@ -22,7 +22,7 @@ TABLES = (
     "public.lease, public.ritual_fact, public.ritual, vectors.karma, "
     "harvester.exclusion_before_segments, harvester.sealed, harvester.manifest, "
     "harvester.revocation, harvester.golden_path, harvester.reading, harvester.reading_mark, harvester.near_duplicate, "
-    "harvester.kept_decision, harvester.segment, harvester.manifest_segment, harvester.ritual_segment, harvester.tipping, "
+    "harvester.kept_decision, harvester.gone, harvester.segment, harvester.manifest_segment, harvester.ritual_segment, harvester.tipping, "
     "orchestrator.hand_over, orchestrator.rune_failure, orchestrator.containment, orchestrator.decision, "
     "orchestrator.reclaim, registry.alias, registry.alias_history, registry.version, "
     + ", ".join(f"{service}.{table}" for service in SERVICES for table in ("inbox", "outbox", "dead_letter"))

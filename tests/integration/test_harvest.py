@@ -380,17 +380,36 @@ async def test_a_record_that_changes_between_its_reading_and_its_writing_is_read
     assert token.encode() not in b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
 
 
-async def test_a_record_that_was_deleted_while_it_was_read_is_in_no_later_manifest(pool: Pool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "change",
+    ["DELETE FROM vectors.karma WHERE id = 'other'", "UPDATE vectors.karma SET persona = 'b' WHERE id = 'other'"],
+)
+async def test_a_record_that_goes_while_it_is_read_is_in_no_later_manifest(
+    pool: Pool, tmp_path: Path, change: str
+) -> None:
     await remember(pool, [record("one", TRAIN, "Why?", "Because."), record("other", TRAIN, "How?", "So.")])
     await harvested(pool, tmp_path)
     await pool.execute("CREATE TABLE late AS SELECT * FROM reading WHERE karma = 'other'")
-    await pool.execute("DELETE FROM vectors.karma WHERE id = 'other'")
-    await pool.execute("INSERT INTO reading SELECT * FROM late")  # as a reader does that began before the deletion
+    await pool.execute(change)
+    await pool.execute("INSERT INTO reading SELECT * FROM late")  # as a reader does that began before
     await pool.execute("DROP TABLE late")
 
     found, _ = await harvested(pool, tmp_path)
 
     assert (found.seen, found.rows["train"]) == (1, 1)
+    assert await pool.fetchval("SELECT count(*) FROM gone") == 0
+
+
+async def test_a_record_that_comes_back_while_it_is_read_is_read(pool: Pool, tmp_path: Path) -> None:
+    both = [record("one", TRAIN, "Why?", "Because."), record("other", TRAIN, "How?", "So.")]
+    await remember(pool, both)
+    await harvested(pool, tmp_path)
+    await pool.execute("DELETE FROM vectors.karma WHERE id = 'other'")
+    await remember(pool, both[1:])
+
+    found, _ = await harvested(pool, tmp_path)
+
+    assert (found.seen, found.rows["train"]) == (2, 2)
 
 
 async def test_nothing_of_a_harvest_is_left_in_the_database_but_its_results(pool: Pool, tmp_path: Path) -> None:

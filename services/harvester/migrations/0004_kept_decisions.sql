@@ -16,6 +16,22 @@ CREATE UNLOGGED TABLE kept_decision (
     revoked      bigint NOT NULL     -- rows of `revocation`
 );
 
+-- A record may be deleted while it is read: what is read of it then is dropped by this, once it is written.
+CREATE UNLOGGED TABLE gone (
+    karma   text NOT NULL,
+    persona text NOT NULL,
+    gone_in xid8 NOT NULL DEFAULT pg_current_xact_id()
+);
+CREATE INDEX gone_of_persona ON gone (persona);
+
+CREATE OR REPLACE FUNCTION harvester.forget() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM harvester.reading WHERE karma = OLD.id;
+    DELETE FROM harvester.near_duplicate WHERE karma = OLD.id OR other = OLD.id;
+    INSERT INTO harvester.gone (karma, persona) VALUES (OLD.id, OLD.persona);
+    RETURN NULL;
+END $$;
+
 -- What was read of a row goes with the row also where it goes to another persona or gets another id.
 CREATE TRIGGER forget_moved AFTER UPDATE OF id, persona ON vectors.karma FOR EACH ROW
     WHEN ((NEW.id, NEW.persona) IS DISTINCT FROM (OLD.id, OLD.persona)) EXECUTE FUNCTION harvester.forget();

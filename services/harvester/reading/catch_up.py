@@ -78,7 +78,7 @@ async def catch_up(
             await _in_processes(conn, workers, share, lambda done: heard(done, total))
         elif total:
             await _alone(conn, pool, share, reader, lambda done: heard(done, total))
-    await _forget_gone(pool, persona, share.since)
+    await _forget_gone(pool, persona, mark)
     await _remember_mark(pool, persona, reader.policy, mark)
     return reader
 
@@ -147,14 +147,15 @@ async def _keep(pool: Pool, share: Share, rows: list[bytes]) -> None:
         await copy_in(conn, "reading", COLUMNS, rows)
 
 
-async def _forget_gone(pool: Pool, persona: str, since: int) -> None:
-    """Drop what was read of records that are no longer there: one may be deleted while it is read."""
-    await pool.execute(
-        "DELETE FROM reading r WHERE r.persona = $1 AND r.read_in >= $2 "
-        "AND NOT EXISTS (SELECT FROM vectors.karma k WHERE k.id = r.karma AND k.persona = r.persona)",
-        persona,
-        since,
-    )
+async def _forget_gone(pool: Pool, persona: str, mark: int) -> None:
+    """Drop what was read of records that were deleted meanwhile; who was gone before this reading began is done with."""
+    async with pool.acquire() as conn, conn.transaction():
+        await conn.execute(
+            "DELETE FROM reading r USING gone g WHERE g.persona = $1 AND r.karma = g.karma AND r.persona = g.persona "
+            "AND NOT EXISTS (SELECT FROM vectors.karma k WHERE k.id = g.karma AND k.persona = g.persona)",
+            persona,
+        )
+        await conn.execute("DELETE FROM gone WHERE persona = $1 AND gone_in < $2", persona, mark)
 
 
 async def _remember_mark(pool: Pool, persona: str, policy: str, mark: int) -> None:
