@@ -53,7 +53,7 @@ check: .venv/.ready ## lint, types, imports, unit tests: under a minute
 
 MODELS := $(CURDIR)/.cache/models
 
-test: setup ## everything: checks, drivers, integration, and real rituals on the embedded stack; 45 minutes on two cores
+test: setup ## everything: checks, drivers, integration, and real rituals on the embedded stack; 40 minutes on two cores
 	@$(MAKE) --no-print-directory check
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
 	@SOULFORGE_TEST_MODEL=$(MODELS)/smollm2-135m-instruct $(BIN)/python -m pytest --durations=20 tests/drivers tests/docker/test_vllm.py tests/integration tests/jobs tests/e2e
