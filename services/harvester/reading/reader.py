@@ -119,7 +119,7 @@ class Reader:
         called = [place for place, field in enumerate(tools) if field != NOTHING]
         if not called:
             return suspects
-        return suspects | {called[n] for n in self._scanner.suspects([plain_json(tools[place]) for place in called])}
+        return suspects | {called[n] for n in self._scanner.suspects(plain_jsons([tools[place] for place in called]))}
 
     def _look(self, written: bytes, tools: bytes, checks: bytes, suspicious: bool) -> _Look:
         values = orjson.loads(written)
