@@ -1,4 +1,4 @@
-"""Measures and prints: `python -m bench.handover [process|docker …] [--rounds N]`.
+"""Measure and print: `python -m bench.handover [process|docker …] [--rounds N]`; one round is the short form.
 
 One round of each, in turns: bare (stop the container, start it, wait for the first answer) and ours (a ritual takes the
 anvil and gives it back at once: from its request to the end of the evacuation, and from the end of its work to the first
@@ -12,6 +12,7 @@ import asyncio
 import json
 import statistics
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -113,13 +114,24 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
+def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.handover", description=__doc__)
+    # Not `choices`: of an argument that may be left out, argparse checks the default list as if it were one choice.
+    parser.add_argument("drivers", nargs="*", type=_driver, default=["process"], metavar="|".join(PLACES))
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each driver; default: 3")
+    return parser.parse_args(words)
+
+
+def _driver(name: str) -> str:
+    if name not in PLACES:
+        raise argparse.ArgumentTypeError(f"no driver {name!r}: one of {', '.join(PLACES)}")
+    return name
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("drivers", nargs="*", default=["process"], choices=[*PLACES, []])
-    parser.add_argument("--rounds", type=int, default=3)
-    said = parser.parse_args()
-    for name in said.drivers or ["process"]:
-        print(json.dumps(asyncio.run(measure(name, said.rounds))))
+    arguments = parse()
+    for name in arguments.drivers:
+        print(json.dumps(asyncio.run(measure(name, arguments.rounds))))
         sleep(1)
 
 
