@@ -1,4 +1,4 @@
-"""Outbox and inbox: what is said leaves with the transaction that made it true, and what is heard counts once."""
+"""Outbox: a message leaves with the transaction that made it true, and is published once that is committed."""
 
 from __future__ import annotations
 
@@ -38,24 +38,14 @@ async def enqueue(conn: Connection, message: Message, event_id: UUID, headers: d
     )
 
 
-async def hear(conn: Connection, subject: str, event_id: UUID) -> bool:
-    """True the first time this event is heard."""
-    return bool(
-        await conn.fetchval(
-            "INSERT INTO inbox (subject, event_id) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING true",
-            subject,
-            event_id,
-        )
-    )
-
-
 async def relay(pool: Pool, jetstream: JetStreamContext) -> int:
     """Publish what waits, oldest first, and mark what the server stored. Returns how many.
 
     The rows stay locked while they are published, so that two relays never say the same thing side by side; a crash
-    in between says it twice with the same `Nats-Msg-Id`, which the stream and the inbox fold into one. Intents go last,
-    and the first failure ends the round with what was stored before it marked: an intent's answer is the harvester's,
-    who may be away, and nothing else is to wait for that.
+    in between says it twice with the same `Nats-Msg-Id`, which the stream folds into one for as long as it remembers;
+    a handler that gets it twice nevertheless reads the same rows twice. Intents go last, and the first failure ends the
+    round with what was stored before it marked: an intent's answer is the harvester's, who may be away, and nothing
+    else is to wait for that.
     """
     failed: Exception | None = None
     async with pool.acquire() as conn, conn.transaction():

@@ -149,10 +149,7 @@ async def serve(app: App, settings: Settings) -> None:
 
 
 async def nudge(station: Station, message: Message, delivery: NatsMessage) -> None:
-    """Hear a fact: the rows already say it, so remember it once and look at them now."""
-    if isinstance(message, Fact):
-        async with station.pool.acquire() as conn:
-            await outbox.hear(conn, message.subject, message.event_id)
+    """Wake the reconciler: what the message reports is in the rows before it is published."""
     station.stir()
 
 

@@ -25,7 +25,7 @@ TABLES = (
     "harvester.kept_decision, harvester.gone, harvester.segment, harvester.manifest_segment, harvester.ritual_segment, harvester.tipping, "
     "orchestrator.hand_over, orchestrator.rune_failure, orchestrator.containment, orchestrator.decision, "
     "orchestrator.reclaim, registry.alias, registry.alias_history, registry.version, "
-    + ", ".join(f"{service}.{table}" for service in SERVICES for table in ("inbox", "outbox", "dead_letter"))
+    + ", ".join(f"{service}.{table}" for service in SERVICES for table in ("outbox", "dead_letter"))
 )
 
 

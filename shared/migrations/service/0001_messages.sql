@@ -1,11 +1,4 @@
--- What every service keeps of the bus: what it heard, what it still has to say, and what it could not take.
-CREATE TABLE inbox (
-    subject  text NOT NULL,
-    event_id uuid NOT NULL,
-    heard_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (subject, event_id)
-);
-
+-- What every service keeps of the bus: the messages it has to publish, and those it could not handle.
 CREATE TABLE outbox (
     seq          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     event_id     uuid NOT NULL UNIQUE,
