@@ -101,10 +101,6 @@ class Settings(BaseSettings):
     def phoenix_url(self) -> str:
         return self.phoenix or f"http://{self.host}:{self.port('phoenix')}"
 
-    @property
-    def rune_url(self) -> str:
-        return f"http://{self.host}:{self.port('rune')}"
-
     def service_url(self, service: str) -> str:
         return f"http://{self.host}:{self.port(service)}"
 

@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from shared import ledger
+from shared.configuration.model import embedded
 from shared.contracts.forge import AdapterFailed
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.intent import TrainingIntent
@@ -62,7 +63,7 @@ class Orchestrated:
         self.faults = folder / "faults.json"
         self.process: asyncio.subprocess.Process | None = None
         self.containers = ProcessContainers(settings.containers_dir)
-        self.rune = Vllm(settings.rune_url)
+        self.rune = Vllm(embedded().rune_url(settings))
 
     def configure(
         self,

@@ -97,7 +97,7 @@ async def first_answer(ours: Orchestrated, closed: bool = False) -> None:
     """Until the engine answers one request of a client; one that starts `closed` is opened as soon as it can be."""
     body = {"model": ours.settings.base, "prompt": "The smith", "max_tokens": 1, "temperature": 0}
     deadline = monotonic() + UP_S
-    async with httpx.AsyncClient(base_url=ours.settings.rune_url, timeout=60) as client:
+    async with httpx.AsyncClient(base_url=ours.rune.url, timeout=60) as client:
         while monotonic() < deadline:
             try:
                 if closed:

@@ -88,6 +88,6 @@ async def assert_scribe_serves(stack: Stack) -> None:
     await conn.close()
 
     assert held_by is None
-    assert version in await Vllm(stack.settings.rune_url).models()
-    answer = await ask(stack.settings.rune_url, version, "Note about the gate: it squeaks; the post is loose.")
+    assert version in await Vllm(stack.rune_url).models()
+    answer = await ask(stack.rune_url, version, "Note about the gate: it squeaks; the post is loose.")
     assert answer.startswith("Note | ")

@@ -16,6 +16,7 @@ import asyncpg
 import httpx
 import psutil
 
+from shared.configuration.model import embedded
 from shared.settings import PROJECT, Settings
 
 SOULFORGE = str(Path(sys.executable).with_name("soulforge"))
@@ -37,6 +38,7 @@ class Stack:
             "COLUMNS": "160",
         }
         self.settings = Settings(home=home, port_base=port_base, models=MODELS)
+        self.rune_url = embedded().rune_url(self.settings)
 
     def run(self, *words: str, timeout_s: float = COMMAND_S) -> subprocess.CompletedProcess[str]:
         return self._command([SOULFORGE, *words], timeout_s)

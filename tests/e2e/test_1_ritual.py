@@ -116,7 +116,7 @@ async def test_after_the_coder_s_ritual_base_and_both_personas_answer_at_once_ea
     await conn.close()
     models = [stack.settings.base, versions["scribe"], versions["coder"]]
     prompts = [UNSEEN["scribe"][0], UNSEEN["coder"][0]]
-    url = stack.settings.rune_url
+    url = stack.rune_url
     answers = await asyncio.gather(*(ask(url, model, prompt) for model in models for prompt in prompts))
     base_note, base_code, scribe_note, _, _, coder_code = answers
 

@@ -164,7 +164,7 @@ async def test_a_rune_that_answers_otherwise_is_started_again_and_then_contained
 
 async def test_with_grace_enough_no_request_under_way_is_aborted_and_none_ends_uncleanly(one: Orchestrated) -> None:
     await up(one, token_s=0.03)
-    async with live_load(one.settings.rune_url, ("base",)) as load:
+    async with live_load(one.rune.url, ("base",)) as load:
         ritual = await one.harvested()
         await reaches(one, ritual, "evacuated")
         await restored(one, ritual)
@@ -181,7 +181,7 @@ async def test_with_grace_enough_no_request_under_way_is_aborted_and_none_ends_u
 async def test_requests_that_outlast_the_grace_are_aborted_with_a_clean_error(one: Orchestrated) -> None:
     one.configure(grace_s=0.3)
     await up(one, token_s=0.5)
-    async with live_load(one.settings.rune_url, ("base",)) as load:
+    async with live_load(one.rune.url, ("base",)) as load:
         ritual = await one.harvested()
         await reaches(one, ritual, "evacuated")
     body = await one.fact(ritual, "gpu.evacuated")

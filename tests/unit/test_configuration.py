@@ -157,12 +157,12 @@ def test_the_serving_rune_has_the_houses_place_and_further_ones_the_next_free(se
     configuration = loaded(text, settings)
     assert configuration.serving(settings) == "chat"
     assert configuration.ports(settings) == {"first": 7611, "chat": 7610, "ears": 7612}
-    assert configuration.rune_url(settings) == settings.rune_url == "http://127.0.0.1:7610"
+    assert configuration.rune_url(settings) == "http://127.0.0.1:7610"
     assert configuration.rune_url(settings, "ears") == "http://127.0.0.1:7612"
 
 
-def test_the_built_in_rune_answers_where_the_settings_say(settings: Settings) -> None:
-    assert embedded().rune_url(settings) == settings.rune_url
+def test_the_built_in_rune_answers_at_the_tenth_port(settings: Settings) -> None:
+    assert embedded().rune_url(settings) == "http://127.0.0.1:7610"
 
 
 def test_the_serving_rune_is_the_first_to_start_on_the_forge_with_the_houses_base(settings: Settings) -> None:

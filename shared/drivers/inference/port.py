@@ -66,19 +66,11 @@ class Inference(Protocol):
         """Every name that can be asked for: the base and the loaded adapters."""
         ...
 
-    async def adapters(self) -> dict[str, Path]:
-        """The loaded adapters by name, with the directory each was loaded from."""
-        ...
-
     async def load(self, name: str, path: Path) -> None:
         """Load the adapter at `path` under `name`; loading a loaded name again is fine.
 
         A name must never be used for other weights: engines cache by name. Success is not proof: probe it.
         """
-        ...
-
-    async def unload(self, name: str) -> None:
-        """Let the engine forget the name; an unknown one is fine. The weights may stay in memory until others push them out."""
         ...
 
     async def answer(self, model: str, turns: tuple[Turn, ...], max_tokens: int, salt: str | None = None) -> str:

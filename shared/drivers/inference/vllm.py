@@ -7,8 +7,6 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import httpx
-
 from shared.drivers.inference import admission
 from shared.drivers.inference.gauges import FINISHED, RUNNING, WAITING, read_gauges
 from shared.drivers.inference.http import Http, refusal
@@ -38,10 +36,8 @@ class Vllm:
             return False
 
     async def models(self) -> frozenset[str]:
-        return frozenset(model["id"] for model in await self._listed())
-
-    async def adapters(self) -> dict[str, Path]:
-        return {model["id"]: Path(model["root"]) for model in await self._listed() if model.get("parent")}
+        listed = await self._http.call("GET", "/v1/models", timeout=HEALTH_TIMEOUT_S)
+        return frozenset(model["id"] for model in listed["data"])
 
     async def load(self, name: str, path: Path) -> None:
         if name in await self.models():
@@ -49,11 +45,6 @@ class Vllm:
         # No load_inplace: it makes the worker read the adapter from disk again and again.
         body = {"lora_name": name, "lora_path": str(path)}
         await self._http.call("POST", "/v1/load_lora_adapter", body, LOAD_TIMEOUT_S)
-
-    async def unload(self, name: str) -> None:
-        response = await self._http.ask("POST", "/v1/unload_lora_adapter", {"lora_name": name}, LOAD_TIMEOUT_S)
-        if response.is_error and (response.status_code != httpx.codes.NOT_FOUND or name in await self.adapters()):
-            raise refusal(response)
 
     async def answer(self, model: str, turns: tuple[Turn, ...], max_tokens: int, salt: str | None = None) -> str:
         body: dict[str, Any] = {
@@ -123,10 +114,6 @@ class Vllm:
         # A paused vLLM keeps its newest requests waiting until it is resumed; they hold nothing up.
         held_back = now.in_flight is None and await admission.paused(self._http)
         return now.running if held_back else now.left
-
-    async def _listed(self) -> list[dict[str, Any]]:
-        listed = await self._http.call("GET", "/v1/models", timeout=HEALTH_TIMEOUT_S)
-        return list(listed["data"])
 
     async def _develop(self, path: str) -> None:
         """A route that vLLM has only where it was started for it."""
