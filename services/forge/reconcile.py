@@ -30,9 +30,10 @@ async def watch(station: Station) -> None:
     await watch_lease(station, job_containers(station), State.EVACUATED, ROLE)
 
 
-async def reconcile(station: Station) -> None:
+async def reconcile(station: Station, trainer: str) -> None:
+    """One look; `trainer` is the module that is run as the job."""
     settings = ForgeSettings()
-    kind = JobKind(ROLE, ("-m", settings.trainer), settings.memory_bytes, settings.time_limit_s)
+    kind = JobKind(ROLE, ("-m", trainer), settings.memory_bytes, settings.time_limit_s)
     jobs = Jobs(station, job_containers(station), kind)
     for ritual, held in await at_work(station.pool, State.EVACUATED):
         await _forge(station, jobs, ritual, held, settings)

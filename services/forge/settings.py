@@ -11,7 +11,6 @@ from shared.jobs import GIB
 class ForgeSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SOULFORGE_FORGE_", frozen=True, extra="ignore")
 
-    trainer: str = Field("services.forge.trainer", description="Module that is run as the trainer job.")
     memory_bytes: int = Field(
         10 * GIB, gt=0, description="Most resident memory of a trainer job, in bytes. Default: 10 GiB."
     )

@@ -34,9 +34,10 @@ async def watch(station: Station) -> None:
     await watch_lease(station, job_containers(station), State.FORGED, ROLE)
 
 
-async def reconcile(station: Station) -> None:
+async def reconcile(station: Station, evaluator: str) -> None:
+    """One look; `evaluator` is the module that is run as the job."""
     settings = VerifierSettings()
-    kind = JobKind(ROLE, ("-m", settings.evaluator), settings.memory_bytes, settings.time_limit_s)
+    kind = JobKind(ROLE, ("-m", evaluator), settings.memory_bytes, settings.time_limit_s)
     jobs = Jobs(station, job_containers(station), kind)
     for ritual, held in await at_work(station.pool, State.FORGED):
         await _verify(station, jobs, ritual, held, settings)

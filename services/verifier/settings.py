@@ -11,7 +11,6 @@ from shared.jobs import GIB
 class VerifierSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SOULFORGE_VERIFIER_", frozen=True, extra="ignore")
 
-    evaluator: str = Field("services.verifier.evaluator", description="Module that is run as the evaluator job.")
     memory_bytes: int = Field(
         10 * GIB, gt=0, description="Most resident memory of an evaluator job, in bytes. Default: 10 GiB."
     )

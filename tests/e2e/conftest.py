@@ -41,8 +41,6 @@ async def rehearsed(stack: Stack) -> AsyncIterator[Stack]:
     for name in ("results.json", "base_scores.json"):
         shutil.copyfile(Path(results).with_name(name), REHEARSAL / name)
     stack.down()
-    stack.up(
-        SOULFORGE_FORGE_TRAINER="tests.faults.fake_trainer", SOULFORGE_VERIFIER_EVALUATOR="tests.faults.fake_evaluator"
-    )
+    await stack.up_with_short_jobs()
     yield stack
     shutil.rmtree(REHEARSAL, ignore_errors=True)

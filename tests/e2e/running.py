@@ -23,10 +23,11 @@ SOULFORGE = str(Path(sys.executable).with_name("soulforge"))
 # Prepared once, for every home that a test makes.
 MODELS = PROJECT / ".cache" / "models"
 COMMAND_S = 900
+UP_S = 420
 
 
 class Stack:
-    """One home with its stack. `told` are settings of single services."""
+    """One home with its stack."""
 
     def __init__(self, home: Path, port_base: int) -> None:
         self.home = home
@@ -47,10 +48,19 @@ class Stack:
         """What `make ritual` runs, with the stack left up."""
         return self._command([sys.executable, "-m", "deploy.ritual", persona, "--keep"], COMMAND_S)
 
-    def up(self, **told: str) -> None:
-        self.environment |= told
-        started = self.run("up", "--detach")
-        assert started.returncode == 0, started.stdout + started.stderr
+    async def up_with_short_jobs(self) -> str:
+        """Put the stack up with the jobs of tests/faults; what it announced. `down` ends it as any other."""
+        log = self.settings.logs_dir / "up.log"
+        with log.open("wb") as file:
+            # Forked away: a child of the tests would stay a zombie, which counts as alive.
+            command = ["setsid", "--fork", sys.executable, "-m", "tests.faults.short_jobs"]
+            subprocess.run(command, env=self.environment, cwd=PROJECT, stdout=file, stderr=file, check=True)  # noqa: ASYNC221
+
+        async def is_up() -> bool:
+            return "everything is up" in log.read_text()
+
+        await eventually(is_up, UP_S, f"the stack with the short jobs is up: see {log}")
+        return log.read_text()
 
     def down(self) -> None:
         stopped = self.run("down")

@@ -1,0 +1,45 @@
+"""The embedded stack with the short jobs of this folder in place of trainer and evaluator.
+
+`python -m tests.faults.short_jobs` puts it up as `soulforge up` does; `python -m tests.faults.short_jobs SERVICE` is how
+its supervisor enters the two services whose jobs are short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+
+from deploy.bootstrap import prepare
+from deploy.embedded import parts, stack
+from deploy.embedded.part import Part
+from services.forge.app import forge
+from services.verifier.app import verifier
+from shared.service import main as run_service
+from shared.settings import PROJECT, Settings
+
+SHORT = {"forge": (forge, "tests.faults.fake_trainer"), "verifier": (verifier, "tests.faults.fake_evaluator")}
+
+
+def parts_with_short_jobs(settings: Settings, environment: Mapping[str, str]) -> list[Part]:
+    return [_short(part) if part.name in SHORT else part for part in parts.parts(settings, environment)]
+
+
+def _short(part: Part) -> Part:
+    command = (sys.executable, "-m", "tests.faults.short_jobs", part.name)
+    return replace(part, command=command, env={**part.env, "PYTHONPATH": str(PROJECT)})
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        compose, job = SHORT[sys.argv[1]]
+        asyncio.run(prepare(Settings()))
+        run_service(compose(job))
+        return
+    stack.parts = parts_with_short_jobs
+    sys.exit(stack.run(Settings(), lambda line: print(line, flush=True)))
+
+
+if __name__ == "__main__":
+    main()
