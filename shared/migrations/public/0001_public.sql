@@ -47,3 +47,6 @@ CREATE TABLE lease (
     acquired_at timestamptz,
     expires_at  timestamptz NOT NULL DEFAULT '-infinity'
 );
+
+-- The schema of SAQ's worker queues; SAQ makes its tables itself when its first worker starts.
+CREATE SCHEMA IF NOT EXISTS queue;

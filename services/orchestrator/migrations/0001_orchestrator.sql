@@ -1,3 +1,27 @@
+-- One row per hand-over of an anvil: the receipt of evacuation and restoration. Memory in bytes.
+-- `probes_before` and `probes_after`: what every model answered to the fixed prompt, by rune and model; null where it
+-- could not be asked.
+CREATE TABLE hand_over (
+    anvil         text NOT NULL,
+    fence         bigint NOT NULL,
+    ritual        uuid NOT NULL,
+    attempt       int NOT NULL,
+    began_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    suspended_at  timestamptz,
+    memory_before bigint,
+    memory_after  bigint,
+    evacuated_at  timestamptz,
+    released_at   timestamptz,
+    restored_at   timestamptz,
+    seconds_without_inference double precision,
+    probes_before   jsonb,
+    probes_after    jsonb,
+    memory_restored bigint,
+    expected_s      double precision,
+    PRIMARY KEY (anvil, fence)
+);
+CREATE INDEX hand_over_open ON hand_over (anvil) WHERE restored_at IS NULL;
+
 -- What a hand-over did, step by step: written as each step begins and ends, so that a crash between any two is seen.
 -- `part` is the rune or queue that the step is about.
 CREATE TABLE hand_over_step (
@@ -13,15 +37,7 @@ CREATE TABLE hand_over_step (
     FOREIGN KEY (anvil, fence) REFERENCES hand_over
 );
 
--- What every model answered to the fixed prompt, by rune and model; null where it could not be asked.
-ALTER TABLE hand_over
-    ADD COLUMN probes_before   jsonb,
-    ADD COLUMN probes_after    jsonb,
-    ADD COLUMN memory_restored bigint,
-    ADD COLUMN expected_s      double precision;
-
--- Failures are counted for every rune by itself.
-DROP TABLE rune_failure;
+-- How often a rune came down by itself, so that its restarts keep a growing distance.
 CREATE TABLE rune_failure (
     anvil  text NOT NULL,
     rune   text NOT NULL,
@@ -36,7 +52,7 @@ CREATE TABLE containment (
     anvil    text PRIMARY KEY,
     reason   text NOT NULL,
     failures int NOT NULL,
-    until_accepted boolean NOT NULL, -- it serves, but otherwise than before: somebody must say that this is well
+    until_accepted boolean NOT NULL, -- it serves, but its models answer differently: a person has to accept that
     since    timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
@@ -50,7 +66,7 @@ CREATE TABLE decision (
     decided_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- Somebody asked for the anvil back: no ritual takes it before `until`.
+-- Anvils that were asked back: no ritual takes one before `until`.
 CREATE TABLE reclaim (
     anvil        text PRIMARY KEY,
     why          text NOT NULL,

@@ -1,0 +1,41 @@
+-- Versions of adapters, and which of them a persona's name points to.
+-- A version with `withdrawn_at` is kept in the Crypt and never served again by itself.
+CREATE TABLE version (
+    name          text PRIMARY KEY,
+    persona       text NOT NULL,
+    adapter       text NOT NULL,
+    base          text NOT NULL,
+    ritual        uuid NOT NULL,
+    bundle        text NOT NULL,
+    registered_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    awakened_at   timestamptz,
+    withdrawn_at  timestamptz
+);
+CREATE INDEX version_persona ON version (persona, registered_at);
+CREATE INDEX version_of_ritual ON version (ritual);
+
+CREATE TABLE alias (
+    persona  text PRIMARY KEY,
+    version  text NOT NULL REFERENCES version (name),
+    previous text REFERENCES version (name),
+    moved_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- Every move of an alias. A version of NULL: the name was taken away and points nowhere.
+CREATE TABLE alias_history (
+    persona  text NOT NULL,
+    version  text,
+    previous text,
+    ritual   uuid NOT NULL,
+    moved_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    why      text NOT NULL DEFAULT ''
+);
+
+-- Revoked records and the rituals that trained on them: whatever such a ritual made, now or later, is tainted.
+CREATE TABLE taint (
+    ritual   uuid NOT NULL REFERENCES public.ritual (id) ON DELETE CASCADE,
+    karma    text NOT NULL,
+    heard_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    said_at  timestamptz,     -- when `adapter.tainted` was published of its version; NULL: not decided upon yet
+    PRIMARY KEY (ritual, karma)
+);
