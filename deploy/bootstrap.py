@@ -13,7 +13,7 @@ import nats
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
-from shared.postgres import UNREACHABLE, migrate
+from shared.postgres import UNREACHABLE, MigrationError, migrate
 from shared.service import main as run_service
 from shared.settings import PROJECT, SERVICES, Settings
 from shared.streams import bootstrap
@@ -56,6 +56,8 @@ def main() -> None:
         raise SystemExit(f"unknown service {service!r}: one of {', '.join(SERVICES)}")
     try:
         applied = asyncio.run(prepare(Settings()))
+    except MigrationError as error:
+        raise SystemExit(str(error)) from None
     except TimeoutError:
         raise SystemExit(f"PostgreSQL or NATS did not answer within {DEADLINE_S} s: is the stack up?") from None
     for name in applied:

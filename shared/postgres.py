@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 
+from shared.digests import digest_file
 from shared.settings import SERVICES
 
 if TYPE_CHECKING:
@@ -33,6 +34,12 @@ UNREACHABLE = (
     asyncpg.SerializationError,
     asyncpg.DeadlockDetectedError,
     asyncpg.InsufficientResourcesError,
+)
+
+
+ANOTHER_VERSION = (
+    "this home was made by another version of Soulforge, which this one does not read (its database has {name}): set "
+    "SOULFORGE_HOME to a new directory, or move the old one away; where SOULFORGE_DATABASE is set, name an empty database"
 )
 
 
@@ -77,15 +84,28 @@ async def _teach_json(connection: Any) -> None:
 
 
 async def migrate(url: str, root: Path) -> list[str]:
-    """Apply what is missing, in order, and return the names applied. Safe to run from several processes at once."""
+    """Apply what is missing, in order, and return the names applied. Safe to run from several processes at once.
+
+    Raises MigrationError, having changed nothing, for a database of another version.
+    """
     connection = await asyncpg.connect(url, timeout=10)
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", MIGRATIONS_LOCK)
+        await _refuse_another_version(connection, root)
         await connection.execute(
-            "CREATE TABLE IF NOT EXISTS public.migration "
-            "(owner text, name text, applied_at timestamptz DEFAULT now(), PRIMARY KEY (owner, name))"
+            "CREATE TABLE IF NOT EXISTS public.migration (owner text, name text, digest text NOT NULL, "
+            "applied_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (owner, name))"
         )
         return [name for owner, path in _migrations(root) if (name := await _apply(connection, owner, path))]
+    finally:
+        await connection.close()
+
+
+async def assert_own_version(url: str, root: Path) -> None:
+    """Raise MigrationError for a database of another version; an empty one passes."""
+    connection = await asyncpg.connect(url, timeout=10)
+    try:
+        await _refuse_another_version(connection, root)
     finally:
         await connection.close()
 
@@ -98,6 +118,18 @@ async def assert_migrated(pool: Pool, owner: str, root: Path) -> None:
     applied = {row["name"] for row in await pool.fetch("SELECT name FROM public.migration WHERE owner = $1", owner)}
     if missing := sorted(needed - applied):
         raise MigrationError(f"schema {owner} lacks {', '.join(missing)}: run `soulforge migrate`")
+
+
+async def _refuse_another_version(connection: Any, root: Path) -> None:
+    if not await connection.fetchval("SELECT to_regclass('public.migration') IS NOT NULL"):
+        return
+    own = {(owner, path.stem, digest_file(path)) for owner, path in _migrations(root)}
+    # As JSON, for a table without digests is one of another version too.
+    for row in await connection.fetch(
+        "SELECT owner, name, to_jsonb(m) ->> 'digest' AS digest FROM public.migration m ORDER BY applied_at, owner, name"
+    ):
+        if tuple(row) not in own:
+            raise MigrationError(ANOTHER_VERSION.format(name=f"{row['owner']}/{row['name']}"))
 
 
 def _migrations(root: Path) -> Iterable[tuple[str, Path]]:
@@ -115,9 +147,10 @@ async def _apply(connection: Any, owner: str, path: Path) -> str | None:
         await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {owner}")
         await connection.execute(f"SET LOCAL search_path = {owner}, public")
         fresh = await connection.fetchval(
-            "INSERT INTO public.migration (owner, name) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING true",
+            "INSERT INTO public.migration (owner, name, digest) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING true",
             owner,
             path.stem,
+            digest_file(path),
         )
         if not fresh:
             return None

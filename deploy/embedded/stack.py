@@ -28,7 +28,7 @@ from shared.drivers.containers.open import open_containers
 from shared.drivers.containers.port import ContainerState
 from shared.drivers.inference.port import InferenceError
 from shared.drivers.inference.vllm import Vllm
-from shared.postgres import UNREACHABLE
+from shared.postgres import UNREACHABLE, MigrationError, assert_own_version
 from shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -59,12 +59,16 @@ async def _run(settings: Settings, announce: Announce) -> None:
     nats.initialise(settings)
     supervisor = Supervisor(settings.home, parts(settings, os.environ), announce, _progress(announce))  # noqa: TID251 - handed on whole
     up = asyncio.create_task(_announce_up(settings, supervisor, announce))
+    known = asyncio.create_task(_refuse_another_version(settings, supervisor))
     try:
         await supervisor.run()
     finally:
         up.cancel()
+        known.cancel()
         await end_containers(settings, announce)
         announce("everything is down")
+    if known.done() and not known.cancelled():
+        known.result()
 
 
 async def _running_ports(settings: Settings) -> list[str]:
@@ -76,6 +80,17 @@ async def _running_ports(settings: Settings) -> list[str]:
         info = await containers.inspect(container_name(configuration.anvil_of(name), name))
         held += [name] if info and info.state is ContainerState.RUNNING else []
     return held
+
+
+async def _refuse_another_version(settings: Settings, supervisor: Supervisor) -> None:
+    """Stop everything and raise MigrationError where the home is one of another version."""
+    while supervisor.status["postgres"].state is not PartState.READY:
+        await asyncio.sleep(POLL_S)
+    try:
+        await assert_own_version(settings.database_url, settings.project)
+    except MigrationError:
+        supervisor.request_stop()
+        raise
 
 
 def _progress(announce: Announce) -> Callable[[str, PartStatus], None]:
