@@ -1,4 +1,4 @@
-"""What is wrong in a TOML file that people write: each fault with its place (`table.key`), the reason and the line."""
+"""What is wrong in a TOML file that people write: each fault with its key (`table.key`) and the reason."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from shared.toml_lines import Place, line_of
+Place = tuple[str | int, ...]
 
 
 class Fault(NamedTuple):
@@ -20,28 +20,19 @@ class Fault(NamedTuple):
     reason: str
 
 
-def tell(faults: Iterable[Fault], text: str) -> list[str]:
-    """A line per fault, as they stand: `covens.hearth.runes[1]: there is no rune "chta" (line 31)`.
-
-    The line is left out where nothing of the place stands in the text.
-    """
-    found = [(line_of(text, fault.place), fault) for fault in faults]
-    return [_told(fault, line) for line, fault in sorted(found, key=lambda each: each[0] or 0)]
+def describe(faults: Iterable[Fault]) -> list[str]:
+    """A line per fault: `covens.hearth.runes[1]: there is no rune "chta"`."""
+    return [f"{_dotted(fault.place)}: {fault.reason}" if fault.place else fault.reason for fault in faults]
 
 
-def _told(fault: Fault, line: int | None) -> str:
-    where = f"{spelled(fault.place)}: " if fault.place else ""
-    return f"{where}{fault.reason}" + (f" (line {line})" if line else "")
-
-
-def spelled(place: Place) -> str:
+def _dotted(place: Place) -> str:
     words = (f"[{key}]" if isinstance(key, int) else f".{key}" for key in place)
     return "".join(words).removeprefix(".")
 
 
 def wrong_values(error: ValidationError, text: str, model: type[BaseModel]) -> list[str]:
     """What pydantic found wrong in a TOML text, a line per fault."""
-    return tell(faults_of(error, tomllib.loads(text), model), text)
+    return describe(faults_of(error, tomllib.loads(text), model))
 
 
 def faults_of(error: ValidationError, values: dict[str, Any], model: type[BaseModel]) -> list[Fault]:

@@ -1,4 +1,4 @@
-"""What a well-formed `soulforge.toml` can still get wrong: each fault with its place and the reason."""
+"""What a well-formed `soulforge.toml` can still get wrong: each fault with its key and the reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCHEMES = ("unix://", "tcp://", "ssh://")
 
 
 def faults(configuration: Configuration, settings: Settings) -> list[Fault]:
-    """Everything that is wrong, in the order of the file's tables; empty where the house can stand like this."""
+    """Everything that is wrong, kind by kind; empty where the house can stand like this."""
     found = [
         *_forge(configuration, settings),
         *_anvils(configuration),

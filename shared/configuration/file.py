@@ -1,4 +1,4 @@
-"""Find `soulforge.toml`, read it, and refuse a wrong one with the place and the reason."""
+"""Find `soulforge.toml`, read it, and refuse a wrong one with the keys and the reasons."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from shared.configuration.checks import faults
 from shared.configuration.model import Configuration, embedded
-from shared.faults import tell, wrong_values
+from shared.faults import describe, wrong_values
 from shared.settings import Settings, SettingsError
 
 FILE = "soulforge.toml"
@@ -18,7 +18,7 @@ HOUSE = ("anvils", "runes", "covens")
 
 
 class ConfigurationError(SettingsError):
-    """`soulforge.toml` cannot be used; the message has a line per fault: which place, why, and on which line it stands."""
+    """`soulforge.toml` cannot be used; the message has a line per fault: which key, and why."""
 
 
 def find(settings: Settings) -> Path | None:
@@ -33,13 +33,13 @@ def load(settings: Settings) -> Configuration:
     """What stands in this house. Raises ConfigurationError."""
     if path := find(settings):
         return read(path, settings)
-    return _checked("the built-in configuration", "", _built_in(settings), settings)
+    return _checked("the built-in configuration", _built_in(settings), settings)
 
 
 def read(path: Path, settings: Settings) -> Configuration:
     """What a file says of this house. Raises ConfigurationError."""
     text = _text(path)
-    return _checked(str(path), text, _valid(path, text, settings), settings)
+    return _checked(str(path), _valid(path, text, settings), settings)
 
 
 def _text(path: Path) -> str:
@@ -76,9 +76,9 @@ def _built_in(settings: Settings) -> Configuration:
         raise ConfigurationError(f'SOULFORGE_ANVIL is "{settings.anvil}": {reason}') from error
 
 
-def _checked(source: str, text: str, configuration: Configuration, settings: Settings) -> Configuration:
+def _checked(source: str, configuration: Configuration, settings: Settings) -> Configuration:
     if found := faults(configuration, settings):
-        raise _refused(source, tell(found, text))
+        raise _refused(source, describe(found))
     return configuration
 
 

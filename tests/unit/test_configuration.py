@@ -197,88 +197,88 @@ def _many(names: list[str]) -> str:
 @pytest.mark.parametrize(
     ("given", "instead", "told"),
     [
-        ('forge = "gpu0"', 'forge = "gpu1"', 'forge: there is no anvil "gpu1"; did you mean "gpu0"? (line 1)'),
+        ('forge = "gpu0"', 'forge = "gpu1"', 'forge: there is no anvil "gpu1"; did you mean "gpu0"?'),
         ('forge = "gpu0"\n', "", 'forge: there is no anvil "anvil0"; known: gpu0'),
         (
             'anvil = "gpu0"',
             'anvil = "gp0"',
-            'covens.hearth.anvil: there is no anvil "gp0"; did you mean "gpu0"? (line 7)',
+            'covens.hearth.anvil: there is no anvil "gp0"; did you mean "gpu0"?',
         ),
         (
             '["chat", "ears"]',
             '["chat", "ers"]',
-            'covens.hearth.runes[1]: there is no rune "ers"; did you mean "ears"? (line 8)',
+            'covens.hearth.runes[1]: there is no rune "ers"; did you mean "ears"?',
         ),
         (
             '["chat", "ears"]',
             '["chat"]',
-            "runes.ears: stands in no coven: add it to the `runes` of one, or take it out (line 5)",
+            "runes.ears: stands in no coven: add it to the `runes` of one, or take it out",
         ),
         (
             '"ears"]',
             '"ears", "chat"]',
-            'covens.hearth.runes[2]: rune "chat" already stands in coven "hearth"; it can stand in one only (line 8)',
+            'covens.hearth.runes[2]: rune "chat" already stands in coven "hearth"; it can stand in one only',
         ),
         (
             '"ears"]',
             '"ears"]\nqueues = ["q"]',
-            'covens.hearth.queues[0]: there is no queue "q"; there are none (line 9)',
+            'covens.hearth.queues[0]: there is no queue "q"; there are none',
         ),
         (
             "[runes.chat]",
             "[queues.q]\ndriver = 'bus'\nworkers = ['w']\n[runes.chat]",
-            "queues.q: no coven names it: add it to the `queues` of one, or take it out (line 4)",
+            "queues.q: no coven names it: add it to the `queues` of one, or take it out",
         ),
         (
             "[anvils.gpu0]",
             "[anvils.spare]\n[anvils.gpu0]",
-            "anvils.spare: no coven stands on it: name it in one, or take it out (line 2)",
+            "anvils.spare: no coven stands on it: name it in one, or take it out",
         ),
         (
             'accelerator = "nvml"',
             "devices = [1]",
-            'anvils.gpu0.devices: a CPU anvil has none: set accelerator = "nvml" (line 3)',
+            'anvils.gpu0.devices: a CPU anvil has none: set accelerator = "nvml"',
         ),
         (
             'accelerator = "nvml"',
             'accelerator = "nvml"\ndevices = [0, 0]',
-            'anvils.gpu0.devices[1]: GPU 0 already belongs to anvil "gpu0": anvils are leased apart (line 4)',
+            'anvils.gpu0.devices[1]: GPU 0 already belongs to anvil "gpu0": anvils are leased apart',
         ),
         (
             "[runes.ears]",
             "[runes.ears]\ndriver = 'docker'",
-            'runes.ears.image: is required with driver = "docker" (line 5)',
+            'runes.ears.image: is required with driver = "docker"',
         ),
         (
             "[runes.ears]",
             "[runes.ears]\nimage = 'vllm'",
-            'runes.ears.image: the process driver runs no image: set driver = "docker", or take this out (line 6)',
+            'runes.ears.image: the process driver runs no image: set driver = "docker", or take this out',
         ),
         (
             "[runes.ears]",
             "[runes.ears]\ncommand = ['x']\narguments = ['y']",
-            "runes.ears.arguments: only vLLM gets them: put them into `command` (line 7)",
+            "runes.ears.arguments: only vLLM gets them: put them into `command`",
         ),
         (
             "[runes.ears]",
             "[runes.ears]\nmax_lora_rank = 12",
-            "runes.ears.max_lora_rank: vLLM takes 1, 8, 16, 32, 64, 128, 256, 320, 512, not 12 (line 6)",
+            "runes.ears.max_lora_rank: vLLM takes 1, 8, 16, 32, 64, 128, 256, 320, 512, not 12",
         ),
-        ("[runes.ears]", "[runes.ears]\nport = 7610", 'runes.ears.port: 7610 is the port of rune "chat" (line 6)'),
+        ("[runes.ears]", "[runes.ears]\nport = 7610", 'runes.ears.port: 7610 is the port of rune "chat"'),
         (
             "[runes.chat]",
             "[runes.chat]\nport = 7602",
-            "runes.chat.port: 7602 is the port of the house's postgres (line 5)",
+            "runes.chat.port: 7602 is the port of the house's postgres",
         ),
         (
             "[runes.chat]",
             "[jobs]\ndriver = 'docker'\n[runes.chat]",
-            'jobs.image: is required with driver = "docker" (line 4)',
+            'jobs.image: is required with driver = "docker"',
         ),
         (
             "[runes.chat]",
             "[docker]\nhost = '/run/docker.sock'\n[runes.chat]",
-            "docker.host: must start with one of unix://, tcp://, ssh:// (line 5)",
+            "docker.host: must start with one of unix://, tcp://, ssh://",
         ),
         ("[runes.chat]", "[tipping]\npolicy = 'window'\n[runes.chat]", "tipping: policy window needs windows"),
         (
@@ -289,35 +289,35 @@ def _many(names: list[str]) -> str:
         (
             "[runes.chat]",
             "[runes.chat]\ngrace_s = -1",
-            "runes.chat.grace_s: Input should be greater than or equal to 0 (line 5)",
+            "runes.chat.grace_s: Input should be greater than or equal to 0",
         ),
         (
             "[runes.chat]",
             "[runes.chat]\ngrce_s = 1",
-            'runes.chat.grce_s: unknown key; did you mean "grace_s"? (line 5)',
+            'runes.chat.grce_s: unknown key; did you mean "grace_s"?',
         ),
         (
             "[runes.chat]",
             "[runes.Chat]",
-            "runes.Chat: a name is up to 41 of a-z, 0-9, _ and -, and starts with a letter or digit (line 4)",
+            "runes.Chat: a name is up to 41 of a-z, 0-9, _ and -, and starts with a letter or digit",
         ),
         (
             "[runes.chat]",
             "[queues.q]\ndriver = 'sqs'\n[runes.chat]",
-            "queues.q.driver: must be one of 'saq', 'bus' (line 5)",
+            "queues.q.driver: must be one of 'saq', 'bus'",
         ),
         (
             "[runes.chat]",
             "[queues.q]\ndriver = 'saq'\nschem = 'x'\n[runes.chat]",
-            'queues.q.schem: unknown key; did you mean "schema"? (line 6)',
+            'queues.q.schem: unknown key; did you mean "schema"?',
         ),
-        ("[runes.chat]", "[queues.q]\ndriver = 'saq'\n[runes.chat]", "queues.q.names: is required (line 4)"),
-        ("[runes.chat]", "[queues.q]\n[runes.chat]", "queues.q.driver: is required (line 4)"),
-        ("[runes.chat]", "[tiping]\n[runes.chat]", 'tiping: unknown key; did you mean "tipping"? (line 4)'),
+        ("[runes.chat]", "[queues.q]\ndriver = 'saq'\n[runes.chat]", "queues.q.names: is required"),
+        ("[runes.chat]", "[queues.q]\n[runes.chat]", "queues.q.driver: is required"),
+        ("[runes.chat]", "[tiping]\n[runes.chat]", 'tiping: unknown key; did you mean "tipping"?'),
         (
             "accelerator = ",
             "devices = [-1]\naccelerator = ",
-            "anvils.gpu0.devices[0]: Input should be greater than or equal to 0 (line 3)",
+            "anvils.gpu0.devices[0]: Input should be greater than or equal to 0",
         ),
     ],
     ids=lambda value: None,
@@ -337,7 +337,7 @@ def test_sleep_is_refused_on_a_cpu(settings: Settings) -> None:
     text = HOUSE.replace("[runes.chat]", "[runes.chat]\nevacuation = 'sleep'")
     assert loaded(text, settings).runes["chat"].evacuation == "sleep"
     said = refusal(text.replace("nvml", "cpu"), settings)
-    assert said.endswith("runes.chat.evacuation: sleep frees nothing on a CPU anvil: use stop (line 5)")
+    assert said.endswith("runes.chat.evacuation: sleep frees nothing on a CPU anvil: use stop")
 
 
 def test_a_gpu_belongs_to_one_anvil(settings: Settings) -> None:
@@ -361,14 +361,14 @@ def test_a_forge_without_a_rune_for_the_houses_base_is_refused(settings: Setting
     assert f'forge: no rune on "gpu0" serves the base {settings.base} and takes adapters' in refusal(text, settings)
 
 
-def test_all_faults_are_told_at_once_as_they_stand_in_the_file(settings: Settings) -> None:
+def test_all_faults_are_named_at_once_each_by_its_key(settings: Settings) -> None:
     text = HOUSE.replace("[runes.ears]", "[runes.ears]\nimage = 'a'").replace(
         "[anvils", "[docker]\nhost = 'x'\n[anvils"
     )
     lines = refusal(text.replace("[runes.chat]", "[runes.chat]\nmax_lora_rank = 9"), settings).splitlines()
     assert lines[0] == "soulforge.toml has 3 faults:"
-    assert [re.findall(r"^  ([\w.]+): .* \(line (\d+)\)$", line) for line in lines[1:]] == [
-        [("docker.host", "3")], [("runes.chat.max_lora_rank", "7")], [("runes.ears.image", "9")],
+    assert [line.strip().partition(":")[0] for line in lines[1:]] == [
+        "runes.chat.max_lora_rank", "runes.ears.image", "docker.host",
     ]  # fmt: skip
 
 
@@ -381,4 +381,4 @@ def test_what_is_no_toml_is_told_with_line_and_column(settings: Settings) -> Non
 def test_a_value_that_may_be_secret_is_not_repeated(settings: Settings) -> None:
     text = HOUSE.replace("[runes.chat]", "[runes.chat]\nenv = { API_KEY = 917263 }")
     said = refusal(text, settings)
-    assert "runes.chat.env.API_KEY: Input should be a valid string (line 5)" in said and "917263" not in said
+    assert "runes.chat.env.API_KEY: Input should be a valid string" in said and "917263" not in said

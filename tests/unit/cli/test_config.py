@@ -33,7 +33,7 @@ def test_a_wrong_file_is_refused_with_every_place_and_reason(
     shown = capsys.readouterr()
     assert shown.out == "" and "Traceback" not in shown.err
     assert shown.err.startswith("error: bad.toml has 2 faults:\n  anvils.a.colour: unknown key; ")
-    assert "\n  runes.r.port: Input should be a valid integer" in shown.err and "(line 4)" in shown.err
+    assert "\n  runes.r.port: Input should be a valid integer" in shown.err
 
 
 def test_a_syntax_error_is_told_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
