@@ -15,8 +15,6 @@ CHECKPOINTS_DIR = "checkpoints"
 IDENTITY_FILE = "identity.json"  #: in a checkpoint, written last: it is complete
 PREVIEWS_FILE = "trained-text.json"
 LEFT_OUT_FILE = "left-out.jsonl"  #: one line a row of the manifest that was not trained: split, id, reason
-EXIT_FAILED = 1
-EXIT_INTERRUPTED = 75  #: EX_TEMPFAIL of sysexits.h: stopped on request, go on from the checkpoint
 
 
 class TrainerJob(Frozen):

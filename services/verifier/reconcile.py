@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from services.verifier.results import BASE_SCORES_FILE, RESULTS_FILE, Results
 from services.verifier.settings import VerifierSettings
 from services.verifier.verdict import judge
 from shared import ledger
+from shared.artifacts import write_atomically
 from shared.attempts import at_work, unfinished
 from shared.base import find_base
 from shared.contracts.ritual import State
@@ -125,6 +125,4 @@ async def _conclude(
 
 def _keep_base_scores(measured: Path, kept: Path) -> None:
     kept.parent.mkdir(parents=True, exist_ok=True)
-    partial = kept.with_suffix(".partial")
-    shutil.copyfile(measured, partial)
-    partial.replace(kept)
+    write_atomically(kept, measured.read_text(encoding="utf-8"))

@@ -13,6 +13,8 @@ from shared.contracts.frozen import Frozen
 
 PROGRESS_FILE = "progress.jsonl"
 RESULT_FILE = "result.json"
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 75  #: EX_TEMPFAIL of sysexits.h: stopped on request
 
 
 class Progress(Frozen):

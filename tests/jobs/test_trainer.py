@@ -15,14 +15,12 @@ import pytest
 from services.forge.job import (
     ADAPTER_DIR,
     CHECKPOINTS_DIR,
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
     LEFT_OUT_FILE,
     PREVIEWS_FILE,
     TrainerJob,
 )
 from shared.base import Base
-from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult, Progress
+from shared.contracts.job import EXIT_FAILED, EXIT_INTERRUPTED, PROGRESS_FILE, RESULT_FILE, JobResult, Progress
 from shared.digests import digest_file, digest_tree
 from shared.recipe import Recipe
 from shared.settings import PROJECT, Settings

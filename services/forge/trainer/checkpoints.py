@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from services.forge.job import IDENTITY_FILE, TrainerJob
-from services.forge.trainer.failure import BadInput
+from shared.artifacts import write_atomically
+from shared.result_writer import InputError
 
 INCOMPLETE_FILE = "checkpoint-is-incomplete.txt"
 PREFIX = "checkpoint-"
@@ -24,16 +25,14 @@ def identity(job: TrainerJob) -> dict[str, object]:
 
 def seal(checkpoint: Path, job: TrainerJob) -> None:
     """Mark a checkpoint as complete by naming its run; called after its last file."""
-    unfinished = checkpoint / f".{IDENTITY_FILE}"
-    unfinished.write_text(json.dumps(identity(job), sort_keys=True), encoding="utf-8")
-    unfinished.replace(checkpoint / IDENTITY_FILE)
+    write_atomically(checkpoint / IDENTITY_FILE, json.dumps(identity(job), sort_keys=True))
 
 
 def newest(folder: Path, job: TrainerJob) -> Path | None:
     """The complete checkpoint with the most steps; None where there is none.
 
     Transformers' own search takes the highest number even when that checkpoint is marked incomplete.
-    Raises BadInput when the checkpoints belong to another run.
+    Raises InputError when the checkpoints belong to another run.
     """
     complete = sorted((entry for entry in folder.glob(f"{PREFIX}*") if _is_complete(entry)), key=steps)
     if not complete:
@@ -41,7 +40,7 @@ def newest(folder: Path, job: TrainerJob) -> Path | None:
     found = json.loads((complete[-1] / IDENTITY_FILE).read_text(encoding="utf-8"))
     differs = [name for name, value in identity(job).items() if found.get(name) != value]
     if differs:
-        raise BadInput(
+        raise InputError(
             f"{complete[-1]} was made with another {' and '.join(differs)}: start afresh, without resume_from"
         )
     return complete[-1]

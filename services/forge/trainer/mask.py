@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from services.forge.trainer.failure import BadInput
 from services.forge.trainer.render import IGNORED, ChatTokenizer, Example
+from shared.result_writer import InputError
 
 REFUSED_SHARE = 0.1
 SKIPPED_SHARE = 0.5
@@ -39,12 +39,12 @@ def audit(
 ) -> tuple[list[Example], Audit]:
     """The examples fit to train and the audit of them; a row is left out whole when one of its examples is at fault.
 
-    Raises BadInput when more than a tenth of the rendered rows was refused: then the data is at fault, not a few rows.
+    Raises InputError when more than a tenth of the rendered rows was refused: then the data is at fault, not a few rows.
     """
     refused = {example.id: reason for example in examples if (reason := fault(example, max_length))}
     rendered = len({example.id for example in examples})
     if len(refused) > REFUSED_SHARE * rendered:
-        raise BadInput(f"{len(refused)} of {rendered} rows cannot be trained: {_shown(refused)}")
+        raise InputError(f"{len(refused)} of {rendered} rows cannot be trained: {_shown(refused)}")
     fit = [example for example in examples if example.id not in refused]
     forms = {example.id: example.prompt for example in fit if example.prompt}
     return fit, Audit(
@@ -62,10 +62,10 @@ def audit(
 
 
 def expect_enough(split: Audit) -> None:
-    """Raises BadInput when the base's template cannot show more than half of the rows."""
+    """Raises InputError when the base's template cannot show more than half of the rows."""
     seen = split.rows + len(split.skipped) + len(split.refused)
     if len(split.skipped) > SKIPPED_SHARE * seen:
-        raise BadInput(
+        raise InputError(
             f"{len(split.skipped)} of {seen} rows cannot be shown to this base, which needs another chat template "
             f"or another base: {_shown(split.skipped)}"
         )

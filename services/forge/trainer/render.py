@@ -7,9 +7,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from services.forge.trainer.failure import BadInput
 from services.forge.trainer.rows import PromptForm, Row
 from shared.chat import Message, Templated, template_messages, template_tools
+from shared.result_writer import InputError
 
 IGNORED = -100
 
@@ -50,7 +50,7 @@ def render(tokenizer: ChatTokenizer, row: Row, end_of_turn: Collection[int]) -> 
 
     One example where the conversation as a whole shows every trained turn as it is served. A template that rewrites
     earlier turns gives one example a turn instead.
-    Raises BadInput where the template does not render an answered conversation as the served prompt plus the answer:
+    Raises InputError where the template does not render an answered conversation as the served prompt plus the answer:
     then training would teach a text that serving never shows.
     """
     messages, tools = template_messages(row.conversation()), template_tools(row.tools)
@@ -72,10 +72,10 @@ def trained_turns(messages: Sequence[Message]) -> list[int]:
 
 
 def prove_prefix(row_id: str, served: Sequence[int], whole: Sequence[int]) -> None:
-    """Token by token: the prompt as it is served opens the conversation as it is trained. Raises BadInput."""
+    """Token by token: the prompt as it is served opens the conversation as it is trained. Raises InputError."""
     for place, token in enumerate(served):
         if place >= len(whole) or whole[place] != token:
-            raise BadInput(
+            raise InputError(
                 f"row {row_id}: the chat template renders the served prompt and the training text apart at token {place} "
                 f"({token} against {whole[place] if place < len(whole) else 'the end'}); this base needs another template"
             )
@@ -121,4 +121,6 @@ def _end(row_id: str, whole: Sequence[int], start: int, end_of_turn: Collection[
     for place in range(len(whole) - 1, start - 1, -1):
         if whole[place] in end_of_turn:
             return place + 1
-    raise BadInput(f"row {row_id}: the chat template ends the answer without an end-of-turn token: it would never stop")
+    raise InputError(
+        f"row {row_id}: the chat template ends the answer without an end-of-turn token: it would never stop"
+    )

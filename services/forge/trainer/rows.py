@@ -9,10 +9,10 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from services.forge.trainer.failure import BadInput
 from shared.chat import Message, under_prompt
 from shared.contracts.frozen import Frozen
 from shared.digests import digest_tree
+from shared.result_writer import InputError
 from shared.shards import ShardError, lines
 
 TRAIN, DEV = "train", "dev"
@@ -63,16 +63,16 @@ class Split:
 def read_rows(manifest_dir: Path, manifest_digest: str) -> tuple[Split, Split]:
     """The train and dev splits, every row of them proved sound; a manifest may have no dev split.
 
-    Raises BadInput for a digest that differs, a missing shard or a line that is no row.
+    Raises InputError for a digest that differs, a missing shard or a line that is no row.
     """
     if not manifest_dir.is_dir():
-        raise BadInput(f"no manifest directory at {manifest_dir}")
+        raise InputError(f"no manifest directory at {manifest_dir}")
     found = digest_tree(manifest_dir)
     if found != manifest_digest:
-        raise BadInput(f"the manifest at {manifest_dir} is {found}, the job names {manifest_digest}: harvest again")
+        raise InputError(f"the manifest at {manifest_dir} is {found}, the job names {manifest_digest}: harvest again")
     train, dev = _split(manifest_dir / TRAIN), _split(manifest_dir / DEV)
     if not train:
-        raise BadInput(f"{train.folder} has no rows: there is nothing to train on")
+        raise InputError(f"{train.folder} has no rows: there is nothing to train on")
     return train, dev
 
 
@@ -80,7 +80,7 @@ def _split(folder: Path) -> Split:
     try:
         return Split(folder, sum(1 for _ in _rows(folder)))
     except ShardError as error:
-        raise BadInput(f"the manifest cannot be read: {error}") from error
+        raise InputError(f"the manifest cannot be read: {error}") from error
 
 
 def _rows(folder: Path) -> Iterator[Row]:
@@ -90,4 +90,4 @@ def _rows(folder: Path) -> Iterator[Row]:
         except ValidationError as error:
             fault = error.errors(include_input=False)[0]
             where = ".".join(map(str, fault["loc"]))
-            raise BadInput(f"{place} is not a row: {where + ': ' if where else ''}{fault['msg']}") from error
+            raise InputError(f"{place} is not a row: {where + ': ' if where else ''}{fault['msg']}") from error

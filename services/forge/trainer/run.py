@@ -5,72 +5,58 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import traceback
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from services.forge.job import ADAPTER_DIR, EXIT_FAILED, EXIT_INTERRUPTED, LEFT_OUT_FILE, PREVIEWS_FILE, TrainerJob
+from services.forge.job import ADAPTER_DIR, LEFT_OUT_FILE, PREVIEWS_FILE, TrainerJob
 from services.forge.trainer import checkpoints
 from services.forge.trainer.engines.port import Engine, Trained
-from services.forge.trainer.envelope import Envelope
-from services.forge.trainer.failure import BadInput, Interrupted, TrainingError
 from services.forge.trainer.mask import Audit, audit, expect_enough
 from services.forge.trainer.render import Example, render
 from services.forge.trainer.replay import replay
 from services.forge.trainer.rows import DEV, TRAIN, Split, read_rows
 from services.forge.trainer.stop import StopRequest
 from shared.chat import unrendered
-from shared.contracts.job import JobResult, Progress
+from shared.contracts.job import Progress
 from shared.digests import digest_file
+from shared.result_writer import InputError, ResultWriter
 
 REASONS = 20  # most that are told on the bus; all stand in the file of what was left out
 
 
 def run(job: TrainerJob) -> int:
     """Train and leave a result in the output directory, whatever happens. Returns the exit status."""
-    envelope, stop = Envelope(job.output), StopRequest()
+    writer, stop = ResultWriter(job.output), StopRequest()
     stop.listen()
-    try:
-        envelope.close(JobResult(ok=True, result=_forge(job, envelope, stop)))
-        return 0
-    except Interrupted as stopped:
-        envelope.close(JobResult(ok=False, error=str(stopped), interrupted=True))
-        return EXIT_INTERRUPTED
-    except TrainingError as failure:
-        envelope.close(JobResult(ok=False, error=str(failure), permanent=failure.permanent))
-    except Exception as failure:
-        # Not swallowed: told in the result, with the trace on stderr. A driver or memory fault may pass, so not permanent.
-        traceback.print_exc()
-        envelope.close(JobResult(ok=False, error=f"{type(failure).__name__}: {failure}"))
-    return EXIT_FAILED
+    return writer.run(lambda: _forge(job, writer, stop))
 
 
-def _forge(job: TrainerJob, envelope: Envelope, stop: StopRequest) -> dict[str, Any]:
+def _forge(job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> dict[str, Any]:
     if (job.output / ADAPTER_DIR).exists():
-        raise BadInput(f"{job.output} already holds an adapter: give every attempt a fresh directory")
+        raise InputError(f"{job.output} already holds an adapter: give every attempt a fresh directory")
     train_rows, dev_rows = read_rows(job.manifest_dir, job.manifest_digest)
     resume = checkpoints.newest(job.resume_from, job) if job.resume_from else None
-    with envelope.span("load"):
-        envelope.progress(Progress(phase="load", done=0, total=1, unit="models"))
+    with writer.span("load"):
+        writer.progress(Progress(phase="load", done=0, total=1, unit="models"))
         engine = _engine()
         engine.load(job)
-    with envelope.span("tokenize"):
+    with writer.span("tokenize"):
         train, train_audit = _examples(engine, job, train_rows, stop)
         expect_enough(train_audit)
         dev, dev_audit = _examples(engine, job, dev_rows, stop)
-    with envelope.span("replay"):
-        envelope.progress(Progress(phase="replay", done=0, total=1, unit="generations"))
+    with writer.span("replay"):
+        writer.progress(Progress(phase="replay", done=0, total=1, unit="generations"))
         replayed = replay(engine, len(train), job.recipe.replay)
     _write_previews(job, train_audit)
     _write_left_out(job, {TRAIN: train_audit, DEV: dev_audit})
     stop.honour("before the first step")
-    with envelope.span("train"):
-        trained = engine.train(job, [*train, *replayed], dev, resume, envelope, stop)
-    with envelope.span("save"):
+    with writer.span("train"):
+        trained = engine.train(job, [*train, *replayed], dev, resume, writer, stop)
+    with writer.span("save"):
         adapter = _save(engine, job)
-    envelope.progress(Progress(phase="save", done=1, total=1, unit="adapters"))
-    figures = _figures(trained, train_audit, dev_audit, adapter, envelope.seconds("train"))
+    writer.progress(Progress(phase="save", done=1, total=1, unit="adapters"))
+    figures = _figures(trained, train_audit, dev_audit, adapter, writer.seconds("train"))
     return {**figures, "replayed": len(replayed)}
 
 

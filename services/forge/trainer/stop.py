@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
-from services.forge.trainer.failure import Interrupted
+from shared.result_writer import Interrupted
 
 
 class StopRequest:

@@ -13,9 +13,9 @@ import transformers
 from peft import PeftModel, get_peft_model_state_dict
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from services.verifier.evaluator.failure import InputError
 from services.verifier.evaluator.inputs import tensor_names
 from services.verifier.results import Arm
+from shared.result_writer import InputError
 
 
 class Arms:

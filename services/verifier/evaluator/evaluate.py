@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -10,18 +13,59 @@ from services.verifier.evaluator import answers, base_logic
 from services.verifier.evaluator.arms import Arms, load
 from services.verifier.evaluator.holdout import HoldoutItem, read_holdout, rendered_prompt, rendered_question, shown
 from services.verifier.evaluator.inputs import expect_digest, expect_sound_adapter
-from services.verifier.evaluator.report import Report, write_whole
 from services.verifier.job import EvaluatorJob
 from services.verifier.results import BASE_SCORES_FILE, RESULTS_FILE, Arm, BaseScores, HeldOut, ItemScore, Results
+from shared.artifacts import write_atomically
 from shared.contracts.checks import passes
+from shared.contracts.job import Progress
 from shared.contracts.verify import Probe
 from shared.digests import digest_tree
+from shared.result_writer import ResultWriter
 
 SHOWN = 400  # characters of an answer that are kept
 
 
-def evaluate(job: EvaluatorJob, report: Report) -> Results:
+class Report:
+    """How far the evaluation is: an answer of one arm to one item is one of `total`."""
+
+    def __init__(self, writer: ResultWriter) -> None:
+        self.total = 0
+        self._writer = writer
+        self._phase = "start"
+        self._done = 0
+        self._first_ns: int | None = None
+
+    @contextmanager
+    def span(self, phase: str) -> Iterator[None]:
+        """Time a step and name it in the progress."""
+        self._phase = phase
+        self._write()
+        with self._writer.span(phase):
+            yield
+
+    def advance(self, items: int) -> None:
+        """`items` more were answered by one arm."""
+        self._done = min(self._done + items, self.total)
+        self._write()
+
+    def _write(self) -> None:
+        self._writer.progress(
+            Progress(phase=self._phase, done=self._done, total=self.total, unit="items", eta_s=self._eta_s())
+        )
+
+    def _eta_s(self) -> float | None:
+        # Loading is no measure of the pace: the clock starts at the first item.
+        if self._first_ns is None:
+            self._first_ns = time.monotonic_ns() if self.total else None
+        if self._first_ns is None or not self._done:
+            return None
+        elapsed_s = (time.monotonic_ns() - self._first_ns) / 1e9
+        return round(elapsed_s / self._done * (self.total - self._done), 1)
+
+
+def evaluate(job: EvaluatorJob, writer: ResultWriter) -> Results:
     """Raises InputError when an input is unusable; whatever else is raised may pass on a retry."""
+    report = Report(writer)
     expect_digest("holdout", job.holdout, job.holdout_digest)
     sealed = read_holdout(job.holdout)
     suite_digest = digest_tree(job.suites / base_logic.SUITE)
@@ -32,10 +76,8 @@ def evaluate(job: EvaluatorJob, report: Report) -> Results:
     suite_arms = 1 if cached else 2
     report.total = suite_arms * base_logic.count(job.suites) + 2 * len(holdout) + 2 * len(job.probe_prompts)
     base, candidate, chance = _base_logic(job, arms, cached, report)
-    write_whole(
-        job.output / BASE_SCORES_FILE,
-        BaseScores(base_digest=job.base_digest, suite_digest=suite_digest, engine=arms.engine, items=base),
-    )
+    scores = BaseScores(base_digest=job.base_digest, suite_digest=suite_digest, engine=arms.engine, items=base)
+    write_atomically(job.output / BASE_SCORES_FILE, scores.model_dump_json(indent=1) + "\n")
     results = Results(
         base_digest=job.base_digest,
         adapter_digest=job.adapter_digest,
@@ -50,7 +92,7 @@ def evaluate(job: EvaluatorJob, report: Report) -> Results:
         probes=_probes(job, arms, report),
         holdout_left_out=left_out,
     )
-    write_whole(job.output / RESULTS_FILE, results)
+    write_atomically(job.output / RESULTS_FILE, results.model_dump_json(indent=1) + "\n")
     return results
 
 

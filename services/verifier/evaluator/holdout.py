@@ -8,12 +8,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from services.verifier.evaluator.failure import InputError
 from services.verifier.job import HOLDOUT
 from shared.chat import Message, Templated, template_messages, template_tools, under_prompt, unrendered
 from shared.contracts.checks import Check
 from shared.contracts.frozen import Frozen
 from shared.contracts.karma import ChatMessage
+from shared.result_writer import InputError
 from shared.shards import ShardError, lines
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from services.verifier.evaluator.failure import InputError
 from shared.digests import digest_tree
+from shared.result_writer import InputError
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"

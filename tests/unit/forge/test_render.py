@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from services.forge.trainer.failure import BadInput
 from services.forge.trainer.mask import audit, expect_enough, preview
 from services.forge.trainer.render import IGNORED, Example, render
 from services.forge.trainer.rows import PromptForm, Row
+from shared.result_writer import InputError
 from tests.unit.forge.letters import END, GOLDEN, PLAIN, TOOLS, Letters, Thinking, Tooled
 
 
@@ -69,12 +69,12 @@ def test_a_template_that_rewrites_earlier_turns_gives_an_example_for_each() -> N
 
 
 def test_a_template_that_serves_another_text_than_it_trains_is_refused() -> None:
-    with pytest.raises(BadInput, match="apart at token 0"):
+    with pytest.raises(InputError, match="apart at token 0"):
         render(Letters(drops_history=True), row(), end_of_turn={END})
 
 
 def test_an_answer_that_would_never_stop_is_refused() -> None:
-    with pytest.raises(BadInput, match="never stop"):
+    with pytest.raises(InputError, match="never stop"):
         render(Letters(closing="\n"), row(), end_of_turn={END})
 
 
@@ -102,12 +102,12 @@ def test_rows_are_counted_by_the_form_of_their_prompt() -> None:
 
 
 def test_a_run_of_empty_masks_is_refused() -> None:
-    with pytest.raises(BadInput, match="1 of 2 rows"):
+    with pytest.raises(InputError, match="1 of 2 rows"):
         audit(Letters(), [example(5), example(0, name="empty")], {}, max_length=100)
 
 
 def test_a_row_that_would_be_cut_is_refused() -> None:
-    with pytest.raises(BadInput, match="more than 20 tokens: it would be cut"):
+    with pytest.raises(InputError, match="more than 20 tokens: it would be cut"):
         audit(Letters(), [example(5, length=21)], {}, max_length=20)
 
 
@@ -119,7 +119,7 @@ def test_a_base_that_can_show_less_than_half_of_the_rows_is_refused(skipped: int
     if enough:
         expect_enough(numbers)
         return
-    with pytest.raises(BadInput, match=f"{skipped} of {skipped + trained} rows.*odd-0: the chat template drops"):
+    with pytest.raises(InputError, match=f"{skipped} of {skipped + trained} rows.*odd-0: the chat template drops"):
         expect_enough(numbers)
 
 

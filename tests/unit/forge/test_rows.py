@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from services.forge.trainer.failure import BadInput
 from services.forge.trainer.rows import Row, read_rows
 from shared.digests import digest_tree
+from shared.result_writer import InputError
 from tests.unit.forge.letters import GOLDEN, PLAIN, TOOLS
 
 
@@ -59,15 +59,14 @@ def test_only_line_feeds_end_a_row(tmp_path: Path) -> None:
 def test_a_changed_manifest_is_refused_for_good(tmp_path: Path) -> None:
     digest = write(tmp_path, [values("a")])
     (tmp_path / "train" / "00000.jsonl").write_text("{}")
-    with pytest.raises(BadInput, match="harvest again") as refusal:
+    with pytest.raises(InputError, match="harvest again"):
         read_rows(tmp_path, digest)
-    assert refusal.value.permanent
 
 
 def test_a_gap_between_shards_is_refused(tmp_path: Path) -> None:
     write(tmp_path, [values("a")], [values("b")], [values("c")])
     (tmp_path / "train" / "00001.jsonl").unlink()
-    with pytest.raises(BadInput, match=r"train should go on with 00001\.jsonl, found 00002\.jsonl"):
+    with pytest.raises(InputError, match=r"train should go on with 00001\.jsonl, found 00002\.jsonl"):
         read_rows(tmp_path, digest_tree(tmp_path))
 
 
@@ -83,14 +82,14 @@ def test_a_gap_between_shards_is_refused(tmp_path: Path) -> None:
 )
 def test_what_is_no_row_is_refused_by_shard_and_line(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     digest = write(tmp_path, [values("a")], [values("b"), values("c", **changes)])
-    with pytest.raises(BadInput, match=r"train/00001\.jsonl line 2 is not a row: ") as refusal:
+    with pytest.raises(InputError, match=r"train/00001\.jsonl line 2 is not a row: ") as refusal:
         read_rows(tmp_path, digest)
     assert said in str(refusal.value)
 
 
 @pytest.mark.parametrize("folder", ["train", "other"])
 def test_a_manifest_without_rows_is_refused(tmp_path: Path, folder: str) -> None:
-    with pytest.raises(BadInput, match="nothing to train on"):
+    with pytest.raises(InputError, match="nothing to train on"):
         read_rows(tmp_path, write(tmp_path, [], split=folder))
 
 

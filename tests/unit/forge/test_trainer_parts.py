@@ -9,12 +9,10 @@ import pytest
 
 from services.forge.job import TrainerJob
 from services.forge.trainer import checkpoints
-from services.forge.trainer.envelope import Envelope
-from services.forge.trainer.failure import BadInput, Interrupted
 from services.forge.trainer.stop import StopRequest
 from shared.base import Base
-from shared.contracts.job import JobResult, Progress
 from shared.recipe import Recipe
+from shared.result_writer import InputError, Interrupted
 
 
 def job(tmp_path: Path, **changes: Any) -> TrainerJob:
@@ -63,19 +61,8 @@ def test_without_a_complete_checkpoint_a_run_starts_afresh(tmp_path: Path) -> No
 )
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
     checkpoint(tmp_path, 5, job(tmp_path))
-    with pytest.raises(BadInput, match=f"another {named}: start afresh"):
+    with pytest.raises(InputError, match=f"another {named}: start afresh"):
         checkpoints.newest(tmp_path, job(tmp_path, **changes))
-
-
-def test_the_result_appears_whole_and_last(tmp_path: Path) -> None:
-    envelope = Envelope(tmp_path)
-    envelope.progress(Progress(phase="train", done=1, total=2, unit="steps", loss=0.5))
-    with envelope.span("train"):
-        assert not (tmp_path / "result.json").exists()
-    envelope.close(JobResult(ok=True))
-    result = JobResult.model_validate_json((tmp_path / "result.json").read_text())
-    assert [span.name for span in result.spans] == ["train"]
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["progress.jsonl", "result.json"]
 
 
 def test_a_stop_request_is_honoured_at_the_next_safe_point() -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Protocol
 
 from services.forge.job import TrainerJob
-from services.forge.trainer.envelope import Envelope
 from services.forge.trainer.render import ChatTokenizer, Example
 from services.forge.trainer.stop import StopRequest
+from shared.result_writer import ResultWriter
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Engine(Protocol):
         """The most tokens that the base takes."""
 
     def load(self, job: TrainerJob) -> None:
-        """Load base and tokenizer. Raises BadInput where the base is none."""
+        """Load base and tokenizer. Raises InputError where the base is none."""
 
     def encode(self, text: str) -> list[int]:
         """The tokens of plain text, without anything around it."""
@@ -56,7 +56,7 @@ class Engine(Protocol):
         train: Sequence[Example],
         dev: Sequence[Example],
         resume: Path | None,
-        envelope: Envelope,
+        writer: ResultWriter,
         stop: StopRequest,
     ) -> Trained:
         """Train, with checkpoints in the output directory. Raises Interrupted after a checkpoint when asked to stop."""

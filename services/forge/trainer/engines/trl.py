@@ -19,10 +19,9 @@ from trl import SFTConfig, SFTTrainer
 from services.forge.job import CHECKPOINTS_DIR, TrainerJob
 from services.forge.trainer.engines.port import Trained
 from services.forge.trainer.engines.watch import Watch
-from services.forge.trainer.envelope import Envelope
-from services.forge.trainer.failure import BadInput, Interrupted
 from services.forge.trainer.render import ChatTokenizer, Example
 from services.forge.trainer.stop import StopRequest
+from shared.result_writer import InputError, Interrupted, ResultWriter
 
 DISTRIBUTIONS = ("torch", "transformers", "trl", "peft", "accelerate")
 STEPS_IN_HAND = 2
@@ -64,7 +63,7 @@ class TrlEngine:
                 attn_implementation="sdpa" if torch.cuda.is_available() else "eager",
             )
         except (OSError, ValueError) as error:
-            raise BadInput(f"the base at {job.base.path} cannot be loaded: {error}") from error
+            raise InputError(f"the base at {job.base.path} cannot be loaded: {error}") from error
 
     def encode(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -87,10 +86,10 @@ class TrlEngine:
         train: Sequence[Example],
         dev: Sequence[Example],
         resume: Path | None,
-        envelope: Envelope,
+        writer: ResultWriter,
         stop: StopRequest,
     ) -> Trained:
-        trainer = self._trainer(job, train, dev, envelope, stop)
+        trainer = self._trainer(job, train, dev, writer, stop)
         before = self._dev_loss(trainer) if dev and resume is None else None
         outcome = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         self._model = trainer.model
@@ -120,7 +119,7 @@ class TrlEngine:
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     def _trainer(
-        self, job: TrainerJob, train: Sequence[Example], dev: Sequence[Example], envelope: Envelope, stop: StopRequest
+        self, job: TrainerJob, train: Sequence[Example], dev: Sequence[Example], writer: ResultWriter, stop: StopRequest
     ) -> SFTTrainer:
         recipe = job.recipe
         trainer = SFTTrainer(
@@ -138,7 +137,7 @@ class TrlEngine:
                 else list(recipe.target_modules),
                 task_type="CAUSAL_LM",
             ),
-            callbacks=[Watch(job, envelope, stop)],
+            callbacks=[Watch(job, writer, stop)],
         )
         if dev and recipe.keep_best:
             trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=STEPS_IN_HAND))

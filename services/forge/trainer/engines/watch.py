@@ -10,16 +10,16 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from services.forge.job import TrainerJob
 from services.forge.trainer import checkpoints
-from services.forge.trainer.envelope import Envelope
 from services.forge.trainer.stop import StopRequest
 from shared.contracts.job import Progress
+from shared.result_writer import ResultWriter
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]  # untyped where transformers is not installed
     """Called by the trainer between steps; it only reads state, sets control flags and writes files."""
 
-    def __init__(self, job: TrainerJob, envelope: Envelope, stop: StopRequest) -> None:
-        self._job, self._envelope, self._stop = job, envelope, stop
+    def __init__(self, job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> None:
+        self._job, self._writer, self._stop = job, writer, stop
         self._began, self._first_step = 0.0, 0
 
     def on_train_begin(
@@ -43,7 +43,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # untyped where transformer
             return
         made = max(state.global_step - self._first_step, 1)
         left = (time.monotonic() - self._began) / made * (state.max_steps - state.global_step)
-        self._envelope.progress(
+        self._writer.progress(
             Progress(
                 phase="train",
                 done=state.global_step,

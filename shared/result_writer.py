@@ -1,0 +1,72 @@
+"""What a job leaves for its service: progress lines, timed spans, and the result, written last and whole.
+
+Trainer and evaluator use it in the environment of the jobs, which has pydantic and little else of the services'.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from shared.artifacts import write_atomically
+from shared.contracts.job import EXIT_FAILED, EXIT_INTERRUPTED, PROGRESS_FILE, RESULT_FILE, JobResult, JobSpan, Progress
+
+
+class InputError(Exception):
+    """The job or one of its inputs can never be used as it is; the message says which and why."""
+
+
+class Interrupted(BaseException):
+    """The job was asked to stop. Not an Exception, so that no library takes it for an error of its own."""
+
+
+class ResultWriter:
+    """The writing side of a job's output directory."""
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.spans: list[JobSpan] = []
+
+    def progress(self, progress: Progress) -> None:
+        """Append one line. One write each, so that a reader never sees two lines mixed."""
+        with (self.output / PROGRESS_FILE).open("a", encoding="utf-8") as file:
+            file.write(progress.model_dump_json() + "\n")
+
+    @contextmanager
+    def span(self, name: str) -> Iterator[None]:
+        """Time a step of the job, also one that fails."""
+        start = time.time_ns()
+        try:
+            yield
+        finally:
+            self.spans.append(JobSpan(name=name, start_ns=start, end_ns=time.time_ns()))
+
+    def seconds(self, name: str) -> float:
+        return sum(span.end_ns - span.start_ns for span in self.spans if span.name == name) / 1e9
+
+    def run(self, work: Callable[[], dict[str, Any]]) -> int:
+        """Do the work and leave its result, whatever happens. Returns the exit status of the job."""
+        try:
+            self.write(JobResult(ok=True, result=work()))
+            return 0
+        except Interrupted as stopped:
+            self.write(JobResult(ok=False, error=str(stopped), interrupted=True))
+            return EXIT_INTERRUPTED
+        except InputError as error:
+            print(error, file=sys.stderr)
+            self.write(JobResult(ok=False, error=str(error), permanent=True))
+        except Exception as error:
+            # Not swallowed: reported in the result, with the trace on stderr. A driver or memory fault may pass.
+            traceback.print_exc()
+            self.write(JobResult(ok=False, error=f"{type(error).__name__}: {error}"))
+        return EXIT_FAILED
+
+    def write(self, result: JobResult) -> None:
+        """Write the result with the spans so far: it appears whole or not at all."""
+        whole = result.model_copy(update={"spans": tuple(self.spans)})
+        write_atomically(self.output / RESULT_FILE, whole.model_dump_json(indent=2) + "\n")

@@ -1,0 +1,47 @@
+"""What a job leaves behind, however it ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.contracts.job import JobResult, Progress
+from shared.result_writer import InputError, Interrupted, ResultWriter
+
+
+def written(output: Path) -> JobResult:
+    return JobResult.model_validate_json((output / "result.json").read_text())
+
+
+def test_the_result_appears_whole_and_last(tmp_path: Path) -> None:
+    writer = ResultWriter(tmp_path)
+    writer.progress(Progress(phase="train", done=1, total=2, unit="steps", loss=0.5))
+    with writer.span("train"):
+        assert not (tmp_path / "result.json").exists()
+    writer.write(JobResult(ok=True))
+    assert [span.name for span in written(tmp_path).spans] == ["train"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["progress.jsonl", "result.json"]
+
+
+@pytest.mark.parametrize(
+    ("ends", "status", "result"),
+    [
+        (None, 0, JobResult(ok=True, result={"rows": 1})),
+        (InputError("no rows"), 1, JobResult(ok=False, error="no rows", permanent=True)),
+        (Interrupted("asked to stop"), 75, JobResult(ok=False, error="asked to stop", interrupted=True)),
+        (MemoryError("full"), 1, JobResult(ok=False, error="MemoryError: full")),
+    ],
+    ids=["done", "bad input", "interrupted", "anything else"],
+)
+def test_every_end_of_the_work_is_a_result_and_an_exit_status(
+    tmp_path: Path, ends: BaseException | None, status: int, result: JobResult
+) -> None:
+    def work() -> dict[str, Any]:
+        if ends:
+            raise ends
+        return {"rows": 1}
+
+    assert ResultWriter(tmp_path).run(work) == status
+    assert written(tmp_path) == result
