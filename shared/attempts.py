@@ -31,12 +31,11 @@ def unfinished(ritual: Ritual, result: JobResult, failures: int, max_attempts: i
 
     A job that stopped because it was asked to has not failed; a permanent error or one failure too many is the end.
     """
-    who = {"ritual": ritual.id, "persona": ritual.persona, "attempt": ritual.attempt}
     reason = result.error or "the job gave no reason"
     if result.interrupted:
-        return GpuInterrupted(**who, reason=reason, asked=True)
+        return GpuInterrupted(**ritual.key, reason=reason, asked=True)
     if result.permanent:
-        return AdapterFailed(**who, reason=reason)
+        return AdapterFailed(**ritual.key, reason=reason)
     if failures + 1 >= max_attempts:
-        return AdapterFailed(**who, reason=f"{reason}; given up after {failures + 1} attempts")
-    return GpuInterrupted(**who, reason=reason)
+        return AdapterFailed(**ritual.key, reason=f"{reason}; given up after {failures + 1} attempts")
+    return GpuInterrupted(**ritual.key, reason=reason)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 from uuid import UUID
 
 from shared import trace
@@ -18,6 +18,14 @@ from shared.outbox import enqueue
 if TYPE_CHECKING:
     from shared.contracts.intent import TrainingIntent
     from shared.postgres import Connection, Pool
+
+
+class AttemptKey(TypedDict):
+    """What every fact about an attempt at a ritual begins with."""
+
+    ritual: UUID
+    persona: str
+    attempt: int
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,11 @@ class Ritual:
     created_at: datetime
     entered_at: datetime
     ended_at: datetime | None
+
+    @property
+    def key(self) -> AttemptKey:
+        """The present attempt, as in `AdapterFailed(**ritual.key, reason=…)`."""
+        return AttemptKey(ritual=self.id, persona=self.persona, attempt=self.attempt)
 
 
 COLUMNS = ", ".join(Ritual.__dataclass_fields__)

@@ -75,9 +75,7 @@ class Station:
 
     async def state_cancelled(self, ritual: Ritual) -> bool:
         """End a ritual whose cancellation was asked for; the caller has stopped what it was doing for it."""
-        fact = RitualCancelled(
-            ritual=ritual.id, persona=ritual.persona, attempt=ritual.attempt, why=ritual.cancel_why or ""
-        )
+        fact = RitualCancelled(**ritual.key, why=ritual.cancel_why or "")
         return await self.state(fact, ritual.cancel_requested_at or ritual.entered_at)
 
 

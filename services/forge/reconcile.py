@@ -91,9 +91,7 @@ async def _conclude(
             await _fail(station, ritual, str(error), started_at)
             return
         forged = AdapterForged(
-            ritual=ritual.id,
-            persona=ritual.persona,
-            attempt=ritual.attempt,
+            **ritual.key,
             adapter=digest,
             path=str(finished.output / ADAPTER_DIR),
             base=base,
@@ -110,5 +108,5 @@ async def _conclude(
 
 
 async def _fail(station: Station, ritual: Ritual, reason: str, started_at: datetime) -> None:
-    failed = AdapterFailed(ritual=ritual.id, persona=ritual.persona, attempt=ritual.attempt, reason=reason)
+    failed = AdapterFailed(**ritual.key, reason=reason)
     await station.state(failed, started_at)

@@ -102,7 +102,7 @@ class Registry:
                 f"the loaded adapter is not the one answering: {binding.equal} of {binding.asked} probes equal the "
                 f"evaluator's answers, {binding.different} differ from the base; the alias was not moved"
             )
-            failed = AdapterFailed(ritual=ritual.id, persona=ritual.persona, attempt=ritual.attempt, reason=reason)
+            failed = AdapterFailed(**ritual.key, reason=reason)
             await station.state(failed, ritual.entered_at)
 
 
@@ -136,15 +136,13 @@ async def _register(station: Station, ritual: Ritual) -> None:
             Artifacts(station.settings.home), Path(forged["path"]), sidecar, _probes(Path(verified["results"]))
         )
     except BundleError as error:
-        failed = AdapterFailed(ritual=ritual.id, persona=ritual.persona, attempt=ritual.attempt, reason=str(error))
+        failed = AdapterFailed(**ritual.key, reason=str(error))
         await station.state(failed, started_at)
         return
     async with station.pool.acquire() as conn, conn.transaction():
         await store.keep_version(conn, name, ritual.persona, forged["adapter"], forged["base"], ritual.id, str(bundle))
     fact = AdapterRegistered(
-        ritual=ritual.id,
-        persona=ritual.persona,
-        attempt=ritual.attempt,
+        **ritual.key,
         adapter=forged["adapter"],
         version=name,
         bundle=str(bundle),
@@ -167,9 +165,7 @@ async def _move_alias(
 ) -> None:
     async with station.pool.acquire() as conn, conn.transaction():
         fact = AdapterAwakened(
-            ritual=ritual.id,
-            persona=ritual.persona,
-            attempt=ritual.attempt,
+            **ritual.key,
             adapter=version["adapter"],
             version=version["name"],
             alias=ritual.persona,

@@ -100,7 +100,6 @@ async def _conclude(
     settings: VerifierSettings,
 ) -> None:
     result, started_at = finished.result, ritual.entered_at
-    who = {"ritual": ritual.id, "persona": ritual.persona, "attempt": ritual.attempt}
     if result.ok:
         file = finished.output / RESULTS_FILE
         results = Results.model_validate_json(file.read_bytes())
@@ -108,7 +107,7 @@ async def _conclude(
         _keep_base_scores(finished.output / BASE_SCORES_FILE, jobs.artifacts.base_scores(results.base_digest))
         said = AdapterVerified if verdict.decision == "promote" else AdapterBanished
         judged = said(
-            **who,
+            **ritual.key,
             adapter=adapter,
             decision=verdict.decision,
             reasons=verdict.reasons,
