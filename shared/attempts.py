@@ -1,29 +1,16 @@
-"""Attempts at the GPU work: who is at it, and what follows when one did not get to its end."""
+"""Attempts at the GPU work: what follows when one did not get to its end."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shared import lease, ledger
 from shared.contracts.evacuate import GpuInterrupted
 from shared.contracts.forge import AdapterFailed
 
 if TYPE_CHECKING:
     from shared.contracts.job import JobResult
     from shared.contracts.message import Fact
-    from shared.contracts.ritual import State
-    from shared.lease import Lease
     from shared.ledger import Ritual
-    from shared.postgres import Pool
-
-
-async def at_work(pool: Pool, state: State) -> list[tuple[Ritual, Lease]]:
-    """The rituals in `state` that hold an anvil for their present attempt, each with its live lease.
-
-    Without one the orchestrator is about to take the anvil back: there is nothing to do for the ritual then.
-    """
-    holders = [(ritual, await lease.held_by(pool, ritual.id)) for ritual in await ledger.waiting(pool, state)]
-    return [(ritual, held) for ritual, held in holders if held and held.attempt == ritual.attempt]
 
 
 def unfinished(ritual: Ritual, result: JobResult, failures: int, max_attempts: int) -> Fact:

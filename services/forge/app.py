@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-from services.forge.reconcile import reconcile, watch
+from services.forge.reconcile import stage
+from services.forge.settings import ForgeSettings
 from shared.contracts.message import Service
 from shared.service import App
 
 
-def forge(module: str = "services.forge.trainer") -> App:
+def forge(trainer: str = "services.forge.trainer") -> App:
     """The service, with the module that is run as its trainer job."""
-    look = partial(reconcile, trainer=module)
-    return App(service=Service.FORGE, handlers={}, background=(watch,), reconcile=look)
+    work = stage(trainer, ForgeSettings())
+    return App(service=Service.FORGE, handlers={}, background=(work.watch,), reconcile=work.reconcile)
 
 
 app = forge()

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-from services.verifier.reconcile import reconcile, watch
+from services.verifier.reconcile import stage
+from services.verifier.settings import VerifierSettings
 from shared.contracts.message import Service
 from shared.service import App
 
 
-def verifier(module: str = "services.verifier.evaluator") -> App:
+def verifier(evaluator: str = "services.verifier.evaluator") -> App:
     """The service, with the module that is run as its evaluator job."""
-    look = partial(reconcile, evaluator=module)
-    return App(service=Service.VERIFIER, handlers={}, background=(watch,), reconcile=look)
+    work = stage(evaluator, VerifierSettings())
+    return App(service=Service.VERIFIER, handlers={}, background=(work.watch,), reconcile=work.reconcile)
 
 
 app = verifier()

@@ -1,0 +1,163 @@
+"""What forge and verifier share: a real job for a ritual that holds the anvil, and the fact that comes of its end."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from uuid import UUID
+
+import pytest
+from nats.aio.client import Client
+
+from shared import lease, ledger
+from shared.contracts.evacuate import GpuEvacuated
+from shared.contracts.forge import AdapterForged
+from shared.contracts.harvest import KarmaHarvested
+from shared.contracts.intent import TrainingIntent
+from shared.contracts.job import JobResult
+from shared.contracts.message import Fact, Service
+from shared.contracts.ritual import State
+from shared.gpu_stage import GpuStage
+from shared.jobs import Finished, JobKind, JobPlan, Jobs, job_containers
+from shared.lease import Lease
+from shared.ledger import Ritual
+from shared.postgres import Pool
+from shared.service import Station
+from shared.settings import Settings
+from tests.faults.ending_job import EndingJob
+
+ANVIL = "anvil0"
+JOB_S = 30
+MAX_ATTEMPTS = 2
+GOOD, BAD = JobResult(ok=True, result={"rows": 1}), JobResult(ok=False, error="out of memory")
+
+
+@pytest.fixture
+def station(settings: Settings, pool: Pool, client: Client) -> Station:
+    house = settings.model_copy(update={"jobs_python": Path(sys.executable)})
+    return Station(Service.FORGE, house, pool, client)
+
+
+def ending(result: JobResult | None) -> GpuStage:
+    """A stage whose jobs end with this result."""
+
+    async def plan(station: Station, ritual: Ritual, held: Lease) -> Callable[[Path], JobPlan]:
+        return lambda output: JobPlan(EndingJob(output=output, result=result), ())
+
+    async def conclude(station: Station, ritual: Ritual, held: Lease, finished: Finished) -> Fact:
+        return AdapterForged(
+            **ritual.key,
+            adapter="sha256:a",
+            path=str(finished.output),
+            base="sha256:b",
+            recipe="default",
+            fence=held.fence,
+            training=finished.result.result,
+        )
+
+    kind = JobKind("trainer", ("-m", "tests.faults.ending_job"), 1024**3, JOB_S)
+    return GpuStage(State.EVACUATED, kind, MAX_ATTEMPTS, plan, conclude)
+
+
+async def harvested(pool: Pool) -> UUID:
+    async with pool.acquire() as conn, conn.transaction():
+        ritual = await ledger.open_ritual(conn, TrainingIntent(persona="scribe"), "one", None)
+    counts = {"train": 1, "dev": 1, "held_out": 1, "seen": 3}
+    fact = KarmaHarvested(
+        ritual=ritual, persona="scribe", manifest="sha256:m", holdout="sha256:h", excluded={}, **counts
+    )
+    await state(pool, fact)
+    return ritual
+
+
+async def evacuated(pool: Pool, ritual: UUID, attempt: int = 1) -> int:
+    """Give the ritual the anvil for this attempt; returns the fence."""
+    fence = await lease.acquire(pool, ANVIL, ritual, attempt, 60)
+    assert fence
+    memory = {"memory_before": 9, "memory_after": 0}
+    fact = GpuEvacuated(
+        ritual=ritual, persona="scribe", attempt=attempt, anvil=ANVIL, fence=fence, device="CPU", **memory
+    )
+    await state(pool, fact)
+    return fence
+
+
+async def state(pool: Pool, fact: Fact) -> None:
+    async with pool.acquire() as conn, conn.transaction():
+        assert await ledger.state_fact(conn, fact, Service.HARVESTER, datetime.now(UTC))
+
+
+async def look_until_moved(stage: GpuStage, station: Station, ritual: UUID) -> Ritual:
+    deadline = monotonic() + JOB_S
+    while monotonic() < deadline:
+        await stage.reconcile(station)
+        found = await ledger.find(station.pool, ritual)
+        assert found
+        if found.state is not State.EVACUATED:
+            return found
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"ritual {ritual} did not move")
+
+
+async def test_a_job_that_ends_well_is_concluded_and_forgotten(station: Station) -> None:
+    ritual = await harvested(station.pool)
+    fence = await evacuated(station.pool, ritual)
+    stage = ending(GOOD)
+
+    assert (await look_until_moved(stage, station, ritual)).state is State.FORGED
+
+    body = await ledger.fact_body(station.pool, ritual, "adapter.forged")
+    assert body and (body["training"], body["fence"]) == ({"rows": 1}, fence)
+    containers = job_containers(station)
+    assert await containers.inspect(Jobs(station, containers, stage.kind).name(ritual, 1)) is None
+
+
+@pytest.mark.parametrize("result", [BAD, None], ids=["with a reason", "without a result"])
+async def test_a_job_that_fails_gets_another_attempt_and_the_last_one_ends_the_ritual(
+    station: Station, result: JobResult | None
+) -> None:
+    ritual = await harvested(station.pool)
+    fence = await evacuated(station.pool, ritual)
+    stage = ending(result)
+
+    again = await look_until_moved(stage, station, ritual)
+    assert (again.state, again.attempt) == (State.HARVESTED, 2)
+
+    await lease.release(station.pool, ANVIL, fence)
+    await evacuated(station.pool, ritual, attempt=2)
+    assert (await look_until_moved(stage, station, ritual)).state is State.FAILED
+    body = await ledger.fact_body(station.pool, ritual, "adapter.failed")
+    assert body and "given up after 2 attempts" in body["reason"]
+
+
+async def test_a_failure_that_no_retry_can_mend_ends_the_ritual_at_once(station: Station) -> None:
+    ritual = await harvested(station.pool)
+    await evacuated(station.pool, ritual)
+
+    ended = await look_until_moved(ending(BAD.model_copy(update={"permanent": True})), station, ritual)
+
+    assert (ended.state, ended.attempt) == (State.FAILED, 1)
+
+
+async def test_a_cancelled_ritual_ends_without_a_job(station: Station) -> None:
+    ritual = await harvested(station.pool)
+    await evacuated(station.pool, ritual)
+    await ledger.request_cancel(station.pool, ritual, "not wanted")
+
+    assert (await look_until_moved(ending(GOOD), station, ritual)).state is State.CANCELLED
+
+    assert await job_containers(station).list({"ritual": str(ritual)}) == []
+
+
+async def test_nothing_is_done_for_a_ritual_whose_lease_is_gone(station: Station) -> None:
+    ritual = await harvested(station.pool)
+    fence = await evacuated(station.pool, ritual)
+    await lease.release(station.pool, ANVIL, fence)
+
+    await ending(GOOD).reconcile(station)
+
+    assert await job_containers(station).list({"ritual": str(ritual)}) == []
