@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from services.orchestrator.hand_over.proof import UnprovenError, objections, proven_free
+from services.orchestrator.handover.proof import UnprovenError, objections, proven_free
 from shared.configuration.model import AnvilConfig
 from shared.drivers.accelerators.nvml import NvmlAccelerator, load_nvml
 from shared.drivers.accelerators.port import AcceleratorError

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from services.orchestrator.hand_over.steps import Step
+from services.orchestrator.handover.steps import Step
 
 LOCK = 4711
 EDGES = ("begin", "end")

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from services.orchestrator.hand_over.probes import differing, missing
+from services.orchestrator.handover.probes import differing, missing
 from shared.contracts.frozen import Frozen
 
 Row = dict[str, Any]

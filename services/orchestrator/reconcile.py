@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from services.orchestrator import containment
 from services.orchestrator.anvil import Anvil, open_anvils
 from services.orchestrator.grant import grant, hold_back
-from services.orchestrator.hand_over.restore import restore
+from services.orchestrator.handover.restore import restore
 from services.orchestrator.reclaim import reclaim
 from services.orchestrator.settle import settle
 from shared import lease, ledger

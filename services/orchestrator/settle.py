@@ -13,8 +13,8 @@ import structlog
 
 from services.orchestrator import store
 from services.orchestrator.anvil import TAKEN
-from services.orchestrator.hand_over.evacuate import evacuate
-from services.orchestrator.hand_over.steps import Step, Steps
+from services.orchestrator.handover.evacuate import evacuate
+from services.orchestrator.handover.steps import Step, Steps
 from services.orchestrator.rune import Condition
 from shared import lease, ledger
 from shared.attempts import unfinished

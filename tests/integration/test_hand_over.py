@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from services.orchestrator.anvil import Anvil
-from services.orchestrator.hand_over.steps import Step
+from services.orchestrator.handover.steps import Step
 from shared import lease, ledger
 from shared.contracts.evacuate import GpuEvacuated
 from shared.contracts.forge import AdapterFailed

@@ -19,7 +19,7 @@ from deploy.cli.main import run
 from deploy.cli.sight import look
 from deploy.cli.waiting import held_back
 from services.orchestrator import store as orchestrator
-from services.orchestrator.hand_over.steps import Step, Steps
+from services.orchestrator.handover.steps import Step, Steps
 from shared import lease, ledger
 from shared.contracts.evacuate import GpuAccept, GpuEvacuated, GpuInterrupted, GpuReclaim
 from shared.contracts.harvest import KarmaHarvested

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from services.orchestrator.hand_over import probes
-from services.orchestrator.hand_over.probes import ask_all, differing, missing
-from services.orchestrator.hand_over.restore import compare_all
+from services.orchestrator.handover import probes
+from services.orchestrator.handover.probes import ask_all, differing, missing
+from services.orchestrator.handover.restore import compare_all
 from shared.drivers.inference.port import Activity, InferenceError
 
 

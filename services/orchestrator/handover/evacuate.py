@@ -13,10 +13,10 @@ import structlog
 
 from services.orchestrator import store
 from services.orchestrator.anvil import TAKEN
-from services.orchestrator.hand_over.keeping import LeaseLostError, keeping
-from services.orchestrator.hand_over.probes import ask_all
-from services.orchestrator.hand_over.proof import UnprovenError, proven_free
-from services.orchestrator.hand_over.steps import EVACUATION, Step, Steps
+from services.orchestrator.handover.lease_keeper import LeaseLostError, keeping
+from services.orchestrator.handover.probes import ask_all
+from services.orchestrator.handover.proof import UnprovenError, proven_free
+from services.orchestrator.handover.steps import EVACUATION, Step, Steps
 from services.orchestrator.timing.budget import estimate
 from shared.contracts.evacuate import GpuEvacuated, InferenceSuspended
 from shared.drivers.accelerators.port import AcceleratorError
@@ -27,7 +27,7 @@ from shared.outbox import enqueue
 
 if TYPE_CHECKING:
     from services.orchestrator.anvil import Anvil
-    from services.orchestrator.hand_over.keeping import Keeper
+    from services.orchestrator.handover.lease_keeper import Keeper
     from services.orchestrator.rune import Rune
     from shared.drivers.queues.port import WorkerQueue
     from shared.lease import Lease

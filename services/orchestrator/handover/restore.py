@@ -10,8 +10,8 @@ from uuid import uuid5
 import structlog
 
 from services.orchestrator import containment, store
-from services.orchestrator.hand_over.probes import ask_all, differing, missing
-from services.orchestrator.hand_over.steps import RESTORATION, Step, Steps
+from services.orchestrator.handover.probes import ask_all, differing, missing
+from services.orchestrator.handover.steps import RESTORATION, Step, Steps
 from services.orchestrator.rune import Condition
 from shared import ledger
 from shared.contracts.evacuate import GpuRestored, InferenceResumed
@@ -21,7 +21,7 @@ from shared.outbox import enqueue
 
 if TYPE_CHECKING:
     from services.orchestrator.anvil import Anvil
-    from services.orchestrator.hand_over.probes import Answers
+    from services.orchestrator.handover.probes import Answers
     from services.orchestrator.rune import Rune
     from shared.postgres import Connection
 
