@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from services.orchestrator import store
-from services.orchestrator.timing.budget import estimate
-from services.orchestrator.timing.clock import day, say
-from services.orchestrator.timing.decision import Decision, Verdict
-from services.orchestrator.timing.point import choose
-from services.orchestrator.timing.reflexes import Reflexes
-from services.orchestrator.timing.whim import USUAL_PRIORITY, Whim
+from services.orchestrator.scheduling.budget import estimate
+from services.orchestrator.scheduling.clock import day, say
+from services.orchestrator.scheduling.decide import choose
+from services.orchestrator.scheduling.decision import Decision, Verdict
+from services.orchestrator.scheduling.load import Reflexes
+from services.orchestrator.scheduling.queue import USUAL_PRIORITY, Whim
 from shared import lease, ledger
 from shared.contracts.ritual import State
 

@@ -17,7 +17,7 @@ from services.orchestrator.handover.lease_keeper import LeaseLostError, keeping
 from services.orchestrator.handover.probes import ask_all
 from services.orchestrator.handover.proof import UnprovenError, proven_free
 from services.orchestrator.handover.steps import EVACUATION, Step, Steps
-from services.orchestrator.timing.budget import estimate
+from services.orchestrator.scheduling.budget import estimate
 from shared.contracts.evacuate import GpuEvacuated, InferenceSuspended
 from shared.drivers.accelerators.port import AcceleratorError
 from shared.drivers.containers.port import ContainerError

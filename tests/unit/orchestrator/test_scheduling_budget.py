@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from services.orchestrator.timing.budget import estimate
+from services.orchestrator.scheduling.budget import estimate
 from shared.configuration.model import TippingConfig
 
 

@@ -1,6 +1,6 @@
 """Policy `idle`: the anvil is taken when its runes are not asked, or are asked less than the ritual's ripeness tolerates.
 
-With ripeness r, from 0 to 1 (whim.py): quiet for idle_for_s · (1 - r), or at most busy_above + r / (1 - r) requests a minute.
+With ripeness r, from 0 to 1 (queue.py): quiet for idle_for_s · (1 - r), or at most busy_above + r / (1 - r) requests a minute.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from math import floor, inf
 
-from services.orchestrator.timing.clock import say, span
-from services.orchestrator.timing.decision import Cause, Decision, go, wait_for_calm
-from services.orchestrator.timing.reflexes import Pulse, Reflexes
-from services.orchestrator.timing.whim import Whim, patience_s, ripeness
+from services.orchestrator.scheduling.clock import say, span
+from services.orchestrator.scheduling.decision import Cause, Decision, go, wait_for_calm
+from services.orchestrator.scheduling.load import Pulse, Reflexes
+from services.orchestrator.scheduling.queue import Whim, patience_s, ripeness
 from shared.configuration.model import TippingConfig
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, tzinfo
 
-from services.orchestrator.timing.clock import at, say, span
-from services.orchestrator.timing.decision import Cause, Decision, go, wait_until
-from services.orchestrator.timing.reflexes import Reflexes
-from services.orchestrator.timing.whim import Whim, ripeness
+from services.orchestrator.scheduling.clock import at, say, span
+from services.orchestrator.scheduling.decision import Cause, Decision, go, wait_until
+from services.orchestrator.scheduling.load import Reflexes
+from services.orchestrator.scheduling.queue import Whim, ripeness
 from shared.configuration.model import TippingConfig
 
 DAYS = range(-1, 5)  # yesterday's window may be open still; a day on which clocks change may shorten or skip tomorrow's

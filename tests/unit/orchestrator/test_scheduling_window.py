@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orchestrator.timing import clock
-from services.orchestrator.timing.decision import Decision
-from services.orchestrator.timing.point import decide
-from services.orchestrator.timing.reflexes import Reflexes
-from services.orchestrator.timing.whim import Whim
-from services.orchestrator.timing.windows import openings
+from services.orchestrator.scheduling import clock
+from services.orchestrator.scheduling.decide import decide
+from services.orchestrator.scheduling.decision import Decision
+from services.orchestrator.scheduling.load import Reflexes
+from services.orchestrator.scheduling.queue import Whim
+from services.orchestrator.scheduling.window import openings
 from shared.configuration.model import TippingConfig
 
 BERLIN = ZoneInfo("Europe/Berlin")

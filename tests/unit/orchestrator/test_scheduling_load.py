@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orchestrator.timing.arrivals import History
-from services.orchestrator.timing.reflexes import Pulse, together
+from services.orchestrator.scheduling.arrivals import History
+from services.orchestrator.scheduling.load import Pulse, together
 from shared.drivers.inference.port import Activity
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from services.orchestrator.timing.reflexes import Pulse
+from services.orchestrator.scheduling.load import Pulse
 from shared.drivers.inference.port import Activity
 
 SHORT_S = 60.0

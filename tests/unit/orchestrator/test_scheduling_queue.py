@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orchestrator.timing.decision import Cause, Verdict
-from services.orchestrator.timing.point import choose
-from services.orchestrator.timing.reflexes import Reflexes
-from services.orchestrator.timing.whim import Whim, order, patience_s, ripeness
+from services.orchestrator.scheduling.decide import choose
+from services.orchestrator.scheduling.decision import Cause, Verdict
+from services.orchestrator.scheduling.load import Reflexes
+from services.orchestrator.scheduling.queue import Whim, order, patience_s, ripeness
 from shared.configuration.model import TippingConfig
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from math import ceil, isfinite
 from statistics import median
 
-from services.orchestrator.timing.clock import day, say, span
-from services.orchestrator.timing.decision import Cause, Decision, refuse, wait_until
-from services.orchestrator.timing.reflexes import Reflexes
-from services.orchestrator.timing.whim import Whim
+from services.orchestrator.scheduling.clock import day, say, span
+from services.orchestrator.scheduling.decision import Cause, Decision, refuse, wait_until
+from services.orchestrator.scheduling.load import Reflexes
+from services.orchestrator.scheduling.queue import Whim
 from shared.configuration.model import TippingConfig
 
 QUANTILE = 0.9

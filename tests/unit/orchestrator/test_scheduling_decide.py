@@ -8,10 +8,10 @@ from uuid import UUID
 
 import pytest
 
-from services.orchestrator.timing.decision import Decision
-from services.orchestrator.timing.point import decide
-from services.orchestrator.timing.reflexes import Pulse, Reflexes
-from services.orchestrator.timing.whim import Whim
+from services.orchestrator.scheduling.decide import decide
+from services.orchestrator.scheduling.decision import Decision
+from services.orchestrator.scheduling.load import Pulse, Reflexes
+from services.orchestrator.scheduling.queue import Whim
 from shared.configuration.model import TippingConfig
 
 NOW = datetime(2026, 11, 21, 2, 10, tzinfo=UTC)

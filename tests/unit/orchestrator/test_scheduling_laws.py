@@ -9,12 +9,12 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orchestrator.timing import clock
-from services.orchestrator.timing.decision import Cause, Verdict
-from services.orchestrator.timing.idle import bar
-from services.orchestrator.timing.point import choose, decide
-from services.orchestrator.timing.reflexes import Pulse, Reflexes
-from services.orchestrator.timing.whim import Whim, patience_s
+from services.orchestrator.scheduling import clock
+from services.orchestrator.scheduling.decide import choose, decide
+from services.orchestrator.scheduling.decision import Cause, Verdict
+from services.orchestrator.scheduling.idle import bar
+from services.orchestrator.scheduling.load import Pulse, Reflexes
+from services.orchestrator.scheduling.queue import Whim, patience_s
 from shared.configuration.model import TippingConfig
 
 NOW = datetime(2026, 11, 21, 2, 10, tzinfo=UTC)

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from uuid import UUID
 
-from services.orchestrator.timing import budget, deadline, idle, windows
-from services.orchestrator.timing.clock import span
-from services.orchestrator.timing.decision import CALM_LOOK_S, Cause, Decision, Measures, Verdict, go, wait_for_calm
-from services.orchestrator.timing.reflexes import Reflexes
-from services.orchestrator.timing.whim import Whim, order, ripeness
+from services.orchestrator.scheduling import budget, deadline, idle, window
+from services.orchestrator.scheduling.clock import span
+from services.orchestrator.scheduling.decision import CALM_LOOK_S, Cause, Decision, Measures, Verdict, go, wait_for_calm
+from services.orchestrator.scheduling.load import Reflexes
+from services.orchestrator.scheduling.queue import Whim, order, ripeness
 from shared.configuration.model import TippingConfig
 
 
@@ -59,7 +59,7 @@ def _by_policy(whim: Whim, reflexes: Reflexes, expected_s: float, config: Tippin
         case "idle":
             return idle.decide(whim, reflexes, config)
         case "window":
-            return windows.decide(whim, reflexes, expected_s, config)
+            return window.decide(whim, reflexes, expected_s, config)
 
 
 def _behind(chosen: Whim, decision: Decision, reflexes: Reflexes) -> Decision:
