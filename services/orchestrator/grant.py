@@ -9,9 +9,8 @@ import structlog
 
 from services.orchestrator import store
 from services.orchestrator.scheduling.budget import estimate
-from services.orchestrator.scheduling.clock import day, say
 from services.orchestrator.scheduling.decide import choose
-from services.orchestrator.scheduling.decision import Decision, Verdict
+from services.orchestrator.scheduling.decision import Decision, Verdict, day, say
 from services.orchestrator.scheduling.load import Reflexes
 from services.orchestrator.scheduling.queue import USUAL_PRIORITY, Whim
 from shared import lease, ledger

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from math import ceil, isfinite
 from statistics import median
 
-from services.orchestrator.scheduling.clock import day, say, span
-from services.orchestrator.scheduling.decision import Cause, Decision, refuse, wait_until
+from services.orchestrator.scheduling.decision import Cause, Decision, day, refuse, say, span, wait_until
 from services.orchestrator.scheduling.load import Reflexes
 from services.orchestrator.scheduling.queue import Whim
 from shared.configuration.model import TippingConfig

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from services.orchestrator.scheduling.clock import say, span
-from services.orchestrator.scheduling.decision import Cause, Decision, Verdict, go, refuse
+from services.orchestrator.scheduling.decision import Cause, Decision, Verdict, go, refuse, say, span
 from services.orchestrator.scheduling.load import Reflexes
 from services.orchestrator.scheduling.queue import Whim
 from shared.configuration.model import TippingConfig

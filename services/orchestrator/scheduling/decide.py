@@ -9,8 +9,16 @@ from collections.abc import Mapping
 from uuid import UUID
 
 from services.orchestrator.scheduling import budget, deadline, idle, window
-from services.orchestrator.scheduling.clock import span
-from services.orchestrator.scheduling.decision import CALM_LOOK_S, Cause, Decision, Measures, Verdict, go, wait_for_calm
+from services.orchestrator.scheduling.decision import (
+    CALM_LOOK_S,
+    Cause,
+    Decision,
+    Measures,
+    Verdict,
+    go,
+    span,
+    wait_for_calm,
+)
 from services.orchestrator.scheduling.load import Reflexes
 from services.orchestrator.scheduling.queue import Whim, order, ripeness
 from shared.configuration.model import TippingConfig

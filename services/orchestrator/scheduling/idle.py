@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from math import floor, inf
 
-from services.orchestrator.scheduling.clock import say, span
-from services.orchestrator.scheduling.decision import Cause, Decision, go, wait_for_calm
+from services.orchestrator.scheduling.decision import Cause, Decision, go, say, span, wait_for_calm
 from services.orchestrator.scheduling.load import Pulse, Reflexes
 from services.orchestrator.scheduling.queue import Whim, patience_s, ripeness
 from shared.configuration.model import TippingConfig

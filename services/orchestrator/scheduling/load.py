@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from pydantic import Field
 
-from services.orchestrator.scheduling.clock import Moment, Seconds
+from services.orchestrator.scheduling.decision import Moment, Seconds
 from shared.contracts.frozen import Frozen
 
 Number = TypeVar("Number", int, float)

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from services.orchestrator.scheduling.clock import Foreign, Moment
+from services.orchestrator.scheduling.decision import Foreign, Moment
 from shared.configuration.model import TippingConfig
 from shared.contracts.frozen import Frozen
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, tzinfo
 
-from services.orchestrator.scheduling.clock import at, say, span
-from services.orchestrator.scheduling.decision import Cause, Decision, go, wait_until
+from services.orchestrator.scheduling.decision import Cause, Decision, at, go, say, span, wait_until
 from services.orchestrator.scheduling.load import Reflexes
 from services.orchestrator.scheduling.queue import Whim, ripeness
 from shared.configuration.model import TippingConfig

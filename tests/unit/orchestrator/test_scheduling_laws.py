@@ -9,9 +9,8 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orchestrator.scheduling import clock
 from services.orchestrator.scheduling.decide import choose, decide
-from services.orchestrator.scheduling.decision import Cause, Verdict
+from services.orchestrator.scheduling.decision import Cause, Verdict, day
 from services.orchestrator.scheduling.idle import bar
 from services.orchestrator.scheduling.load import Pulse, Reflexes
 from services.orchestrator.scheduling.queue import Whim, patience_s
@@ -203,7 +202,7 @@ def test_no_day_is_overdrawn_by_any_sequence_of_hand_overs_that_take_what_was_ex
 
 
 def _spent(away: list[tuple[datetime, datetime]], now: datetime, config: TippingConfig) -> float:
-    began, ends = clock.day(now, config.zone)
+    began, ends = day(now, config.zone)
     return sum(max((min(to, ends) - max(since, began)).total_seconds(), 0.0) for since, to in away)
 
 
