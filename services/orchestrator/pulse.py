@@ -5,8 +5,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from services.orchestrator.scheduling.arrivals import History
-from services.orchestrator.scheduling.load import Pulse, together
+from services.orchestrator.scheduling.load import History, Pulse, together
 from shared.drivers.inference.port import InferenceError
 
 if TYPE_CHECKING:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orchestrator.scheduling.arrivals import History
-from services.orchestrator.scheduling.load import Pulse, together
+from services.orchestrator.scheduling.load import History, Pulse, together
 from shared.drivers.inference.port import Activity
 
 
@@ -117,20 +115,6 @@ def test_a_failed_or_old_look_says_nothing_about_now() -> None:
     assert history.pulse(631) == Pulse()
     assert history.pulse(599) == Pulse()
     assert history.look(605, None).pulse(605) == Pulse()
-
-
-@dataclass(frozen=True)
-class Sum:
-    running: int
-    waiting: int
-    finished_total: int
-
-
-def test_whatever_has_the_three_numbers_can_be_looked_at() -> None:
-    history = History().look(0, Sum(0, 0, 5)).look(60, Sum(1, 2, 7))
-
-    assert history == History().look(0, seen(0, 0, 5)).look(60, seen(1, 2, 7))
-    assert history.pulse(60).per_minute == 5
 
 
 def test_a_gate_counts_what_it_lets_in_also_what_is_aborted() -> None:
