@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from services.orchestrator.engine import Rune
 from services.orchestrator.pulse import PulseTaker
-from services.orchestrator.rune import Rune
 from services.orchestrator.settings import OrchestratorSettings
 from shared.contracts.evacuate import GpuRefused
 from shared.drivers.accelerators.cpu import CpuAccelerator

@@ -9,7 +9,7 @@ from services.orchestrator.scheduling.load import History, Pulse, together
 from shared.drivers.inference.port import InferenceError
 
 if TYPE_CHECKING:
-    from services.orchestrator.rune import Rune
+    from services.orchestrator.engine import Rune
 
 
 class PulseTaker:

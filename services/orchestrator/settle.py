@@ -13,9 +13,9 @@ import structlog
 
 from services.orchestrator import store
 from services.orchestrator.anvil import TAKEN
+from services.orchestrator.engine import Condition
 from services.orchestrator.handover.evacuate import evacuate
 from services.orchestrator.handover.steps import Step, Steps
-from services.orchestrator.rune import Condition
 from shared import lease, ledger
 from shared.attempts import unfinished
 from shared.contracts.evacuate import GpuInterrupted

@@ -10,8 +10,8 @@ import nats
 import pytest
 
 from services.orchestrator.anvil import Anvil
+from services.orchestrator.engine import Condition
 from services.orchestrator.reconcile import look
-from services.orchestrator.rune import Condition
 from services.orchestrator.settings import OrchestratorSettings
 from shared import ledger
 from shared.configuration.model import AnvilConfig, RuneConfig

@@ -9,7 +9,7 @@ import pytest
 from services.orchestrator import containment, store
 from services.orchestrator.anvil import Anvil
 from services.orchestrator.containment import LOOKS_PER_FAILURE
-from services.orchestrator.rune import Condition
+from services.orchestrator.engine import Condition
 from shared import lease, ledger
 from shared.contracts.ritual import State
 from shared.drivers.containers.port import ContainerError

@@ -27,8 +27,8 @@ from shared.outbox import enqueue
 
 if TYPE_CHECKING:
     from services.orchestrator.anvil import Anvil
+    from services.orchestrator.engine import Rune
     from services.orchestrator.handover.lease_keeper import Keeper
-    from services.orchestrator.rune import Rune
     from shared.drivers.queues.port import WorkerQueue
     from shared.lease import Lease
     from shared.ledger import Ritual

@@ -10,9 +10,9 @@ from uuid import uuid5
 import structlog
 
 from services.orchestrator import containment, store
+from services.orchestrator.engine import Condition
 from services.orchestrator.handover.probes import ask_all, differing, missing
 from services.orchestrator.handover.steps import RESTORATION, Step, Steps
-from services.orchestrator.rune import Condition
 from shared import ledger
 from shared.contracts.evacuate import GpuRestored, InferenceResumed
 from shared.drivers.inference.port import InferenceError
@@ -21,8 +21,8 @@ from shared.outbox import enqueue
 
 if TYPE_CHECKING:
     from services.orchestrator.anvil import Anvil
+    from services.orchestrator.engine import Rune
     from services.orchestrator.handover.probes import Answers
-    from services.orchestrator.rune import Rune
     from shared.postgres import Connection
 
 log = structlog.get_logger()
