@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import docker  # type: ignore[import-untyped]
 
 from deploy.cli.runes import make
-from services.orchestrator.command import rune_spec
+from services.orchestrator.engine_command import rune_spec
 from shared.base import find_base
 from shared.configuration.file import load
 from shared.drivers.containers.docker import DockerContainers

@@ -55,7 +55,7 @@ async def make(house: Settings, anew: bool = False) -> list[str]:
 
 
 async def _made(house: Settings, configuration: Configuration, name: str, anew: bool) -> str:
-    from services.orchestrator.command import rune_spec
+    from services.orchestrator.engine_command import rune_spec
     from shared.base import find_base
     from shared.configuration.ports import container_name
     from shared.drivers.containers.docker import DockerContainers

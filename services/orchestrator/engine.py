@@ -7,7 +7,7 @@ from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from services.orchestrator.command import rune_spec
+from services.orchestrator.engine_command import rune_spec
 from shared.base import find_base
 from shared.configuration.ports import container_name
 from shared.drivers.containers.port import Containers, ContainerState
