@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.orchestrator.settle import Need, decide
+from services.orchestrator.held import Need, decide
 from shared.attempts import unfinished
 from shared.contracts.evacuate import GpuInterrupted
 from shared.contracts.forge import AdapterFailed
