@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from services.orchestrator import containment
 from services.orchestrator.anvil import Anvil, open_anvils
-from services.orchestrator.grant import grant, hold_back
 from services.orchestrator.handover.restore import restore
 from services.orchestrator.held import settle
 from services.orchestrator.reclaim import reclaim
+from services.orchestrator.schedule import grant, hold_back
 from shared import lease, ledger
 from shared.drivers.accelerators.port import AcceleratorError
 from shared.drivers.containers.port import ContainerError
