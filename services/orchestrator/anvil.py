@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import structlog
 
 from services.orchestrator.engine import Rune
-from services.orchestrator.pulse import PulseTaker
+from services.orchestrator.scheduling.load import History, Pulse, together
 from services.orchestrator.settings import OrchestratorSettings
 from shared.contracts.evacuate import GpuRefused
 from shared.drivers.accelerators.cpu import CpuAccelerator
 from shared.drivers.accelerators.nvml import NvmlAccelerator, load_nvml
 from shared.drivers.containers.open import open_containers
 from shared.drivers.containers.port import ContainerState
+from shared.drivers.inference.port import InferenceError
 from shared.drivers.inference.vllm import Vllm
 from shared.drivers.queues import open_queue
 
@@ -29,6 +31,26 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 TAKEN = "the anvil is taken for training"  # what clients and workers are told meanwhile
 JOB_ROLES = ("trainer", "evaluator")
+
+
+class PulseTaker:
+    """Remembers what it saw of each rune at each look; begins anew with the process."""
+
+    def __init__(self) -> None:
+        self._histories: dict[str, History] = {}
+
+    async def look(self, runes: tuple[Rune, ...]) -> None:
+        for rune in runes:
+            try:
+                seen = await rune.inference.activity()
+            except InferenceError:
+                seen = None
+            self._histories[rune.name] = self._histories.get(rune.name, History()).look(monotonic(), seen)
+
+    def pulse(self) -> Pulse:
+        """That of all runes together; unknown before the first look."""
+        now = monotonic()
+        return together([history.pulse(now) for history in self._histories.values()])
 
 
 @dataclass(frozen=True)
