@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from services.orchestrator.engine import Rune
-from services.orchestrator.scheduling.load import History, Pulse, together
+from services.orchestrator.scheduling.load import Traffic, TrafficHistory, combine
 from services.orchestrator.settings import OrchestratorSettings
 from shared.contracts.evacuate import GpuRefused
 from shared.drivers.accelerators.cpu import CpuAccelerator
@@ -33,24 +33,25 @@ TAKEN = "the anvil is taken for training"  # what clients and workers are told m
 JOB_ROLES = ("trainer", "evaluator")
 
 
-class PulseTaker:
-    """Remembers what it saw of each rune at each look; begins anew with the process."""
+class TrafficMonitor:
+    """Samples the requests that an anvil's runes get; starts over with the process."""
 
     def __init__(self) -> None:
-        self._histories: dict[str, History] = {}
+        self._histories: dict[str, TrafficHistory] = {}
 
-    async def look(self, runes: tuple[Rune, ...]) -> None:
+    async def sample(self, runes: tuple[Rune, ...]) -> None:
         for rune in runes:
             try:
-                seen = await rune.inference.activity()
+                activity = await rune.inference.activity()
             except InferenceError:
-                seen = None
-            self._histories[rune.name] = self._histories.get(rune.name, History()).look(monotonic(), seen)
+                activity = None
+            history = self._histories.get(rune.name, TrafficHistory())
+            self._histories[rune.name] = history.add(monotonic(), activity)
 
-    def pulse(self) -> Pulse:
-        """That of all runes together; unknown before the first look."""
+    def traffic(self) -> Traffic:
+        """The traffic of all runes together; unknown before the first sample."""
         now = monotonic()
-        return together([history.pulse(now) for history in self._histories.values()])
+        return combine([history.traffic(now) for history in self._histories.values()])
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,14 @@ class Anvil:
     jobs: Containers
     queues: dict[str, WorkerQueue] = field(default_factory=dict)
     trains: bool = True
-    pulse: PulseTaker = field(default_factory=PulseTaker)
+    monitor: TrafficMonitor = field(default_factory=TrafficMonitor)
 
     @property
     def sleeps(self) -> bool:
         """True when a rune of it keeps its process while it is evacuated."""
         return any(rune.config.evacuation == "sleep" for rune in self.runes)
 
-    async def queued(self) -> int:
+    async def queued_jobs(self) -> int:
         """Jobs that wait in the queues whose workers use this anvil."""
         return sum([await queue.waiting() for queue in self.queues.values()])
 

@@ -88,7 +88,7 @@ async def look(anvil: Anvil) -> None:
         if await lease.held(station.pool, anvil.name):
             return
         if await restore(anvil):
-            await anvil.pulse.look(anvil.runes)
+            await anvil.monitor.sample(anvil.runes)
             if anvil.trains:
                 await grant(anvil)
         elif anvil.trains:

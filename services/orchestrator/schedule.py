@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from services.orchestrator import store
-from services.orchestrator.scheduling.budget import estimate
-from services.orchestrator.scheduling.decide import choose
-from services.orchestrator.scheduling.decision import Decision, Verdict, day, say
-from services.orchestrator.scheduling.load import Reflexes
-from services.orchestrator.scheduling.queue import USUAL_PRIORITY, Whim
+from services.orchestrator.scheduling.budget import estimate_away_s
+from services.orchestrator.scheduling.decide import decide_queue
+from services.orchestrator.scheduling.decision import Decision, Verdict, clock_text, day_bounds
+from services.orchestrator.scheduling.load import Load
+from services.orchestrator.scheduling.queue import DEFAULT_PRIORITY, QueuedRitual
 from shared import lease, ledger
 from shared.contracts.ritual import State
 
@@ -56,7 +56,7 @@ async def _kept_away(anvil: Anvil, waiting: list[UUID]) -> bool:
         why = f"is contained: {reason}"
     elif until is not None:
         zone = anvil.station.configuration.tipping.zone
-        why = f"was wanted back until {say(until, datetime.now(UTC), zone)}"
+        why = f"was wanted back until {clock_text(until, datetime.now(UTC), zone)}"
     else:
         return False
     for ritual in waiting:
@@ -67,24 +67,24 @@ async def _kept_away(anvil: Anvil, waiting: list[UUID]) -> bool:
 async def _decisions(anvil: Anvil, waiting: list[Ritual]) -> list[tuple[UUID, Decision]]:
     config, pool = anvil.station.configuration.tipping, anvil.station.pool
     now = datetime.now(UTC)
-    reflexes = Reflexes(
+    load = Load(
         now=now,
-        pulse=anvil.pulse.pulse(),
-        queued=await anvil.queued(),
-        away_today_s=await store.away_since(pool, anvil.name, day(now, config.zone)[0]),
-        expected_away_s=estimate(await store.past_away_s(pool, anvil.name), config.expected_away_s),
+        traffic=anvil.monitor.traffic(),
+        queued_jobs=await anvil.queued_jobs(),
+        away_today_s=await store.away_since(pool, anvil.name, day_bounds(now, config.zone)[0]),
+        expected_away_s=estimate_away_s(await store.past_away_s(pool, anvil.name), config.expected_away_s),
     )
-    whims = {ritual.id: (await _whim(anvil, ritual), reflexes) for ritual in waiting}
-    return [(whim.ritual, decision) for whim, decision in choose(whims, config)]
+    queued = {ritual.id: (await _queued(anvil, ritual), load) for ritual in waiting}
+    return [(ritual.id, decision) for ritual, decision in decide_queue(queued, config)]
 
 
-async def _whim(anvil: Anvil, ritual: Ritual) -> Whim:
+async def _queued(anvil: Anvil, ritual: Ritual) -> QueuedRitual:
     refuse_after_s = anvil.station.configuration.tipping.refuse_after_s
     harvested: dict[str, Any] = await ledger.fact_body(anvil.station.pool, ritual.id, "karma.harvested") or {}
-    return Whim(
-        ritual=ritual.id,
-        priority=ritual.priority if 0 <= ritual.priority <= 9 else USUAL_PRIORITY,
-        # Its age is its place in the queue; where age refuses, only what it waited since it last had the anvil counts.
+    return QueuedRitual(
+        id=ritual.id,
+        priority=ritual.priority if 0 <= ritual.priority <= 9 else DEFAULT_PRIORITY,
+        # Its age is its place in the queue; where age refuses, only the wait since it last had the anvil counts.
         since=ritual.created_at if refuse_after_s is None else ritual.entered_at,
         weight=harvested.get("train", 0),
         deadline=ritual.intent.get("deadline"),

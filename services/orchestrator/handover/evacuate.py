@@ -17,7 +17,7 @@ from services.orchestrator.handover.lease_keeper import LeaseLostError, keeping
 from services.orchestrator.handover.probes import ask_all
 from services.orchestrator.handover.proof import UnprovenError, proven_free
 from services.orchestrator.handover.steps import EVACUATION, Step, Steps
-from services.orchestrator.scheduling.budget import estimate
+from services.orchestrator.scheduling.budget import estimate_away_s
 from shared.contracts.evacuate import GpuEvacuated, InferenceSuspended
 from shared.drivers.accelerators.port import AcceleratorError
 from shared.drivers.containers.port import ContainerError
@@ -61,7 +61,7 @@ async def _announce(anvil: Anvil, ritual: Ritual, steps: Steps) -> None:
         used = await anvil.accelerator.used_bytes()
         models = sorted({model for rune in anvil.runes for model in await rune.models()})
         past = await store.past_away_s(anvil.station.pool, anvil.name)
-        expected = estimate(past, anvil.station.configuration.tipping.expected_away_s)
+        expected = estimate_away_s(past, anvil.station.configuration.tipping.expected_away_s)
         async with anvil.station.pool.acquire() as conn, conn.transaction():
             if await store.suspend(conn, steps.anvil, steps.fence, used, expected):
                 said = InferenceSuspended(

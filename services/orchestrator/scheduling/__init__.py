@@ -1,1 +1,1 @@
-"""When a waiting ritual may take the anvil: the tipping point, as pure functions of what was measured."""
+"""When a waiting ritual may take the anvil (its tipping point), as pure functions of what was measured."""

@@ -1,4 +1,4 @@
-"""The tipping point: from what was measured and what a ritual wants to now, wait or refused.
+"""The tipping point: weigh every waiting ritual against the measured load, into now, wait or refused.
 
 In this order: the time it may wait, the hard budget, urgency, the policy, and the deadline that may overrule the policy.
 """
@@ -8,90 +8,87 @@ from __future__ import annotations
 from collections.abc import Mapping
 from uuid import UUID
 
-from services.orchestrator.scheduling import budget, deadline, idle, window
-from services.orchestrator.scheduling.decision import (
-    CALM_LOOK_S,
-    Cause,
-    Decision,
-    Measures,
-    Verdict,
-    go,
-    span,
-    wait_for_calm,
-)
-from services.orchestrator.scheduling.load import Reflexes
-from services.orchestrator.scheduling.queue import Whim, order, ripeness
+from services.orchestrator.scheduling.budget import check_budget
+from services.orchestrator.scheduling.deadline import apply_deadline, check_expired
+from services.orchestrator.scheduling.decision import Cause, Decision, Measures, Verdict, duration_text, start, wait
+from services.orchestrator.scheduling.idle import decide_idle
+from services.orchestrator.scheduling.load import Load
+from services.orchestrator.scheduling.queue import QueuedRitual, aging, ordered
+from services.orchestrator.scheduling.window import decide_window
 from shared.configuration.model import TippingConfig
 
 
-def choose(waiting: Mapping[UUID, tuple[Whim, Reflexes]], config: TippingConfig) -> list[tuple[Whim, Decision]]:
-    """What every waiting ritual of an anvil is told, in the order of the queue; at most one goes now.
+def decide_queue(
+    waiting: Mapping[UUID, tuple[QueuedRitual, Load]], config: TippingConfig
+) -> list[tuple[QueuedRitual, Decision]]:
+    """Decide about every waiting ritual of an anvil, in the order of the queue; at most one goes now.
 
-    The budget is offered in that order: what those before will need is kept for them. Else small rituals could
-    eat it every day before a large one that waits for its window.
+    The budget is offered in that order: what earlier rituals will need is reserved for them. Otherwise small rituals
+    could use it up every day before a large one that waits for its window.
     """
-    told: list[tuple[Whim, Decision]] = []
-    chosen: Whim | None = None
+    decisions: list[tuple[QueuedRitual, Decision]] = []
+    chosen: QueuedRitual | None = None
     reserved_s = 0.0
-    for whim in order((whim for whim, _ in waiting.values()), config.promote_after_s):
-        reflexes = waiting[whim.ritual][1].model_copy(update={"reserved_s": reserved_s})
-        decision = decide(whim, reflexes, config)
+    for ritual in ordered((ritual for ritual, _ in waiting.values()), config.promote_after_s):
+        load = waiting[ritual.id][1].model_copy(update={"reserved_s": reserved_s})
+        decision = decide(ritual, load, config)
         if decision.verdict is Verdict.NOW and chosen:
-            decision = _behind(chosen, decision, reflexes)
+            decision = _behind(chosen, decision)
         elif decision.verdict is Verdict.NOW:
-            chosen = whim
+            chosen = ritual
         if decision.verdict is not Verdict.REFUSED:
-            reserved_s += _expected_s(reflexes, config)
-        told.append((whim, decision))
-    return told
+            reserved_s += _expected_s(load, config)
+        decisions.append((ritual, decision))
+    return decisions
 
 
-def decide(whim: Whim, reflexes: Reflexes, config: TippingConfig) -> Decision:
-    """Total; monotone: more priority or less load never turns now into anything else, and refusal never depends on either."""
-    expected_s = _expected_s(reflexes, config)
+def decide(ritual: QueuedRitual, load: Load, config: TippingConfig) -> Decision:
+    """Total and monotone: more priority or less load never turns now into anything else, nor changes a refusal."""
+    expected_s = _expected_s(load, config)
     decision = (
-        deadline.expired(whim, reflexes.now, config)
-        or budget.hold(whim, reflexes, expected_s, config)
-        or deadline.pull(_by_policy(whim, reflexes, expected_s, config), whim, reflexes, expected_s, config)
+        check_expired(ritual, load.now, config)
+        or check_budget(ritual, load, expected_s, config)
+        or apply_deadline(_by_policy(ritual, load, expected_s, config), ritual, load, expected_s, config)
     )
-    measures = {"cause": decision.cause, **_measures(whim, reflexes, expected_s, config)}
+    measures = {"cause": decision.cause, **_measures(ritual, load, expected_s, config)}
     return decision.model_copy(update={"measures": measures})
 
 
-def _by_policy(whim: Whim, reflexes: Reflexes, expected_s: float, config: TippingConfig) -> Decision:
-    if whim.priority >= config.urgent_from:
-        return go(Cause.URGENT, f"priority {whim.priority}, and from {config.urgent_from} on none waits for a policy")
+def _by_policy(ritual: QueuedRitual, load: Load, expected_s: float, config: TippingConfig) -> Decision:
+    if ritual.priority >= config.urgent_from:
+        reason = f"priority {ritual.priority}; from {config.urgent_from} on a ritual does not wait for the policy"
+        return start(Cause.URGENT, reason)
     match config.policy:
         case "immediate":
-            return go(Cause.IMMEDIATE, f"the policy is to start at once; {span(expected_s)} are expected")
+            return start(Cause.IMMEDIATE, f"the policy is to start at once; {duration_text(expected_s)} are expected")
         case "idle":
-            return idle.decide(whim, reflexes, config)
+            return decide_idle(ritual, load, config)
         case "window":
-            return window.decide(whim, reflexes, expected_s, config)
+            return decide_window(ritual, load, expected_s, config)
 
 
-def _behind(chosen: Whim, decision: Decision, reflexes: Reflexes) -> Decision:
-    wait = wait_for_calm(Cause.BEHIND, reflexes.now, CALM_LOOK_S, f"ritual {str(chosen.ritual)[:8]} goes first")
-    return wait.model_copy(update={"measures": {**decision.measures, "cause": wait.cause}})
+def _behind(chosen: QueuedRitual, decision: Decision) -> Decision:
+    behind = wait(Cause.BEHIND, f"ritual {str(chosen.id)[:8]} goes first")
+    return behind.model_copy(update={"measures": {**decision.measures, "cause": behind.cause}})
 
 
-def _expected_s(reflexes: Reflexes, config: TippingConfig) -> float:
-    return config.expected_away_s if reflexes.expected_away_s is None else reflexes.expected_away_s
+def _expected_s(load: Load, config: TippingConfig) -> float:
+    return config.expected_away_s if load.expected_away_s is None else load.expected_away_s
 
 
-def _measures(whim: Whim, reflexes: Reflexes, expected_s: float, config: TippingConfig) -> Measures:
+def _measures(ritual: QueuedRitual, load: Load, expected_s: float, config: TippingConfig) -> Measures:
     return {
         "policy": config.policy,
-        "now": reflexes.now.astimezone(config.zone).isoformat(),
-        "priority": whim.priority,
-        "weight": whim.weight,
-        "waited_s": whim.waited_s(reflexes.now),
-        "ripeness": ripeness(whim, reflexes.now, config),
-        "deadline": whim.deadline.isoformat() if whim.deadline else None,
-        **reflexes.pulse.model_dump(),
-        "queued": reflexes.queued,
+        "now": load.now.astimezone(config.zone).isoformat(),
+        "priority": ritual.priority,
+        "weight": ritual.weight,
+        "waited_s": ritual.waited_s(load.now),
+        "aging": aging(ritual, load.now, config),
+        "deadline": ritual.deadline.isoformat() if ritual.deadline else None,
+        **load.traffic.model_dump(),
+        "queued_jobs": load.queued_jobs,
         "expected_away_s": expected_s,
-        "away_today_s": reflexes.away_today_s,
-        "reserved_s": reflexes.reserved_s,
+        "away_today_s": load.away_today_s,
+        "reserved_s": load.reserved_s,
         "away_budget_s": config.away_budget_s,
     }

@@ -1,4 +1,4 @@
-"""What the tipping point says about a ritual, and why."""
+"""The decision about a waiting ritual and its reason, with the days and times that reasons speak of."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ from pydantic import AfterValidator, AwareDatetime, Field
 
 from shared.contracts.frozen import Frozen
 
-CALM_LOOK_S = 10.0  # within which a wait that ends with a change of load is looked at again
-LOOK_S = 60.0  # and any other: estimates, limits and the configuration change too
-
-# Bounds that keep every sum of a moment and a span inside what a datetime holds.
+# Bounds that keep every sum of a moment and a duration inside what a datetime holds.
 FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 Moment = Annotated[AwareDatetime, Field(ge=FIRST, le=LAST)]
-# What somebody else wrote must not stop the one who reads it: beyond the bounds it is at them.
-Foreign = Annotated[AwareDatetime, AfterValidator(lambda moment: min(max(moment, FIRST), LAST))]
+# An absurd moment in an intent must not stop the scheduler: beyond the bounds it is taken as the bound.
+ClampedMoment = Annotated[AwareDatetime, AfterValidator(lambda moment: min(max(moment, FIRST), LAST))]
 Seconds = Annotated[float, Field(ge=0, le=10 * 366 * 86400.0)]
 HOURS_FROM_S = 7200.0
 
@@ -36,34 +33,33 @@ class Cause(StrEnum):
 
     IMMEDIATE = "immediate"  #: now: the policy
     URGENT = "urgent"  #: now: its priority
-    IDLE = "idle"  #: now: nobody asks
-    RIPE = "ripe"  #: now: waited so long that any load will do
+    IDLE = "idle"  #: now: few or no requests
+    AGED = "aged"  #: now: it waited so long that any load is accepted
     WINDOW = "window"  #: now: inside, or wait: outside a window
-    TOO_LONG = "too_long"  #: now or wait: no window is as long as the work, it starts where one opens
+    TOO_LONG = "too_long"  #: now or wait: no window is as long as the work, which starts where one opens
     DEADLINE = "deadline"  #: now: later would miss it; refused: missed
-    BUSY = "busy"  #: wait: the runes are asked
-    UNKNOWN = "unknown"  #: wait: the load could not be measured, or was not for long enough
+    BUSY = "busy"  #: wait: the runes get requests
+    UNKNOWN = "unknown"  #: wait: the load could not be measured, or not for long enough
     BUDGET = "budget"  #: wait: too little is left today; refused: it takes more than a whole day's
     BEHIND = "behind"  #: wait: another ritual goes first
-    TIRED = "tired"  #: refused: waited for longer than `refuse_after_s`
+    TIMED_OUT = "timed_out"  #: refused: it waited for longer than `refuse_after_s`
 
 
 class Decision(Frozen):
-    """`reason` is a sentence for people; `measures` is what it was made from, for the ledger.
+    """`reason` is a sentence for people; `measures` are the values it was made from, for the record.
 
-    A wait ends at `until`, or where that is None, when the load allows it; it is looked at again at `look_again_at` at
-    the latest. Both lie in the future, and are None for other verdicts.
+    A wait ends at `until`, or where that is None, when the load allows it. `until` is in the future, and None for other
+    verdicts.
     """
 
     verdict: Verdict
     cause: Cause
     reason: str
     until: datetime | None = None
-    look_again_at: datetime | None = None
     measures: Measures = Field(default_factory=dict)
 
 
-def go(cause: Cause, reason: str) -> Decision:
+def start(cause: Cause, reason: str) -> Decision:
     return Decision(verdict=Verdict.NOW, cause=cause, reason=f"now: {reason}")
 
 
@@ -71,39 +67,32 @@ def refuse(cause: Cause, reason: str) -> Decision:
     return Decision(verdict=Verdict.REFUSED, cause=cause, reason=f"refused: {reason}")
 
 
-def wait_until(cause: Cause, now: datetime, until: datetime, reason: str) -> Decision:
-    again = min(until, now + timedelta(seconds=LOOK_S))
-    return Decision(verdict=Verdict.WAIT, cause=cause, reason=f"waits: {reason}", until=until, look_again_at=again)
+def wait(cause: Cause, reason: str, until: datetime | None = None) -> Decision:
+    return Decision(verdict=Verdict.WAIT, cause=cause, reason=f"waits: {reason}", until=until)
 
 
-def wait_for_calm(cause: Cause, now: datetime, in_s: float, reason: str) -> Decision:
-    """A wait without a known end; `in_s` is the earliest at which it could end if nothing more comes."""
-    again = now + timedelta(seconds=min(max(in_s, 1.0), CALM_LOOK_S))
-    return Decision(verdict=Verdict.WAIT, cause=cause, reason=f"waits: {reason}", look_again_at=again)
+def at_local_time(day: date, wall: time, zone: tzinfo) -> datetime:
+    """The moment of a local time, read as RFC 5545 (3.3.5) does.
 
-
-def at(day: date, wall: time, zone: tzinfo) -> datetime:
-    """The moment of a time of the day: one that clocks skip is as much later, of one that they repeat it is the first.
-
-    That is how RFC 5545 (3.3.5) reads local times, and so do calendars.
+    A time that clocks skip is as much later; of one that they repeat it is the first.
     """
     return datetime.combine(day, wall, zone).astimezone(UTC)
 
 
-def day(now: datetime, zone: tzinfo) -> tuple[datetime, datetime]:
+def day_bounds(now: datetime, zone: tzinfo) -> tuple[datetime, datetime]:
     """When the day of `now` began and when the next one begins; 23 to 25 hours apart where clocks change."""
     today = now.astimezone(zone).date()
     tomorrow = today + timedelta(days=1)
-    ends = at(tomorrow, time(), zone)
+    ends = at_local_time(tomorrow, time(), zone)
     # Clocks that were put back over midnight (St John's, until 2011) have passed it once already.
-    return at(today, time(), zone), ends if ends > now else at(tomorrow, time(fold=1), zone)
+    return at_local_time(today, time(), zone), ends if ends > now else at_local_time(tomorrow, time(fold=1), zone)
 
 
-def say(moment: datetime, now: datetime, zone: tzinfo) -> str:
-    """The time of the day, with the date where it is not today's."""
+def clock_text(moment: datetime, now: datetime, zone: tzinfo) -> str:
+    """The local time, with the date where it is not today's."""
     local, today = moment.astimezone(zone), now.astimezone(zone).date()
     return f"{local:%H:%M}" if local.date() == today else f"{local:%Y-%m-%d %H:%M}"
 
 
-def span(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < HOURS_FROM_S else f"{seconds / 3600:.1f} h"

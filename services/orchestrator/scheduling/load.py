@@ -1,4 +1,9 @@
-"""What was measured when a decision is made. None is "could not be measured", and counts as more than any number."""
+"""The measured load: the traffic of an anvil's runes, its worker queues, and the time without inference.
+
+Traffic is counted from samples of the engines' own counters, taken every few seconds and kept in memory only. After a
+start, a restart of the engine or a gap between samples the count starts over and claims nothing that was not observed:
+quiet time runs from the first sample, and rates are unknown for a minute. None means "could not be measured".
+"""
 
 from __future__ import annotations
 
@@ -16,38 +21,49 @@ Number = TypeVar("Number", int, float)
 EVER_S = 366 * 86400.0
 SHORT_S = 60.0
 LONG_S = 600.0
-GAP_S = 60.0  # between looks, after which what happened in between is not claimed to be known
-STALE_S = 30.0  # age of a look, from which it says nothing about now
-BUCKET_S = 5.0  # what arrived within one is counted together, which bounds the memory
+GAP_S = 60.0  # between two samples, beyond which what happened in between is unknown
+STALE_S = 30.0  # age beyond which a sample does not describe the present
+BUCKET_S = 5.0  # arrivals within one bucket are counted together, which bounds the memory
 
 
-class Pulse(Frozen):
-    """How much the runes of the anvil are asked. `Pulse()` is that of runes that cannot be read."""
+class Traffic(Frozen):
+    """How many requests the runes of an anvil get. `Traffic()` is that of runes that cannot be read."""
 
     running: int | None = Field(None, ge=0, description="Requests that run.")
     waiting: int | None = Field(None, ge=0, description="Requests that wait, in the engine or before it.")
     per_minute: float | None = Field(None, ge=0, description="Arrivals a minute over the last minute.")
     per_minute_long: float | None = Field(None, ge=0, description="Arrivals a minute over the last ten minutes.")
-    quiet_s: float | None = Field(None, ge=0, description="Seconds since a request was seen, or since looking began.")
-    watched_s: float = Field(0.0, ge=0, description="Seconds of looking without a gap.")
+    quiet_s: float | None = Field(None, ge=0, description="Seconds since the last request, or since the first sample.")
+    watched_s: float = Field(0.0, ge=0, description="Seconds covered by samples without a gap.")
 
     @property
     def in_flight(self) -> int | None:
         return None if self.running is None or self.waiting is None else self.running + self.waiting
 
 
-def together(pulses: Sequence[Pulse]) -> Pulse:
-    """The pulse of an anvil from those of its runes: what is unknown of one is unknown. Without runes nobody ever asked."""
-    running, waiting = _known(p.running for p in pulses), _known(p.waiting for p in pulses)
-    short, long = _known(p.per_minute for p in pulses), _known(p.per_minute_long for p in pulses)
-    quiet_s = _known(p.quiet_s for p in pulses)
-    return Pulse(
+class Load(Frozen):
+    """Everything measured that a decision depends on."""
+
+    now: Moment
+    traffic: Traffic = Traffic()
+    queued_jobs: int | None = Field(None, ge=0, description="Jobs that wait in the anvil's worker queues.")
+    away_today_s: Seconds = Field(0.0, description="Seconds without inference on this anvil since the day began.")
+    expected_away_s: Seconds | None = Field(None, description="Length of this hand-over; None: as configured.")
+    reserved_s: Seconds = Field(0.0, description="Seconds of the budget reserved for rituals earlier in the queue.")
+
+
+def combine(traffics: Sequence[Traffic]) -> Traffic:
+    """The traffic of an anvil from that of its runes: a value unknown for one is unknown for all."""
+    running, waiting = _known(each.running for each in traffics), _known(each.waiting for each in traffics)
+    short, long = _known(each.per_minute for each in traffics), _known(each.per_minute_long for each in traffics)
+    quiet_s = _known(each.quiet_s for each in traffics)
+    return Traffic(
         running=None if running is None else sum(running),
         waiting=None if waiting is None else sum(waiting),
         per_minute=None if short is None else sum(short),
         per_minute_long=None if long is None else sum(long),
         quiet_s=None if quiet_s is None else min(quiet_s, default=EVER_S),
-        watched_s=min((p.watched_s for p in pulses), default=EVER_S),
+        watched_s=min((each.watched_s for each in traffics), default=EVER_S),
     )
 
 
@@ -61,84 +77,73 @@ def _known(values: Iterable[Number | None]) -> list[Number] | None:
     return known
 
 
-class Reflexes(Frozen):
-    """Everything measured that the tipping point depends on."""
-
-    now: Moment
-    pulse: Pulse = Pulse()
-    queued: int | None = Field(None, ge=0, description="Jobs that wait in the anvil's worker queues; 0 without queues.")
-    away_today_s: Seconds = Field(0.0, description="Seconds without inference on this anvil since the day began.")
-    expected_away_s: Seconds | None = Field(None, description="How long this hand-over will take; None: as configured.")
-    reserved_s: Seconds = Field(0.0, description="Seconds of the budget kept for rituals that are before this one.")
-
-
 @dataclass(frozen=True)
-class History:
-    """What was seen of one rune until the last look. Moments are seconds of a steady clock."""
+class TrafficHistory:
+    """The samples of one rune, summed up. Times are seconds of a monotonic clock."""
 
     last: Activity | None = None
-    began: float = 0.0  #: the first look without a gap since
-    looked: float = 0.0
-    asked: float = 0.0  #: the last sign of a request
+    began: float = 0.0  #: the first sample without a gap since
+    sampled: float = 0.0  #: the last sample
+    requested: float = 0.0  #: the last sign of a request
     readable: bool = False
-    arrived: tuple[tuple[int, float], ...] = ()  #: how many in which bucket
+    arrivals: tuple[tuple[int, float], ...] = ()  #: (bucket, arrivals)
 
-    def look(self, moment: float, seen: Activity | None) -> History:
-        """The history with one more look; `None` is a rune that could not be read."""
-        if seen is None:
+    def add(self, at: float, sample: Activity | None) -> TrafficHistory:
+        """Add a sample; None is a rune that could not be read."""
+        if sample is None:
             return replace(self, readable=False)
-        if self.last is None or not self._goes_on(self.last, moment, seen):
-            return History(last=seen, began=moment, looked=moment, asked=moment, readable=True)
+        if self.last is None or not self._continues(self.last, at, sample):
+            return TrafficHistory(last=sample, began=at, sampled=at, requested=at, readable=True)
         # An aborted request leaves without being counted as finished, so the difference can be negative.
-        arrivals = max(_total(seen) - _total(self.last), 0)
-        active = arrivals or seen.left or self.last.left or seen.finished_total > self.last.finished_total
-        return History(
-            last=seen,
+        arrived = max(_total(sample) - _total(self.last), 0)
+        active = arrived or sample.left or self.last.left or sample.finished_total > self.last.finished_total
+        return TrafficHistory(
+            last=sample,
             began=self.began,
-            looked=moment,
-            asked=moment if active else self.asked,
+            sampled=at,
+            requested=at if active else self.requested,
             readable=True,
-            arrived=_add(self.arrived, moment, arrivals),
+            arrivals=_count(self.arrivals, at, arrived),
         )
 
-    def pulse(self, moment: float) -> Pulse:
-        """What is known at `moment`; nothing, where the last look failed or is too long ago."""
-        if self.last is None or not self.readable or not 0 <= moment - self.looked <= STALE_S:
-            return Pulse()
-        watched_s = self.looked - self.began
-        return Pulse(
+    def traffic(self, at: float) -> Traffic:
+        """The traffic at that time; unknown where the last sample failed or is too old."""
+        if self.last is None or not self.readable or not 0 <= at - self.sampled <= STALE_S:
+            return Traffic()
+        watched_s = self.sampled - self.began
+        return Traffic(
             running=self.last.running,
             waiting=self.last.left - self.last.running,
             per_minute=self._per_minute(SHORT_S, watched_s),
             per_minute_long=self._per_minute(LONG_S, watched_s),
-            quiet_s=self.looked - self.asked,
+            quiet_s=self.sampled - self.requested,
             watched_s=watched_s,
         )
 
-    def _goes_on(self, last: Activity, moment: float, seen: Activity) -> bool:
+    def _continues(self, last: Activity, at: float, sample: Activity) -> bool:
         """False after a gap, and where the engine was restarted: it counts from 0 again, or counts other things."""
-        if not 0 <= moment - self.looked <= GAP_S or seen.finished_total < last.finished_total:
+        if not 0 <= at - self.sampled <= GAP_S or sample.finished_total < last.finished_total:
             return False
-        if seen.admitted_total is None or last.admitted_total is None:
-            return seen.admitted_total is last.admitted_total
-        return seen.admitted_total >= last.admitted_total
+        if sample.admitted_total is None or last.admitted_total is None:
+            return sample.admitted_total is last.admitted_total
+        return sample.admitted_total >= last.admitted_total
 
     def _per_minute(self, horizon_s: float, watched_s: float) -> float | None:
         if watched_s < SHORT_S:
             return None
-        begins = self.looked - horizon_s
-        seen = sum(count for bucket, count in self.arrived if (bucket + 1) * BUCKET_S > begins)
-        return seen * 60 / min(watched_s, horizon_s)
+        begins = self.sampled - horizon_s
+        arrived = sum(count for bucket, count in self.arrivals if (bucket + 1) * BUCKET_S > begins)
+        return arrived * 60 / min(watched_s, horizon_s)
 
 
-def _total(seen: Activity) -> int:
-    """Requests that came since the engine's start, or where nobody counts them: that ended or are under way."""
-    return seen.finished_total + seen.left if seen.admitted_total is None else seen.admitted_total
+def _total(sample: Activity) -> int:
+    """Requests since the engine's start; without a gate that counts them, those that finished or are in flight."""
+    return sample.finished_total + sample.left if sample.admitted_total is None else sample.admitted_total
 
 
-def _add(arrived: tuple[tuple[int, float], ...], moment: float, count: float) -> tuple[tuple[int, float], ...]:
-    """Count into the bucket of `moment`, and forget those that are past the long horizon."""
-    now = int(moment // BUCKET_S)
-    before = arrived[-1][1] if arrived and arrived[-1][0] == now else 0.0
-    kept = tuple(each for each in arrived if each[0] != now and (each[0] + 1) * BUCKET_S > moment - LONG_S)
+def _count(arrivals: tuple[tuple[int, float], ...], at: float, count: float) -> tuple[tuple[int, float], ...]:
+    """Add to the bucket of that time, and drop the buckets beyond the long horizon."""
+    now = int(at // BUCKET_S)
+    before = arrivals[-1][1] if arrivals and arrivals[-1][0] == now else 0.0
+    kept = tuple(each for each in arrivals if each[0] != now and (each[0] + 1) * BUCKET_S > at - LONG_S)
     return (*kept, (now, before + count)) if before + count else kept

@@ -1,7 +1,7 @@
-"""What a waiting ritual brings to the tipping point, how it ripens, and its place in the queue.
+"""The queue of waiting rituals: their order, and how waiting lowers the bar for the load (aging).
 
-Law of the queue: a point of priority is worth `promote_after_s` of waiting. The place is therefore fixed at arrival, and
-only what arrives within 9 · promote_after_s after a ritual can overtake it: every ritual comes first in the end.
+A point of priority is worth `promote_after_s` of waiting. The place in the queue is therefore fixed at arrival, and only
+what arrives within 9 · promote_after_s after a ritual can overtake it: every ritual comes first in the end.
 """
 
 from __future__ import annotations
@@ -12,42 +12,42 @@ from uuid import UUID
 
 from pydantic import Field
 
-from services.orchestrator.scheduling.decision import Foreign, Moment
+from services.orchestrator.scheduling.decision import ClampedMoment, Moment
 from shared.configuration.model import TippingConfig
 from shared.contracts.frozen import Frozen
 
-USUAL_PRIORITY = 5  # that of an intent which names none
+DEFAULT_PRIORITY = 5  # of an intent that gives none
 
 
-class Whim(Frozen):
-    """What a waiting ritual wants."""
+class QueuedRitual(Frozen):
+    """A ritual that waits for the anvil."""
 
-    ritual: UUID
-    priority: int = Field(USUAL_PRIORITY, ge=0, le=9)
-    since: Moment  #: since when it waits for the anvil
+    id: UUID
+    priority: int = Field(DEFAULT_PRIORITY, ge=0, le=9)
+    since: Moment  #: when it began to wait
     weight: float = Field(0.0, ge=0, le=1e12, description="New karma: rows of the manifest.")
-    deadline: Foreign | None = Field(None, description="When inference should serve again after it.")
+    deadline: ClampedMoment | None = Field(None, description="When inference should serve again after it.")
 
     def waited_s(self, now: datetime) -> float:
         return max((now - self.since).total_seconds(), 0.0)
 
 
-def order(whims: Iterable[Whim], promote_after_s: float) -> list[Whim]:
-    """By priority, then age; who has waited `promote_after_s` longer goes before one point more of priority."""
-    return sorted(whims, key=lambda whim: (place(whim, promote_after_s), whim.ritual))
+def ordered(rituals: Iterable[QueuedRitual], promote_after_s: float) -> list[QueuedRitual]:
+    """Sort by priority, then age; `promote_after_s` more of waiting outweighs one point of priority."""
+    return sorted(rituals, key=lambda ritual: (_place(ritual, promote_after_s), ritual.id))
 
 
-def place(whim: Whim, promote_after_s: float) -> datetime:
-    """The moment at which a ritual of priority 0 would have had to arrive to stand here."""
-    return whim.since - timedelta(seconds=whim.priority * promote_after_s)
+def _place(ritual: QueuedRitual, promote_after_s: float) -> datetime:
+    """The moment at which a ritual of priority 0 with the same place would have arrived."""
+    return ritual.since - timedelta(seconds=ritual.priority * promote_after_s)
 
 
-def ripeness(whim: Whim, now: datetime, config: TippingConfig) -> float:
-    """How far the bar has come down: 0 at arrival, 1 where any load will do. Grows with age, priority and weight."""
-    return min(whim.waited_s(now) / patience_s(whim, config), 1.0)
+def aging(ritual: QueuedRitual, now: datetime, config: TippingConfig) -> float:
+    """How far the bar has come down: 0 at arrival, 1 where any load is accepted. Grows with age, priority and weight."""
+    return min(ritual.waited_s(now) / aged_after_s(ritual, config), 1.0)
 
 
-def patience_s(whim: Whim, config: TippingConfig) -> float:
-    """The waiting after which any load will do: the configured one at priority 5 and without weight."""
-    haste = (whim.priority + 1) / (USUAL_PRIORITY + 1) * (1 + min(whim.weight / config.heavy_from, 1.0))
-    return config.patience_s / haste
+def aged_after_s(ritual: QueuedRitual, config: TippingConfig) -> float:
+    """The waiting after which any load is accepted: as configured at priority 5 and without weight."""
+    speed = (ritual.priority + 1) / (DEFAULT_PRIORITY + 1) * (1 + min(ritual.weight / config.heavy_from, 1.0))
+    return config.patience_s / speed

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from services.orchestrator.scheduling.budget import estimate
+from services.orchestrator.scheduling.budget import estimate_away_s
 from shared.configuration.model import TippingConfig
 
 
@@ -31,21 +31,21 @@ from shared.configuration.model import TippingConfig
 def test_the_estimate_is_an_upper_quantile_that_one_outlier_does_not_move_far(
     past: list[float], expected: float
 ) -> None:
-    assert estimate(past, 900) == expected
+    assert estimate_away_s(past, 900) == expected
 
 
 @given(st.lists(st.floats(), max_size=40), st.floats(1, 1e6))
 def test_an_estimate_is_a_time_and_at_most_three_times_the_usual_one(past: list[float], default: float) -> None:
-    assert 0 < estimate(past, default) <= 366 * 86400
+    assert 0 < estimate_away_s(past, default) <= 366 * 86400
 
 
 @given(st.lists(st.floats(1, 1e5), min_size=3, max_size=40), st.floats(1, 1e4))
 def test_an_estimate_grows_with_what_was_seen(past: list[float], more: float) -> None:
-    assert estimate(past, 900) <= estimate([seconds + more for seconds in past], 900) + 1e-6
+    assert estimate_away_s(past, 900) <= estimate_away_s([seconds + more for seconds in past], 900) + 1e-6
 
 
 @pytest.mark.parametrize(
-    ("fields", "says"),
+    ("fields", "message"),
     [
         ({"timezone": "Berlin"}, "write it like Europe/Berlin"),
         ({"timezone": "../etc/passwd"}, "is not known here"),
@@ -60,12 +60,12 @@ def test_an_estimate_grows_with_what_was_seen(past: list[float], more: float) ->
     ],
 )
 def test_a_tipping_configuration_that_cannot_work_is_refused_with_what_to_change(
-    fields: dict[str, Any], says: str
+    fields: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ValidationError, match=says):
+    with pytest.raises(ValidationError, match=message):
         TippingConfig(**fields)
 
 
-def test_a_tipping_configuration_starts_at_once_unless_told_otherwise() -> None:
+def test_a_tipping_configuration_starts_at_once_by_default() -> None:
     assert TippingConfig().policy == "immediate" and TippingConfig().away_budget_s is None
     assert str(TippingConfig(timezone="Europe/Berlin", away_budget_s=900).zone) == "Europe/Berlin"

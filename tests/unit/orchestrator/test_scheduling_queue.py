@@ -1,4 +1,4 @@
-"""The queue of waiting rituals: priority, then age, and nobody is last for ever."""
+"""The queue of waiting rituals: priority, then age, and none waits for ever."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.orchestrator.scheduling.decide import choose
+from services.orchestrator.scheduling.decide import decide_queue
 from services.orchestrator.scheduling.decision import Cause, Verdict
-from services.orchestrator.scheduling.load import Reflexes
-from services.orchestrator.scheduling.queue import Whim, order, patience_s, ripeness
+from services.orchestrator.scheduling.load import Load
+from services.orchestrator.scheduling.queue import QueuedRitual, aged_after_s, aging, ordered
 from shared.configuration.model import TippingConfig
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HOUR_S = 3600.0
 
 
-def whim(number: int, priority: int, hours: float, weight: float = 0.0) -> Whim:
-    return Whim(ritual=UUID(int=number), priority=priority, since=NOW - timedelta(hours=hours), weight=weight)
+def queued(number: int, priority: int, hours: float, weight: float = 0.0) -> QueuedRitual:
+    return QueuedRitual(id=UUID(int=number), priority=priority, since=NOW - timedelta(hours=hours), weight=weight)
 
 
 @pytest.mark.parametrize(
     ("waiting", "expected"),
     [
-        ([whim(1, 5, 1), whim(2, 9, 0), whim(3, 5, 2)], [2, 3, 1]),  # priority, then age
-        ([whim(1, 5, 1), whim(2, 5, 1)], [1, 2]),  # the same for everybody who asks
-        ([whim(1, 0, 53), whim(2, 9, 0)], [2, 1]),
-        ([whim(1, 0, 55), whim(2, 9, 0)], [1, 2]),  # 9 points of priority are worth 54 hours
-        ([whim(1, 4, 5), whim(2, 5, 0)], [2, 1]),
-        ([whim(1, 4, 7), whim(2, 5, 0)], [1, 2]),
+        ([queued(1, 5, 1), queued(2, 9, 0), queued(3, 5, 2)], [2, 3, 1]),  # priority, then age
+        ([queued(1, 5, 1), queued(2, 5, 1)], [1, 2]),  # the same order every time
+        ([queued(1, 0, 53), queued(2, 9, 0)], [2, 1]),
+        ([queued(1, 0, 55), queued(2, 9, 0)], [1, 2]),  # 9 points of priority are worth 54 hours
+        ([queued(1, 4, 5), queued(2, 5, 0)], [2, 1]),
+        ([queued(1, 4, 7), queued(2, 5, 0)], [1, 2]),
     ],
 )
-def test_rituals_stand_by_priority_then_age_until_waiting_outweighs_priority(
-    waiting: list[Whim], expected: list[int]
+def test_rituals_are_ordered_by_priority_then_age_until_waiting_outweighs_priority(
+    waiting: list[QueuedRitual], expected: list[int]
 ) -> None:
-    assert [each.ritual.int for each in order(waiting, 6 * HOUR_S)] == expected
+    assert [each.id.int for each in ordered(waiting, 6 * HOUR_S)] == expected
 
 
 arrivals = st.lists(st.tuples(st.floats(0, 400), st.integers(0, 9)), min_size=1, max_size=25)
@@ -47,7 +47,7 @@ arrivals = st.lists(st.tuples(st.floats(0, 400), st.integers(0, 9)), min_size=1,
 def test_only_what_arrives_within_nine_points_of_waiting_can_overtake(
     arrivals: list[tuple[float, int]], promote_h: float
 ) -> None:
-    queue = order([whim(n, priority, hours) for n, (hours, priority) in enumerate(arrivals)], promote_h * HOUR_S)
+    queue = ordered([queued(n, priority, hours) for n, (hours, priority) in enumerate(arrivals)], promote_h * HOUR_S)
     for place, behind in enumerate(queue):
         for ahead in queue[:place]:
             assert ahead.since - behind.since <= timedelta(hours=9 * promote_h, seconds=1)
@@ -58,41 +58,43 @@ def test_every_ritual_comes_first_in_the_end_though_urgent_ones_never_cease_to_a
     arrivals: list[tuple[float, int]], promote_h: float
 ) -> None:
     """One ritual is served an hour, and one of priority 9 arrives an hour."""
-    waiting = [whim(n, priority, hours) for n, (hours, priority) in enumerate(arrivals)]
+    waiting = [queued(n, priority, hours) for n, (hours, priority) in enumerate(arrivals)]
     bound = len(waiting) + int(9 * promote_h) + 2
-    now, left = NOW, {each.ritual for each in waiting}
+    now, left = NOW, {each.id for each in waiting}
     for hour in range(bound):
         now += timedelta(hours=1)
-        waiting.append(Whim(ritual=UUID(int=1000 + hour), priority=9, since=now))
-        served = order(waiting, promote_h * HOUR_S)[0]
+        waiting.append(QueuedRitual(id=UUID(int=1000 + hour), priority=9, since=now))
+        served = ordered(waiting, promote_h * HOUR_S)[0]
         waiting.remove(served)
-        left.discard(served.ritual)
+        left.discard(served.id)
 
     assert not left
 
 
 @given(arrivals, st.data())
 def test_more_priority_never_moves_a_ritual_back(arrivals: list[tuple[float, int]], data: st.DataObject) -> None:
-    waiting = [whim(n, priority, hours) for n, (hours, priority) in enumerate(arrivals)]
+    waiting = [queued(n, priority, hours) for n, (hours, priority) in enumerate(arrivals)]
     one = data.draw(st.sampled_from(waiting))
     raised = one.model_copy(update={"priority": data.draw(st.integers(one.priority, 9))})
     changed = [raised if each is one else each for each in waiting]
 
-    assert order(changed, HOUR_S).index(raised) <= order(waiting, HOUR_S).index(one)
+    assert ordered(changed, HOUR_S).index(raised) <= ordered(waiting, HOUR_S).index(one)
 
 
-def told(waiting: list[Whim], config: TippingConfig, expected_s: float = 600, **more: float) -> list[tuple[int, str]]:
-    measured = Reflexes(now=NOW, expected_away_s=expected_s, **more)
-    decisions = choose({each.ritual: (each, measured) for each in waiting}, config)
-    return [(each.ritual.int, f"{decision.verdict}/{decision.cause}") for each, decision in decisions]
+def verdicts(
+    waiting: list[QueuedRitual], config: TippingConfig, expected_s: float = 600, **more: float
+) -> list[tuple[int, str]]:
+    measured = Load(now=NOW, expected_away_s=expected_s, **more)
+    decisions = decide_queue({each.id: (each, measured) for each in waiting}, config)
+    return [(each.id.int, f"{decision.verdict}/{decision.cause}") for each, decision in decisions]
 
 
-def test_one_goes_and_the_others_are_told_who_is_before_them() -> None:
-    decisions = choose(
-        {each.ritual: (each, Reflexes(now=NOW)) for each in [whim(1, 5, 1), whim(2, 6, 1)]}, TippingConfig()
+def test_one_goes_and_the_others_wait_behind_it() -> None:
+    decisions = decide_queue(
+        {each.id: (each, Load(now=NOW)) for each in [queued(1, 5, 1), queued(2, 6, 1)]}, TippingConfig()
     )
 
-    assert [(each.ritual.int, decision.verdict) for each, decision in decisions] == [
+    assert [(each.id.int, decision.verdict) for each, decision in decisions] == [
         (2, Verdict.NOW),
         (1, Verdict.WAIT),
     ]
@@ -103,46 +105,46 @@ def test_one_goes_and_the_others_are_told_who_is_before_them() -> None:
 def test_one_that_waits_for_its_window_lets_an_urgent_one_pass() -> None:
     night = TippingConfig(policy="window", windows=("01:00-05:00",))
 
-    assert told([whim(1, 5, 40), whim(2, 9, 0)], night) == [(1, "wait/window"), (2, "now/urgent")]
+    assert verdicts([queued(1, 5, 40), queued(2, 9, 0)], night) == [(1, "wait/window"), (2, "now/urgent")]
 
 
 def test_what_a_ritual_ahead_will_need_is_kept_for_it() -> None:
     night = TippingConfig(policy="window", windows=("01:00-05:00",), away_budget_s=1800)
-    waiting = [whim(1, 5, 40), whim(2, 9, 0)]
+    waiting = [queued(1, 5, 40), queued(2, 9, 0)]
 
-    assert told(waiting, night, 900) == [(1, "wait/window"), (2, "now/urgent")]
-    assert told(waiting, night, 901) == [(1, "wait/window"), (2, "wait/budget")]
+    assert verdicts(waiting, night, 900) == [(1, "wait/window"), (2, "now/urgent")]
+    assert verdicts(waiting, night, 901) == [(1, "wait/window"), (2, "wait/budget")]
 
 
 def test_what_the_one_that_goes_will_need_is_spent_for_those_behind_it() -> None:
-    waiting = [whim(1, 5, 2), whim(2, 5, 1)]
+    waiting = [queued(1, 5, 2), queued(2, 5, 1)]
 
-    assert told(waiting, TippingConfig(away_budget_s=1200), 600) == [(1, "now/immediate"), (2, "wait/behind")]
-    assert told(waiting, TippingConfig(away_budget_s=1199), 600) == [(1, "now/immediate"), (2, "wait/budget")]
+    assert verdicts(waiting, TippingConfig(away_budget_s=1200), 600) == [(1, "now/immediate"), (2, "wait/behind")]
+    assert verdicts(waiting, TippingConfig(away_budget_s=1199), 600) == [(1, "now/immediate"), (2, "wait/budget")]
 
 
-def test_a_refused_ritual_holds_nobody_up() -> None:
+def test_a_refused_ritual_blocks_no_other() -> None:
     config = TippingConfig(away_budget_s=900, refuse_after_s=10 * HOUR_S)
 
-    assert told([whim(1, 9, 11), whim(2, 5, 0)], config) == [(1, "refused/tired"), (2, "now/immediate")]
+    assert verdicts([queued(1, 9, 11), queued(2, 5, 0)], config) == [(1, "refused/timed_out"), (2, "now/immediate")]
 
 
 @pytest.mark.parametrize(
     ("wanted", "hours"),
     [
-        (whim(1, 5, 0), 24.0),
-        (whim(1, 9, 0), 14.4),
-        (whim(1, 0, 0), 144.0),
-        (whim(1, 5, 0, weight=500), 16.0),
-        (whim(1, 5, 0, weight=1000), 12.0),
-        (whim(1, 5, 0, weight=50_000), 12.0),
+        (queued(1, 5, 0), 24.0),
+        (queued(1, 9, 0), 14.4),
+        (queued(1, 0, 0), 144.0),
+        (queued(1, 5, 0, weight=500), 16.0),
+        (queued(1, 5, 0, weight=1000), 12.0),
+        (queued(1, 5, 0, weight=50_000), 12.0),
     ],
 )
-def test_patience_is_the_configured_one_at_the_usual_priority_and_shorter_with_priority_and_weight(
-    wanted: Whim, hours: float
+def test_aging_takes_the_configured_time_at_the_default_priority_and_less_with_priority_and_weight(
+    wanted: QueuedRitual, hours: float
 ) -> None:
-    assert patience_s(wanted, TippingConfig()) == pytest.approx(hours * HOUR_S)
+    assert aged_after_s(wanted, TippingConfig()) == pytest.approx(hours * HOUR_S)
 
 
 def test_a_ritual_from_the_future_of_another_clock_is_as_young_as_can_be() -> None:
-    assert ripeness(whim(1, 5, -3), NOW, TippingConfig()) == 0
+    assert aging(queued(1, 5, -3), NOW, TippingConfig()) == 0

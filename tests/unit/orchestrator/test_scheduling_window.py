@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.orchestrator.scheduling.decide import decide
-from services.orchestrator.scheduling.decision import Decision, day
-from services.orchestrator.scheduling.load import Reflexes
-from services.orchestrator.scheduling.queue import Whim
+from services.orchestrator.scheduling.decision import Decision, day_bounds
+from services.orchestrator.scheduling.load import Load
+from services.orchestrator.scheduling.queue import QueuedRitual
 from services.orchestrator.scheduling.window import openings
 from shared.configuration.model import TippingConfig
 
@@ -34,8 +34,8 @@ def ask(
     deadline: datetime | None = None,
 ) -> Decision:
     config = TippingConfig(policy="window", windows=windows, timezone="Europe/Berlin")
-    whim = Whim(ritual=UUID(int=7), since=now - timedelta(hours=hours), deadline=deadline)
-    return decide(whim, Reflexes(now=now, expected_away_s=expected_s), config)
+    ritual = QueuedRitual(id=UUID(int=7), since=now - timedelta(hours=hours), deadline=deadline)
+    return decide(ritual, Load(now=now, expected_away_s=expected_s), config)
 
 
 NIGHT = ("01:00-06:00",)
@@ -161,7 +161,7 @@ def test_a_deadline_before_the_window_starts_it_in_time_and_not_earlier() -> Non
     ("now", "hours"), [("2026-03-29 12:00", 23), ("2026-10-25 12:00", 25), ("2026-11-21 00:00", 24)]
 )
 def test_a_day_has_as_many_hours_as_its_clocks_give_it(now: str, hours: int) -> None:
-    begins, ends = day(local(now), BERLIN)
+    begins, ends = day_bounds(local(now), BERLIN)
 
     assert begins == local(now[:10]) and ends - begins == timedelta(hours=hours)
 
@@ -171,7 +171,7 @@ def test_a_day_ends_in_the_future_where_clocks_go_back_over_midnight() -> None:
     zone = ZoneInfo("America/St_Johns")
     second = datetime(2010, 11, 6, 23, 30, fold=1, tzinfo=zone).astimezone(UTC)
 
-    assert day(second, zone)[1] - second == timedelta(minutes=30)
+    assert day_bounds(second, zone)[1] - second == timedelta(minutes=30)
 
 
 @given(
@@ -179,6 +179,6 @@ def test_a_day_ends_in_the_future_where_clocks_go_back_over_midnight() -> None:
     st.datetimes(datetime(1970, 1, 1), datetime(2037, 12, 31), timezones=st.just(UTC)),
 )
 def test_every_moment_lies_in_its_day_in_every_zone(name: str, now: datetime) -> None:
-    begins, ends = day(now, ZoneInfo(name))
+    begins, ends = day_bounds(now, ZoneInfo(name))
 
     assert begins <= now < ends <= begins + timedelta(hours=50)
