@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 from uuid import UUID
 
 from shared import trace
@@ -18,6 +18,8 @@ from shared.outbox import enqueue
 if TYPE_CHECKING:
     from shared.contracts.intent import TrainingIntent
     from shared.postgres import Connection, Pool
+
+FactType = TypeVar("FactType", bound=Fact)
 
 
 class AttemptKey(TypedDict):
@@ -147,6 +149,19 @@ async def waiting(conn: Connection | Pool, *states: State) -> list[Ritual]:
         [str(state) for state in states],
     )
     return [as_ritual(row) for row in rows]
+
+
+async def fact(conn: Connection | Pool, ritual: UUID, kind: type[FactType]) -> FactType | None:
+    """Read the latest fact of that class about a ritual; None where there is none. Raises ValidationError."""
+    row = await conn.fetchrow(
+        "SELECT f.ritual, r.persona, f.attempt, f.body FROM ritual_fact f JOIN ritual r ON r.id = f.ritual "
+        "WHERE f.ritual = $1 AND f.subject = $2 ORDER BY f.attempt DESC LIMIT 1",
+        ritual,
+        kind.subject,
+    )
+    if row is None:
+        return None
+    return kind.model_validate({**row["body"], **{name: row[name] for name in ("ritual", "persona", "attempt")}})
 
 
 async def fact_body(conn: Connection | Pool, ritual: UUID, subject: str) -> dict[str, Any] | None:

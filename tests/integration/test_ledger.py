@@ -157,6 +157,20 @@ async def test_interrupted_work_is_another_attempt_and_its_late_facts_are_ignore
     assert await state(pool, evacuated(ritual, 2, attempt=2))
 
 
+async def test_a_fact_is_read_back_as_its_class_and_the_latest_attempt_counts(pool: Pool) -> None:
+    ritual = await opened(pool)
+    assert await ledger.fact(pool, ritual, KarmaHarvested) is None
+    await state(pool, harvested(ritual))
+    assert await ledger.fact(pool, ritual, KarmaHarvested) == harvested(ritual)
+
+    for attempt in (1, 2):
+        fence = await lease.acquire(pool, ANVIL, ritual, attempt, 60)
+        assert fence and await state(pool, evacuated(ritual, fence, attempt))
+        await lease.release(pool, ANVIL, fence)
+        await state(pool, GpuInterrupted(ritual=ritual, persona="scribe", attempt=attempt, reason="lost"))
+    assert await ledger.fact(pool, ritual, GpuEvacuated) == evacuated(ritual, 2, 2)
+
+
 async def test_restoration_is_recorded_whatever_became_of_the_ritual(pool: Pool) -> None:
     ritual = await opened(pool)
     await state(pool, harvested(ritual))
