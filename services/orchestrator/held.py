@@ -57,7 +57,7 @@ async def settle(anvil: Anvil, held: Lease) -> None:
     ritual = await ledger.find(anvil.station.pool, held.ritual)
     if ritual is None:
         raise RuntimeError(f"anvil {held.anvil} is leased to unknown ritual {held.ritual}")
-    wanted = await store.wanted_back(anvil.station.pool, anvil.name)
+    wanted = await store.get_reclaim(anvil.station.pool, anvil.name)
     match decide(held, ritual, wanted is not None):
         case Need.LEAVE:
             await _keep_free(anvil, held)
@@ -86,7 +86,7 @@ async def take_back(anvil: Anvil, held: Lease, grace_s: float = 0.0) -> None:
         await anvil.end_jobs("the GPU work is over", grace_s)
         async with anvil.station.pool.acquire() as conn, conn.transaction():
             if await lease.release(conn, held.anvil, held.fence):
-                await store.released(conn, held.anvil, held.fence)
+                await store.record_released(conn, held.anvil, held.fence)
                 log.info("anvil taken back", anvil=held.anvil, fence=held.fence, ritual=str(held.ritual))
     anvil.station.stir()
 

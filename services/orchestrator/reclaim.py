@@ -20,5 +20,5 @@ async def reclaim(station: Station, command: GpuReclaim) -> None:
     if anvil not in station.configuration.anvils:
         log.warning("an unknown anvil is wanted back", anvil=anvil, known=sorted(station.configuration.anvils))
         return
-    await store.reclaim(station.pool, anvil, command.why, command.hold_s)
+    await store.record_reclaim(station.pool, anvil, command.why, command.hold_s)
     log.info("anvil wanted back", anvil=anvil, why=command.why, hold_s=command.hold_s)

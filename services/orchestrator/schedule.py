@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
 from services.orchestrator import store
 from services.orchestrator.scheduling.budget import estimate_away_s
 from services.orchestrator.scheduling.decide import decide_queue
-from services.orchestrator.scheduling.decision import Decision, Verdict, clock_text, day_bounds
+from services.orchestrator.scheduling.decision import Cause, Decision, Verdict, clock_text, day_bounds, wait
 from services.orchestrator.scheduling.load import Load
 from services.orchestrator.scheduling.queue import DEFAULT_PRIORITY, QueuedRitual
 from shared import lease, ledger
+from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.ritual import State
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ async def grant(anvil: Anvil) -> None:
     if not waiting or await _kept_away(anvil, list(waiting)):
         return
     for ritual_id, decision in await _decisions(anvil, list(waiting.values())):
-        await _remember(anvil, ritual_id, decision)
+        await store.record_decision(pool, ritual_id, decision)
         if decision.verdict is Verdict.REFUSED:
             await anvil.refuse(waiting[ritual_id], decision.reason)
         elif decision.verdict is Verdict.NOW:
@@ -51,16 +52,17 @@ async def hold_back(anvil: Anvil) -> None:
 async def _kept_away(anvil: Anvil, waiting: list[UUID]) -> bool:
     """No ritual takes an anvil that is contained, or that somebody wanted back for a while."""
     pool = anvil.station.pool
-    reason, until = await store.contained(pool, anvil.name), await store.reclaimed_until(pool, anvil.name)
+    reason, until = await store.get_containment(pool, anvil.name), await store.get_reclaimed_until(pool, anvil.name)
     if reason is not None:
-        why = f"is contained: {reason}"
+        decision = wait(Cause.CONTAINED, f"{anvil.name} is contained: {reason}")
     elif until is not None:
         zone = anvil.station.configuration.tipping.zone
-        why = f"was wanted back until {clock_text(until, datetime.now(UTC), zone)}"
+        reclaimed = f"{anvil.name} is reclaimed until {clock_text(until, datetime.now(UTC), zone)}"
+        decision = wait(Cause.RECLAIMED, reclaimed, until)
     else:
         return False
     for ritual in waiting:
-        await store.decided(pool, ritual, Verdict.WAIT, f"waits: {anvil.name} {why}", until, {})
+        await store.record_decision(pool, ritual, decision)
     return True
 
 
@@ -71,8 +73,8 @@ async def _decisions(anvil: Anvil, waiting: list[Ritual]) -> list[tuple[UUID, De
         now=now,
         traffic=anvil.monitor.traffic(),
         queued_jobs=await anvil.queued_jobs(),
-        away_today_s=await store.away_since(pool, anvil.name, day_bounds(now, config.zone)[0]),
-        expected_away_s=estimate_away_s(await store.past_away_s(pool, anvil.name), config.expected_away_s),
+        away_today_s=await store.get_away_s(pool, anvil.name, day_bounds(now, config.zone)[0]),
+        expected_away_s=estimate_away_s(await store.list_past_away_s(pool, anvil.name), config.expected_away_s),
     )
     queued = {ritual.id: (await _queued(anvil, ritual), load) for ritual in waiting}
     return [(ritual.id, decision) for ritual, decision in decide_queue(queued, config)]
@@ -80,20 +82,15 @@ async def _decisions(anvil: Anvil, waiting: list[Ritual]) -> list[tuple[UUID, De
 
 async def _queued(anvil: Anvil, ritual: Ritual) -> QueuedRitual:
     refuse_after_s = anvil.station.configuration.tipping.refuse_after_s
-    harvested: dict[str, Any] = await ledger.fact_body(anvil.station.pool, ritual.id, "karma.harvested") or {}
+    harvested = await ledger.fact(anvil.station.pool, ritual.id, KarmaHarvested)
     return QueuedRitual(
         id=ritual.id,
         priority=ritual.priority if 0 <= ritual.priority <= 9 else DEFAULT_PRIORITY,
         # Its age is its place in the queue; where age refuses, only the wait since it last had the anvil counts.
         since=ritual.created_at if refuse_after_s is None else ritual.entered_at,
-        weight=harvested.get("train", 0),
+        weight=harvested.train if harvested else 0,
         deadline=ritual.intent.get("deadline"),
     )
-
-
-async def _remember(anvil: Anvil, ritual: UUID, decision: Decision) -> None:
-    measures = dict(decision.measures)
-    await store.decided(anvil.station.pool, ritual, decision.verdict, decision.reason, decision.until, measures)
 
 
 async def _lease(anvil: Anvil, ritual: Ritual) -> None:
@@ -101,6 +98,6 @@ async def _lease(anvil: Anvil, ritual: Ritual) -> None:
     async with station.pool.acquire() as conn, conn.transaction():
         fence = await lease.acquire(conn, anvil.name, ritual.id, ritual.attempt, station.settings.lease_ttl_s)
         if fence is not None:
-            await store.begin(conn, anvil.name, fence, ritual.id, ritual.attempt)
+            await store.insert_handover(conn, anvil.name, fence, ritual.id, ritual.attempt)
             log.info("anvil leased", anvil=anvil.name, ritual=str(ritual.id), attempt=ritual.attempt, fence=fence)
     station.stir()

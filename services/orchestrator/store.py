@@ -1,26 +1,64 @@
-"""All SQL of the orchestrator: hand-overs and their receipts, failures of runes, containment, decisions, reclaims."""
+"""All SQL of the orchestrator's own tables: hand-overs, rune failures, containment, decisions, reclaims."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-if TYPE_CHECKING:
-    from datetime import datetime
+from services.orchestrator.handover.steps import Step
+from shared.contracts.verify import AdapterBanished, AdapterVerified
 
+if TYPE_CHECKING:
+    from services.orchestrator.handover.probes import Answers
+    from services.orchestrator.scheduling.decision import Decision
     from shared.postgres import Connection, Pool
 
-RECENT = 20  # hand-overs that tell how long inference will be away
+RECENT = 20  # hand-overs that the estimate of the next one is made from
 
 
-async def begin(conn: Connection, anvil: str, fence: int, ritual: UUID, attempt: int) -> None:
+@dataclass(frozen=True, slots=True)
+class OpenHandover:
+    """A hand-over whose holder is gone and after which inference is not back."""
+
+    fence: int
+    probes_before: dict[str, Answers]  #: by rune; empty where no model was asked
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredHandover:
+    """A hand-over after which inference is back."""
+
+    fence: int
+    ritual: UUID
+    persona: str
+    attempt: int
+    released_at: datetime
+    seconds_without_inference: float
+    memory_restored: int
+    probes_before: dict[str, Answers]
+    probes_after: dict[str, Answers]
+
+
+@dataclass(frozen=True, slots=True)
+class HandoverStart:
+    """When a hand-over began, and the memory in use before it, in bytes."""
+
+    began_at: datetime
+    memory_before: int
+
+
+async def insert_handover(conn: Connection, anvil: str, fence: int, ritual: UUID, attempt: int) -> None:
     await conn.execute(
         "INSERT INTO hand_over (anvil, fence, ritual, attempt) VALUES ($1, $2, $3, $4)", anvil, fence, ritual, attempt
     )
 
 
-async def suspend(conn: Connection, anvil: str, fence: int, memory_before: int, expected_s: float | None) -> bool:
-    """Note that inference goes down now. True the first time, so that it is announced once."""
+async def record_suspended(
+    conn: Connection, anvil: str, fence: int, memory_before: int, expected_s: float | None
+) -> bool:
+    """Record that inference goes down now. True the first time, so that it is announced once."""
     return bool(
         await conn.fetchval(
             "UPDATE hand_over SET suspended_at = clock_timestamp(), memory_before = $3, expected_s = $4 "
@@ -33,8 +71,8 @@ async def suspend(conn: Connection, anvil: str, fence: int, memory_before: int, 
     )
 
 
-async def remember_probes(pool: Pool, anvil: str, fence: int, answers: dict[str, Any]) -> None:
-    """What the models of every rune answered before; the first answers count."""
+async def record_probes_before(pool: Pool, anvil: str, fence: int, answers: dict[str, Answers]) -> None:
+    """Record the answers of every rune's models before the hand-over; the first answers are kept."""
     await pool.execute(
         "UPDATE hand_over SET probes_before = coalesce(probes_before, $3) WHERE anvil = $1 AND fence = $2",
         anvil,
@@ -43,8 +81,8 @@ async def remember_probes(pool: Pool, anvil: str, fence: int, answers: dict[str,
     )
 
 
-async def remember_probes_after(pool: Pool, anvil: str, fence: int, rune: str, answers: dict[str, Any]) -> None:
-    """What the models of one rune answer now; the last answers count."""
+async def record_probes_after(pool: Pool, anvil: str, fence: int, rune: str, answers: Answers) -> None:
+    """Record the answers of one rune's models after the hand-over; the last answers are kept."""
     await pool.execute(
         "UPDATE hand_over SET probes_after = coalesce(probes_after, '{}') || jsonb_build_object($3::text, $4::jsonb) "
         "WHERE anvil = $1 AND fence = $2",
@@ -55,7 +93,7 @@ async def remember_probes_after(pool: Pool, anvil: str, fence: int, rune: str, a
     )
 
 
-async def evacuated(conn: Connection | Pool, anvil: str, fence: int, memory_after: int) -> None:
+async def record_evacuated(conn: Connection | Pool, anvil: str, fence: int, memory_after: int) -> None:
     await conn.execute(
         "UPDATE hand_over SET evacuated_at = clock_timestamp(), memory_after = $3 WHERE anvil = $1 AND fence = $2",
         anvil,
@@ -64,58 +102,62 @@ async def evacuated(conn: Connection | Pool, anvil: str, fence: int, memory_afte
     )
 
 
-async def released(conn: Connection, anvil: str, fence: int) -> None:
+async def record_released(conn: Connection, anvil: str, fence: int) -> None:
     await conn.execute(
         "UPDATE hand_over SET released_at = clock_timestamp() WHERE anvil = $1 AND fence = $2", anvil, fence
     )
 
 
-async def open_hand_over(pool: Pool, anvil: str) -> dict[str, Any] | None:
-    """The latest hand-over whose holder is gone and after which inference has not come back."""
-    row = await pool.fetchrow(
-        "SELECT fence, probes_before FROM hand_over WHERE anvil = $1 AND released_at IS NOT NULL "
-        "AND restored_at IS NULL ORDER BY fence DESC LIMIT 1",
-        anvil,
-    )
-    return dict(row) if row else None
-
-
-async def restored(conn: Connection, anvil: str, memory: int) -> list[dict[str, Any]]:
-    """Close every released hand-over of this anvil and return it; inference answers again."""
+async def record_restored(conn: Connection, anvil: str, memory: int) -> list[RestoredHandover]:
+    """Close every released hand-over of this anvil and return them; inference answers again."""
     rows = await conn.fetch(
         "UPDATE hand_over h SET restored_at = clock_timestamp(), memory_restored = $2, seconds_without_inference = "
         "coalesce(extract(epoch FROM clock_timestamp() - coalesce((SELECT min(s.began_at) FROM hand_over_step s "
-        "WHERE s.anvil = h.anvil AND s.fence = h.fence AND s.step = 'close'), suspended_at)), 0)::float8 "
+        "WHERE s.anvil = h.anvil AND s.fence = h.fence AND s.step = $3), suspended_at)), 0)::float8 "
         "WHERE anvil = $1 AND released_at IS NOT NULL AND restored_at IS NULL "
-        "RETURNING fence, ritual, attempt, released_at, evacuated_at, seconds_without_inference, memory_restored, "
-        "probes_before, probes_after, (SELECT persona FROM ritual WHERE id = h.ritual) AS persona",
+        "RETURNING fence, ritual, (SELECT persona FROM ritual WHERE id = h.ritual) AS persona, attempt, released_at, "
+        "seconds_without_inference, memory_restored, coalesce(probes_before, '{}') AS probes_before, "
+        "coalesce(probes_after, '{}') AS probes_after",
         anvil,
         memory,
+        Step.CLOSE,
     )
-    return [dict(row) for row in rows]
+    return [RestoredHandover(**dict(row)) for row in rows]
 
 
-async def beginning(pool: Pool, anvil: str, fence: int) -> tuple[datetime, int]:
-    """When the hand-over began, and the memory in use before it, in bytes."""
-    rows = await pool.fetch(
-        "SELECT began_at, coalesce(memory_before, 0) FROM hand_over WHERE anvil = $1 AND fence = $2", anvil, fence
+async def get_open_handover(pool: Pool, anvil: str) -> OpenHandover | None:
+    """The latest hand-over whose holder is gone and after which inference is not back."""
+    row = await pool.fetchrow(
+        "SELECT fence, coalesce(probes_before, '{}') AS probes_before FROM hand_over "
+        "WHERE anvil = $1 AND released_at IS NOT NULL AND restored_at IS NULL ORDER BY fence DESC LIMIT 1",
+        anvil,
     )
-    return rows[0][0], rows[0][1]
+    return OpenHandover(**dict(row)) if row else None
 
 
-async def past_away_s(pool: Pool, anvil: str) -> list[float]:
-    """Seconds without inference of the latest hand-overs that went the whole way, the latest first."""
+async def get_handover_start(pool: Pool, anvil: str, fence: int) -> HandoverStart:
+    [row] = await pool.fetch(
+        "SELECT began_at, coalesce(memory_before, 0) AS memory_before FROM hand_over WHERE anvil = $1 AND fence = $2",
+        anvil,
+        fence,
+    )
+    return HandoverStart(**dict(row))
+
+
+async def list_past_away_s(pool: Pool, anvil: str) -> list[float]:
+    """Seconds without inference of the latest complete hand-overs (up to a verdict), the latest first."""
     rows = await pool.fetch(
         "SELECT seconds_without_inference AS s FROM hand_over h WHERE anvil = $1 AND restored_at IS NOT NULL "
         "AND EXISTS (SELECT FROM ritual_fact f WHERE f.ritual = h.ritual AND f.attempt = h.attempt "
-        "AND f.subject IN ('adapter.verified', 'adapter.banished')) ORDER BY restored_at DESC LIMIT $2",
+        "AND f.subject = ANY ($2::text[])) ORDER BY restored_at DESC LIMIT $3",
         anvil,
+        [AdapterVerified.subject, AdapterBanished.subject],
         RECENT,
     )
     return [row["s"] for row in rows]
 
 
-async def away_since(pool: Pool, anvil: str, since: datetime) -> float:
+async def get_away_s(pool: Pool, anvil: str, since: datetime) -> float:
     """Seconds without inference since that moment; a hand-over that began before it counts from then on."""
     total: float = await pool.fetchval(
         "SELECT coalesce(sum(extract(epoch FROM coalesce(restored_at, clock_timestamp()) - greatest(suspended_at, $2))), 0)::float8 "
@@ -126,8 +168,8 @@ async def away_since(pool: Pool, anvil: str, since: datetime) -> float:
     return total
 
 
-async def rune_failed(pool: Pool, anvil: str, rune: str, reason: str) -> int:
-    """Count a failure; failures more than ten minutes apart do not add up. Returns the count."""
+async def record_rune_failure(pool: Pool, anvil: str, rune: str, reason: str) -> int:
+    """Count a failure in a row; failures more than ten minutes apart do not add up. Returns the count."""
     count: int = await pool.fetchval(
         "INSERT INTO rune_failure (anvil, rune, count, reason) VALUES ($1, $2, 1, $3) ON CONFLICT (anvil, rune) DO UPDATE SET "
         "count = CASE WHEN rune_failure.at < clock_timestamp() - interval '10 minutes' THEN 1 ELSE rune_failure.count + 1 END, "
@@ -139,8 +181,8 @@ async def rune_failed(pool: Pool, anvil: str, rune: str, reason: str) -> int:
     return count
 
 
-async def rune_failures(pool: Pool, anvil: str, rune: str) -> int:
-    """How often it failed in a row until now."""
+async def count_rune_failures(pool: Pool, anvil: str, rune: str) -> int:
+    """Count its latest failures in a row."""
     count: int | None = await pool.fetchval(
         "SELECT count FROM rune_failure WHERE anvil = $1 AND rune = $2 AND at > clock_timestamp() - interval '10 minutes'",
         anvil,
@@ -149,8 +191,8 @@ async def rune_failures(pool: Pool, anvil: str, rune: str) -> int:
     return count or 0
 
 
-async def rune_may_start(pool: Pool, anvil: str, rune: str) -> bool:
-    """False while the rune is kept from restarting too fast: 1, 2, 4 … 60 s after each failure in a row."""
+async def may_start_rune(pool: Pool, anvil: str, rune: str) -> bool:
+    """False while the rune waits before its next restart: 1, 2, 4 … 60 s after each failure in a row."""
     return not await pool.fetchval(
         "SELECT EXISTS (SELECT 1 FROM rune_failure WHERE anvil = $1 AND rune = $2 "
         "AND at + least(power(2, count - 1), 60) * interval '1 second' > clock_timestamp())",
@@ -159,8 +201,8 @@ async def rune_may_start(pool: Pool, anvil: str, rune: str) -> bool:
     )
 
 
-async def contain(conn: Connection, anvil: str, reason: str, failures: int, until_accepted: bool) -> bool:
-    """Keep the anvil from rituals. True the first time, so that the alarm is given once."""
+async def record_containment(conn: Connection, anvil: str, reason: str, failures: int, until_accepted: bool) -> bool:
+    """Keep rituals from the anvil. True the first time, so that the alarm is sent once."""
     return bool(
         await conn.fetchval(
             "INSERT INTO containment (anvil, reason, failures, until_accepted) VALUES ($1, $2, $3, $4) "
@@ -174,39 +216,37 @@ async def contain(conn: Connection, anvil: str, reason: str, failures: int, unti
     )
 
 
-async def lift(pool: Pool, anvil: str, accepted: bool) -> str | None:
-    """End a containment, and return what it was for; one that waits to be accepted only where `accepted`."""
+async def delete_containment(pool: Pool, anvil: str, accepted: bool) -> str | None:
+    """End a containment and return its reason; one that waits for acceptance only where `accepted`."""
     reason: str | None = await pool.fetchval(
         "DELETE FROM containment WHERE anvil = $1 AND (NOT until_accepted OR $2) RETURNING reason", anvil, accepted
     )
     return reason
 
 
-async def contained(pool: Pool, anvil: str) -> str | None:
-    """Why the anvil is kept from rituals, or None."""
+async def get_containment(pool: Pool, anvil: str) -> str | None:
+    """The reason why rituals are kept from the anvil, or None."""
     reason: str | None = await pool.fetchval("SELECT reason FROM containment WHERE anvil = $1", anvil)
     return reason
 
 
-async def decided(
-    pool: Pool, ritual: UUID, verdict: str, reason: str, until: datetime | None, measures: dict[str, Any]
-) -> None:
-    """Remember what was decided about a ritual that waits for the anvil."""
+async def record_decision(pool: Pool, ritual: UUID, decision: Decision) -> None:
+    """Record the latest decision about a waiting ritual; one with the same reason at most every ten seconds."""
     await pool.execute(
         "INSERT INTO decision (ritual, verdict, reason, until, measures) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (ritual) "
         "DO UPDATE SET verdict = excluded.verdict, reason = excluded.reason, until = excluded.until, "
         "measures = excluded.measures, decided_at = clock_timestamp() "
         "WHERE decision.reason <> excluded.reason OR decision.decided_at < clock_timestamp() - interval '10 seconds'",
         ritual,
-        verdict,
-        reason,
-        until,
-        measures,
+        decision.verdict,
+        decision.reason,
+        decision.until,
+        dict(decision.measures),
     )
 
 
-async def reclaim(pool: Pool, anvil: str, why: str, hold_s: float) -> None:
-    """Somebody wants the anvil now; a second demand never shortens the first."""
+async def record_reclaim(pool: Pool, anvil: str, why: str, hold_s: float) -> None:
+    """Record that the anvil is reclaimed now; a second reclaim never shortens the first."""
     await pool.execute(
         "INSERT INTO reclaim (anvil, why, until) VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3)) "
         "ON CONFLICT (anvil) DO UPDATE SET why = excluded.why, requested_at = clock_timestamp(), "
@@ -217,16 +257,16 @@ async def reclaim(pool: Pool, anvil: str, why: str, hold_s: float) -> None:
     )
 
 
-async def wanted_back(pool: Pool, anvil: str) -> str | None:
-    """Why whoever holds the anvil now is to give it back; None when nobody asked since it took it."""
+async def get_reclaim(pool: Pool, anvil: str) -> str | None:
+    """Why the anvil was reclaimed from its present holder; None when it was not since the holder took it."""
     why: str | None = await pool.fetchval(
         "SELECT why FROM reclaim JOIN public.lease USING (anvil) WHERE anvil = $1 AND requested_at > acquired_at", anvil
     )
     return why
 
 
-async def reclaimed_until(pool: Pool, anvil: str) -> datetime | None:
-    """Until when no ritual takes the anvil; None when one may."""
+async def get_reclaimed_until(pool: Pool, anvil: str) -> datetime | None:
+    """Until when no ritual may take the anvil; None when one may."""
     until: datetime | None = await pool.fetchval(
         "SELECT until FROM reclaim WHERE anvil = $1 AND until > clock_timestamp()", anvil
     )

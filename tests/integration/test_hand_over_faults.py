@@ -55,11 +55,11 @@ async def test_an_engine_of_containers_that_is_away_is_contained_and_nothing_is_
     await looks(anvil, anvil.own.contain_after * LOOKS_PER_FAILURE)
 
     assert await state_of(station.pool, ritual) is State.HARVESTED
-    assert await store.contained(station.pool, "anvil0") == "the engine does not answer: start it"
+    assert await store.get_containment(station.pool, "anvil0") == "the engine does not answer: start it"
     assert await station.pool.fetchval("SELECT count(*) FROM outbox WHERE subject = 'gpu.contained'") == 1
     monkeypatch.undo()
     await looks(anvil, 2)
-    assert await store.contained(station.pool, "anvil0") is None
+    assert await store.get_containment(station.pool, "anvil0") is None
     assert await state_of(station.pool, ritual) is State.EVACUATED
 
 

@@ -39,7 +39,7 @@ async def test_an_anvil_that_is_wanted_back_is_given_back_and_the_ritual_waits_a
     assert "a guest asks" in body["reason"]
     assert await ledger.failures(station.pool, ritual) == 0
     reason = await station.pool.fetchval("SELECT reason FROM decision WHERE ritual = $1", ritual)
-    assert "was wanted back until" in reason
+    assert "is reclaimed until" in reason
 
     await station.pool.execute("UPDATE reclaim SET until = clock_timestamp()")
     await looks(anvil, 2)

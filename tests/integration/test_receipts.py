@@ -20,6 +20,7 @@ from deploy.cli.sight import look
 from deploy.cli.waiting import held_back
 from services.orchestrator import store as orchestrator
 from services.orchestrator.handover.steps import Step, Steps
+from services.orchestrator.scheduling.decision import Cause, wait
 from shared import lease, ledger
 from shared.contracts.evacuate import GpuAccept, GpuEvacuated, GpuInterrupted, GpuReclaim
 from shared.contracts.harvest import KarmaHarvested
@@ -70,8 +71,8 @@ async def taken(pool: Pool, ritual: UUID, attempt: int = 1) -> Steps:
     async with pool.acquire() as conn, conn.transaction():
         fence = await lease.acquire(conn, ANVIL, ritual, attempt, 60)
         assert fence
-        await orchestrator.begin(conn, ANVIL, fence, ritual, attempt)
-        await orchestrator.suspend(conn, ANVIL, fence, 3 * GIB, 30.0)
+        await orchestrator.insert_handover(conn, ANVIL, fence, ritual, attempt)
+        await orchestrator.record_suspended(conn, ANVIL, fence, 3 * GIB, 30.0)
     steps = Steps(pool, ANVIL, fence)
     async with steps.step(Step.ANNOUNCE) as detail:
         detail["memory"] = 3 * GIB
@@ -85,8 +86,8 @@ async def evacuated(pool: Pool, ritual: UUID, attempt: int = 1) -> Steps:
     await steps.begin(Step.DRAIN, "rune")
     async with steps.step(Step.DRAIN, "rune") as detail:
         detail |= {"drained": 3, "aborted": 1}
-    await orchestrator.remember_probes(pool, ANVIL, steps.fence, ANSWERS)
-    await orchestrator.evacuated(pool, ANVIL, steps.fence, 0)
+    await orchestrator.record_probes_before(pool, ANVIL, steps.fence, ANSWERS)
+    await orchestrator.record_evacuated(pool, ANVIL, steps.fence, 0)
     fact = GpuEvacuated(
         **named(ritual, attempt), anvil=ANVIL, fence=steps.fence, memory_before=3 * GIB, memory_after=0, device="cpu"
     )
@@ -97,14 +98,14 @@ async def evacuated(pool: Pool, ritual: UUID, attempt: int = 1) -> Steps:
 async def released(pool: Pool, steps: Steps) -> None:
     async with steps.step(Step.TAKE_BACK), pool.acquire() as conn, conn.transaction():
         assert await lease.release(conn, ANVIL, steps.fence)
-        await orchestrator.released(conn, ANVIL, steps.fence)
+        await orchestrator.record_released(conn, ANVIL, steps.fence)
 
 
 async def restored(pool: Pool, steps: Steps, answers: dict[str, Any] | None = None) -> None:
     for rune, models in (answers or ANSWERS).items():
-        await orchestrator.remember_probes_after(pool, ANVIL, steps.fence, rune, models)
+        await orchestrator.record_probes_after(pool, ANVIL, steps.fence, rune, models)
     async with pool.acquire() as conn, conn.transaction():
-        assert await orchestrator.restored(conn, ANVIL, 2 * GIB)
+        assert await orchestrator.record_restored(conn, ANVIL, 2 * GIB)
 
 
 def named(ritual: UUID, attempt: int = 1) -> dict[str, Any]:
@@ -183,15 +184,16 @@ async def test_an_interrupted_ritual_is_shown_as_interrupted_everywhere_until_it
 
 async def test_the_last_decision_is_why_the_ritual_waits(rows: Pool, capsys: pytest.CaptureFixture[str]) -> None:
     ritual = await harvested(rows)
-    await orchestrator.decided(rows, ritual, "wait", "waits: 2 under way", datetime.now(UTC), {"running": 2})
+    decision = wait(Cause.BUSY, "2 in flight", datetime.now(UTC)).model_copy(update={"measures": {"running": 2}})
+    await orchestrator.record_decision(rows, ritual, decision)
 
     sight = await look(rows, ritual)
     assert await soulforge("show", str(ritual)) == 0
     shown = capsys.readouterr().out
 
     assert sight and sight.tipping and sight.tipping["measures"] == {"running": 2}
-    assert held_back(sight.ritual, sight.tipping) == "waits: 2 under way"
-    assert "waits: 2 under way" in shown and "running 2" in shown
+    assert held_back(sight.ritual, sight.tipping) == "waits: 2 in flight"
+    assert "waits: 2 in flight" in shown and "running 2" in shown
 
 
 async def last_said(client: Client, subject: str) -> tuple[dict[str, Any], str]:
@@ -249,7 +251,7 @@ async def test_a_reclaim_gives_up_where_the_anvil_is_contained_or_the_time_is_ov
     assert "inference is not back after 1.0 s; the demand stands" in capsys.readouterr().err
 
     async with rows.acquire() as conn:
-        await orchestrator.contain(conn, ANVIL, "rune small is stuck", 5, False)
+        await orchestrator.record_containment(conn, ANVIL, "rune small is stuck", 5, False)
     assert await soulforge("reclaim") == 1
     assert "anvil0 is contained (rune small is stuck)" in capsys.readouterr().err
 
@@ -261,10 +263,10 @@ async def test_only_what_serves_and_is_contained_can_be_accepted(
     assert "anvil0 is not contained: there is nothing to accept" in capsys.readouterr().err
 
     async with rows.acquire() as conn:
-        await orchestrator.contain(conn, ANVIL, "rune small is stuck", 5, False)
+        await orchestrator.record_containment(conn, ANVIL, "rune small is stuck", 5, False)
         assert await soulforge("accept") == 1
         assert "ends by itself when it serves again" in capsys.readouterr().err
-        await orchestrator.contain(conn, ANVIL, "scribe@a answers otherwise", 5, True)
+        await orchestrator.record_containment(conn, ANVIL, "scribe@a answers otherwise", 5, True)
 
     assert await soulforge("accept", ANVIL, "--why", "new weights") == 0
     body, id = await last_said(client, GpuAccept.subject)
@@ -288,9 +290,9 @@ async def test_the_status_of_an_anvil_tells_its_holder_its_containment_and_who_w
     returning = await store_anvil.anvil(rows, ANVIL)
     assert (returning["ritual"], returning["open_fence"]) == (None, steps.fence)
     await restored(rows, steps)
-    await orchestrator.reclaim(rows, ANVIL, "demo", 600)
+    await orchestrator.record_reclaim(rows, ANVIL, "demo", 600)
     async with rows.acquire() as conn:
-        await orchestrator.contain(conn, ANVIL, "rune small is stuck", 5, False)
+        await orchestrator.record_containment(conn, ANVIL, "rune small is stuck", 5, False)
 
     assert await soulforge("status") == 1
 

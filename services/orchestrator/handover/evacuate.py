@@ -60,10 +60,10 @@ async def _announce(anvil: Anvil, ritual: Ritual, steps: Steps) -> None:
     async with steps.step(Step.ANNOUNCE) as detail:
         used = await anvil.accelerator.used_bytes()
         models = sorted({model for rune in anvil.runes for model in await rune.models()})
-        past = await store.past_away_s(anvil.station.pool, anvil.name)
+        past = await store.list_past_away_s(anvil.station.pool, anvil.name)
         expected = estimate_away_s(past, anvil.station.configuration.tipping.expected_away_s)
         async with anvil.station.pool.acquire() as conn, conn.transaction():
-            if await store.suspend(conn, steps.anvil, steps.fence, used, expected):
+            if await store.record_suspended(conn, steps.anvil, steps.fence, used, expected):
                 said = InferenceSuspended(
                     anvil=anvil.name,
                     ritual=ritual.id,
@@ -104,7 +104,7 @@ async def _still_runes(anvil: Anvil, steps: Steps, keeper: Keeper) -> None:
     if not await steps.done(Step.PROBE):
         async with steps.step(Step.PROBE) as detail:
             answers = {rune.name: await ask_all(rune.inference) for rune in anvil.runes}
-            await store.remember_probes(anvil.station.pool, steps.anvil, steps.fence, answers)
+            await store.record_probes_before(anvil.station.pool, steps.anvil, steps.fence, answers)
             detail["models"] = sum(len(asked) for asked in answers.values())
 
 
@@ -142,20 +142,20 @@ async def _refuse(anvil: Anvil, ritual: Ritual, reason: str) -> None:
 async def _hand_over(anvil: Anvil, ritual: Ritual, steps: Steps, used: int) -> None:
     async with steps.step(Step.HAND_OVER):
         pool = anvil.station.pool
-        began_at, memory_before = await store.beginning(pool, steps.anvil, steps.fence)
+        began = await store.get_handover_start(pool, steps.anvil, steps.fence)
         fact = GpuEvacuated(
             ritual=ritual.id,
             persona=ritual.persona,
             attempt=ritual.attempt,
             anvil=anvil.name,
             fence=steps.fence,
-            memory_before=memory_before,
+            memory_before=began.memory_before,
             memory_after=used,
             device=anvil.accelerator.description,
             drained=await steps.total(Step.DRAIN, "drained"),
             aborted=await steps.total(Step.DRAIN, "aborted"),
             spans=await steps.spans(EVACUATION),
         )
-        await store.evacuated(pool, steps.anvil, steps.fence, used)
-        await anvil.station.state(fact, began_at, steps.fence)
+        await store.record_evacuated(pool, steps.anvil, steps.fence, used)
+        await anvil.station.state(fact, began.began_at, steps.fence)
     HAND_OVERS.labels(anvil.name, "evacuated").inc()

@@ -48,7 +48,7 @@ class Keeper:
             self._lost = "the lease is lost"
         elif renewal.cancelled:
             self._lost = "the ritual is to be cancelled"
-        elif (why := await store.wanted_back(station.pool, held.anvil)) is not None:
+        elif (why := await store.get_reclaim(station.pool, held.anvil)) is not None:
             self._lost = f"the anvil is wanted back: {why}"
 
 

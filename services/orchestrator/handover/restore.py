@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid5
 
 import structlog
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from services.orchestrator.anvil import Anvil
     from services.orchestrator.engine import Rune
     from services.orchestrator.handover.probes import Answers
+    from services.orchestrator.store import OpenHandover, RestoredHandover
+    from shared.contracts.job import JobSpan
     from shared.postgres import Connection
 
 log = structlog.get_logger()
@@ -36,8 +38,8 @@ async def restore(anvil: Anvil) -> bool:
     Waits while an engine starts; a rune that failed is tried again at a later look, at a growing distance.
     """
     await anvil.end_jobs("nobody holds the anvil")
-    receipt = await store.open_hand_over(anvil.station.pool, anvil.name)
-    steps = Steps(anvil.station.pool, anvil.name, receipt["fence"]) if receipt else None
+    receipt = await store.get_open_handover(anvil.station.pool, anvil.name)
+    steps = Steps(anvil.station.pool, anvil.name, receipt.fence) if receipt else None
     for rune in anvil.runes:
         if not await _up(anvil, rune, steps):
             SERVING.labels(anvil.name).set(0)
@@ -57,7 +59,7 @@ async def _up(anvil: Anvil, rune: Rune, steps: Steps | None) -> bool:
     """The engine answers; started if it is down and may be."""
     condition = await rune.condition()
     if condition is Condition.DOWN:
-        if not await store.rune_may_start(anvil.station.pool, anvil.name, rune.name):
+        if not await store.may_start_rune(anvil.station.pool, anvil.name, rune.name):
             return False
         await _begin(steps, Step.START, rune)
         await rune.start()
@@ -76,7 +78,7 @@ async def _up(anvil: Anvil, rune: Rune, steps: Steps | None) -> bool:
 async def _note_failure(anvil: Anvil, rune: Rune, condition: Condition, why: str) -> None:
     reason = why or await rune.containers.logs(rune.container, LOG_TAIL)
     await rune.stop()
-    count = await store.rune_failed(anvil.station.pool, anvil.name, rune.name, reason)
+    count = await store.record_rune_failure(anvil.station.pool, anvil.name, rune.name, reason)
     log.error(
         "rune down", anvil=anvil.name, rune=rune.name, condition=condition, failures_in_a_row=count, last_words=reason
     )
@@ -86,9 +88,9 @@ async def _note_failure(anvil: Anvil, rune: Rune, condition: Condition, why: str
         await containment.contain(anvil, what, count, until_accepted=serves)
 
 
-async def _opened(anvil: Anvil, rune: Rune, steps: Steps | None, receipt: dict[str, Any] | None) -> bool:
+async def _opened(anvil: Anvil, rune: Rune, steps: Steps | None, receipt: OpenHandover | None) -> bool:
     """It admits requests: at once where there is nothing to compare, else once its models answer as before."""
-    before: Answers = ((receipt or {}).get("probes_before") or {}).get(rune.name, {})
+    before: Answers = receipt.probes_before.get(rune.name, {}) if receipt else {}
     if steps and before and not await steps.done(Step.OPEN, rune.name):
         answers = await _compared(anvil, rune, steps, before)
         if differing(before, answers) and not await _given_up(anvil, rune):
@@ -107,7 +109,7 @@ async def _opened(anvil: Anvil, rune: Rune, steps: Steps | None, receipt: dict[s
 
 async def _given_up(anvil: Anvil, rune: Rune) -> bool:
     """An engine that answers otherwise is better than none, once starting it again has not helped: it is contained."""
-    return await store.rune_failures(anvil.station.pool, anvil.name, rune.name) >= anvil.own.contain_after
+    return await store.count_rune_failures(anvil.station.pool, anvil.name, rune.name) >= anvil.own.contain_after
 
 
 async def _compared(anvil: Anvil, rune: Rune, steps: Steps, before: Answers) -> Answers:
@@ -122,7 +124,7 @@ async def _compared(anvil: Anvil, rune: Rune, steps: Steps, before: Answers) -> 
         detail |= {"models": len(wanted), "missing": len(lacking)}
     async with steps.step(Step.COMPARE, rune.name) as detail:
         after = await ask_all(rune.inference)
-        await store.remember_probes_after(anvil.station.pool, steps.anvil, steps.fence, rune.name, after)
+        await store.record_probes_after(anvil.station.pool, steps.anvil, steps.fence, rune.name, after)
         detail |= {"equal": not differing(before, after), "missing": len(missing(before, after))}
     return after
 
@@ -146,36 +148,36 @@ async def _resume(anvil: Anvil, steps: Steps) -> None:
     await steps.begin(Step.RESUME)
     spans = await steps.spans(RESTORATION)
     async with pool.acquire() as conn, conn.transaction():
-        for receipt in await store.restored(conn, anvil.name, used):
-            await _tell(conn, anvil, receipt, models, spans if receipt["fence"] == steps.fence else ())
+        for receipt in await store.record_restored(conn, anvil.name, used):
+            await _tell(conn, anvil, receipt, models, spans if receipt.fence == steps.fence else ())
     await steps.end(Step.RESUME)
 
 
 async def _tell(
-    conn: Connection, anvil: Anvil, receipt: dict[str, Any], models: tuple[str, ...], spans: tuple[Any, ...]
+    conn: Connection, anvil: Anvil, receipt: RestoredHandover, models: tuple[str, ...], spans: tuple[JobSpan, ...]
 ) -> None:
-    seconds = receipt["seconds_without_inference"]
-    equal, lost = compare_all(receipt["probes_before"] or {}, receipt["probes_after"] or {})
+    seconds = receipt.seconds_without_inference
+    equal, lost = compare_all(receipt.probes_before, receipt.probes_after)
     fact = GpuRestored(
-        ritual=receipt["ritual"],
-        persona=receipt["persona"],
-        attempt=receipt["attempt"],
+        ritual=receipt.ritual,
+        persona=receipt.persona,
+        attempt=receipt.attempt,
         anvil=anvil.name,
         seconds_without_inference=seconds,
-        memory_restored=receipt["memory_restored"],
+        memory_restored=receipt.memory_restored,
         probes_equal=equal,
         missing=lost,
         spans=spans,
     )
-    await ledger.state_fact(conn, fact, anvil.station.service, receipt["released_at"])
+    await ledger.state_fact(conn, fact, anvil.station.service, receipt.released_at)
     said = InferenceResumed(anvil=anvil.name, models=models, seconds_without_inference=seconds)
-    await enqueue(conn, said, uuid5(receipt["ritual"], f"{said.subject}/{receipt['fence']}"), {})
+    await enqueue(conn, said, uuid5(receipt.ritual, f"{said.subject}/{receipt.fence}"), {})
     SECONDS_WITHOUT_INFERENCE.labels(anvil.name).inc(seconds)
     HAND_OVERS.labels(anvil.name, "restored").inc()
     log.info(
         "inference restored",
         anvil=anvil.name,
-        ritual=str(receipt["ritual"]),
+        ritual=str(receipt.ritual),
         seconds_without_inference=round(seconds, 1),
         probes_equal=equal,
     )

@@ -42,6 +42,8 @@ class Cause(StrEnum):
     UNKNOWN = "unknown"  #: wait: the load could not be measured, or not for long enough
     BUDGET = "budget"  #: wait: too little is left today; refused: it takes more than a whole day's
     BEHIND = "behind"  #: wait: another ritual goes first
+    CONTAINED = "contained"  #: wait: the anvil failed to serve too often
+    RECLAIMED = "reclaimed"  #: wait: somebody reclaimed the anvil for a while
     TIMED_OUT = "timed_out"  #: refused: it waited for longer than `refuse_after_s`
 
 
