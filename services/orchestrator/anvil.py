@@ -1,4 +1,4 @@
-"""The anvil as the orchestrator handles it: its runes, its queues, its memory, and the jobs that may run on it."""
+"""An anvil as the orchestrator handles it: its runes, queues and memory, and the jobs that may run on it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import structlog
 
 from services.orchestrator.engine import Rune
 from services.orchestrator.scheduling.load import Traffic, TrafficHistory, combine
-from services.orchestrator.settings import OrchestratorSettings
 from shared.contracts.evacuate import GpuRefused
 from shared.drivers.accelerators.cpu import CpuAccelerator
 from shared.drivers.accelerators.nvml import NvmlAccelerator, load_nvml
@@ -21,7 +20,8 @@ from shared.drivers.inference.vllm import Vllm
 from shared.drivers.queues import open_queue
 
 if TYPE_CHECKING:
-    from shared.configuration.model import AnvilConfig, Configuration
+    from services.orchestrator.settings import OrchestratorSettings
+    from shared.configuration.model import AnvilConfig
     from shared.drivers.accelerators.port import Accelerator
     from shared.drivers.containers.port import Containers
     from shared.drivers.queues.port import WorkerQueue
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from shared.service import Station
 
 log = structlog.get_logger()
-TAKEN = "the anvil is taken for training"  # what clients and workers are told meanwhile
+TAKEN = "the anvil is taken for training"  # the reason that clients and workers get meanwhile
 JOB_ROLES = ("trainer", "evaluator")
+UNKNOWN_GRACE_S = 15.0
 
 
 class TrafficMonitor:
@@ -56,7 +57,7 @@ class TrafficMonitor:
 
 @dataclass(frozen=True)
 class Anvil:
-    """Everything behind one name that is leased as one. `runes` stand in the order in which they start."""
+    """Everything behind one name that is leased as one. `runes` are in the order in which they start."""
 
     station: Station
     own: OrchestratorSettings
@@ -71,88 +72,93 @@ class Anvil:
 
     @property
     def sleeps(self) -> bool:
-        """True when a rune of it keeps its process while it is evacuated."""
+        """True when one of its runes keeps its process while the anvil is evacuated."""
         return any(rune.config.evacuation == "sleep" for rune in self.runes)
 
-    async def queued_jobs(self) -> int:
-        """Jobs that wait in the queues whose workers use this anvil."""
+    async def models(self) -> tuple[str, ...]:
+        """The models that its runes answer for now."""
+        return tuple(sorted({model for rune in self.runes for model in await rune.models()}))
+
+    async def count_queued_jobs(self) -> int:
+        """Count the jobs that wait in the queues whose workers use this anvil."""
         return sum([await queue.waiting() for queue in self.queues.values()])
 
     def holder(self, fence: int) -> str:
-        """Who holds the queues during the hand-over of that fence."""
+        """The name under which the queues are held during the hand-over with that fence."""
         return f"{self.name}/{fence}"
 
     async def refuse(self, ritual: Ritual, reason: str) -> bool:
-        """State that this anvil is not given to the ritual; False when the rows have moved on."""
+        """Record that the ritual does not get this anvil; False when the rows have moved on."""
         refused = GpuRefused(
             ritual=ritual.id, persona=ritual.persona, attempt=ritual.attempt, anvil=self.name, reason=reason
         )
         return await self.station.state(refused, ritual.entered_at)
 
     async def end_jobs(self, why: str, grace_s: float = 0.0) -> None:
-        """End and forget every job on this anvil; returns when nothing is left, raises ContainerError otherwise."""
+        """Stop and remove every job on this anvil. Raises ContainerError where one is left."""
         for role in JOB_ROLES:
             for info in await self.jobs.list({"role": role, "anvil": self.name}):
                 if info.state is ContainerState.RUNNING:
-                    log.warning("job ended", container=info.name, why=why, grace_s=grace_s)
+                    log.warning("job stopped", container=info.name, why=why, grace_s=grace_s)
                     await self.jobs.stop(info.name, grace_s)
                 await self.jobs.remove(info.name)
 
-    async def end_strangers(self) -> None:
-        """Stop every container that was once a rune of this anvil and is none by today's configuration."""
+    async def stop_unknown_containers(self) -> None:
+        """Stop and remove rune containers of this anvil that the present configuration does not name."""
         known = {rune.container for rune in self.runes}
         for containers in {id(rune.containers): rune.containers for rune in self.runes}.values():
             for info in await containers.list({"role": "rune", "anvil": self.name}):
                 if info.name not in known:
-                    log.warning("a rune that is not configured is stopped", container=info.name, anvil=self.name)
-                    await containers.stop(info.name, 15.0)
+                    log.warning("rune stopped: it is not configured", container=info.name, anvil=self.name)
+                    await containers.stop(info.name, UNKNOWN_GRACE_S)
                     await containers.remove(info.name)
 
 
-def open_anvils(station: Station) -> tuple[Anvil, ...]:
-    """Every anvil of the configuration. Raises AcceleratorError where a device cannot be asked."""
-    return tuple(_open(station, name, config) for name, config in station.configuration.anvils.items())
+def open_anvils(station: Station, own: OrchestratorSettings) -> tuple[Anvil, ...]:
+    """Every anvil of the configuration with its drivers. Raises AcceleratorError where a device cannot be read."""
+    return tuple(_open(station, own, name, config) for name, config in station.configuration.anvils.items())
 
 
-def _open(station: Station, name: str, config: AnvilConfig) -> Anvil:
-    house, configured = station.settings, station.configuration
-    runes = tuple(
-        Rune(
-            rune,
-            plan.model_copy(update={"port": configured.port_of(rune, house)}),
-            house,
-            name,
-            config,
-            open_containers(house, plan.driver, configured.docker),
-            Vllm(configured.rune_url(house, rune), inside=True),
-        )
-        for rune, plan in configured.runes_of(name).items()
-    )
+def _open(station: Station, own: OrchestratorSettings, name: str, config: AnvilConfig) -> Anvil:
+    settings, configuration = station.settings, station.configuration
+    runes = _open_runes(station, name, config)
     return Anvil(
         station,
-        OrchestratorSettings(),
+        own,
         name,
         config,
         runes,
-        _accelerator(config, runes),
-        open_containers(house, configured.jobs.driver, configured.docker),
-        _queues(station, configured, name),
-        trains=name == configured.forge,
+        _open_accelerator(config, runes),
+        open_containers(settings, configuration.jobs.driver, configuration.docker),
+        {
+            queue: open_queue(queue_config, settings.database_url, station.nats)
+            for queue, queue_config in configuration.queues_of(name).items()
+        },
+        trains=name == configuration.forge,
     )
 
 
-def _queues(station: Station, configured: Configuration, anvil: str) -> dict[str, WorkerQueue]:
-    return {
-        name: open_queue(config, station.settings.database_url, station.nats)
-        for name, config in configured.queues_of(anvil).items()
-    }
+def _open_runes(station: Station, anvil: str, device: AnvilConfig) -> tuple[Rune, ...]:
+    settings, configuration = station.settings, station.configuration
+    return tuple(
+        Rune(
+            name,
+            config.model_copy(update={"port": configuration.port_of(name, settings)}),
+            settings,
+            anvil,
+            device,
+            open_containers(settings, config.driver, configuration.docker),
+            Vllm(configuration.rune_url(settings, name), inside=True),
+        )
+        for name, config in configuration.runes_of(anvil).items()
+    )
 
 
-def _accelerator(config: AnvilConfig, runes: tuple[Rune, ...]) -> Accelerator:
+def _open_accelerator(config: AnvilConfig, runes: tuple[Rune, ...]) -> Accelerator:
     if config.accelerator == "nvml":
         return NvmlAccelerator(config.devices, load_nvml())
 
-    async def resident() -> int:
+    async def resident_bytes() -> int:
         return sum([await rune.memory_bytes() for rune in runes])
 
-    return CpuAccelerator(resident)
+    return CpuAccelerator(resident_bytes)

@@ -1,4 +1,4 @@
-"""What a rune's container runs: vLLM with adapters loadable at run time, or the command of the configuration."""
+"""The container of a rune: vLLM with adapters loadable at run time, or the command of the configuration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GATE = "shared.gate.asgi.Gate"
 def rune_spec(
     name: str, anvil: str, device: AnvilConfig, config: RuneConfig, settings: Settings, base: Base
 ) -> ContainerSpec:
-    """The container of a rune. The engine's admin routes are unauthenticated: it binds to the house's own address."""
+    """Build the container of a rune. The engine's admin routes are unauthenticated: it binds to `settings.host`."""
     cache, crypt = settings.home / "cache" / "rune", Artifacts(settings.home).crypt
     for folder in (cache, crypt):
         folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def rune_spec(
             **config.env,
         },
         labels={"role": ROLE, "anvil": anvil},
-        # What an engine of containers has to show it; a process sees what its user sees.
+        # Only an engine of containers needs them; a process sees what its user sees.
         mounts=(
             *(Mount(path=path) for path in (settings.project, *own, base.path, crypt)),
             Mount(path=cache, read_only=False),

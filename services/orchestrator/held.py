@@ -1,6 +1,6 @@
-"""What to do about a held anvil: go on evacuating, leave the work alone, or take it back.
+"""What to do about a held anvil: continue its evacuation, leave it to the job, or take it back.
 
-Taking back is physical: the jobs are ended and proven gone, and only then the lease is freed.
+Taking back is physical: the jobs are ended and proven gone, and only then the lease is released.
 """
 
 from __future__ import annotations
@@ -24,16 +24,15 @@ from shared.contracts.ritual import HOLDS_ANVIL, State
 
 if TYPE_CHECKING:
     from services.orchestrator.anvil import Anvil
-    from shared.contracts.message import Fact
     from shared.lease import Lease
     from shared.ledger import Ritual
 
 log = structlog.get_logger()
-EXPIRED = JobResult(ok=False, error="the lease of the anvil expired: nobody renewed it in time")
+EXPIRED = JobResult(ok=False, error="the lease of the anvil expired: it was not renewed in time")
 
 
-class Need(StrEnum):
-    """What a held anvil needs."""
+class Action(StrEnum):
+    """What to do about a held anvil."""
 
     EVACUATE = "evacuate"
     LEAVE = "leave"
@@ -42,49 +41,51 @@ class Need(StrEnum):
     TAKE_BACK = "take_back"
 
 
-def decide(held: Lease, ritual: Ritual, wanted_back: bool = False) -> Need:
-    """Pure: what a held anvil needs, from the lease, its ritual, and whether somebody asked for the anvil."""
+def choose_action(held: Lease, ritual: Ritual, reclaimed: bool = False) -> Action:
+    """Choose from the lease, its ritual, and whether somebody reclaimed the anvil. Pure."""
     at_work = ritual.attempt == held.attempt and ritual.state in HOLDS_ANVIL
-    if at_work and wanted_back and not ritual.cancel_requested_at:
-        return Need.YIELD
+    if at_work and reclaimed and not ritual.cancel_requested_at:
+        return Action.YIELD
     if at_work:
-        return Need.LEAVE if held.live else Need.INTERRUPT
+        return Action.LEAVE if held.live else Action.INTERRUPT
     evacuating = ritual.attempt == held.attempt and ritual.state is State.HARVESTED and not ritual.cancel_requested_at
-    return Need.EVACUATE if evacuating and held.live and not wanted_back else Need.TAKE_BACK
+    return Action.EVACUATE if evacuating and held.live and not reclaimed else Action.TAKE_BACK
 
 
-async def settle(anvil: Anvil, held: Lease) -> None:
-    ritual = await ledger.find(anvil.station.pool, held.ritual)
+async def reconcile_held(anvil: Anvil, held: Lease) -> None:
+    """Do what the held anvil needs now. Raises RuntimeError where its ritual is unknown."""
+    station, own = anvil.station, anvil.own
+    ritual = await ledger.find(station.pool, held.ritual)
     if ritual is None:
         raise RuntimeError(f"anvil {held.anvil} is leased to unknown ritual {held.ritual}")
-    wanted = await store.get_reclaim(anvil.station.pool, anvil.name)
-    match decide(held, ritual, wanted is not None):
-        case Need.LEAVE:
+    reclaimed = await store.get_reclaim(station.pool, anvil.name)
+    match choose_action(held, ritual, reclaimed is not None):
+        case Action.LEAVE:
             await _keep_free(anvil, held)
-        case Need.EVACUATE:
+        case Action.EVACUATE:
             await evacuate(anvil, ritual, held)
-            anvil.station.stir()
-        case Need.INTERRUPT:
+            station.stir()
+        case Action.INTERRUPT:
             await anvil.end_jobs("its lease expired")
-            failures = await ledger.failures(anvil.station.pool, ritual.id)
-            fact = unfinished(ritual, EXPIRED, failures, anvil.own.max_attempts)
-            await anvil.station.state(fact, datetime.now(UTC))
+            failures = await ledger.failures(station.pool, ritual.id)
+            await station.state(unfinished(ritual, EXPIRED, failures, own.max_attempts), datetime.now(UTC))
             await take_back(anvil, held)
-        case Need.YIELD:
-            # Stated before the job is stopped: nobody else then takes its end for a failure of its own.
-            await anvil.station.state(_yielded(ritual, wanted or ""), datetime.now(UTC), held.fence)
-            await take_back(anvil, held, anvil.own.reclaim_grace_s)
-        case Need.TAKE_BACK:
+        case Action.YIELD:
+            # Recorded before the job is stopped, so that its service does not take the stop for a failure.
+            await station.state(_reclaimed(ritual, reclaimed or ""), datetime.now(UTC), held.fence)
+            await take_back(anvil, held, own.reclaim_grace_s)
+        case Action.TAKE_BACK:
             if ritual.state is State.HARVESTED and ritual.cancel_requested_at:
-                await anvil.station.state_cancelled(ritual)
-            await take_back(anvil, held, anvil.own.reclaim_grace_s if wanted is not None else 0.0)
+                await station.state_cancelled(ritual)
+            await take_back(anvil, held, 0.0 if reclaimed is None else own.reclaim_grace_s)
 
 
 async def take_back(anvil: Anvil, held: Lease, grace_s: float = 0.0) -> None:
-    """Prove the holder gone, then free the lease."""
-    async with Steps(anvil.station.pool, held.anvil, held.fence).step(Step.TAKE_BACK):
+    """Prove the holder gone, then release the lease."""
+    pool = anvil.station.pool
+    async with Steps(pool, held.anvil, held.fence).step(Step.TAKE_BACK):
         await anvil.end_jobs("the GPU work is over", grace_s)
-        async with anvil.station.pool.acquire() as conn, conn.transaction():
+        async with pool.acquire() as conn, conn.transaction():
             if await lease.release(conn, held.anvil, held.fence):
                 await store.record_released(conn, held.anvil, held.fence)
                 log.info("anvil taken back", anvil=held.anvil, fence=held.fence, ritual=str(held.ritual))
@@ -92,16 +93,16 @@ async def take_back(anvil: Anvil, held: Lease, grace_s: float = 0.0) -> None:
 
 
 async def _keep_free(anvil: Anvil, held: Lease) -> None:
-    """A rune that came up by itself beside the GPU work is stopped, and a hold of a queue that was lost is made again."""
+    """Hold the queues again where a hold was lost, and stop a rune that started beside the GPU work."""
     for queue in anvil.queues.values():
         await queue.hold(anvil.holder(held.fence), TAKEN)
     for rune in anvil.runes:
         condition = await rune.condition()
         if condition in (Condition.STARTING, Condition.STUCK, Condition.SERVING) and not anvil.sleeps:
-            log.error("a rune came back while the anvil is held; it is stopped", anvil=anvil.name, rune=rune.name)
+            log.error("rune stopped: it runs while the anvil is held", anvil=anvil.name, rune=rune.name)
             await rune.stop()
 
 
-def _yielded(ritual: Ritual, why: str) -> Fact:
-    reason = f"the anvil was wanted back{': ' if why else ''}{why}"
+def _reclaimed(ritual: Ritual, why: str) -> GpuInterrupted:
+    reason = f"the anvil was reclaimed: {why}" if why else "the anvil was reclaimed"
     return GpuInterrupted(ritual=ritual.id, persona=ritual.persona, attempt=ritual.attempt, reason=reason, asked=True)

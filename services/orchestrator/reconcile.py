@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from services.orchestrator import containment
 from services.orchestrator.anvil import Anvil, open_anvils
 from services.orchestrator.handover.restore import restore
-from services.orchestrator.held import settle
+from services.orchestrator.held import reconcile_held
 from services.orchestrator.reclaim import reclaim
-from services.orchestrator.schedule import grant, hold_back
+from services.orchestrator.schedule import explain_wait, schedule
+from services.orchestrator.settings import OrchestratorSettings
 from shared import lease, ledger
 from shared.drivers.accelerators.port import AcceleratorError
 from shared.drivers.containers.port import ContainerError
@@ -38,10 +39,10 @@ class Orchestrator:
     async def reconcile(self, station: Station) -> None:
         """Look at every anvil that is not being looked at; returns after the reconciler's own distance at the latest."""
         if not self._anvils or self._anvils[0].station is not station:
-            self._anvils = open_anvils(station)
+            self._anvils = open_anvils(station, OrchestratorSettings())
             self._looks = {}
             for anvil in self._anvils:
-                await anvil.end_strangers()
+                await anvil.stop_unknown_containers()
         for anvil in self._anvils:
             if anvil.name not in self._looks:
                 self._looks[anvil.name] = asyncio.create_task(look(anvil), name=f"look-{anvil.name}")
@@ -74,7 +75,7 @@ class Orchestrator:
         name = command.anvil or station.configuration.forge
         for anvil in self._anvils:
             if anvil.name == name:
-                await containment.accept(anvil, command.why)
+                await containment.accept(station.pool, anvil.name, command.why)
         station.stir()
 
 
@@ -84,14 +85,14 @@ async def look(anvil: Anvil) -> None:
     try:
         if held := await lease.held(station.pool, anvil.name):
             CONTAINED.labels(anvil.name).set(0)
-            await settle(anvil, held)
+            await reconcile_held(anvil, held)
         if await lease.held(station.pool, anvil.name):
             return
         if await restore(anvil):
             await anvil.monitor.sample(anvil.runes)
             if anvil.trains:
-                await grant(anvil)
+                await schedule(anvil)
         elif anvil.trains:
-            await hold_back(anvil)
+            await explain_wait(anvil)
     except AWAY as error:
-        await containment.looked_in_vain(anvil, error)
+        await containment.record_failed_check(station.pool, anvil.name, error, anvil.own.contain_after)

@@ -1,4 +1,4 @@
-"""Give the serving anvil to a ritual that waits for it, when its tipping point is reached."""
+"""Lease the serving anvil to a waiting ritual when its tipping point is reached."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
-async def grant(anvil: Anvil) -> None:
-    """Decide about every ritual that waits, say why, and lease the anvil to the one that goes now."""
+async def schedule(anvil: Anvil) -> None:
+    """Decide about every waiting ritual, record why, and lease the anvil to the one that goes now."""
     pool = anvil.station.pool
     if await ledger.waiting(pool, State.VERIFIED, State.REGISTERED):
         return  # an adapter is about to be awakened: it needs inference first
     waiting = {ritual.id: ritual for ritual in await ledger.waiting(pool, State.HARVESTED)}
     for ritual in [ritual for ritual in waiting.values() if ritual.cancel_requested_at]:
         await anvil.station.state_cancelled(waiting.pop(ritual.id))
-    if not waiting or await _kept_away(anvil, list(waiting)):
+    if not waiting or await _withhold(anvil, list(waiting)):
         return
-    for ritual_id, decision in await _decisions(anvil, list(waiting.values())):
+    for ritual_id, decision in await _decide(anvil, list(waiting.values())):
         await store.record_decision(pool, ritual_id, decision)
         if decision.verdict is Verdict.REFUSED:
             await anvil.refuse(waiting[ritual_id], decision.reason)
@@ -44,21 +44,20 @@ async def grant(anvil: Anvil) -> None:
             await _lease(anvil, waiting[ritual_id])
 
 
-async def hold_back(anvil: Anvil) -> None:
-    """Tell the rituals that wait for an anvil which does not serve why they wait, where it is contained."""
-    await _kept_away(anvil, [ritual.id for ritual in await ledger.waiting(anvil.station.pool, State.HARVESTED)])
+async def explain_wait(anvil: Anvil) -> None:
+    """Record why the rituals that wait for an anvil which does not serve are kept from it."""
+    await _withhold(anvil, [ritual.id for ritual in await ledger.waiting(anvil.station.pool, State.HARVESTED)])
 
 
-async def _kept_away(anvil: Anvil, waiting: list[UUID]) -> bool:
-    """No ritual takes an anvil that is contained, or that somebody wanted back for a while."""
+async def _withhold(anvil: Anvil, waiting: list[UUID]) -> bool:
+    """True while the anvil is contained or reclaimed; the rituals' wait is recorded then."""
     pool = anvil.station.pool
     reason, until = await store.get_containment(pool, anvil.name), await store.get_reclaimed_until(pool, anvil.name)
     if reason is not None:
         decision = wait(Cause.CONTAINED, f"{anvil.name} is contained: {reason}")
     elif until is not None:
-        zone = anvil.station.configuration.tipping.zone
-        reclaimed = f"{anvil.name} is reclaimed until {clock_text(until, datetime.now(UTC), zone)}"
-        decision = wait(Cause.RECLAIMED, reclaimed, until)
+        ends = clock_text(until, datetime.now(UTC), anvil.station.configuration.tipping.zone)
+        decision = wait(Cause.RECLAIMED, f"{anvil.name} is reclaimed until {ends}", until)
     else:
         return False
     for ritual in waiting:
@@ -66,18 +65,23 @@ async def _kept_away(anvil: Anvil, waiting: list[UUID]) -> bool:
     return True
 
 
-async def _decisions(anvil: Anvil, waiting: list[Ritual]) -> list[tuple[UUID, Decision]]:
+async def _decide(anvil: Anvil, waiting: list[Ritual]) -> list[tuple[UUID, Decision]]:
+    config = anvil.station.configuration.tipping
+    load = await _measure_load(anvil)
+    queued = {ritual.id: (await _queued(anvil, ritual), load) for ritual in waiting}
+    return [(ritual.id, decision) for ritual, decision in decide_queue(queued, config)]
+
+
+async def _measure_load(anvil: Anvil) -> Load:
     config, pool = anvil.station.configuration.tipping, anvil.station.pool
     now = datetime.now(UTC)
-    load = Load(
+    return Load(
         now=now,
         traffic=anvil.monitor.traffic(),
-        queued_jobs=await anvil.queued_jobs(),
+        queued_jobs=await anvil.count_queued_jobs(),
         away_today_s=await store.get_away_s(pool, anvil.name, day_bounds(now, config.zone)[0]),
         expected_away_s=estimate_away_s(await store.list_past_away_s(pool, anvil.name), config.expected_away_s),
     )
-    queued = {ritual.id: (await _queued(anvil, ritual), load) for ritual in waiting}
-    return [(ritual.id, decision) for ritual, decision in decide_queue(queued, config)]
 
 
 async def _queued(anvil: Anvil, ritual: Ritual) -> QueuedRitual:

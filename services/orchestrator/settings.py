@@ -1,4 +1,4 @@
-"""What the orchestrator is told beyond the common settings and `soulforge.toml`."""
+"""Settings of the orchestrator, beside the common ones and `soulforge.toml`."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ class OrchestratorSettings(BaseSettings):
         description="Time a restored rune waits for its adapters before it opens without them. Default: 60 s.",
     )
     reclaim_grace_s: float = Field(
-        60.0, gt=0, description="Time a job has to save a checkpoint when the anvil is wanted back. Default: 60 s."
+        60.0, gt=0, description="Time a job has to save a checkpoint when the anvil is reclaimed. Default: 60 s."
     )

@@ -53,8 +53,8 @@ class FakeRune:
         self.done.append("start")
         self.up, self.open_ = not self.fails, False
 
-    async def leave(self) -> None:
-        self.done.append("leave")
+    async def free_memory(self) -> None:
+        self.done.append("free_memory")
         self.up = False
 
     async def stop(self) -> None:
@@ -71,7 +71,7 @@ class FakeRune:
     async def open(self) -> None:
         self.open_ = True
 
-    async def under_way(self) -> int:
+    async def in_flight(self) -> int:
         return self.busy
 
     async def drain(self, grace_s: float = 0.0) -> int:

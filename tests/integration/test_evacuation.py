@@ -140,15 +140,15 @@ async def test_a_rune_that_never_comes_back_is_contained_with_one_alarm_until_it
     assert await alarms(one) == 1
 
 
-async def test_a_rune_that_answers_otherwise_is_started_again_and_then_contained(one: Orchestrated) -> None:
+async def test_a_rune_that_answers_differently_is_started_again_and_then_contained(one: Orchestrated) -> None:
     await up(one)
     ritual = await one.harvested()
     await reaches(one, ritual, "evacuated")
     one.fail(salt="other weights")
     await one.end(ritual)
 
-    await one.eventually(one.serves, 60, "an engine that answers otherwise is better than none")
-    assert "answers otherwise" in str(await one.contained())
+    await one.eventually(one.serves, 60, "an engine that answers differently is better than none")
+    assert "answers differently" in str(await one.contained())
     body = await one.fact(ritual, "gpu.restored")
     assert body
     assert body["probes_equal"] is False

@@ -28,7 +28,7 @@ async def test_a_free_serving_anvil_is_evacuated_for_the_ritual_that_waits(
     await looks(anvil, 2)
 
     assert await state_of(station.pool, ritual) is State.EVACUATED
-    assert rune.done == ["leave"]
+    assert rune.done == ["free_memory"]
     body = await ledger.fact_body(station.pool, ritual, "gpu.evacuated")
     assert body
     assert (body["memory_before"], body["memory_after"]) == (900 * MIB, 0)

@@ -8,7 +8,7 @@ import pytest
 
 from services.orchestrator import containment, store
 from services.orchestrator.anvil import Anvil
-from services.orchestrator.containment import LOOKS_PER_FAILURE
+from services.orchestrator.containment import CHECKS_PER_FAILURE
 from services.orchestrator.engine import Condition
 from shared import lease, ledger
 from shared.contracts.ritual import State
@@ -52,7 +52,7 @@ async def test_an_engine_of_containers_that_is_away_is_contained_and_nothing_is_
 
     ritual = await harvested(station.pool, "one")
     monkeypatch.setattr(rune, "condition", away)
-    await looks(anvil, anvil.own.contain_after * LOOKS_PER_FAILURE)
+    await looks(anvil, anvil.own.contain_after * CHECKS_PER_FAILURE)
 
     assert await state_of(station.pool, ritual) is State.HARVESTED
     assert await store.get_containment(station.pool, "anvil0") == "the engine does not answer: start it"
@@ -70,7 +70,7 @@ async def test_an_engine_that_goes_away_in_the_middle_of_an_evacuation_is_a_refu
         raise ContainerError("the engine does not answer: start it")
 
     ritual = await harvested(station.pool, "one")
-    monkeypatch.setattr(rune, "leave", away)
+    monkeypatch.setattr(rune, "free_memory", away)
     await looks(anvil, 3)
 
     assert await state_of(station.pool, ritual) is State.REFUSED
@@ -82,10 +82,10 @@ async def test_an_engine_that_goes_away_in_the_middle_of_an_evacuation_is_a_refu
 async def test_a_process_that_computes_on_the_device_keeps_the_anvil_from_everybody(
     anvil: Anvil, station: Station, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def strangers() -> tuple[int, ...]:
+    async def processes() -> tuple[int, ...]:
         return (4242,)
 
-    monkeypatch.setattr(anvil.accelerator, "processes", strangers)
+    monkeypatch.setattr(anvil.accelerator, "processes", processes)
     ritual = await harvested(station.pool, "one")
     await looks(anvil, 3)
 
@@ -111,11 +111,11 @@ async def test_a_rune_that_comes_up_while_the_anvil_is_held_is_stopped(
 async def test_what_a_contained_anvil_answers_can_be_accepted(
     anvil: Anvil, station: Station, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await containment.contain(anvil, "base answers otherwise", 3, until_accepted=True)
+    await containment.contain(anvil.station.pool, anvil.name, "base answers differently", 3, until_accepted=True)
     ritual = await harvested(station.pool, "one")
     await looks(anvil, 3)
     assert await state_of(station.pool, ritual) is State.HARVESTED
 
-    await containment.accept(anvil, "new weights, on purpose")
+    await containment.accept(anvil.station.pool, anvil.name, "new weights, on purpose")
     await looks(anvil, 2)
     assert await state_of(station.pool, ritual) is State.EVACUATED

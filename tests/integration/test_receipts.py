@@ -266,7 +266,7 @@ async def test_only_what_serves_and_is_contained_can_be_accepted(
         await orchestrator.record_containment(conn, ANVIL, "rune small is stuck", 5, False)
         assert await soulforge("accept") == 1
         assert "ends by itself when it serves again" in capsys.readouterr().err
-        await orchestrator.record_containment(conn, ANVIL, "scribe@a answers otherwise", 5, True)
+        await orchestrator.record_containment(conn, ANVIL, "scribe@a answers differently", 5, True)
 
     assert await soulforge("accept", ANVIL, "--why", "new weights") == 0
     body, id = await last_said(client, GpuAccept.subject)

@@ -1,1 +1,1 @@
-"""The hand-over of an anvil, there and back: evacuation and restoration, step by step, each step on record."""
+"""The hand-over of an anvil: evacuation and restoration, step by step, each step recorded (see design.md)."""

@@ -1,7 +1,7 @@
-"""Evacuation: announce, hold the queues, close and drain the runes, stop them, prove by measurement, hand over.
+"""Evacuation: announce, hold the queues, close and drain the runes, stop them, measure the memory free, hand over.
 
-Every step may be repeated: a crash between any two is taken up again from the rows while the lease lives. What cannot be
-proven within its time is refused: nothing is ever trained on hope.
+Every step may be repeated: after a crash between any two the evacuation continues from the rows while the lease lives.
+What cannot be proven within its time is refused: nothing is trained on an anvil that was not measured free.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import structlog
 
 from services.orchestrator import store
 from services.orchestrator.anvil import TAKEN
-from services.orchestrator.handover.lease_keeper import LeaseLostError, keeping
+from services.orchestrator.handover.lease_keeper import LeaseLostError, keep_lease
 from services.orchestrator.handover.probes import ask_all
 from services.orchestrator.handover.proof import UnprovenError, proven_free
 from services.orchestrator.handover.steps import EVACUATION, Step, Steps
@@ -28,7 +28,7 @@ from shared.outbox import enqueue
 if TYPE_CHECKING:
     from services.orchestrator.anvil import Anvil
     from services.orchestrator.engine import Rune
-    from services.orchestrator.handover.lease_keeper import Keeper
+    from services.orchestrator.handover.lease_keeper import LeaseKeeper
     from shared.drivers.queues.port import WorkerQueue
     from shared.lease import Lease
     from shared.ledger import Ritual
@@ -37,15 +37,16 @@ log = structlog.get_logger()
 
 
 async def evacuate(anvil: Anvil, ritual: Ritual, held: Lease) -> None:
-    """Bring the anvil from serving to `gpu.evacuated`, or to `gpu.refused`; neither when the lease is lost on the way."""
-    steps = Steps(anvil.station.pool, held.anvil, held.fence)
+    """Bring the anvil from serving to `gpu.evacuated` or `gpu.refused`; to neither when the lease is lost meanwhile."""
+    station = anvil.station
+    steps = Steps(station.pool, held.anvil, held.fence)
     try:
-        async with keeping(anvil.station, held) as keeper:
+        async with keep_lease(station.pool, held, station.settings.lease_ttl_s) as keeper:
             await _announce(anvil, ritual, steps)
-            await _still_workers(anvil, steps, keeper)
-            await _still_runes(anvil, steps, keeper)
-            await _stop(anvil, steps, keeper)
-            used = await _prove(anvil, steps)
+            await _hold_queues(anvil, steps, keeper)
+            await _close_runes(anvil, steps, keeper)
+            await _stop_runes(anvil, steps, keeper)
+            used = await _prove_free(anvil, steps)
             await keeper.ensure()
             await _hand_over(anvil, ritual, steps, used)
     except LeaseLostError as error:
@@ -56,36 +57,36 @@ async def evacuate(anvil: Anvil, ritual: Ritual, held: Lease) -> None:
 
 
 async def _announce(anvil: Anvil, ritual: Ritual, steps: Steps) -> None:
-    """Tell the rest of the house before inference goes down."""
+    """Publish that inference goes down, before it does."""
+    pool = anvil.station.pool
     async with steps.step(Step.ANNOUNCE) as detail:
         used = await anvil.accelerator.used_bytes()
-        models = sorted({model for rune in anvil.runes for model in await rune.models()})
-        past = await store.list_past_away_s(anvil.station.pool, anvil.name)
-        expected = estimate_away_s(past, anvil.station.configuration.tipping.expected_away_s)
-        async with anvil.station.pool.acquire() as conn, conn.transaction():
-            if await store.record_suspended(conn, steps.anvil, steps.fence, used, expected):
-                said = InferenceSuspended(
-                    anvil=anvil.name,
-                    ritual=ritual.id,
-                    reason=f"training {ritual.persona}",
-                    models=tuple(models),
-                    expected_s=expected,
-                )
-                await enqueue(conn, said, uuid5(ritual.id, f"{said.subject}/{steps.fence}"), {})
+        past_s = await store.list_past_away_s(pool, anvil.name)
+        suspended = InferenceSuspended(
+            anvil=anvil.name,
+            ritual=ritual.id,
+            reason=f"training {ritual.persona}",
+            models=await anvil.models(),
+            expected_s=estimate_away_s(past_s, anvil.station.configuration.tipping.expected_away_s),
+        )
+        async with pool.acquire() as conn, conn.transaction():
+            if await store.record_suspended(conn, steps.anvil, steps.fence, used, suspended.expected_s):
+                event_id = uuid5(ritual.id, f"{suspended.subject}/{steps.fence}")
+                await enqueue(conn, suspended, event_id, {})
         detail["memory"] = used
 
 
-async def _still_workers(anvil: Anvil, steps: Steps, keeper: Keeper) -> None:
+async def _hold_queues(anvil: Anvil, steps: Steps, keeper: LeaseKeeper) -> None:
     for name, queue in anvil.queues.items():
         await keeper.ensure()
         async with steps.step(Step.HOLD, name):
             await queue.hold(anvil.holder(steps.fence), TAKEN)
     for name, queue in anvil.queues.items():
-        await _drain_queue(name, queue, steps, keeper)
+        await keeper.ensure()
+        await _drain_queue(name, queue, steps)
 
 
-async def _drain_queue(name: str, queue: WorkerQueue, steps: Steps, keeper: Keeper) -> None:
-    await keeper.ensure()
+async def _drain_queue(name: str, queue: WorkerQueue, steps: Steps) -> None:
     async with steps.step(Step.DRAIN_QUEUE, name):
         if left := await queue.drained():
             raise UnprovenError(
@@ -93,41 +94,46 @@ async def _drain_queue(name: str, queue: WorkerQueue, steps: Steps, keeper: Keep
             )
 
 
-async def _still_runes(anvil: Anvil, steps: Steps, keeper: Keeper) -> None:
+async def _close_runes(anvil: Anvil, steps: Steps, keeper: LeaseKeeper) -> None:
+    """Close every rune, then drain each, then record the answers of their models."""
     for rune in anvil.runes:
         await keeper.ensure()
         async with steps.step(Step.CLOSE, rune.name) as detail:
             detail["closed"] = await rune.close(TAKEN, steps.fence)
     for rune in anvil.runes:
         await keeper.ensure()
-        await _drain(anvil, rune, steps)
-    if not await steps.done(Step.PROBE):
-        async with steps.step(Step.PROBE) as detail:
-            answers = {rune.name: await ask_all(rune.inference) for rune in anvil.runes}
-            await store.record_probes_before(anvil.station.pool, steps.anvil, steps.fence, answers)
-            detail["models"] = sum(len(asked) for asked in answers.values())
+        await _drain_rune(anvil, rune, steps)
+    if not await steps.ended(Step.PROBE):
+        await _probe(anvil, steps)
 
 
-async def _drain(anvil: Anvil, rune: Rune, steps: Steps) -> None:
+async def _drain_rune(anvil: Anvil, rune: Rune, steps: Steps) -> None:
     async with steps.step(Step.DRAIN, rune.name) as detail:
-        under_way = await rune.under_way()
+        in_flight = await rune.in_flight()
         left = await rune.drain()
         aborted = await rune.abort() if left else 0
-        detail |= {"drained": max(under_way - aborted, 0), "aborted": aborted}
+        detail |= {"drained": max(in_flight - aborted, 0), "aborted": aborted}
         if aborted:
             ABORTED.labels(anvil.name).inc(aborted)
             log.warning("requests aborted", anvil=anvil.name, rune=rune.name, aborted=aborted)
 
 
-async def _stop(anvil: Anvil, steps: Steps, keeper: Keeper) -> None:
+async def _probe(anvil: Anvil, steps: Steps) -> None:
+    async with steps.step(Step.PROBE) as detail:
+        answers = {rune.name: await ask_all(rune.inference) for rune in anvil.runes}
+        await store.record_probes_before(anvil.station.pool, steps.anvil, steps.fence, answers)
+        detail["models"] = sum(len(asked) for asked in answers.values())
+
+
+async def _stop_runes(anvil: Anvil, steps: Steps, keeper: LeaseKeeper) -> None:
     for rune in reversed(anvil.runes):
         await keeper.ensure()
         async with steps.step(Step.STOP, rune.name) as detail:
             detail["manner"] = rune.config.evacuation
-            await rune.leave()
+            await rune.free_memory()
 
 
-async def _prove(anvil: Anvil, steps: Steps) -> int:
+async def _prove_free(anvil: Anvil, steps: Steps) -> int:
     async with steps.step(Step.PROVE) as detail:
         detail["memory"] = used = await proven_free(anvil.accelerator, anvil.config, anvil.runes, anvil.sleeps)
     return used
@@ -142,20 +148,20 @@ async def _refuse(anvil: Anvil, ritual: Ritual, reason: str) -> None:
 async def _hand_over(anvil: Anvil, ritual: Ritual, steps: Steps, used: int) -> None:
     async with steps.step(Step.HAND_OVER):
         pool = anvil.station.pool
-        began = await store.get_handover_start(pool, steps.anvil, steps.fence)
+        start = await store.get_handover_start(pool, steps.anvil, steps.fence)
         fact = GpuEvacuated(
             ritual=ritual.id,
             persona=ritual.persona,
             attempt=ritual.attempt,
             anvil=anvil.name,
             fence=steps.fence,
-            memory_before=began.memory_before,
+            memory_before=start.memory_before,
             memory_after=used,
             device=anvil.accelerator.description,
-            drained=await steps.total(Step.DRAIN, "drained"),
-            aborted=await steps.total(Step.DRAIN, "aborted"),
-            spans=await steps.spans(EVACUATION),
+            drained=await steps.sum_detail(Step.DRAIN, "drained"),
+            aborted=await steps.sum_detail(Step.DRAIN, "aborted"),
+            spans=await steps.list_spans(EVACUATION),
         )
         await store.record_evacuated(pool, steps.anvil, steps.fence, used)
-        await anvil.station.state(fact, began.began_at, steps.fence)
+        await anvil.station.state(fact, start.began_at, steps.fence)
     HAND_OVERS.labels(anvil.name, "evacuated").inc()

@@ -1,4 +1,4 @@
-"""Keep the lease alive through steps that take longer than its life."""
+"""Keep the lease of an anvil alive while the steps of its evacuation take longer than the lease lives."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from shared.lease import Lease
-    from shared.service import Station
+    from shared.postgres import Pool
 
 
 class LeaseLostError(Exception):
-    """The lease ran out, its ritual is to be cancelled, or the anvil is wanted back: it must be taken back, not handed over."""
+    """The lease expired, its ritual is to be cancelled, or the anvil was reclaimed: do not hand it over."""
 
 
-class Keeper:
-    """Renews a lease in the background; `ensure` before a step that needs it."""
+class LeaseKeeper:
+    """Renews a lease in the background; call `ensure` before a step that needs it."""
 
-    def __init__(self, station: Station, held: Lease) -> None:
-        self._station, self._held = station, held
+    def __init__(self, pool: Pool, held: Lease, ttl_s: float) -> None:
+        self._pool, self._held, self._ttl_s = pool, held, ttl_s
         self._lost = ""
 
     async def ensure(self) -> None:
@@ -35,28 +35,29 @@ class Keeper:
         if self._lost:
             raise LeaseLostError(self._lost)
 
-    async def renew_always(self) -> None:
+    async def renew_until_lost(self) -> None:
         while not self._lost:
-            await asyncio.sleep(self._station.settings.lease_ttl_s / RENEWALS_PER_TTL)
+            await asyncio.sleep(self._ttl_s / RENEWALS_PER_TTL)
             with suppress(*UNREACHABLE):
                 await self._renew()
 
     async def _renew(self) -> None:
-        station, held = self._station, self._held
-        renewal = await lease.renew(station.pool, held.anvil, held.fence, station.settings.lease_ttl_s)
+        held = self._held
+        renewal = await lease.renew(self._pool, held.anvil, held.fence, self._ttl_s)
         if not renewal.held:
             self._lost = "the lease is lost"
         elif renewal.cancelled:
             self._lost = "the ritual is to be cancelled"
-        elif (why := await store.get_reclaim(station.pool, held.anvil)) is not None:
-            self._lost = f"the anvil is wanted back: {why}"
+        elif (why := await store.get_reclaim(self._pool, held.anvil)) is not None:
+            self._lost = f"the anvil was reclaimed: {why}"
 
 
 @asynccontextmanager
-async def keeping(station: Station, held: Lease) -> AsyncIterator[Keeper]:
-    keeper = Keeper(station, held)
+async def keep_lease(pool: Pool, held: Lease, ttl_s: float) -> AsyncIterator[LeaseKeeper]:
+    """Renew the lease for as long as the block runs. Raises LeaseLostError where it is lost at the start."""
+    keeper = LeaseKeeper(pool, held, ttl_s)
     await keeper.ensure()
-    task = asyncio.create_task(keeper.renew_always())
+    task = asyncio.create_task(keeper.renew_until_lost())
     try:
         yield keeper
     finally:

@@ -1,7 +1,7 @@
-"""The same question to every model before and after: equal answers show that the same weights answer again.
+"""Ask every model the same question before and after a hand-over: equal answers show that the same weights answer.
 
-Greedy answers repeat only where the arithmetic does: in 16 bits another request in the same batch, or a prefix that is
-taken from a cache, may tip a close choice. So each is asked alone, and anew.
+Greedy answers repeat only where the arithmetic does: in 16 bits another request in the same batch, or a prefix taken
+from a cache, may change a close choice. So each model is asked while nothing else runs, and never from a cache.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Answers = dict[str, str | None]
 
 
 async def ask_all(inference: Inference) -> Answers:
-    """What each model answers; None for one that cannot be asked, nothing when the engine is away."""
+    """The answer of each model; None for one that cannot be asked, empty when the engine does not answer."""
     try:
         models = await inference.models()
     except InferenceError:
@@ -39,7 +39,7 @@ async def _ask(inference: Inference, model: str) -> str | None:
     deadline = monotonic() + ALONE_WITHIN_S
     try:
         while True:
-            answer, alone = await _asked_alone(inference, model)
+            answer, alone = await _ask_alone(inference, model)
             if alone or monotonic() > deadline:
                 return answer
     except InferenceError as error:
@@ -47,8 +47,8 @@ async def _ask(inference: Inference, model: str) -> str | None:
         return None
 
 
-async def _asked_alone(inference: Inference, model: str) -> tuple[str, bool]:
-    """The answer, and whether the engine worked at nothing else meanwhile; an engine that does not count is believed."""
+async def _ask_alone(inference: Inference, model: str) -> tuple[str, bool]:
+    """The answer, and whether the engine did nothing else meanwhile; True where the engine does not count requests."""
     await inference.drain(IDLE_S)
     before = (await inference.activity()).admitted_total
     answer = await inference.answer(model, QUESTION, TOKENS, salt=uuid4().hex)
@@ -58,7 +58,7 @@ async def _asked_alone(inference: Inference, model: str) -> tuple[str, bool]:
 
 
 def differing(before: Answers, after: Answers) -> list[str]:
-    """The models that answered before and answer otherwise now; a missing one does not answer otherwise."""
+    """The models that answered before and give a different answer now; a missing answer is not a different one."""
     return sorted(
         model for model, answer in before.items() if answer is not None and after.get(model) not in (None, answer)
     )
@@ -67,3 +67,12 @@ def differing(before: Answers, after: Answers) -> list[str]:
 def missing(before: Answers, after: Answers) -> list[str]:
     """The models that answered before and do not answer now."""
     return sorted(model for model, answer in before.items() if answer is not None and after.get(model) is None)
+
+
+def compare_runes(before: dict[str, Answers], after: dict[str, Answers]) -> tuple[bool | None, tuple[str, ...]]:
+    """Whether every model of every rune answers as before (None where none was asked), and which are missing."""
+    asked = [rune for rune, answers in before.items() if any(answer is not None for answer in answers.values())]
+    if not asked or not after:
+        return None, ()
+    equal = not any(differing(before[rune], after.get(rune, {})) for rune in asked)
+    return equal, tuple(sorted({model for rune in asked for model in missing(before[rune], after.get(rune, {}))}))

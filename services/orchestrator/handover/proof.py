@@ -1,4 +1,4 @@
-"""The proof that an anvil is free: measured, never believed."""
+"""Prove by measurement that an anvil is free."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ POLL_S = 0.25
 
 
 class UnprovenError(Exception):
-    """The anvil could not be proven free; the message says what holds it and what to do."""
+    """The anvil could not be proven free; the message says what occupies it and what to do."""
 
 
-class Leaver(Protocol):
-    """Whoever was to leave the anvil."""
+class Occupant(Protocol):
+    """What was to leave the anvil."""
 
     name: str
 
@@ -28,14 +28,14 @@ class Leaver(Protocol):
 
 
 async def proven_free(
-    accelerator: Accelerator, config: AnvilConfig, leavers: Sequence[Leaver], sleeps: bool = False
+    accelerator: Accelerator, config: AnvilConfig, occupants: Sequence[Occupant], sleeps: bool = False
 ) -> int:
-    """Used bytes once nothing speaks against the anvil being free. Raises UnprovenError when the time for that is over.
+    """Wait until the anvil is measured free and return the used bytes. Raises UnprovenError after free_within_s.
 
-    `sleeps`: somebody keeps a process there on purpose, so that only the memory tells.
+    `sleeps`: a sleeping rune keeps its process on purpose, so that only the memory counts.
     """
     deadline = monotonic() + config.free_within_s
-    while found := await objections(accelerator, config, leavers, sleeps):
+    while found := await objections(accelerator, config, occupants, sleeps):
         if monotonic() > deadline:
             raise UnprovenError("; ".join(found))
         await asyncio.sleep(POLL_S)
@@ -43,14 +43,15 @@ async def proven_free(
 
 
 async def objections(
-    accelerator: Accelerator, config: AnvilConfig, leavers: Sequence[Leaver], sleeps: bool = False
+    accelerator: Accelerator, config: AnvilConfig, occupants: Sequence[Occupant], sleeps: bool = False
 ) -> list[str]:
-    """What speaks against the anvil being free, as measured now."""
-    found = [f"rune {leaver.name} still runs" for leaver in leavers if not await leaver.gone()]
+    """Measure now what occupies the anvil; empty where it is free."""
+    found = [f"rune {occupant.name} still runs" for occupant in occupants if not await occupant.gone()]
     used, limit = await accelerator.used_bytes(), config.free_below
     if used > limit:
         found.append(
-            f"{used} bytes are still in use after the runes left, {limit} is the limit: find who holds them and intend again"
+            f"{used} bytes are still in use after the runes left, {limit} is the limit: "
+            "find the process that holds them and intend again"
         )
     if not sleeps and (processes := await accelerator.processes()):
         found.append(f"processes {', '.join(map(str, processes))} compute on the device: end them and intend again")

@@ -1,4 +1,4 @@
-"""The invariant "no lease, then inference serves": enforced at every look, not a step that could be forgotten."""
+"""Restoration: an anvil without a lease serves. Enforced at every check, so that no crash can skip it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from uuid import uuid5
 
 import structlog
 
-from services.orchestrator import containment, store
+from services.orchestrator import store
+from services.orchestrator.containment import contain, lift
 from services.orchestrator.engine import Condition
-from services.orchestrator.handover.probes import ask_all, differing, missing
+from services.orchestrator.handover.probes import ask_all, compare_runes, differing, missing
 from services.orchestrator.handover.steps import RESTORATION, Step, Steps
 from shared import ledger
 from shared.contracts.evacuate import GpuRestored, InferenceResumed
@@ -33,30 +34,30 @@ POLL_S = 0.25
 
 
 async def restore(anvil: Anvil) -> bool:
-    """Bring the anvil to serving, as far as it comes; True when it serves. Call it only when nobody holds the anvil.
+    """Bring an anvil that nobody holds to serving; True when it serves, False when a later check must try again.
 
-    Waits while an engine starts; a rune that failed is tried again at a later look, at a growing distance.
+    Blocks while an engine starts, up to its start_within_s. A rune that failed is started again at growing intervals.
     """
-    await anvil.end_jobs("nobody holds the anvil")
-    receipt = await store.get_open_handover(anvil.station.pool, anvil.name)
-    steps = Steps(anvil.station.pool, anvil.name, receipt.fence) if receipt else None
+    await anvil.end_jobs("the anvil has no holder")
+    handover = await store.get_open_handover(anvil.station.pool, anvil.name)
+    steps = Steps(anvil.station.pool, anvil.name, handover.fence) if handover else None
     for rune in anvil.runes:
-        if not await _up(anvil, rune, steps):
+        if not await _start(anvil, rune, steps):
             SERVING.labels(anvil.name).set(0)
             return False
     for rune in anvil.runes:
-        if not await _opened(anvil, rune, steps, receipt):
+        if not await _open(anvil, rune, steps, handover):
             return False
     await _release_queues(anvil, steps)
     if steps:
         await _resume(anvil, steps)
     SERVING.labels(anvil.name).set(1)
-    await containment.lift(anvil)
+    await lift(anvil.station.pool, anvil.name)
     return True
 
 
-async def _up(anvil: Anvil, rune: Rune, steps: Steps | None) -> bool:
-    """The engine answers; started if it is down and may be."""
+async def _start(anvil: Anvil, rune: Rune, steps: Steps | None) -> bool:
+    """Start the rune if it is down, and wait until it answers."""
     condition = await rune.condition()
     if condition is Condition.DOWN:
         if not await store.may_start_rune(anvil.station.pool, anvil.name, rune.name):
@@ -69,33 +70,31 @@ async def _up(anvil: Anvil, rune: Rune, steps: Steps | None) -> bool:
     while (condition := await rune.condition()) is Condition.STARTING:
         await asyncio.sleep(POLL_S)
     if condition is not Condition.SERVING:
-        await _note_failure(anvil, rune, condition, "")
+        await _stop_failed(anvil, rune, condition, await rune.containers.logs(rune.container, LOG_TAIL))
         return False
     await _end(steps, Step.ANSWER, rune)
     return True
 
 
-async def _note_failure(anvil: Anvil, rune: Rune, condition: Condition, why: str) -> None:
-    reason = why or await rune.containers.logs(rune.container, LOG_TAIL)
+async def _stop_failed(anvil: Anvil, rune: Rune, condition: Condition, reason: str) -> None:
+    """Stop a rune that failed, count the failure, and contain its anvil after too many in a row."""
     await rune.stop()
     count = await store.record_rune_failure(anvil.station.pool, anvil.name, rune.name, reason)
-    log.error(
-        "rune down", anvil=anvil.name, rune=rune.name, condition=condition, failures_in_a_row=count, last_words=reason
-    )
+    log.error("rune failed", anvil=anvil.name, rune=rune.name, condition=condition, failures=count, reason=reason)
     if count >= anvil.own.contain_after:
         serves = condition is Condition.SERVING
         what = reason if serves else f"rune {rune.name} is {condition}: {reason}"
-        await containment.contain(anvil, what, count, until_accepted=serves)
+        await contain(anvil.station.pool, anvil.name, what, count, until_accepted=serves)
 
 
-async def _opened(anvil: Anvil, rune: Rune, steps: Steps | None, receipt: OpenHandover | None) -> bool:
-    """It admits requests: at once where there is nothing to compare, else once its models answer as before."""
-    before: Answers = receipt.probes_before.get(rune.name, {}) if receipt else {}
-    if steps and before and not await steps.done(Step.OPEN, rune.name):
-        answers = await _compared(anvil, rune, steps, before)
-        if differing(before, answers) and not await _given_up(anvil, rune):
-            models = ", ".join(differing(before, answers))
-            await _note_failure(anvil, rune, Condition.SERVING, f"{models} answers otherwise than before the hand-over")
+async def _open(anvil: Anvil, rune: Rune, steps: Steps | None, handover: OpenHandover | None) -> bool:
+    """Open the rune's admission, once its models answer as before the hand-over."""
+    before = handover.probes_before.get(rune.name) if handover else None
+    if steps and before and not await steps.ended(Step.OPEN, rune.name):
+        different = differing(before, await _compare(anvil, rune, steps, before))
+        if different and not await _retried_enough(anvil, rune):
+            reason = f"{', '.join(different)} answers differently than before the hand-over"
+            await _stop_failed(anvil, rune, Condition.SERVING, reason)
             return False
     await _begin(steps, Step.OPEN, rune)
     try:
@@ -107,12 +106,14 @@ async def _opened(anvil: Anvil, rune: Rune, steps: Steps | None, receipt: OpenHa
     return True
 
 
-async def _given_up(anvil: Anvil, rune: Rune) -> bool:
-    """An engine that answers otherwise is better than none, once starting it again has not helped: it is contained."""
-    return await store.count_rune_failures(anvil.station.pool, anvil.name, rune.name) >= anvil.own.contain_after
+async def _retried_enough(anvil: Anvil, rune: Rune) -> bool:
+    """True once starting it again has not helped: an engine that answers differently is better than none."""
+    failures = await store.count_rune_failures(anvil.station.pool, anvil.name, rune.name)
+    return failures >= anvil.own.contain_after
 
 
-async def _compared(anvil: Anvil, rune: Rune, steps: Steps, before: Answers) -> Answers:
+async def _compare(anvil: Anvil, rune: Rune, steps: Steps, before: Answers) -> Answers:
+    """Wait for the rune's adapters, then ask its models again. Returns their answers."""
     async with steps.step(Step.LOAD, rune.name) as detail:
         wanted = {model for model, answer in before.items() if answer is not None}
         deadline = monotonic() + anvil.own.models_within_s
@@ -130,7 +131,7 @@ async def _compared(anvil: Anvil, rune: Rune, steps: Steps, before: Answers) -> 
 
 
 async def _release_queues(anvil: Anvil, steps: Steps | None) -> None:
-    """Whoever holds them for this anvil does so no more: a hold that was left behind by a crash ends here, too."""
+    """Release every hold of this anvil, also one that a crash left behind."""
     for name, queue in anvil.queues.items():
         stale = [holder for holder in await queue.held() if holder.startswith(f"{anvil.name}/")]
         if stale and steps:
@@ -142,54 +143,45 @@ async def _release_queues(anvil: Anvil, steps: Steps | None) -> None:
 
 
 async def _resume(anvil: Anvil, steps: Steps) -> None:
-    pool = anvil.station.pool
+    """Close the hand-overs in one transaction with their facts."""
     used = await anvil.accelerator.used_bytes()
-    models = tuple(sorted({model for rune in anvil.runes for model in await rune.models()}))
+    models = await anvil.models()
     await steps.begin(Step.RESUME)
-    spans = await steps.spans(RESTORATION)
-    async with pool.acquire() as conn, conn.transaction():
-        for receipt in await store.record_restored(conn, anvil.name, used):
-            await _tell(conn, anvil, receipt, models, spans if receipt.fence == steps.fence else ())
+    spans = await steps.list_spans(RESTORATION)
+    async with anvil.station.pool.acquire() as conn, conn.transaction():
+        for handover in await store.record_restored(conn, anvil.name, used):
+            await _record_facts(conn, anvil, handover, models, spans if handover.fence == steps.fence else ())
     await steps.end(Step.RESUME)
 
 
-async def _tell(
-    conn: Connection, anvil: Anvil, receipt: RestoredHandover, models: tuple[str, ...], spans: tuple[JobSpan, ...]
+async def _record_facts(
+    conn: Connection, anvil: Anvil, handover: RestoredHandover, models: tuple[str, ...], spans: tuple[JobSpan, ...]
 ) -> None:
-    seconds = receipt.seconds_without_inference
-    equal, lost = compare_all(receipt.probes_before, receipt.probes_after)
+    seconds = handover.seconds_without_inference
+    equal, lost = compare_runes(handover.probes_before, handover.probes_after)
     fact = GpuRestored(
-        ritual=receipt.ritual,
-        persona=receipt.persona,
-        attempt=receipt.attempt,
+        ritual=handover.ritual,
+        persona=handover.persona,
+        attempt=handover.attempt,
         anvil=anvil.name,
         seconds_without_inference=seconds,
-        memory_restored=receipt.memory_restored,
+        memory_restored=handover.memory_restored,
         probes_equal=equal,
         missing=lost,
         spans=spans,
     )
-    await ledger.state_fact(conn, fact, anvil.station.service, receipt.released_at)
-    said = InferenceResumed(anvil=anvil.name, models=models, seconds_without_inference=seconds)
-    await enqueue(conn, said, uuid5(receipt.ritual, f"{said.subject}/{receipt.fence}"), {})
+    await ledger.state_fact(conn, fact, anvil.station.service, handover.released_at)
+    resumed = InferenceResumed(anvil=anvil.name, models=models, seconds_without_inference=seconds)
+    await enqueue(conn, resumed, uuid5(handover.ritual, f"{resumed.subject}/{handover.fence}"), {})
     SECONDS_WITHOUT_INFERENCE.labels(anvil.name).inc(seconds)
     HAND_OVERS.labels(anvil.name, "restored").inc()
     log.info(
         "inference restored",
         anvil=anvil.name,
-        ritual=str(receipt.ritual),
+        ritual=str(handover.ritual),
         seconds_without_inference=round(seconds, 1),
         probes_equal=equal,
     )
-
-
-def compare_all(before: dict[str, Answers], after: dict[str, Answers]) -> tuple[bool | None, tuple[str, ...]]:
-    """Whether every model of every rune answers as before (None where none was asked), and which are missing."""
-    asked = [rune for rune, answers in before.items() if any(answer is not None for answer in answers.values())]
-    if not asked or not after:
-        return None, ()
-    equal = not any(differing(before[rune], after.get(rune, {})) for rune in asked)
-    return equal, tuple(sorted({model for rune in asked for model in missing(before[rune], after.get(rune, {}))}))
 
 
 async def _begin(steps: Steps | None, step: Step, rune: Rune) -> None:

@@ -1,11 +1,11 @@
-"""The steps of a hand-over and their record: a row when a step begins, the same row when it ends."""
+"""The steps of a hand-over and their record: a row is inserted when a step begins and updated when it ends."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -18,27 +18,29 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+Detail = dict[str, str | int]  # the figures that a step found, e.g. {"drained": 3, "aborted": 0}
+
 
 class Step(StrEnum):
     """Everything that is done to an anvil between two answers of its inference, in this order."""
 
-    ANNOUNCE = "announce"  #: `inference.suspended` is said
-    HOLD = "hold"  #: a worker queue starts no job any more
+    ANNOUNCE = "announce"  #: `inference.suspended` is published
+    HOLD = "hold"  #: a worker queue starts no more jobs
     DRAIN_QUEUE = "drain-queue"  #: none of its jobs is active
-    CLOSE = "close"  #: a rune admits no request any more
-    DRAIN = "drain"  #: requests under way are finished, or aborted when the grace is over
-    PROBE = "probe"  #: what every model answers now is remembered
+    CLOSE = "close"  #: a rune admits no more requests
+    DRAIN = "drain"  #: requests in flight are finished, or aborted when the grace is over
+    PROBE = "probe"  #: the answer of every model is recorded
     STOP = "stop"  #: the rune is stopped, or asleep
     PROVE = "prove"  #: no process, no memory: measured
-    HAND_OVER = "hand-over"  #: `gpu.evacuated` is stated
-    TAKE_BACK = "take-back"  #: the jobs are proven gone and the lease is freed
+    HAND_OVER = "hand-over"  #: `gpu.evacuated` is recorded
+    TAKE_BACK = "take-back"  #: the jobs are proven gone and the lease is released
     START = "start"  #: the rune is started, its admission closed
     ANSWER = "answer"  #: it answers
-    LOAD = "load"  #: every adapter that it served is there again
+    LOAD = "load"  #: every adapter that it served is loaded again
     COMPARE = "compare"  #: every model answers as before
     OPEN = "open"  #: it admits requests
     RELEASE = "release"  #: the worker queues go on
-    RESUME = "resume"  #: `gpu.restored` and `inference.resumed` are said
+    RESUME = "resume"  #: `gpu.restored` and `inference.resumed` are published
 
 
 EVACUATION = tuple(Step)[: tuple(Step).index(Step.HAND_OVER) + 1]
@@ -54,17 +56,18 @@ class Steps:
     fence: int
 
     @asynccontextmanager
-    async def step(self, step: Step, part: str = "") -> AsyncIterator[dict[str, Any]]:
-        """Record what happens in the block; what the block puts into the mapping becomes the step's detail.
+    async def step(self, step: Step, part: str = "") -> AsyncIterator[Detail]:
+        """Record the block as a step; what the block puts into the mapping becomes the step's detail.
 
-        A step that is taken up again keeps the moment of its first beginning. One that raises does not end.
+        A step that is repeated keeps its first beginning. One that raises does not end.
         """
         await self.begin(step, part)
-        detail: dict[str, Any] = {}
+        detail: Detail = {}
         yield detail
         await self.end(step, part, detail)
 
     async def begin(self, step: Step, part: str = "") -> None:
+        """Record that the step begins; a repeated beginning counts a try."""
         await self.pool.execute(
             "INSERT INTO hand_over_step (anvil, fence, step, part) VALUES ($1, $2, $3, $4) ON CONFLICT "
             "(anvil, fence, step, part) DO UPDATE SET tries = hand_over_step.tries + 1 "
@@ -75,8 +78,8 @@ class Steps:
             part,
         )
 
-    async def end(self, step: Step, part: str = "", detail: dict[str, Any] | None = None) -> None:
-        """The end of a step is its first end: done again, it keeps what it found first."""
+    async def end(self, step: Step, part: str = "", detail: Detail | None = None) -> None:
+        """Record that the step ended; one that is repeated keeps its first end and detail."""
         await self.pool.execute(
             "UPDATE hand_over_step SET ended_at = clock_timestamp(), detail = $5 "
             "WHERE anvil = $1 AND fence = $2 AND step = $3 AND part = $4 AND ended_at IS NULL",
@@ -86,9 +89,9 @@ class Steps:
             part,
             detail or {},
         )
-        log.info("step done", step=step, part=part, anvil=self.anvil, fence=self.fence, **(detail or {}))
+        log.info("step ended", step=step, part=part, anvil=self.anvil, fence=self.fence, **(detail or {}))
 
-    async def done(self, step: Step, part: str = "") -> bool:
+    async def ended(self, step: Step, part: str = "") -> bool:
         return bool(
             await self.pool.fetchval(
                 "SELECT true FROM hand_over_step WHERE anvil = $1 AND fence = $2 AND step = $3 AND part = $4 "
@@ -100,19 +103,19 @@ class Steps:
             )
         )
 
-    async def total(self, step: Step, what: str) -> int:
-        """The sum of a figure in the details of a step, over all its parts."""
+    async def sum_detail(self, step: Step, figure: str) -> int:
+        """Sum a figure in the details of a step over all its parts."""
         total: int = await self.pool.fetchval(
             "SELECT coalesce(sum((detail ->> $4)::int), 0)::int FROM hand_over_step "
             "WHERE anvil = $1 AND fence = $2 AND step = $3",
             self.anvil,
             self.fence,
             step,
-            what,
+            figure,
         )
         return total
 
-    async def spans(self, steps: Sequence[Step]) -> tuple[JobSpan, ...]:
+    async def list_spans(self, steps: Sequence[Step]) -> tuple[JobSpan, ...]:
         """Those of these steps that ended, as spans of the ritual's trace."""
         rows = await self.pool.fetch(
             "SELECT step, part, tries, detail, (extract(epoch FROM began_at) * 1e9)::bigint AS start_ns, "
@@ -122,15 +125,10 @@ class Steps:
             self.fence,
             [str(step) for step in steps],
         )
-        return tuple(_span(row) for row in rows)
+        return tuple(_span(**dict(row)) for row in rows)
 
 
-def _span(row: Any) -> JobSpan:
-    plain = {f"soulforge.{key}": value for key, value in row["detail"].items() if isinstance(value, str | int | float)}
-    name = f"{row['step']}.{row['part']}" if row["part"] else row["step"]
-    return JobSpan(
-        name=name,
-        start_ns=row["start_ns"],
-        end_ns=row["end_ns"],
-        attributes={"soulforge.tries": row["tries"], **plain},
-    )
+def _span(step: str, part: str, tries: int, detail: Detail, start_ns: int, end_ns: int) -> JobSpan:
+    figures = {f"soulforge.{name}": value for name, value in detail.items()}
+    name = f"{step}.{part}" if part else step
+    return JobSpan(name=name, start_ns=start_ns, end_ns=end_ns, attributes={"soulforge.tries": tries, **figures})

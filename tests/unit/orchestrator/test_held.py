@@ -1,4 +1,4 @@
-"""What a held anvil needs, for every kind of lease and ritual."""
+"""What to do about a held anvil, for every kind of lease and ritual."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.orchestrator.held import Need, decide
+from services.orchestrator.held import Action, choose_action
 from shared.attempts import unfinished
 from shared.contracts.evacuate import GpuInterrupted
 from shared.contracts.forge import AdapterFailed
@@ -46,43 +46,43 @@ def held(live: bool = True, attempt: int = 1) -> Lease:
 
 @pytest.mark.parametrize("state", sorted(HOLDS_ANVIL))
 def test_a_holder_at_work_is_left_alone_while_its_lease_lives(state: State) -> None:
-    assert decide(held(), ritual(state)) is Need.LEAVE
+    assert choose_action(held(), ritual(state)) is Action.LEAVE
 
 
 @pytest.mark.parametrize("state", sorted(HOLDS_ANVIL))
 def test_a_holder_whose_lease_expired_is_interrupted(state: State) -> None:
-    assert decide(held(live=False), ritual(state)) is Need.INTERRUPT
+    assert choose_action(held(live=False), ritual(state)) is Action.INTERRUPT
 
 
 def test_an_evacuation_that_was_cut_short_goes_on_while_its_lease_lives() -> None:
-    assert decide(held(), ritual(State.HARVESTED)) is Need.EVACUATE
-    assert decide(held(live=False), ritual(State.HARVESTED)) is Need.TAKE_BACK
+    assert choose_action(held(), ritual(State.HARVESTED)) is Action.EVACUATE
+    assert choose_action(held(live=False), ritual(State.HARVESTED)) is Action.TAKE_BACK
 
 
 def test_an_evacuation_for_a_cancelled_ritual_ends() -> None:
-    assert decide(held(), ritual(State.HARVESTED, cancelled=True)) is Need.TAKE_BACK
+    assert choose_action(held(), ritual(State.HARVESTED, cancelled=True)) is Action.TAKE_BACK
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - HOLDS_ANVIL - {State.HARVESTED}))
 @pytest.mark.parametrize("live", [True, False])
-def test_whoever_no_longer_works_gives_the_anvil_back(state: State, live: bool) -> None:
-    assert decide(held(live), ritual(state)) is Need.TAKE_BACK
+def test_an_anvil_whose_ritual_is_not_at_work_is_taken_back(state: State, live: bool) -> None:
+    assert choose_action(held(live), ritual(state)) is Action.TAKE_BACK
 
 
 @pytest.mark.parametrize("state", sorted({*HOLDS_ANVIL, State.HARVESTED}))
 def test_the_lease_of_an_earlier_attempt_is_taken_back(state: State) -> None:
-    assert decide(held(attempt=1), ritual(state, attempt=2)) is Need.TAKE_BACK
+    assert choose_action(held(attempt=1), ritual(state, attempt=2)) is Action.TAKE_BACK
 
 
 @pytest.mark.parametrize("state", sorted(HOLDS_ANVIL))
 @pytest.mark.parametrize("live", [True, False])
-def test_a_holder_gives_way_when_the_anvil_is_wanted_back(state: State, live: bool) -> None:
-    assert decide(held(live), ritual(state), wanted_back=True) is Need.YIELD
-    assert decide(held(), ritual(state, cancelled=True), wanted_back=True) is Need.LEAVE
+def test_a_holder_gives_way_when_the_anvil_is_reclaimed(state: State, live: bool) -> None:
+    assert choose_action(held(live), ritual(state), reclaimed=True) is Action.YIELD
+    assert choose_action(held(), ritual(state, cancelled=True), reclaimed=True) is Action.LEAVE
 
 
-def test_an_evacuation_ends_when_the_anvil_is_wanted_back() -> None:
-    assert decide(held(), ritual(State.HARVESTED), wanted_back=True) is Need.TAKE_BACK
+def test_an_evacuation_ends_when_the_anvil_is_reclaimed() -> None:
+    assert choose_action(held(), ritual(State.HARVESTED), reclaimed=True) is Action.TAKE_BACK
 
 
 def test_lost_work_is_tried_again_until_it_was_lost_too_often() -> None:

@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 
 from services.orchestrator.handover import probes
-from services.orchestrator.handover.probes import ask_all, differing, missing
-from services.orchestrator.handover.restore import compare_all
+from services.orchestrator.handover.probes import ask_all, compare_runes, differing, missing
 from shared.drivers.inference.port import Activity, InferenceError
 
 
 class Engine:
-    """Answers otherwise while others ask; `beside` is how many answers are disturbed."""
+    """Answers differently while others ask; `beside` is how many answers are disturbed."""
 
     def __init__(self, beside: int = 0, gate: bool = True) -> None:
         self.beside = beside
@@ -58,7 +57,7 @@ async def test_an_engine_that_is_never_alone_is_believed_in_the_end(monkeypatch:
     assert (await ask_all(Engine(beside=99)))["base"] == "tongs"  # type: ignore[arg-type]
 
 
-async def test_an_engine_that_counts_nobody_is_believed() -> None:
+async def test_an_engine_that_does_not_count_requests_is_believed() -> None:
     assert (await ask_all(Engine(beside=1, gate=False)))["base"] == "tongs"  # type: ignore[arg-type]
 
 
@@ -92,4 +91,4 @@ def test_what_was_not_asked_before_can_neither_differ_nor_be_missing() -> None:
 def test_an_anvil_answers_as_before_if_every_model_of_every_rune_does(
     before: dict[str, Any], after: dict[str, Any], found: tuple[bool | None, tuple[str, ...]]
 ) -> None:
-    assert compare_all(before, after) == found
+    assert compare_runes(before, after) == found
