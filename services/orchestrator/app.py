@@ -1,21 +1,56 @@
-"""The orchestrator: hears whatever begins or ends GPU work, states `gpu.evacuated`, `gpu.refused` and `gpu.restored`."""
+"""The orchestrator: hears what begins or ends GPU work, records `gpu.evacuated`, `gpu.refused` and `gpu.restored`."""
 
 from __future__ import annotations
 
-from services.orchestrator.reconcile import Orchestrator
+import asyncio
+from typing import TYPE_CHECKING
+
+from services.orchestrator.anvil import open_anvils
+from services.orchestrator.handlers import gpu_accept, gpu_reclaim, ritual_cancel
+from services.orchestrator.reconcile import Reconciler, clean_up
+from services.orchestrator.settings import OrchestratorSettings
 from shared.contracts.evacuate import GpuAccept, GpuReclaim
 from shared.contracts.intent import RitualCancel
 from shared.contracts.message import Service
 from shared.service import App
 
-orchestrator = Orchestrator()
+if TYPE_CHECKING:
+    from shared.service import Station
+
+
+async def open_reconciler(station: Station) -> Reconciler:
+    """Read the settings and build every dependency from the station. Raises AcceleratorError."""
+    anvils = open_anvils(station, OrchestratorSettings())
+    for anvil in anvils:
+        await clean_up(anvil)
+    return Reconciler(anvils, station.settings.reconcile_s)
+
+
+class Reconciling:
+    """The reconciler of the service: built when the service starts, stopped with it."""
+
+    def __init__(self) -> None:
+        self._reconciler: Reconciler | None = None
+
+    async def reconcile(self, station: Station) -> None:
+        if self._reconciler is None:
+            self._reconciler = await open_reconciler(station)
+        await self._reconciler.reconcile()
+
+    async def stop_with_service(self, _: Station) -> None:
+        """Run as long as the service, then stop the checks under way."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if self._reconciler:
+                await self._reconciler.stop()
+                self._reconciler = None
+
+
+_reconciling = Reconciling()
 app = App(
     service=Service.ORCHESTRATOR,
-    handlers={
-        RitualCancel: orchestrator.ritual_cancel,
-        GpuReclaim: orchestrator.gpu_reclaim,
-        GpuAccept: orchestrator.gpu_accept,
-    },
-    reconcile=orchestrator.reconcile,
-    background=(orchestrator.end_looks,),
+    handlers={RitualCancel: ritual_cancel, GpuReclaim: gpu_reclaim, GpuAccept: gpu_accept},
+    reconcile=_reconciling.reconcile,
+    background=(_reconciling.stop_with_service,),
 )

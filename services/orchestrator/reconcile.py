@@ -1,6 +1,6 @@
-"""Make every anvil what the rows say: held by the ritual that has the lease, or serving.
+"""Bring every anvil to what the rows require: held by the ritual that has the lease, or serving.
 
-The order matters: a held anvil is settled first; a free one is brought to serve; only a serving one is given away.
+The order matters: a held anvil is dealt with first; a free one is restored; only a serving one is leased.
 """
 
 from __future__ import annotations
@@ -8,85 +8,63 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from services.orchestrator import containment
-from services.orchestrator.anvil import Anvil, open_anvils
+from services.orchestrator.containment import record_failed_check
 from services.orchestrator.handover.restore import restore
 from services.orchestrator.held import reconcile_held
-from services.orchestrator.reclaim import reclaim
 from services.orchestrator.schedule import explain_wait, schedule
-from services.orchestrator.settings import OrchestratorSettings
-from shared import lease, ledger
+from shared import lease
 from shared.drivers.accelerators.port import AcceleratorError
 from shared.drivers.containers.port import ContainerError
 from shared.drivers.queues.port import QueueError
 from shared.metrics import CONTAINED
 
 if TYPE_CHECKING:
-    from shared.contracts.evacuate import GpuAccept, GpuReclaim
-    from shared.contracts.intent import RitualCancel
-    from shared.service import Station
+    from services.orchestrator.anvil import Anvil
 
-AWAY = (ContainerError, AcceleratorError, QueueError)
+DRIVER_ERRORS = (ContainerError, AcceleratorError, QueueError)
 
 
-class Orchestrator:
-    """Keeps the anvils of this house. Each is looked after by itself: one that drains or starts holds up no other."""
+class Reconciler:
+    """Checks each anvil in a task of its own: one that drains or starts an engine delays no other."""
 
-    def __init__(self) -> None:
-        self._anvils: tuple[Anvil, ...] = ()
-        self._looks: dict[str, asyncio.Task[None]] = {}
+    def __init__(self, anvils: tuple[Anvil, ...], interval_s: float) -> None:
+        self._anvils = anvils
+        self._interval_s = interval_s
+        self._checks: dict[str, asyncio.Task[None]] = {}
 
-    async def reconcile(self, station: Station) -> None:
-        """Look at every anvil that is not being looked at; returns after the reconciler's own distance at the latest."""
-        if not self._anvils or self._anvils[0].station is not station:
-            self._anvils = open_anvils(station, OrchestratorSettings())
-            self._looks = {}
-            for anvil in self._anvils:
-                await anvil.stop_unknown_containers()
+    async def reconcile(self) -> None:
+        """Check every anvil that is not being checked; return after `interval_s` at the latest."""
         for anvil in self._anvils:
-            if anvil.name not in self._looks:
-                self._looks[anvil.name] = asyncio.create_task(look(anvil), name=f"look-{anvil.name}")
-        done, _ = await asyncio.wait(self._looks.values(), timeout=station.settings.reconcile_s)
-        self._looks = {name: task for name, task in self._looks.items() if task not in done}
+            if anvil.name not in self._checks:
+                self._checks[anvil.name] = asyncio.create_task(check(anvil), name=f"check-{anvil.name}")
+        done, _ = await asyncio.wait(self._checks.values(), timeout=self._interval_s)
+        self._checks = {name: task for name, task in self._checks.items() if task not in done}
         for task in done:
             await task
 
-    async def end_looks(self, station: Station) -> None:
-        """Runs as long as the service; looks that are under way when it stops are ended before its connections are."""
-        try:
-            await asyncio.Event().wait()
-        finally:
-            for task in self._looks.values():
-                task.cancel()
-            await asyncio.gather(*self._looks.values(), return_exceptions=True)
-
-    async def ritual_cancel(self, station: Station, command: RitualCancel, message: object) -> None:
-        """Flag the ritual; whoever owns its stage ends it at the next safe point."""
-        await ledger.request_cancel(station.pool, command.ritual, command.why)
-        station.stir()
-
-    async def gpu_reclaim(self, station: Station, command: GpuReclaim, message: object) -> None:
-        """Remember who wants the anvil; the next look gives it back."""
-        await reclaim(station, command)
-        station.stir()
-
-    async def gpu_accept(self, station: Station, command: GpuAccept, message: object) -> None:
-        """What a contained anvil answers is well as it is: rituals may take it again."""
-        name = command.anvil or station.configuration.forge
-        for anvil in self._anvils:
-            if anvil.name == name:
-                await containment.accept(station.pool, anvil.name, command.why)
-        station.stir()
+    async def stop(self) -> None:
+        """Cancel the checks under way, before the connections that they use are closed."""
+        for task in self._checks.values():
+            task.cancel()
+        await asyncio.gather(*self._checks.values(), return_exceptions=True)
 
 
-async def look(anvil: Anvil) -> None:
-    """One look at one anvil."""
-    station = anvil.station
+async def clean_up(anvil: Anvil) -> None:
+    """Stop what an earlier configuration left running on the anvil; an error of a driver is counted, never raised."""
     try:
-        if held := await lease.held(station.pool, anvil.name):
+        await anvil.stop_unknown_containers()
+    except DRIVER_ERRORS as error:
+        await _count_failure(anvil, error)
+
+
+async def check(anvil: Anvil) -> None:
+    """Check one anvil once; an error of a driver is counted, never raised."""
+    pool = anvil.station.pool
+    try:
+        if held := await lease.held(pool, anvil.name):
             CONTAINED.labels(anvil.name).set(0)
             await reconcile_held(anvil, held)
-        if await lease.held(station.pool, anvil.name):
+        if await lease.held(pool, anvil.name):
             return
         if await restore(anvil):
             await anvil.monitor.sample(anvil.runes)
@@ -94,5 +72,9 @@ async def look(anvil: Anvil) -> None:
                 await schedule(anvil)
         elif anvil.trains:
             await explain_wait(anvil)
-    except AWAY as error:
-        await containment.record_failed_check(station.pool, anvil.name, error, anvil.own.contain_after)
+    except DRIVER_ERRORS as error:
+        await _count_failure(anvil, error)
+
+
+async def _count_failure(anvil: Anvil, error: Exception) -> None:
+    await record_failed_check(anvil.station.pool, anvil.name, error, anvil.own.contain_after)

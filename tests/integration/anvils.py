@@ -1,4 +1,4 @@
-"""An anvil on a real ledger, with a rune, a memory and jobs that do what a test says."""
+"""An anvil on a real ledger, with a rune, a memory and jobs that a test controls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from services.orchestrator.anvil import Anvil
 from services.orchestrator.engine import Condition
-from services.orchestrator.reconcile import look
+from services.orchestrator.reconcile import check
 from services.orchestrator.settings import OrchestratorSettings
 from shared import ledger
 from shared.configuration.model import AnvilConfig, RuneConfig
@@ -169,6 +169,6 @@ async def state_of(pool: Pool, ritual: UUID) -> State:
     return found.state
 
 
-async def looks(anvil: Anvil, times: int) -> None:
+async def checks(anvil: Anvil, times: int) -> None:
     for _ in range(times):
-        await look(anvil)
+        await check(anvil)

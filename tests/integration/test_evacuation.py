@@ -154,11 +154,11 @@ async def test_a_rune_that_answers_differently_is_started_again_and_then_contain
     assert body["probes_equal"] is False
     waits = await one.harvested()
 
-    async def told() -> bool:
+    async def explained() -> bool:
         reason = await one.pool.fetchval("SELECT reason FROM orchestrator.decision WHERE ritual = $1", waits)
         return bool(reason and "contained" in reason)
 
-    await one.eventually(told, 20, "the next ritual is told that it waits for a contained anvil")
+    await one.eventually(explained, 20, "the next ritual waits for a contained anvil, and the reason is recorded")
     assert await one.state(waits) == "harvested"
 
 

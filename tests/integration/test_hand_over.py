@@ -14,7 +14,7 @@ from shared.contracts.evacuate import GpuEvacuated
 from shared.contracts.forge import AdapterFailed
 from shared.contracts.ritual import State
 from shared.service import Station
-from tests.integration.anvils import MIB, FakeRune, an_anvil, anvil, looks, rune, state_of, station
+from tests.integration.anvils import MIB, FakeRune, an_anvil, anvil, checks, rune, state_of, station
 from tests.orchestrated import harvested
 
 __all__ = ["anvil", "rune", "station"]  # the fixtures
@@ -25,26 +25,26 @@ async def test_a_free_serving_anvil_is_evacuated_for_the_ritual_that_waits(
 ) -> None:
     ritual = await harvested(station.pool, "one")
 
-    await looks(anvil, 2)
+    await checks(anvil, 2)
 
     assert await state_of(station.pool, ritual) is State.EVACUATED
     assert rune.done == ["free_memory"]
     body = await ledger.fact_body(station.pool, ritual, "gpu.evacuated")
     assert body
     assert (body["memory_before"], body["memory_after"]) == (900 * MIB, 0)
-    said = await station.pool.fetchval("SELECT count(*) FROM outbox WHERE subject = 'inference.suspended'")
-    assert said == 1
+    announced = await station.pool.fetchval("SELECT count(*) FROM outbox WHERE subject = 'inference.suspended'")
+    assert announced == 1
 
 
 async def test_when_the_gpu_work_ends_inference_is_restored_with_its_receipt(
     anvil: Anvil, station: Station, rune: FakeRune
 ) -> None:
     ritual = await harvested(station.pool, "one")
-    await looks(anvil, 2)
+    await checks(anvil, 2)
     await asyncio.sleep(0.05)
     assert await station.state(AdapterFailed(ritual=ritual, persona="scribe", reason="broken"), datetime.now(UTC))
 
-    await looks(anvil, 3)
+    await checks(anvil, 3)
 
     assert rune.up
     restored = await ledger.fact_body(station.pool, ritual, "gpu.restored")
@@ -57,14 +57,14 @@ async def test_an_expired_lease_is_another_attempt_after_the_holder_is_proven_go
     anvil: Anvil, station: Station
 ) -> None:
     ritual = await harvested(station.pool, "one")
-    await looks(anvil, 2)
+    await checks(anvil, 2)
     await station.pool.execute("UPDATE lease SET expires_at = clock_timestamp() - interval '1 second'")
 
-    await looks(anvil, 1)
+    await checks(anvil, 1)
     found = await ledger.find(station.pool, ritual)
     assert found
     assert (found.state, found.attempt) == (State.HARVESTED, 2)
-    await looks(anvil, 4)
+    await checks(anvil, 4)
 
     held = await lease.held(station.pool, "anvil0")
     assert held
@@ -79,11 +79,11 @@ async def test_of_several_the_most_urgent_then_the_oldest_goes_first_and_the_oth
         await harvested(station.pool, name, priority) for name, priority in (("old", 5), ("urgent", 9), ("late", 5))
     ]
 
-    await looks(anvil, 2)
+    await checks(anvil, 2)
     assert await state_of(station.pool, urgent) is State.EVACUATED
     assert await state_of(station.pool, old) is await state_of(station.pool, late) is State.HARVESTED
     await station.state(AdapterFailed(ritual=urgent, persona="scribe", reason="broken"), datetime.now(UTC))
-    await looks(anvil, 5)
+    await checks(anvil, 5)
 
     assert await state_of(station.pool, old) is State.EVACUATED
 
@@ -94,7 +94,7 @@ async def test_a_ritual_cancelled_while_it_waits_never_touches_the_anvil(
     ritual = await harvested(station.pool, "one")
     await ledger.request_cancel(station.pool, ritual, "no longer wanted")
 
-    await looks(anvil, 2)
+    await checks(anvil, 2)
 
     assert await state_of(station.pool, ritual) is State.CANCELLED
     assert rune.done == []
@@ -110,11 +110,11 @@ async def test_an_evacuation_cut_short_anywhere_is_taken_up_again(
 
     monkeypatch.setattr(rune, "gone", crash)
     with pytest.raises(KeyboardInterrupt):
-        await looks(anvil, 2)
+        await checks(anvil, 2)
     monkeypatch.undo()
     assert await state_of(station.pool, ritual) is State.HARVESTED
 
-    await looks(an_anvil(station, rune), 1)
+    await checks(an_anvil(station, rune), 1)
 
     assert await state_of(station.pool, ritual) is State.EVACUATED
     assert await station.pool.fetchval("SELECT count(*) FROM outbox WHERE subject = 'inference.suspended'") == 1
@@ -126,9 +126,9 @@ async def test_every_step_of_a_hand_over_is_on_record_and_in_the_trace(
 ) -> None:
     rune.busy = 3
     ritual = await harvested(station.pool, "one")
-    await looks(anvil, 2)
+    await checks(anvil, 2)
     await station.state(AdapterFailed(ritual=ritual, persona="scribe", reason="broken"), datetime.now(UTC))
-    await looks(anvil, 1)
+    await checks(anvil, 1)
 
     rows = await station.pool.fetch("SELECT step, ended_at FROM hand_over_step ORDER BY began_at")
     queues = {Step.HOLD, Step.DRAIN_QUEUE, Step.RELEASE}

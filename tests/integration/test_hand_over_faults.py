@@ -15,7 +15,7 @@ from shared.contracts.ritual import State
 from shared.drivers.containers.port import ContainerError
 from shared.postgres import Pool
 from shared.service import Station
-from tests.integration.anvils import MIB, FakeRune, anvil, looks, rune, state_of, station
+from tests.integration.anvils import MIB, FakeRune, anvil, checks, rune, state_of, station
 from tests.orchestrated import harvested
 
 __all__ = ["anvil", "rune", "station"]  # the fixtures
@@ -32,9 +32,9 @@ async def test_memory_that_does_not_come_free_is_a_refusal_and_inference_comes_b
     rune.keeps = 400 * MIB
     ritual = await harvested(station.pool, "one")
 
-    await looks(anvil, 2)
+    await checks(anvil, 2)
     assert await state_of(station.pool, ritual) is State.REFUSED
-    await looks(anvil, 3)
+    await checks(anvil, 3)
 
     assert rune.up
     assert await lease.held(station.pool, "anvil0") is None
@@ -52,13 +52,13 @@ async def test_an_engine_of_containers_that_is_away_is_contained_and_nothing_is_
 
     ritual = await harvested(station.pool, "one")
     monkeypatch.setattr(rune, "condition", away)
-    await looks(anvil, anvil.own.contain_after * CHECKS_PER_FAILURE)
+    await checks(anvil, anvil.own.contain_after * CHECKS_PER_FAILURE)
 
     assert await state_of(station.pool, ritual) is State.HARVESTED
     assert await store.get_containment(station.pool, "anvil0") == "the engine does not answer: start it"
     assert await station.pool.fetchval("SELECT count(*) FROM outbox WHERE subject = 'gpu.contained'") == 1
     monkeypatch.undo()
-    await looks(anvil, 2)
+    await checks(anvil, 2)
     assert await store.get_containment(station.pool, "anvil0") is None
     assert await state_of(station.pool, ritual) is State.EVACUATED
 
@@ -71,7 +71,7 @@ async def test_an_engine_that_goes_away_in_the_middle_of_an_evacuation_is_a_refu
 
     ritual = await harvested(station.pool, "one")
     monkeypatch.setattr(rune, "free_memory", away)
-    await looks(anvil, 3)
+    await checks(anvil, 3)
 
     assert await state_of(station.pool, ritual) is State.REFUSED
     assert "gpu.evacuated" not in await facts(station.pool, ritual)
@@ -87,7 +87,7 @@ async def test_a_process_that_computes_on_the_device_keeps_the_anvil_from_everyb
 
     monkeypatch.setattr(anvil.accelerator, "processes", processes)
     ritual = await harvested(station.pool, "one")
-    await looks(anvil, 3)
+    await checks(anvil, 3)
 
     assert await state_of(station.pool, ritual) is State.REFUSED
     body = await ledger.fact_body(station.pool, ritual, "gpu.refused")
@@ -99,10 +99,10 @@ async def test_a_rune_that_comes_up_while_the_anvil_is_held_is_stopped(
     anvil: Anvil, station: Station, rune: FakeRune
 ) -> None:
     ritual = await harvested(station.pool, "one")
-    await looks(anvil, 2)
+    await checks(anvil, 2)
     rune.up = True
 
-    await looks(anvil, 1)
+    await checks(anvil, 1)
 
     assert not rune.up
     assert await state_of(station.pool, ritual) is State.EVACUATED
@@ -113,9 +113,9 @@ async def test_what_a_contained_anvil_answers_can_be_accepted(
 ) -> None:
     await containment.contain(anvil.station.pool, anvil.name, "base answers differently", 3, until_accepted=True)
     ritual = await harvested(station.pool, "one")
-    await looks(anvil, 3)
+    await checks(anvil, 3)
     assert await state_of(station.pool, ritual) is State.HARVESTED
 
     await containment.accept(anvil.station.pool, anvil.name, "new weights, on purpose")
-    await looks(anvil, 2)
+    await checks(anvil, 2)
     assert await state_of(station.pool, ritual) is State.EVACUATED

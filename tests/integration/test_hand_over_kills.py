@@ -97,8 +97,8 @@ async def test_a_hand_over_goes_on_after_kill_9_between_any_two_of_its_steps(
     assert there == [f"{step}:{edge}" for step in EVACUATION for edge in EDGES]
     assert back == [f"{step}:{edge}" for step in RESTORATION for edge in EDGES]
     await asyncio.sleep(1)
-    said = await at_work.pool.fetch("SELECT subject, count(*) AS n FROM outbox GROUP BY subject")
-    counts = {row["subject"]: row["n"] for row in said}
+    published = await at_work.pool.fetch("SELECT subject, count(*) AS n FROM outbox GROUP BY subject")
+    counts = {row["subject"]: row["n"] for row in published}
     assert counts["gpu.evacuated"] == counts["gpu.restored"] == 1
     assert counts["inference.suspended"] == counts["inference.resumed"] == 1
     restored = await at_work.fact(ritual, "gpu.restored")

@@ -1,31 +1,35 @@
-"""An anvil that is wanted back: given back where it was handed over, not handed over where it is being evacuated."""
+"""An anvil that is reclaimed: taken back where it was handed over, not handed over where it is being evacuated."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
 from services.orchestrator.anvil import Anvil
-from services.orchestrator.reclaim import reclaim
+from services.orchestrator.handlers import gpu_reclaim
 from shared import lease, ledger
 from shared.contracts.evacuate import GpuReclaim
 from shared.contracts.ritual import State
 from shared.service import Station
-from tests.integration.anvils import FakeContainers, FakeRune, anvil, looks, rune, state_of, station
+from tests.integration.anvils import FakeContainers, FakeRune, anvil, checks, rune, state_of, station
 from tests.orchestrated import harvested
 
 __all__ = ["anvil", "rune", "station"]  # the fixtures
 
+DELIVERY: Any = None  # the handlers read nothing of it
 
-async def test_an_anvil_that_is_wanted_back_is_given_back_and_the_ritual_waits_as_interrupted(
+
+async def test_an_anvil_that_is_reclaimed_is_taken_back_and_the_ritual_waits_as_interrupted(
     anvil: Anvil, station: Station, rune: FakeRune
 ) -> None:
     ritual = await harvested(station.pool, "one")
-    await looks(anvil, 2)
+    await checks(anvil, 2)
     jobs: FakeContainers = anvil.jobs  # type: ignore[assignment]
     jobs.running = ["trainer-1"]
-    await reclaim(station, GpuReclaim(why="a guest asks", hold_s=3600))
+    await gpu_reclaim(station, GpuReclaim(why="a guest asks", hold_s=3600), DELIVERY)
 
-    await looks(anvil, 3)
+    await checks(anvil, 3)
 
     assert rune.up
     assert rune.open_
@@ -42,21 +46,21 @@ async def test_an_anvil_that_is_wanted_back_is_given_back_and_the_ritual_waits_a
     assert "is reclaimed until" in reason
 
     await station.pool.execute("UPDATE reclaim SET until = clock_timestamp()")
-    await looks(anvil, 2)
+    await checks(anvil, 2)
     assert await state_of(station.pool, ritual) is State.EVACUATED
 
 
-async def test_an_anvil_that_is_wanted_back_in_the_middle_of_its_evacuation_is_not_handed_over(
+async def test_an_anvil_that_is_reclaimed_in_the_middle_of_its_evacuation_is_not_handed_over(
     anvil: Anvil, station: Station, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ritual = await harvested(station.pool, "one")
 
     async def demand(grace_s: float = 0.0) -> int:
-        await reclaim(station, GpuReclaim(why="now", hold_s=3600))
+        await gpu_reclaim(station, GpuReclaim(why="now", hold_s=3600), DELIVERY)
         return 0
 
     monkeypatch.setattr(rune, "drain", demand)
-    await looks(anvil, 4)
+    await checks(anvil, 4)
 
     assert await state_of(station.pool, ritual) is State.HARVESTED
     assert rune.up
@@ -66,8 +70,8 @@ async def test_an_anvil_that_is_wanted_back_in_the_middle_of_its_evacuation_is_n
 
 async def test_a_reclaim_from_before_the_lease_does_not_end_it(anvil: Anvil, station: Station) -> None:
     ritual = await harvested(station.pool, "one")
-    await reclaim(station, GpuReclaim(why="earlier", hold_s=0))
+    await gpu_reclaim(station, GpuReclaim(why="earlier", hold_s=0), DELIVERY)
 
-    await looks(anvil, 4)
+    await checks(anvil, 4)
 
     assert await state_of(station.pool, ritual) is State.EVACUATED
