@@ -24,6 +24,7 @@ from shared.contracts.message import Service
 from shared.drivers.containers.process import ProcessContainers
 from shared.drivers.inference.port import InferenceError
 from shared.drivers.inference.vllm import Vllm
+from shared.ledger import FactType
 from shared.postgres import Pool, open_pool
 from shared.settings import PROJECT, Settings
 
@@ -162,8 +163,8 @@ class Orchestrated:
         assert found
         return str(found.state)
 
-    async def fact(self, ritual: UUID, subject: str) -> dict[str, Any] | None:
-        return await ledger.fact_body(self.pool, ritual, subject)
+    async def fact(self, ritual: UUID, kind: type[FactType]) -> FactType | None:
+        return await ledger.fact(self.pool, ritual, kind)
 
     async def contained(self) -> str | None:
         reason: str | None = await self.pool.fetchval("SELECT reason FROM orchestrator.containment")

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from shared.contracts.evacuate import GpuEvacuated, GpuRefused, GpuRestored
 from tests.load import End, live_load
 from tests.orchestrated import RUNE, Orchestrated, orchestrated
 from tests.servers import House
@@ -65,10 +66,10 @@ async def test_a_child_that_survives_its_rune_is_ended_before_the_anvil_is_given
     ritual = await one.harvested()
 
     await reaches(one, ritual, "evacuated")
-    body = await one.fact(ritual, "gpu.evacuated")
-    assert body
-    assert body["memory_before"] > 300 * MIB
-    assert body["memory_after"] == 0
+    fact = await one.fact(ritual, GpuEvacuated)
+    assert fact
+    assert fact.memory_before > 300 * MIB
+    assert fact.memory_after == 0
     await restored(one, ritual)
 
 
@@ -98,10 +99,10 @@ async def test_a_rune_that_keeps_its_memory_asleep_is_no_free_anvil(one: Orchest
     ritual = await one.harvested()
 
     await reaches(one, ritual, "refused")
-    refused = await one.fact(ritual, "gpu.refused")
+    refused = await one.fact(ritual, GpuRefused)
     assert refused
-    assert "bytes are still in use" in refused["reason"]
-    assert await one.fact(ritual, "gpu.evacuated") is None
+    assert "bytes are still in use" in refused.reason
+    assert await one.fact(ritual, GpuEvacuated) is None
     await one.eventually(one.serves, 40, "inference is restored exactly")
 
 
@@ -111,13 +112,13 @@ async def test_a_rune_that_sleeps_well_is_woken_with_its_models(one: Orchestrate
     ritual = await one.harvested()
 
     await reaches(one, ritual, "evacuated")
-    body = await one.fact(ritual, "gpu.evacuated")
-    assert body
-    assert body["memory_after"] < 256 * MIB < body["memory_before"]
+    fact = await one.fact(ritual, GpuEvacuated)
+    assert fact
+    assert fact.memory_after < 256 * MIB < fact.memory_before
     await restored(one, ritual)
-    back = await one.fact(ritual, "gpu.restored")
+    back = await one.fact(ritual, GpuRestored)
     assert back
-    assert back["probes_equal"] is True
+    assert back.probes_equal is True
 
 
 async def test_a_rune_that_never_comes_back_is_contained_with_one_alarm_until_it_serves(one: Orchestrated) -> None:
@@ -149,9 +150,9 @@ async def test_a_rune_that_answers_differently_is_started_again_and_then_contain
 
     await one.eventually(one.serves, 60, "an engine that answers differently is better than none")
     assert "answers differently" in str(await one.contained())
-    body = await one.fact(ritual, "gpu.restored")
-    assert body
-    assert body["probes_equal"] is False
+    fact = await one.fact(ritual, GpuRestored)
+    assert fact
+    assert fact.probes_equal is False
     waits = await one.harvested()
 
     async def explained() -> bool:
@@ -170,9 +171,9 @@ async def test_with_grace_enough_no_request_under_way_is_aborted_and_none_ends_u
         await restored(one, ritual)
     report = load.report
 
-    body = await one.fact(ritual, "gpu.evacuated")
-    assert body
-    assert body["aborted"] == 0
+    fact = await one.fact(ritual, GpuEvacuated)
+    assert fact
+    assert fact.aborted == 0
     assert report.unclean == []
     assert report.counts[End.ABORTED] == 0
     assert report.counts[End.FULL] > 0 < report.counts[End.REFUSED]
@@ -184,8 +185,8 @@ async def test_requests_that_outlast_the_grace_are_aborted_with_a_clean_error(on
     async with live_load(one.rune.url, ("base",)) as load:
         ritual = await one.harvested()
         await reaches(one, ritual, "evacuated")
-    body = await one.fact(ritual, "gpu.evacuated")
+    fact = await one.fact(ritual, GpuEvacuated)
 
-    assert body
-    assert body["aborted"] > 0
+    assert fact
+    assert fact.aborted > 0
     assert load.report.unclean == []

@@ -10,7 +10,7 @@ import pytest
 from services.orchestrator.anvil import Anvil
 from services.orchestrator.handover.steps import Step
 from shared import lease, ledger
-from shared.contracts.evacuate import GpuEvacuated
+from shared.contracts.evacuate import GpuEvacuated, GpuRestored
 from shared.contracts.forge import AdapterFailed
 from shared.contracts.ritual import State
 from shared.service import Station
@@ -29,9 +29,9 @@ async def test_a_free_serving_anvil_is_evacuated_for_the_ritual_that_waits(
 
     assert await state_of(station.pool, ritual) is State.EVACUATED
     assert rune.done == ["free_memory"]
-    body = await ledger.fact_body(station.pool, ritual, "gpu.evacuated")
-    assert body
-    assert (body["memory_before"], body["memory_after"]) == (900 * MIB, 0)
+    fact = await ledger.fact(station.pool, ritual, GpuEvacuated)
+    assert fact
+    assert (fact.memory_before, fact.memory_after) == (900 * MIB, 0)
     announced = await station.pool.fetchval("SELECT count(*) FROM outbox WHERE subject = 'inference.suspended'")
     assert announced == 1
 
@@ -47,9 +47,9 @@ async def test_when_the_gpu_work_ends_inference_is_restored_with_its_receipt(
     await checks(anvil, 3)
 
     assert rune.up
-    restored = await ledger.fact_body(station.pool, ritual, "gpu.restored")
+    restored = await ledger.fact(station.pool, ritual, GpuRestored)
     assert restored
-    assert 0.05 <= restored["seconds_without_inference"] < 30
+    assert 0.05 <= restored.seconds_without_inference < 30
     assert await station.pool.fetchval("SELECT count(*) FROM outbox WHERE subject = 'inference.resumed'") == 1
 
 
@@ -118,7 +118,7 @@ async def test_an_evacuation_cut_short_anywhere_is_taken_up_again(
 
     assert await state_of(station.pool, ritual) is State.EVACUATED
     assert await station.pool.fetchval("SELECT count(*) FROM outbox WHERE subject = 'inference.suspended'") == 1
-    assert isinstance(await ledger.fact_body(station.pool, ritual, GpuEvacuated.subject), dict)
+    assert await ledger.fact(station.pool, ritual, GpuEvacuated)
 
 
 async def test_every_step_of_a_hand_over_is_on_record_and_in_the_trace(
@@ -134,12 +134,12 @@ async def test_every_step_of_a_hand_over_is_on_record_and_in_the_trace(
     queues = {Step.HOLD, Step.DRAIN_QUEUE, Step.RELEASE}
     assert [row["step"] for row in rows] == [step for step in Step if step not in queues]
     assert all(row["ended_at"] for row in rows)
-    there = await ledger.fact_body(station.pool, ritual, "gpu.evacuated")
-    back = await ledger.fact_body(station.pool, ritual, "gpu.restored")
+    there = await ledger.fact(station.pool, ritual, GpuEvacuated)
+    back = await ledger.fact(station.pool, ritual, GpuRestored)
     assert there
     assert back
-    assert there["aborted"] == 3
-    assert {"close.rune", "drain.rune", "prove"} <= {span["name"] for span in there["spans"]}
-    assert {"take-back", "start.rune", "compare.rune"} <= {span["name"] for span in back["spans"]}
-    assert back["probes_equal"] is True
-    assert back["memory_restored"] == 900 * MIB
+    assert there.aborted == 3
+    assert {"close.rune", "drain.rune", "prove"} <= {span.name for span in there.spans}
+    assert {"take-back", "start.rune", "compare.rune"} <= {span.name for span in back.spans}
+    assert back.probes_equal is True
+    assert back.memory_restored == 900 * MIB

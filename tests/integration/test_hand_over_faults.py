@@ -11,6 +11,7 @@ from services.orchestrator.anvil import Anvil
 from services.orchestrator.containment import CHECKS_PER_FAILURE
 from services.orchestrator.engine import Condition
 from shared import lease, ledger
+from shared.contracts.evacuate import GpuRefused
 from shared.contracts.ritual import State
 from shared.drivers.containers.port import ContainerError
 from shared.postgres import Pool
@@ -38,9 +39,9 @@ async def test_memory_that_does_not_come_free_is_a_refusal_and_inference_comes_b
 
     assert rune.up
     assert await lease.held(station.pool, "anvil0") is None
-    body = await ledger.fact_body(station.pool, ritual, "gpu.refused")
-    assert body
-    assert "419430400 bytes are still in use" in body["reason"]
+    fact = await ledger.fact(station.pool, ritual, GpuRefused)
+    assert fact
+    assert "419430400 bytes are still in use" in fact.reason
     assert "gpu.evacuated" not in await facts(station.pool, ritual)
 
 
@@ -90,9 +91,9 @@ async def test_a_process_that_computes_on_the_device_keeps_the_anvil_from_everyb
     await checks(anvil, 3)
 
     assert await state_of(station.pool, ritual) is State.REFUSED
-    body = await ledger.fact_body(station.pool, ritual, "gpu.refused")
-    assert body
-    assert "processes 4242 compute on the device" in body["reason"]
+    fact = await ledger.fact(station.pool, ritual, GpuRefused)
+    assert fact
+    assert "processes 4242 compute on the device" in fact.reason
 
 
 async def test_a_rune_that_comes_up_while_the_anvil_is_held_is_stopped(

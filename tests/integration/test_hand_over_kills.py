@@ -11,6 +11,7 @@ import pytest
 from nats.aio.client import Client
 
 from services.orchestrator.handover.steps import EVACUATION, RESTORATION, Step
+from shared.contracts.evacuate import GpuEvacuated, GpuRestored
 from shared.contracts.message import ritual_id
 from shared.drivers.queues.worker import pausable
 from tests.boundaries import EDGES, Boundary, Holder
@@ -86,9 +87,9 @@ async def test_a_hand_over_goes_on_after_kill_9_between_any_two_of_its_steps(
 
     await at_work.eventually(evacuated, BEYOND_LEASE_S, "the ritual holds the anvil")
     assert not await at_work.rune.healthy()
-    body = await at_work.fact(ritual, "gpu.evacuated")
-    assert body
-    assert body["memory_after"] == 0
+    fact = await at_work.fact(ritual, GpuEvacuated)
+    assert fact
+    assert fact.memory_after == 0
 
     back = await killed_at_each(at_work, holder, RESTORATION, at_work.end(ritual), roll_back)
     await at_work.eventually(at_work.serves, BEYOND_LEASE_S, "inference serves again")
@@ -101,6 +102,6 @@ async def test_a_hand_over_goes_on_after_kill_9_between_any_two_of_its_steps(
     counts = {row["subject"]: row["n"] for row in published}
     assert counts["gpu.evacuated"] == counts["gpu.restored"] == 1
     assert counts["inference.suspended"] == counts["inference.resumed"] == 1
-    restored = await at_work.fact(ritual, "gpu.restored")
+    restored = await at_work.fact(ritual, GpuRestored)
     assert restored
-    assert restored["probes_equal"] is True
+    assert restored.probes_equal is True

@@ -9,7 +9,7 @@ import pytest
 from services.orchestrator.anvil import Anvil
 from services.orchestrator.handlers import gpu_reclaim
 from shared import lease, ledger
-from shared.contracts.evacuate import GpuReclaim
+from shared.contracts.evacuate import GpuInterrupted, GpuReclaim
 from shared.contracts.ritual import State
 from shared.service import Station
 from tests.integration.anvils import FakeContainers, FakeRune, anvil, checks, rune, state_of, station
@@ -37,10 +37,10 @@ async def test_an_anvil_that_is_reclaimed_is_taken_back_and_the_ritual_waits_as_
     found = await ledger.find(station.pool, ritual)
     assert found
     assert (found.state, found.attempt) == (State.HARVESTED, 2)
-    body = await ledger.fact_body(station.pool, ritual, "gpu.interrupted")
-    assert body
-    assert body["asked"] is True
-    assert "a guest asks" in body["reason"]
+    fact = await ledger.fact(station.pool, ritual, GpuInterrupted)
+    assert fact
+    assert fact.asked is True
+    assert "a guest asks" in fact.reason
     assert await ledger.failures(station.pool, ritual) == 0
     reason = await station.pool.fetchval("SELECT reason FROM decision WHERE ritual = $1", ritual)
     assert "is reclaimed until" in reason
