@@ -34,7 +34,7 @@ POLL_S = 0.25
 
 
 async def restore(anvil: Anvil) -> bool:
-    """Bring an anvil that nobody holds to serving; True when it serves, False when a later check must try again.
+    """Bring an anvil without a holder to serving; True when it serves, False when a later check must try again.
 
     Blocks while an engine starts, up to its start_within_s. A rune that failed is started again at growing intervals.
     """
