@@ -8,6 +8,8 @@ from shared.artifacts import Artifacts
 from shared.drivers.containers.port import ContainerSpec, Mount
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from shared.base import Base
     from shared.configuration.model import AnvilConfig, RuneConfig
     from shared.settings import Settings
@@ -33,23 +35,7 @@ def rune_spec(
         command=command,
         cwd=cache,
         image=config.image,
-        env={
-            "PATH": "/usr/local/bin:/usr/bin:/bin",
-            "HOME": str(cache),
-            "PYTHONPATH": str(settings.project),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "SOULFORGE_GATE": "closed",
-            "VLLM_CACHE_ROOT": str(cache / "vllm"),
-            "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
-            "VLLM_CPU_KVCACHE_SPACE": str(config.kv_cache_gib),
-            "VLLM_NO_USAGE_STATS": "1",
-            "DO_NOT_TRACK": "1",
-            "HF_HUB_OFFLINE": "1",
-            "TRANSFORMERS_OFFLINE": "1",
-            "LANG": "C.UTF-8",
-            **({"VLLM_SERVER_DEV_MODE": "1"} if config.evacuation == "sleep" else {}),
-            **config.env,
-        },
+        env=_environment(config, settings, cache),
         labels={"role": ROLE, "anvil": anvil},
         # Only an engine of containers needs them; a process sees what its user sees.
         mounts=(
@@ -60,6 +46,26 @@ def rune_spec(
         capabilities=("SYS_NICE",),
         shm_bytes=SHM_BYTES,
     )
+
+
+def _environment(config: RuneConfig, settings: Settings, cache: Path) -> dict[str, str]:
+    return {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(cache),
+        "PYTHONPATH": str(settings.project),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "SOULFORGE_GATE": "closed",
+        "VLLM_CACHE_ROOT": str(cache / "vllm"),
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+        "VLLM_CPU_KVCACHE_SPACE": str(config.kv_cache_gib),
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "LANG": "C.UTF-8",
+        **({"VLLM_SERVER_DEV_MODE": "1"} if config.evacuation == "sleep" else {}),
+        **config.env,
+    }
 
 
 def _own_command(config: RuneConfig, settings: Settings, port: int) -> tuple[str, ...]:
