@@ -1,7 +1,7 @@
 """Hold a process exactly between two steps of a hand-over, so that it can be killed there.
 
-A trigger on the record of steps waits for an advisory lock that the test holds: on the row that says that a step begins
-(the step before it has ended), or on the one that says that it has ended (what it does is done, and not recorded).
+A trigger on the record of steps waits for an advisory lock that the test holds: when a step's beginning is recorded (the step
+before it has ended), or when its end is (what it does is done, and not recorded).
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ class Holder:
         await self._conn.execute("INSERT INTO orchestrator.armed VALUES ($1, $2)", boundary.step, boundary.edge)
 
     async def fired(self) -> bool:
-        """True when somebody waits at the armed boundary."""
+        """True when a process waits at the armed boundary."""
         return bool(await self._waiting())
 
     async def disarm(self, roll_back: bool) -> None:
-        """Let nobody wait any more; `roll_back` undoes the record that was being written, else it is written."""
+        """Release the process that waits; `roll_back` undoes the record that was being written, else it is written."""
         await self._conn.execute("DELETE FROM orchestrator.armed")
         if roll_back:
             for pid in await self._waiting():

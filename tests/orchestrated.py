@@ -55,7 +55,7 @@ env = {{ PYTHONPATH = "{project}", FAKE_VLLM_FILE = "{faults}" }}
 
 
 class Orchestrated:
-    """A house of which only the orchestrator and its rune run; the test plays everyone else."""
+    """A stack of which only the orchestrator and its rune run; the test plays the other services."""
 
     def __init__(self, settings: Settings, pool: Pool, folder: Path) -> None:
         self.settings = settings.model_copy(update={"config": folder / "soulforge.toml"})
@@ -79,7 +79,7 @@ class Orchestrated:
         real: bool = False,
         image: str | None = None,
     ) -> None:
-        """Write soulforge.toml: the small engine, or the house's own vLLM where `real`."""
+        """Write soulforge.toml: the small engine, or the real vLLM where `real`."""
         words = (sys.executable, "-m", "tests.faults.fake_vllm", "--port", "{port}", "--served-model-name", "base")
         engine = SMALL_ENGINE.format(
             command=", ".join(json.dumps(word) for word in words), project=PROJECT, faults=self.faults

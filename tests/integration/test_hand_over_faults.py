@@ -1,4 +1,4 @@
-"""Hand-overs that go wrong are refused or contained, and nobody is given an occupied anvil."""
+"""Hand-overs that go wrong are refused or contained, and no ritual gets an occupied anvil."""
 
 from __future__ import annotations
 

@@ -71,8 +71,8 @@ async def killed_at_each(
     return fired
 
 
-# Killed with the record lost, a step is done and nobody knows; with the record written, it is known and nothing followed.
-# The second is the same place as the first of the next step, and runs only where time is no matter.
+# With the record lost, a step is done but not recorded; with the record written, nothing has followed it.
+# The second is the same place as the first of the next step, so it runs only where time does not matter.
 @pytest.mark.parametrize(
     "roll_back", [True, pytest.param(False, marks=pytest.mark.extended)], ids=["record-lost", "record-written"]
 )

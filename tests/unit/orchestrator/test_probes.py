@@ -65,12 +65,12 @@ async def test_an_engine_that_is_away_has_no_answers() -> None:
     async def away() -> frozenset[str]:
         raise InferenceError("no connection")
 
-    assert await ask_all(SimpleNamespace(models=away)) == {}  # type: ignore[arg-type]
+    assert await ask_all(SimpleNamespace(models=away)) == {}
 
 
 def test_what_was_not_asked_before_can_neither_differ_nor_be_missing() -> None:
     before = {"base": "a", "gone": "b", "new": None}
-    after = {"base": "x", "new": "c"}
+    after: probes.Answers = {"base": "x", "new": "c"}
 
     assert differing(before, after) == ["base"]
     assert missing(before, after) == ["gone"]
