@@ -241,7 +241,7 @@ async def record_decision(pool: Pool, ritual: UUID, decision: Decision) -> None:
         decision.verdict,
         decision.reason,
         decision.until,
-        dict(decision.measures),
+        {"cause": decision.cause, **decision.measures},
     )
 
 

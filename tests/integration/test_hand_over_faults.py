@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from services.orchestrator import containment, store
+from services.orchestrator import containment, store, views
 from services.orchestrator.anvil import Anvil
 from services.orchestrator.containment import CHECKS_PER_FAILURE
 from services.orchestrator.engine import Condition
@@ -116,6 +116,8 @@ async def test_what_a_contained_anvil_answers_can_be_accepted(
     ritual = await harvested(station.pool, "one")
     await checks(anvil, 3)
     assert await state_of(station.pool, ritual) is State.HARVESTED
+    decision = await views.get_decision(station.pool, ritual)
+    assert decision and decision.measures == {"cause": "contained"}
 
     await containment.accept(anvil.station.pool, anvil.name, "new weights, on purpose")
     await checks(anvil, 2)

@@ -191,7 +191,7 @@ async def test_the_last_decision_is_why_the_ritual_waits(rows: Pool, capsys: pyt
     assert await soulforge("show", str(ritual)) == 0
     shown = capsys.readouterr().out
 
-    assert sight and sight.tipping and sight.tipping["measures"] == {"running": 2}
+    assert sight and sight.tipping and sight.tipping["measures"] == {"cause": "busy", "running": 2}
     assert held_back(sight.ritual, sight.tipping) == "waits: 2 in flight"
     assert "waits: 2 in flight" in shown and "running 2" in shown
 

@@ -50,8 +50,7 @@ def decide(ritual: QueuedRitual, load: Load, config: TippingConfig) -> Decision:
         or check_budget(ritual, load, expected_s, config)
         or apply_deadline(_by_policy(ritual, load, expected_s, config), ritual, load, expected_s, config)
     )
-    measures = {"cause": decision.cause, **_measures(ritual, load, expected_s, config)}
-    return decision.model_copy(update={"measures": measures})
+    return decision.model_copy(update={"measures": _measures(ritual, load, expected_s, config)})
 
 
 def _by_policy(ritual: QueuedRitual, load: Load, expected_s: float, config: TippingConfig) -> Decision:
@@ -69,7 +68,7 @@ def _by_policy(ritual: QueuedRitual, load: Load, expected_s: float, config: Tipp
 
 def _behind(chosen: QueuedRitual, decision: Decision) -> Decision:
     behind = wait(Cause.BEHIND, f"ritual {str(chosen.id)[:8]} goes first")
-    return behind.model_copy(update={"measures": {**decision.measures, "cause": behind.cause}})
+    return behind.model_copy(update={"measures": decision.measures})
 
 
 def _expected_s(load: Load, config: TippingConfig) -> float:

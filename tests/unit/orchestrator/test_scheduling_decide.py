@@ -254,7 +254,6 @@ def test_the_measures_hold_everything_that_the_decision_was_made_from() -> None:
     measures = ask(IDLE, TRICKLE, hours=6, weight=12, deadline_s=9000, queued_jobs=3, away_today_s=5).measures
 
     assert measures == {
-        "cause": "busy",
         "policy": "idle",
         "now": "2026-11-21T02:10:00+00:00",
         "priority": 5,
