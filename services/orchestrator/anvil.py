@@ -57,10 +57,13 @@ class TrafficMonitor:
 
 @dataclass(frozen=True)
 class Anvil:
-    """Everything behind one name that is leased as one. `runes` are in the order in which they start."""
+    """Everything behind one name that is leased as one. `runes` are in the order in which they start.
+
+    `settings` are the orchestrator's; the common ones are the station's.
+    """
 
     station: Station
-    own: OrchestratorSettings
+    settings: OrchestratorSettings
     name: str
     config: AnvilConfig
     runes: tuple[Rune, ...]
@@ -114,24 +117,24 @@ class Anvil:
                     await containers.remove(info.name)
 
 
-def open_anvils(station: Station, own: OrchestratorSettings) -> tuple[Anvil, ...]:
+def open_anvils(station: Station, settings: OrchestratorSettings) -> tuple[Anvil, ...]:
     """Every anvil of the configuration with its drivers. Raises AcceleratorError where a device cannot be read."""
-    return tuple(_open(station, own, name, config) for name, config in station.configuration.anvils.items())
+    return tuple(_open(station, settings, name, config) for name, config in station.configuration.anvils.items())
 
 
-def _open(station: Station, own: OrchestratorSettings, name: str, config: AnvilConfig) -> Anvil:
-    settings, configuration = station.settings, station.configuration
+def _open(station: Station, settings: OrchestratorSettings, name: str, config: AnvilConfig) -> Anvil:
+    common, configuration = station.settings, station.configuration
     runes = _open_runes(station, name, config)
     return Anvil(
         station,
-        own,
+        settings,
         name,
         config,
         runes,
         _open_accelerator(config, runes),
-        open_containers(settings, configuration.jobs.driver, configuration.docker),
+        open_containers(common, configuration.jobs.driver, configuration.docker),
         {
-            queue: open_queue(queue_config, settings.database_url, station.nats)
+            queue: open_queue(queue_config, common.database_url, station.nats)
             for queue, queue_config in configuration.queues_of(name).items()
         },
         trains=name == configuration.forge,

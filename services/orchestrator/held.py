@@ -54,7 +54,7 @@ def choose_action(held: Lease, ritual: Ritual, reclaimed: bool = False) -> Actio
 
 async def reconcile_held(anvil: Anvil, held: Lease) -> None:
     """Do what the held anvil needs now. Raises RuntimeError where its ritual is unknown."""
-    station, own = anvil.station, anvil.own
+    station, settings = anvil.station, anvil.settings
     ritual = await ledger.find(station.pool, held.ritual)
     if ritual is None:
         raise RuntimeError(f"anvil {held.anvil} is leased to unknown ritual {held.ritual}")
@@ -68,16 +68,16 @@ async def reconcile_held(anvil: Anvil, held: Lease) -> None:
         case Action.INTERRUPT:
             await anvil.end_jobs("its lease expired")
             failures = await ledger.failures(station.pool, ritual.id)
-            await station.state(unfinished(ritual, EXPIRED, failures, own.max_attempts), datetime.now(UTC))
+            await station.state(unfinished(ritual, EXPIRED, failures, settings.max_attempts), datetime.now(UTC))
             await take_back(anvil, held)
         case Action.YIELD:
             # Recorded before the job is stopped, so that its service does not take the stop for a failure.
             await station.state(_reclaimed(ritual, reclaimed or ""), datetime.now(UTC), held.fence)
-            await take_back(anvil, held, own.reclaim_grace_s)
+            await take_back(anvil, held, settings.reclaim_grace_s)
         case Action.TAKE_BACK:
             if ritual.state is State.HARVESTED and ritual.cancel_requested_at:
                 await station.state_cancelled(ritual)
-            await take_back(anvil, held, 0.0 if reclaimed is None else own.reclaim_grace_s)
+            await take_back(anvil, held, 0.0 if reclaimed is None else settings.reclaim_grace_s)
 
 
 async def take_back(anvil: Anvil, held: Lease, grace_s: float = 0.0) -> None:

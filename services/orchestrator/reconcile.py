@@ -77,4 +77,4 @@ async def check(anvil: Anvil) -> None:
 
 
 async def _count_failure(anvil: Anvil, error: Exception) -> None:
-    await record_failed_check(anvil.station.pool, anvil.name, error, anvil.own.contain_after)
+    await record_failed_check(anvil.station.pool, anvil.name, error, anvil.settings.contain_after)

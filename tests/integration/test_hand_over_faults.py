@@ -53,7 +53,7 @@ async def test_an_engine_of_containers_that_is_away_is_contained_and_nothing_is_
 
     ritual = await harvested(station.pool, "one")
     monkeypatch.setattr(rune, "condition", away)
-    await checks(anvil, anvil.own.contain_after * CHECKS_PER_FAILURE)
+    await checks(anvil, anvil.settings.contain_after * CHECKS_PER_FAILURE)
 
     assert await state_of(station.pool, ritual) is State.HARVESTED
     assert await store.get_containment(station.pool, "anvil0") == "the engine does not answer: start it"

@@ -33,7 +33,7 @@ async def test_an_anvil_that_is_reclaimed_is_taken_back_and_the_ritual_waits_as_
 
     assert rune.up
     assert rune.open_
-    assert jobs.stopped == {"trainer-1": anvil.own.reclaim_grace_s}
+    assert jobs.stopped == {"trainer-1": anvil.settings.reclaim_grace_s}
     found = await ledger.find(station.pool, ritual)
     assert found
     assert (found.state, found.attempt) == (State.HARVESTED, 2)

@@ -81,7 +81,7 @@ async def _stop_failed(anvil: Anvil, rune: Rune, condition: Condition, reason: s
     await rune.stop()
     count = await store.record_rune_failure(anvil.station.pool, anvil.name, rune.name, reason)
     log.error("rune failed", anvil=anvil.name, rune=rune.name, condition=condition, failures=count, reason=reason)
-    if count >= anvil.own.contain_after:
+    if count >= anvil.settings.contain_after:
         serves = condition is Condition.SERVING
         what = reason if serves else f"rune {rune.name} is {condition}: {reason}"
         await contain(anvil.station.pool, anvil.name, what, count, until_accepted=serves)
@@ -109,14 +109,14 @@ async def _open(anvil: Anvil, rune: Rune, steps: Steps | None, handover: OpenHan
 async def _retried_enough(anvil: Anvil, rune: Rune) -> bool:
     """True once starting it again has not helped: an engine that answers differently is better than none."""
     failures = await store.count_rune_failures(anvil.station.pool, anvil.name, rune.name)
-    return failures >= anvil.own.contain_after
+    return failures >= anvil.settings.contain_after
 
 
 async def _compare(anvil: Anvil, rune: Rune, steps: Steps, before: Answers) -> Answers:
     """Wait for the rune's adapters, then ask its models again. Returns their answers."""
     async with steps.step(Step.LOAD, rune.name) as detail:
         wanted = {model for model, answer in before.items() if answer is not None}
-        deadline = monotonic() + anvil.own.models_within_s
+        deadline = monotonic() + anvil.settings.models_within_s
         while lacking := wanted - await rune.models():
             if monotonic() > deadline:
                 log.error("models missing after a hand-over", anvil=anvil.name, rune=rune.name, missing=sorted(lacking))
