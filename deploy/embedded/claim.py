@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.embedded.records import Records, Started
-from shared.drivers.containers.identity import alive, identify, send
-from shared.drivers.containers.tree import Family, end, survivors
+from shared.processes.identity import alive, identify, send
+from shared.processes.tree import Family, end, survivors
 
 POLL_S = 0.02
 KILL_S = 10.0

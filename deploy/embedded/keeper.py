@@ -14,8 +14,8 @@ from uuid import uuid4
 from deploy.embedded.claim import KILL_S, left_of
 from deploy.embedded.part import Part, PartError, PartState, PartStatus, delay_s, exit_line, failures_in_a_row
 from deploy.embedded.records import MARKER, Records, Started
-from shared.drivers.containers.identity import ProcessIdentity, boot_id, identify, send
-from shared.drivers.containers.tree import end
+from shared.processes.identity import ProcessIdentity, boot_id, identify, send
+from shared.processes.tree import end
 
 POLL_S = 0.05
 LOG_LINES = 20

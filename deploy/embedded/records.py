@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from deploy.embedded.part import PartStatus
 from shared.contracts.frozen import Frozen
-from shared.drivers.containers.identity import ProcessIdentity
+from shared.processes.identity import ProcessIdentity
 
 MARKER = "SOULFORGE_PART"
 LOG_BYTES = 10 << 20

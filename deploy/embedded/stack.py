@@ -23,12 +23,12 @@ from deploy.embedded.supervisor import Supervisor
 from shared import lease
 from shared.configuration.file import load
 from shared.configuration.ports import container_name
-from shared.drivers.containers.identity import alive, send
 from shared.drivers.containers.open import open_containers
 from shared.drivers.containers.port import ContainerState
 from shared.drivers.inference.port import InferenceError
 from shared.drivers.inference.vllm import Vllm
 from shared.postgres import UNREACHABLE, MigrationError, assert_own_version
+from shared.processes.identity import alive, send
 from shared.settings import Settings
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from shared.drivers.containers.docker_engine import Engine, TakenError
 from shared.drivers.containers.docker_request import create_body
 from shared.drivers.containers.docker_template import HOUSE, NAME, PREFIX
 from shared.drivers.containers.docker_view import Inspected, describe, isolated, never_ran, resident_bytes, runs
-from shared.drivers.containers.identity import PROC, ProcessIdentity, alive, identify
 from shared.drivers.containers.port import ContainerError, ContainerInfo, ContainerSpec
+from shared.processes.identity import PROC, ProcessIdentity, alive, identify
 
 PORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,127}")
 TIMEOUT_S = 30.0

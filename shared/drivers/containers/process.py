@@ -16,11 +16,11 @@ from collections import deque
 from pathlib import Path
 from uuid import uuid4
 
-from shared.drivers.containers.identity import send
 from shared.drivers.containers.port import ContainerError, ContainerInfo, ContainerSpec, ContainerState
 from shared.drivers.containers.state import Placed, State
 from shared.drivers.containers.survey import describe, ended, members, payload, settle
-from shared.drivers.containers.tree import Family, resident_bytes
+from shared.processes.identity import send
+from shared.processes.tree import Family, resident_bytes
 
 IMPORT_ROOT = Path(__file__).resolve().parents[3]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,127}")

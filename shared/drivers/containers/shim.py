@@ -12,13 +12,13 @@ import sys
 import time
 from pathlib import Path
 
-from shared.drivers.containers.identity import ProcessIdentity, identify, send
 from shared.drivers.containers.kernel import become_subreaper
 from shared.drivers.containers.launch import NOT_LAUNCHED, LaunchError, exit_code, launch
 from shared.drivers.containers.port import ContainerSpec
 from shared.drivers.containers.state import Child, Exit, Placed, State, Tree
 from shared.drivers.containers.survey import payload
-from shared.drivers.containers.tree import Family, descendants, resident_bytes
+from shared.processes.identity import ProcessIdentity, identify, send
+from shared.processes.tree import Family, descendants, resident_bytes
 
 POLL_S = 0.5
 SWEEP_S = 0.05

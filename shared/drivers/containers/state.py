@@ -15,8 +15,8 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from shared.contracts.frozen import Frozen
-from shared.drivers.containers.identity import ProcessIdentity
 from shared.drivers.containers.port import ContainerSpec
+from shared.processes.identity import ProcessIdentity
 
 Record = TypeVar("Record", bound=Frozen)
 MARKER = "SOULFORGE_CONTAINER"

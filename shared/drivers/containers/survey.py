@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-from shared.drivers.containers.identity import alive, boot_id
 from shared.drivers.containers.port import ContainerInfo, ContainerState
 from shared.drivers.containers.state import Child, Exit, Placed, State
-from shared.drivers.containers.tree import Family, below_init, descendants, survivors
+from shared.processes.identity import alive, boot_id
+from shared.processes.tree import Family, below_init, descendants, survivors
 
 # Longer than any shim takes from its start to its lock.
 UNBORN_S = 30.0

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 import psutil
 
-from shared.drivers.containers.identity import PROC, ProcessIdentity, alive, boot_id, living, send, stat
+from shared.processes.identity import PROC, ProcessIdentity, alive, boot_id, living, send, stat
 
 Family = set[ProcessIdentity]
 POLL_S = 0.02
