@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from pathlib import Path
 from uuid import UUID
 
@@ -80,7 +81,8 @@ def sync(path: Path) -> None:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write `text` so that a reader sees the old file or the whole new one, also after a power cut."""
-    partial = path.with_name(f".{path.name}.partial")
+    # Of this thread alone: two writers of one file may meet, and the later one wins.
+    partial = path.with_name(f".{path.name}.{threading.get_native_id()}.partial")
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.embedded.records import Records, Started
+from shared.processes.files import try_lock
 from shared.processes.identity import alive, identify, send
 from shared.processes.tree import Family, end, survivors
 
@@ -28,11 +28,9 @@ def claim(home: Path) -> Iterator[None]:
     The kernel releases the lock with the process, however it ends; parts do not inherit it.
     """
     records = Records(home)
-    with records.lock.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ClaimError(_occupied(home, records)) from None
+    with try_lock(records.lock) as alone:
+        if not alone:
+            raise ClaimError(_occupied(home, records))
         if me := identify(os.getpid()):
             records.supervise(me)
         yield

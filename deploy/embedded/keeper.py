@@ -6,7 +6,6 @@ import asyncio
 import pwd
 import time
 from asyncio.subprocess import DEVNULL, Process
-from collections import deque
 from collections.abc import Callable
 from typing import Any, TypedDict, Unpack
 from uuid import uuid4
@@ -14,6 +13,7 @@ from uuid import uuid4
 from deploy.embedded.claim import KILL_S, left_of
 from deploy.embedded.part import Part, PartError, PartState, PartStatus, delay_s, exit_line, failures_in_a_row
 from deploy.embedded.records import MARKER, Records, Started
+from shared.processes.files import read_tail
 from shared.processes.identity import ProcessIdentity, boot_id, identify, send
 from shared.processes.tree import end
 
@@ -163,8 +163,7 @@ class Keeper:
 
     def _log_end(self) -> str:
         log = self._records.log(self._part.name)
-        with log.open(errors="replace") as file:
-            return f"the end of {log}:\n{''.join(deque(file, maxlen=LOG_LINES))}"
+        return f"the end of {log}:\n{read_tail(log, LOG_LINES)}"
 
 
 class Change(TypedDict, total=False):

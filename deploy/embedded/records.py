@@ -6,14 +6,13 @@ With these a later supervisor finds what an earlier one left behind when it was 
 from __future__ import annotations
 
 import json
-import os
 import signal
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from deploy.embedded.part import PartStatus
+from shared.artifacts import write_atomically
 from shared.contracts.frozen import Frozen
+from shared.processes.files import read_record, write_record
 from shared.processes.identity import ProcessIdentity
 
 MARKER = "SOULFORGE_PART"
@@ -48,28 +47,25 @@ class Records:
 
     def supervisor(self) -> ProcessIdentity | None:
         """Who supervises this home, or did last."""
-        try:
-            return ProcessIdentity.model_validate_json((self._directory / "supervisor.json").read_bytes())
-        except (FileNotFoundError, ValidationError):
-            return None
+        return read_record(self._directory / "supervisor.json", ProcessIdentity)
 
     def supervise(self, identity: ProcessIdentity) -> None:
-        _write(self._directory / "supervisor.json", identity.model_dump_json())
+        write_record(self._directory / "supervisor.json", identity)
 
     def started(self) -> list[Started]:
         """Parts on record, the latest first."""
-        found = [part for path in self._parts.glob("*.json") if (part := _read(path))]
+        found = [part for path in self._parts.glob("*.json") if (part := read_record(path, Started))]
         return sorted(found, key=lambda part: part.started_at, reverse=True)
 
     def start(self, part: Started) -> None:
-        _write(self._parts / f"{part.name}.json", part.model_dump_json())
+        write_record(self._parts / f"{part.name}.json", part)
 
     def end(self, name: str) -> None:
         (self._parts / f"{name}.json").unlink(missing_ok=True)
 
     def show(self, status: dict[str, PartStatus]) -> None:
         plain = {name: part.model_dump(mode="json") for name, part in status.items()}
-        _write(self._directory / "status.json", json.dumps(plain, indent=2))
+        write_atomically(self._directory / "status.json", json.dumps(plain, indent=2))
 
     def status(self) -> dict[str, PartStatus]:
         try:
@@ -84,16 +80,3 @@ class Records:
         if path.exists() and path.stat().st_size > LOG_BYTES:
             path.replace(path.with_suffix(".log.1"))
         return path
-
-
-def _read(path: Path) -> Started | None:
-    try:
-        return Started.model_validate_json(path.read_bytes())
-    except ValidationError:
-        return None  # Half a file means a power cut, and that ended the part too.
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text)
-    partial.replace(path)

@@ -12,13 +12,13 @@ import shutil
 import signal
 import sys
 import time
-from collections import deque
 from pathlib import Path
 from uuid import uuid4
 
 from shared.drivers.containers.port import ContainerError, ContainerInfo, ContainerSpec, ContainerState
 from shared.drivers.containers.state import Placed, State
 from shared.drivers.containers.survey import describe, ended, members, payload, settle
+from shared.processes.files import read_tail
 from shared.processes.identity import send
 from shared.processes.tree import Family, resident_bytes
 
@@ -83,7 +83,7 @@ class ProcessContainers:
         return sorted(chosen, key=lambda info: (info.started_at, info.name))
 
     async def logs(self, name: str, tail: int = 100) -> str:
-        return await asyncio.to_thread(_tail, self._state(name).log, tail)
+        return await asyncio.to_thread(read_tail, self._state(name).log, tail)
 
     async def memory_bytes(self, name: str) -> int:
         return await asyncio.to_thread(lambda: resident_bytes(_payload(self._state(name))))
@@ -126,7 +126,7 @@ async def _run_shim(state: State) -> None:
             start_new_session=True,
         )
     if await shim.wait():
-        raise ContainerError(f"the shim of {state.directory.name} did not start: {_tail(state.complaints, 20)}")
+        raise ContainerError(f"the shim of {state.directory.name} did not start: {read_tail(state.complaints, 20)}")
 
 
 async def _launched(state: State) -> None:
@@ -182,11 +182,3 @@ def _strike(state: State, shim_too: bool) -> bool:
 def _survival(state: State) -> str:
     pids = sorted(member.pid for member in _payload(state))
     return f"container {state.directory.name}: processes {pids} survive SIGKILL; see their state in /proc/<pid>/stack"
-
-
-def _tail(log: Path, lines: int) -> str:
-    try:
-        with log.open(errors="replace") as file:
-            return "".join(deque(file, maxlen=lines))
-    except FileNotFoundError:
-        return ""

@@ -5,20 +5,14 @@ spec.json what was asked · identity.json the shim · child.json the payload · 
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TypeVar
-
-from pydantic import ValidationError
 
 from shared.contracts.frozen import Frozen
 from shared.drivers.containers.port import ContainerSpec
+from shared.processes.files import Record, read_record, try_lock, write_record
 from shared.processes.identity import ProcessIdentity
 
-Record = TypeVar("Record", bound=Frozen)
 MARKER = "SOULFORGE_CONTAINER"
 
 
@@ -103,30 +97,12 @@ class State:
     def finish(self, end: Exit) -> None:
         self._write("exit.json", end)
 
-    @contextmanager
-    def lock(self) -> Iterator[bool]:
-        """Whether this process alone may now launch or settle the container. Released by the kernel at its death."""
-        with (self.directory / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
+    def lock(self) -> AbstractContextManager[bool]:
+        """Whether this process alone may now launch or settle the container."""
+        return try_lock(self.directory / "lock")
 
     def _read(self, name: str, kind: type[Record]) -> Record | None:
-        try:
-            return kind.model_validate_json((self.directory / name).read_bytes())
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except ValidationError:
-            # Only a power cut leaves half a file, and after one the boot id says that nothing runs.
-            return None
+        return read_record(self.directory / name, kind)
 
     def _write(self, name: str, record: Frozen) -> None:
-        partial = self.directory / f".{name}.{os.getpid()}"
-        with partial.open("w") as file:
-            file.write(record.model_dump_json())
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.directory / name)
+        write_record(self.directory / name, record)

@@ -1,0 +1,51 @@
+"""The files by which processes are known to others: records, locks, logs."""
+
+from __future__ import annotations
+
+import fcntl
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from shared.artifacts import write_atomically
+from shared.contracts.frozen import Frozen
+
+Record = TypeVar("Record", bound=Frozen)
+
+
+def read_record(path: Path, kind: type[Record]) -> Record | None:
+    """Read a record. None where there is none, or where it cannot be read as `kind`."""
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValidationError):
+        return None
+
+
+def write_record(path: Path, record: Frozen) -> None:
+    """Replace the record at `path` in one step."""
+    write_atomically(path, record.model_dump_json(indent=2))
+
+
+@contextmanager
+def try_lock(path: Path) -> Iterator[bool]:
+    """Hold the lock at `path`; False where another process has it. The kernel releases it when its holder dies."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def read_tail(log: Path, lines: int) -> str:
+    """Return the last lines of a log; empty where there is none."""
+    try:
+        with log.open(errors="replace") as file:
+            return "".join(deque(file, maxlen=lines))
+    except FileNotFoundError:
+        return ""
