@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.embedded.records import Records, Started
 from shared.processes.files import try_lock
-from shared.processes.identity import alive, identify, send
-from shared.processes.tree import Family, end, survivors
+from shared.processes.identity import alive, identify, send, wait_ended
+from shared.processes.tree import kill
 
-POLL_S = 0.02
 KILL_S = 10.0
 
 
@@ -51,21 +49,15 @@ def clean(home: Path) -> list[str]:
     return ended
 
 
-def left_of(part: Started) -> Family:
-    """Every living process of a part: the first, those below it, in its session, or bearing its mark."""
-    return survivors(part.mark, part.identity, (part.identity,))
-
-
 def _end(part: Started) -> str | None:
-    left = left_of(part)
+    left = part.tree.processes()
     if not left:
         return None
-    if send(part.identity, part.stop_signal):
-        deadline = time.monotonic() + part.grace_s
-        while alive(part.identity) and time.monotonic() < deadline:
-            time.sleep(POLL_S)
+    leader = part.tree.leader
+    if leader and send(leader, part.stop_signal):
+        wait_ended(leader, part.grace_s)
     pids = ", ".join(str(member.pid) for member in sorted(left, key=lambda member: member.pid))
-    if not end(lambda: left_of(part), KILL_S):
+    if not kill(part.tree.processes, KILL_S):
         raise ClaimError(f"{part.name}: of the processes {pids} some survive SIGKILL; see /proc/<pid>/stack")
     return f"{part.name}: ended what a killed supervisor left running (pid {pids})"
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import pwd
 import time
-from asyncio.subprocess import DEVNULL, Process
+from asyncio.subprocess import Process
 from collections.abc import Callable
-from typing import Any, TypedDict, Unpack
+from typing import TypedDict, Unpack
 from uuid import uuid4
 
-from deploy.embedded.claim import KILL_S, left_of
+from deploy.embedded.claim import KILL_S
 from deploy.embedded.part import Part, PartError, PartState, PartStatus, delay_s, exit_line, failures_in_a_row
-from deploy.embedded.records import MARKER, Records, Started
+from deploy.embedded.records import Records, Started
 from shared.processes.files import read_tail
-from shared.processes.identity import ProcessIdentity, boot_id, identify, send
-from shared.processes.tree import end
+from shared.processes.identity import identify, send
+from shared.processes.tree import ProcessTree, kill, start_process
 
 POLL_S = 0.05
 LOG_LINES = 20
@@ -101,31 +100,19 @@ class Keeper:
         return code
 
     async def _spawn(self) -> Process:
-        part, token = self._part, uuid4().hex
+        part, tree = self._part, ProcessTree(token=uuid4().hex)
+        env = {**part.env, **tree.environment}
         try:
-            with self._records.log(part.name).open("ab") as log:
-                process = await asyncio.create_subprocess_exec(
-                    *part.command,
-                    cwd=part.cwd,
-                    env={**part.env, MARKER: token},
-                    stdin=DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                    **_identity_of(part.user),
-                )
-        except (OSError, KeyError) as error:
+            process = await start_process(part.command, part.cwd, env, self._records.log(part.name))
+        except OSError as error:
             raise PartError(f"{part.name} cannot be started: {error}") from error
-        self._record(process.pid, token)
+        self._record(tree.model_copy(update={"leader": identify(process.pid)}))
         return process
 
-    def _record(self, pid: int, token: str) -> None:
-        # One that is already reaped had a start time that nobody can tell any more: 0 matches nobody.
-        identity = identify(pid) or ProcessIdentity(pid=pid, start_ticks=0, boot_id=boot_id())
+    def _record(self, tree: ProcessTree) -> None:
         self._started = Started(
             name=self._part.name,
-            identity=identity,
-            token=token,
+            tree=tree,
             started_at=time.time(),
             stop_signal=self._part.stop_signal,
             grace_s=self._part.grace_s,
@@ -142,13 +129,15 @@ class Keeper:
 
     def _ask(self) -> None:
         self._change(state=PartState.STOPPING)
-        if self._started:
-            send(self._started.identity, self._part.stop_signal)
+        if self._started and self._started.tree.leader:
+            send(self._started.tree.leader, self._part.stop_signal)
 
     async def _end_rest(self) -> None:
         started = self._started
-        if started and not await asyncio.to_thread(end, lambda: left_of(started), KILL_S):
-            raise PartError(f"{started.name}: something survives SIGKILL; look for {started.mark} in /proc/*/environ")
+        if started and not await asyncio.to_thread(kill, started.tree.processes, KILL_S):
+            raise PartError(
+                f"{started.name}: something survives SIGKILL; look for {started.tree.token} in /proc/*/environ"
+            )
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -180,8 +169,3 @@ async def _answers(part: Part) -> bool:
         return await part.ready()
     except OSError:
         return False
-
-
-def _identity_of(user: str | None) -> dict[str, Any]:
-    # Without its group and with root's other ones, it would still be root for many files.
-    return {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": ()} if user else {}

@@ -30,7 +30,6 @@ class Part:
     env: dict[str, str] = field(default_factory=dict)
     ready: Ready | None = None
     ready_s: float = 60.0
-    user: str | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     grace_s: float = 10.0
     needs: tuple[str, ...] = ()

@@ -14,24 +14,19 @@ from shared.artifacts import write_atomically
 from shared.contracts.frozen import Frozen
 from shared.processes.files import read_record, write_record
 from shared.processes.identity import ProcessIdentity
+from shared.processes.tree import ProcessTree
 
-MARKER = "SOULFORGE_PART"
 LOG_BYTES = 10 << 20
 
 
 class Started(Frozen):
-    """A part that was started and, as far as is known, not yet ended. All its processes bear `token`."""
+    """A part that was started and, as far as is known, not yet ended."""
 
     name: str
-    identity: ProcessIdentity
-    token: str
+    tree: ProcessTree
     started_at: float
     stop_signal: signal.Signals
     grace_s: float
-
-    @property
-    def mark(self) -> str:
-        return f"{MARKER}={self.token}"
 
 
 class Records:

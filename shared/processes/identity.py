@@ -1,12 +1,15 @@
-"""Which process a pid meant when it was written down: the pid, its start time and the boot it belongs to.
+"""Which process a recorded pid means: the pid, its start time and the boot it belongs to.
 
-A pid alone is reused; nothing here, or in whoever uses it, ends a process by name.
+A pid alone is reused. Nothing here, and no user of it, ends a process by name.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +28,7 @@ class ProcessIdentity(Frozen):
 
 
 class Stat(NamedTuple):
-    """The fields of /proc/<pid>/stat that tell processes apart and place them in a tree."""
+    """The fields of /proc/<pid>/stat that distinguish processes and place them in a tree."""
 
     state: str
     parent: int
@@ -38,24 +41,24 @@ def boot_id() -> str:
 
 
 def stat(pid: int) -> Stat | None:
-    """What the kernel says of `pid`, a process or one that only waits to be reaped; None when it is gone."""
+    """Read /proc/<pid>/stat, also of a process that only waits to be reaped; None when it is gone."""
     try:
         text = (PROC / str(pid) / "stat").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The name stands in parentheses and may itself hold spaces and parentheses.
+    # The name is in parentheses and may itself hold spaces and parentheses.
     fields = text.rpartition(")")[2].split()
     return Stat(state=fields[0], parent=int(fields[1]), session=int(fields[3]), start_ticks=int(fields[19]))
 
 
 def identify(pid: int) -> ProcessIdentity | None:
-    """The identity of whoever has `pid` now, even if it only waits to be reaped; None when nobody has it."""
+    """The identity of the process with `pid`, even if it only waits to be reaped; None when there is none."""
     found = stat(pid)
     return found and ProcessIdentity(pid=pid, start_ticks=found.start_ticks, boot_id=boot_id())
 
 
 def living(pid: int) -> ProcessIdentity | None:
-    """The identity of the process that runs under `pid` now."""
+    """The identity of the process that runs as `pid` now."""
     found = identify(pid)
     return found if found and alive(found) else None
 
@@ -73,16 +76,35 @@ def alive(identity: ProcessIdentity) -> bool:
 
 def send(identity: ProcessIdentity, number: signal.Signals) -> bool:
     """Signal exactly that process. False when it is gone; a pid that was reused is never hit."""
+    with _handle(identity) as handle:
+        if handle is None:
+            return False
+        try:
+            signal.pidfd_send_signal(handle, number)
+        except ProcessLookupError:
+            return False
+    return True
+
+
+def wait_ended(identity: ProcessIdentity, within_s: float) -> bool:
+    """Wait until exactly that process has ended. False when it outlives `within_s`. Blocks."""
+    with _handle(identity) as handle:
+        if handle is None:
+            return True
+        poll = select.poll()
+        poll.register(handle, select.POLLIN)
+        return bool(poll.poll(within_s * 1000))
+
+
+@contextmanager
+def _handle(identity: ProcessIdentity) -> Iterator[int | None]:
+    """Open a descriptor of exactly that process; None when it is gone."""
     try:
         handle = os.pidfd_open(identity.pid)
     except ProcessLookupError:
-        return False
+        yield None
+        return
     try:
-        if not alive(identity):
-            return False
-        signal.pidfd_send_signal(handle, number)
-    except ProcessLookupError:
-        return False
+        yield handle if alive(identity) else None
     finally:
         os.close(handle)
-    return True

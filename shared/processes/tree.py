@@ -1,20 +1,58 @@
-"""Finding every process of a container or part, and ending it: by descent, by session, by a recorded token."""
+"""A tree of processes: its start, every process of it, its end."""
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
-from collections.abc import Callable, Iterable
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 import psutil
 
+from shared.contracts.frozen import Frozen
 from shared.processes.identity import PROC, ProcessIdentity, alive, boot_id, living, send, stat
 
-Family = set[ProcessIdentity]
+Processes = set[ProcessIdentity]
+MARKER = "SOULFORGE_PROCESS"
 POLL_S = 0.02
 
 
-def descendants(root: ProcessIdentity) -> Family:
+class ProcessTree(Frozen):
+    """What finds the processes of a tree again when whoever started it is dead.
+
+    Each has `token` in its environment. A process may overwrite its environment (setproctitle does), hence also the
+    session of `leader`, the first process, and the `members` seen last, each with all below it.
+    """
+
+    token: str
+    leader: ProcessIdentity | None = None
+    members: tuple[ProcessIdentity, ...] = ()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What its first process gets in addition to its own environment."""
+        return {MARKER: self.token}
+
+    def processes(self) -> Processes:
+        """Find every living process of the tree. Blocks for milliseconds."""
+        mark = f"{MARKER}={self.token}".encode()
+        roots = {member for member in self.members if alive(member)} | _select(lambda pid: mark in _environment(pid))
+        if self.leader:
+            roots |= _session(self.leader)
+        return roots.union(*(descendants(root) for root in roots))
+
+
+async def start_process(command: tuple[str, ...], cwd: Path, env: Mapping[str, str], log: Path) -> Process:
+    """Start a process as the leader of a session, without input; its output is added to `log`. Raises OSError."""
+    with log.open("ab") as output:
+        return await asyncio.create_subprocess_exec(
+            *command, cwd=cwd, env=env, stdin=DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+
+
+def descendants(root: ProcessIdentity) -> Processes:
     """Every living process below `root`, without it; empty when it is gone."""
     if not alive(root):
         return set()
@@ -25,66 +63,44 @@ def descendants(root: ProcessIdentity) -> Family:
     return {found for child in children if (found := living(child.pid))}
 
 
-def survivors(token: str, leader: ProcessIdentity | None, known: Iterable[ProcessIdentity]) -> Family:
-    """What is left of a tree whose guardian died, so that descent alone does not find it.
-
-    `token` is the `NAME=value` in the environment of every member. A process may overwrite its environment
-    (setproctitle does), hence also the session of `leader` and the `known` members, each with all below it.
-    """
-    roots = {one for one in known if alive(one)} | _bearing(token)
-    if leader and leader.boot_id == boot_id():
-        roots |= _session(leader)
-    return roots.union(*(descendants(root) for root in roots))
-
-
-def below_init(family: Family, first: int) -> Family:
-    """`family` without the two processes that hold a PID namespace together: `first` and its child, the init."""
-    return {member for member in family if member.pid != first and (seen := stat(member.pid)) and seen.parent != first}
-
-
-def resident_bytes(family: Iterable[ProcessIdentity]) -> int:
-    """Sum of resident sets. Pages that several processes share count once for each of them."""
-    total = 0
-    for member in family:
-        try:
-            total += psutil.Process(member.pid).memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
-    return total
-
-
-def end(find: Callable[[], Family], within_s: float) -> bool:
+def kill(find: Callable[[], Processes], within_s: float) -> bool:
     """SIGKILL what `find` finds until it finds nothing. False when something outlives `within_s`. Blocks."""
     deadline = time.monotonic() + within_s
-    while family := find():
-        for member in family:
-            send(member, signal.SIGKILL)
+    while processes := find():
+        for process in processes:
+            send(process, signal.SIGKILL)
         if time.monotonic() > deadline:
             return False
         time.sleep(POLL_S)
     return True
 
 
-def _pids() -> list[int]:
-    return [int(entry.name) for entry in PROC.iterdir() if entry.name.isdecimal()]
+def resident_bytes(processes: Iterable[ProcessIdentity]) -> int:
+    """Sum of resident sets. Pages that several processes share count once for each of them."""
+    total = 0
+    for process in processes:
+        try:
+            total += psutil.Process(process.pid).memory_info().rss
+        except psutil.NoSuchProcess:
+            continue
+    return total
 
 
-def _bearing(token: str) -> Family:
-    return {found for pid in _pids() if _bears(pid, token.encode()) and (found := living(pid))}
+def _select(chosen: Callable[[int], bool]) -> Processes:
+    return {found for pid in psutil.pids() if chosen(pid) and (found := living(pid))}
 
 
-def _bears(pid: int, token: bytes) -> bool:
+def _environment(pid: int) -> list[bytes]:
     try:
-        return token in (PROC / str(pid) / "environ").read_bytes().split(b"\0")
+        return (PROC / str(pid) / "environ").read_bytes().split(b"\0")
     except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return False
+        return []
 
 
-def _session(leader: ProcessIdentity) -> Family:
+def _session(leader: ProcessIdentity) -> Processes:
     # While a session has members its id is not given to a new process: a leader that is another process
     # proves that the recorded session is over.
     holder = living(leader.pid)
-    if holder and holder != leader:
+    if leader.boot_id != boot_id() or (holder and holder != leader):
         return set()
-    members = [pid for pid in _pids() if (seen := stat(pid)) and seen.session == leader.pid]
-    return {found for pid in members if (found := living(pid))}
+    return _select(lambda pid: (seen := stat(pid)) is not None and seen.session == leader.pid)

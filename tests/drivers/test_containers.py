@@ -277,7 +277,7 @@ async def test_nothing_is_inherited_from_the_environment(
     containers: Containers, work: Work, monkeypatch: pytest.MonkeyPatch, isolated: bool
 ) -> None:
     monkeypatch.setenv("SOULFORGE_DATABASE", "postgresql://soulforge:hunter2@127.0.0.1/soulforge")
-    known = {"SOULFORGE_CONTAINER", "LC_CTYPE"} | (ENGINE_ADDS if isinstance(containers, DockerContainers) else set())
+    known = {"SOULFORGE_PROCESS", "LC_CTYPE"} | (ENGINE_ADDS if isinstance(containers, DockerContainers) else set())
     code = f"import os; print(sorted(set(os.environ) - {known}))"
     spec = work.spec(code, isolated=isolated, env={"GIVEN": "1"})
     assert await result(containers, spec) == (0, "['GIVEN']\n")

@@ -324,7 +324,7 @@ async def test_a_pid_that_was_reused_is_not_ended(tmp_path: Path, spawn: Spawn) 
     with background([sys.executable, "-c", FOREVER]) as stranger:
         record = tmp_path / "supervisor/parts/one.json"
         content = json.loads(record.read_text())
-        content["identity"]["pid"] = stranger.pid
+        content["tree"]["leader"]["pid"] = stranger.pid
         record.write_text(json.dumps(content))
         with claim(tmp_path):
             clean(tmp_path)

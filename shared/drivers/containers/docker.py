@@ -16,7 +16,7 @@ from shared.drivers.containers.docker_request import create_body
 from shared.drivers.containers.docker_template import HOUSE, NAME, PREFIX
 from shared.drivers.containers.docker_view import Inspected, describe, isolated, never_ran, resident_bytes, runs
 from shared.drivers.containers.port import ContainerError, ContainerInfo, ContainerSpec
-from shared.processes.identity import PROC, ProcessIdentity, alive, identify
+from shared.processes.identity import PROC, ProcessIdentity, identify, wait_ended
 
 PORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,127}")
 TIMEOUT_S = 30.0
@@ -211,9 +211,4 @@ def _first_process(found: Inspected) -> ProcessIdentity | None:
 
 
 async def _gone(first: ProcessIdentity | None) -> bool:
-    deadline = time.monotonic() + KILL_S
-    while first and alive(first):
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(POLL_S)
-    return True
+    return first is None or await asyncio.to_thread(wait_ended, first, KILL_S)

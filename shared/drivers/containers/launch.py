@@ -10,7 +10,8 @@ from typing import NamedTuple, NoReturn
 
 from shared.drivers.containers.jail import Walls, enter, isolation, permitted
 from shared.drivers.containers.port import ContainerSpec
-from shared.drivers.containers.state import MARKER, Placed
+from shared.drivers.containers.state import Placed
+from shared.processes.tree import MARKER
 
 OPEN_FILES = 4096
 FAILURE_BYTES = 4096

@@ -20,7 +20,7 @@ from shared.drivers.containers.state import Placed, State
 from shared.drivers.containers.survey import describe, ended, members, payload, settle
 from shared.processes.files import read_tail
 from shared.processes.identity import send
-from shared.processes.tree import Family, resident_bytes
+from shared.processes.tree import Processes, resident_bytes, start_process
 
 IMPORT_ROOT = Path(__file__).resolve().parents[3]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,127}")
@@ -115,16 +115,9 @@ def _placed(before: Placed | None, spec: ContainerSpec) -> Placed:
 
 
 async def _run_shim(state: State) -> None:
-    with state.complaints.open("wb") as complaints:
-        shim = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "shared.drivers.containers.shim", str(state.directory)),
-            cwd=IMPORT_ROOT,
-            env={},  # That of the service holds credentials.
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=complaints,
-            stderr=complaints,
-            start_new_session=True,
-        )
+    command = (sys.executable, "-m", "shared.drivers.containers.shim", str(state.directory))
+    # The environment of the service holds credentials.
+    shim = await start_process(command, IMPORT_ROOT, {}, state.complaints)
     if await shim.wait():
         raise ContainerError(f"the shim of {state.directory.name} did not start: {read_tail(state.complaints, 20)}")
 
@@ -149,7 +142,7 @@ def _inspect(state: State) -> ContainerInfo | None:
     return describe(state, placed) if placed else None
 
 
-def _payload(state: State) -> Family:
+def _payload(state: State) -> Processes:
     placed = state.placed()
     return payload(members(state, placed), state.child()) if placed else set()
 

@@ -18,7 +18,7 @@ from shared.drivers.containers.port import ContainerSpec
 from shared.drivers.containers.state import Child, Exit, Placed, State, Tree
 from shared.drivers.containers.survey import payload
 from shared.processes.identity import ProcessIdentity, identify, send
-from shared.processes.tree import Family, descendants, resident_bytes
+from shared.processes.tree import Processes, descendants, resident_bytes
 
 POLL_S = 0.5
 SWEEP_S = 0.05
@@ -53,7 +53,7 @@ class Guardian:
         self._placed = placed
         self._spec = placed.spec
         self._self = _identity(os.getpid())
-        self._tree: Family = set()
+        self._tree: Processes = set()
         self._look_at = 0.0
 
     def guard(self) -> None:

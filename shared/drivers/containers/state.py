@@ -13,19 +13,13 @@ from shared.drivers.containers.port import ContainerSpec
 from shared.processes.files import Record, read_record, try_lock, write_record
 from shared.processes.identity import ProcessIdentity
 
-MARKER = "SOULFORGE_CONTAINER"
-
 
 class Placed(Frozen):
-    """What was asked. `token` is unique to this run and stands in the environment of all its processes."""
+    """What was asked. `token` is unique to this run: see ProcessTree."""
 
     token: str
     placed_at: float
     spec: ContainerSpec
-
-    @property
-    def mark(self) -> str:
-        return f"{MARKER}={self.token}"
 
 
 class Child(Frozen):

@@ -6,27 +6,31 @@ import time
 
 from shared.drivers.containers.port import ContainerInfo, ContainerState
 from shared.drivers.containers.state import Child, Exit, Placed, State
-from shared.processes.identity import alive, boot_id
-from shared.processes.tree import Family, below_init, descendants, survivors
+from shared.processes.identity import alive, boot_id, stat
+from shared.processes.tree import Processes, ProcessTree, descendants
 
 # Longer than any shim takes from its start to its lock.
 UNBORN_S = 30.0
 LOST = "lost"
 
 
-def members(state: State, placed: Placed) -> Family:
+def members(state: State, placed: Placed) -> Processes:
     """Every living process of the container but its shim. Blocks for milliseconds."""
     shim, child = state.shim(), state.child()
     if shim and alive(shim):
         # All of it: the shim is the reaper of whatever is orphaned below it.
         return descendants(shim)
-    known = (*state.tree().members, *((child.identity,) if child else ()))
-    return survivors(placed.mark, child.identity if child else None, known)
+    return ProcessTree(
+        token=placed.token, leader=child.identity if child else None, members=state.tree().members
+    ).processes()
 
 
-def payload(family: Family, child: Child | None) -> Family:
+def payload(family: Processes, child: Child | None) -> Processes:
     """The members that were asked for, without those that hold a PID namespace together."""
-    return below_init(family, child.identity.pid) if child and "pid" in child.isolation else family
+    if child is None or "pid" not in child.isolation:
+        return family
+    first = child.identity.pid
+    return {member for member in family if member.pid != first and (seen := stat(member.pid)) and seen.parent != first}
 
 
 def ended(state: State, placed: Placed) -> Exit | None:
