@@ -63,12 +63,17 @@ def descendants(root: ProcessIdentity) -> Processes:
     return {found for child in children if (found := living(child.pid))}
 
 
+def send_all(processes: Iterable[ProcessIdentity], number: signal.Signals) -> bool:
+    """Signal each of `processes`. False when all of them are gone."""
+    reached = [send(process, number) for process in processes]
+    return any(reached)
+
+
 def kill(find: Callable[[], Processes], within_s: float) -> bool:
     """SIGKILL what `find` finds until it finds nothing. False when something outlives `within_s`. Blocks."""
     deadline = time.monotonic() + within_s
     while processes := find():
-        for process in processes:
-            send(process, signal.SIGKILL)
+        send_all(processes, signal.SIGKILL)
         if time.monotonic() > deadline:
             return False
         time.sleep(POLL_S)

@@ -57,9 +57,9 @@ async def test_a_revival_that_was_cut_short_can_be_repeated(containers: Containe
     await containers.start(work.spec("open('runs', 'a').write('x')"))
     await ended(containers)
     state = State(tmp_path / "containers" / "payload")
-    placed = state.placed()
-    assert placed is not None
-    state.renew(placed.model_copy(update={"placed_at": 0.0, "token": "of a revival that went no further"}))
+    record = state.record()
+    assert record is not None
+    state.renew(record.model_copy(update={"requested_at": 0.0, "token": "of a revival that went no further"}))
     assert (await ended(containers)).limit == "lost"
     await containers.revive("payload")
     assert (await ended(containers)).exit_code == 0
@@ -67,9 +67,9 @@ async def test_a_revival_that_was_cut_short_can_be_repeated(containers: Containe
 
 
 def shim_of(tmp_path: Path) -> int:
-    shim = State(tmp_path / "containers" / "payload").shim()
-    assert shim is not None
-    return shim.pid
+    run = State(tmp_path / "containers" / "payload").run()
+    assert run is not None
+    return run.shim.pid
 
 
 @pytest.mark.parametrize("code", [announce("fled"), fleeing(FOREVER)], ids=["payload", "fled"])
@@ -79,7 +79,7 @@ async def test_a_payload_that_outlives_its_shim_runs_until_it_is_killed(
     await containers.start(work.spec(code))
     pid = int(await work.written("fled"))
     state = State(tmp_path / "containers" / "payload")
-    await until(lambda: pid in {member.pid for member in state.tree().members})
+    await until(lambda: (run := state.run()) and pid in {member.pid for member in run.tree.members})
     os.kill(shim_of(tmp_path), signal.SIGKILL)
     assert await gone(shim_of(tmp_path))
     info = await containers.inspect("payload")
@@ -97,10 +97,11 @@ async def test_a_process_that_only_bears_the_mark_is_found(containers: Container
     pid = int(await work.written("fled"))
     os.kill(shim_of(tmp_path), signal.SIGKILL)
     state = State(tmp_path / "containers" / "payload")
-    first = state.child()
-    assert first is not None
-    os.kill(first.identity.pid, signal.SIGKILL)
-    (state.directory / "tree.json").unlink(missing_ok=True)
+    run = state.run()
+    assert run is not None
+    assert run.tree.leader is not None
+    os.kill(run.tree.leader.pid, signal.SIGKILL)
+    state.write_run(run.model_copy(update={"tree": run.tree.model_copy(update={"members": ()})}))
     await containers.kill("payload")
     assert await gone(pid)
 
@@ -127,11 +128,12 @@ async def test_after_a_power_cut_a_container_is_lost(containers: Containers, wor
     await containers.start(work.spec(FOREVER))
     await containers.kill("payload")
     state = State(tmp_path / "containers" / "payload")
-    shim = state.shim()
-    assert shim is not None
+    run = state.run()
+    assert run is not None
     (state.directory / "exit.json").unlink()
-    # Of an earlier boot, and its pid now belongs to somebody else: this very process.
-    state.guard(shim.model_copy(update={"pid": os.getpid(), "boot_id": "an earlier boot"}))
+    # Of an earlier boot, and its pid now belongs to another process: this one.
+    shim = run.shim.model_copy(update={"pid": os.getpid(), "boot_id": "an earlier boot"})
+    state.write_run(run.model_copy(update={"shim": shim}))
     end = await ended(containers)
     assert (end.exit_code, end.limit) == (None, "lost")
 
@@ -142,7 +144,7 @@ async def test_an_interrupted_start_counts_as_running_until_it_is_settled(
     await containers.start(work.spec(""))
     await ended(containers)
     directory = tmp_path / "containers" / "payload"
-    for name in ("identity.json", "child.json", "tree.json", "exit.json"):
+    for name in ("run.json", "exit.json"):
         (directory / name).unlink(missing_ok=True)
     info = await containers.inspect("payload")
     assert info is not None

@@ -348,15 +348,16 @@ time.sleep(600)
 """
     supervisor = house.supervise(part(house.home, "service", code))
     await supervisor.start()
-    child = State(house.home / "containers" / "rune").child
-    await until(child)
+    state = State(house.home / "containers" / "rune")
+    await until(lambda: (run := state.run()) and run.tree.leader)
     pid = supervisor.status["service"].pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     await until(lambda: supervisor.status["service"].restarts == 1)
     await supervisor.stop()
-    found = child()
-    assert found is not None
-    assert running(found.identity.pid)
+    run = state.run()
+    assert run is not None
+    assert run.tree.leader is not None
+    assert running(run.tree.leader.pid)
     await containers.kill("rune")
-    assert not running(found.identity.pid)
+    assert not running(run.tree.leader.pid)

@@ -1,4 +1,4 @@
-"""From a placed container to its first process: fork, walls, limits, exec."""
+"""From the record of a container to its first process: fork, isolation, limits, exec."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from shared.drivers.containers.jail import Walls, enter, isolation, permitted
-from shared.drivers.containers.port import ContainerSpec
-from shared.drivers.containers.state import Placed
+from shared.drivers.containers.state import ContainerRecord
 from shared.processes.tree import MARKER
 
 OPEN_FILES = 4096
@@ -30,16 +29,16 @@ class Launched(NamedTuple):
     verdict: int
 
 
-def launch(placed: Placed, log: Path) -> Launched:
+def launch(record: ContainerRecord, log: Path) -> Launched:
     """Start the payload; returns once it is executed. Raises LaunchError. Blocks for milliseconds."""
-    spec = placed.spec
+    spec = record.spec
     walls = permitted() if spec.isolated else None
     failure, failure_end = os.pipe()
     verdict, verdict_end = os.pipe()
     shim = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _become(placed, walls, shim, log, verdict_end, failure_end)
+        _become(record, walls, shim, log, verdict_end, failure_end)
     os.close(failure_end)
     os.close(verdict_end)
     message = _read(failure)
@@ -51,12 +50,12 @@ def launch(placed: Placed, log: Path) -> Launched:
 
 def exit_code(launched: Launched, status: int) -> int:
     """The payload's exit code, of which `status` of the first process is only the messenger in a PID namespace."""
-    told = _read(launched.verdict)
-    return int(told) if told else os.waitstatus_to_exitcode(status)
+    code = _read(launched.verdict)
+    return int(code) if code else os.waitstatus_to_exitcode(status)
 
 
-def _become(placed: Placed, walls: Walls | None, shim: int, log: Path, verdict: int, failure: int) -> NoReturn:
-    spec = placed.spec
+def _become(record: ContainerRecord, walls: Walls | None, shim: int, log: Path, verdict: int, failure: int) -> NoReturn:
+    spec = record.spec
     doing = "process"
     try:
         os.setsid()
@@ -69,15 +68,11 @@ def _become(placed: Placed, walls: Walls | None, shim: int, log: Path, verdict: 
         doing = f"working directory {spec.cwd}"
         os.chdir(spec.cwd)
         doing = f"command {spec.command[0]}"
-        os.execvpe(spec.command[0], spec.command, _environment(spec, placed.token))
+        os.execvpe(spec.command[0], spec.command, {**spec.env, MARKER: record.token})
     except (OSError, ValueError) as error:
         os.write(failure, f"{doing}: {error}".encode()[:FAILURE_BYTES])
     finally:
         os._exit(NOT_LAUNCHED)
-
-
-def _environment(spec: ContainerSpec, token: str) -> dict[str, str]:
-    return {**spec.env, MARKER: token}
 
 
 def _plain_signals() -> None:

@@ -1,7 +1,7 @@
 """Containers as supervised process trees: for a machine without a container engine.
 
-Each has a shim of its own, which outlives this process; all that is known stands in `directory`/<name>/, so that
-a new instance takes over every container of an earlier one. Linux 5.12 or newer.
+Each has a shim of its own, which outlives this process; all that is known is in `directory`/<name>/, so that a new
+instance takes over every container of an earlier one. Linux 5.12 or newer.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from pathlib import Path
 from uuid import uuid4
 
 from shared.drivers.containers.port import ContainerError, ContainerInfo, ContainerSpec, ContainerState
-from shared.drivers.containers.state import Placed, State
-from shared.drivers.containers.survey import describe, ended, members, payload, settle
+from shared.drivers.containers.state import ContainerRecord, State
 from shared.processes.files import read_tail
 from shared.processes.identity import send
-from shared.processes.tree import Processes, resident_bytes, start_process
+from shared.processes.tree import resident_bytes, send_all, start_process
 
 IMPORT_ROOT = Path(__file__).resolve().parents[3]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,127}")
@@ -39,12 +38,11 @@ class ProcessContainers:
 
     async def start(self, spec: ContainerSpec) -> ContainerInfo:
         state = self._state(spec.name)
-        if not state.shim() and not state.exit():
-            state.place(_placed(state.placed(), spec))
+        if not state.run() and not state.exit():
+            state.write_record(_record(state.record(), spec))
             await _run_shim(state)
         await _launched(state)
-        end = state.exit()
-        if end and end.error:
+        if (end := state.exit()) and end.error:
             await self.remove(spec.name)
             raise ContainerError(f"{end.error}; correct its specification and start it again")
         info = await self.inspect(spec.name)
@@ -54,12 +52,12 @@ class ProcessContainers:
 
     async def revive(self, name: str) -> ContainerInfo:
         state = self._state(name)
-        info, placed = await self.inspect(name), state.placed()
-        if info is None or placed is None:
+        info, record = await self.inspect(name), state.record()
+        if info is None or record is None:
             raise ContainerError(f"container {name} is unknown: start it from its specification")
         if info.state is ContainerState.EXITED:
-            await asyncio.to_thread(state.renew, _placed(None, placed.spec))
-        return await self.start(placed.spec)
+            await asyncio.to_thread(state.renew, _record(None, record.spec))
+        return await self.start(record.spec)
 
     async def stop(self, name: str, grace_s: float) -> None:
         if await asyncio.to_thread(_terminate, self._state(name)):
@@ -75,7 +73,7 @@ class ProcessContainers:
             await asyncio.sleep(POLL_S)
 
     async def inspect(self, name: str) -> ContainerInfo | None:
-        return await asyncio.to_thread(_inspect, self._state(name))
+        return await asyncio.to_thread(self._state(name).inspect)
 
     async def list(self, labels: dict[str, str]) -> list[ContainerInfo]:
         found = await asyncio.to_thread(_all, self._directory)
@@ -86,7 +84,7 @@ class ProcessContainers:
         return await asyncio.to_thread(read_tail, self._state(name).log, tail)
 
     async def memory_bytes(self, name: str) -> int:
-        return await asyncio.to_thread(lambda: resident_bytes(_payload(self._state(name))))
+        return await asyncio.to_thread(lambda: resident_bytes(self._state(name).payload()))
 
     async def remove(self, name: str) -> None:
         info = await self.inspect(name)
@@ -108,23 +106,23 @@ class ProcessContainers:
         return State(self._directory / name)
 
 
-def _placed(before: Placed | None, spec: ContainerSpec) -> Placed:
+def _record(before: ContainerRecord | None, spec: ContainerSpec) -> ContainerRecord:
     # Of an interrupted start the shim may be on its way: it must find the token it is known by.
     token = before.token if before and before.spec == spec else uuid4().hex
-    return Placed(token=token, placed_at=time.time(), spec=spec)
+    return ContainerRecord(token=token, requested_at=time.time(), spec=spec)
 
 
 async def _run_shim(state: State) -> None:
     command = (sys.executable, "-m", "shared.drivers.containers.shim", str(state.directory))
     # The environment of the service holds credentials.
-    shim = await start_process(command, IMPORT_ROOT, {}, state.complaints)
+    shim = await start_process(command, IMPORT_ROOT, {}, state.shim_log)
     if await shim.wait():
-        raise ContainerError(f"the shim of {state.directory.name} did not start: {read_tail(state.complaints, 20)}")
+        raise ContainerError(f"the shim of {state.directory.name} did not start: {read_tail(state.shim_log, 20)}")
 
 
 async def _launched(state: State) -> None:
     deadline = time.monotonic() + LAUNCH_S
-    while not state.child() and not state.exit():
+    while not state.exit() and not ((run := state.run()) and run.started_at):
         if time.monotonic() > deadline:
             raise ContainerError(f"container {state.directory.name} did not start in {LAUNCH_S:.0f} s: kill it")
         await asyncio.sleep(POLL_S)
@@ -133,45 +131,31 @@ async def _launched(state: State) -> None:
 def _all(directory: Path) -> list[ContainerInfo]:
     if not directory.is_dir():
         return []
-    states = [State(entry) for entry in directory.iterdir() if NAME.fullmatch(entry.name)]
-    return [info for state in states if (info := _inspect(state))]
-
-
-def _inspect(state: State) -> ContainerInfo | None:
-    placed = state.placed()
-    return describe(state, placed) if placed else None
-
-
-def _payload(state: State) -> Processes:
-    placed = state.placed()
-    return payload(members(state, placed), state.child()) if placed else set()
+    entries = [entry for entry in directory.iterdir() if NAME.fullmatch(entry.name)]
+    return [info for entry in entries if (info := State(entry).inspect())]
 
 
 def _terminate(state: State) -> bool:
-    """Ask the container to end; False when there is nobody to ask."""
-    placed, shim = state.placed(), state.shim()
-    if placed is None or ended(state, placed):
+    """Ask the container to end; False when nothing of it runs."""
+    if state.settled():
         return False
-    if shim and send(shim, signal.SIGTERM):
-        return True
-    reached = [send(member, signal.SIGTERM) for member in members(state, placed)]
-    return any(reached)
+    run = state.run()
+    return bool(run and send(run.shim, signal.SIGTERM)) or send_all(state.processes(), signal.SIGTERM)
 
 
 def _strike(state: State, shim_too: bool) -> bool:
-    """SIGKILL all that is there now. True when nothing is left and the end is written."""
-    placed, shim = state.placed(), state.shim()
-    if placed is None or ended(state, placed):
+    """SIGKILL all that is there now. True when nothing is left and the end is recorded."""
+    if state.record() is None or state.settled():
         return True
-    if shim is None:
-        return settle(state) is not None
-    for member in members(state, placed):
-        send(member, signal.SIGKILL)
+    run = state.run()
+    if run is None:
+        return state.settle() is not None
+    send_all(state.processes(), signal.SIGKILL)
     if shim_too:
-        send(shim, signal.SIGKILL)
+        send(run.shim, signal.SIGKILL)
     return False
 
 
 def _survival(state: State) -> str:
-    pids = sorted(member.pid for member in _payload(state))
+    pids = sorted(process.pid for process in state.payload())
     return f"container {state.directory.name}: processes {pids} survive SIGKILL; see their state in /proc/<pid>/stack"

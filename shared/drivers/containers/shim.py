@@ -1,7 +1,7 @@
-"""The guardian of one container: `python -m shared.drivers.containers.shim STATE_DIR`.
+"""The shim of one container: `python -m shared.drivers.containers.shim STATE_DIR`.
 
-It detaches itself, so that it outlives whoever started it, launches the payload, reaps its whole tree, enforces the
-limits, forwards SIGTERM to the payload's group, and writes down the end when nothing of the tree is left.
+It detaches itself, so that it outlives its starter, launches the payload, reaps its whole tree, enforces the limits,
+forwards SIGTERM to the payload's group, and records the end when nothing of the tree is left.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from pathlib import Path
 from shared.drivers.containers.kernel import become_subreaper
 from shared.drivers.containers.launch import NOT_LAUNCHED, LaunchError, exit_code, launch
 from shared.drivers.containers.port import ContainerSpec
-from shared.drivers.containers.state import Child, Exit, Placed, State, Tree
-from shared.drivers.containers.survey import payload
-from shared.processes.identity import ProcessIdentity, identify, send
-from shared.processes.tree import Processes, descendants, resident_bytes
+from shared.drivers.containers.state import ContainerRecord, Exit, Run, State
+from shared.processes.identity import ProcessIdentity, identify
+from shared.processes.tree import Processes, ProcessTree, descendants, resident_bytes, send_all
 
 POLL_S = 0.5
 SWEEP_S = 0.05
@@ -30,14 +29,14 @@ def main(state: State) -> None:
         os._exit(0)
     os.setsid()
     with state.lock() as alone:
-        placed = state.placed()
+        record = state.record()
         # Another shim is at it, or was: a name runs once.
-        if alone and placed and not state.shim() and not state.exit():
-            Guardian(state, placed).guard()
+        if alone and record and not state.run() and not state.exit():
+            Shim(state, record).run()
 
 
 def exceeded(spec: ContainerSpec, lived_s: float, resident: int) -> str | None:
-    """The limit that is broken, if any."""
+    """The limit that is exceeded, if any."""
     if spec.memory_bytes is not None and resident > spec.memory_bytes:
         return "memory"
     if spec.time_limit_s is not None and lived_s > spec.time_limit_s:
@@ -45,61 +44,60 @@ def exceeded(spec: ContainerSpec, lived_s: float, resident: int) -> str | None:
     return None
 
 
-class Guardian:
+class Shim:
     """One run of one container, from launch to the last reaped process."""
 
-    def __init__(self, state: State, placed: Placed) -> None:
+    def __init__(self, state: State, record: ContainerRecord) -> None:
         self._state = state
-        self._placed = placed
-        self._spec = placed.spec
-        self._self = _identity(os.getpid())
-        self._tree: Processes = set()
-        self._look_at = 0.0
+        self._record = record
+        self._run = Run(shim=_identity(os.getpid()), tree=ProcessTree(token=record.token))
+        self._next_sample = 0.0
 
-    def guard(self) -> None:
+    def run(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
         become_subreaper()
-        self._state.guard(self._self)
+        self._state.write_run(self._run)
         try:
-            launched = launch(self._placed, self._state.log)
+            launched = launch(self._record, self._state.log)
         except LaunchError as error:
-            self._state.finish(Exit(exit_code=NOT_LAUNCHED, finished_at=time.time(), error=str(error)))
+            self._state.write_exit(Exit(exit_code=NOT_LAUNCHED, finished_at=time.time(), error=str(error)))
             return
-        child = Child(identity=_identity(launched.pid), started_at=time.time(), isolation=launched.isolation)
-        self._state.launched(child)
-        status, limit = self._watch(child)
+        tree = ProcessTree(token=self._record.token, leader=_identity(launched.pid))
+        self._run = Run(shim=self._run.shim, tree=tree, started_at=time.time(), isolation=launched.isolation)
+        self._state.write_run(self._run)
+        status, limit = self._watch(launched.pid)
         self._sweep()
-        self._state.finish(Exit(exit_code=exit_code(launched, status), limit=limit, finished_at=time.time()))
+        self._state.write_exit(Exit(exit_code=exit_code(launched, status), limit=limit, finished_at=time.time()))
 
-    def _watch(self, child: Child) -> tuple[int, str | None]:
-        """The wait status of the first process, and the limit that was broken."""
+    def _watch(self, first: int) -> tuple[int, str | None]:
+        """The wait status of the first process, and the limit that was exceeded."""
         started = time.monotonic()
         limit: str | None = None
         while True:
-            if time.monotonic() >= self._look_at:
-                self._look()
-                limit = limit or exceeded(
-                    self._spec, time.monotonic() - started, resident_bytes(payload(self._tree, child))
-                )
+            if time.monotonic() >= self._next_sample:
+                resident = resident_bytes(self._sample())
+                limit = limit or exceeded(self._record.spec, time.monotonic() - started, resident)
             if limit:
                 self._kill()
             received = signal.sigtimedwait(AWAITED, POLL_S)
             if received and received.si_signo == signal.SIGTERM:
-                os.killpg(child.identity.pid, signal.SIGTERM)
-            status = _reap(child.identity.pid)
+                os.killpg(first, signal.SIGTERM)
+            status = _reap(first)
             if status is not None:
                 return status, limit
 
-    def _look(self) -> None:
-        self._look_at = time.monotonic() + POLL_S
-        found = descendants(self._self)
-        if found != self._tree:
-            self._tree = found
-            self._state.seen(Tree(members=tuple(found)))
+    def _sample(self) -> Processes:
+        """The payload's processes now; records the whole tree where it has changed."""
+        self._next_sample = time.monotonic() + POLL_S
+        found = descendants(self._run.shim)
+        if found != set(self._run.tree.members):
+            tree = self._run.tree.model_copy(update={"members": tuple(found)})
+            self._run = self._run.model_copy(update={"tree": tree})
+            self._state.write_run(self._run)
+        return self._run.payload(found)
 
     def _kill(self) -> None:
-        for member in descendants(self._self):
-            send(member, signal.SIGKILL)
+        send_all(descendants(self._run.shim), signal.SIGKILL)
 
     def _sweep(self) -> None:
         """End what outlived the first process. As its reaper the shim is done only when it has no child left."""
@@ -122,7 +120,7 @@ def _reap(first: int) -> int | None:
         if pid == 0:
             return None
         if pid == first:
-            # Whoever is left is the sweep's.
+            # What is left is the sweep's.
             return status
 
 

@@ -1,43 +1,54 @@
-"""The files of one container, from which driver and shim know everything: nothing is kept in memory.
+"""What is known of one container of processes, from its files and the kernel: nothing is kept in memory.
 
-spec.json what was asked · identity.json the shim · child.json the payload · tree.json its members · exit.json the end.
+container.json what was asked · run.json the shim and the processes below it · exit.json the end.
 """
 
 from __future__ import annotations
 
+import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from shared.contracts.frozen import Frozen
-from shared.drivers.containers.port import ContainerSpec
-from shared.processes.files import Record, read_record, try_lock, write_record
-from shared.processes.identity import ProcessIdentity
+from shared.drivers.containers.port import ContainerInfo, ContainerSpec, ContainerState
+from shared.processes.files import read_record, try_lock, write_record
+from shared.processes.identity import ProcessIdentity, alive, boot_id, stat
+from shared.processes.tree import Processes, ProcessTree, descendants
+
+# Longer than any shim takes from its start to its lock.
+SHIM_START_S = 30.0
+LOST = "lost"
 
 
-class Placed(Frozen):
+class ContainerRecord(Frozen):
     """What was asked. `token` is unique to this run: see ProcessTree."""
 
     token: str
-    placed_at: float
+    requested_at: float
     spec: ContainerSpec
 
 
-class Child(Frozen):
-    """The first process below the shim, the leader of its session, and what separates it from the rest."""
+class Run(Frozen):
+    """A run as its shim last saw it, kept for the case that the shim is killed.
 
-    identity: ProcessIdentity
-    started_at: float
-    isolation: tuple[str, ...]
+    `started_at` is None until the payload is executed; the leader of `tree` is the first process below the shim.
+    """
 
+    shim: ProcessIdentity
+    tree: ProcessTree
+    started_at: float | None = None
+    isolation: tuple[str, ...] = ()
 
-class Tree(Frozen):
-    """The members the shim saw last, kept for the case that it is killed."""
-
-    members: tuple[ProcessIdentity, ...] = ()
+    def payload(self, processes: Processes) -> Processes:
+        """`processes` without the two that hold a PID namespace together: the first one and its child, the init."""
+        if self.tree.leader is None or "pid" not in self.isolation:
+            return processes
+        first = self.tree.leader.pid
+        return {one for one in processes if one.pid != first and (seen := stat(one.pid)) and seen.parent != first}
 
 
 class Exit(Frozen):
-    """The end. `error` says why the payload could not even be launched."""
+    """The end. `error` is the reason why the payload could not be executed."""
 
     exit_code: int | None
     limit: str | None = None
@@ -51,52 +62,89 @@ class State:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.log = directory / "stdout.log"
-        self.complaints = directory / "shim.log"
+        self.shim_log = directory / "shim.log"
 
-    def placed(self) -> Placed | None:
-        return self._read("spec.json", Placed)
+    def record(self) -> ContainerRecord | None:
+        return read_record(self.directory / "container.json", ContainerRecord)
 
-    def shim(self) -> ProcessIdentity | None:
-        return self._read("identity.json", ProcessIdentity)
-
-    def child(self) -> Child | None:
-        return self._read("child.json", Child)
-
-    def tree(self) -> Tree:
-        return self._read("tree.json", Tree) or Tree()
+    def run(self) -> Run | None:
+        return read_record(self.directory / "run.json", Run)
 
     def exit(self) -> Exit | None:
-        return self._read("exit.json", Exit)
+        return read_record(self.directory / "exit.json", Exit)
 
-    def place(self, placed: Placed) -> None:
+    def write_record(self, record: ContainerRecord) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._write("spec.json", placed)
+        write_record(self.directory / "container.json", record)
 
-    def renew(self, placed: Placed) -> None:
-        """Make it as if `placed` had never run. Cut short, it is an interrupted start, which settles as lost."""
-        self.place(placed)
+    def write_run(self, run: Run) -> None:
+        write_record(self.directory / "run.json", run)
+
+    def write_exit(self, end: Exit) -> None:
+        write_record(self.directory / "exit.json", end)
+
+    def renew(self, record: ContainerRecord) -> None:
+        """Forget the last run and ask for a new one. Cut short, it is an interrupted start, which settles as lost."""
+        self.write_record(record)
         # The end goes last: until then the run that is over is what is known.
-        for name in ("tree.json", "child.json", "identity.json", "exit.json"):
+        for name in ("run.json", "exit.json"):
             (self.directory / name).unlink(missing_ok=True)
-
-    def guard(self, shim: ProcessIdentity) -> None:
-        self._write("identity.json", shim)
-
-    def launched(self, child: Child) -> None:
-        self._write("child.json", child)
-
-    def seen(self, tree: Tree) -> None:
-        self._write("tree.json", tree)
-
-    def finish(self, end: Exit) -> None:
-        self._write("exit.json", end)
 
     def lock(self) -> AbstractContextManager[bool]:
         """Whether this process alone may now launch or settle the container."""
         return try_lock(self.directory / "lock")
 
-    def _read(self, name: str, kind: type[Record]) -> Record | None:
-        return read_record(self.directory / name, kind)
+    def processes(self) -> Processes:
+        """Find every living process of the container but its shim. Blocks for milliseconds."""
+        run, record = self.run(), self.record()
+        if run and alive(run.shim):
+            # All of it: the shim is the reaper of whatever is orphaned below it.
+            return descendants(run.shim)
+        if run:
+            return run.tree.processes()
+        return ProcessTree(token=record.token).processes() if record else set()
 
-    def _write(self, name: str, record: Frozen) -> None:
-        write_record(self.directory / name, record)
+    def payload(self) -> Processes:
+        """Find the living processes that were asked for."""
+        run = self.run()
+        return run.payload(self.processes()) if run else self.processes()
+
+    def settled(self) -> Exit | None:
+        """How the container ended; None while it runs or may yet begin. Settles one whose shim is gone."""
+        if found := self.exit():
+            return found
+        run, record = self.run(), self.record()
+        if run is None:
+            late = record is not None and time.time() - record.requested_at > SHIM_START_S
+            return self.settle() if late else None
+        if alive(run.shim) or (run.shim.boot_id == boot_id() and self.processes()):
+            return None
+        return self.settle()
+
+    def settle(self) -> Exit | None:
+        """Record as lost the end that no shim will record; None while a shim holds the container."""
+        with self.lock() as alone:
+            if not alone:
+                return None
+            # The shim may have written its own between the look and the lock.
+            found = self.exit()
+            if found is None:
+                found = Exit(exit_code=None, limit=LOST, finished_at=time.time())
+                self.write_exit(found)
+            return found
+
+    def inspect(self) -> ContainerInfo | None:
+        """Describe the container as it is now; None where there is none. Blocks for milliseconds."""
+        if (record := self.record()) is None:
+            return None
+        end, run = self.settled(), self.run()
+        return ContainerInfo(
+            name=record.spec.name,
+            state=ContainerState.EXITED if end else ContainerState.RUNNING,
+            labels=record.spec.labels,
+            started_at=(run and run.started_at) or record.requested_at,
+            finished_at=end.finished_at if end else None,
+            exit_code=end.exit_code if end else None,
+            limit=end.limit if end else None,
+            isolation=run.isolation if run else (),
+        )
