@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from deploy.embedded import stack
-from deploy.embedded.claim import ClaimError
 from deploy.embedded.preflight import PreflightError
+from deploy.embedded.state import LockError
 from examples.karma.unseen import UNSEEN
 from shared.configuration.file import load
 from shared.drivers.inference.port import InferenceError, Turn
@@ -47,7 +47,7 @@ def main(
         if not found_up:
             stack.start_detached(settings, _tell)
         code = _ritual(settings, persona)
-    except (PreflightError, ClaimError, InferenceError) as error:
+    except (PreflightError, LockError, InferenceError) as error:
         code = _complain(str(error))
     if not keep and not found_up:
         stack.stop(settings, _tell)

@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from shared.contracts.frozen import Frozen
+from shared.processes.tree import ProcessTree
 
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 30.0
@@ -45,13 +46,22 @@ class PartState(StrEnum):
 
 
 class PartStatus(Frozen):
-    """What is known of a part. `last_exit` is negative for a signal; `since` is when it entered its state."""
+    """What is known of a part. `last_exit` is negative for a signal; `since` is when it entered its state.
+
+    `tree` is kept until nothing of it is left; `stop_signal` and `grace_s` are those of the part.
+    """
 
     state: PartState = PartState.WAITING
-    pid: int | None = None
-    restarts: int = 0
     since: float
+    tree: ProcessTree | None = None
+    restarts: int = 0
     last_exit: int | None = None
+    stop_signal: signal.Signals
+    grace_s: float
+
+    @property
+    def pid(self) -> int | None:
+        return self.tree.leader.pid if self.tree and self.tree.leader else None
 
 
 class PartError(Exception):

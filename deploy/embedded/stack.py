@@ -14,11 +14,10 @@ from uuid import UUID
 import asyncpg
 
 from deploy.embedded import base, nats, postgres, preflight
-from deploy.embedded.claim import claim, clean
 from deploy.embedded.part import PartState, PartStatus
 from deploy.embedded.parts import parts
 from deploy.embedded.preflight import PreflightError
-from deploy.embedded.records import Records
+from deploy.embedded.state import lock, read_living
 from deploy.embedded.supervisor import Supervisor
 from shared import lease
 from shared.configuration.file import load
@@ -28,7 +27,7 @@ from shared.drivers.containers.port import ContainerState
 from shared.drivers.inference.port import InferenceError
 from shared.drivers.inference.vllm import Vllm
 from shared.postgres import UNREACHABLE, MigrationError, assert_own_version
-from shared.processes.identity import alive, send
+from shared.processes.identity import send, wait_ended
 from shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -45,8 +44,8 @@ POLL_S = 0.25
 def run(settings: Settings, announce: Announce) -> int:
     """Put the stack up and keep it up until SIGINT or SIGTERM; then end everything in order. Returns the exit code."""
     settings.home.mkdir(parents=True, exist_ok=True)
-    with claim(settings.home):
-        for line in clean(settings.home):
+    with lock(settings.home) as ended:
+        for line in ended:
             announce(line)
         asyncio.run(_run(settings, announce))
     return 0
@@ -203,18 +202,15 @@ def stop(settings: Settings, announce: Announce) -> None:
     if not settings.home.is_dir():
         announce(f"nothing to stop: {settings.home} does not exist")
         return
-    supervisor = Records(settings.home).supervisor()
-    if supervisor and alive(supervisor):
-        send(supervisor, signal.SIGTERM)
-        deadline = time.monotonic() + DOWN_WITHIN_S
-        while alive(supervisor):
-            if time.monotonic() > deadline:
-                raise PreflightError(
-                    f"the supervisor (pid {supervisor.pid}) did not end within {DOWN_WITHIN_S:.0f} s: see {settings.logs_dir}"
-                )
-            time.sleep(POLL_S)
-    with claim(settings.home):
-        for line in clean(settings.home):
+    if state := read_living(settings.home):
+        send(state.supervisor, signal.SIGTERM)
+        if not wait_ended(state.supervisor, DOWN_WITHIN_S):
+            raise PreflightError(
+                f"the supervisor (pid {state.supervisor.pid}) did not end within {DOWN_WITHIN_S:.0f} s: "
+                f"see {settings.logs_dir}"
+            )
+    with lock(settings.home) as ended:
+        for line in ended:
             announce(line)
         asyncio.run(end_containers(settings, announce))
     announce("everything is down")
@@ -222,8 +218,6 @@ def stop(settings: Settings, announce: Announce) -> None:
 
 def status(settings: Settings) -> dict[str, dict[str, Any]]:
     """The parts as the supervisor last saw them; empty when none runs."""
-    records = Records(settings.home)
-    supervisor = records.supervisor()
-    if supervisor is None or not alive(supervisor):
-        return {}
-    return {name: part.model_dump(mode="json") for name, part in records.status().items()}
+    state = read_living(settings.home)
+    parts = state.parts if state else {}
+    return {name: {**part.model_dump(mode="json"), "pid": part.pid} for name, part in parts.items()}

@@ -1,4 +1,4 @@
-"""Keeps the embedded stack running: starts parts in the order of their needs, restarts what exits, stops in reverse."""
+"""The supervisor of the embedded stack: starts parts in the order of their needs, restarts what exits, stops in reverse."""
 
 from __future__ import annotations
 
@@ -7,30 +7,33 @@ import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from deploy.embedded.keeper import Keeper, Say
 from deploy.embedded.part import Part, PartError, PartStatus, in_order
-from deploy.embedded.records import Records
+from deploy.embedded.part_supervisor import Announce, PartSupervisor, either
+from deploy.embedded.state import write_state
 
 Progress = Callable[[str, PartStatus], None]
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Supervisor:
-    """Runs `parts` for one home, which the caller holds by `claim`.
+    """Runs `parts` for one home, of which the caller holds the lock.
 
-    `say` gets an event line for every unwanted exit, `progress` each change of a part's state.
+    `announce` gets a line for every unwanted exit, `progress` each change of a part's status.
     """
 
-    def __init__(self, home: Path, parts: Sequence[Part], say: Say, progress: Progress) -> None:
-        self._records = Records(home)
-        self._say = say
+    def __init__(self, home: Path, parts: Sequence[Part], announce: Announce, progress: Progress) -> None:
+        self._home = home
+        self._announce = announce
         self._progress = progress
         self._stop = asyncio.Event()
         self._parts = in_order(parts)
-        self._keepers = {part.name: Keeper(part, self._records, say, self._changed) for part in self._parts}
+        logs = home / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        self._supervisors = {part.name: PartSupervisor(part, logs, announce, self._changed) for part in self._parts}
 
     @property
     def status(self) -> dict[str, PartStatus]:
-        return {name: keeper.status for name, keeper in self._keepers.items()}
+        return {name: supervisor.status for name, supervisor in self._supervisors.items()}
 
     async def run(self) -> None:
         """Start everything, keep it running until SIGTERM or SIGINT, stop everything; a second signal kills.
@@ -38,29 +41,27 @@ class Supervisor:
         Raises PartError when a part is not ready in time; then all that had started is stopped.
         """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self.request_stop)
-        stopping = asyncio.ensure_future(self._stop.wait())
-        starting = asyncio.ensure_future(self.start())
+        starting = asyncio.create_task(self.start())
         try:
-            await asyncio.wait({stopping, starting}, return_when=asyncio.FIRST_COMPLETED)
+            await either(starting, self._stop)
             if starting.done():
                 starting.result()
-            await stopping
+            await self._stop.wait()
         finally:
             starting.cancel()
-            stopping.cancel()
-            await asyncio.gather(starting, stopping, return_exceptions=True)
+            await asyncio.gather(starting, return_exceptions=True)
             await self.stop()
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in STOP_SIGNALS:
                 loop.remove_signal_handler(number)
 
     def request_stop(self) -> None:
         """End `run`; asked a second time, end it without grace."""
         if self._stop.is_set():
-            self._say("asked to stop again: killing what is left")
-            for keeper in self._keepers.values():
-                keeper.hurry()
+            self._announce("asked to stop again: killing what is left")
+            for supervisor in self._supervisors.values():
+                supervisor.hurry()
         self._stop.set()
 
     async def start(self) -> None:
@@ -68,7 +69,7 @@ class Supervisor:
         starting: dict[str, asyncio.Task[None]] = {}
         for part in self._parts:
             needed = [starting[need] for need in part.needs]
-            starting[part.name] = asyncio.create_task(_after(needed, self._keepers[part.name]))
+            starting[part.name] = asyncio.create_task(_after(needed, self._supervisors[part.name]))
         try:
             await asyncio.gather(*starting.values())
         finally:
@@ -78,20 +79,20 @@ class Supervisor:
     async def stop(self) -> None:
         """Stop parts one after the other, the last started first. Raises PartError after all, if some survived."""
         survived = []
-        for keeper in reversed(self._keepers.values()):
+        for supervisor in reversed(self._supervisors.values()):
             try:
-                await keeper.stop()
+                await supervisor.stop()
             except PartError as error:
                 survived.append(str(error))
         if survived:
             raise PartError("; ".join(survived))
 
     def _changed(self, name: str, status: PartStatus) -> None:
-        self._records.show(self.status)
+        write_state(self._home, self.status)
         self._progress(name, status)
 
 
-async def _after(needed: list[asyncio.Task[None]], keeper: Keeper) -> None:
+async def _after(needed: list[asyncio.Task[None]], supervisor: PartSupervisor) -> None:
     if needed:
         await asyncio.gather(*needed)
-    await keeper.start()
+    await supervisor.start()

@@ -17,6 +17,7 @@ from shared.processes.identity import PROC, ProcessIdentity, alive, boot_id, liv
 Processes = set[ProcessIdentity]
 MARKER = "SOULFORGE_PROCESS"
 POLL_S = 0.02
+KILL_S = 10.0
 
 
 class ProcessTree(Frozen):
@@ -69,7 +70,7 @@ def send_all(processes: Iterable[ProcessIdentity], number: signal.Signals) -> bo
     return any(reached)
 
 
-def kill(find: Callable[[], Processes], within_s: float) -> bool:
+def kill(find: Callable[[], Processes], within_s: float = KILL_S) -> bool:
     """SIGKILL what `find` finds until it finds nothing. False when something outlives `within_s`. Blocks."""
     deadline = time.monotonic() + within_s
     while processes := find():

@@ -16,6 +16,7 @@ import asyncpg
 import httpx
 import psutil
 
+from deploy.embedded.state import SupervisorState, read_living
 from shared.configuration.model import embedded
 from shared.settings import PROJECT, Settings
 
@@ -82,7 +83,14 @@ class Stack:
         return await asyncpg.connect(self.settings.database_url)
 
     def pid(self, part: str) -> int:
-        return int(json.loads((self.home / "supervisor" / "parts" / f"{part}.json").read_text())["identity"]["pid"])
+        pid = self.supervisor().parts[part].pid
+        assert pid is not None
+        return pid
+
+    def supervisor(self) -> SupervisorState:
+        state = read_living(self.home)
+        assert state is not None
+        return state
 
     def _command(self, command: list[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

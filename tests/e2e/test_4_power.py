@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -19,7 +18,7 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 
 
 def kill_supervisor(stack: Stack) -> None:
-    os.kill(json.loads((stack.home / "supervisor" / "supervisor.json").read_text())["pid"], signal.SIGKILL)
+    os.kill(stack.supervisor().supervisor.pid, signal.SIGKILL)
 
 
 async def test_a_ritual_outlives_kill_9_of_the_supervisor_and_the_loss_of_all_of_jetstream(rehearsed: Stack) -> None:

@@ -17,7 +17,6 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from deploy.embedded.claim import ClaimError, claim, clean
 from deploy.embedded.part import (
     Part,
     PartError,
@@ -28,6 +27,7 @@ from deploy.embedded.part import (
     failures_in_a_row,
     in_order,
 )
+from deploy.embedded.state import LockError, lock
 from deploy.embedded.supervisor import Supervisor
 from shared.drivers.containers.port import ContainerSpec
 from shared.drivers.containers.process import ProcessContainers
@@ -78,7 +78,7 @@ def running(pid: int) -> bool:
 
 
 def status(home: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((home / "supervisor/status.json").read_text())
+    found: dict[str, Any] = json.loads((home / "supervisor.json").read_text())["parts"]
     return found
 
 
@@ -129,7 +129,7 @@ def test_the_delay_doubles_to_its_limit_and_health_forgives() -> None:
     assert failures_in_a_row(5, lived_s=60) == 1
 
 
-def test_an_exit_is_told_in_words() -> None:
+def test_the_line_about_an_exit_names_its_cause_and_the_delay() -> None:
     assert exit_line("nats-server", -9, 1) == "nats-server exited with signal 9; restarting in 0.5 s (1st time)"
     assert exit_line("phoenix", 1, 12) == "phoenix exited with code 1; restarting in 30 s (12th time)"
 
@@ -149,7 +149,7 @@ async def test_parts_start_when_their_needs_are_ready_and_stop_in_reverse(house:
     assert (came, left) == (["a came", "b came", "c came"], ["c left", "b left", "a left"])
     assert {one["state"] for one in status(home).values()} == {"stopped"}
     assert house.said == []
-    assert list((home / "supervisor/parts").iterdir()) == []
+    assert {one["tree"] for one in status(home).values()} == {None}
 
 
 @pytest.mark.asyncio
@@ -199,7 +199,7 @@ async def test_a_part_that_is_never_ready_fails_the_start_with_the_end_of_its_lo
 
 
 @pytest.mark.asyncio
-async def test_a_command_that_does_not_exist_is_told_at_once(house: House) -> None:
+async def test_a_command_that_does_not_exist_is_an_error_at_once(house: House) -> None:
     missing = Part(name="ghost", command=("/nowhere/at/all",), cwd=house.home)
     with pytest.raises(PartError, match="ghost cannot be started"):
         await house.supervise(missing).start()
@@ -232,9 +232,9 @@ async def test_a_second_signal_kills_what_takes_its_time(house: House) -> None:
 
 
 def test_a_home_has_one_supervisor(tmp_path: Path) -> None:
-    with claim(tmp_path), pytest.raises(ClaimError, match=f"pid {os.getpid()}"), claim(tmp_path):
+    with lock(tmp_path), pytest.raises(LockError, match=f"pid {os.getpid()}"), lock(tmp_path):
         pass
-    with claim(tmp_path):
+    with lock(tmp_path):
         pass
 
 
@@ -242,12 +242,12 @@ def test_a_home_has_one_supervisor(tmp_path: Path) -> None:
 PROGRAM = f"""
 import asyncio, sys
 from pathlib import Path
-from deploy.embedded.claim import claim
 from deploy.embedded.part import Part
+from deploy.embedded.state import lock
 from deploy.embedded.supervisor import Supervisor
 home = Path(sys.argv[1])
 parts = [Part(name=name, command=(sys.executable, '-c', {FAMILY!r}), cwd=home) for name in ('one', 'two')]
-with claim(home):
+with lock(home):
     asyncio.run(Supervisor(home, parts, print, lambda name, status: None).run())
 """
 Spawn = Callable[[], Awaitable[tuple[subprocess.Popen[bytes], set[int]]]]
@@ -273,38 +273,36 @@ async def spawn(tmp_path: Path) -> AsyncIterator[Spawn]:
     for process in started:
         process.kill()
         process.wait()
-    with claim(tmp_path):
-        clean(tmp_path)
+    with lock(tmp_path):
+        pass
 
 
 @pytest.mark.asyncio
 async def test_a_killed_supervisor_holds_nothing_and_its_parts_are_ended(tmp_path: Path, spawn: Spawn) -> None:
     process, pids = await spawn()
-    with pytest.raises(ClaimError, match=f"pid {process.pid}"), claim(tmp_path):
+    with pytest.raises(LockError, match=f"pid {process.pid}"), lock(tmp_path):
         pass
-    with pytest.raises(ClaimError, match=f"pid {process.pid}"):
-        clean(tmp_path)
     process.kill()
     process.wait()
     assert all(running(pid) for pid in pids)
-    with claim(tmp_path):
-        ended = clean(tmp_path)
+    with lock(tmp_path) as ended:
         assert [line.split(":")[0] for line in ended] == ["two", "one"]
         assert not any(running(pid) for pid in pids)
-        assert clean(tmp_path) == []
+    with lock(tmp_path) as ended:
+        assert ended == []
 
 
 @pytest.mark.asyncio
-async def test_clean_ends_the_children_of_a_part_that_is_gone_itself(tmp_path: Path, spawn: Spawn) -> None:
+async def test_the_next_lock_ends_the_children_of_a_part_that_is_gone_itself(tmp_path: Path, spawn: Spawn) -> None:
     process, pids = await spawn()
-    firsts = {one["pid"] for one in status(tmp_path).values()}
+    firsts = {one["tree"]["leader"]["pid"] for one in status(tmp_path).values()}
     process.kill()
     process.wait()
     for pid in firsts:
         os.kill(pid, signal.SIGKILL)
     await until(lambda: not any(running(pid) for pid in firsts))
-    with claim(tmp_path):
-        assert len(clean(tmp_path)) == 2
+    with lock(tmp_path) as ended:
+        assert len(ended) == 2
     assert not any(running(pid) for pid in pids)
 
 
@@ -322,12 +320,12 @@ async def test_a_pid_that_was_reused_is_not_ended(tmp_path: Path, spawn: Spawn) 
     process.kill()
     process.wait()
     with background([sys.executable, "-c", FOREVER]) as stranger:
-        record = tmp_path / "supervisor/parts/one.json"
+        record = tmp_path / "supervisor.json"
         content = json.loads(record.read_text())
-        content["tree"]["leader"]["pid"] = stranger.pid
+        content["parts"]["one"]["tree"]["leader"]["pid"] = stranger.pid
         record.write_text(json.dumps(content))
-        with claim(tmp_path):
-            clean(tmp_path)
+        with lock(tmp_path):
+            pass
         assert running(stranger.pid)
         stranger.kill()
 

@@ -1,0 +1,146 @@
+"""The supervision of one part: start, become ready, exit, wait, start again; until it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+from uuid import uuid4
+
+from deploy.embedded.part import Part, PartError, PartState, PartStatus, delay_s, exit_line, failures_in_a_row
+from shared.processes.files import read_tail
+from shared.processes.identity import identify, send
+from shared.processes.tree import ProcessTree, kill, start_process
+
+POLL_S = 0.05
+LOG_BYTES = 10 << 20
+LOG_LINES = 20
+CANNOT_START = 127
+Announce = Callable[[str], None]
+
+
+class PartSupervisor:
+    """Keeps one part running. `changed` gets its name and status whenever that changes."""
+
+    def __init__(self, part: Part, logs: Path, announce: Announce, changed: Callable[[str, PartStatus], None]) -> None:
+        self.status = PartStatus(since=time.time(), stop_signal=part.stop_signal, grace_s=part.grace_s)
+        self._part = part
+        self._log = logs / f"{part.name}.log"
+        self._announce = announce
+        self._changed = changed
+        self._ready = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._life: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Returns when the part is ready. Raises PartError when it cannot be started or is not ready in time."""
+        self._life = asyncio.create_task(self._live())
+        await either(self._life, self._ready, self._part.ready_s)
+        if self._life.done():
+            self._life.result()
+        if not self._ready.is_set():
+            end = f"the end of {self._log}:\n{read_tail(self._log, LOG_LINES)}"
+            raise PartError(f"{self._part.name} was not ready within {self._part.ready_s:g} s; {end}")
+
+    async def stop(self) -> None:
+        """Returns when nothing of the part is left. Raises PartError when something survives SIGKILL."""
+        if self._life is None:
+            return
+        self._stopping.set()
+        await asyncio.wait({self._life})
+        await self._kill_rest()
+        self._change(state=PartState.STOPPED)
+
+    def hurry(self) -> None:
+        """Let a stop, running or to come, wait no longer."""
+        self._hurry.set()
+
+    async def _live(self) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            code = await self._run(first=failures == 0)
+            self._change(tree=None, last_exit=code)
+            if self._stopping.is_set():
+                return
+            failures = failures_in_a_row(failures, time.monotonic() - started)
+            self._announce(exit_line(self._part.name, code, failures))
+            self._change(state=PartState.RESTARTING, restarts=self.status.restarts + 1)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), delay_s(failures))
+
+    async def _run(self, first: bool) -> int:
+        """One life of the process, from its start until nothing of its tree is left; its exit code."""
+        part, tree = self._part, ProcessTree(token=uuid4().hex)
+        try:
+            process = await start_process(part.command, part.cwd, {**part.env, **tree.environment}, self._rotated_log())
+        except OSError as error:
+            message = f"{part.name} cannot be started: {error}"
+            if first:
+                raise PartError(message) from error
+            self._announce(message)
+            return CANNOT_START
+        leader = identify(process.pid)
+        self._change(state=PartState.STARTING, tree=tree.model_copy(update={"leader": leader}))
+        exited, probe = asyncio.create_task(process.wait()), asyncio.create_task(self._become_ready())
+        await either(exited, self._stopping)
+        probe.cancel()
+        if not exited.done():
+            self._change(state=PartState.STOPPING)
+            if leader:
+                send(leader, part.stop_signal)
+            await either(exited, self._hurry, part.grace_s)
+        await self._kill_rest()
+        return await exited
+
+    async def _become_ready(self) -> None:
+        # Nothing reports that a server answers: it has to be asked.
+        while not await _answers(self._part):
+            await asyncio.sleep(POLL_S)
+        self._ready.set()
+        self._change(state=PartState.READY)
+
+    async def _kill_rest(self) -> None:
+        tree = self.status.tree
+        if tree and not await asyncio.to_thread(kill, tree.processes):
+            raise PartError(f"{self._part.name}: something survives SIGKILL; look for {tree.token} in /proc/*/environ")
+
+    def _rotated_log(self) -> Path:
+        """The log; a large one is moved aside first, and one predecessor is kept."""
+        if self._log.exists() and self._log.stat().st_size > LOG_BYTES:
+            self._log.replace(self._log.with_suffix(".log.1"))
+        return self._log
+
+    def _change(self, **change: Unpack[Change]) -> None:
+        since = time.time() if change.get("state", self.status.state) != self.status.state else self.status.since
+        self.status = self.status.model_copy(update={**change, "since": since})
+        self._changed(self._part.name, self.status)
+
+
+class Change(TypedDict, total=False):
+    state: PartState
+    tree: ProcessTree | None
+    restarts: int
+    last_exit: int
+
+
+async def either(task: asyncio.Task[Any], event: asyncio.Event, timeout_s: float | None = None) -> None:
+    """Wait until `task` is done or `event` is set, no longer than `timeout_s`."""
+    waiting = asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait({task, waiting}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+
+
+async def _answers(part: Part) -> bool:
+    if part.ready is None:
+        return True
+    try:
+        return await part.ready()
+    except OSError:
+        return False
