@@ -6,8 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-import httpx
-
+from deploy.embedded.part import answers
 from shared.settings import Settings
 
 
@@ -36,9 +35,4 @@ def command(settings: Settings) -> tuple[str, ...]:
 
 
 async def ready(settings: Settings) -> bool:
-    try:
-        async with httpx.AsyncClient(timeout=2) as client:
-            url = f"http://{settings.host}:{settings.port('nats-monitor')}/healthz"
-            return (await client.get(url)).status_code == httpx.codes.OK
-    except httpx.HTTPError:
-        return False
+    return await answers(f"http://{settings.host}:{settings.port('nats-monitor')}/healthz")

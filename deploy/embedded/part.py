@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+import httpx
+
 from shared.contracts.frozen import Frozen
 from shared.processes.tree import ProcessTree
 
@@ -40,7 +42,7 @@ class PartState(StrEnum):
     WAITING = "waiting"  # for what it needs
     STARTING = "starting"  # runs, not yet ready
     READY = "ready"
-    RESTARTING = "restarting"  # exited, waits out its delay
+    RESTARTING = "restarting"  # exited, waits for its delay
     STOPPING = "stopping"
     STOPPED = "stopped"
 
@@ -66,6 +68,15 @@ class PartStatus(Frozen):
 
 class PartError(Exception):
     """A part cannot be run as described; the message says which and what to do."""
+
+
+async def answers(url: str) -> bool:
+    """Whether a server answers at `url` with 200."""
+    try:
+        async with httpx.AsyncClient(timeout=2) as client:
+            return (await client.get(url)).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
 
 
 def in_order(parts: Sequence[Part]) -> list[Part]:

@@ -7,10 +7,8 @@ import sys
 from collections.abc import Mapping
 from functools import partial
 
-import httpx
-
 from deploy.embedded import nats, phoenix, postgres
-from deploy.embedded.part import Part
+from deploy.embedded.part import Part, answers
 from shared.configuration.file import find
 from shared.settings import SERVICES, Settings
 
@@ -43,29 +41,21 @@ def parts(settings: Settings, environment: Mapping[str, str]) -> list[Part]:
 
 
 def _service(settings: Settings, environment: Mapping[str, str], service: str) -> Part:
-    told = {
+    ours = {
         "SOULFORGE_HOME": str(settings.home),
         "SOULFORGE_PORT_BASE": str(settings.port_base),
         "PYTHONUNBUFFERED": "1",
     }
     if path := find(settings):
-        # A service runs in the house's home, where a relative name means another file.
-        told["SOULFORGE_CONFIG"] = str(path.absolute())
+        # A service runs in the home, where a relative path means another file.
+        ours["SOULFORGE_CONFIG"] = str(path.absolute())
     return Part(
         service,
         (sys.executable, "-m", "deploy.bootstrap", service),
         settings.home,
-        {**environment, **told},
-        partial(_live, f"{settings.service_url(service)}/health/live"),
+        {**environment, **ours},
+        partial(answers, f"{settings.service_url(service)}/health/live"),
         ready_s=120.0,
         grace_s=25.0,
         needs=("postgres", "nats"),
     )
-
-
-async def _live(url: str) -> bool:
-    try:
-        async with httpx.AsyncClient(timeout=2) as client:
-            return (await client.get(url)).status_code == httpx.codes.OK
-    except httpx.HTTPError:
-        return False

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import httpx
-
+from deploy.embedded.part import answers
 from shared.settings import Settings
 
 
@@ -34,8 +33,4 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 async def ready(settings: Settings) -> bool:
-    try:
-        async with httpx.AsyncClient(timeout=2) as client:
-            return (await client.get(f"{settings.phoenix_url}/healthz")).status_code == httpx.codes.OK
-    except httpx.HTTPError:
-        return False
+    return await answers(f"{settings.phoenix_url}/healthz")
