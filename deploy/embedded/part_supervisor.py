@@ -64,12 +64,13 @@ class PartSupervisor:
         while not self._stopping.is_set():
             started = time.monotonic()
             code = await self._run(first=failures == 0)
-            self._change(tree=None, last_exit=code)
             if self._stopping.is_set():
+                self._change(tree=None, last_exit=code)
                 return
             failures = failures_in_a_row(failures, time.monotonic() - started)
             self._announce(exit_line(self._part.name, code, failures))
-            self._change(state=PartState.RESTARTING, restarts=self.status.restarts + 1)
+            restarts = self.status.restarts + 1
+            self._change(state=PartState.RESTARTING, tree=None, last_exit=code, restarts=restarts)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), delay_s(failures))
 

@@ -1,4 +1,4 @@
-"""Put the whole house up on one machine, and take it down again: `soulforge up` and `soulforge down`."""
+"""Start and stop the whole stack on one machine: `soulforge up` and `soulforge down`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ POLL_S = 0.25
 
 
 def run(settings: Settings, announce: Announce) -> int:
-    """Put the stack up and keep it up until SIGINT or SIGTERM; then end everything in order. Returns the exit code."""
+    """Start the stack and keep it running until SIGINT or SIGTERM, then stop everything in order. Returns the exit code."""
     settings.home.mkdir(parents=True, exist_ok=True)
     with lock(settings.home) as ended:
         for line in ended:
@@ -56,7 +56,12 @@ async def _run(settings: Settings, announce: Announce) -> None:
     base.prepare(settings, announce)
     postgres.initialise(settings)
     nats.initialise(settings)
-    supervisor = Supervisor(settings.home, parts(settings, os.environ), announce, _progress(announce))  # noqa: TID251 - handed on whole
+
+    def on_change(name: str, status: PartStatus) -> None:
+        if status.state in (PartState.READY, PartState.STOPPED):
+            announce(f"{name} {status.state}")
+
+    supervisor = Supervisor(settings.home, parts(settings, os.environ), announce, on_change)  # noqa: TID251 - handed on whole
     up = asyncio.create_task(_announce_up(settings, supervisor, announce))
     known = asyncio.create_task(_refuse_another_version(settings, supervisor))
     try:
@@ -71,7 +76,7 @@ async def _run(settings: Settings, announce: Announce) -> None:
 
 
 async def _running_ports(settings: Settings) -> list[str]:
-    """Ports held by containers of ours that outlived a supervisor; the services take them over."""
+    """Runes whose containers outlived a supervisor: they hold their ports, and the services take them over."""
     configuration = load(settings)
     held = []
     for name, rune in configuration.runes.items():
@@ -92,19 +97,8 @@ async def _refuse_another_version(settings: Settings, supervisor: Supervisor) ->
         raise
 
 
-def _progress(announce: Announce) -> Callable[[str, PartStatus], None]:
-    told: dict[str, PartState] = {}
-
-    def tell(name: str, status: PartStatus) -> None:
-        if told.get(name) is not status.state and status.state in (PartState.READY, PartState.STOPPED):
-            announce(f"{name} {status.state}")
-        told[name] = status.state
-
-    return tell
-
-
 async def _announce_up(settings: Settings, supervisor: Supervisor, announce: Announce) -> None:
-    """Say once that everything is up: all parts, and the rune or the ritual that has its place."""
+    """Announce that everything is up: all parts, and the rune or the ritual that holds its anvil."""
     while any(part.state is not PartState.READY for part in supervisor.status.values()):
         await asyncio.sleep(POLL_S)
     configuration = load(settings)
@@ -121,7 +115,7 @@ async def _announce_up(settings: Settings, supervisor: Supervisor, announce: Ann
 
 
 async def _serves(settings: Settings, url: str) -> frozenset[str]:
-    """What the rune answers for, once that is all it should; nothing before."""
+    """The models that the rune serves, once they include every aliased version; nothing before."""
     try:
         rune = Vllm(url)
         if (await rune.admission()).closed:
@@ -151,7 +145,7 @@ async def _holder(settings: Settings, anvil: str) -> UUID | None:
 
 
 async def end_containers(settings: Settings, announce: Announce) -> None:
-    """Stop the rune and every job, and forget them: what is stopped on purpose has not crashed."""
+    """Stop the runes and every job, and remove the runes: what is stopped on purpose has not crashed."""
     configuration = load(settings)
     drivers = {"process", configuration.jobs.driver, *(rune.driver for rune in configuration.runes.values())}
     for driver in sorted(drivers):
@@ -179,14 +173,14 @@ def start_detached(settings: Settings, announce: Announce) -> None:
             stderr=file,
             start_new_session=True,
         )
-    told = 0
+    announced = 0
     deadline = time.monotonic() + UP_WITHIN_S
     while time.monotonic() < deadline:
         lines = log.read_text(errors="replace").splitlines()
         ended = process.poll() is not None
-        for line in lines[told:]:
+        for line in lines[announced:]:
             announce(line)
-        told = len(lines)
+        announced = len(lines)
         if ended:
             raise PreflightError("the stack did not come up")
         if any(line.startswith("everything is up") for line in lines):
@@ -198,7 +192,7 @@ def start_detached(settings: Settings, announce: Announce) -> None:
 
 
 def stop(settings: Settings, announce: Announce) -> None:
-    """Take the stack of this home down, also what a killed supervisor left behind."""
+    """Stop the stack of this home, also what a killed supervisor left running."""
     if not settings.home.is_dir():
         announce(f"nothing to stop: {settings.home} does not exist")
         return
@@ -217,7 +211,7 @@ def stop(settings: Settings, announce: Announce) -> None:
 
 
 def status(settings: Settings) -> dict[str, dict[str, Any]]:
-    """The parts as the supervisor last saw them; empty when none runs."""
+    """The parts as the running supervisor sees them; empty when none runs."""
     state = read_living(settings.home)
     parts = state.parts if state else {}
     return {name: {**part.model_dump(mode="json"), "pid": part.pid} for name, part in parts.items()}

@@ -11,20 +11,20 @@ from deploy.embedded.part import Part, PartError, PartStatus, in_order
 from deploy.embedded.part_supervisor import Announce, PartSupervisor, either
 from deploy.embedded.state import write_state
 
-Progress = Callable[[str, PartStatus], None]
+OnChange = Callable[[str, PartStatus], None]
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Supervisor:
     """Runs `parts` for one home, of which the caller holds the lock.
 
-    `announce` gets a line for every unwanted exit, `progress` each change of a part's status.
+    `announce` gets a line for every unwanted exit, `on_change` each change of a part's status.
     """
 
-    def __init__(self, home: Path, parts: Sequence[Part], announce: Announce, progress: Progress) -> None:
+    def __init__(self, home: Path, parts: Sequence[Part], announce: Announce, on_change: OnChange) -> None:
         self._home = home
         self._announce = announce
-        self._progress = progress
+        self._on_change = on_change
         self._stop = asyncio.Event()
         self._parts = in_order(parts)
         logs = home / "logs"
@@ -89,7 +89,7 @@ class Supervisor:
 
     def _changed(self, name: str, status: PartStatus) -> None:
         write_state(self._home, self.status)
-        self._progress(name, status)
+        self._on_change(name, status)
 
 
 async def _after(needed: list[asyncio.Task[None]], supervisor: PartSupervisor) -> None:

@@ -21,7 +21,7 @@ KILL_S = 10.0
 
 
 class ProcessTree(Frozen):
-    """What finds the processes of a tree again when whoever started it is dead.
+    """What finds the processes of a tree again when their starter is dead.
 
     Each has `token` in its environment. A process may overwrite its environment (setproctitle does), hence also the
     session of `leader`, the first process, and the `members` seen last, each with all below it.
