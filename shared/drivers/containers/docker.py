@@ -1,7 +1,8 @@
 """Containers of a Docker engine, also of Podman through its socket.
 
-The engine is the only memory: a new instance takes over every container of its house. Names in the engine are
-`<house>-<name>`; only containers that bear the house's label are ever listed, stopped or removed.
+The engine is the only memory: a new instance takes over every container of its house, the name that a configuration
+gives to its containers. Names in the engine are `<house>-<name>`; only containers with the label of the house are
+listed, stopped or removed.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from shared.processes.identity import PROC, ProcessIdentity, identify, wait_ende
 PORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,127}")
 TIMEOUT_S = 30.0
 LAUNCH_S = 10.0
-# Where the engine does not show processes, a payload that has not failed for so long is taken for launched.
+# Where the engine does not show processes, a payload that has not failed for so long counts as launched.
 BLIND_S = 0.5
 # Another start of the same name is between its create and its start no longer than this.
-BIRTH_S = 5.0
+OTHER_START_S = 5.0
 KILL_S = 15.0
 POLL_S = 0.05
-# Whatever stands between the engine and the payload until the payload is executed.
+# What the engine runs before the payload is executed.
 INITS = ("/sbin/docker-init", "docker-init", "/dev/init", "/run/podman-init", "catatonit", "timeout --foreground")
 NOT_LAUNCHED = (1, 126, 127)
 COMPLAINTS = ("[FATAL tini", "timeout:", "ERROR (catatonit")
@@ -51,7 +52,7 @@ class DockerContainers:
 
     async def start(self, spec: ContainerSpec) -> ContainerInfo:
         made = await self._create(spec)
-        found = await self._found(spec.name) if made else await self._born(spec)
+        found = await self._found(spec.name) if made else await self._started_elsewhere(spec)
         if not never_ran(found):
             return describe(found)
         try:
@@ -87,7 +88,7 @@ class DockerContainers:
 
     async def inspect(self, name: str) -> ContainerInfo | None:
         found = await self._inspect(name)
-        # A job whose start was cut short never ran: for whoever follows it, it is still to be started.
+        # A job whose start was cut short never ran: to its caller it is still to be started.
         return None if found is None or (never_ran(found) and isolated(found)) else describe(found)
 
     async def list(self, labels: dict[str, str]) -> list[ContainerInfo]:
@@ -124,16 +125,16 @@ class DockerContainers:
             return False
         return True
 
-    async def _born(self, spec: ContainerSpec) -> Inspected:
-        """One that another start made, once that had the time to start it; made anew if it is of an earlier try."""
-        deadline = time.monotonic() + BIRTH_S
+    async def _started_elsewhere(self, spec: ContainerSpec) -> Inspected:
+        """A container that another start made, after it had the time to start it; made again if it is of an earlier try."""
+        deadline = time.monotonic() + OTHER_START_S
         while time.monotonic() < deadline:
             found = await self._inspect(spec.name)  # Its name is taken a moment before it is there.
             if found and not (never_ran(found) and isolated(found)):
                 return found
             await asyncio.sleep(POLL_S)
         found = await self._found(spec.name)
-        if never_ran(found) and not _asked_by(found, spec):
+        if never_ran(found) and not _matches(found, spec):
             await self._engine.remove(found["Id"])
             await self._create(spec)
         return await self._found(spec.name)
@@ -156,10 +157,10 @@ class DockerContainers:
     async def _refuse_unlaunched(self, found: Inspected) -> None:
         if found["State"]["ExitCode"] not in NOT_LAUNCHED:
             return
-        words = (await self._engine.logs(found["Id"], tail=1)).strip()
-        if words.startswith(COMPLAINTS):
+        complaint = (await self._engine.logs(found["Id"], tail=1)).strip()
+        if complaint.startswith(COMPLAINTS):
             command = " ".join(found["Config"]["Entrypoint"])[:200]
-            raise ContainerError(f"{command} cannot be run in {found['Config']['Image']}: {words}; correct it")
+            raise ContainerError(f"{command} cannot be run in {found['Config']['Image']}: {complaint}; correct it")
 
     async def _over_within(self, name: str, time_s: float) -> bool:
         deadline = time.monotonic() + time_s
@@ -195,7 +196,7 @@ def _launched(commands: list[str] | None) -> bool:
     return any(not command.startswith(INITS) for command in commands or ())
 
 
-def _asked_by(found: Inspected, spec: ContainerSpec) -> bool:
+def _matches(found: Inspected, spec: ContainerSpec) -> bool:
     labels = {PREFIX + key: value for key, value in spec.labels.items()}
     return bool(labels.items() <= found["Config"]["Labels"].items())
 

@@ -1,4 +1,4 @@
-"""The engine behind the driver: the docker SDK, its blocking calls in threads, its complaints as ContainerError."""
+"""The engine behind the driver: the docker SDK, its blocking calls in threads, its errors as ContainerError."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shared.drivers.containers.docker_view import Inspected
 from shared.drivers.containers.port import ContainerError
 
 T = TypeVar("T")
-TAKEN = "already in use"  # Docker says it with 409, Podman with 500.
+TAKEN = "already in use"  # Docker reports it with 409, Podman with 500.
 UNIX = "unix://"
 KNOCK_S = 5.0
 
@@ -38,9 +38,9 @@ class Engine:
         self._connecting = threading.Lock()
 
     async def kind(self) -> EngineKind:
-        said, version = await self._call(lambda api: (api.info(), api.version()))
+        info, version = await self._call(lambda api: (api.info(), api.version()))
         return EngineKind(
-            rootless="name=rootless" in (said.get("SecurityOptions") or ()),
+            rootless="name=rootless" in (info.get("SecurityOptions") or ()),
             podman=any("Podman" in part.get("Name", "") for part in version.get("Components") or ()),
         )
 
@@ -112,7 +112,7 @@ class Engine:
 
 
 def _knock(host: str) -> None:
-    """Raises OSError while nobody listens on a socket of this machine. The SDK would leak a socket at each such try."""
+    """Raises OSError while nothing listens on a socket of this machine. The SDK would leak a socket at each such try."""
     if host.startswith(UNIX):
         with socket.socket(socket.AF_UNIX) as visitor:
             visitor.settimeout(KNOCK_S)

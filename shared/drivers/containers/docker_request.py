@@ -38,7 +38,7 @@ class EngineKind(Frozen):
     """What an engine is, where that changes the request."""
 
     rootless: bool = False  #: root inside is the engine's own user outside
-    podman: bool = False  #: its tmpfs begins with a copy of what it covers, unless told otherwise
+    podman: bool = False  #: its tmpfs begins with a copy of what it covers, unless it is set not to
 
 
 def create_body(spec: ContainerSpec, house: str, image: str, kind: EngineKind) -> CreateBody:

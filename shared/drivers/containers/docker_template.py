@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_pascal
 
 PREFIX = "soulforge."
-HOUSE = "soulforge-house"  #: whose it is; nothing without this label is ever touched
+HOUSE = "soulforge-house"  #: its owner; nothing without this label is ever touched
 NAME = "soulforge-name"
 ISOLATED = "soulforge-isolated"
 TIME_LIMIT = "soulforge-time-limit-s"

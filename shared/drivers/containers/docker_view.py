@@ -50,8 +50,8 @@ def isolated(found: Inspected) -> bool:
 
 
 def isolation(host: dict[str, Any]) -> tuple[str, ...]:
-    """What in fact separates it, by what the engine says it holds to."""
-    walls = {
+    """What separates the container, according to the engine."""
+    separations = {
         "process-group": True,
         "environment": True,
         "network": host.get("NetworkMode") == "none",
@@ -60,7 +60,7 @@ def isolation(host: dict[str, Any]) -> tuple[str, ...]:
         "capabilities": not host.get("Privileged") and bool(host.get("CapDrop")) and not host.get("CapAdd"),
         "pid": host.get("PidMode") != "host",
     }
-    return tuple(name for name, stands in walls.items() if stands)
+    return tuple(name for name, holds in separations.items() if holds)
 
 
 def resident_bytes(stats: dict[str, Any]) -> int:
@@ -75,7 +75,7 @@ def resident_bytes(stats: dict[str, Any]) -> int:
 
 
 def _exit_code(state: dict[str, Any]) -> int | None:
-    """Negative for a signal; None where nobody saw it. An init hands a signal on as 128 and its number."""
+    """Negative for a signal; None where it is unknown. An init reports a signal as 128 and its number."""
     code = int(state["ExitCode"])
     if _lost(state):
         return None

@@ -1,4 +1,4 @@
-"""The container driver that a house is configured to use."""
+"""Open the container driver that is configured."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def open_containers(settings: Settings, driver: str, docker: DockerConfig) -> Containers:
-    """Nothing is asked yet: an engine that is away is noticed at the first call."""
+    """Return the driver. Nothing is asked of an engine yet: one that is away is noticed at the first call."""
     return (
         DockerContainers(docker.host, house=docker.house)
         if driver == "docker"

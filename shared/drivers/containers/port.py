@@ -1,4 +1,4 @@
-"""The container port: what every container driver can do, whatever stands behind it."""
+"""The container port: what every container driver can do."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ContainerSpec(Frozen):
     `time_limit_s` its life from each start.
 
     A container engine shows even a container that is not isolated only the image and its mounts, which bring the
-    interpreter where the image lacks it. What stands from `image` on is for an engine; processes need none of it.
+    interpreter where the image lacks it. The fields from `image` on are for an engine; processes need none of them.
     """
 
     name: str
@@ -57,7 +57,7 @@ class ContainerState(StrEnum):
 
 class ContainerInfo(Frozen):
     """What is known of a container. `exit_code` is negative for a signal; `limit` names what ended it:
-    `memory`, `time`, or `lost` when nobody saw its end (power cut, killed guardian) and `exit_code` is unknown.
+    `memory`, `time`, or `lost` when its end was not seen (power cut, killed shim) and `exit_code` is unknown.
 
     `isolation` lists what in fact separates it; where the system denies namespaces that is less than was asked.
     """
