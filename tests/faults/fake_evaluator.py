@@ -1,6 +1,6 @@
 """A short evaluator for fault tests: reports what the real one found for the same weights, after a hold.
 
-Run in place of the real one, in the same jail: `python -m tests.faults.fake_evaluator JOB.json`.
+Run in place of the real one, in the same sandbox: `python -m tests.faults.fake_evaluator JOB.json`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A short trainer for fault tests: takes an adapter that was really trained, and waits where a test holds it.
 
-Run in place of the real one, in the same jail: `python -m tests.faults.fake_trainer JOB.json`.
+Run in place of the real one, in the same sandbox: `python -m tests.faults.fake_trainer JOB.json`.
 """
 
 from __future__ import annotations

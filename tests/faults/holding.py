@@ -1,4 +1,4 @@
-"""How a test holds the short jobs: a file in the project's cache, which the jail shows them read-only."""
+"""How a test holds the short jobs: a file in the project's cache, which the sandbox shows them read-only."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
 
     job = TrainerJob.model_validate_json(path.read_bytes())
     job.output.mkdir(parents=True, exist_ok=True)
-    # The jail shows only the inputs and the output: every cache of the libraries must lie in the latter.
+    # The sandbox shows only the inputs and the output: every cache of the libraries must lie in the latter.
     scratch = job.output / ".scratch"
     os.environ.update(ENVIRONMENT, HF_HOME=str(scratch / "hf"))  # noqa: TID251 - the libraries read nothing else
     from services.forge.trainer.allocator import keep_freed_memory

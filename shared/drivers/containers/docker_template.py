@@ -1,4 +1,4 @@
-"""What the engine may be asked to create: one typed body for jobs, with every wall in it, and one for runes.
+"""What the engine may be asked to create: one typed body for jobs, with all its isolation, and one for runes.
 
 The proxy before the engine's socket (deploy/docker) lets only a `JobBody` through, so a field that is added here is a
 power that is given. Names are those of the Engine API: https://docs.docker.com/reference/api/engine/
@@ -105,7 +105,7 @@ class Host(Body):
 
 
 class JobHost(Host):
-    """A job's walls."""
+    """The isolation of a job."""
 
     network_mode: Literal["none"] = "none"
     readonly_rootfs: Literal[True] = True

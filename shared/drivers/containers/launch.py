@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from shared.drivers.containers.jail import Walls, enter, isolation, permitted
+from shared.drivers.containers.sandbox import Isolation, enter, list_isolation, permitted
 from shared.drivers.containers.state import ContainerRecord
 from shared.processes.tree import MARKER
 
@@ -32,20 +32,20 @@ class Launched(NamedTuple):
 def launch(record: ContainerRecord, log: Path) -> Launched:
     """Start the payload; returns once it is executed. Raises LaunchError. Blocks for milliseconds."""
     spec = record.spec
-    walls = permitted() if spec.isolated else None
+    granted = permitted() if spec.isolated else None
     failure, failure_end = os.pipe()
     verdict, verdict_end = os.pipe()
     shim = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _become(record, walls, shim, log, verdict_end, failure_end)
+        _become(record, granted, shim, log, verdict_end, failure_end)
     os.close(failure_end)
     os.close(verdict_end)
     message = _read(failure)
     if message:
         os.waitpid(pid, 0)
         raise LaunchError(f"container {spec.name}: {message}")
-    return Launched(pid=pid, isolation=isolation(spec.isolated, walls), verdict=verdict)
+    return Launched(pid=pid, isolation=list_isolation(spec.isolated, granted), verdict=verdict)
 
 
 def exit_code(launched: Launched, status: int) -> int:
@@ -54,7 +54,9 @@ def exit_code(launched: Launched, status: int) -> int:
     return int(code) if code else os.waitstatus_to_exitcode(status)
 
 
-def _become(record: ContainerRecord, walls: Walls | None, shim: int, log: Path, verdict: int, failure: int) -> NoReturn:
+def _become(
+    record: ContainerRecord, granted: Isolation | None, shim: int, log: Path, verdict: int, failure: int
+) -> NoReturn:
     spec = record.spec
     doing = "process"
     try:
@@ -64,7 +66,7 @@ def _become(record: ContainerRecord, walls: Walls | None, shim: int, log: Path, 
         _redirect(log)
         if spec.isolated:
             doing = "isolation"
-            enter(spec, walls, shim, verdict)
+            enter(spec, granted, shim, verdict)
         doing = f"working directory {spec.cwd}"
         os.chdir(spec.cwd)
         doing = f"command {spec.command[0]}"

@@ -1,4 +1,4 @@
-"""The walls of an isolated container: namespaces, the view of the file system, no capability.
+"""The sandbox of an isolated container: namespaces, the view of the file system, no capability.
 
 Called in a forked child of the shim. With a PID namespace a small first process stays behind as its init:
 it reaps, and when it dies the kernel ends everything in the namespace.
@@ -31,7 +31,7 @@ HIGHEST_DESCRIPTOR = 1 << 16
 ALWAYS = ("process-group", "environment")
 
 
-class Walls(NamedTuple):
+class Isolation(NamedTuple):
     """Which namespaces this system grants. An ordinary user needs one of users first."""
 
     user: bool
@@ -46,59 +46,59 @@ class Walls(NamedTuple):
 
 
 BEST_FIRST = (
-    Walls(user=False, pid=True),
-    Walls(user=True, pid=True),
-    Walls(user=False, pid=False),
-    Walls(user=True, pid=False),
+    Isolation(user=False, pid=True),
+    Isolation(user=True, pid=True),
+    Isolation(user=False, pid=False),
+    Isolation(user=True, pid=False),
 )
 
 
-def permitted() -> Walls | None:
-    """The best walls that this system lets this user build, found by building them once; None for no namespaces."""
-    return next((walls for walls in BEST_FIRST if _possible(walls)), None)
+def permitted() -> Isolation | None:
+    """The strongest isolation that this system grants this user, found by trying; None without namespaces."""
+    return next((one for one in BEST_FIRST if _possible(one)), None)
 
 
-def isolation(isolated: bool, walls: Walls | None) -> tuple[str, ...]:
+def list_isolation(isolated: bool, granted: Isolation | None) -> tuple[str, ...]:
     """What in fact separates a container from the rest."""
     if not isolated:
         return ALWAYS
-    if walls is None:
+    if granted is None:
         return (*ALWAYS, "capabilities")
     separate = (*ALWAYS, "network", "filesystem", "ipc", "capabilities")
-    return (*separate, "pid") if walls.pid else separate
+    return (*separate, "pid") if granted.pid else separate
 
 
-def enter(spec: ContainerSpec, walls: Walls | None, shim: int, verdict: int) -> None:
-    """Put this process behind `walls`, in a PID namespace a grandchild of it. Returns where the payload is executed.
+def enter(spec: ContainerSpec, granted: Isolation | None, shim: int, verdict: int) -> None:
+    """Isolate this process, in a PID namespace a grandchild of it. Returns where the payload is executed.
 
-    The init of a PID namespace writes the payload's exit code to the descriptor `verdict`. Whatever stands between
-    dies with the process `shim`. Raises OSError when a wall cannot be built.
+    The init of a PID namespace writes the payload's exit code to the descriptor `verdict`. The processes
+    between die with the process `shim`. Raises OSError when the isolation cannot be set up.
     """
-    # No process of the jail may hold a way around the covers: neither a working directory nor a descriptor.
+    # No process of the sandbox may hold a way around the covers: neither a working directory nor a descriptor.
     os.chdir(ROOT)
-    if walls is None:
+    if granted is None:
         drop_privileges()
         return
-    _separate(walls)
-    if walls.pid:
+    _separate(granted)
+    if granted.pid:
         die_with_parent(shim)
         _leave_behind(_relay, keep=())
         mount_new("proc", Path("/proc"))
     arrange(spec)
     drop_privileges()
     # Parents outside a PID namespace are seen as 0.
-    die_with_parent(0 if walls.pid else shim)
-    if walls.pid:
+    die_with_parent(0 if granted.pid else shim)
+    if granted.pid:
         _leave_behind(lambda payload: _reap(payload, verdict), keep=(verdict,))
 
 
-def _possible(walls: Walls) -> bool:
+def _possible(granted: Isolation) -> bool:
     trial = os.fork()
     if trial == 0:
         try:
-            _separate(walls)
+            _separate(granted)
             mount_attributes(ROOT, MountAttr.READ_ONLY, MountAttr.NONE, recursive=True)
-            if walls.pid:
+            if granted.pid:
                 _leave_behind(_relay, keep=())
                 mount_new("proc", Path("/proc"))
             mount_new("tmpfs", Path("/tmp"))
@@ -108,10 +108,10 @@ def _possible(walls: Walls) -> bool:
     return os.waitpid(trial, 0)[1] == 0
 
 
-def _separate(walls: Walls) -> None:
+def _separate(granted: Isolation) -> None:
     uid, gid = os.getuid(), os.getgid()
-    unshare(walls.namespaces)
-    if walls.user:
+    unshare(granted.namespaces)
+    if granted.user:
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
         Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
