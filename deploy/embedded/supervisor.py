@@ -67,9 +67,13 @@ class Supervisor:
     async def start(self) -> None:
         """Start every part as soon as all that it needs is ready."""
         starting: dict[str, asyncio.Task[None]] = {}
+
+        async def start_after_needs(part: Part) -> None:
+            await asyncio.gather(*(starting[need] for need in part.needs))
+            await self._supervisors[part.name].start()
+
         for part in self._parts:
-            needed = [starting[need] for need in part.needs]
-            starting[part.name] = asyncio.create_task(_after(needed, self._supervisors[part.name]))
+            starting[part.name] = asyncio.create_task(start_after_needs(part))
         try:
             await asyncio.gather(*starting.values())
         finally:
@@ -90,9 +94,3 @@ class Supervisor:
     def _changed(self, name: str, status: PartStatus) -> None:
         write_state(self._home, self.status)
         self._on_change(name, status)
-
-
-async def _after(needed: list[asyncio.Task[None]], supervisor: PartSupervisor) -> None:
-    if needed:
-        await asyncio.gather(*needed)
-    await supervisor.start()

@@ -65,12 +65,7 @@ class ProcessContainers:
         await self.kill(name)
 
     async def kill(self, name: str) -> None:
-        state = self._state(name)
-        started = time.monotonic()
-        while not await asyncio.to_thread(_strike, state, time.monotonic() - started > SHIM_GRACE_S):
-            if time.monotonic() - started > KILL_S:
-                raise ContainerError(await asyncio.to_thread(_survival, state))
-            await asyncio.sleep(POLL_S)
+        await asyncio.to_thread(_kill, self._state(name))
 
     async def inspect(self, name: str) -> ContainerInfo | None:
         return await asyncio.to_thread(self._state(name).inspect)
@@ -143,19 +138,19 @@ def _terminate(state: State) -> bool:
     return bool(run and send(run.shim, signal.SIGTERM)) or send_all(state.processes(), signal.SIGTERM)
 
 
-def _strike(state: State, shim_too: bool) -> bool:
-    """SIGKILL all that is there now. True when nothing is left and the end is recorded."""
-    if state.record() is None or state.settled():
-        return True
-    run = state.run()
-    if run is None:
-        return state.settle() is not None
-    send_all(state.processes(), signal.SIGKILL)
-    if shim_too:
-        send(run.shim, signal.SIGKILL)
-    return False
-
-
-def _survival(state: State) -> str:
-    pids = sorted(process.pid for process in state.payload())
-    return f"container {state.directory.name}: processes {pids} survive SIGKILL; see their state in /proc/<pid>/stack"
+def _kill(state: State) -> None:
+    """SIGKILL everything until nothing is left and the end is recorded. Raises ContainerError. Blocks."""
+    started = time.monotonic()
+    while state.record() and not state.settled():
+        waited_s, run = time.monotonic() - started, state.run()
+        if waited_s > KILL_S:
+            pids = sorted(process.pid for process in state.payload())
+            raise ContainerError(
+                f"container {state.directory.name}: processes {pids} survive SIGKILL; see their state in /proc/<pid>/stack"
+            )
+        if run is None and state.settle():
+            return
+        send_all(state.processes(), signal.SIGKILL)
+        if run and waited_s > SHIM_GRACE_S:
+            send(run.shim, signal.SIGKILL)
+        time.sleep(POLL_S)
