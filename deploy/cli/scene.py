@@ -80,12 +80,6 @@ def progress_line(progress: RitualProgress) -> str:
     return words
 
 
-def stage_line(stage: Stage) -> str:
-    """One stage as a plain line, without its mark."""
-    took = f" ({duration(stage.seconds)})" if stage.seconds is not None and stage.mark is not Mark.NOW else ""
-    return f"{stage.name}{took}" + (f": {stage.text}" if stage.text else "")
-
-
 def _took(stage: Stage) -> Text:
     if stage.seconds is None:
         return Text("")
