@@ -62,7 +62,5 @@ async def look_up(house: Settings, ids: Iterable[str]) -> RecallReport:
         used = await where_used(pool, ids)
         rituals = await rituals_of(pool, {manifest for found in used.values() for manifest in found})
         made = await store.made_by(pool, {ritual for found in rituals.values() for ritual in found})
-        personas = {row["persona"] for row in known.values() if row["persona"]}
-        silent = await store.manifests_before_segments(pool, personas) if known or used else 0
     rows: dict[str, list[dict[str, Any]]] = {name: [made[id] for id in found] for name, found in rituals.items()}
-    return build_recall(ids, known, used, rows, silent)
+    return build_recall(ids, known, used, rows)

@@ -50,11 +50,10 @@ class Record(Frozen):
 
 
 class RecallReport(Frozen):
-    """Everything that was built from some records. `manifests_not_known` do not say which records they hold."""
+    """Everything that was built from some records."""
 
     records: tuple[Record, ...]
     unknown: tuple[str, ...] = ()
-    manifests_not_known: int = 0
 
 
 def build_recall(
@@ -62,7 +61,6 @@ def build_recall(
     known: Mapping[str, dict[str, Any]],
     used: Mapping[str, tuple[str, ...]],
     rituals: Mapping[str, list[dict[str, Any]]],
-    silent: int,
 ) -> RecallReport:
     """`known` by id, `used` id → manifests, `rituals` manifest → rows of rituals and their versions."""
     ids = list(ids)
@@ -77,7 +75,7 @@ def build_recall(
         for id in ids
         if id not in unknown
     )
-    return RecallReport(records=records, unknown=unknown, manifests_not_known=silent)
+    return RecallReport(records=records, unknown=unknown)
 
 
 def _made(row: dict[str, Any]) -> Made:
@@ -92,14 +90,11 @@ def _made(row: dict[str, Any]) -> Made:
 
 
 def pictures(report: RecallReport) -> Iterator[Tree | Text]:
-    """A tree for every record, then what cannot be told."""
+    """A tree for every record."""
     for record in report.records[:SHOWN]:
         yield _tree(record)
     if len(report.records) > SHOWN:
         yield Text(f"… and {len(report.records) - SHOWN} more records: `soulforge recall ID... --json` tells of all")
-    if report.manifests_not_known:
-        count = report.manifests_not_known
-        yield Text(f"manifests before segments: not known ({count} do not say which records they hold)", "yellow")
 
 
 def _tree(record: Record) -> Tree:

@@ -131,17 +131,6 @@ async def made_by(source: Source, rituals: Iterable[UUID]) -> dict[UUID, dict[st
     return {row["id"]: dict(row) for row in rows}
 
 
-async def manifests_before_segments(source: Source, personas: Iterable[str]) -> int:
-    """Manifests of these personas that do not say which records they hold; of every persona where none is given."""
-    count: int = await source.fetchval(
-        "SELECT count(DISTINCT f.body ->> 'manifest') FROM ritual_fact f JOIN ritual r ON r.id = f.ritual "
-        "WHERE f.subject = 'karma.harvested' AND (cardinality($1::text[]) = 0 OR r.persona = ANY ($1::text[])) "
-        "AND NOT EXISTS (SELECT FROM harvester.manifest_segment m WHERE m.manifest = f.body ->> 'manifest')",
-        list(personas),
-    )
-    return count
-
-
 async def manifests(source: Source) -> list[dict[str, Any]]:
     """Every dataset manifest, the newest first."""
     rows = await source.fetch(

@@ -84,13 +84,12 @@ async def segment(pool: Pool, key: str, used: list[str], *manifests: str) -> Non
 
 @pytest.fixture
 async def history(pool: Pool) -> dict[str, UUID]:
-    """Two rituals of one persona: `a` is in both manifests, `b` in the second, `c` in none; a third is older than segments."""
+    """Two rituals of one persona: `a` is in both manifests, `b` in the second, `c` in none."""
     async with pool.acquire() as conn, conn.transaction():
         await remember(conn, [truth(id) for id in ("a", "b", "c")])
     await segment(pool, "s1", ["a", "x"], "m1", "m2")
     await segment(pool, "s2", ["b", "y"], "m2")
     rituals = {name: await harvested(pool, name, f"m{name[1]}") for name in ("r1", "r2")}
-    await harvested(pool, "r0", "m0")
     async with pool.acquire() as conn, conn.transaction():
         await conn.execute("SET LOCAL search_path = registry, public")
         for name, ritual in rituals.items():

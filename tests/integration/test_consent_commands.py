@@ -36,7 +36,6 @@ async def test_recall_shows_manifests_rituals_adapters_and_the_name_that_serves(
     assert shown.count("serves as scribe") == 1 and "scribe@r2  serves as scribe" in shown
     assert str(history["r1"])[:8] in one
     assert "in no manifest" in shown[shown.index("karma c") :]
-    assert "manifests before segments: not known (1 do" in shown
 
 
 async def test_recall_of_what_the_house_does_not_know_says_so_and_fails(told: Tell, history: dict[str, UUID]) -> None:

@@ -39,7 +39,7 @@ def shown(report: RecallReport) -> str:
 
 
 def test_a_record_leads_to_the_name_that_serves_it() -> None:
-    report = build_recall(["a"], {"a": known("a")}, {"a": (MANIFEST,)}, {MANIFEST: [ritual()]}, 0)
+    report = build_recall(["a"], {"a": known("a")}, {"a": (MANIFEST,)}, {MANIFEST: [ritual()]})
 
     assert shown(report).splitlines() == [
         "karma a  scribe, white_truth",
@@ -59,7 +59,7 @@ def test_a_record_leads_to_the_name_that_serves_it() -> None:
     ],
 )
 def test_what_became_of_the_adapter_is_said(row: dict[str, Any], says: str) -> None:
-    text = shown(build_recall(["a"], {"a": known("a")}, {"a": (MANIFEST,)}, {MANIFEST: [row]}, 0))
+    text = shown(build_recall(["a"], {"a": known("a")}, {"a": (MANIFEST,)}, {MANIFEST: [row]}))
 
     assert text.splitlines()[-1].endswith(says)
     assert "serves" not in text
@@ -67,7 +67,7 @@ def test_what_became_of_the_adapter_is_said(row: dict[str, Any], says: str) -> N
 
 def test_a_revoked_record_says_when_by_whom_and_why_and_markup_in_it_is_text() -> None:
     row = known("[b]x", persona=None, status=None, revoked_at=AT, revoked_by="[red]her", why="mine")
-    text = shown(build_recall(["[b]x"], {"[b]x": row}, {}, {}, 0))
+    text = shown(build_recall(["[b]x"], {"[b]x": row}, {}, {}))
 
     assert text.splitlines() == [
         "karma [b]x  not remembered here, revoked 2026-11-20 08:30 by [red]her, mine",
@@ -76,23 +76,16 @@ def test_a_revoked_record_says_when_by_whom_and_why_and_markup_in_it_is_text() -
 
 
 def test_what_nobody_knows_is_apart_from_what_is_only_used() -> None:
-    report = build_recall(["gone", "nobody"], {}, {"gone": (MANIFEST,)}, {}, 0)
+    report = build_recall(["gone", "nobody"], {}, {"gone": (MANIFEST,)}, {})
 
     assert report.unknown == ("nobody",)
     assert [(record.karma, record.persona) for record in report.records] == [("gone", None)]
     assert report.records[0].manifests[0].rituals == ()
 
 
-def test_manifests_that_do_not_say_what_they_hold_are_counted_plainly() -> None:
-    report = build_recall(["a"], {"a": known("a")}, {}, {}, 3)
-
-    assert "manifests before segments: not known (3 do not say which records they hold)" in shown(report)
-    assert report.manifests_not_known == 3
-
-
 def test_many_records_are_cut_in_the_picture_and_whole_in_the_document() -> None:
     ids = [f"k{number}" for number in range(50)]
-    report = build_recall(ids, {id: known(id) for id in ids}, {}, {}, 0)
+    report = build_recall(ids, {id: known(id) for id in ids}, {}, {})
 
     assert shown(report).count("karma k") == 20 and "and 30 more records" in shown(report)
     assert len(RecallReport.model_validate_json(report.model_dump_json()).records) == 50
