@@ -106,10 +106,6 @@ def _read(house: Settings, digest: str) -> dict[str, Any]:
         raise Mistake(
             f"{path} cannot be read: {error}; the manifest was moved or damaged, a harvest writes it anew"
         ) from error
-    if values.get("format") != 2:
-        raise Mistake(
-            f"{short_digest(digest)} was written by an earlier version, which kept no statistics; its file is {path}"
-        )
     return values
 
 

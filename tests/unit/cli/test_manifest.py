@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from deploy.cli.manifest import _chosen, _read, _write
 from deploy.cli.manifest_picture import draw
 from deploy.cli.manifest_view import in_order, view
 from deploy.cli.mistakes import Mistake
-from shared.artifacts import Artifacts
 from shared.settings import Settings
 
 ROWS = [
@@ -38,7 +36,7 @@ def values(**more: Any) -> dict[str, Any]:
     }
     files = {"train/00000.jsonl": {"rows": 10}, "train/00001.jsonl": {"rows": 6}, "pairs/00000.jsonl": {"rows": 2}}
     return {
-        "format": 2, "persona": "scribe", "holdout": "sha256:ff", "seen": 30, "used": 20, "files": files,
+        "persona": "scribe", "holdout": "sha256:ff", "seen": 30, "used": 20, "files": files,
         "excluded": {"duplicate": 3, "near_duplicate": 7}, "statistics": statistics, **more,
     }  # fmt: skip
 
@@ -93,15 +91,9 @@ def test_the_picture_is_sound_and_shows_every_number() -> None:
     assert "none" in draw("sha256:ab12", values(excluded={}))
 
 
-def test_a_manifest_that_is_gone_or_of_an_earlier_form_is_said(tmp_path: Path) -> None:
-    house = Settings(home=tmp_path)
+def test_a_manifest_that_is_gone_is_said(tmp_path: Path) -> None:
     with pytest.raises(Mistake, match="cannot be read"):
-        _read(house, "sha256:ab12")
-    folder = Artifacts(tmp_path).manifest("sha256:ab12")
-    folder.mkdir(parents=True)
-    (folder / "manifest.json").write_text(json.dumps({"format": 1}))
-    with pytest.raises(Mistake, match="earlier version"):
-        _read(house, "sha256:ab12")
+        _read(Settings(home=tmp_path), "sha256:ab12")
 
 
 def test_a_picture_that_cannot_be_written_is_said(tmp_path: Path) -> None:
