@@ -10,7 +10,7 @@ import typer
 
 from deploy.cli.consoles import note, out
 from deploy.cli.durations import duration, seconds_of, short
-from deploy.cli.mistakes import Mistake
+from deploy.cli.errors import Mistake
 from deploy.cli.reach import bus, database, settings
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import typer
 
 from deploy.cli.consoles import out
 from deploy.cli.durations import ago
-from deploy.cli.mistakes import Mistake
+from deploy.cli.errors import Mistake
 from deploy.cli.reach import bus, database, settings
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-from deploy.cli.mistakes import Mistake
+from deploy.cli.errors import Mistake
 
 MINUTE_S = 60
 HOUR_S = 3600

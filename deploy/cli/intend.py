@@ -12,7 +12,7 @@ import typer
 
 from deploy.cli.consoles import complain, note, out
 from deploy.cli.durations import seconds_of, short
-from deploy.cli.mistakes import Mistake
+from deploy.cli.errors import Mistake
 from deploy.cli.reach import bus, database, settings
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from deploy.cli.errors import Mistake
 from deploy.cli.karma_forms import Form, read
 from deploy.cli.karma_forms.calls import unpaired
 from deploy.cli.karma_forms.conversation import Wrong
 from deploy.cli.karma_forms.pieces import BOM, LONGEST, pieces
 from deploy.cli.karma_forms.syntax import read_object, unstorable
-from deploy.cli.mistakes import Mistake
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

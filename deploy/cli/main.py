@@ -27,7 +27,7 @@ from deploy.cli import (
     watch,
 )
 from deploy.cli.consoles import complain, note
-from deploy.cli.mistakes import explain
+from deploy.cli.errors import explain
 
 FAULT = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130

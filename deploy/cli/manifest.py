@@ -10,7 +10,7 @@ import typer
 
 from deploy.cli.consoles import note, out
 from deploy.cli.durations import short_digest
-from deploy.cli.mistakes import Mistake
+from deploy.cli.errors import Mistake
 from deploy.cli.reach import database, settings
 
 if TYPE_CHECKING:

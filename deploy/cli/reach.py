@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from deploy.cli.mistakes import Mistake
+from deploy.cli.errors import Mistake
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

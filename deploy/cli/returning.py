@@ -10,7 +10,7 @@ from rich.status import Status
 from deploy.cli import store_anvil
 from deploy.cli.consoles import err, note, out
 from deploy.cli.durations import duration
-from deploy.cli.mistakes import Mistake
+from deploy.cli.errors import Mistake
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -63,7 +63,7 @@ def show(
 
 async def _report(house: Settings, given: str) -> RitualReport:
     from deploy.cli import store
-    from deploy.cli.mistakes import Mistake
+    from deploy.cli.errors import Mistake
     from deploy.cli.report import build_report
     from deploy.cli.rituals_named import ritual_named
     from deploy.cli.sight import look

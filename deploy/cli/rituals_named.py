@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from deploy.cli import store
-from deploy.cli.mistakes import Mistake
+from deploy.cli.errors import Mistake
 
 if TYPE_CHECKING:
     from shared.postgres import Pool

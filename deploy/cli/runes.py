@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy.cli.consoles import out
-from deploy.cli.mistakes import Mistake
+from deploy.cli.errors import Mistake
 from deploy.cli.reach import settings
 
 if TYPE_CHECKING:

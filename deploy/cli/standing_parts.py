@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from deploy.cli import store, store_anvil
-from deploy.cli.mistakes import Mistake
+from deploy.cli.errors import Mistake
 from deploy.cli.reach import bus, database, place
 from deploy.cli.standing_anvils import Finding
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from deploy.cli import karma_file
+from deploy.cli.errors import Mistake
 from deploy.cli.karma_file import Line, WrongLine, check_file
 from deploy.cli.karma_forms import Form, pieces
 from deploy.cli.karma_forms.conversation import Given
-from deploy.cli.mistakes import Mistake
 from shared.contracts.karma import KarmaRecord
 
 SECRET = "geheimnis"

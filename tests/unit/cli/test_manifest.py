@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from deploy.cli.consoles import out
+from deploy.cli.errors import Mistake
 from deploy.cli.manifest import _chosen, _read, _write
 from deploy.cli.manifest_picture import draw
 from deploy.cli.manifest_view import in_order, view
-from deploy.cli.mistakes import Mistake
 from shared.settings import Settings
 
 ROWS = [

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from deploy.cli.mistakes import Mistake
+from deploy.cli.errors import Mistake
 from deploy.cli.rituals_named import hex_prefix, one_of
 
 ONE = UUID("6cb89406-a5da-5a31-a79c-4983e87f3f29")

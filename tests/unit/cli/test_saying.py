@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from deploy.cli.durations import seconds_of
-from deploy.cli.mistakes import Mistake
+from deploy.cli.errors import Mistake
 from deploy.cli.saying import saying
 from tests.unit.cli.rows import EVACUATED, RESTORED
 
