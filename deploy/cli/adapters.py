@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deploy.cli.consoles import out
+from deploy.cli.console import out
 from deploy.cli.durations import ago, short, short_digest
 from deploy.cli.errors import Mistake
 from deploy.cli.reach import database, settings

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import typer
 
-from deploy.cli.consoles import note, out
+from deploy.cli.console import note, out
 from deploy.cli.durations import duration, seconds_of, short
 from deploy.cli.errors import Mistake
 from deploy.cli.reach import bus, database, settings

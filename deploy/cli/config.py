@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deploy.cli.consoles import note, out
+from deploy.cli.console import note, out
 from deploy.cli.errors import Mistake
 from deploy.cli.reach import settings
 

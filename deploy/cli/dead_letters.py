@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import typer
 
-from deploy.cli.consoles import out
+from deploy.cli.console import out
 from deploy.cli.durations import ago
 from deploy.cli.errors import Mistake
 from deploy.cli.reach import bus, database, settings

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import typer
 
-from deploy.cli.consoles import complain, note, out
+from deploy.cli.console import complain, note, out
 from deploy.cli.durations import seconds_of, short
 from deploy.cli.errors import Mistake
 from deploy.cli.reach import bus, database, settings

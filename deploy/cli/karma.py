@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from deploy.cli.consoles import err, note, out
+from deploy.cli.console import err, note, out
 from deploy.cli.reach import settings
 
 PANEL = "Karma"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deploy.cli.consoles import complain, note, out
+from deploy.cli.console import complain, note, out
 from deploy.cli.errors import Mistake
 from deploy.cli.reach import bus, database, settings
 

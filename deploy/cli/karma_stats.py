@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from deploy.cli.consoles import note, out
+from deploy.cli.console import note, out
 from deploy.cli.reach import database, settings, told
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from deploy.cli import (
     stack,
     watch,
 )
-from deploy.cli.consoles import complain, note
+from deploy.cli.console import complain, note
 from deploy.cli.errors import explain
 
 FAULT = 70  # EX_SOFTWARE of sysexits.h

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deploy.cli.consoles import complain, out
+from deploy.cli.console import complain, out
 from deploy.cli.reach import database, settings
 
 if TYPE_CHECKING:

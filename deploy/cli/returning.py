@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.status import Status
 
 from deploy.cli import store_anvil
-from deploy.cli.consoles import err, note, out
+from deploy.cli.console import err, note, out
 from deploy.cli.durations import duration
 from deploy.cli.errors import Mistake
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deploy.cli.consoles import out
+from deploy.cli.console import out
 from deploy.cli.errors import Mistake
 from deploy.cli.reach import settings
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli.consoles import announce, out
+from deploy.cli.console import announce, out
 from deploy.cli.errors import Mistake
 from deploy.cli.reach import place, settings
 

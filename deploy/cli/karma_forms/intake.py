@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import asyncpg
 
-from deploy.cli.consoles import err
+from deploy.cli.console import err
 from deploy.cli.errors import Mistake
 from deploy.cli.karma_file import Line, WrongLine, check_file, lines
 from deploy.cli.karma_forms import FOREIGN, Form

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deploy.cli.consoles import out
+from deploy.cli.console import out
 from deploy.cli.errors import Mistake
 from deploy.cli.manifest import _chosen, _read, _write
 from deploy.cli.manifest_picture import draw
