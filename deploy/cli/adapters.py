@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deploy.cli.console import out
-from deploy.cli.durations import ago, short, short_digest
 from deploy.cli.errors import Mistake
+from deploy.cli.format import ago, short, short_digest
 from deploy.cli.reach import database, settings
 
 if TYPE_CHECKING:

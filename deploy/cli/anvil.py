@@ -9,8 +9,8 @@ from uuid import uuid4
 import typer
 
 from deploy.cli.console import note, out
-from deploy.cli.durations import duration, seconds_of, short
 from deploy.cli.errors import Mistake
+from deploy.cli.format import duration, seconds_of, short
 from deploy.cli.reach import bus, database, settings
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from deploy.cli.durations import duration
+from deploy.cli.format import duration
 
 if TYPE_CHECKING:
     from shared.configuration.model import BusConfig, Configuration, RuneConfig, SaqConfig

@@ -9,8 +9,8 @@ from uuid import uuid4
 import typer
 
 from deploy.cli.console import out
-from deploy.cli.durations import ago
 from deploy.cli.errors import Mistake
+from deploy.cli.format import ago
 from deploy.cli.reach import bus, database, settings
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from deploy.cli.durations import duration
+from deploy.cli.format import duration
 from deploy.cli.report import VERDICTS, trace_url
 from deploy.cli.verdict import verdict_view
 from deploy.cli.way import inference, led_to

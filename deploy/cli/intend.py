@@ -11,8 +11,8 @@ from uuid import UUID, uuid4
 import typer
 
 from deploy.cli.console import complain, note, out
-from deploy.cli.durations import seconds_of, short
 from deploy.cli.errors import Mistake
+from deploy.cli.format import seconds_of, short
 from deploy.cli.reach import bus, database, settings
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.text import Text
 from rich.tree import Tree
 
-from deploy.cli.durations import short, short_digest
+from deploy.cli.format import short, short_digest
 from shared.contracts.frozen import Frozen
 
 if TYPE_CHECKING:

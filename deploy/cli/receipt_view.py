@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from deploy.cli.durations import duration, size
+from deploy.cli.format import duration, size
 from deploy.cli.receipt import Phase
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from deploy.cli.durations import duration
+from deploy.cli.format import duration
 from deploy.cli.receipt_view import receipt_view
 from deploy.cli.rituals_view import coloured
 from deploy.cli.saying import saying

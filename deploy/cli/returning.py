@@ -9,8 +9,8 @@ from rich.status import Status
 
 from deploy.cli import store_anvil
 from deploy.cli.console import err, note, out
-from deploy.cli.durations import duration
 from deploy.cli.errors import Mistake
+from deploy.cli.format import duration
 
 if TYPE_CHECKING:
     from datetime import datetime

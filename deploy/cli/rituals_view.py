@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from deploy.cli.durations import ago, duration, short
+from deploy.cli.format import ago, duration, short
 from deploy.cli.waiting import RESUMES, asked_for, shown_state, was_asked
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from deploy.cli.durations import duration, size
+from deploy.cli.format import duration, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from deploy.cli.durations import duration, short
+from deploy.cli.format import duration, short
 from deploy.cli.waiting import INTERRUPTED, asked_for, interruption, was_asked
 from deploy.cli.way import Mark, Stage, inference, stages
 

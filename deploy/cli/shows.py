@@ -9,7 +9,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from deploy.cli.durations import duration, short
+from deploy.cli.format import duration, short
 from deploy.cli.saying import saying
 from deploy.cli.scene import picture, progress_line
 from deploy.cli.waiting import held_back

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.cli.durations import duration, short
+from deploy.cli.format import duration, short
 
 Row = dict[str, Any]
 

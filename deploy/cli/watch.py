@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy.cli.console import note, out
-from deploy.cli.durations import short
 from deploy.cli.errors import Mistake
+from deploy.cli.format import short
 from deploy.cli.reach import database, settings
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from deploy.cli.durations import duration
+from deploy.cli.format import duration
 from deploy.cli.saying import saying
 from deploy.cli.waiting import doing
 from shared.contracts.ritual import ENDS, HOLDS_ANVIL, State

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from deploy.cli.durations import seconds_of
 from deploy.cli.errors import Mistake
+from deploy.cli.format import seconds_of
 from deploy.cli.saying import saying
 from tests.unit.cli.rows import EVACUATED, RESTORED
 
