@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deploy.cli.connect import database, settings
 from deploy.cli.console import out
 from deploy.cli.errors import Mistake
 from deploy.cli.format import ago, short, short_digest
-from deploy.cli.reach import database, settings
 
 if TYPE_CHECKING:
     from shared.settings import Settings
@@ -101,7 +101,7 @@ async def _version(house: Settings, persona: str) -> str:
 async def _silence(house: Settings, error: Exception) -> Mistake:
     """Why the rune does not answer: because a ritual holds its anvil, or because it is down."""
     from deploy.cli import store
-    from deploy.cli.reach import place, said
+    from deploy.cli.connect import place, said
     from shared.configuration.file import load
 
     configuration = load(house)

@@ -8,10 +8,10 @@ from uuid import uuid4
 
 import typer
 
+from deploy.cli.connect import bus, database, settings
 from deploy.cli.console import note, out
 from deploy.cli.errors import Mistake
 from deploy.cli.format import duration, seconds_of, short
-from deploy.cli.reach import bus, database, settings
 
 if TYPE_CHECKING:
     from shared.contracts.message import Message

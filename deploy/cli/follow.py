@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
+from deploy.cli.connect import place
 from deploy.cli.errors import Mistake
-from deploy.cli.reach import place
 from deploy.cli.sight import look
 from deploy.cli.way import is_over
 from shared.postgres import UNREACHABLE, open_pool

@@ -10,10 +10,10 @@ from uuid import UUID, uuid4
 
 import typer
 
+from deploy.cli.connect import bus, database, settings
 from deploy.cli.console import complain, note, out
 from deploy.cli.errors import Mistake
 from deploy.cli.format import seconds_of, short
-from deploy.cli.reach import bus, database, settings
 
 if TYPE_CHECKING:
     from nats.aio.client import Client

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from deploy.cli.connect import settings
 from deploy.cli.console import err, note, out
-from deploy.cli.reach import settings
 
 PANEL = "Karma"
 

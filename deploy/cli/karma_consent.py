@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deploy.cli.connect import bus, database, settings
 from deploy.cli.console import complain, note, out
 from deploy.cli.errors import Mistake
-from deploy.cli.reach import bus, database, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from deploy.cli.connect import database, settings, told
 from deploy.cli.console import note, out
-from deploy.cli.reach import database, settings, told
 
 if TYPE_CHECKING:
     from rich.table import Table

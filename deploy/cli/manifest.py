@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deploy.cli.connect import database, settings
 from deploy.cli.console import note, out
 from deploy.cli.errors import Mistake
 from deploy.cli.format import short_digest
-from deploy.cli.reach import database, settings
 
 if TYPE_CHECKING:
     from shared.settings import Settings

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deploy.cli.connect import database, settings
 from deploy.cli.console import out
-from deploy.cli.reach import database, settings
 
 if TYPE_CHECKING:
     from deploy.cli.report import RitualReport

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deploy.cli.connect import settings
 from deploy.cli.console import out
 from deploy.cli.errors import Mistake
-from deploy.cli.reach import settings
 
 if TYPE_CHECKING:
     from shared.configuration.model import Configuration

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
+from deploy.cli.connect import place, settings
 from deploy.cli.console import announce, out
 from deploy.cli.errors import Mistake
-from deploy.cli.reach import place, settings
 
 PANEL = "Stack"
 

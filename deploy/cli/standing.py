@@ -11,8 +11,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from deploy.cli.connect import place
 from deploy.cli.format import ago, duration, short
-from deploy.cli.reach import place
 from deploy.cli.standing_anvils import Finding, anvil_finding, rune_finding
 from deploy.cli.standing_parts import ask_bus, ask_ledger, ask_service, processes
 from deploy.cli.standing_runes import see

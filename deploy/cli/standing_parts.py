@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from deploy.cli import store, store_anvil
+from deploy.cli.connect import bus, database, place
 from deploy.cli.errors import Mistake
-from deploy.cli.reach import bus, database, place
 from deploy.cli.standing_anvils import Finding
 
 if TYPE_CHECKING:
