@@ -45,10 +45,10 @@ def adapters() -> None:
 
 
 async def _versions(house: Settings) -> list[dict[str, Any]]:
-    from deploy.cli import store
+    from deploy.cli.queries.adapters import list_versions
 
     async with database(house) as pool:
-        return await store.versions(pool)
+        return await list_versions(pool)
 
 
 def ask(
@@ -85,10 +85,10 @@ async def answer(house: Settings, persona: str, text: str, max_tokens: int, base
 
 
 async def _version(house: Settings, persona: str) -> str:
-    from deploy.cli import store
+    from deploy.cli.queries.adapters import list_aliases
 
     async with database(house) as pool:
-        aliases = await store.aliases(pool)
+        aliases = await list_aliases(pool)
     if persona in aliases:
         return aliases[persona]
     if not aliases:
@@ -100,13 +100,13 @@ async def _version(house: Settings, persona: str) -> str:
 
 async def _silence(house: Settings, error: Exception) -> Mistake:
     """Why the rune does not answer: because a ritual holds its anvil, or because it is down."""
-    from deploy.cli import store
     from deploy.cli.connect import place, said
+    from deploy.cli.queries.anvils import get_lease
     from shared.configuration.file import load
 
     configuration = load(house)
     async with database(house) as pool:
-        lease = await store.lease(pool, configuration.forge)
+        lease = await get_lease(pool, configuration.forge)
     if lease and lease["ritual"]:
         ritual = short(lease["ritual"])
         return Mistake(

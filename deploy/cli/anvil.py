@@ -49,14 +49,14 @@ def reclaim(
 
 async def _reclaim(house: Settings, anvil: str | None, hold_s: float, why: str, timeout_s: float | None) -> None:
     """Say it, tell what it does, and wait for as long as `timeout_s`; None does not wait."""
-    from deploy.cli import store_anvil
+    from deploy.cli.queries.anvils import get_anvil
     from deploy.cli.returning import wait_until_back
     from shared.contracts.evacuate import GpuReclaim
 
     name = anvil_named(house, anvil)
     command = _command(GpuReclaim, anvil=name, hold_s=hold_s, why=why)
     async with database(house) as pool:
-        row = await store_anvil.anvil(pool, name)
+        row = await get_anvil(pool, name)
         await _publish(house, command)
         for line in demanded(name, row, hold_s):
             out.print(line, markup=False, soft_wrap=True)
@@ -65,7 +65,7 @@ async def _reclaim(house: Settings, anvil: str | None, hold_s: float, why: str, 
 
 
 def demanded(name: str, row: dict[str, Any], hold_s: float) -> list[str]:
-    """What the demand interrupts, and until when no ritual takes the anvil. `row` is of store_anvil.anvil."""
+    """What the demand interrupts, and until when no ritual takes the anvil. `row` is of queries.anvils.get_anvil."""
     if row["ritual"]:
         who = f"ritual {short(row['ritual'])} ({row['persona']})"
         first = f"{name} is wanted back: {who} is interrupted at attempt {row['attempt']} and goes on from its checkpoint later"
@@ -94,13 +94,13 @@ def accept(
 
 async def _accept(house: Settings, anvil: str | None, why: str) -> str:
     """Publish `gpu.accept`. Raises Mistake where there is nothing to accept."""
-    from deploy.cli import store_anvil
+    from deploy.cli.queries.anvils import get_anvil
     from shared.contracts.evacuate import GpuAccept
 
     name = anvil_named(house, anvil)
     command = _command(GpuAccept, anvil=name, why=why)
     async with database(house) as pool:
-        row = await store_anvil.anvil(pool, name)
+        row = await get_anvil(pool, name)
     if row["contained"] is None:
         raise Mistake(f"{name} is not contained: there is nothing to accept")
     if not row["until_accepted"]:

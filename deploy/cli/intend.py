@@ -149,12 +149,11 @@ def cancel(
 
 async def ask_to_cancel(house: Settings, given: str, why: str) -> UUID:
     """Publish `ritual.cancel` for a ritual that is under way. Raises Mistake for one that ended."""
-    from deploy.cli import store
-    from deploy.cli.rituals_named import ritual_named
+    from deploy.cli.queries.rituals import find_ritual, get_ritual
 
     async with database(house) as pool:
-        ritual = await ritual_named(pool, given)
-        row = await store.ritual(pool, ritual)
+        ritual = await find_ritual(pool, given)
+        row = await get_ritual(pool, ritual)
     if row is None or row["ended_at"]:
         state = row["state"] if row else "gone"
         raise Mistake(f"ritual {short(ritual)} is {state} already: there is nothing to cancel")

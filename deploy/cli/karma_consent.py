@@ -83,12 +83,12 @@ async def withdraw(house: Settings, ids: list[str], by: str, why: str) -> int:
     import asyncio
     from time import monotonic
 
-    from deploy.cli import store
+    from deploy.cli.queries.karma import list_unrevoked
 
     async with database(house) as pool:
         await _publish(house, ids, by, why)
         deadline = monotonic() + DONE_WITHIN_S
-        while (waiting := await store.unrevoked(pool, ids)) and monotonic() < deadline:
+        while (waiting := await list_unrevoked(pool, ids)) and monotonic() < deadline:
             await asyncio.sleep(POLL_S)
     return len(waiting)
 

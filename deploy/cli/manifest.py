@@ -75,10 +75,10 @@ def show(
 
 
 async def _manifests(house: Settings) -> list[dict[str, Any]]:
-    from deploy.cli.store import manifests
+    from deploy.cli.queries.karma import list_manifests
 
     async with database(house) as pool:
-        return await manifests(pool)
+        return await list_manifests(pool)
 
 
 def _chosen(rows: list[dict[str, Any]], which: str | None) -> str:

@@ -52,15 +52,16 @@ def show(report: RecallReport) -> None:
 
 
 async def look_up(house: Settings, ids: Iterable[str]) -> RecallReport:
-    from deploy.cli import store
+    from deploy.cli.queries.adapters import get_outcomes
+    from deploy.cli.queries.karma import get_records
     from deploy.cli.recall_report import build_recall
     from services.harvester.consent import rituals_of, where_used
 
     ids = list(dict.fromkeys(ids))
     async with database(house) as pool:
-        known = await store.records(pool, ids)
+        known = await get_records(pool, ids)
         used = await where_used(pool, ids)
         rituals = await rituals_of(pool, {manifest for found in used.values() for manifest in found})
-        made = await store.made_by(pool, {ritual for found in rituals.values() for ritual in found})
+        made = await get_outcomes(pool, {ritual for found in rituals.values() for ritual in found})
     rows: dict[str, list[dict[str, Any]]] = {name: [made[id] for id in found] for name, found in rituals.items()}
     return build_recall(ids, known, used, rows)

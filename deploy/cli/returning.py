@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.status import Status
 
-from deploy.cli import store_anvil
 from deploy.cli.console import err, note, out
 from deploy.cli.errors import Mistake
 from deploy.cli.format import duration
+from deploy.cli.queries.anvils import get_restoration
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -26,7 +26,7 @@ async def wait_until_back(pool: Pool, anvil: str, fence: int, since: datetime, t
     try:
         async with asyncio.timeout(timeout_s):
             while True:
-                row = await store_anvil.returning(pool, anvil, fence)
+                row = await get_restoration(pool, anvil, fence)
                 if row and row["restored_at"]:
                     break
                 if row and row["contained"] is not None:
@@ -45,7 +45,7 @@ async def wait_until_back(pool: Pool, anvil: str, fence: int, since: datetime, t
 
 
 def doing(row: dict[str, Any] | None) -> str:
-    """What goes on now, in words; `row` is of store_anvil.returning."""
+    """What goes on now, in words; `row` is of queries.anvils.get_restoration."""
     step = f" ({row['step']} {row['part']}".rstrip() + ")" if row and row["step"] else ""
     if row and row["released_at"]:
         return f"inference comes back{step}"

@@ -36,10 +36,10 @@ def rituals(limit: Annotated[int, typer.Option(min=1, help="How many, the newest
 
 
 async def _listed(house: Settings, limit: int) -> list[dict[str, Any]]:
-    from deploy.cli import store
+    from deploy.cli.queries.rituals import list_rituals
 
     async with database(house) as pool:
-        return await store.rituals(pool, limit)
+        return await list_rituals(pool, limit)
 
 
 def show(
@@ -62,16 +62,15 @@ def show(
 
 
 async def _report(house: Settings, given: str) -> RitualReport:
-    from deploy.cli import store
     from deploy.cli.errors import Mistake
+    from deploy.cli.queries.rituals import count_excluded, find_ritual
     from deploy.cli.report import build_report
-    from deploy.cli.rituals_named import ritual_named
     from deploy.cli.sight import look
 
     async with database(house) as pool:
-        ritual = await ritual_named(pool, given)
+        ritual = await find_ritual(pool, given)
         sight = await look(pool, ritual)
-        excluded = await store.excluded(pool, ritual)
+        excluded = await count_excluded(pool, ritual)
     if sight is None:
         raise Mistake(f"ritual {ritual} is no longer in the ledger")
     return build_report(sight.ritual, sight.facts, sight.hand_overs, excluded, house.phoenix_url, sight.tipping)

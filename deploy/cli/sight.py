@@ -12,7 +12,8 @@ from uuid import UUID
 import nats
 from pydantic import ValidationError
 
-from deploy.cli import store, store_anvil
+from deploy.cli.queries.anvils import get_decision, list_hand_overs
+from deploy.cli.queries.rituals import get_ritual, list_facts
 from deploy.cli.way import Row, job_now
 from shared.contracts.intent import RitualProgress
 
@@ -48,14 +49,14 @@ async def look(pool: Pool, ritual: UUID) -> Sight | None:
         pool.acquire() as conn,
         conn.transaction(isolation="repeatable_read", readonly=True),
     ):
-        row = await store.ritual(conn, ritual)
+        row = await get_ritual(conn, ritual)
         if row is None:
             return None
         return Sight(
             row,
-            await store.facts(conn, ritual),
-            await store_anvil.hand_overs(conn, ritual),
-            await store_anvil.tipping(conn, ritual),
+            await list_facts(conn, ritual),
+            await list_hand_overs(conn, ritual),
+            await get_decision(conn, ritual),
         )
 
 

@@ -29,7 +29,7 @@ class Seen:
 
 
 def anvil_finding(part: str, name: str, row: Row) -> Finding:
-    """Free, held or contained; `row` is of store_anvil.anvil."""
+    """Free, held or contained; `row` is of queries.anvils.get_anvil."""
     if row["contained"] is not None:
         return Finding(part, False, _contained(name, row))
     if row["ritual"] is None:

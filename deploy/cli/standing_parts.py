@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from deploy.cli import store, store_anvil
 from deploy.cli.connect import bus, database, place
 from deploy.cli.errors import Mistake
+from deploy.cli.queries.anvils import get_anvil
+from deploy.cli.queries.rituals import list_open_rituals
 from deploy.cli.standing_anvils import Finding
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ class Ledger:
 async def ask_ledger(house: Settings, anvils: tuple[str, ...]) -> Ledger:
     try:
         async with asyncio.timeout(TIMEOUT_S), database(house) as pool:
-            rows = {name: await store_anvil.anvil(pool, name) for name in anvils}
-            rituals = tuple(await store.open_rituals(pool))
+            rows = {name: await get_anvil(pool, name) for name in anvils}
+            rituals = tuple(await list_open_rituals(pool))
     except Exception as error:
         return Ledger(Finding("postgres", False, _why(error)), None)
     return Ledger(Finding("postgres", True, f"answers at {place(house.database_url)}"), rows, rituals)

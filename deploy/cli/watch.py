@@ -53,10 +53,10 @@ def watch(
 
 
 async def _named(house: Settings, given: str | None) -> UUID:
-    from deploy.cli.rituals_named import ritual_named
+    from deploy.cli.queries.rituals import find_ritual
 
     async with database(house) as pool:
-        return await ritual_named(pool, given)
+        return await find_ritual(pool, given)
 
 
 async def _watch(house: Settings, ritual: UUID, timeout_s: float | None) -> Sight | None:

@@ -14,8 +14,9 @@ from uuid import UUID
 import pytest
 from nats.aio.client import Client
 
-from deploy.cli import store, store_anvil
 from deploy.cli.main import run
+from deploy.cli.queries.anvils import get_anvil, list_hand_overs
+from deploy.cli.queries.rituals import list_rituals
 from deploy.cli.sight import look
 from deploy.cli.waiting import held_back
 from services.orchestrator import store as orchestrator
@@ -146,7 +147,7 @@ async def test_steps_stay_with_their_own_hand_over(rows: Pool) -> None:
     ritual = await interrupted(rows)
     await taken(rows, ritual, attempt=2)
 
-    found = await store_anvil.hand_overs(rows, ritual)
+    found = await list_hand_overs(rows, ritual)
 
     assert [(row["fence"], [step["step"] for step in row["steps"]]) for row in found] == [
         (2, ["announce", "close", "drain", "take-back"]),
@@ -179,7 +180,7 @@ async def test_an_interrupted_ritual_is_shown_as_interrupted_everywhere_until_it
     assert "attempt 2 goes on from its last checkpoint" in shown
     assert f"{str(ritual)[:8]}  scribe   interrupted" in status
     await evacuated(rows, ritual, attempt=2)
-    assert [row["interruption"] for row in await store.rituals(rows, 5)] == [None]
+    assert [row["interruption"] for row in await list_rituals(rows, 5)] == [None]
 
 
 async def test_the_last_decision_is_why_the_ritual_waits(rows: Pool, capsys: pytest.CaptureFixture[str]) -> None:
@@ -276,10 +277,10 @@ async def test_only_what_serves_and_is_contained_can_be_accepted(
 async def test_the_status_of_an_anvil_tells_its_holder_its_containment_and_who_wants_it(
     rows: Pool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    free = await store_anvil.anvil(rows, ANVIL)
+    free = await get_anvil(rows, ANVIL)
     assert (free["ritual"], free["contained"], free["reclaimed_until"], free["open_fence"]) == (None, None, None, None)
     steps = await evacuated(rows, await harvested(rows))
-    held = await store_anvil.anvil(rows, ANVIL)
+    held = await get_anvil(rows, ANVIL)
     assert (held["fence"], held["live"], held["persona"], held["open_fence"]) == (
         steps.fence,
         True,
@@ -287,7 +288,7 @@ async def test_the_status_of_an_anvil_tells_its_holder_its_containment_and_who_w
         steps.fence,
     )
     await released(rows, steps)
-    returning = await store_anvil.anvil(rows, ANVIL)
+    returning = await get_anvil(rows, ANVIL)
     assert (returning["ritual"], returning["open_fence"]) == (None, steps.fence)
     await restored(rows, steps)
     await orchestrator.record_reclaim(rows, ANVIL, "demo", 600)

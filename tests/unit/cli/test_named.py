@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from deploy.cli.errors import Mistake
-from deploy.cli.rituals_named import hex_prefix, one_of
+from deploy.cli.queries.rituals import hex_prefix, one_of
 
 ONE = UUID("6cb89406-a5da-5a31-a79c-4983e87f3f29")
 TWO = UUID("6cb8ffff-a5da-5a31-a79c-4983e87f3f29")

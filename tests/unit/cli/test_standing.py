@@ -27,7 +27,7 @@ WHERE = "127.0.0.1:7610"
 
 
 def row(**values: Any) -> dict[str, Any]:
-    """An anvil as store_anvil.anvil reads it; free without values."""
+    """An anvil as queries.anvils.get_anvil reads it; free without values."""
     names = ("ritual", "attempt", "fence", "live", "persona", "contained", "failures", "until_accepted", "since")
     return {**dict.fromkeys((*names, "reclaim_why", "reclaimed_until", "open_fence")), "now": at(100), **values}
 

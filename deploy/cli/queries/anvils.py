@@ -1,4 +1,4 @@
-"""SQL of the command line about anvils: who holds them, what their hand-overs left behind, what keeps rituals away."""
+"""Queries about anvils: their leases, hand-overs, containment, and the decisions about when a ritual takes one."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from shared.postgres import Connection, Pool
 
     Source = Connection | Pool
 
 
-async def hand_overs(source: Source, ritual: UUID) -> list[dict[str, Any]]:
+async def list_hand_overs(source: Source, ritual: UUID) -> list[dict[str, Any]]:
     """The ritual's hand-overs in order, each with its steps in the order in which they began."""
     rows = await source.fetch(
         "SELECT anvil, fence, attempt, began_at, suspended_at, evacuated_at, released_at, restored_at, memory_before, "
@@ -36,7 +34,7 @@ async def hand_overs(source: Source, ritual: UUID) -> list[dict[str, Any]]:
     ]
 
 
-async def tipping(source: Source, ritual: UUID) -> dict[str, Any] | None:
+async def get_decision(source: Source, ritual: UUID) -> dict[str, Any] | None:
     """What was last decided about when the ritual takes the anvil; None before the first decision."""
     row = await source.fetchrow(
         "SELECT verdict, reason, until, measures, decided_at FROM orchestrator.decision WHERE ritual = $1", ritual
@@ -44,7 +42,7 @@ async def tipping(source: Source, ritual: UUID) -> dict[str, Any] | None:
     return dict(row) if row else None
 
 
-async def anvil(source: Source, name: str) -> dict[str, Any]:
+async def get_anvil(source: Source, name: str) -> dict[str, Any]:
     """How an anvil stands; every column is there, and null where it says nothing. `open_fence`: inference is not back."""
     row = await source.fetchrow(
         "SELECT clock_timestamp() AS now, l.ritual, l.attempt, l.fence, l.expires_at > clock_timestamp() AS live, r.persona, "
@@ -60,13 +58,7 @@ async def anvil(source: Source, name: str) -> dict[str, Any]:
     return dict(row)
 
 
-async def now(source: Source) -> datetime:
-    """The database's clock, which also writes every row."""
-    moment: datetime = await source.fetchval("SELECT clock_timestamp()")
-    return moment
-
-
-async def returning(source: Source, anvil: str, fence: int) -> dict[str, Any] | None:
+async def get_restoration(source: Source, anvil: str, fence: int) -> dict[str, Any] | None:
     """How far one hand-over is on its way back: when it was released and restored, and the step that goes on now."""
     row = await source.fetchrow(
         "SELECT clock_timestamp() AS now, h.released_at, h.restored_at, h.seconds_without_inference, "
@@ -76,5 +68,15 @@ async def returning(source: Source, anvil: str, fence: int) -> dict[str, Any] | 
         "LEFT JOIN orchestrator.containment c ON c.anvil = h.anvil WHERE h.anvil = $1 AND h.fence = $2",
         anvil,
         fence,
+    )
+    return dict(row) if row else None
+
+
+async def get_lease(source: Source, anvil: str) -> dict[str, Any] | None:
+    """Who holds the anvil; `ritual` is None when nobody does."""
+    row = await source.fetchrow(
+        "SELECT l.ritual, l.attempt, l.fence, l.expires_at > clock_timestamp() AS live, r.persona "
+        "FROM lease l LEFT JOIN ritual r ON r.id = l.ritual WHERE l.anvil = $1",
+        anvil,
     )
     return dict(row) if row else None
