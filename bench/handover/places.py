@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import docker  # type: ignore[import-untyped]
 
-from deploy.cli.runes import make
+from deploy.cli.commands.runes import make
 from services.orchestrator.engine_command import rune_spec
 from shared.base import find_base
 from shared.configuration.file import load

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from deploy.cli import (
+from deploy.cli.commands import (
     adapters,
     anvil,
     config,

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from deploy.cli import karma_consent
+from deploy.cli.commands import karma_consent
 from shared.postgres import Pool
 from shared.settings import Settings
 from tests.e2e.running import eventually

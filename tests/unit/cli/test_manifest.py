@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from deploy.cli.commands.manifest import _chosen, _read, _write
 from deploy.cli.console import out
 from deploy.cli.errors import Mistake
-from deploy.cli.manifest import _chosen, _read, _write
 from deploy.cli.manifest_picture import draw
 from deploy.cli.manifest_view import in_order, view
 from shared.settings import Settings

@@ -11,9 +11,9 @@ from uuid import UUID
 import pytest
 from rich.console import Console
 
+from deploy.cli.commands.karma_consent import gather
+from deploy.cli.commands.karma_stats import bar
 from deploy.cli.errors import Mistake
-from deploy.cli.karma_consent import gather
-from deploy.cli.karma_stats import bar
 from deploy.cli.recall_report import RecallReport, build_recall, pictures
 
 RITUAL = UUID("6cb89406-0000-4000-8000-000000000000")

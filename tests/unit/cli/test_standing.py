@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from deploy.cli.anvil import demanded
+from deploy.cli.commands.anvil import demanded
 from deploy.cli.returning import back, doing
 from deploy.cli.standing import Standing, render
 from deploy.cli.standing_anvils import Finding, Seen, anvil_finding, rune_finding

@@ -39,7 +39,7 @@ def revoke(
     """
     import asyncio
 
-    from deploy.cli.recall import look_up, show
+    from deploy.cli.commands.recall import look_up, show
 
     wanted = gather(ids or [], from_)
     house = settings()
