@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from deploy.cli.connect import place
 from deploy.cli.errors import Mistake
 from deploy.cli.sight import look
-from deploy.cli.way import is_over
+from deploy.cli.views.stages import is_over
 from shared.postgres import UNREACHABLE, open_pool
 
 if TYPE_CHECKING:

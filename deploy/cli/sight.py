@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from deploy.cli.queries.anvils import get_decision, list_hand_overs
 from deploy.cli.queries.rituals import get_ritual, list_facts
-from deploy.cli.way import Row, job_now
+from deploy.cli.views.stages import Row, job_now
 from shared.contracts.intent import RitualProgress
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ def check(file: File = None) -> None:
 
     A wrong file is refused with the place and the reason of every fault.
     """
-    from deploy.cli.config_view import view
+    from deploy.cli.views.config import view
 
     house = settings()
     configuration = _read(house, file)
@@ -49,7 +49,7 @@ def show(
 
     It can be used as a file again; only passwords are left out.
     """
-    from deploy.cli.config_text import effective, toml
+    from deploy.cli.views.config_text import effective, toml
 
     house = settings()
     values = effective(_read(house, file), house)

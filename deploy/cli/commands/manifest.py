@@ -63,8 +63,8 @@ def show(
     """
     import asyncio
 
-    from deploy.cli.manifest_picture import draw
-    from deploy.cli.manifest_view import view
+    from deploy.cli.views.manifest import view
+    from deploy.cli.views.manifest_picture import draw
 
     house = settings()
     digest = _chosen(asyncio.run(_manifests(house)), which)

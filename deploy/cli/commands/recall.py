@@ -12,7 +12,7 @@ from deploy.cli.console import complain, out
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from deploy.cli.recall_report import RecallReport
+    from deploy.cli.views.recall import RecallReport
     from shared.settings import Settings
 
 PANEL = "Karma"
@@ -43,7 +43,7 @@ def recall(
 
 def show(report: RecallReport) -> None:
     """The picture, and a complaint for what is unknown."""
-    from deploy.cli.recall_report import pictures
+    from deploy.cli.views.recall import pictures
 
     for picture in pictures(report):
         out.print(picture)
@@ -54,7 +54,7 @@ def show(report: RecallReport) -> None:
 async def look_up(house: Settings, ids: Iterable[str]) -> RecallReport:
     from deploy.cli.queries.adapters import get_outcomes
     from deploy.cli.queries.karma import get_records
-    from deploy.cli.recall_report import build_recall
+    from deploy.cli.views.recall import build_recall
     from services.harvester.consent import rituals_of, where_used
 
     ids = list(dict.fromkeys(ids))

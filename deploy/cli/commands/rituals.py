@@ -10,7 +10,7 @@ from deploy.cli.connect import database, settings
 from deploy.cli.console import out
 
 if TYPE_CHECKING:
-    from deploy.cli.report import RitualReport
+    from deploy.cli.views.report import RitualReport
     from shared.settings import Settings
 
 PANEL = "Rituals"
@@ -26,7 +26,7 @@ def rituals(limit: Annotated[int, typer.Option(min=1, help="How many, the newest
     """List the newest rituals."""
     import asyncio
 
-    from deploy.cli.rituals_view import listing
+    from deploy.cli.views.rituals_view import listing
 
     rows = asyncio.run(_listed(settings(), limit))
     if not rows:
@@ -56,7 +56,7 @@ def show(
     if as_json:
         typer.echo(report.model_dump_json(indent=2))
         return
-    from deploy.cli.report_view import view
+    from deploy.cli.views.report_text import view
 
     out.print(view(report))
 
@@ -64,8 +64,8 @@ def show(
 async def _report(house: Settings, given: str) -> RitualReport:
     from deploy.cli.errors import Mistake
     from deploy.cli.queries.rituals import count_excluded, find_ritual
-    from deploy.cli.report import build_report
     from deploy.cli.sight import look
+    from deploy.cli.views.report import build_report
 
     async with database(house) as pool:
         ritual = await find_ritual(pool, given)

@@ -52,7 +52,7 @@ def status() -> None:
     """
     import asyncio
 
-    from deploy.cli.standing import look, render
+    from deploy.cli.views.status import look, render
 
     standing = asyncio.run(look(settings()))
     out.print(render(standing))

@@ -65,8 +65,8 @@ async def _watch(house: Settings, ritual: UUID, timeout_s: float | None) -> Sigh
     from contextlib import suppress
 
     from deploy.cli.follow import follow
-    from deploy.cli.shows import Lines, Picture
     from deploy.cli.sight import Progress
+    from deploy.cli.views.shows import Lines, Picture
 
     progress = Progress(ritual)
     listening = asyncio.create_task(progress.listen(house))
@@ -82,7 +82,7 @@ async def _watch(house: Settings, ritual: UUID, timeout_s: float | None) -> Sigh
 
 def _conclude(house: Settings, sight: Sight) -> int:
     """Print the verdict and the end, and return the exit code."""
-    from deploy.cli.ending import ending
+    from deploy.cli.views.ending import ending
     from shared.contracts.ritual import State
 
     out.print(ending(sight, house.phoenix_url))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.cli.config_text import effective, toml, without_password
 from deploy.cli.main import run
+from deploy.cli.views.config_text import effective, toml, without_password
 from shared.configuration.file import read
 from shared.settings import PROJECT, Settings
 

@@ -11,8 +11,8 @@ import pytest
 from deploy.cli.commands.manifest import _chosen, _read, _write
 from deploy.cli.console import out
 from deploy.cli.errors import Mistake
-from deploy.cli.manifest_picture import draw
-from deploy.cli.manifest_view import in_order, view
+from deploy.cli.views.manifest import in_order, view
+from deploy.cli.views.manifest_picture import draw
 from shared.settings import Settings
 
 ROWS = [

@@ -7,14 +7,14 @@ from uuid import uuid4
 
 from rich.console import Console, RenderableType
 
-from deploy.cli.ending import ending
-from deploy.cli.report import build_report
-from deploy.cli.report_view import view
-from deploy.cli.rituals_view import listing
-from deploy.cli.scene import picture
-from deploy.cli.shows import Lines
 from deploy.cli.sight import Sight
-from deploy.cli.verdict import verdict_view
+from deploy.cli.views.ending import ending
+from deploy.cli.views.live import picture
+from deploy.cli.views.report import build_report
+from deploy.cli.views.report_text import view
+from deploy.cli.views.rituals_view import listing
+from deploy.cli.views.shows import Lines
+from deploy.cli.views.verdict import verdict_view
 from shared.contracts.intent import RitualProgress
 from tests.unit.cli.rows import RITUAL, VERDICT, WHOLE_WAY, fact, hand_over, ritual, tipping
 

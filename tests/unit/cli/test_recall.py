@@ -14,7 +14,7 @@ from rich.console import Console
 from deploy.cli.commands.karma_consent import gather
 from deploy.cli.commands.karma_stats import bar
 from deploy.cli.errors import Mistake
-from deploy.cli.recall_report import RecallReport, build_recall, pictures
+from deploy.cli.views.recall import RecallReport, build_recall, pictures
 
 RITUAL = UUID("6cb89406-0000-4000-8000-000000000000")
 AT = datetime(2026, 11, 20, 8, 30, tzinfo=UTC)

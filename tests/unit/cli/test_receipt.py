@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from deploy.cli.receipt import HandOverReport, Phase, build_receipt, compare
-from deploy.cli.receipt_view import bar, figures, probes, receipt_view, shares, took
+from deploy.cli.views.receipt import HandOverReport, Phase, build_receipt, compare
+from deploy.cli.views.receipt_text import bar, figures, probes, receipt_view, shares, took
 from tests.unit.cli.rows import STEPS, at, hand_over, receipt, step
 
 OPEN: dict[str, Any] = {

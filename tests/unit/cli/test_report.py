@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from deploy.cli.report import RitualReport, build_report
+from deploy.cli.views.report import RitualReport, build_report
 from tests.unit.cli.rows import RITUAL, VERDICT, WHOLE_WAY, at, fact, hand_over, receipt, ritual, tipping
 
 PHOENIX = "http://127.0.0.1:7603"

@@ -8,7 +8,7 @@ import pytest
 
 from deploy.cli.errors import Mistake
 from deploy.cli.format import seconds_of
-from deploy.cli.saying import saying
+from deploy.cli.views.fact_text import saying
 from tests.unit.cli.rows import EVACUATED, RESTORED
 
 MEMORY = "memory 3.0 GiB → 0 B"

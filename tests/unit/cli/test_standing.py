@@ -13,10 +13,10 @@ import pytest
 from rich.console import Console
 
 from deploy.cli.commands.anvil import demanded
+from deploy.cli.queries.runes import see
 from deploy.cli.returning import back, doing
-from deploy.cli.standing import Standing, render
-from deploy.cli.standing_anvils import Finding, Seen, anvil_finding, rune_finding
-from deploy.cli.standing_runes import see
+from deploy.cli.views.standing_anvils import Finding, Seen, anvil_finding, rune_finding
+from deploy.cli.views.status import Standing, render
 from shared.configuration.model import RuneConfig
 from shared.drivers.inference.admission import HELD as PAUSED
 from tests.unit.cli.rows import RITUAL, at, ritual

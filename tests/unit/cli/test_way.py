@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy.cli.waiting import interruption
-from deploy.cli.way import Mark, inference, is_over, stages
+from deploy.cli.views.stages import Mark, inference, is_over, stages
+from deploy.cli.views.waiting import interruption
 from tests.unit.cli.rows import STEPS, WHOLE_WAY, at, fact, hand_over, ritual, step, tipping
 
 NAMES = ["intended", "harvested", "evacuated", "forged", "verified", "registered", "awakened"]

@@ -12,10 +12,10 @@ from deploy.cli.connect import bus, database, place
 from deploy.cli.errors import Mistake
 from deploy.cli.queries.anvils import get_anvil
 from deploy.cli.queries.rituals import list_open_rituals
-from deploy.cli.standing_anvils import Finding
+from deploy.cli.views.standing_anvils import Finding
 
 if TYPE_CHECKING:
-    from deploy.cli.standing_anvils import Row
+    from deploy.cli.views.standing_anvils import Row
     from shared.settings import Settings
 
 TIMEOUT_S = 5.0

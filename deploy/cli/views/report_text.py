@@ -9,15 +9,15 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.cli.format import duration
-from deploy.cli.receipt_view import receipt_view
-from deploy.cli.rituals_view import coloured
-from deploy.cli.saying import saying
-from deploy.cli.verdict import verdict_view
-from deploy.cli.waiting import INTERRUPTED, RESUMES, asked_for
+from deploy.cli.views.fact_text import saying
+from deploy.cli.views.receipt_text import receipt_view
+from deploy.cli.views.rituals_view import coloured
+from deploy.cli.views.verdict import verdict_view
+from deploy.cli.views.waiting import INTERRUPTED, RESUMES, asked_for
 from shared.contracts.ritual import State
 
 if TYPE_CHECKING:
-    from deploy.cli.report import RitualReport, TippingReport
+    from deploy.cli.views.report import RitualReport, TippingReport
 
 
 def view(report: RitualReport) -> RenderableType:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from xml.sax.saxutils import escape
 
-from deploy.cli.manifest_view import in_order
+from deploy.cli.views.manifest import in_order
 
 WIDTH, PANEL, NAME, BAR, LINE, TOP = 1080, 340, 130, 140, 22, 96
 SHOWN = 14

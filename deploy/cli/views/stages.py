@@ -8,8 +8,8 @@ from enum import StrEnum
 from typing import Any
 
 from deploy.cli.format import duration
-from deploy.cli.saying import saying
-from deploy.cli.waiting import doing
+from deploy.cli.views.fact_text import saying
+from deploy.cli.views.waiting import doing
 from shared.contracts.ritual import ENDS, HOLDS_ANVIL, State
 
 Row = dict[str, Any]

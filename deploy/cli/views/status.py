@@ -13,10 +13,10 @@ from rich.text import Text
 
 from deploy.cli.connect import place
 from deploy.cli.format import ago, duration, short
-from deploy.cli.standing_anvils import Finding, anvil_finding, rune_finding
-from deploy.cli.standing_parts import ask_bus, ask_ledger, ask_service, processes
-from deploy.cli.standing_runes import see
-from deploy.cli.waiting import shown_state
+from deploy.cli.queries.runes import see
+from deploy.cli.queries.stack import ask_bus, ask_ledger, ask_service, processes
+from deploy.cli.views.standing_anvils import Finding, anvil_finding, rune_finding
+from deploy.cli.views.waiting import shown_state
 from shared.configuration.file import ConfigurationError, load
 from shared.settings import SERVICES
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from deploy.cli.standing_anvils import Row, Seen
+    from deploy.cli.views.standing_anvils import Row, Seen
     from shared.configuration.model import Configuration
     from shared.settings import Settings
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.cli.format import ago, duration, short
-from deploy.cli.waiting import RESUMES, asked_for, shown_state, was_asked
+from deploy.cli.views.waiting import RESUMES, asked_for, shown_state, was_asked
 
 
 def listing(rows: list[dict[str, Any]]) -> RenderableType:

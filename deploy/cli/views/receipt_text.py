@@ -9,12 +9,12 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.cli.format import duration, size
-from deploy.cli.receipt import Phase
+from deploy.cli.views.receipt import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from deploy.cli.receipt import HandOverReport, PhaseReport, ProbesReport, StepReport
+    from deploy.cli.views.receipt import HandOverReport, PhaseReport, ProbesReport, StepReport
 
 BAR_WIDTH = 60
 LONGEST_PART = 28  # longer names of runes and queues are folded

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from deploy.cli.standing_anvils import Seen
+from deploy.cli.views.standing_anvils import Seen
 from shared.drivers.inference.http import Http
 from shared.drivers.inference.port import InferenceError
 from shared.drivers.inference.vllm import Vllm

@@ -10,15 +10,15 @@ from rich.live import Live
 from rich.text import Text
 
 from deploy.cli.format import duration, short
-from deploy.cli.saying import saying
-from deploy.cli.scene import picture, progress_line
-from deploy.cli.waiting import held_back
+from deploy.cli.views.fact_text import saying
+from deploy.cli.views.live import picture, progress_line
+from deploy.cli.views.waiting import held_back
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from deploy.cli.sight import Sight
-    from deploy.cli.way import Row
+    from deploy.cli.views.stages import Row
     from shared.contracts.intent import RitualProgress
 
 PROGRESS_EVERY_S = 10.0

@@ -8,9 +8,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from deploy.cli.format import duration
-from deploy.cli.report import VERDICTS, trace_url
-from deploy.cli.verdict import verdict_view
-from deploy.cli.way import inference, led_to
+from deploy.cli.views.report import VERDICTS, trace_url
+from deploy.cli.views.stages import inference, led_to
+from deploy.cli.views.verdict import verdict_view
 from shared.contracts.ritual import State
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""What is shown: documents for programs, tables and texts for people; made of rows, without any effect."""
