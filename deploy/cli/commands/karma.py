@@ -50,7 +50,7 @@ def import_(
     """
     import asyncio
 
-    from deploy.cli.karma_forms.intake import SHOWN, Order, bring_in
+    from deploy.cli.import_formats.load import SHOWN, Order, bring_in
 
     order = Order.of(form, persona, consecrated_by, session_by, errors)
     tally = asyncio.run(bring_in(settings(), files, order))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy.cli.karma_forms.conversation import Wrong, items
+from deploy.cli.import_formats.record import Wrong, items
 from shared.contracts.karma import KarmaRecord
 
 OWN_FIELDS = frozenset(("persona", "session", "status", "outcome", "consecrated_by", "parent", "purposes"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
-from deploy.cli.karma_forms.conversation import Wrong, kind_of
+from deploy.cli.import_formats.record import Wrong, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

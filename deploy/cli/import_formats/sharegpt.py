@@ -9,8 +9,8 @@ import json
 from collections import deque
 from typing import Any
 
-from deploy.cli.karma_forms.conversation import Conversation, Wrong, items, kind_of, text
-from deploy.cli.karma_forms.openai import called, content
+from deploy.cli.import_formats.openai import called, content
+from deploy.cli.import_formats.record import Conversation, Wrong, items, kind_of, text
 
 ROLES = {
     "system": "system",

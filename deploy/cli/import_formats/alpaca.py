@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy.cli.karma_forms.conversation import Conversation, Wrong, kind_of, text
+from deploy.cli.import_formats.record import Conversation, Wrong, kind_of, text
 
 
 def matches(values: dict[str, Any]) -> bool:

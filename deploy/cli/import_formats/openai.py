@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from deploy.cli.karma_forms.conversation import Conversation, Wrong, items, kind_of, text
+from deploy.cli.import_formats.record import Conversation, Wrong, items, kind_of, text
 
 ROLES = {
     "system": "system",

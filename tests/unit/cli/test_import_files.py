@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from deploy.cli import karma_file
 from deploy.cli.errors import Mistake
-from deploy.cli.karma_file import Line, WrongLine, check_file
-from deploy.cli.karma_forms import Form, pieces
-from deploy.cli.karma_forms.conversation import Given
+from deploy.cli.import_formats import parser, reader
+from deploy.cli.import_formats.formats import Form
+from deploy.cli.import_formats.parser import Line, WrongLine, check_file
+from deploy.cli.import_formats.record import Given
 from shared.contracts.karma import KarmaRecord
 
 SECRET = "geheimnis"
@@ -25,11 +25,11 @@ def record(**values: Any) -> bytes:
 
 
 def parse(raw: bytes) -> KarmaRecord | WrongLine | None:
-    return karma_file.parse("f", 7, raw, Form.AUTO, GIVEN)
+    return parser.parse("f", 7, raw, Form.AUTO, GIVEN)
 
 
 def lines(path: Path) -> list[Line]:
-    return list(karma_file.lines(path, Form.AUTO, GIVEN))
+    return list(parser.lines(path, Form.AUTO, GIVEN))
 
 
 def asked(*turns: dict[str, Any]) -> list[dict[str, Any]]:
@@ -132,7 +132,7 @@ def test_lines_are_numbered_as_an_editor_does_and_their_sizes_add_up(tmp_path: P
 
 
 def test_a_line_that_is_too_long_is_told_and_the_next_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (karma_file, pieces):
+    for module in (parser, reader):
         monkeypatch.setattr(module, "LONGEST", 2 * 1024**2)
     file = tmp_path / "karma.jsonl"
     file.write_bytes(record() + b"\n" + record(why="x" * 5 * 1024**2) + b"\n" + record(id="b"))
@@ -147,7 +147,7 @@ def test_a_line_that_is_too_long_is_told_and_the_next_is_read(tmp_path: Path, mo
 def test_an_array_is_read_like_lines_however_it_is_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, indent: int | None
 ) -> None:
-    monkeypatch.setattr(pieces, "CHUNK", chunk)
+    monkeypatch.setattr(reader, "CHUNK", chunk)
     hard = 'a "quote", a \\ and ]}[{, and ü'
     given = [json.loads(record(id=name, why=hard)) for name in ("a", "b", "c")]
     file = tmp_path / "karma.json"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from deploy.cli.karma_forms import alpaca, karma, openai, sharegpt
-from deploy.cli.karma_forms.conversation import Wrong, as_record
+from deploy.cli.import_formats import alpaca, openai, sharegpt, soulforge
+from deploy.cli.import_formats.record import Wrong, as_record
 
 if TYPE_CHECKING:
-    from deploy.cli.karma_forms.conversation import Given
+    from deploy.cli.import_formats.record import Given
     from shared.contracts.karma import KarmaRecord
 
 
@@ -31,13 +31,13 @@ def read(values: dict[str, Any], form: Form, given: Given) -> KarmaRecord:
     if form is Form.AUTO:
         form = detect(values)
     if form is Form.KARMA:
-        return karma.read(values)
+        return soulforge.read(values)
     return as_record(FOREIGN[form].conversation(values), values, given)
 
 
 def detect(values: dict[str, Any]) -> Form:
     """The form by the names of the fields. Raises Wrong where they fit none."""
-    if karma.matches(values):
+    if soulforge.matches(values):
         return Form.KARMA
     for form, module in FOREIGN.items():
         if module.matches(values):

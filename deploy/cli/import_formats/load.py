@@ -14,9 +14,9 @@ import asyncpg
 from deploy.cli.connect import database, silent_database
 from deploy.cli.console import err
 from deploy.cli.errors import Mistake
-from deploy.cli.karma_file import Line, WrongLine, check_file, lines
-from deploy.cli.karma_forms import FOREIGN, Form
-from deploy.cli.karma_forms.conversation import Given
+from deploy.cli.import_formats.formats import FOREIGN, Form
+from deploy.cli.import_formats.parser import Line, WrongLine, check_file, lines
+from deploy.cli.import_formats.record import Given
 from services.harvester.remember import remember
 from shared.contracts.karma import PERSONA_PATTERN
 from shared.postgres import UNREACHABLE

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from deploy.cli.errors import Mistake
-from deploy.cli.karma_forms import Form, read
-from deploy.cli.karma_forms.calls import unpaired
-from deploy.cli.karma_forms.conversation import Wrong
-from deploy.cli.karma_forms.pieces import BOM, LONGEST, pieces
-from deploy.cli.karma_forms.syntax import read_object, unstorable
+from deploy.cli.import_formats.formats import Form, read
+from deploy.cli.import_formats.reader import BOM, LONGEST, pieces
+from deploy.cli.import_formats.record import Wrong
+from deploy.cli.import_formats.syntax import read_object, unstorable
+from deploy.cli.import_formats.tool_calls import unpaired
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from deploy.cli.karma_forms.conversation import Given
+    from deploy.cli.import_formats.record import Given
     from shared.contracts.karma import KarmaRecord
 
 SNIFFED = 8192
