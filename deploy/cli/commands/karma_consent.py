@@ -69,7 +69,7 @@ def gather(ids: Iterable[str], file: Path | None) -> list[str]:
 
 
 def _ids_in(file: Path) -> list[str]:
-    from deploy.cli.import_formats.parser import check_file
+    from deploy.cli.import_formats.reader import check_file
 
     check_file(file)
     try:

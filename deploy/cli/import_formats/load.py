@@ -15,7 +15,8 @@ from deploy.cli.connect import database, silent_database
 from deploy.cli.console import err
 from deploy.cli.errors import Mistake
 from deploy.cli.import_formats.formats import FOREIGN, Form
-from deploy.cli.import_formats.parser import Line, WrongLine, check_file, lines
+from deploy.cli.import_formats.parser import Line, WrongLine, lines
+from deploy.cli.import_formats.reader import check_file
 from deploy.cli.import_formats.record import Given
 from services.harvester.remember import remember
 from shared.contracts.karma import PERSONA_PATTERN

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from pydantic_core import from_json
 
+from deploy.cli.errors import Mistake
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -15,10 +17,35 @@ if TYPE_CHECKING:
 LONGEST = 16 * 1024**2
 CHUNK = 1024**2
 SNIFFED = 64 * 1024
+CHECKED = 8192
 UNENDED = b"["  # stands for an array without its end
 BOM = b"\xef\xbb\xbf"
 # Whole strings are skipped; a quote alone opens one that goes on in the next chunk.
 TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|["\[\]{},]', re.DOTALL)
+
+
+def check_file(path: Path) -> int:
+    """The size in bytes of a file that can be read as text. Raises Mistake."""
+    try:
+        if path.is_dir():
+            raise Mistake(f"{path} is a directory: name its files, e.g. {path}/*.jsonl")
+        with path.open("rb") as file:
+            start = file.read(CHECKED)
+        total = path.stat().st_size
+    except FileNotFoundError:
+        raise Mistake(f"{path} does not exist") from None
+    except OSError as error:
+        raise Mistake(f"{path} cannot be read: {error.strerror}") from error
+    if not start.strip():
+        raise Mistake(f"{path} is empty: expected one JSON object per line, or a JSON array")
+    if not _is_text(start):
+        raise Mistake(f"{path} is not a text file: expected one JSON object per line, in UTF-8")
+    return total
+
+
+def _is_text(start: bytes) -> bool:
+    """A NUL in one broken line does not make a file binary: some line begins as JSON does."""
+    return b"\0" not in start or any(line.lstrip().startswith((b"{", b"[")) for line in start.split(b"\n"))
 
 
 @dataclass(frozen=True)

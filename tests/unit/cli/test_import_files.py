@@ -11,7 +11,8 @@ import pytest
 from deploy.cli.errors import Mistake
 from deploy.cli.import_formats import parser, reader
 from deploy.cli.import_formats.formats import Form
-from deploy.cli.import_formats.parser import Line, WrongLine, check_file
+from deploy.cli.import_formats.parser import Line, WrongLine
+from deploy.cli.import_formats.reader import check_file
 from deploy.cli.import_formats.record import Given
 from shared.contracts.karma import KarmaRecord
 

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from deploy.cli.import_formats.formats import Form, detect, read
-from deploy.cli.import_formats.record import Given, Wrong
-from deploy.cli.import_formats.tool_calls import unpaired
+from deploy.cli.import_formats.record import Given, Wrong, unpaired
 from shared.contracts.karma import KarmaRecord, Status
 
 GIVEN = Given("talks", persona="scribe")
