@@ -18,7 +18,7 @@ from deploy.cli.main import run
 from deploy.cli.queries.anvils import get_anvil, list_hand_overs
 from deploy.cli.queries.rituals import list_rituals
 from deploy.cli.sight import look
-from deploy.cli.views.waiting import held_back
+from deploy.cli.views.stages import held_back
 from services.orchestrator import store as orchestrator
 from services.orchestrator.handover.steps import Step, Steps
 from services.orchestrator.scheduling.decision import Cause, wait

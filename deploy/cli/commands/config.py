@@ -49,7 +49,7 @@ def show(
 
     It can be used as a file again; only passwords are left out.
     """
-    from deploy.cli.views.config_text import effective, toml
+    from deploy.cli.views.config import effective, toml
 
     house = settings()
     values = effective(_read(house, file), house)

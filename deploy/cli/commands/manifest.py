@@ -63,8 +63,7 @@ def show(
     """
     import asyncio
 
-    from deploy.cli.views.manifest import view
-    from deploy.cli.views.manifest_picture import draw
+    from deploy.cli.views.manifest import draw, view
 
     house = settings()
     digest = _chosen(asyncio.run(_manifests(house)), which)

@@ -26,7 +26,7 @@ def rituals(limit: Annotated[int, typer.Option(min=1, help="How many, the newest
     """List the newest rituals."""
     import asyncio
 
-    from deploy.cli.views.rituals_view import listing
+    from deploy.cli.views.rituals import listing
 
     rows = asyncio.run(_listed(settings(), limit))
     if not rows:
@@ -56,7 +56,7 @@ def show(
     if as_json:
         typer.echo(report.model_dump_json(indent=2))
         return
-    from deploy.cli.views.report_text import view
+    from deploy.cli.views.rituals import view
 
     out.print(view(report))
 

@@ -10,8 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.cli.format import duration, short
-from deploy.cli.views.stages import Mark, Stage, inference, stages
-from deploy.cli.views.waiting import INTERRUPTED, asked_for, interruption, was_asked
+from deploy.cli.views.stages import INTERRUPTED, Mark, Stage, asked_for, inference, interruption, stages, was_asked
 
 if TYPE_CHECKING:
     from deploy.cli.sight import Sight

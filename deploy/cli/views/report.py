@@ -14,8 +14,7 @@ from uuid import UUID
 from pydantic import Field
 
 from deploy.cli.views.receipt import HandOverReport, build_receipt
-from deploy.cli.views.stages import Row, led_to
-from deploy.cli.views.waiting import interruption
+from deploy.cli.views.stages import Row, interruption, led_to
 from shared.contracts.frozen import Frozen
 from shared.contracts.ritual import ENDS, State
 

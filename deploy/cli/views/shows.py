@@ -12,7 +12,7 @@ from rich.text import Text
 from deploy.cli.format import duration, short
 from deploy.cli.views.fact_text import saying
 from deploy.cli.views.live import picture, progress_line
-from deploy.cli.views.waiting import held_back
+from deploy.cli.views.stages import held_back
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -15,8 +15,8 @@ from deploy.cli.connect import place
 from deploy.cli.format import ago, duration, short
 from deploy.cli.queries.runes import see
 from deploy.cli.queries.stack import ask_bus, ask_ledger, ask_service, processes
+from deploy.cli.views.stages import shown_state
 from deploy.cli.views.standing_anvils import Finding, anvil_finding, rune_finding
-from deploy.cli.views.waiting import shown_state
 from shared.configuration.file import ConfigurationError, load
 from shared.settings import SERVICES
 

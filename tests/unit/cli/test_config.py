@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploy.cli.main import run
-from deploy.cli.views.config_text import effective, toml, without_password
+from deploy.cli.views.config import effective, toml, without_password
 from shared.configuration.file import read
 from shared.settings import PROJECT, Settings
 

@@ -11,8 +11,7 @@ import pytest
 from deploy.cli.commands.manifest import _chosen, _read, _write
 from deploy.cli.console import out
 from deploy.cli.errors import Mistake
-from deploy.cli.views.manifest import in_order, view
-from deploy.cli.views.manifest_picture import draw
+from deploy.cli.views.manifest import draw, in_order, view
 from shared.settings import Settings
 
 ROWS = [

@@ -11,8 +11,7 @@ from deploy.cli.sight import Sight
 from deploy.cli.views.ending import ending
 from deploy.cli.views.live import picture
 from deploy.cli.views.report import build_report
-from deploy.cli.views.report_text import view
-from deploy.cli.views.rituals_view import listing
+from deploy.cli.views.rituals import listing, view
 from deploy.cli.views.shows import Lines
 from deploy.cli.views.verdict import verdict_view
 from shared.contracts.intent import RitualProgress

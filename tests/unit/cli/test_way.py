@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy.cli.views.stages import Mark, inference, is_over, stages
-from deploy.cli.views.waiting import interruption
+from deploy.cli.views.stages import Mark, inference, interruption, is_over, stages
 from tests.unit.cli.rows import STEPS, WHOLE_WAY, at, fact, hand_over, ritual, step, tipping
 
 NAMES = ["intended", "harvested", "evacuated", "forged", "verified", "registered", "awakened"]
