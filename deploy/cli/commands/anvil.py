@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
@@ -9,15 +10,22 @@ from uuid import uuid4
 import typer
 
 from deploy.cli.connect import bus, database, settings
-from deploy.cli.console import note, out
+from deploy.cli.console import err, note, out
 from deploy.cli.errors import Mistake
 from deploy.cli.format import duration, seconds_of, short
+from deploy.cli.queries.anvils import get_anvil, get_restoration
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from rich.status import Status
+
     from shared.contracts.message import Message
+    from shared.postgres import Pool
     from shared.settings import Settings
 
 PANEL = "Rituals"
+LOOK_EVERY_S = 0.5
 Anvil = Annotated[str | None, typer.Argument(help="Default: the anvil on which training takes place.")]
 
 
@@ -37,8 +45,6 @@ def reclaim(
 
     The job on it saves a checkpoint and stops, inference returns, and the ritual goes on from there later.
     """
-    import asyncio
-
     hold_s, timeout_s = seconds_of(for_), seconds_of(timeout)
     try:
         asyncio.run(_reclaim(settings(), anvil, hold_s, why, None if no_wait else timeout_s))
@@ -49,8 +55,6 @@ def reclaim(
 
 async def _reclaim(house: Settings, anvil: str | None, hold_s: float, why: str, timeout_s: float | None) -> None:
     """Say it, tell what it does, and wait for as long as `timeout_s`; None does not wait."""
-    from deploy.cli.queries.anvils import get_anvil
-    from deploy.cli.returning import wait_until_back
     from shared.contracts.evacuate import GpuReclaim
 
     name = anvil_named(house, anvil)
@@ -86,15 +90,12 @@ def accept(
 
     For one that serves but answers otherwise than before a hand-over: rituals may take it again.
     """
-    import asyncio
-
     name = asyncio.run(_accept(settings(), anvil, why))
     out.print(f"said that {name} is well as it is; see it: soulforge status")
 
 
 async def _accept(house: Settings, anvil: str | None, why: str) -> str:
     """Publish `gpu.accept`. Raises Mistake where there is nothing to accept."""
-    from deploy.cli.queries.anvils import get_anvil
     from shared.contracts.evacuate import GpuAccept
 
     name = anvil_named(house, anvil)
@@ -139,3 +140,66 @@ async def _publish(house: Settings, command: Message) -> None:
         await client.jetstream().publish(
             command.subject, command.model_dump_json().encode(), headers={"Nats-Msg-Id": str(uuid4())}
         )
+
+
+async def wait_until_back(pool: Pool, anvil: str, fence: int, since: datetime, timeout_s: float) -> None:
+    """Return once inference is back and that was said. Raises Mistake when it is contained, or the time is up."""
+    shown = _Shown()
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                row = await get_restoration(pool, anvil, fence)
+                if row and row["restored_at"]:
+                    break
+                if row and row["contained"] is not None:
+                    raise Mistake(
+                        f"inference does not come back: {anvil} is contained ({row['contained']}); see `soulforge status`"
+                    )
+                shown.update(doing(row), ((row["now"] if row else since) - since).total_seconds())
+                await asyncio.sleep(LOOK_EVERY_S)
+    except TimeoutError:
+        raise Mistake(
+            f"inference is not back after {duration(timeout_s)}; the demand stands, see `soulforge status`"
+        ) from None
+    finally:
+        shown.end()
+    out.print(back(anvil, row, since), style="green")
+
+
+def doing(row: dict[str, Any] | None) -> str:
+    """What goes on now, in words; `row` is of queries.anvils.get_restoration."""
+    step = f" ({row['step']} {row['part']}".rstrip() + ")" if row and row["step"] else ""
+    if row and row["released_at"]:
+        return f"inference comes back{step}"
+    # Its evacuation went on when the anvil was wanted back, or its job does.
+    evacuating = row and row["step"] not in (None, "take-back")
+    return f"the evacuation is given up{step}" if evacuating else "the job saves its checkpoint and ends"
+
+
+def back(anvil: str, row: dict[str, Any], since: datetime) -> str:
+    """How long it took from the demand on, and how long inference was away."""
+    took = (row["restored_at"] - since).total_seconds()
+    return f"inference on {anvil} is back after {duration(took)}; it was away for {duration(row['seconds_without_inference'])}"
+
+
+class _Shown:
+    """On a terminal one line that changes, elsewhere a line for every change."""
+
+    def __init__(self) -> None:
+        self._status: Status | None = None
+        self._last = ""
+
+    def update(self, text: str, for_s: float) -> None:
+        if err.is_terminal:
+            from rich.status import Status
+
+            self._status = self._status or Status("", console=err)
+            self._status.start()
+            self._status.update(f"{text}, {duration(for_s)}")
+        elif text != self._last:
+            note(text)
+        self._last = text
+
+    def end(self) -> None:
+        if self._status:
+            self._status.stop()

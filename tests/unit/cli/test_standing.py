@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from deploy.cli.commands.anvil import demanded
+from deploy.cli.commands.anvil import back, demanded, doing
 from deploy.cli.queries.runes import see
-from deploy.cli.returning import back, doing
 from deploy.cli.views.standing_anvils import Finding, Seen, anvil_finding, rune_finding
 from deploy.cli.views.status import Standing, render
 from shared.configuration.model import RuneConfig
