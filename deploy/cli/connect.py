@@ -1,35 +1,39 @@
-"""How a command reaches the house: its settings, its database, its bus; what does not answer is said in one line."""
+"""Connect a command to its settings, the database and the bus; a server that does not answer is a one-line error."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
+from uuid import uuid4
 
-from deploy.cli.errors import Mistake
+from deploy.cli.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from nats.aio.client import Client
     from pydantic_settings import BaseSettings
 
+    from shared.contracts.message import Message
     from shared.postgres import Pool
     from shared.settings import Settings
 
+    M = TypeVar("M", bound=Message)
+    S = TypeVar("S", bound=BaseSettings)
+
 CONNECT_TIMEOUT_S = 3
-Told = TypeVar("Told", bound="BaseSettings")
 
 
-def settings() -> Settings:
-    """The settings of this house. Raises Mistake naming the variable that cannot be used."""
+def load_settings() -> Settings:
+    """Read the settings. Raises UserError naming the variable that cannot be used."""
     from shared.settings import Settings
 
-    return told(Settings)
+    return load_settings_of(Settings)
 
 
-def told(kind: type[Told]) -> Told:
-    """Settings of any kind, read from the environment. Raises Mistake naming the variable that cannot be used."""
+def load_settings_of(kind: type[S]) -> S:
+    """Read settings of any kind from the environment. Raises UserError naming the variable that cannot be used."""
     from pydantic import ValidationError
 
     try:
@@ -38,51 +42,51 @@ def told(kind: type[Told]) -> Told:
         first = error.errors(include_input=False)[0]
         prefix = str(kind.model_config["env_prefix"]).rstrip("_")
         name = "_".join([prefix, *(str(part).upper() for part in first["loc"])])
-        raise Mistake(f"{name} cannot be used: {first['msg']}") from error
+        raise UserError(f"{name} cannot be used: {first['msg']}") from error
 
 
 @asynccontextmanager
-async def database(house: Settings) -> AsyncIterator[Pool]:
-    """The ledger's database, with unqualified names in `public`."""
+async def database(settings: Settings) -> AsyncIterator[Pool]:
+    """Open the ledger's database, with unqualified names in `public`."""
     import asyncpg
 
     from shared.postgres import UNREACHABLE
 
-    pool = await _open(house)
+    pool = await _open_pool(settings)
     try:
         yield pool
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
-        raise Mistake(f"the database was never set up ({said(error)}): run `soulforge migrate`") from error
+        raise UserError(f"the database was never set up ({error_text(error)}): run `soulforge migrate`") from error
     except UNREACHABLE as error:
-        raise silent_database(house, error) from error
+        raise unreachable_database(settings, error) from error
     finally:
         pool.terminate()
 
 
-async def _open(house: Settings) -> Pool:
+async def _open_pool(settings: Settings) -> Pool:
     import asyncpg
 
     from shared.postgres import UNREACHABLE, open_pool
 
-    # SettingsError, where the embedded database was never set up, comes from here and says so itself.
-    url = house.database_url
+    # Raises SettingsError where the embedded database was never set up; its text says so.
+    url = settings.database_url
     try:
         return await open_pool(url, "public", size=2)
     except UNREACHABLE as error:
-        raise silent_database(house, error) from error
+        raise unreachable_database(settings, error) from error
     except (asyncpg.PostgresError, ValueError) as error:
-        raise Mistake(f"PostgreSQL at {place(url)} refused: {said(error)}; check SOULFORGE_DATABASE") from error
+        where = host_port(url)
+        raise UserError(f"PostgreSQL at {where} refused: {error_text(error)}; check SOULFORGE_DATABASE") from error
 
 
-def silent_database(house: Settings, error: BaseException) -> Mistake:
-    return Mistake(
-        f"PostgreSQL does not answer at {place(house.database_url)} ({said(error)}): is the stack up? `soulforge up`"
-    )
+def unreachable_database(settings: Settings, error: BaseException) -> UserError:
+    where = host_port(settings.database_url)
+    return UserError(f"PostgreSQL does not answer at {where} ({error_text(error)}): is the stack up? `soulforge up`")
 
 
 @asynccontextmanager
-async def bus(house: Settings) -> AsyncIterator[Client]:
-    """The bus, for a command that says one thing and is done."""
+async def bus(settings: Settings) -> AsyncIterator[Client]:
+    """Connect to the bus for a few messages; it is not reconnected."""
     import nats
     from nats.errors import Error
     from nats.js.errors import APIError, NoStreamResponseError
@@ -90,37 +94,61 @@ async def bus(house: Settings) -> AsyncIterator[Client]:
     client = None
     try:
         client = await nats.connect(
-            house.nats_url,
+            settings.nats_url,
             allow_reconnect=False,
             # Without these nats-py tries a server that is away for two minutes, and 0 means for ever.
             max_reconnect_attempts=1,
             reconnect_time_wait=0.2,
             connect_timeout=CONNECT_TIMEOUT_S,
-            error_cb=_silent,
+            error_cb=ignore_error,
         )
         yield client
     except (APIError, NoStreamResponseError) as error:
-        raise Mistake(
-            f"the bus lacks its streams or refuses ({said(error)}): run `soulforge migrate`, then try again"
+        raise UserError(
+            f"the bus lacks its streams or refuses ({error_text(error)}): run `soulforge migrate`, then try again"
         ) from error
     except (OSError, Error) as error:
-        where = place(house.nats_url)
-        raise Mistake(f"NATS does not answer at {where} ({said(error)}): is the stack up? `soulforge up`") from error
+        where = host_port(settings.nats_url)
+        raise UserError(
+            f"NATS does not answer at {where} ({error_text(error)}): is the stack up? `soulforge up`"
+        ) from error
     finally:
         if client:
             await client.close()
 
 
-async def _silent(error: Exception) -> None:
-    # The call that fails tells it too; nats-py would log it a second time with a traceback.
+async def ignore_error(error: Exception) -> None:
+    """Ignore an error that nats-py reports beside the call that fails: it would log it again with a traceback."""
     del error
 
 
-def place(url: str) -> str:
-    """Where a URL points to, without the user and password that may stand in it."""
+def make_message(kind: type[M], names: Mapping[str, str], **values: Any) -> M:
+    """Make a message of what a user gave. Raises UserError naming the option, by `names`: field -> option."""
+    from pydantic import ValidationError
+
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        field = str(first["loc"][0])
+        raise UserError(f"{names.get(field, f'--{field}')} cannot be used: {first['msg']}") from error
+
+
+async def publish(settings: Settings, *messages: Message) -> None:
+    """Publish messages to their stream; returns when the stream has stored them."""
+    async with bus(settings) as client:
+        jetstream = client.jetstream()
+        for message in messages:
+            body = message.model_dump_json().encode()
+            await jetstream.publish(message.subject, body, headers={"Nats-Msg-Id": str(uuid4())})
+
+
+def host_port(url: str) -> str:
+    """Host and port of a URL, without the user and password in it."""
     parts = urlsplit(url)
     return f"{parts.hostname or 'a local socket'}:{parts.port}" if parts.port else parts.hostname or "a local socket"
 
 
-def said(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
+    """The text of an error on one line."""
     return " ".join(str(error).split()) or type(error).__name__

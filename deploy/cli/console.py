@@ -1,4 +1,4 @@
-"""Where the commands write: answers to stdout, so that they can be piped; everything else to stderr."""
+"""The consoles that commands write to: answers to stdout, so that they can be piped; everything else to stderr."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ if not out.is_terminal:
 err = Console(stderr=True, highlight=False)
 
 
-def complain(message: str) -> None:
-    """What went wrong, in red; one line, but for errors that name several faults, each on a line of its own."""
+def print_error(message: str) -> None:
+    """Print an error in red; one line, or several for an error that names several faults."""
     err.print(f"[bold red]error:[/] [red]{escape(message.strip())}[/]", soft_wrap=True)
 
 
-def note(message: str) -> None:
+def print_note(message: str) -> None:
+    """Print a dim line beside the answer."""
     err.print(f"[dim]{escape(message)}[/]", soft_wrap=True)
 
 
-def announce(line: str) -> None:
-    """A line of the stack's own, bare: `soulforge up --detach` reads what `up` announces."""
+def print_plain(line: str) -> None:
+    """Print a line without styles: `soulforge up --detach` parses what `up` prints."""
     print(line, file=sys.stderr, flush=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from deploy.cli.connect import place
-from deploy.cli.errors import Mistake
+from deploy.cli.connect import host_port
+from deploy.cli.errors import UserError
 from deploy.cli.sight import look
 from deploy.cli.views.stages import is_over
 from shared.postgres import UNREACHABLE, open_pool
@@ -34,20 +34,20 @@ class Show(Protocol):
         ...
 
 
-async def follow(house: Settings, ritual: UUID, progress: Progress, show: Show) -> Sight:
+async def follow(settings: Settings, ritual: UUID, progress: Progress, show: Show) -> Sight:
     """Show the ritual until it has ended and inference is back; returns the last look."""
     pool: Pool | None = None
     try:
         while True:
             try:
-                pool = pool or await open_pool(house.database_url, "public", size=1)
+                pool = pool or await open_pool(settings.database_url, "public", size=1)
                 sight = await look(pool, ritual)
             except UNREACHABLE:
-                show.lost(f"PostgreSQL does not answer at {place(house.database_url)}; trying again")
+                show.lost(f"PostgreSQL does not answer at {host_port(settings.database_url)}; trying again")
                 await asyncio.sleep(LOOK_EVERY_S)
                 continue
             if sight is None:
-                raise Mistake(f"ritual {ritual} is no longer in the ledger: was the database replaced?")
+                raise UserError(f"ritual {ritual} is no longer in the ledger: was the database replaced?")
             show.update(sight, progress.of(sight))
             if is_over(sight.ritual, sight.hand_overs):
                 return sight

@@ -1,12 +1,12 @@
-"""Ids, times and sizes as people read them."""
+"""Ids, times and sizes as text for people."""
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Any
+from uuid import UUID
 
-from deploy.cli.errors import Mistake
+from deploy.cli.errors import UserError
 
 MINUTE_S = 60
 HOUR_S = 3600
@@ -17,17 +17,17 @@ UNIT = 1024
 
 
 def short_digest(digest: str) -> str:
-    """The start of a digest, as people tell digests apart."""
+    """The first digits of a digest."""
     return digest.removeprefix("sha256:")[:DIGEST_SHOWN]
 
 
-def short(ritual: Any) -> str:
-    """The start of a ritual's id, enough to name it again."""
+def short_id(ritual: UUID) -> str:
+    """The first digits of a ritual's id, enough to name it in a command."""
     return str(ritual)[:SHORT_ID]
 
 
 def duration(seconds: float | None) -> str:
-    """`0.4 s`, `12 s`, `3 m 05 s`, `2 h 04 m`, `3 d 4 h`."""
+    """A span of time: `0.4 s`, `12 s`, `3 m 05 s`, `2 h 04 m`, `3 d 4 h`."""
     if seconds is None:
         return "–"
     if seconds < 9.95:
@@ -42,19 +42,20 @@ def duration(seconds: float | None) -> str:
     return f"{whole // DAY_S} d {whole % DAY_S // HOUR_S} h"
 
 
-def seconds_of(text: str) -> float:
-    """Read `30s`, `10m`, `2h`, `1d`, `1h30m` or plain seconds. Raises Mistake for anything else."""
+def parse_duration(text: str) -> float:
+    """Parse `30s`, `10m`, `2h`, `1d`, `1h30m` or plain seconds. Raises UserError for anything else."""
     units = {"s": 1, "m": MINUTE_S, "h": HOUR_S, "d": DAY_S}
     compact = "".join(text.lower().split())
     if re.fullmatch(r"\d+(\.\d+)?", compact):
         return float(compact)
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", compact)
     if not parts or "".join(number + unit for number, unit in parts) != compact:
-        raise Mistake(f"{text!r} is no duration: write it like 30s, 10m or 2h")
+        raise UserError(f"{text!r} is not a duration: write it like 30s, 10m or 2h")
     return sum(float(number) * units[unit] for number, unit in parts)
 
 
 def ago(moment: datetime, now: datetime | None = None) -> str:
+    """How long ago a moment was: `3 m 05 s ago`."""
     return f"{duration(((now or datetime.now(UTC)) - moment).total_seconds())} ago"
 
 

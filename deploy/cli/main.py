@@ -26,8 +26,8 @@ from deploy.cli.commands import (
     stack,
     watch,
 )
-from deploy.cli.console import complain, note
-from deploy.cli.errors import explain
+from deploy.cli.console import print_error, print_note
+from deploy.cli.errors import user_text
 
 FAULT = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130
@@ -75,11 +75,11 @@ def run(words: list[str]) -> int:
         return INTERRUPTED
     except typer.TyperException as usage:
         if wrong := usage_line(usage):
-            complain(wrong)
+            print_error(wrong)
         return usage.exit_code
     except Exception as error:
-        if line := explain(error):
-            complain(line)
+        if line := user_text(error):
+            print_error(line)
             return 1
         return _fault(error)
     return code if isinstance(code, int) else 0
@@ -99,8 +99,8 @@ def _fault(error: Exception) -> int:
 
     with tempfile.NamedTemporaryFile("w", prefix="soulforge-fault-", suffix=".txt", delete=False) as file:
         traceback.print_exception(error, file=file)
-    complain(f"soulforge itself is at fault: {type(error).__name__}: {error}")
-    note(f"where it happened is written in {file.name}")
+    print_error(f"soulforge itself is at fault: {type(error).__name__}: {error}")
+    print_note(f"where it happened is written in {file.name}")
     return FAULT
 
 

@@ -12,6 +12,7 @@ from uuid import UUID
 import nats
 from pydantic import ValidationError
 
+from deploy.cli.connect import ignore_error
 from deploy.cli.queries.anvils import get_decision, list_hand_overs
 from deploy.cli.queries.rituals import get_ritual, list_facts
 from deploy.cli.views.stages import Row, job_now
@@ -68,8 +69,10 @@ class Progress:
         self._last: RitualProgress | None = None
         self._heard_at = 0.0
 
-    async def listen(self, house: Settings) -> None:
-        client = await nats.connect(house.nats_url, max_reconnect_attempts=-1, reconnect_time_wait=1, error_cb=_silent)
+    async def listen(self, settings: Settings) -> None:
+        client = await nats.connect(
+            settings.nats_url, max_reconnect_attempts=-1, reconnect_time_wait=1, error_cb=ignore_error
+        )
         try:
             await client.subscribe(RitualProgress.subject, cb=self._hear)
             await asyncio.Event().wait()
@@ -89,8 +92,3 @@ class Progress:
         if self._last is None or self._last.job != job_now(sight.ritual) or monotonic() - self._heard_at > FRESH_S:
             return None
         return self._last
-
-
-async def _silent(error: Exception) -> None:
-    # Reconnecting is all there is to do, and the client does it.
-    del error

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deploy.cli.connect import database, settings
+from deploy.cli.connect import database, load_settings
 from deploy.cli.console import out
-from deploy.cli.errors import Mistake
-from deploy.cli.format import ago, short, short_digest
+from deploy.cli.errors import UserError
+from deploy.cli.format import ago, short_digest, short_id
 
 if TYPE_CHECKING:
     from shared.settings import Settings
@@ -28,7 +28,7 @@ def adapters() -> None:
 
     from rich.table import Table
 
-    rows = asyncio.run(_versions(settings()))
+    rows = asyncio.run(_versions(load_settings()))
     if not rows:
         out.print("no adapter yet: `soulforge intend PERSONA` asks for one")
         return
@@ -39,15 +39,21 @@ def adapters() -> None:
         alias = f"[green]{row['persona']}[/]" if row["serves"] else ""
         digest = short_digest(row["base"])
         table.add_row(
-            row["persona"], row["name"], alias, digest, ago(row["registered_at"]), short(row["ritual"]), row["bundle"]
+            row["persona"],
+            row["name"],
+            alias,
+            digest,
+            ago(row["registered_at"]),
+            short_id(row["ritual"]),
+            row["bundle"],
         )
     out.print(table)
 
 
-async def _versions(house: Settings) -> list[dict[str, Any]]:
+async def _versions(settings: Settings) -> list[dict[str, Any]]:
     from deploy.cli.queries.adapters import list_versions
 
-    async with database(house) as pool:
+    async with database(settings) as pool:
         return await list_versions(pool)
 
 
@@ -64,54 +70,54 @@ def ask(
     import asyncio
 
     # Not through Rich: an answer is text, whatever brackets it has.
-    typer.echo(asyncio.run(answer(settings(), persona, text, max_tokens, base)))
+    typer.echo(asyncio.run(answer(load_settings(), persona, text, max_tokens, base)))
 
 
-async def answer(house: Settings, persona: str, text: str, max_tokens: int, base: bool = False) -> str:
-    """What the persona's version (or the base) answers. Raises Mistake where nothing can answer now."""
+async def answer(settings: Settings, persona: str, text: str, max_tokens: int, base: bool = False) -> str:
+    """What the persona's version (or the base) answers. Raises UserError where nothing can answer now."""
     from shared.configuration.file import load
     from shared.drivers.inference.port import InferenceError, Turn
     from shared.drivers.inference.vllm import Vllm
 
-    rune = Vllm(load(house).rune_url(house))
-    model = house.base if base else await _version(house, persona)
+    rune = Vllm(load(settings).rune_url(settings))
+    model = settings.base if base else await _version(settings, persona)
     try:
         served = await rune.models()
         if model in served:
             return await rune.answer(model, (Turn(role="user", content=text),), max_tokens)
     except InferenceError as error:
-        raise await _silence(house, error) from error
-    raise Mistake(f"the rune does not serve {model} (it serves {', '.join(sorted(served))}): see `soulforge status`")
+        raise await _silence(settings, error) from error
+    raise UserError(f"the rune does not serve {model} (it serves {', '.join(sorted(served))}): see `soulforge status`")
 
 
-async def _version(house: Settings, persona: str) -> str:
+async def _version(settings: Settings, persona: str) -> str:
     from deploy.cli.queries.adapters import list_aliases
 
-    async with database(house) as pool:
+    async with database(settings) as pool:
         aliases = await list_aliases(pool)
     if persona in aliases:
         return aliases[persona]
     if not aliases:
-        raise Mistake(
+        raise UserError(
             f"no persona has an adapter yet: `soulforge intend {persona}` asks for one; --base asks the base model"
         )
-    raise Mistake(f"persona {persona!r} has no adapter; these have one: {', '.join(aliases)}")
+    raise UserError(f"persona {persona!r} has no adapter; these have one: {', '.join(aliases)}")
 
 
-async def _silence(house: Settings, error: Exception) -> Mistake:
+async def _silence(settings: Settings, error: Exception) -> UserError:
     """Why the rune does not answer: because a ritual holds its anvil, or because it is down."""
-    from deploy.cli.connect import place, said
+    from deploy.cli.connect import error_text, host_port
     from deploy.cli.queries.anvils import get_lease
     from shared.configuration.file import load
 
-    configuration = load(house)
-    async with database(house) as pool:
+    configuration = load(settings)
+    async with database(settings) as pool:
         lease = await get_lease(pool, configuration.forge)
     if lease and lease["ritual"]:
-        ritual = short(lease["ritual"])
-        return Mistake(
+        ritual = short_id(lease["ritual"])
+        return UserError(
             f"inference is suspended: ritual {ritual} ({lease['persona']}) holds {configuration.forge}; watch it: soulforge watch {ritual}"
         )
-    return Mistake(
-        f"the rune at {place(configuration.rune_url(house))} did not answer ({said(error)}): see `soulforge status`"
+    return UserError(
+        f"the rune at {host_port(configuration.rune_url(settings))} did not answer ({error_text(error)}): see `soulforge status`"
     )

@@ -9,10 +9,10 @@ from uuid import uuid4
 
 import typer
 
-from deploy.cli.connect import bus, database, settings
-from deploy.cli.console import err, note, out
-from deploy.cli.errors import Mistake
-from deploy.cli.format import duration, seconds_of, short
+from deploy.cli.connect import bus, database, load_settings
+from deploy.cli.console import err, out, print_note
+from deploy.cli.errors import UserError
+from deploy.cli.format import duration, parse_duration, short_id
 from deploy.cli.queries.anvils import get_anvil, get_restoration
 
 if TYPE_CHECKING:
@@ -45,23 +45,23 @@ def reclaim(
 
     The job on it saves a checkpoint and stops, inference returns, and the ritual goes on from there later.
     """
-    hold_s, timeout_s = seconds_of(for_), seconds_of(timeout)
+    hold_s, timeout_s = parse_duration(for_), parse_duration(timeout)
     try:
-        asyncio.run(_reclaim(settings(), anvil, hold_s, why, None if no_wait else timeout_s))
+        asyncio.run(_reclaim(load_settings(), anvil, hold_s, why, None if no_wait else timeout_s))
     except KeyboardInterrupt:
-        note("what was said on the bus stands; see it: soulforge status")
+        print_note("what was said on the bus stands; see it: soulforge status")
         raise
 
 
-async def _reclaim(house: Settings, anvil: str | None, hold_s: float, why: str, timeout_s: float | None) -> None:
+async def _reclaim(settings: Settings, anvil: str | None, hold_s: float, why: str, timeout_s: float | None) -> None:
     """Say it, tell what it does, and wait for as long as `timeout_s`; None does not wait."""
     from shared.contracts.evacuate import GpuReclaim
 
-    name = anvil_named(house, anvil)
+    name = anvil_named(settings, anvil)
     command = _command(GpuReclaim, anvil=name, hold_s=hold_s, why=why)
-    async with database(house) as pool:
+    async with database(settings) as pool:
         row = await get_anvil(pool, name)
-        await _publish(house, command)
+        await _publish(settings, command)
         for line in demanded(name, row, hold_s):
             out.print(line, markup=False, soft_wrap=True)
         if timeout_s is not None and (fence := row["fence"] or row["open_fence"]):
@@ -71,7 +71,7 @@ async def _reclaim(house: Settings, anvil: str | None, hold_s: float, why: str, 
 def demanded(name: str, row: dict[str, Any], hold_s: float) -> list[str]:
     """What the demand interrupts, and until when no ritual takes the anvil. `row` is of queries.anvils.get_anvil."""
     if row["ritual"]:
-        who = f"ritual {short(row['ritual'])} ({row['persona']})"
+        who = f"ritual {short_id(row['ritual'])} ({row['persona']})"
         first = f"{name} is wanted back: {who} is interrupted at attempt {row['attempt']} and goes on from its checkpoint later"
     elif row["open_fence"]:
         first = f"nothing holds {name}; its inference is on the way back"
@@ -90,41 +90,41 @@ def accept(
 
     For one that serves but answers otherwise than before a hand-over: rituals may take it again.
     """
-    name = asyncio.run(_accept(settings(), anvil, why))
+    name = asyncio.run(_accept(load_settings(), anvil, why))
     out.print(f"said that {name} is well as it is; see it: soulforge status")
 
 
-async def _accept(house: Settings, anvil: str | None, why: str) -> str:
-    """Publish `gpu.accept`. Raises Mistake where there is nothing to accept."""
+async def _accept(settings: Settings, anvil: str | None, why: str) -> str:
+    """Publish `gpu.accept`. Raises UserError where there is nothing to accept."""
     from shared.contracts.evacuate import GpuAccept
 
-    name = anvil_named(house, anvil)
+    name = anvil_named(settings, anvil)
     command = _command(GpuAccept, anvil=name, why=why)
-    async with database(house) as pool:
+    async with database(settings) as pool:
         row = await get_anvil(pool, name)
     if row["contained"] is None:
-        raise Mistake(f"{name} is not contained: there is nothing to accept")
+        raise UserError(f"{name} is not contained: there is nothing to accept")
     if not row["until_accepted"]:
-        raise Mistake(
+        raise UserError(
             f"{name} is contained because it does not serve ({row['contained']}): that ends by itself when it serves "
             "again, and cannot be accepted; see `soulforge status`"
         )
-    await _publish(house, command)
+    await _publish(settings, command)
     return name
 
 
-def anvil_named(house: Settings, given: str | None) -> str:
+def anvil_named(settings: Settings, given: str | None) -> str:
     """The anvil a person means; without a word of theirs the one on which training takes place."""
     from shared.configuration.file import load
 
-    configuration = load(house)
+    configuration = load(settings)
     if given is not None and given not in configuration.anvils:
-        raise Mistake(f"there is no anvil {given!r}; there are: {', '.join(configuration.anvils)}")
+        raise UserError(f"there is no anvil {given!r}; there are: {', '.join(configuration.anvils)}")
     return given or configuration.forge
 
 
 def _command(kind: type[Message], **values: Any) -> Message:
-    """The message, or a Mistake that names the option which is wrong."""
+    """The message, or a UserError that names the option which is wrong."""
     from pydantic import ValidationError
 
     try:
@@ -132,18 +132,18 @@ def _command(kind: type[Message], **values: Any) -> Message:
     except ValidationError as error:
         problem = error.errors(include_input=False)[0]
         option = {"hold_s": "--for", "why": "--why"}.get(str(problem["loc"][0]), str(problem["loc"][0]))
-        raise Mistake(f"{option} cannot be used: {problem['msg']}") from error
+        raise UserError(f"{option} cannot be used: {problem['msg']}") from error
 
 
-async def _publish(house: Settings, command: Message) -> None:
-    async with bus(house) as client:
+async def _publish(settings: Settings, command: Message) -> None:
+    async with bus(settings) as client:
         await client.jetstream().publish(
             command.subject, command.model_dump_json().encode(), headers={"Nats-Msg-Id": str(uuid4())}
         )
 
 
 async def wait_until_back(pool: Pool, anvil: str, fence: int, since: datetime, timeout_s: float) -> None:
-    """Return once inference is back and that was said. Raises Mistake when it is contained, or the time is up."""
+    """Return once inference is back and that was said. Raises UserError when it is contained, or the time is up."""
     shown = _Shown()
     try:
         async with asyncio.timeout(timeout_s):
@@ -152,13 +152,13 @@ async def wait_until_back(pool: Pool, anvil: str, fence: int, since: datetime, t
                 if row and row["restored_at"]:
                     break
                 if row and row["contained"] is not None:
-                    raise Mistake(
+                    raise UserError(
                         f"inference does not come back: {anvil} is contained ({row['contained']}); see `soulforge status`"
                     )
                 shown.update(doing(row), ((row["now"] if row else since) - since).total_seconds())
                 await asyncio.sleep(LOOK_EVERY_S)
     except TimeoutError:
-        raise Mistake(
+        raise UserError(
             f"inference is not back after {duration(timeout_s)}; the demand stands, see `soulforge status`"
         ) from None
     finally:
@@ -197,7 +197,7 @@ class _Shown:
             self._status.start()
             self._status.update(f"{text}, {duration(for_s)}")
         elif text != self._last:
-            note(text)
+            print_note(text)
         self._last = text
 
     def end(self) -> None:

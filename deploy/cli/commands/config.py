@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deploy.cli.connect import settings
-from deploy.cli.console import note, out
-from deploy.cli.errors import Mistake
+from deploy.cli.connect import load_settings
+from deploy.cli.console import out, print_note
+from deploy.cli.errors import UserError
 
 if TYPE_CHECKING:
     from shared.configuration.model import Configuration
@@ -34,10 +34,10 @@ def check(file: File = None) -> None:
     """
     from deploy.cli.views.config import view
 
-    house = settings()
-    configuration = _read(house, file)
-    note(f"{_source(house, file)} is right; this is what it means")
-    out.print(view(configuration, house))
+    settings = load_settings()
+    configuration = _read(settings, file)
+    print_note(f"{_source(settings, file)} is right; this is what it means")
+    out.print(view(configuration, settings))
 
 
 @group.command()
@@ -51,9 +51,9 @@ def show(
     """
     from deploy.cli.views.config import effective, toml
 
-    house = settings()
-    values = effective(_read(house, file), house)
-    note(f"from {_source(house, file)}")
+    settings = load_settings()
+    values = effective(_read(settings, file), settings)
+    print_note(f"from {_source(settings, file)}")
     if as_json:
         out.print_json(json.dumps(values))
     else:
@@ -74,7 +74,7 @@ def example(
             out.print(f"{stem:<14}{_first_line(path)}", markup=False, soft_wrap=True)
         return
     if name not in found:
-        raise Mistake(f"there is no example {name}; there are: {', '.join(found)}")
+        raise UserError(f"there is no example {name}; there are: {', '.join(found)}")
     out.print(found[name].read_text(encoding="utf-8"), markup=False, soft_wrap=True, end="")
 
 
@@ -82,14 +82,14 @@ def _first_line(path: Path) -> str:
     return path.read_text(encoding="utf-8").split("\n", 1)[0].removeprefix("# ")
 
 
-def _read(house: Settings, file: Path | None) -> Configuration:
+def _read(settings: Settings, file: Path | None) -> Configuration:
     from shared.configuration.file import load, read
 
-    return read(file, house) if file else load(house)
+    return read(file, settings) if file else load(settings)
 
 
-def _source(house: Settings, file: Path | None) -> str:
+def _source(settings: Settings, file: Path | None) -> str:
     from shared.configuration.file import find
 
-    path = file or find(house)
+    path = file or find(settings)
     return str(path) if path else "the built-in configuration (there is no soulforge.toml)"

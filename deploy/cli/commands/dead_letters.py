@@ -8,9 +8,9 @@ from uuid import uuid4
 
 import typer
 
-from deploy.cli.connect import bus, database, settings
+from deploy.cli.connect import bus, database, load_settings
 from deploy.cli.console import out
-from deploy.cli.errors import Mistake
+from deploy.cli.errors import UserError
 from deploy.cli.format import ago
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def list_() -> None:
     from rich.table import Table
     from rich.text import Text
 
-    letters = asyncio.run(_all(settings()))
+    letters = asyncio.run(_all(load_settings()))
     if not letters:
         out.print("no dead letters")
         return
@@ -66,7 +66,7 @@ def show(letter: Annotated[str, LETTER]) -> None:
     """Show one dead letter whole: error, headers, body."""
     import asyncio
 
-    found = asyncio.run(_one(settings(), letter))
+    found = asyncio.run(_one(load_settings(), letter))
     row = found.row
     lines = [
         f"letter:   {found.name}",
@@ -86,28 +86,28 @@ def replay(letter: Annotated[str, LETTER]) -> None:
     """
     import asyncio
 
-    found = asyncio.run(say_again(settings(), letter))
+    found = asyncio.run(say_again(load_settings(), letter))
     out.print(f"said {found.name} again on {found.row['subject']}; if it dies again, it is a new letter")
 
 
 def parse(given: str) -> tuple[str, int]:
-    """(service, number) of a letter's name. Raises Mistake."""
+    """(service, number) of a letter's name. Raises UserError."""
     from shared.settings import SERVICES
 
     service, _, number = given.partition("/")
     if service not in SERVICES:
-        raise Mistake(f"{given!r} names no letter: SERVICE/ID, where SERVICE is one of {', '.join(SERVICES)}")
+        raise UserError(f"{given!r} names no letter: SERVICE/ID, where SERVICE is one of {', '.join(SERVICES)}")
     if not number.isascii() or not number.isdigit():
-        raise Mistake(f"{given!r} names no letter: SERVICE/ID, e.g. {service}/1")
+        raise UserError(f"{given!r} names no letter: SERVICE/ID, e.g. {service}/1")
     return service, int(number)
 
 
-async def say_again(house: Settings, given: str) -> Letter:
+async def say_again(settings: Settings, given: str) -> Letter:
     """Publish the stored body under a new message id, then mark the letter as replayed."""
     from shared.contracts.intent import TrainingIntent
     from shared.dead_letters import mark_replayed
 
-    async with database(house) as pool, bus(house) as client:
+    async with database(settings) as pool, bus(settings) as client:
         letter = await _find(pool, given)
         subject, body, headers = letter.row["subject"], bytes(letter.row["body"]), fresh_headers(letter.row["headers"])
         if subject == TrainingIntent.subject:
@@ -126,16 +126,16 @@ def fresh_headers(old: dict[str, str]) -> dict[str, str]:
     return {**kept, "Nats-Msg-Id": str(uuid4())}
 
 
-async def _all(house: Settings) -> list[Letter]:
+async def _all(settings: Settings) -> list[Letter]:
     from shared.dead_letters import listed
     from shared.settings import SERVICES
 
-    async with database(house) as pool:
+    async with database(settings) as pool:
         return [Letter(service, row) for service in SERVICES for row in await listed(pool, service)]
 
 
-async def _one(house: Settings, given: str) -> Letter:
-    async with database(house) as pool:
+async def _one(settings: Settings, given: str) -> Letter:
+    async with database(settings) as pool:
         return await _find(pool, given)
 
 
@@ -146,4 +146,4 @@ async def _find(pool: Pool, given: str) -> Letter:
     for row in await listed(pool, service):
         if row["id"] == number:
             return Letter(service, row)
-    raise Mistake(f"there is no letter {given}: `soulforge dead-letters list` shows them")
+    raise UserError(f"there is no letter {given}: `soulforge dead-letters list` shows them")

@@ -10,10 +10,10 @@ from uuid import UUID, uuid4
 
 import typer
 
-from deploy.cli.connect import bus, database, settings
-from deploy.cli.console import complain, note, out
-from deploy.cli.errors import Mistake
-from deploy.cli.format import seconds_of, short
+from deploy.cli.connect import bus, database, load_settings
+from deploy.cli.console import out, print_error, print_note
+from deploy.cli.errors import UserError
+from deploy.cli.format import parse_duration, short_id
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -50,16 +50,16 @@ def intend(
     """
     import asyncio
 
-    wanted = {"deadline": datetime.now(UTC) + timedelta(seconds=seconds_of(within))} if within else {}
+    wanted = {"deadline": datetime.now(UTC) + timedelta(seconds=parse_duration(within))} if within else {}
     intent = intent_of(
         persona=persona, priority=priority, recipe=recipe, seed=seed, id=id or f"cli-{uuid4()}", why=why, **wanted
     )
-    answer = asyncio.run(say(settings(), intent))
+    answer = asyncio.run(say(load_settings(), intent))
     if answer.ritual is None:
-        complain(answer.text)
+        print_error(answer.text)
         raise typer.Exit(1)
     out.print(answer.ritual)
-    note(answer.text)
+    print_note(answer.text)
     raise typer.Exit(0 if answer.admitted else 1)
 
 
@@ -73,7 +73,7 @@ class Answer:
 
 
 def intent_of(**values: Any) -> TrainingIntent:
-    """The intent, or a Mistake that names the option which is wrong."""
+    """The intent, or a UserError that names the option which is wrong."""
     from pydantic import ValidationError
 
     from shared.contracts.intent import TrainingIntent
@@ -83,20 +83,20 @@ def intent_of(**values: Any) -> TrainingIntent:
     except ValidationError as error:
         problem = error.errors(include_input=False)[0]
         name = str(problem["loc"][0])
-        raise Mistake(f"{name} {values[name]!r} cannot be used: {problem['msg']}") from error
+        raise UserError(f"{name} {values[name]!r} cannot be used: {problem['msg']}") from error
 
 
-async def say(house: Settings, intent: TrainingIntent) -> Answer:
+async def say(settings: Settings, intent: TrainingIntent) -> Answer:
     """Ask on the bus and wait for the harvester, REPLY_WITHIN_S at most."""
     from nats.errors import NoRespondersError
     from nats.errors import TimeoutError as NoReply
 
     body = intent.model_dump_json(exclude_defaults=True).encode()
-    async with bus(house) as client:
+    async with bus(settings) as client:
         try:
             reply = await client.request(intent.subject, body, timeout=REPLY_WITHIN_S)
         except NoRespondersError as error:
-            raise Mistake(
+            raise UserError(
                 f"nothing keeps {intent.subject} on the bus: run `soulforge migrate`, then intend again"
             ) from error
         except NoReply:
@@ -108,7 +108,9 @@ def answer_of(reply: dict[str, Any]) -> Answer:
     if problem := reply.get("error"):
         return Answer(None, False, f"the harvester refused the intent: {problem.get('description', problem)}")
     ritual = str(reply["ritual"])
-    return Answer(ritual, True, f"ritual opened for {reply['persona']}; watch it: soulforge watch {short(ritual)}")
+    return Answer(
+        ritual, True, f"ritual opened for {reply['persona']}; watch it: soulforge watch {short_id(UUID(ritual))}"
+    )
 
 
 async def _unanswered(client: Client, intent: TrainingIntent, body: bytes) -> Answer:
@@ -143,31 +145,31 @@ def cancel(
     """
     import asyncio
 
-    found = asyncio.run(ask_to_cancel(settings(), ritual, why))
-    out.print(f"asked ritual {short(found)} to end; watch it: soulforge watch {short(found)}")
+    found = asyncio.run(ask_to_cancel(load_settings(), ritual, why))
+    out.print(f"asked ritual {short_id(found)} to end; watch it: soulforge watch {short_id(found)}")
 
 
-async def ask_to_cancel(house: Settings, given: str, why: str) -> UUID:
-    """Publish `ritual.cancel` for a ritual that is under way. Raises Mistake for one that ended."""
+async def ask_to_cancel(settings: Settings, given: str, why: str) -> UUID:
+    """Publish `ritual.cancel` for a ritual that is under way. Raises UserError for one that ended."""
     from deploy.cli.queries.rituals import find_ritual, get_ritual
 
-    async with database(house) as pool:
+    async with database(settings) as pool:
         ritual = await find_ritual(pool, given)
         row = await get_ritual(pool, ritual)
     if row is None or row["ended_at"]:
         state = row["state"] if row else "gone"
-        raise Mistake(f"ritual {short(ritual)} is {state} already: there is nothing to cancel")
+        raise UserError(f"ritual {short_id(ritual)} is {state} already: there is nothing to cancel")
     if row["cancel_requested_at"]:
-        raise Mistake(f"ritual {short(ritual)} was asked to end already; it stops at its next safe point")
-    await _publish_cancel(house, ritual, why)
+        raise UserError(f"ritual {short_id(ritual)} was asked to end already; it stops at its next safe point")
+    await _publish_cancel(settings, ritual, why)
     return ritual
 
 
-async def _publish_cancel(house: Settings, ritual: UUID, why: str) -> None:
+async def _publish_cancel(settings: Settings, ritual: UUID, why: str) -> None:
     from shared.contracts.intent import RitualCancel
 
     message = RitualCancel(ritual=ritual, why=why)
-    async with bus(house) as client:
+    async with bus(settings) as client:
         await client.jetstream().publish(
             message.subject, message.model_dump_json().encode(), headers={"Nats-Msg-Id": str(uuid4())}
         )

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from deploy.cli.connect import settings
-from deploy.cli.console import err, note, out
+from deploy.cli.connect import load_settings
+from deploy.cli.console import err, out, print_note
 
 PANEL = "Karma"
 
@@ -53,12 +53,12 @@ def import_(
     from deploy.cli.import_formats.load import SHOWN, Order, bring_in
 
     order = Order.of(form, persona, consecrated_by, session_by, errors)
-    tally = asyncio.run(bring_in(settings(), files, order))
+    tally = asyncio.run(bring_in(load_settings(), files, order))
     for wrong in tally.shown:
         err.print(f"[red]{wrong.file}:{wrong.line}[/]", end=" ", soft_wrap=True)
         err.print(wrong.why, markup=False, soft_wrap=True)
     if tally.wrong > SHOWN:
         err.print(f"[red]… and {tally.wrong - SHOWN} more wrong lines[/]")
-        note(f"all of them stand in {errors}" if errors else "--errors FILE writes them all")
+        print_note(f"all of them stand in {errors}" if errors else "--errors FILE writes them all")
     out.print(str(tally))
     raise typer.Exit(1 if tally.wrong else 0)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from deploy.cli.connect import database, settings, told
-from deploy.cli.console import note, out
+from deploy.cli.connect import database, load_settings, load_settings_of
+from deploy.cli.console import out, print_note
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,7 +39,7 @@ def stats() -> None:
     """
     import asyncio
 
-    found = asyncio.run(_statistics(settings()))
+    found = asyncio.run(_statistics(load_settings()))
     if not found.rows:
         out.print("no karma yet: `soulforge karma import FILE.jsonl`")
         return
@@ -48,7 +48,7 @@ def stats() -> None:
         out.print()
         out.print(scales(found))
         if not found.enabled:
-            note("no ritual starts by itself: SOULFORGE_TIPPING_ENABLED=true, told to the harvester, turns it on")
+            print_note("no ritual starts by itself: SOULFORGE_TIPPING_ENABLED=true, told to the harvester, turns it on")
 
 
 def counts(rows: list[dict[str, Any]]) -> Table:
@@ -89,7 +89,7 @@ def bar(share: float, width: int = BAR) -> str:
     return "█" * full + "░" * (width - full)
 
 
-async def _statistics(house: Settings) -> Statistics:
+async def _statistics(settings: Settings) -> Statistics:
     from datetime import UTC, datetime
 
     from services.harvester.store import statistics
@@ -97,8 +97,8 @@ async def _statistics(house: Settings) -> Statistics:
     from services.harvester.tipping.scales import measure, read_scales
     from services.harvester.tipping.watch import TippingSettings
 
-    policy = told(TippingSettings)
-    async with database(house) as pool:
+    policy = load_settings_of(TippingSettings)
+    async with database(settings) as pool:
         rows = await statistics(pool)
         remembered = await read_scales(pool)
         now = datetime.now(UTC)

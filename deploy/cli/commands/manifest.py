@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deploy.cli.connect import database, settings
-from deploy.cli.console import note, out
-from deploy.cli.errors import Mistake
+from deploy.cli.connect import database, load_settings
+from deploy.cli.console import out, print_note
+from deploy.cli.errors import UserError
 from deploy.cli.format import short_digest
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def list_() -> None:
 
     from rich.table import Table
 
-    rows = asyncio.run(_manifests(settings()))
+    rows = asyncio.run(_manifests(load_settings()))
     if not rows:
         out.print("no manifest yet: `soulforge intend PERSONA` asks for a harvest")
         return
@@ -65,25 +65,25 @@ def show(
 
     from deploy.cli.views.manifest import draw, view
 
-    house = settings()
-    digest = _chosen(asyncio.run(_manifests(house)), which)
-    values = _read(house, digest)
+    settings = load_settings()
+    digest = _chosen(asyncio.run(_manifests(settings)), which)
+    values = _read(settings, digest)
     out.print_json(json.dumps(values)) if as_json else out.print(view(digest, values))
     if picture:
         _write(picture, draw(digest, values))
 
 
-async def _manifests(house: Settings) -> list[dict[str, Any]]:
+async def _manifests(settings: Settings) -> list[dict[str, Any]]:
     from deploy.cli.queries.karma import list_manifests
 
-    async with database(house) as pool:
+    async with database(settings) as pool:
         return await list_manifests(pool)
 
 
 def _chosen(rows: list[dict[str, Any]], which: str | None) -> str:
     """The digest that is meant: of all manifests, the newest first."""
     if not rows:
-        raise Mistake("there is no manifest yet: `soulforge intend PERSONA` asks for a harvest")
+        raise UserError("there is no manifest yet: `soulforge intend PERSONA` asks for a harvest")
     if which is None:
         return str(rows[0]["digest"])
     wanted = which.removeprefix("sha256:")
@@ -91,18 +91,18 @@ def _chosen(rows: list[dict[str, Any]], which: str | None) -> str:
     found = found or [row["digest"] for row in rows if row["digest"].removeprefix("sha256:").startswith(wanted)]
     if len(found) != 1:
         problem = "is the start of more than one manifest: give more of it" if found else "names no manifest"
-        raise Mistake(f"{which} {problem}; `soulforge manifest list` lists them")
+        raise UserError(f"{which} {problem}; `soulforge manifest list` lists them")
     return str(found[0])
 
 
-def _read(house: Settings, digest: str) -> dict[str, Any]:
+def _read(settings: Settings, digest: str) -> dict[str, Any]:
     from shared.artifacts import Artifacts
 
-    path = Artifacts(house.home).manifest(digest) / "manifest.json"
+    path = Artifacts(settings.home).manifest(digest) / "manifest.json"
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise Mistake(
+        raise UserError(
             f"{path} cannot be read: {error}; the manifest was moved or damaged, a harvest writes it anew"
         ) from error
     return values
@@ -112,5 +112,5 @@ def _write(picture: Path, text: str) -> None:
     try:
         picture.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise Mistake(f"{picture} cannot be written: {error.strerror}") from error
-    note(f"drawn in {picture}")
+        raise UserError(f"{picture} cannot be written: {error.strerror}") from error
+    print_note(f"drawn in {picture}")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deploy.cli.connect import database, settings
-from deploy.cli.console import complain, out
+from deploy.cli.connect import database, load_settings
+from deploy.cli.console import out, print_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,7 +33,7 @@ def recall(
     """
     import asyncio
 
-    report = asyncio.run(look_up(settings(), ids))
+    report = asyncio.run(look_up(load_settings(), ids))
     if as_json:
         typer.echo(report.model_dump_json(indent=2))
     else:
@@ -48,17 +48,17 @@ def show(report: RecallReport) -> None:
     for picture in pictures(report):
         out.print(picture)
     if report.unknown:
-        complain(f"nothing is known of {', '.join(report.unknown)}: never remembered here, revoked, or used")
+        print_error(f"nothing is known of {', '.join(report.unknown)}: never remembered here, revoked, or used")
 
 
-async def look_up(house: Settings, ids: Iterable[str]) -> RecallReport:
+async def look_up(settings: Settings, ids: Iterable[str]) -> RecallReport:
     from deploy.cli.queries.adapters import get_outcomes
     from deploy.cli.queries.karma import get_records
     from deploy.cli.views.recall import build_recall
     from services.harvester.consent import rituals_of, where_used
 
     ids = list(dict.fromkeys(ids))
-    async with database(house) as pool:
+    async with database(settings) as pool:
         known = await get_records(pool, ids)
         used = await where_used(pool, ids)
         rituals = await rituals_of(pool, {manifest for found in used.values() for manifest in found})

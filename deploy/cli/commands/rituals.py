@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deploy.cli.connect import database, settings
+from deploy.cli.connect import database, load_settings
 from deploy.cli.console import out
 
 if TYPE_CHECKING:
@@ -28,17 +28,17 @@ def rituals(limit: Annotated[int, typer.Option(min=1, help="How many, the newest
 
     from deploy.cli.views.rituals import listing
 
-    rows = asyncio.run(_listed(settings(), limit))
+    rows = asyncio.run(_listed(load_settings(), limit))
     if not rows:
         out.print("no ritual yet: `soulforge intend PERSONA` asks for one")
         return
     out.print(listing(rows))
 
 
-async def _listed(house: Settings, limit: int) -> list[dict[str, Any]]:
+async def _listed(settings: Settings, limit: int) -> list[dict[str, Any]]:
     from deploy.cli.queries.rituals import list_rituals
 
-    async with database(house) as pool:
+    async with database(settings) as pool:
         return await list_rituals(pool, limit)
 
 
@@ -52,7 +52,7 @@ def show(
     """
     import asyncio
 
-    report = asyncio.run(_report(settings(), ritual))
+    report = asyncio.run(_report(load_settings(), ritual))
     if as_json:
         typer.echo(report.model_dump_json(indent=2))
         return
@@ -61,16 +61,16 @@ def show(
     out.print(view(report))
 
 
-async def _report(house: Settings, given: str) -> RitualReport:
-    from deploy.cli.errors import Mistake
+async def _report(settings: Settings, given: str) -> RitualReport:
+    from deploy.cli.errors import UserError
     from deploy.cli.queries.rituals import count_excluded, find_ritual
     from deploy.cli.sight import look
     from deploy.cli.views.report import build_report
 
-    async with database(house) as pool:
+    async with database(settings) as pool:
         ritual = await find_ritual(pool, given)
         sight = await look(pool, ritual)
         excluded = await count_excluded(pool, ritual)
     if sight is None:
-        raise Mistake(f"ritual {ritual} is no longer in the ledger")
-    return build_report(sight.ritual, sight.facts, sight.hand_overs, excluded, house.phoenix_url, sight.tipping)
+        raise UserError(f"ritual {ritual} is no longer in the ledger")
+    return build_report(sight.ritual, sight.facts, sight.hand_overs, excluded, settings.phoenix_url, sight.tipping)

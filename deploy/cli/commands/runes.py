@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deploy.cli.connect import settings
+from deploy.cli.connect import load_settings
 from deploy.cli.console import out
-from deploy.cli.errors import Mistake
+from deploy.cli.errors import UserError
 
 if TYPE_CHECKING:
     from shared.configuration.model import Configuration
@@ -35,26 +35,26 @@ def create(
     """
     import asyncio
 
-    for line in asyncio.run(make(settings(), anew)):
+    for line in asyncio.run(make(load_settings(), anew)):
         out.print(line)
 
 
-async def make(house: Settings, anew: bool = False) -> list[str]:
-    """What was made, a line each. Raises Mistake where there is nothing to make or the engine refuses."""
+async def make(settings: Settings, anew: bool = False) -> list[str]:
+    """What was made, a line each. Raises UserError where there is nothing to make or the engine refuses."""
     from shared.configuration.file import load
     from shared.drivers.containers.port import ContainerError
 
-    configuration = load(house)
+    configuration = load(settings)
     names = [name for name, rune in configuration.runes.items() if rune.driver == "docker"]
     if not names:
-        raise Mistake('no rune of soulforge.toml has driver = "docker": there is no container to make')
+        raise UserError('no rune of soulforge.toml has driver = "docker": there is no container to make')
     try:
-        return [await _made(house, configuration, name, anew) for name in names]
+        return [await _made(settings, configuration, name, anew) for name in names]
     except ContainerError as error:
-        raise Mistake(str(error)) from error
+        raise UserError(str(error)) from error
 
 
-async def _made(house: Settings, configuration: Configuration, name: str, anew: bool) -> str:
+async def _made(settings: Settings, configuration: Configuration, name: str, anew: bool) -> str:
     from services.orchestrator.engine_command import rune_spec
     from shared.base import find_base
     from shared.configuration.ports import container_name
@@ -68,8 +68,8 @@ async def _made(house: Settings, configuration: Configuration, name: str, anew: 
             return f"{container} exists; --anew makes it again"
         await containers.stop(container, rune.stop_grace_s)
         await containers.remove(container)
-    based = house.model_copy(update={"base": rune.base or house.base})
-    planned = rune.model_copy(update={"port": configuration.port_of(name, house)})
+    based = settings.model_copy(update={"base": rune.base or settings.base})
+    planned = rune.model_copy(update={"port": configuration.port_of(name, settings)})
     spec = rune_spec(container, anvil, configuration.anvils[anvil], planned, based, find_base(based))
     await containers.create(spec)
     return f"{container} made from {rune.image}"

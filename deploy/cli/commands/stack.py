@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli.connect import place, settings
-from deploy.cli.console import announce, out
-from deploy.cli.errors import Mistake
+from deploy.cli.connect import host_port, load_settings
+from deploy.cli.console import out, print_plain
+from deploy.cli.errors import UserError
 
 PANEL = "Stack"
 
@@ -30,9 +30,9 @@ def up(
     from deploy.embedded import stack
 
     if detach:
-        stack.start_detached(settings(), announce)
+        stack.start_detached(load_settings(), print_plain)
     else:
-        raise typer.Exit(stack.run(settings(), announce))
+        raise typer.Exit(stack.run(load_settings(), print_plain))
 
 
 def down() -> None:
@@ -42,7 +42,7 @@ def down() -> None:
     """
     from deploy.embedded import stack
 
-    stack.stop(settings(), announce)
+    stack.stop(load_settings(), print_plain)
 
 
 def status() -> None:
@@ -54,7 +54,7 @@ def status() -> None:
 
     from deploy.cli.views.status import look, render
 
-    standing = asyncio.run(look(settings()))
+    standing = asyncio.run(look(load_settings()))
     out.print(render(standing))
     raise typer.Exit(0 if standing.well else 1)
 
@@ -68,12 +68,12 @@ def migrate() -> None:
 
     from deploy import bootstrap
 
-    house = settings()
-    where = place(house.database_url), place(house.nats_url)
+    settings = load_settings()
+    where = host_port(settings.database_url), host_port(settings.nats_url)
     try:
-        applied = asyncio.run(bootstrap.prepare(house))
+        applied = asyncio.run(bootstrap.prepare(settings))
     except TimeoutError as error:
-        raise Mistake(
+        raise UserError(
             f"PostgreSQL ({where[0]}) or NATS ({where[1]}) did not answer within {bootstrap.DEADLINE_S} s: "
             "is the stack up? `soulforge up`"
         ) from error

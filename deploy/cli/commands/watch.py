@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deploy.cli.connect import database, settings
-from deploy.cli.console import note, out
-from deploy.cli.errors import Mistake
-from deploy.cli.format import short
+from deploy.cli.connect import database, load_settings
+from deploy.cli.console import out, print_note
+from deploy.cli.errors import UserError
+from deploy.cli.format import short_id
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -38,28 +38,28 @@ def watch(
     """
     import asyncio
 
-    house = settings()
-    found = asyncio.run(_named(house, ritual))
+    settings = load_settings()
+    found = asyncio.run(_named(settings, ritual))
     try:
-        sight = asyncio.run(_watch(house, found, timeout))
+        sight = asyncio.run(_watch(settings, found, timeout))
     except KeyboardInterrupt:
-        note(f"the ritual goes on by itself; watch it again: soulforge watch {short(found)}")
+        print_note(f"the ritual goes on by itself; watch it again: soulforge watch {short_id(found)}")
         raise
     if sight is None:
-        raise Mistake(
-            f"ritual {short(found)} is still under way after {timeout:.0f} s; watch it again: soulforge watch {short(found)}"
+        raise UserError(
+            f"ritual {short_id(found)} is still under way after {timeout:.0f} s; watch it again: soulforge watch {short_id(found)}"
         )
-    raise typer.Exit(_conclude(house, sight))
+    raise typer.Exit(_conclude(settings, sight))
 
 
-async def _named(house: Settings, given: str | None) -> UUID:
+async def _named(settings: Settings, given: str | None) -> UUID:
     from deploy.cli.queries.rituals import find_ritual
 
-    async with database(house) as pool:
+    async with database(settings) as pool:
         return await find_ritual(pool, given)
 
 
-async def _watch(house: Settings, ritual: UUID, timeout_s: float | None) -> Sight | None:
+async def _watch(settings: Settings, ritual: UUID, timeout_s: float | None) -> Sight | None:
     """The last look at the ritual, or None when the time was up before it was over."""
     import asyncio
     from contextlib import suppress
@@ -69,21 +69,21 @@ async def _watch(house: Settings, ritual: UUID, timeout_s: float | None) -> Sigh
     from deploy.cli.views.shows import Lines, Picture
 
     progress = Progress(ritual)
-    listening = asyncio.create_task(progress.listen(house))
+    listening = asyncio.create_task(progress.listen(settings))
     try:
         with suppress(TimeoutError), Picture(out) if out.is_terminal else Lines(out) as show:
             async with asyncio.timeout(timeout_s):
-                return await follow(house, ritual, progress, show)
+                return await follow(settings, ritual, progress, show)
         return None
     finally:
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
 
 
-def _conclude(house: Settings, sight: Sight) -> int:
+def _conclude(settings: Settings, sight: Sight) -> int:
     """Print the verdict and the end, and return the exit code."""
     from deploy.cli.views.ending import ending
     from shared.contracts.ritual import State
 
-    out.print(ending(sight, house.phoenix_url))
+    out.print(ending(sight, settings.phoenix_url))
     return 0 if sight.ritual["state"] == State.AWAKENED else 1

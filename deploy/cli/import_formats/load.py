@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, TextIO
 
 import asyncpg
 
-from deploy.cli.connect import database, silent_database
+from deploy.cli.connect import database, unreachable_database
 from deploy.cli.console import err
-from deploy.cli.errors import Mistake
+from deploy.cli.errors import UserError
 from deploy.cli.import_formats.formats import FOREIGN, Form
 from deploy.cli.import_formats.parser import Line, WrongLine, lines
 from deploy.cli.import_formats.reader import check_file
@@ -49,13 +49,15 @@ class Order:
     def of(
         cls, form: str, persona: str | None, consecrated_by: str | None, session_by: str | None, errors: Path | None
     ) -> Order:
-        """Raises Mistake where what is given cannot be used for any record."""
+        """Raises UserError where what is given cannot be used for any record."""
         if persona is not None and not re.fullmatch(PERSONA_PATTERN, persona):
-            raise Mistake("--persona: a name has small letters, digits, _ and -, at most 41, and begins with a letter")
+            raise UserError(
+                "--persona: a name has small letters, digits, _ and -, at most 41, and begins with a letter"
+            )
         if Form(form) in FOREIGN and persona is None:
-            raise Mistake(f"records in the form {form} do not say whose they are: name it with --persona")
+            raise UserError(f"records in the form {form} do not say whose they are: name it with --persona")
         if consecrated_by is not None and not 0 < len(consecrated_by.strip()) <= LONGEST_NAME:
-            raise Mistake(f"--consecrated-by: expected who vouches for these, at most {LONGEST_NAME} characters")
+            raise UserError(f"--consecrated-by: expected who vouches for these, at most {LONGEST_NAME} characters")
         given = Given("", persona, consecrated_by, datetime.now(UTC), session_by)
         return cls(Form(form), given, errors)
 
@@ -102,20 +104,20 @@ class Batch:
         return len(self.records) >= BATCH or self.read_bytes >= BATCH_BYTES
 
 
-async def bring_in(house: Settings, files: list[Path], order: Order) -> Tally:
-    """Read every file as a stream and store its records in batches; each batch is one transaction. Raises Mistake."""
+async def bring_in(settings: Settings, files: list[Path], order: Order) -> Tally:
+    """Read every file as a stream and store its records in batches; each batch is one transaction. Raises UserError."""
     sizes = {path: check_file(path) for path in files}
     with ExitStack() as stack:
         tally, batch = Tally(errors=_open(stack, order.errors)), Batch()
-        async with database(house) as pool:
+        async with database(settings) as pool:
             for path, line in _read(sizes, order):
                 if isinstance(line.content, WrongLine):
                     tally.blame(line.content)
                 elif line.content:
                     batch.add(path, line, line.content)
                 if batch.full:
-                    await _store(house, pool, batch, tally)
-            await _store(house, pool, batch, tally)
+                    await _store(settings, pool, batch, tally)
+            await _store(settings, pool, batch, tally)
         return tally
 
 
@@ -123,7 +125,7 @@ def _open(stack: ExitStack, errors: Path | None) -> TextIO | None:
     try:
         return stack.enter_context(errors.open("w", encoding="utf-8")) if errors else None
     except OSError as error:
-        raise Mistake(f"--errors: {errors} cannot be written: {error.strerror}") from error
+        raise UserError(f"--errors: {errors} cannot be written: {error.strerror}") from error
 
 
 def _read(sizes: dict[Path, int], order: Order) -> Iterator[tuple[Path, Line]]:
@@ -139,12 +141,14 @@ def _read(sizes: dict[Path, int], order: Order) -> Iterator[tuple[Path, Line]]:
                 yield path, line
 
 
-async def _store(house: Settings, pool: Pool, batch: Batch, tally: Tally) -> None:
+async def _store(settings: Settings, pool: Pool, batch: Batch, tally: Tally) -> None:
     try:
         await _keep(pool, batch.records, tally)
     except UNREACHABLE as error:
-        silent = silent_database(house, error)
-        raise Mistake(f"{silent}; so far {tally}: what is stored stays, the same command goes on from there") from error
+        silent = unreachable_database(settings, error)
+        raise UserError(
+            f"{silent}; so far {tally}: what is stored stays, the same command goes on from there"
+        ) from error
     batch.records, batch.read_bytes = [], 0
 
 

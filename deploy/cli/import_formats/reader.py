@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from pydantic_core import from_json
 
-from deploy.cli.errors import Mistake
+from deploy.cli.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,21 +25,21 @@ TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|["\[\]{},]', re.DOTALL)
 
 
 def check_file(path: Path) -> int:
-    """The size in bytes of a file that can be read as text. Raises Mistake."""
+    """The size in bytes of a file that can be read as text. Raises UserError."""
     try:
         if path.is_dir():
-            raise Mistake(f"{path} is a directory: name its files, e.g. {path}/*.jsonl")
+            raise UserError(f"{path} is a directory: name its files, e.g. {path}/*.jsonl")
         with path.open("rb") as file:
             start = file.read(CHECKED)
         total = path.stat().st_size
     except FileNotFoundError:
-        raise Mistake(f"{path} does not exist") from None
+        raise UserError(f"{path} does not exist") from None
     except OSError as error:
-        raise Mistake(f"{path} cannot be read: {error.strerror}") from error
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
     if not start.strip():
-        raise Mistake(f"{path} is empty: expected one JSON object per line, or a JSON array")
+        raise UserError(f"{path} is empty: expected one JSON object per line, or a JSON array")
     if not _is_text(start):
-        raise Mistake(f"{path} is not a text file: expected one JSON object per line, in UTF-8")
+        raise UserError(f"{path} is not a text file: expected one JSON object per line, in UTF-8")
     return total
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from deploy.cli.errors import Mistake
+from deploy.cli.errors import UserError
 
 if TYPE_CHECKING:
     from shared.postgres import Connection, Pool
@@ -23,19 +23,19 @@ WHOLE = 32
 
 
 def hex_prefix(given: str) -> str:
-    """The start of an id as lower-case hex without dashes. Raises Mistake when it can be no id."""
+    """The start of an id as lower-case hex without dashes. Raises UserError when it can be no id."""
     prefix = given.strip().lower().replace("-", "")
     if not prefix or len(prefix) > WHOLE or not DIGITS.issuperset(prefix):
-        raise Mistake(f"{given!r} is no ritual id: give the first digits of one that `soulforge rituals` lists")
+        raise UserError(f"{given!r} is no ritual id: give the first digits of one that `soulforge rituals` lists")
     return prefix
 
 
 def one_of(given: str, found: list[UUID]) -> UUID:
-    """The only ritual that `given` can mean. Raises Mistake when there is none, or more than one."""
+    """The only ritual that `given` can mean. Raises UserError when there is none, or more than one."""
     if not found:
-        raise Mistake(f"no ritual begins with {given}: `soulforge rituals` lists them")
+        raise UserError(f"no ritual begins with {given}: `soulforge rituals` lists them")
     if len(found) > 1:
-        raise Mistake(
+        raise UserError(
             f"{given} is the start of more than one ritual, e.g. {found[0]} and {found[1]}: give more of the id"
         )
     return found[0]
@@ -47,7 +47,7 @@ async def find_ritual(pool: Pool, given: str | None) -> UUID:
         return one_of(given, await list_matching(pool, hex_prefix(given)))
     if newest := await get_newest(pool):
         return newest
-    raise Mistake("there is no ritual yet: `soulforge intend PERSONA` asks for one")
+    raise UserError("there is no ritual yet: `soulforge intend PERSONA` asks for one")
 
 
 async def list_matching(source: Source, hex_prefix: str) -> list[UUID]:

@@ -9,7 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from deploy.cli.format import duration, short
+from deploy.cli.format import duration, short_id
 from deploy.cli.views.stages import INTERRUPTED, Mark, Stage, asked_for, inference, interruption, stages, was_asked
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def picture(sight: Sight, progress: RitualProgress | None = None, note: str = ""
 
 def title(sight: Sight) -> Text:
     ritual = sight.ritual
-    text = Text.assemble(("ritual ", "bold"), (short(ritual["id"]), "bold cyan"), f" · {ritual['persona']}")
+    text = Text.assemble(("ritual ", "bold"), (short_id(ritual["id"]), "bold cyan"), f" · {ritual['persona']}")
     if ritual["attempt"] > 1:
         text.append(f" · attempt {ritual['attempt']}", "yellow")
     if interruption(ritual, sight.facts):

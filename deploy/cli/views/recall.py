@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.text import Text
 from rich.tree import Tree
 
-from deploy.cli.format import short, short_digest
+from deploy.cli.format import short_digest, short_id
 from shared.contracts.frozen import Frozen
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _tree(record: Record) -> Tree:
     for use in record.manifests:
         branch = tree.add(f"manifest {_digest(use.manifest)}")
         for made in use.rituals:
-            ritual = branch.add(f"ritual {short(made.ritual)}  {escape(made.persona)}  {made.state}")
+            ritual = branch.add(f"ritual {short_id(made.ritual)}  {escape(made.persona)}  {made.state}")
             if made.version:
                 ritual.add(f"adapter {escape(made.version)}  {_serving(made)}")
     if not record.manifests:

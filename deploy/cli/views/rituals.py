@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from deploy.cli.format import ago, duration, short
+from deploy.cli.format import ago, duration, short_id
 from deploy.cli.views.fact_text import saying
 from deploy.cli.views.receipt_text import receipt_view
 from deploy.cli.views.stages import INTERRUPTED, RESUMES, asked_for, shown_state, was_asked
@@ -131,7 +131,7 @@ def coloured(state: str, ended: bool) -> str:
 def _row(row: dict[str, Any]) -> list[str]:
     took = ((row["ended_at"] or row["now"]) - row["created_at"]).total_seconds()
     return [
-        short(row["id"]),
+        short_id(row["id"]),
         row["persona"],
         coloured(shown_state(row), row["ended_at"] is not None),
         str(row["attempt"]),
@@ -144,4 +144,4 @@ def _row(row: dict[str, Any]) -> list[str]:
 
 def _interrupted(row: dict[str, Any]) -> Text:
     why = f"{asked_for(was_asked(row['interruption']))}: {row['interruption'].get('reason', '')}"
-    return Text(f"{short(row['id'])} was interrupted, {why}; attempt {row['attempt']} {RESUMES}", "yellow")
+    return Text(f"{short_id(row['id'])} was interrupted, {why}; attempt {row['attempt']} {RESUMES}", "yellow")

@@ -9,7 +9,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from deploy.cli.format import duration, short
+from deploy.cli.format import duration, short_id
 from deploy.cli.views.fact_text import saying
 from deploy.cli.views.live import picture, progress_line
 from deploy.cli.views.stages import held_back
@@ -74,7 +74,7 @@ class Lines:
         self._note = ""
         ritual, since = sight.ritual, sight.ritual["created_at"]
         if not self._began:
-            self._say(ritual["created_at"], f"ritual {short(ritual['id'])} intended: train {ritual['persona']}")
+            self._say(ritual["created_at"], f"ritual {short_id(ritual['id'])} intended: train {ritual['persona']}")
             self._began = True
         for fact in sight.facts:
             if (fact["subject"], fact["attempt"]) not in self._told:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from deploy.cli.format import duration, short
+from deploy.cli.format import duration, short_id
 
 Row = dict[str, Any]
 
@@ -41,7 +41,7 @@ def anvil_finding(part: str, name: str, row: Row) -> Finding:
 
 def rune_finding(part: str, where: str, seen: Seen, anvil: str, row: Row | None) -> Finding:
     """What a rune serves, or why it does not; `row` is of its anvil, None where the ledger is away."""
-    holder = short(row["ritual"]) if row and row["ritual"] else None
+    holder = short_id(row["ritual"]) if row and row["ritual"] else None
     if holder and (not seen.answers or seen.closed):
         # That is what the rune is meant to be then.
         note = f" (admits nobody: {seen.closed})" if seen.closed else ""
@@ -73,4 +73,4 @@ def _contained(name: str, row: Row) -> str:
 
 
 def _holder(row: Row) -> str:
-    return f"ritual {short(row['ritual'])} ({row['persona']}), attempt {row['attempt']}, fence {row['fence']}"
+    return f"ritual {short_id(row['ritual'])} ({row['persona']}), attempt {row['attempt']}, fence {row['fence']}"

@@ -11,8 +11,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from deploy.cli.connect import place
-from deploy.cli.format import ago, duration, short
+from deploy.cli.connect import host_port
+from deploy.cli.format import ago, duration, short_id
 from deploy.cli.queries.runes import see
 from deploy.cli.queries.stack import ask_bus, ask_ledger, ask_service, processes
 from deploy.cli.views.stages import shown_state
@@ -46,44 +46,44 @@ class Standing:
         return all(finding.well for finding in (*self.findings, *self.anvils))
 
 
-async def look(house: Settings) -> Standing:
+async def look(settings: Settings) -> Standing:
     """Ask every part."""
-    configuration, wrong = _configuration(house)
+    configuration, wrong = _configuration(settings)
     anvils = tuple(configuration.anvils) if configuration else ()
     (ledger, nats, seen), services = await asyncio.gather(
-        asyncio.gather(ask_ledger(house, anvils), ask_bus(house), _runes(house, configuration)),
-        asyncio.gather(*(ask_service(house, name) for name in SERVICES)),
+        asyncio.gather(ask_ledger(settings, anvils), ask_bus(settings), _runes(settings, configuration)),
+        asyncio.gather(*(ask_service(settings, name) for name in SERVICES)),
     )
-    below = tuple(_anvils(house, configuration, ledger.anvils, seen)) if configuration else ()
-    return Standing((*wrong, ledger.finding, nats, *services), processes(house), below, ledger.rituals)
+    below = tuple(_anvils(settings, configuration, ledger.anvils, seen)) if configuration else ()
+    return Standing((*wrong, ledger.finding, nats, *services), processes(settings), below, ledger.rituals)
 
 
-def _configuration(house: Settings) -> tuple[Configuration | None, tuple[Finding, ...]]:
+def _configuration(settings: Settings) -> tuple[Configuration | None, tuple[Finding, ...]]:
     """What stands in the house; a file that cannot be used is a finding, and the other parts are still asked."""
     try:
-        return load(house), ()
+        return load(settings), ()
     except ConfigurationError as error:
         return None, (Finding("configuration", False, str(error)),)
 
 
-async def _runes(house: Settings, configuration: Configuration | None) -> dict[str, Seen]:
+async def _runes(settings: Settings, configuration: Configuration | None) -> dict[str, Seen]:
     """Every rune of every anvil, asked at once."""
     if configuration is None:
         return {}
     runes = configuration.runes.items()
-    seen = await asyncio.gather(*(see(configuration.rune_url(house, name), config) for name, config in runes))
+    seen = await asyncio.gather(*(see(configuration.rune_url(settings, name), config) for name, config in runes))
     return dict(zip(configuration.runes, seen, strict=True))
 
 
 def _anvils(
-    house: Settings, configuration: Configuration, rows: dict[str, Row] | None, seen: dict[str, Seen]
+    settings: Settings, configuration: Configuration, rows: dict[str, Row] | None, seen: dict[str, Seen]
 ) -> Iterator[Finding]:
     """Every anvil after its runes; where there is only one of a kind, it needs no name."""
     for anvil in configuration.anvils:
         row = rows[anvil] if rows else None
         for rune in configuration.runes_of(anvil):
             part = "rune" if len(configuration.runes) == 1 else f"rune {rune}"
-            yield rune_finding(part, place(configuration.rune_url(house, rune)), seen[rune], anvil, row)
+            yield rune_finding(part, host_port(configuration.rune_url(settings, rune)), seen[rune], anvil, row)
         part = "anvil" if len(configuration.anvils) == 1 else f"anvil {anvil}"
         yield anvil_finding(part, anvil, row) if row else Finding(part, True, "unknown without the ledger")
 
@@ -142,5 +142,5 @@ def _rituals(rituals: tuple[dict[str, Any], ...]) -> Table:
     for column in ("ritual", "persona", "state", "since"):
         table.add_column(column)
     for row in rituals:
-        table.add_row(short(row["id"]), row["persona"], shown_state(row), ago(row["entered_at"]))
+        table.add_row(short_id(row["id"]), row["persona"], shown_state(row), ago(row["entered_at"]))
     return table

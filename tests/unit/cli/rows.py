@@ -130,7 +130,7 @@ def step(
 
 
 STEPS = [
-    step("announce", 10, 10.2, memory=3 * 1024**3),
+    step("print_plain", 10, 10.2, memory=3 * 1024**3),
     step("hold", 10.2, 10.3, "thumbnails"),
     step("drain-queue", 10.3, 10.9, "thumbnails"),
     step("close", 11, 11.1, "rune", closed=True),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deploy.cli.errors import Mistake
+from deploy.cli.errors import UserError
 from deploy.cli.import_formats import parser, reader
 from deploy.cli.import_formats.formats import Form
 from deploy.cli.import_formats.parser import Line, WrongLine
@@ -211,8 +211,8 @@ def test_one_nul_does_not_make_a_file_binary(tmp_path: Path) -> None:
     file.write_bytes(b"x\0y\n" + record())
     assert check_file(file) == file.stat().st_size
     file.write_bytes(b"\x7fELF\0\0\0")
-    with pytest.raises(Mistake, match="not a text file"):
+    with pytest.raises(UserError, match="not a text file"):
         check_file(file)
     file.write_bytes(record().decode().encode("utf-16"))
-    with pytest.raises(Mistake, match="not a text file"):
+    with pytest.raises(UserError, match="not a text file"):
         check_file(file)

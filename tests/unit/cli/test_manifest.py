@@ -10,7 +10,7 @@ import pytest
 
 from deploy.cli.commands.manifest import _chosen, _read, _write
 from deploy.cli.console import out
-from deploy.cli.errors import Mistake
+from deploy.cli.errors import UserError
 from deploy.cli.views.manifest import draw, in_order, view
 from shared.settings import Settings
 
@@ -59,7 +59,7 @@ def test_a_manifest_is_meant_by_its_digest_or_as_the_newest_of_a_persona(which: 
     [(ROWS, "ab", "more than one"), (ROWS, "zz", "names no manifest"), ([], None, "no manifest yet")],
 )
 def test_what_names_no_single_manifest_is_a_mistake(rows: list[dict[str, Any]], which: str | None, says: str) -> None:
-    with pytest.raises(Mistake, match=says):
+    with pytest.raises(UserError, match=says):
         _chosen(rows, which)
 
 
@@ -91,10 +91,10 @@ def test_the_picture_is_sound_and_shows_every_number() -> None:
 
 
 def test_a_manifest_that_is_gone_is_said(tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match="cannot be read"):
+    with pytest.raises(UserError, match="cannot be read"):
         _read(Settings(home=tmp_path), "sha256:ab12")
 
 
 def test_a_picture_that_cannot_be_written_is_said(tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match="cannot be written"):
+    with pytest.raises(UserError, match="cannot be written"):
         _write(tmp_path / "none" / "picture.svg", "<svg/>")

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from deploy.cli.errors import Mistake
+from deploy.cli.errors import UserError
 from deploy.cli.queries.rituals import hex_prefix, one_of
 
 ONE = UUID("6cb89406-a5da-5a31-a79c-4983e87f3f29")
@@ -20,7 +20,7 @@ def test_the_start_of_an_id_is_taken_with_or_without_dashes(given: str) -> None:
 
 @pytest.mark.parametrize("given", ["", "-", "scribe", "6cb8%", "6cb_", ONE.hex + "0", "٦"])
 def test_what_can_be_no_id_is_refused(given: str) -> None:
-    with pytest.raises(Mistake, match="is no ritual id"):
+    with pytest.raises(UserError, match="is no ritual id"):
         hex_prefix(given)
 
 
@@ -29,10 +29,10 @@ def test_the_only_match_is_meant() -> None:
 
 
 def test_two_matches_are_told() -> None:
-    with pytest.raises(Mistake, match=f"{ONE} and {TWO}: give more"):
+    with pytest.raises(UserError, match=f"{ONE} and {TWO}: give more"):
         one_of("6cb8", [ONE, TWO])
 
 
 def test_no_match_is_told() -> None:
-    with pytest.raises(Mistake, match="no ritual begins with 6cb8"):
+    with pytest.raises(UserError, match="no ritual begins with 6cb8"):
         one_of("6cb8", [])

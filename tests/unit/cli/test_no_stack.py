@@ -137,7 +137,7 @@ def test_a_setting_that_cannot_be_used_is_named(
     [
         (["intend", "Bad Name"], "persona 'Bad Name' cannot be used"),
         (["intend", "scribe", "--priority", "12"], "priority 12 cannot be used"),
-        (["reclaim", "--for", "soon"], "'soon' is no duration: write it like 30s, 10m or 2h"),
+        (["reclaim", "--for", "soon"], "'soon' is not a duration: write it like 30s, 10m or 2h"),
         (["reclaim", "--for", "8d"], "--for cannot be used"),
         (["reclaim", "--why", "x" * 2001], "--why cannot be used"),
         (["reclaim", "nowhere"], "there is no anvil 'nowhere'; there are: anvil0"),

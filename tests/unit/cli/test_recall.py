@@ -13,7 +13,7 @@ from rich.console import Console
 
 from deploy.cli.commands.karma_consent import gather
 from deploy.cli.commands.karma_stats import bar
-from deploy.cli.errors import Mistake
+from deploy.cli.errors import UserError
 from deploy.cli.views.recall import RecallReport, build_recall, pictures
 
 RITUAL = UUID("6cb89406-0000-4000-8000-000000000000")
@@ -103,7 +103,7 @@ def test_a_file_without_readable_ids_is_a_mistake(content: bytes, tmp_path: Path
     file = tmp_path / "ids"
     file.write_bytes(content)
 
-    with pytest.raises(Mistake):
+    with pytest.raises(UserError):
         gather([], file)
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from deploy.cli.errors import Mistake
-from deploy.cli.format import seconds_of
+from deploy.cli.errors import UserError
+from deploy.cli.format import parse_duration
 from deploy.cli.views.fact_text import saying
 from tests.unit.cli.rows import EVACUATED, RESTORED
 
@@ -43,10 +43,10 @@ def test_a_fact_says_what_it_found(subject: str, body: dict[str, Any], told: str
     [("30s", 30), ("10m", 600), ("2h", 7200), ("1d", 86400), ("1h30m", 5400), ("2 h", 7200), ("1.5M", 90), ("45", 45)],
 )
 def test_durations_are_read_as_they_are_written(text: str, seconds: float) -> None:
-    assert seconds_of(text) == seconds
+    assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-5m", "10 minutes", "m", "5m later", "1e3", "nan"])
 def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(Mistake, match="write it like 30s, 10m or 2h"):
-        seconds_of(text)
+    with pytest.raises(UserError, match="write it like 30s, 10m or 2h"):
+        parse_duration(text)
