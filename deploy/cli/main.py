@@ -17,8 +17,6 @@ from deploy.cli.commands import (
     dead_letters,
     intend,
     karma,
-    karma_consent,
-    karma_stats,
     manifest,
     recall,
     rituals,
@@ -46,8 +44,6 @@ stack.register(app)
 config.register(app)
 runes.register(app)
 karma.register(app)
-karma_stats.register(karma.group)
-karma_consent.register(karma.group)
 recall.register(app)
 manifest.register(app)
 intend.register(app)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from deploy.cli.commands import karma_consent
+from deploy.cli.commands import karma
 from shared.postgres import Pool
 from shared.settings import Settings
 from tests.e2e.running import eventually
@@ -65,7 +65,7 @@ async def test_revoke_waits_until_it_is_done_and_shows_what_was_built(
 async def test_revoke_without_a_harvester_says_that_it_is_stored_and_it_is_done_later(
     settings: Settings, told: Tell, pool: Pool, history: dict[str, UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(karma_consent, "DONE_WITHIN_S", 0.5)
+    monkeypatch.setattr(karma, "REVOKED_WITHIN_S", 0.5)
 
     code, _, error = await told("karma", "revoke", "a", "b")
 
@@ -83,9 +83,9 @@ async def test_revoke_without_a_harvester_says_that_it_is_stored_and_it_is_done_
     [
         ([], "no id was given"),
         (["--from", "missing"], "missing does not exist"),
-        ([""], "can be no id"),
-        (["x" * 201], "can be no id"),
-        (["a", "--by", ""], "by cannot be used"),
+        ([""], "cannot be the id"),
+        (["x" * 201], "cannot be the id"),
+        (["a", "--by", ""], "--by cannot be used"),
     ],
 )
 async def test_a_revocation_that_cannot_be_is_one_line(told: Tell, words: list[str], says: str) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
-from uuid import uuid4
 
 import typer
 
-from deploy.cli.connect import bus, database, load_settings
+from deploy.cli.connect import database, load_settings, make_message, publish
 from deploy.cli.console import err, out, print_note
 from deploy.cli.errors import UserError
 from deploy.cli.format import duration, parse_duration, short_id
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
     from rich.status import Status
 
-    from shared.contracts.message import Message
     from shared.postgres import Pool
     from shared.settings import Settings
 
@@ -58,10 +56,10 @@ async def _reclaim(settings: Settings, anvil: str | None, hold_s: float, why: st
     from shared.contracts.evacuate import GpuReclaim
 
     name = anvil_named(settings, anvil)
-    command = _command(GpuReclaim, anvil=name, hold_s=hold_s, why=why)
+    command = make_message(GpuReclaim, {"hold_s": "--for"}, anvil=name, hold_s=hold_s, why=why)
     async with database(settings) as pool:
         row = await get_anvil(pool, name)
-        await _publish(settings, command)
+        await publish(settings, command)
         for line in demanded(name, row, hold_s):
             out.print(line, markup=False, soft_wrap=True)
         if timeout_s is not None and (fence := row["fence"] or row["open_fence"]):
@@ -99,7 +97,7 @@ async def _accept(settings: Settings, anvil: str | None, why: str) -> str:
     from shared.contracts.evacuate import GpuAccept
 
     name = anvil_named(settings, anvil)
-    command = _command(GpuAccept, anvil=name, why=why)
+    command = make_message(GpuAccept, {}, anvil=name, why=why)
     async with database(settings) as pool:
         row = await get_anvil(pool, name)
     if row["contained"] is None:
@@ -109,7 +107,7 @@ async def _accept(settings: Settings, anvil: str | None, why: str) -> str:
             f"{name} is contained because it does not serve ({row['contained']}): that ends by itself when it serves "
             "again, and cannot be accepted; see `soulforge status`"
         )
-    await _publish(settings, command)
+    await publish(settings, command)
     return name
 
 
@@ -121,25 +119,6 @@ def anvil_named(settings: Settings, given: str | None) -> str:
     if given is not None and given not in configuration.anvils:
         raise UserError(f"there is no anvil {given!r}; there are: {', '.join(configuration.anvils)}")
     return given or configuration.forge
-
-
-def _command(kind: type[Message], **values: Any) -> Message:
-    """The message, or a UserError that names the option which is wrong."""
-    from pydantic import ValidationError
-
-    try:
-        return kind(**values)
-    except ValidationError as error:
-        problem = error.errors(include_input=False)[0]
-        option = {"hold_s": "--for", "why": "--why"}.get(str(problem["loc"][0]), str(problem["loc"][0]))
-        raise UserError(f"{option} cannot be used: {problem['msg']}") from error
-
-
-async def _publish(settings: Settings, command: Message) -> None:
-    async with bus(settings) as client:
-        await client.jetstream().publish(
-            command.subject, command.model_dump_json().encode(), headers={"Nats-Msg-Id": str(uuid4())}
-        )
 
 
 async def wait_until_back(pool: Pool, anvil: str, fence: int, since: datetime, timeout_s: float) -> None:

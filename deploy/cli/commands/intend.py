@@ -1,16 +1,16 @@
-"""`soulforge intend` and `soulforge cancel`: what a person says on the bus, as any other component would."""
+"""`soulforge intend` and `soulforge cancel`: messages on the bus, as any other component would send them."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID, uuid4
 
 import typer
 
-from deploy.cli.connect import bus, database, load_settings
+from deploy.cli.connect import bus, database, load_settings, make_message, publish
 from deploy.cli.console import out, print_error, print_note
 from deploy.cli.errors import UserError
 from deploy.cli.format import parse_duration, short_id
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PANEL = "Rituals"
 REPLY_WITHIN_S = 10.0
-ASKER = "soulforge cli"
+REQUESTER = "soulforge cli"
 
 
 def register(app: typer.Typer) -> None:
@@ -50,44 +50,40 @@ def intend(
     """
     import asyncio
 
-    wanted = {"deadline": datetime.now(UTC) + timedelta(seconds=parse_duration(within))} if within else {}
-    intent = intent_of(
-        persona=persona, priority=priority, recipe=recipe, seed=seed, id=id or f"cli-{uuid4()}", why=why, **wanted
+    from shared.contracts.intent import TrainingIntent
+
+    intent = make_message(
+        TrainingIntent,
+        {"persona": "PERSONA", "deadline": "--within"},
+        persona=persona,
+        priority=priority,
+        recipe=recipe,
+        seed=seed,
+        id=id or f"cli-{uuid4()}",
+        why=why,
+        deadline=datetime.now(UTC) + timedelta(seconds=parse_duration(within)) if within else None,
+        requested_by=REQUESTER,
     )
-    answer = asyncio.run(say(load_settings(), intent))
-    if answer.ritual is None:
-        print_error(answer.text)
+    result = asyncio.run(request_ritual(load_settings(), intent))
+    if result.ritual is None:
+        print_error(result.text)
         raise typer.Exit(1)
-    out.print(answer.ritual)
-    print_note(answer.text)
-    raise typer.Exit(0 if answer.admitted else 1)
+    out.print(str(result.ritual))
+    print_note(result.text)
+    raise typer.Exit(0 if result.admitted else 1)
 
 
 @dataclass(frozen=True)
-class Answer:
+class IntentResult:
     """What came of an intent. `ritual` is None when there will be none."""
 
-    ritual: str | None
+    ritual: UUID | None
     admitted: bool
     text: str
 
 
-def intent_of(**values: Any) -> TrainingIntent:
-    """The intent, or a UserError that names the option which is wrong."""
-    from pydantic import ValidationError
-
-    from shared.contracts.intent import TrainingIntent
-
-    try:
-        return TrainingIntent(requested_by=ASKER, **values)
-    except ValidationError as error:
-        problem = error.errors(include_input=False)[0]
-        name = str(problem["loc"][0])
-        raise UserError(f"{name} {values[name]!r} cannot be used: {problem['msg']}") from error
-
-
-async def say(settings: Settings, intent: TrainingIntent) -> Answer:
-    """Ask on the bus and wait for the harvester, REPLY_WITHIN_S at most."""
+async def request_ritual(settings: Settings, intent: TrainingIntent) -> IntentResult:
+    """Publish the intent and wait for the harvester's reply, REPLY_WITHIN_S at most."""
     from nats.errors import NoRespondersError
     from nats.errors import TimeoutError as NoReply
 
@@ -97,42 +93,42 @@ async def say(settings: Settings, intent: TrainingIntent) -> Answer:
             reply = await client.request(intent.subject, body, timeout=REPLY_WITHIN_S)
         except NoRespondersError as error:
             raise UserError(
-                f"nothing keeps {intent.subject} on the bus: run `soulforge migrate`, then intend again"
+                f"no stream on the bus stores {intent.subject}: run `soulforge migrate`, then intend again"
             ) from error
         except NoReply:
-            return await _unanswered(client, intent, body)
-    return answer_of(json.loads(reply.data))
+            return await _without_reply(client, intent, body)
+    return parse_reply(reply.data)
 
 
-def answer_of(reply: dict[str, Any]) -> Answer:
+def parse_reply(data: bytes) -> IntentResult:
+    """Parse the harvester's reply: the ritual, or why it refused the intent."""
+    reply = json.loads(data)
     if problem := reply.get("error"):
-        return Answer(None, False, f"the harvester refused the intent: {problem.get('description', problem)}")
-    ritual = str(reply["ritual"])
-    return Answer(
-        ritual, True, f"ritual opened for {reply['persona']}; watch it: soulforge watch {short_id(UUID(ritual))}"
-    )
+        return IntentResult(None, False, f"the harvester refused the intent: {problem.get('description', problem)}")
+    ritual = UUID(reply["ritual"])
+    text = f"ritual opened for {reply['persona']}; watch it: soulforge watch {short_id(ritual)}"
+    return IntentResult(ritual, True, text)
 
 
-async def _unanswered(client: Client, intent: TrainingIntent, body: bytes) -> Answer:
-    """No answer in time: say whether the bus kept the intent, and under which id its ritual will be opened."""
+async def _without_reply(client: Client, intent: TrainingIntent, body: bytes) -> IntentResult:
+    """The result without a reply: whether the bus stored the intent, and which ritual it will open."""
     from nats.js.errors import Error
 
     from shared.contracts.message import ritual_id
     from shared.streams import INTENTS
 
-    silent = f"the harvester did not answer within {REPLY_WITHIN_S:.0f} s"
+    no_reply = f"the harvester did not reply within {REPLY_WITHIN_S:.0f} s"
     try:
         last = await client.jetstream().get_last_msg(INTENTS, intent.subject)
     except Error:
         last = None
     if last is None or last.data != body:
-        return Answer(
-            None,
-            False,
-            f"{silent}, and it is not certain that the intent was stored: see `soulforge status`, then intend again",
+        text = (
+            f"{no_reply}, and it is not certain that the intent was stored: see `soulforge status`, then intend again"
         )
-    text = f"{silent}. The intent is stored on the bus and will be taken when the harvester is back: see `soulforge status`"
-    return Answer(str(ritual_id(intent.id or "")), False, text)
+        return IntentResult(None, False, text)
+    text = f"{no_reply}. The intent is stored on the bus and will be taken when the harvester is back: see `soulforge status`"
+    return IntentResult(ritual_id(intent.id or ""), False, text)
 
 
 def cancel(
@@ -152,6 +148,7 @@ def cancel(
 async def ask_to_cancel(settings: Settings, given: str, why: str) -> UUID:
     """Publish `ritual.cancel` for a ritual that is under way. Raises UserError for one that ended."""
     from deploy.cli.queries.rituals import find_ritual, get_ritual
+    from shared.contracts.intent import RitualCancel
 
     async with database(settings) as pool:
         ritual = await find_ritual(pool, given)
@@ -161,15 +158,5 @@ async def ask_to_cancel(settings: Settings, given: str, why: str) -> UUID:
         raise UserError(f"ritual {short_id(ritual)} is {state} already: there is nothing to cancel")
     if row["cancel_requested_at"]:
         raise UserError(f"ritual {short_id(ritual)} was asked to end already; it stops at its next safe point")
-    await _publish_cancel(settings, ritual, why)
+    await publish(settings, make_message(RitualCancel, {}, ritual=ritual, why=why))
     return ritual
-
-
-async def _publish_cancel(settings: Settings, ritual: UUID, why: str) -> None:
-    from shared.contracts.intent import RitualCancel
-
-    message = RitualCancel(ritual=ritual, why=why)
-    async with bus(settings) as client:
-        await client.jetstream().publish(
-            message.subject, message.model_dump_json().encode(), headers={"Nats-Msg-Id": str(uuid4())}
-        )

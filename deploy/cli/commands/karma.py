@@ -1,16 +1,28 @@
-"""`soulforge karma import`: history as a file becomes what the personas remember."""
+"""`soulforge karma`: import records, count them, and withdraw consent to them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from deploy.cli.connect import load_settings
-from deploy.cli.console import err, out, print_note
+from deploy.cli.connect import database, load_settings, load_settings_of, make_message, publish
+from deploy.cli.console import err, out, print_error, print_note
+from deploy.cli.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from deploy.cli.views.karma import KarmaCounts
+    from shared.settings import Settings
 
 PANEL = "Karma"
+REQUESTER = "soulforge cli"
+REVOKED_WITHIN_S = 10.0
+POLL_S = 0.1
+IDS_PER_MESSAGE = 1000  # at 200 characters each they stay far below what the bus takes
+LONGEST_ID = 200
 
 group = typer.Typer(no_args_is_help=True, help="What the personas remember.")
 
@@ -62,3 +74,116 @@ def import_(
         print_note(f"all of them stand in {errors}" if errors else "--errors FILE writes them all")
     out.print(str(tally))
     raise typer.Exit(1 if tally.wrong else 0)
+
+
+@group.command()
+def stats() -> None:
+    """Count what every persona remembers.
+
+    Below: what its new white truths weigh, and how far that is from the weight at which a ritual starts by itself.
+    """
+    import asyncio
+
+    from deploy.cli.views.karma import counts_table, weights_table
+
+    found = asyncio.run(_count(load_settings()))
+    if not found.rows:
+        out.print("no karma yet: `soulforge karma import FILE.jsonl`")
+        return
+    out.print(counts_table(found))
+    if found.decisions:
+        out.print()
+        out.print(weights_table(found))
+        if not found.enabled:
+            print_note("no ritual starts by itself: SOULFORGE_TIPPING_ENABLED=true, told to the harvester, turns it on")
+
+
+async def _count(settings: Settings) -> KarmaCounts:
+    from datetime import UTC, datetime
+
+    from deploy.cli.views.karma import KarmaCounts
+    from services.harvester.store import statistics
+    from services.harvester.tipping.policy import Scale, decide
+    from services.harvester.tipping.scales import measure, read_scales
+    from services.harvester.tipping.watch import TippingSettings
+
+    policy = load_settings_of(TippingSettings)
+    async with database(settings) as pool:
+        rows = await statistics(pool)
+        scales = await read_scales(pool)
+        now = datetime.now(UTC)
+        decisions = {
+            measured.persona: decide(measured, policy, scales.get(measured.persona, Scale()), now)
+            for measured in await measure(pool)
+        }
+    return KarmaCounts(rows, decisions, policy.enabled)
+
+
+@group.command()
+def revoke(
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Ids of karma records.")] = None,
+    from_: Annotated[Path | None, typer.Option("--from", metavar="FILE", help="A file with ids, one a line.")] = None,
+    why: Annotated[str, typer.Option(help="Why; kept with the revocation.")] = "",
+    by: Annotated[str, typer.Option(help="Who withdraws consent.")] = REQUESTER,
+) -> None:
+    """Withdraw consent to records, for good.
+
+    Said on the bus. They are never trained on again, and everything that was built from them is shown.
+    """
+    import asyncio
+
+    from deploy.cli.commands.recall import look_up, show
+
+    wanted = gather_ids(ids or [], from_)
+    settings = load_settings()
+    waiting = asyncio.run(withdraw(settings, wanted, by, why))
+    if waiting:
+        print_error(
+            f"the harvester did not enter {waiting} of {len(wanted)} within {REVOKED_WITHIN_S:.0f} s. They are stored on the bus "
+            "and will be revoked when it is back: see `soulforge status`, then `soulforge recall ID`"
+        )
+        raise typer.Exit(1)
+    report = asyncio.run(look_up(settings, wanted))
+    show(report)
+    out.print(f"{len(wanted)} revoked" if len(wanted) > 1 else "revoked")
+    if absent := sum(record.persona is None for record in report.records):
+        print_note(f"{absent} of them not remembered here: they stay out if they ever come")
+
+
+def gather_ids(ids: Iterable[str], file: Path | None) -> list[str]:
+    """The given ids and those in the file, each once. Raises UserError where there is none, or one that cannot be an id."""
+    found = [*ids, *(_ids_in(file) if file else [])]
+    if not found:
+        raise UserError("no id was given: `soulforge karma revoke ID...` or --from FILE with one id a line")
+    for id in found:
+        if not id.strip() or len(id) > LONGEST_ID or "\0" in id:
+            raise UserError(f"{id[:40]!r} cannot be the id of a record: 1 to {LONGEST_ID} characters")
+    return list(dict.fromkeys(found))
+
+
+def _ids_in(file: Path) -> list[str]:
+    from deploy.cli.import_formats.reader import check_file
+
+    check_file(file)
+    try:
+        return [line.strip() for line in file.read_text("utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError:
+        raise UserError(f"{file} is not a text file: expected one id a line, in UTF-8") from None
+
+
+async def withdraw(settings: Settings, ids: list[str], by: str, why: str) -> int:
+    """Publish the revocation and wait, REVOKED_WITHIN_S at most. Returns how many records are not revoked by then."""
+    import asyncio
+    from time import monotonic
+
+    from deploy.cli.queries.karma import list_unrevoked
+    from shared.contracts.karma import KarmaRevoked
+
+    parts = (tuple(ids[start : start + IDS_PER_MESSAGE]) for start in range(0, len(ids), IDS_PER_MESSAGE))
+    messages = [make_message(KarmaRevoked, {}, karma=part, by=by, why=why) for part in parts]
+    async with database(settings) as pool:
+        await publish(settings, *messages)
+        deadline = monotonic() + REVOKED_WITHIN_S
+        while (waiting := await list_unrevoked(pool, ids)) and monotonic() < deadline:
+            await asyncio.sleep(POLL_S)
+    return len(waiting)

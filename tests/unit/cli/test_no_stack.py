@@ -135,8 +135,8 @@ def test_a_setting_that_cannot_be_used_is_named(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["intend", "Bad Name"], "persona 'Bad Name' cannot be used"),
-        (["intend", "scribe", "--priority", "12"], "priority 12 cannot be used"),
+        (["intend", "Bad Name"], "PERSONA cannot be used"),
+        (["intend", "scribe", "--priority", "12"], "--priority cannot be used"),
         (["reclaim", "--for", "soon"], "'soon' is not a duration: write it like 30s, 10m or 2h"),
         (["reclaim", "--for", "8d"], "--for cannot be used"),
         (["reclaim", "--why", "x" * 2001], "--why cannot be used"),

@@ -11,9 +11,9 @@ from uuid import UUID
 import pytest
 from rich.console import Console
 
-from deploy.cli.commands.karma_consent import gather
-from deploy.cli.commands.karma_stats import bar
+from deploy.cli.commands.karma import gather_ids
 from deploy.cli.errors import UserError
+from deploy.cli.views.karma import bar
 from deploy.cli.views.recall import RecallReport, build_recall, pictures
 
 RITUAL = UUID("6cb89406-0000-4000-8000-000000000000")
@@ -95,7 +95,7 @@ def test_ids_come_from_the_words_and_the_file_each_once(tmp_path: Path) -> None:
     file = tmp_path / "ids"
     file.write_bytes(b"\xef\xbb\xbfb\r\n\r\n a \r\nc\n")
 
-    assert gather(["a", "a"], file) == ["a", "b", "c"]
+    assert gather_ids(["a", "a"], file) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \n", b"a\0b\n", b"\xff\xfe\n"])
@@ -104,7 +104,7 @@ def test_a_file_without_readable_ids_is_a_mistake(content: bytes, tmp_path: Path
     file.write_bytes(content)
 
     with pytest.raises(UserError):
-        gather([], file)
+        gather_ids([], file)
 
 
 @pytest.mark.parametrize(("share", "full"), [(0, 0), (0.5, 10), (0.999, 19), (1, 20), (7, 20), (-1, 0)])
