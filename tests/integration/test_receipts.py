@@ -16,9 +16,8 @@ from nats.aio.client import Client
 
 from deploy.cli.main import run
 from deploy.cli.queries.anvils import get_anvil, list_hand_overs
-from deploy.cli.queries.rituals import list_rituals
-from deploy.cli.sight import look
-from deploy.cli.views.stages import held_back
+from deploy.cli.queries.rituals import get_snapshot, list_rituals
+from deploy.cli.views.stages import wait_reason
 from services.orchestrator import store as orchestrator
 from services.orchestrator.handover.steps import Step, Steps
 from services.orchestrator.scheduling.decision import Cause, wait
@@ -149,7 +148,7 @@ async def test_steps_stay_with_their_own_hand_over(rows: Pool) -> None:
 
     found = await list_hand_overs(rows, ritual)
 
-    assert [(row["fence"], [step["step"] for step in row["steps"]]) for row in found] == [
+    assert [(row.fence, [step.step for step in row.steps]) for row in found] == [
         (2, ["announce", "close", "drain", "take-back"]),
         (3, ["announce", "close"]),
     ]
@@ -177,10 +176,10 @@ async def test_an_interrupted_ritual_is_shown_as_interrupted_everywhere_until_it
 
     assert "interrupted" in listed and "asked for: the anvil was wanted back: demo" in listed
     assert "interrupted at attempt 1, asked for: the anvil was wanted back: demo" in shown
-    assert "attempt 2 goes on from its last checkpoint" in shown
+    assert "attempt 2 continues from its last checkpoint" in shown
     assert f"{str(ritual)[:8]}  scribe   interrupted" in status
     await evacuated(rows, ritual, attempt=2)
-    assert [row["interruption"] for row in await list_rituals(rows, 5)] == [None]
+    assert [row.interruption for row in await list_rituals(rows, 5)] == [None]
 
 
 async def test_the_last_decision_is_why_the_ritual_waits(rows: Pool, capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,12 +187,12 @@ async def test_the_last_decision_is_why_the_ritual_waits(rows: Pool, capsys: pyt
     decision = wait(Cause.BUSY, "2 in flight", datetime.now(UTC)).model_copy(update={"measures": {"running": 2}})
     await orchestrator.record_decision(rows, ritual, decision)
 
-    sight = await look(rows, ritual)
+    found = await get_snapshot(rows, ritual)
     assert await soulforge("show", str(ritual)) == 0
     shown = capsys.readouterr().out
 
-    assert sight and sight.tipping and sight.tipping["measures"] == {"cause": "busy", "running": 2}
-    assert held_back(sight.ritual, sight.tipping) == "waits: 2 in flight"
+    assert found and found.decision and found.decision.measures == {"cause": "busy", "running": 2}
+    assert wait_reason(found.ritual, found.decision) == "waits: 2 in flight"
     assert "waits: 2 in flight" in shown and "running 2" in shown
 
 
@@ -223,7 +222,7 @@ async def test_a_reclaim_of_a_free_anvil_has_nothing_to_wait_for(
     assert await soulforge("reclaim", ANVIL) == 0
     body, _ = await last_said(client, GpuReclaim.subject)
     assert body["hold_s"] == 600.0
-    assert "nothing holds anvil0" in capsys.readouterr().out
+    assert "no ritual holds anvil0" in capsys.readouterr().out
 
 
 async def test_a_reclaim_waits_until_inference_is_back(rows: Pool, capsys: pytest.CaptureFixture[str]) -> None:
@@ -249,7 +248,7 @@ async def test_a_reclaim_gives_up_where_the_anvil_is_contained_or_the_time_is_ov
 ) -> None:
     await released(rows, await evacuated(rows, await harvested(rows)))
     assert await soulforge("reclaim", "--timeout", "1s") == 1
-    assert "inference is not back after 1.0 s; the demand stands" in capsys.readouterr().err
+    assert "inference is not back after 1.0 s; the reclaim stays in force" in capsys.readouterr().err
 
     async with rows.acquire() as conn:
         await orchestrator.record_containment(conn, ANVIL, "rune small is stuck", 5, False)
@@ -278,18 +277,14 @@ async def test_the_status_of_an_anvil_tells_its_holder_its_containment_and_who_w
     rows: Pool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     free = await get_anvil(rows, ANVIL)
-    assert (free["ritual"], free["contained"], free["reclaimed_until"], free["open_fence"]) == (None, None, None, None)
+    assert (free.holder, free.containment, free.reclaim, free.open_fence) == (None, None, None, None)
     steps = await evacuated(rows, await harvested(rows))
     held = await get_anvil(rows, ANVIL)
-    assert (held["fence"], held["live"], held["persona"], held["open_fence"]) == (
-        steps.fence,
-        True,
-        "scribe",
-        steps.fence,
-    )
+    assert held.holder and (held.holder.fence, held.holder.live, held.holder.persona) == (steps.fence, True, "scribe")
+    assert held.open_fence == steps.fence
     await released(rows, steps)
     returning = await get_anvil(rows, ANVIL)
-    assert (returning["ritual"], returning["open_fence"]) == (None, steps.fence)
+    assert (returning.holder, returning.open_fence) == (None, steps.fence)
     await restored(rows, steps)
     await orchestrator.record_reclaim(rows, ANVIL, "demo", 600)
     async with rows.acquire() as conn:
@@ -300,4 +295,4 @@ async def test_the_status_of_an_anvil_tells_its_holder_its_containment_and_who_w
     shown = capsys.readouterr().out
     line = next(line for line in shown.splitlines() if "anvil0 is contained" in line)
     assert line.startswith("✗  anvil ") and "after 5 failures: rune small is stuck" in shown
-    assert "wanted back (demo): no ritual takes it until" in " ".join(shown.split())
+    assert "reclaimed (demo): no ritual takes it until" in " ".join(shown.split())

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+import asyncio
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deploy.cli.connect import database, load_settings
+from deploy.cli.connect import database, error_text, host_port, load_settings
 from deploy.cli.console import out
 from deploy.cli.errors import UserError
 from deploy.cli.format import ago, short_digest, short_id
 
 if TYPE_CHECKING:
+    from deploy.cli.queries.adapters import Version
     from shared.settings import Settings
 
 PANEL = "Adapters"
@@ -24,33 +26,23 @@ def register(app: typer.Typer) -> None:
 
 def adapters() -> None:
     """List the versions of every persona, and which one serves."""
-    import asyncio
-
     from rich.table import Table
 
-    rows = asyncio.run(_versions(load_settings()))
-    if not rows:
+    versions = asyncio.run(_list(load_settings()))
+    if not versions:
         out.print("no adapter yet: `soulforge intend PERSONA` asks for one")
         return
     table = Table(box=None, pad_edge=False)
     for name in ("persona", "version", "serves as", "base", "registered", "ritual", "bundle"):
         table.add_column(name, overflow="fold")
-    for row in rows:
-        alias = f"[green]{row['persona']}[/]" if row["serves"] else ""
-        digest = short_digest(row["base"])
-        table.add_row(
-            row["persona"],
-            row["name"],
-            alias,
-            digest,
-            ago(row["registered_at"]),
-            short_id(row["ritual"]),
-            row["bundle"],
-        )
+    for version in versions:
+        alias = f"[green]{version.persona}[/]" if version.serves else ""
+        origin = short_digest(version.base), ago(version.registered_at), short_id(version.ritual)
+        table.add_row(version.persona, version.name, alias, *origin, version.bundle)
     out.print(table)
 
 
-async def _versions(settings: Settings) -> list[dict[str, Any]]:
+async def _list(settings: Settings) -> list[Version]:
     from deploy.cli.queries.adapters import list_versions
 
     async with database(settings) as pool:
@@ -58,8 +50,8 @@ async def _versions(settings: Settings) -> list[dict[str, Any]]:
 
 
 def ask(
-    persona: Annotated[str, typer.Argument(help="Whose adapter answers.")],
-    text: Annotated[str, typer.Argument(help="What is asked.")],
+    persona: Annotated[str, typer.Argument(help="The persona whose adapter answers.")],
+    text: Annotated[str, typer.Argument(help="The prompt.")],
     max_tokens: Annotated[int, typer.Option(min=1, max=4096, help="Longest answer, in tokens.")] = 200,
     base: Annotated[bool, typer.Option("--base", help="Ask the base model instead, to compare.")] = False,
 ) -> None:
@@ -67,30 +59,28 @@ def ask(
 
     Greedy and without a system prompt. Only the answer goes to stdout.
     """
-    import asyncio
-
     # Not through Rich: an answer is text, whatever brackets it has.
     typer.echo(asyncio.run(answer(load_settings(), persona, text, max_tokens, base)))
 
 
 async def answer(settings: Settings, persona: str, text: str, max_tokens: int, base: bool = False) -> str:
-    """What the persona's version (or the base) answers. Raises UserError where nothing can answer now."""
+    """Ask the persona's version (or the base). Raises UserError where nothing can answer now."""
     from shared.configuration.file import load
     from shared.drivers.inference.port import InferenceError, Turn
     from shared.drivers.inference.vllm import Vllm
 
     rune = Vllm(load(settings).rune_url(settings))
-    model = settings.base if base else await _version(settings, persona)
+    model = settings.base if base else await _get_version(settings, persona)
     try:
         served = await rune.models()
         if model in served:
             return await rune.answer(model, (Turn(role="user", content=text),), max_tokens)
     except InferenceError as error:
-        raise await _silence(settings, error) from error
+        raise await _no_answer(settings, error) from error
     raise UserError(f"the rune does not serve {model} (it serves {', '.join(sorted(served))}): see `soulforge status`")
 
 
-async def _version(settings: Settings, persona: str) -> str:
+async def _get_version(settings: Settings, persona: str) -> str:
     from deploy.cli.queries.adapters import list_aliases
 
     async with database(settings) as pool:
@@ -104,20 +94,17 @@ async def _version(settings: Settings, persona: str) -> str:
     raise UserError(f"persona {persona!r} has no adapter; these have one: {', '.join(aliases)}")
 
 
-async def _silence(settings: Settings, error: Exception) -> UserError:
+async def _no_answer(settings: Settings, error: Exception) -> UserError:
     """Why the rune does not answer: because a ritual holds its anvil, or because it is down."""
-    from deploy.cli.connect import error_text, host_port
-    from deploy.cli.queries.anvils import get_lease
+    from deploy.cli.queries.anvils import get_anvil
     from shared.configuration.file import load
 
     configuration = load(settings)
     async with database(settings) as pool:
-        lease = await get_lease(pool, configuration.forge)
-    if lease and lease["ritual"]:
-        ritual = short_id(lease["ritual"])
-        return UserError(
-            f"inference is suspended: ritual {ritual} ({lease['persona']}) holds {configuration.forge}; watch it: soulforge watch {ritual}"
-        )
-    return UserError(
-        f"the rune at {host_port(configuration.rune_url(settings))} did not answer ({error_text(error)}): see `soulforge status`"
-    )
+        anvil = await get_anvil(pool, configuration.forge)
+    if anvil.holder:
+        ritual = short_id(anvil.holder.ritual)
+        holds = f"ritual {ritual} ({anvil.holder.persona}) holds {anvil.name}"
+        return UserError(f"inference is suspended: {holds}; watch it: soulforge watch {ritual}")
+    where = host_port(configuration.rune_url(settings))
+    return UserError(f"the rune at {where} did not answer ({error_text(error)}): see `soulforge status`")

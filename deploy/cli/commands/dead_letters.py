@@ -1,9 +1,11 @@
-"""`soulforge dead-letters`: messages that no service could take, to be read and said again."""
+"""`soulforge dead-letters`: messages that no service could handle, to be read and replayed."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
 from uuid import uuid4
 
 import typer
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 PANEL = "Repair"
 LETTER = typer.Argument(metavar="SERVICE/ID", help="A letter as `soulforge dead-letters list` names it.")
 
-group = typer.Typer(no_args_is_help=True, help="Messages that no service could take.")
+group = typer.Typer(no_args_is_help=True, help="Messages that no service could handle.")
 
 
 def register(app: typer.Typer) -> None:
@@ -28,26 +30,30 @@ def register(app: typer.Typer) -> None:
 
 
 @dataclass(frozen=True)
-class Letter:
-    """One dead letter and the service that buried it."""
+class DeadLetter:
+    """One dead letter and the service that could not handle it."""
 
     service: str
-    row: dict[str, Any]
+    id: int
+    subject: str
+    body: bytes
+    headers: dict[str, str]
+    error: str
+    died_at: datetime
+    replayed_at: datetime | None
 
     @property
     def name(self) -> str:
-        return f"{self.service}/{self.row['id']}"
+        return f"{self.service}/{self.id}"
 
 
 @group.command("list")
 def list_() -> None:
     """List the dead letters of every service."""
-    import asyncio
-
     from rich.table import Table
     from rich.text import Text
 
-    letters = asyncio.run(_all(load_settings()))
+    letters = asyncio.run(_list(load_settings()))
     if not letters:
         out.print("no dead letters")
         return
@@ -55,43 +61,35 @@ def list_() -> None:
     for name in ("letter", "subject", "died", "replayed", "error"):
         table.add_column(name, overflow="fold")
     for letter in letters:
-        row = letter.row
-        replayed = ago(row["replayed_at"]) if row["replayed_at"] else ""
-        table.add_row(letter.name, row["subject"], ago(row["died_at"]), replayed, Text(" ".join(row["error"].split())))
+        replayed = ago(letter.replayed_at) if letter.replayed_at else ""
+        error = Text(" ".join(letter.error.split()))
+        table.add_row(letter.name, letter.subject, ago(letter.died_at), replayed, error)
     out.print(table)
 
 
 @group.command()
 def show(letter: Annotated[str, LETTER]) -> None:
     """Show one dead letter whole: error, headers, body."""
-    import asyncio
-
-    found = asyncio.run(_one(load_settings(), letter))
-    row = found.row
-    lines = [
-        f"letter:   {found.name}",
-        f"subject:  {row['subject']}",
-        f"died:     {row['died_at']:%Y-%m-%d %H:%M:%S %Z}",
-    ]
-    lines += [f"replayed: {row['replayed_at']:%Y-%m-%d %H:%M:%S %Z}"] if row["replayed_at"] else []
-    lines += [f"error:    {row['error']}", *(f"header:   {key}: {value}" for key, value in row["headers"].items())]
-    typer.echo("\n".join([*lines, "", bytes(row["body"]).decode(errors="replace")]))
+    found = asyncio.run(_get(load_settings(), letter))
+    lines = [f"letter:   {found.name}", f"subject:  {found.subject}", f"died:     {found.died_at:%Y-%m-%d %H:%M:%S %Z}"]
+    if found.replayed_at:
+        lines.append(f"replayed: {found.replayed_at:%Y-%m-%d %H:%M:%S %Z}")
+    lines += [f"error:    {found.error}", *(f"header:   {key}: {value}" for key, value in found.headers.items())]
+    typer.echo("\n".join([*lines, "", found.body.decode(errors="replace")]))
 
 
 @group.command()
 def replay(letter: Annotated[str, LETTER]) -> None:
-    """Say a dead letter again.
+    """Publish a dead letter again.
 
     A new message with the same body on the same subject; the letter is kept and marked as replayed.
     """
-    import asyncio
-
-    found = asyncio.run(say_again(load_settings(), letter))
-    out.print(f"said {found.name} again on {found.row['subject']}; if it dies again, it is a new letter")
+    found = asyncio.run(publish_again(load_settings(), letter))
+    out.print(f"published {found.name} again on {found.subject}; if it fails again, it is a new letter")
 
 
-def parse(given: str) -> tuple[str, int]:
-    """(service, number) of a letter's name. Raises UserError."""
+def parse_name(given: str) -> tuple[str, int]:
+    """Parse a letter's name into service and number. Raises UserError."""
     from shared.settings import SERVICES
 
     service, _, number = given.partition("/")
@@ -102,48 +100,51 @@ def parse(given: str) -> tuple[str, int]:
     return service, int(number)
 
 
-async def say_again(settings: Settings, given: str) -> Letter:
+async def publish_again(settings: Settings, given: str) -> DeadLetter:
     """Publish the stored body under a new message id, then mark the letter as replayed."""
     from shared.contracts.intent import TrainingIntent
     from shared.dead_letters import mark_replayed
 
     async with database(settings) as pool, bus(settings) as client:
         letter = await _find(pool, given)
-        subject, body, headers = letter.row["subject"], bytes(letter.row["body"]), fresh_headers(letter.row["headers"])
-        if subject == TrainingIntent.subject:
+        headers = fresh_headers(letter.headers)
+        if letter.subject == TrainingIntent.subject:
             # That stream does not acknowledge: its answer is the harvester's, which may be away.
-            await client.publish(subject, body, headers=headers)
+            await client.publish(letter.subject, letter.body, headers=headers)
             await client.flush()
         else:
-            await client.jetstream().publish(subject, body, headers=headers)
-        await mark_replayed(pool, letter.service, letter.row["id"])
+            await client.jetstream().publish(letter.subject, letter.body, headers=headers)
+        await mark_replayed(pool, letter.service, letter.id)
     return letter
 
 
 def fresh_headers(old: dict[str, str]) -> dict[str, str]:
-    """The headers to say a letter again with: its own, but a new id, or it is folded into the message that died."""
+    """The letter's own headers with a new message id, so that the stream does not drop it as a duplicate."""
     kept = {key: value for key, value in old.items() if not key.lower().startswith("nats-")}
     return {**kept, "Nats-Msg-Id": str(uuid4())}
 
 
-async def _all(settings: Settings) -> list[Letter]:
-    from shared.dead_letters import listed
+async def _list(settings: Settings) -> list[DeadLetter]:
     from shared.settings import SERVICES
 
     async with database(settings) as pool:
-        return [Letter(service, row) for service in SERVICES for row in await listed(pool, service)]
+        return [letter for service in SERVICES for letter in await _list_of(pool, service)]
 
 
-async def _one(settings: Settings, given: str) -> Letter:
+async def _list_of(pool: Pool, service: str) -> list[DeadLetter]:
+    from shared.dead_letters import listed
+
+    return [DeadLetter(service, **row) for row in await listed(pool, service)]
+
+
+async def _get(settings: Settings, given: str) -> DeadLetter:
     async with database(settings) as pool:
         return await _find(pool, given)
 
 
-async def _find(pool: Pool, given: str) -> Letter:
-    from shared.dead_letters import listed
-
-    service, number = parse(given)
-    for row in await listed(pool, service):
-        if row["id"] == number:
-            return Letter(service, row)
+async def _find(pool: Pool, given: str) -> DeadLetter:
+    service, number = parse_name(given)
+    for letter in await _list_of(pool, service):
+        if letter.id == number:
+            return letter
     raise UserError(f"there is no letter {given}: `soulforge dead-letters list` shows them")

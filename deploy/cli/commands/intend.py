@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -48,8 +49,6 @@ def intend(
 
     The intent goes over the bus, as any other component would send it. Prints the ritual's id.
     """
-    import asyncio
-
     from shared.contracts.intent import TrainingIntent
 
     intent = make_message(
@@ -139,8 +138,6 @@ def cancel(
 
     It stops at its next safe point, keeps its record, and inference comes back.
     """
-    import asyncio
-
     found = asyncio.run(ask_to_cancel(load_settings(), ritual, why))
     out.print(f"asked ritual {short_id(found)} to end; watch it: soulforge watch {short_id(found)}")
 
@@ -153,10 +150,10 @@ async def ask_to_cancel(settings: Settings, given: str, why: str) -> UUID:
     async with database(settings) as pool:
         ritual = await find_ritual(pool, given)
         row = await get_ritual(pool, ritual)
-    if row is None or row["ended_at"]:
-        state = row["state"] if row else "gone"
+    if row is None or row.ended_at:
+        state = row.state if row else "gone"
         raise UserError(f"ritual {short_id(ritual)} is {state} already: there is nothing to cancel")
-    if row["cancel_requested_at"]:
+    if row.cancel_requested_at:
         raise UserError(f"ritual {short_id(ritual)} was asked to end already; it stops at its next safe point")
     await publish(settings, make_message(RitualCancel, {}, ritual=ritual, why=why))
     return ritual

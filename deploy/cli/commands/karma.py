@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -60,8 +61,6 @@ def import_(
     A record whose id is known is left as it is. Wrong lines are told by number and skipped; the exit code is 1 then.
     Records in Soulforge's own form say themselves whose they are and who vouches for them.
     """
-    import asyncio
-
     from deploy.cli.import_formats.load import SHOWN, Order, bring_in
 
     order = Order.of(form, persona, consecrated_by, session_by, errors)
@@ -82,8 +81,6 @@ def stats() -> None:
 
     Below: what its new white truths weigh, and how far that is from the weight at which a ritual starts by itself.
     """
-    import asyncio
-
     from deploy.cli.views.karma import counts_table, weights_table
 
     found = asyncio.run(_count(load_settings()))
@@ -101,7 +98,7 @@ def stats() -> None:
 async def _count(settings: Settings) -> KarmaCounts:
     from datetime import UTC, datetime
 
-    from deploy.cli.views.karma import KarmaCounts
+    from deploy.cli.views.karma import KarmaCounts, PersonaCounts
     from services.harvester.store import statistics
     from services.harvester.tipping.policy import Scale, decide
     from services.harvester.tipping.scales import measure, read_scales
@@ -109,7 +106,7 @@ async def _count(settings: Settings) -> KarmaCounts:
 
     policy = load_settings_of(TippingSettings)
     async with database(settings) as pool:
-        rows = await statistics(pool)
+        rows = [PersonaCounts(**row) for row in await statistics(pool)]
         scales = await read_scales(pool)
         now = datetime.now(UTC)
         decisions = {
@@ -130,8 +127,6 @@ def revoke(
 
     Said on the bus. They are never trained on again, and everything that was built from them is shown.
     """
-    import asyncio
-
     from deploy.cli.commands.recall import look_up, show
 
     wanted = gather_ids(ids or [], from_)
@@ -173,7 +168,6 @@ def _ids_in(file: Path) -> list[str]:
 
 async def withdraw(settings: Settings, ids: list[str], by: str, why: str) -> int:
     """Publish the revocation and wait, REVOKED_WITHIN_S at most. Returns how many records are not revoked by then."""
-    import asyncio
     from time import monotonic
 
     from deploy.cli.queries.karma import list_unrevoked

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import asyncio
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +15,8 @@ from deploy.cli.errors import UserError
 from deploy.cli.format import short_digest
 
 if TYPE_CHECKING:
+    from deploy.cli.queries.karma import Manifest
+    from deploy.cli.views.manifest import ManifestFile
     from shared.settings import Settings
 
 PANEL = "Karma"
@@ -28,22 +31,18 @@ def register(app: typer.Typer) -> None:
 @group.command("list")
 def list_() -> None:
     """List the manifests, the newest first."""
-    import asyncio
-
     from rich.table import Table
 
-    rows = asyncio.run(_manifests(load_settings()))
-    if not rows:
+    manifests = asyncio.run(_list(load_settings()))
+    if not manifests:
         out.print("no manifest yet: `soulforge intend PERSONA` asks for a harvest")
         return
     table = Table(box=None, pad_edge=False)
     for name in ("manifest", "persona", "train", "dev", "holdout", "written"):
         table.add_column(name, justify="right" if name in ("train", "dev", "holdout") else "left")
-    for row in rows:
-        counts = (str(row["train"]), str(row["dev"]), str(row["held_out"]))
-        table.add_row(
-            short_digest(row["digest"]), row["persona"], *counts, f"{row['created_at'].astimezone():%Y-%m-%d %H:%M}"
-        )
+    for row in manifests:
+        counts = (str(count) for count in (row.train, row.dev, row.held_out))
+        table.add_row(short_digest(row.digest), row.persona, *counts, f"{row.created_at.astimezone():%Y-%m-%d %H:%M}")
     out.print(table)
 
 
@@ -61,56 +60,56 @@ def show(
 
     Counts, lengths, sources, what was redacted, and why records were not used.
     """
-    import asyncio
-
-    from deploy.cli.views.manifest import draw, view
+    from deploy.cli.views.manifest import draw, manifest_view
 
     settings = load_settings()
-    digest = _chosen(asyncio.run(_manifests(settings)), which)
-    values = _read(settings, digest)
-    out.print_json(json.dumps(values)) if as_json else out.print(view(digest, values))
+    digest = choose(asyncio.run(_list(settings)), which)
+    text, manifest = read_manifest(settings, digest)
+    out.print_json(text) if as_json else out.print(manifest_view(digest, manifest))
     if picture:
-        _write(picture, draw(digest, values))
+        write_picture(picture, draw(digest, manifest))
 
 
-async def _manifests(settings: Settings) -> list[dict[str, Any]]:
+async def _list(settings: Settings) -> list[Manifest]:
     from deploy.cli.queries.karma import list_manifests
 
     async with database(settings) as pool:
         return await list_manifests(pool)
 
 
-def _chosen(rows: list[dict[str, Any]], which: str | None) -> str:
-    """The digest that is meant: of all manifests, the newest first."""
-    if not rows:
+def choose(manifests: Sequence[Manifest], which: str | None) -> str:
+    """The digest that a user means, of all manifests, the newest first. Raises UserError where it is not one."""
+    if not manifests:
         raise UserError("there is no manifest yet: `soulforge intend PERSONA` asks for a harvest")
     if which is None:
-        return str(rows[0]["digest"])
+        return manifests[0].digest
     wanted = which.removeprefix("sha256:")
-    found = [row["digest"] for row in rows if row["persona"] == which][:1]
-    found = found or [row["digest"] for row in rows if row["digest"].removeprefix("sha256:").startswith(wanted)]
+    found = [row.digest for row in manifests if row.persona == which][:1]
+    found = found or [row.digest for row in manifests if row.digest.removeprefix("sha256:").startswith(wanted)]
     if len(found) != 1:
         problem = "is the start of more than one manifest: give more of it" if found else "names no manifest"
         raise UserError(f"{which} {problem}; `soulforge manifest list` lists them")
-    return str(found[0])
+    return found[0]
 
 
-def _read(settings: Settings, digest: str) -> dict[str, Any]:
+def read_manifest(settings: Settings, digest: str) -> tuple[str, ManifestFile]:
+    """The manifest's file, as text and parsed. Raises UserError where it cannot be read."""
+    from deploy.cli.views.manifest import ManifestFile
     from shared.artifacts import Artifacts
 
     path = Artifacts(settings.home).manifest(digest) / "manifest.json"
     try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        return text, ManifestFile.model_validate_json(text)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{path} cannot be read: {error}; the manifest was moved or damaged, a harvest writes it anew"
+            f"{path} cannot be read: {error}; it was moved or damaged, and the next harvest writes a new one"
         ) from error
-    return values
 
 
-def _write(picture: Path, text: str) -> None:
+def write_picture(picture: Path, svg: str) -> None:
     try:
-        picture.write_text(text, encoding="utf-8")
+        picture.write_text(svg, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{picture} cannot be written: {error.strerror}") from error
     print_note(f"drawn in {picture}")

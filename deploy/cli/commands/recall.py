@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+import asyncio
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -31,8 +32,6 @@ def recall(
     Manifests, rituals, adapters, and the names that point to them. The exit code is 1 where the house knows one of the
     ids from nowhere.
     """
-    import asyncio
-
     report = asyncio.run(look_up(load_settings(), ids))
     if as_json:
         typer.echo(report.model_dump_json(indent=2))
@@ -42,26 +41,27 @@ def recall(
 
 
 def show(report: RecallReport) -> None:
-    """The picture, and a complaint for what is unknown."""
-    from deploy.cli.views.recall import pictures
+    """Print the trees, and an error for ids that are unknown."""
+    from deploy.cli.views.recall import recall_view
 
-    for picture in pictures(report):
-        out.print(picture)
+    for tree in recall_view(report):
+        out.print(tree)
     if report.unknown:
         print_error(f"nothing is known of {', '.join(report.unknown)}: never remembered here, revoked, or used")
 
 
 async def look_up(settings: Settings, ids: Iterable[str]) -> RecallReport:
-    from deploy.cli.queries.adapters import get_outcomes
-    from deploy.cli.queries.karma import get_records
+    """Find everything that was built from these records."""
+    from deploy.cli.queries.adapters import list_outcomes
+    from deploy.cli.queries.karma import list_records
     from deploy.cli.views.recall import build_recall
     from services.harvester.consent import rituals_of, where_used
 
     ids = list(dict.fromkeys(ids))
     async with database(settings) as pool:
-        known = await get_records(pool, ids)
+        known = await list_records(pool, ids)
         used = await where_used(pool, ids)
         rituals = await rituals_of(pool, {manifest for found in used.values() for manifest in found})
-        made = await get_outcomes(pool, {ritual for found in rituals.values() for ritual in found})
-    rows: dict[str, list[dict[str, Any]]] = {name: [made[id] for id in found] for name, found in rituals.items()}
-    return build_recall(ids, known, used, rows)
+        outcomes = await list_outcomes(pool, {ritual for found in rituals.values() for ritual in found})
+    by_manifest = {manifest: [outcomes[ritual] for ritual in found] for manifest, found in rituals.items()}
+    return build_recall(ids, known, used, by_manifest)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+import asyncio
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deploy.cli.connect import database, load_settings
 from deploy.cli.console import out
+from deploy.cli.errors import UserError
 
 if TYPE_CHECKING:
-    from deploy.cli.views.report import RitualReport
+    from deploy.cli.queries.rituals import ListedRitual, Snapshot
     from shared.settings import Settings
 
 PANEL = "Rituals"
@@ -24,18 +26,13 @@ def register(app: typer.Typer) -> None:
 
 def rituals(limit: Annotated[int, typer.Option(min=1, help="How many, the newest first.")] = SHOWN) -> None:
     """List the newest rituals."""
-    import asyncio
+    from deploy.cli.views.rituals import list_view
 
-    from deploy.cli.views.rituals import listing
-
-    rows = asyncio.run(_listed(load_settings(), limit))
-    if not rows:
-        out.print("no ritual yet: `soulforge intend PERSONA` asks for one")
-        return
-    out.print(listing(rows))
+    found = asyncio.run(_list(load_settings(), limit))
+    out.print(list_view(found) if found else "no ritual yet: `soulforge intend PERSONA` asks for one")
 
 
-async def _listed(settings: Settings, limit: int) -> list[dict[str, Any]]:
+async def _list(settings: Settings, limit: int) -> list[ListedRitual]:
     from deploy.cli.queries.rituals import list_rituals
 
     async with database(settings) as pool:
@@ -50,27 +47,26 @@ def show(
 
     States with times, digests and counts, scores of both arms with intervals, hand-overs of the anvil, and the trace.
     """
-    import asyncio
+    from deploy.cli.views.report import build_report
+    from deploy.cli.views.rituals import report_view
 
-    report = asyncio.run(_report(load_settings(), ritual))
+    settings = load_settings()
+    snapshot, excluded = asyncio.run(_get(settings, ritual))
+    report = build_report(snapshot, excluded, settings.phoenix_url)
     if as_json:
         typer.echo(report.model_dump_json(indent=2))
-        return
-    from deploy.cli.views.rituals import view
-
-    out.print(view(report))
+    else:
+        out.print(report_view(report, snapshot.facts))
 
 
-async def _report(settings: Settings, given: str) -> RitualReport:
-    from deploy.cli.errors import UserError
-    from deploy.cli.queries.rituals import count_excluded, find_ritual
-    from deploy.cli.sight import look
-    from deploy.cli.views.report import build_report
+async def _get(settings: Settings, given: str) -> tuple[Snapshot, dict[str, int]]:
+    """The ritual, and how many records were left out of it, by reason."""
+    from deploy.cli.queries.rituals import count_excluded, find_ritual, get_snapshot
 
     async with database(settings) as pool:
         ritual = await find_ritual(pool, given)
-        sight = await look(pool, ritual)
+        snapshot = await get_snapshot(pool, ritual)
         excluded = await count_excluded(pool, ritual)
-    if sight is None:
+    if snapshot is None:
         raise UserError(f"ritual {ritual} is no longer in the ledger")
-    return build_report(sight.ritual, sight.facts, sight.hand_overs, excluded, settings.phoenix_url, sight.tipping)
+    return snapshot, excluded

@@ -5,6 +5,7 @@ The services only start and stop them afterwards: they need no right to make any
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,8 +34,6 @@ def create(
 
     They are those of soulforge.toml with driver "docker"; one that exists stays as it is.
     """
-    import asyncio
-
     for line in asyncio.run(make(load_settings(), anew)):
         out.print(line)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 import typer
@@ -50,13 +51,14 @@ def status() -> None:
 
     Whether each service can do its job and why not, what the rune serves, who holds the anvil. Exit code 0 only when all is well.
     """
-    import asyncio
+    from deploy.cli.queries.stack import get_stack_status
+    from deploy.cli.views.status import anvil_findings, status_view
 
-    from deploy.cli.views.status import look, render
-
-    standing = asyncio.run(look(load_settings()))
-    out.print(render(standing))
-    raise typer.Exit(0 if standing.well else 1)
+    settings = load_settings()
+    found = asyncio.run(get_stack_status(settings))
+    anvils = tuple(anvil_findings(settings, found))
+    out.print(status_view(found, anvils))
+    raise typer.Exit(0 if all(finding.ok for finding in (*found.parts, *anvils)) else 1)
 
 
 def migrate() -> None:
@@ -64,8 +66,6 @@ def migrate() -> None:
 
     Applies the missing migrations and makes the streams and consumers. Safe to repeat; `soulforge up` does it by itself.
     """
-    import asyncio
-
     from deploy import bootstrap
 
     settings = load_settings()

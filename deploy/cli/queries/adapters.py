@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 if TYPE_CHECKING:
@@ -13,27 +15,52 @@ if TYPE_CHECKING:
     Source = Connection | Pool
 
 
-async def list_versions(source: Source) -> list[dict[str, Any]]:
-    """Every version in the Crypt; `serves` is true for the one its persona's name points to."""
+@dataclass(frozen=True)
+class Version:
+    """A version in the Crypt; `serves`: its persona's alias points to it."""
+
+    name: str
+    persona: str
+    base: str
+    ritual: UUID
+    bundle: str
+    registered_at: datetime
+    serves: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a ritual came to: its state, and the version that it made."""
+
+    ritual: UUID
+    persona: str
+    state: str
+    version: str | None
+    withdrawn_at: datetime | None
+    serves: bool
+
+
+async def list_versions(source: Source) -> list[Version]:
+    """Every version, by persona, the newest first."""
     rows = await source.fetch(
-        "SELECT v.name, v.persona, v.base, v.ritual, v.bundle, v.registered_at, v.awakened_at, a.version IS NOT NULL AS serves "
+        "SELECT v.name, v.persona, v.base, v.ritual, v.bundle, v.registered_at, a.version IS NOT NULL AS serves "
         "FROM registry.version v LEFT JOIN registry.alias a ON a.version = v.name ORDER BY v.persona, v.registered_at DESC"
     )
-    return [dict(row) for row in rows]
+    return [Version(**row) for row in rows]
 
 
 async def list_aliases(source: Source) -> dict[str, str]:
-    """persona -> the version that its name points to."""
+    """persona -> the version that its alias points to."""
     rows = await source.fetch("SELECT persona, version FROM registry.alias ORDER BY persona")
     return {row["persona"]: row["version"] for row in rows}
 
 
-async def get_outcomes(source: Source, rituals: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
-    """What these rituals came to: state and persona, and the version each made; `serves` where a name points to it."""
+async def list_outcomes(source: Source, rituals: Iterable[UUID]) -> dict[UUID, Outcome]:
+    """What these rituals came to, by ritual."""
     rows = await source.fetch(
-        "SELECT r.id, r.persona, r.state, r.ended_at, v.name AS version, v.withdrawn_at, a.version IS NOT NULL AS serves "
+        "SELECT r.id AS ritual, r.persona, r.state, v.name AS version, v.withdrawn_at, a.version IS NOT NULL AS serves "
         "FROM ritual r LEFT JOIN registry.version v ON v.ritual = r.id LEFT JOIN registry.alias a ON a.version = v.name "
         "WHERE r.id = ANY ($1::uuid[])",
         list(rituals),
     )
-    return {row["id"]: dict(row) for row in rows}
+    return {row["ritual"]: Outcome(**row) for row in rows}

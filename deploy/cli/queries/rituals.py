@@ -2,31 +2,103 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from deploy.cli.errors import UserError
+from deploy.cli.queries.anvils import Decision, HandOver, get_decision, list_hand_overs
+from shared.contracts.evacuate import GpuInterrupted
+from shared.contracts.intent import TrainingIntent
+from shared.contracts.message import Fact
+from shared.contracts.ritual import FACTS, State
 
 if TYPE_CHECKING:
     from shared.postgres import Connection, Pool
 
     Source = Connection | Pool
 
-_RITUAL = "id, persona, intent, priority, state, attempt, trace_id, cancel_requested_at, cancel_why, created_at, entered_at, ended_at"
+F = TypeVar("F", bound=Fact)
+SNAPSHOT_TIMEOUT_S = 5.0
+HEX_DIGITS = frozenset("0123456789abcdef")
+ID_DIGITS = 32
+FACTS_BY_SUBJECT = {kind.subject: kind for kind in FACTS}
+
+_RITUAL = (
+    "id, persona, intent, priority, state, attempt, trace_id, cancel_requested_at, created_at, entered_at, ended_at, "
+    "clock_timestamp() AS now"
+)
 # What interrupted the attempt before, while the ritual waits for the next one.
 _INTERRUPTION = (
-    "(SELECT f.body FROM ritual_fact f WHERE f.ritual = r.id AND f.subject = 'gpu.interrupted' "
-    "AND f.attempt = r.attempt - 1 AND r.state = 'harvested') AS interruption"
+    f"(SELECT f.body FROM ritual_fact f WHERE f.ritual = r.id AND f.subject = '{GpuInterrupted.subject}' "
+    f"AND f.attempt = r.attempt - 1 AND r.state = '{State.HARVESTED}') AS interruption"
 )
-DIGITS = frozenset("0123456789abcdef")
-WHOLE = 32
+
+
+@dataclass(frozen=True)
+class Ritual:
+    """One row of the ledger. `now` is the database's clock, which also wrote the other times."""
+
+    id: UUID
+    persona: str
+    intent: TrainingIntent
+    priority: int
+    state: State
+    attempt: int
+    trace_id: str
+    cancel_requested_at: datetime | None
+    created_at: datetime
+    entered_at: datetime
+    ended_at: datetime | None
+    now: datetime
+
+
+@dataclass(frozen=True)
+class ListedRitual(Ritual):
+    """A ritual in a list; `interruption` is set while it waits for another attempt after one."""
+
+    interruption: GpuInterrupted | None
+    seconds_without_inference: float | None
+
+
+@dataclass(frozen=True)
+class RecordedFact:
+    """A fact as the ledger recorded it, without its spans."""
+
+    fact: Fact
+    owner: str
+    state_before: str
+    state_after: str
+    started_at: datetime
+    stated_at: datetime
+
+    @property
+    def moved(self) -> bool:
+        """Whether the fact changed the ritual's state; others only inform."""
+        return self.state_before != self.state_after
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that the ledger holds of one ritual at one moment."""
+
+    ritual: Ritual
+    facts: tuple[RecordedFact, ...]
+    hand_overs: tuple[HandOver, ...]
+    decision: Decision | None = None
+
+    @property
+    def now(self) -> datetime:
+        return self.ritual.now
 
 
 def hex_prefix(given: str) -> str:
-    """The start of an id as lower-case hex without dashes. Raises UserError when it can be no id."""
+    """The start of an id as lower-case hex without dashes. Raises UserError when it cannot be one."""
     prefix = given.strip().lower().replace("-", "")
-    if not prefix or len(prefix) > WHOLE or not DIGITS.issuperset(prefix):
-        raise UserError(f"{given!r} is no ritual id: give the first digits of one that `soulforge rituals` lists")
+    if not prefix or len(prefix) > ID_DIGITS or not HEX_DIGITS.issuperset(prefix):
+        raise UserError(f"{given!r} is not a ritual id: give the first digits of one that `soulforge rituals` lists")
     return prefix
 
 
@@ -42,7 +114,7 @@ def one_of(given: str, found: list[UUID]) -> UUID:
 
 
 async def find_ritual(pool: Pool, given: str | None) -> UUID:
-    """The ritual a person means; without a word of theirs the newest one."""
+    """The ritual with an id that starts so, or the newest where none is given. Raises UserError."""
     if given is not None:
         return one_of(given, await list_matching(pool, hex_prefix(given)))
     if newest := await get_newest(pool):
@@ -50,11 +122,10 @@ async def find_ritual(pool: Pool, given: str | None) -> UUID:
     raise UserError("there is no ritual yet: `soulforge intend PERSONA` asks for one")
 
 
-async def list_matching(source: Source, hex_prefix: str) -> list[UUID]:
-    """Rituals whose id begins so (lower-case hex without dashes), the newest first, two at most."""
+async def list_matching(source: Source, prefix: str) -> list[UUID]:
+    """Rituals whose id starts with this lower-case hex without dashes, the newest first, two at most."""
     rows = await source.fetch(
-        "SELECT id FROM ritual WHERE replace(id::text, '-', '') LIKE $1 || '%' ORDER BY created_at DESC LIMIT 2",
-        hex_prefix,
+        "SELECT id FROM ritual WHERE replace(id::text, '-', '') LIKE $1 || '%' ORDER BY created_at DESC LIMIT 2", prefix
     )
     return [row["id"] for row in rows]
 
@@ -64,23 +135,44 @@ async def get_newest(source: Source) -> UUID | None:
     return ritual
 
 
-async def get_ritual(source: Source, ritual: UUID) -> dict[str, Any] | None:
-    row = await source.fetchrow(f"SELECT {_RITUAL}, clock_timestamp() AS now FROM ritual WHERE id = $1", ritual)
-    return dict(row) if row else None
+async def get_ritual(source: Source, ritual: UUID) -> Ritual | None:
+    row = await source.fetchrow(f"SELECT {_RITUAL} FROM ritual WHERE id = $1", ritual)
+    return Ritual(**_ritual_values(row)) if row else None
 
 
-async def list_facts(source: Source, ritual: UUID) -> list[dict[str, Any]]:
-    """Every fact about a ritual in the order it was stated."""
+async def get_snapshot(pool: Pool, ritual: UUID) -> Snapshot | None:
+    """A consistent snapshot; None when there is no such ritual. Raises UNREACHABLE errors within SNAPSHOT_TIMEOUT_S."""
+    async with (
+        asyncio.timeout(SNAPSHOT_TIMEOUT_S),
+        pool.acquire() as conn,
+        conn.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        row = await get_ritual(conn, ritual)
+        if row is None:
+            return None
+        facts = await list_facts(conn, row)
+        hand_overs = await list_hand_overs(conn, ritual)
+        return Snapshot(row, tuple(facts), tuple(hand_overs), await get_decision(conn, ritual))
+
+
+async def list_facts(source: Source, ritual: Ritual) -> list[RecordedFact]:
+    """Every fact about a ritual in the order in which it was recorded."""
     rows = await source.fetch(
         "SELECT subject, owner, attempt, state_before, state_after, body - 'spans' AS body, started_at, stated_at "
         "FROM ritual_fact WHERE ritual = $1 ORDER BY stated_at, subject",
-        ritual,
+        ritual.id,
     )
-    return [dict(row) for row in rows]
+    return [
+        RecordedFact(
+            _fact(FACTS_BY_SUBJECT[row["subject"]], ritual.id, ritual.persona, row["attempt"], row["body"]),
+            *(row[name] for name in ("owner", "state_before", "state_after", "started_at", "stated_at")),
+        )
+        for row in rows
+    ]
 
 
 async def count_excluded(source: Source, ritual: UUID) -> dict[str, int]:
-    """Karma that was left out of a ritual, counted by reason."""
+    """Karma records that were left out of a ritual, by reason."""
     rows = await source.fetch(
         "SELECT reason, count(*) AS records FROM harvester.exclusion WHERE ritual = $1 GROUP BY reason ORDER BY records DESC, reason",
         ritual,
@@ -88,19 +180,45 @@ async def count_excluded(source: Source, ritual: UUID) -> dict[str, int]:
     return {row["reason"]: row["records"] for row in rows}
 
 
-async def list_rituals(source: Source, limit: int) -> list[dict[str, Any]]:
-    """The newest rituals first, each with the time that inference was away for it."""
+async def list_rituals(source: Source, limit: int) -> list[ListedRitual]:
+    """The newest rituals first."""
+    return await _list(source, "ORDER BY created_at DESC LIMIT $1", limit)
+
+
+async def list_open_rituals(source: Source) -> list[ListedRitual]:
+    """The rituals under way, the most urgent first."""
+    return await _list(source, "WHERE ended_at IS NULL ORDER BY priority DESC, created_at")
+
+
+async def _list(source: Source, which: str, *values: object) -> list[ListedRitual]:
     rows = await source.fetch(
-        f"SELECT {_RITUAL}, {_INTERRUPTION}, clock_timestamp() AS now, "
+        f"SELECT {_RITUAL}, {_INTERRUPTION}, "
         "(SELECT sum(seconds_without_inference) FROM orchestrator.hand_over WHERE ritual = r.id) AS seconds_without_inference "
-        "FROM ritual r ORDER BY created_at DESC LIMIT $1",
-        limit,
+        f"FROM ritual r {which}",
+        *values,
     )
-    return [dict(row) for row in rows]
+    return [
+        ListedRitual(
+            **_ritual_values(row),
+            interruption=_interruption(row),
+            seconds_without_inference=row["seconds_without_inference"],
+        )
+        for row in rows
+    ]
 
 
-async def list_open_rituals(source: Source) -> list[dict[str, Any]]:
-    rows = await source.fetch(
-        f"SELECT {_RITUAL}, {_INTERRUPTION} FROM ritual r WHERE ended_at IS NULL ORDER BY priority DESC, created_at"
-    )
-    return [dict(row) for row in rows]
+def _ritual_values(row: Any) -> dict[str, Any]:
+    """The fields of Ritual in a row that may have more."""
+    values = {name: row[name] for name in Ritual.__dataclass_fields__}
+    return values | {"state": State(row["state"]), "intent": TrainingIntent.model_validate(row["intent"])}
+
+
+def _interruption(row: Any) -> GpuInterrupted | None:
+    if row["interruption"] is None:
+        return None
+    return _fact(GpuInterrupted, row["id"], row["persona"], row["attempt"] - 1, row["interruption"])
+
+
+def _fact(kind: type[F], ritual: UUID, persona: str, attempt: int, body: dict[str, Any]) -> F:
+    """The fact of a stored body, which is what `Fact.details` gave."""
+    return kind.model_validate({**body, "ritual": ritual, "persona": persona, "attempt": attempt})

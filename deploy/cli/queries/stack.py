@@ -1,72 +1,160 @@
-"""Query every part of the stack; nothing here raises, and a part that is away costs at most TIMEOUT_S."""
+"""Query every part of the stack at once; nothing here raises, and a part that is away costs at most TIMEOUT_S."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 
-from deploy.cli.connect import bus, database, host_port
+from deploy.cli.connect import bus, database, error_text, host_port
 from deploy.cli.errors import UserError
-from deploy.cli.queries.anvils import get_anvil
-from deploy.cli.queries.rituals import list_open_rituals
-from deploy.cli.views.standing_anvils import Finding
+from deploy.cli.queries.anvils import Anvil, get_anvil
+from deploy.cli.queries.rituals import ListedRitual, list_open_rituals
+from deploy.embedded import stack
+from deploy.embedded.part import PartStatus
+from shared.configuration.file import ConfigurationError, load
+from shared.drivers.inference.http import Http
+from shared.drivers.inference.port import InferenceError
+from shared.drivers.inference.vllm import Vllm
+from shared.settings import SERVICES
 
 if TYPE_CHECKING:
-    from deploy.cli.views.standing_anvils import Row
+    from shared.configuration.model import Configuration, RuneConfig
     from shared.settings import Settings
 
 TIMEOUT_S = 5.0
+HEALTH_TIMEOUT_S = 2.0
+UNREADABLE = (InferenceError, ValueError, LookupError, TypeError)
 
 
 @dataclass(frozen=True)
-class Ledger:
-    """What the database told; `anvils` is None where it did not answer."""
+class Finding:
+    """One part: whether it can do its job, and why not or what it does."""
 
-    finding: Finding
-    anvils: dict[str, Row] | None
-    rituals: tuple[dict[str, Any], ...] = ()
+    part: str
+    ok: bool
+    text: str
 
 
-async def ask_ledger(settings: Settings, anvils: tuple[str, ...]) -> Ledger:
+@dataclass(frozen=True)
+class RuneStatus:
+    """What a rune answered. `closed` is why its admission is closed; None while it is open, or has none."""
+
+    answers: bool
+    models: tuple[str, ...] = ()
+    closed: str | None = None
+
+
+@dataclass(frozen=True)
+class StackStatus:
+    """What every part answered. `configuration` is None where it cannot be used, `anvils` where the ledger is away.
+
+    `processes` are those that the embedded stack supervises; empty where something else runs the parts.
+    """
+
+    parts: tuple[Finding, ...]
+    configuration: Configuration | None
+    runes: dict[str, RuneStatus]
+    anvils: dict[str, Anvil] | None
+    open_rituals: tuple[ListedRitual, ...]
+    processes: dict[str, PartStatus]
+
+
+async def get_stack_status(settings: Settings) -> StackStatus:
+    """Query every part at once."""
+    configuration, faults = _load(settings)
+    names = tuple(configuration.anvils) if configuration else ()
+    (ledger, nats, runes), services = await asyncio.gather(
+        asyncio.gather(_get_ledger(settings, names), _get_bus(settings), _get_runes(settings, configuration)),
+        asyncio.gather(*(_get_service(settings, name) for name in SERVICES)),
+    )
+    finding, anvils, rituals = ledger
+    parts = (*faults, finding, nats, *services)
+    return StackStatus(parts, configuration, runes, anvils, rituals, _get_processes(settings))
+
+
+def _load(settings: Settings) -> tuple[Configuration | None, tuple[Finding, ...]]:
+    """The configuration; a file that cannot be used is a finding, and the other parts are still queried."""
+    try:
+        return load(settings), ()
+    except ConfigurationError as error:
+        return None, (Finding("configuration", False, str(error)),)
+
+
+async def _get_ledger(
+    settings: Settings, names: tuple[str, ...]
+) -> tuple[Finding, dict[str, Anvil] | None, tuple[ListedRitual, ...]]:
     try:
         async with asyncio.timeout(TIMEOUT_S), database(settings) as pool:
-            rows = {name: await get_anvil(pool, name) for name in anvils}
+            anvils = {name: await get_anvil(pool, name) for name in names}
             rituals = tuple(await list_open_rituals(pool))
     except Exception as error:
-        return Ledger(Finding("postgres", False, _why(error)), None)
-    return Ledger(Finding("postgres", True, f"answers at {host_port(settings.database_url)}"), rows, rituals)
+        return Finding("postgres", False, _reason(error)), None, ()
+    return Finding("postgres", True, f"answers at {host_port(settings.database_url)}"), anvils, rituals
 
 
-async def ask_bus(settings: Settings) -> Finding:
+async def _get_bus(settings: Settings) -> Finding:
     try:
         async with asyncio.timeout(TIMEOUT_S), bus(settings) as client:
             info = await client.jetstream().account_info()
     except Exception as error:
-        return Finding("nats", False, _why(error))
+        return Finding("nats", False, _reason(error))
     return Finding("nats", True, f"answers at {host_port(settings.nats_url)}, {info.streams} streams")
 
 
-async def ask_service(settings: Settings, name: str) -> Finding:
+async def _get_service(settings: Settings, name: str) -> Finding:
+    url = settings.service_url(name)
     try:
         async with httpx.AsyncClient(timeout=TIMEOUT_S) as client:
-            answer = (await client.get(f"{settings.service_url(name)}/health/ready")).json()
+            answer = (await client.get(f"{url}/health/ready")).json()
     except (httpx.HTTPError, ValueError) as error:
-        return Finding(name, False, f"does not answer at {host_port(settings.service_url(name))} ({_why(error)})")
+        return Finding(name, False, f"does not answer at {host_port(url)} ({_reason(error)})")
     reasons = "; ".join(str(reason) for reason in answer.get("reasons", []))
     return Finding(name, bool(answer.get("ready")), reasons or "ready")
 
 
-def processes(settings: Settings) -> dict[str, dict[str, Any]]:
-    """What the embedded stack supervises; empty where the house is run by something else, or was never put up."""
-    from deploy.embedded import stack
+def _get_processes(settings: Settings) -> dict[str, PartStatus]:
+    if not settings.home.is_dir():
+        return {}
+    return {name: PartStatus.model_validate(part) for name, part in stack.status(settings).items()}
 
-    return stack.status(settings) if settings.home.is_dir() else {}
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, UserError) or str(error).strip():
+        return error_text(error)
+    return f"no answer within {TIMEOUT_S:.0f} s"
 
 
-def _why(error: BaseException) -> str:
-    if isinstance(error, UserError):
-        return str(error)
-    return " ".join(str(error).split()) or f"no answer within {TIMEOUT_S:.0f} s"
+async def _get_runes(settings: Settings, configuration: Configuration | None) -> dict[str, RuneStatus]:
+    if configuration is None:
+        return {}
+    urls = {name: configuration.rune_url(settings, name) for name in configuration.runes}
+    found = await asyncio.gather(*(get_rune(urls[name], rune) for name, rune in configuration.runes.items()))
+    return dict(zip(urls, found, strict=True))
+
+
+async def get_rune(url: str, config: RuneConfig) -> RuneStatus:
+    """Query one rune. A foreign engine that lists no models answers by its health path."""
+    rune = Vllm(url)
+    try:
+        models = tuple(sorted(await rune.models()))
+    except UNREADABLE:
+        return RuneStatus(await _healthy(url, config.health))
+    return RuneStatus(True, models, await _closed(rune))
+
+
+async def _healthy(url: str, path: str) -> bool:
+    try:
+        return (await Http(url, inside=False).ask("GET", path, timeout=HEALTH_TIMEOUT_S)).is_success
+    except InferenceError:
+        return False
+
+
+async def _closed(rune: Vllm) -> str | None:
+    try:
+        admission = await rune.admission()
+    except UNREADABLE:
+        return None
+    return admission.detail if admission.closed else None

@@ -2,88 +2,84 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from deploy.cli.format import duration, size
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-Body = dict[str, Any]
-
-
-def saying(subject: str, body: Body) -> str:
-    """One line about a fact; facts of an earlier version may lack fields."""
-    say = _SAYINGS.get(subject)
-    return " ".join((say(body) if say else _reason(body)).split())
+from shared.contracts.evacuate import GpuEvacuated, GpuInterrupted, GpuRefused, GpuRestored
+from shared.contracts.forge import AdapterFailed, AdapterForged
+from shared.contracts.harvest import KarmaHarvested, KarmaRefused
+from shared.contracts.intent import RitualCancelled
+from shared.contracts.message import Fact
+from shared.contracts.registry import AdapterAwakened, AdapterRegistered
+from shared.contracts.verify import AdapterBanished, AdapterVerified
 
 
-def _harvested(body: Body) -> str:
-    left_out = sum(body.get("excluded", {}).values())
-    counts = f"{body.get('train', '?')} to train, {body.get('dev', '?')} for dev, {body.get('held_out', '?')} sealed"
+def fact_text(fact: Fact) -> str:
+    """One line about a fact."""
+    return " ".join(_text(fact).split())
+
+
+def end_reason(fact: Fact) -> str | None:
+    """Why this fact ended its ritual without an adapter that serves; None for one that did not."""
+    match fact:
+        case KarmaRefused() | GpuRefused() | AdapterFailed():
+            return fact.reason or None
+        case AdapterBanished():
+            return " ".join(fact.reasons) or None
+        case RitualCancelled():
+            return fact.why or None
+    return None
+
+
+def _text(fact: Fact) -> str:
+    match fact:
+        case KarmaHarvested():
+            return _harvested(fact)
+        case GpuEvacuated():
+            return _evacuated(fact)
+        case AdapterForged():
+            return _forged(fact)
+        case AdapterVerified():
+            return fact.decision
+        case AdapterBanished():
+            return f"the verdict is {fact.decision}"  # its reasons are shown with the verdict
+        case GpuRestored():
+            return _restored(fact)
+        case GpuInterrupted():
+            return f"asked for: {fact.reason}" if fact.asked else fact.reason
+        case AdapterRegistered():
+            return fact.version
+        case AdapterAwakened():
+            return f"{fact.alias} answers as {fact.version}, proven by {fact.probes} probes"
+    return end_reason(fact) or ""
+
+
+def _harvested(fact: KarmaHarvested) -> str:
+    counts = f"{fact.train} to train, {fact.dev} for dev, {fact.held_out} sealed"
+    left_out = sum(fact.excluded.values())
     return f"{counts}; {left_out} left out" if left_out else counts
 
 
-def _evacuated(body: Body) -> str:
-    figures = (f"{body[name]} {name}" for name in ("drained", "aborted") if body.get(name))
-    requests = ", ".join(figures)
-    memory = f"memory {size(body.get('memory_before'))} → {size(body.get('memory_after'))}"
+def _evacuated(fact: GpuEvacuated) -> str:
+    memory = f"memory {size(fact.memory_before)} → {size(fact.memory_after)}"
+    counts = {"drained": fact.drained, "aborted": fact.aborted}
+    requests = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     return f"{memory}; requests: {requests}" if requests else memory
 
 
-def _forged(body: Body) -> str:
-    training = body.get("training", {})
-    said = [f"{training['steps']} steps"] if "steps" in training else []
-    before, after = training.get("dev_loss_before"), training.get("dev_loss_after")
+def _forged(fact: AdapterForged) -> str:
+    figures = fact.training
+    parts = [f"{figures['steps']} steps"] if "steps" in figures else []
+    before, after = figures.get("dev_loss_before"), figures.get("dev_loss_after")
     if before is not None and after is not None:
-        said.append(f"dev loss {before:.3f} → {after:.3f}")
-    if speed := training.get("tokens_per_s"):
-        said.append(f"{speed:.0f} tokens/s")
-    return ", ".join(said) or f"adapter {body.get('adapter', '?')}"
+        parts.append(f"dev loss {before:.3f} → {after:.3f}")
+    if speed := figures.get("tokens_per_s"):
+        parts.append(f"{speed:.0f} tokens/s")
+    return ", ".join(parts) or f"adapter {fact.adapter}"
 
 
-def _judged(body: Body) -> str:
-    return str(body.get("decision", "judged"))
-
-
-def _banished(body: Body) -> str:
-    # The reasons stand in the verdict below.
-    return f"the verdict is {_judged(body)}"
-
-
-def _restored(body: Body) -> str:
-    said = [f"after {duration(body.get('seconds_without_inference'))} without inference"]
-    if (equal := body.get("probes_equal")) is not None:
-        said.append("every model answers as before" if equal else "models answer otherwise than before")
-    if missing := body.get("missing"):
-        said.append(f"missing: {', '.join(missing)}")
-    return "; ".join(said)
-
-
-def _interrupted(body: Body) -> str:
-    return f"asked for: {_reason(body)}" if body.get("asked") else _reason(body)
-
-
-def _registered(body: Body) -> str:
-    return str(body.get("version", ""))
-
-
-def _awakened(body: Body) -> str:
-    return f"{body.get('alias')} answers as {body.get('version')}, proven by {body.get('probes')} probes"
-
-
-def _reason(body: Body) -> str:
-    return str(body.get("reason") or body.get("why") or "")
-
-
-_SAYINGS: dict[str, Callable[[Body], str]] = {
-    "karma.harvested": _harvested,
-    "gpu.evacuated": _evacuated,
-    "adapter.forged": _forged,
-    "adapter.verified": _judged,
-    "adapter.banished": _banished,
-    "gpu.restored": _restored,
-    "gpu.interrupted": _interrupted,
-    "adapter.registered": _registered,
-    "adapter.awakened": _awakened,
-}
+def _restored(fact: GpuRestored) -> str:
+    parts = [f"after {duration(fact.seconds_without_inference)} without inference"]
+    if fact.probes_equal is not None:
+        parts.append("every model answers as before" if fact.probes_equal else "models answer differently than before")
+    if fact.missing:
+        parts.append(f"missing: {', '.join(fact.missing)}")
+    return "; ".join(parts)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
@@ -11,14 +12,27 @@ if TYPE_CHECKING:
     from services.harvester.tipping.policy import Decision
 
 BAR = 20
-COUNTS = ("records", "white truths", "speculative", "revoked", "corrections", "sessions")
+
+
+@dataclass(frozen=True)
+class PersonaCounts:
+    """What one persona remembers."""
+
+    persona: str
+    records: int
+    white_truths: int
+    speculative: int
+    revoked: int
+    corrections: int
+    sessions: int
+    newest: datetime
 
 
 @dataclass(frozen=True)
 class KarmaCounts:
     """Counts per persona, and what the policy of automatic rituals decides about each that has a white truth."""
 
-    rows: list[dict[str, Any]]
+    rows: list[PersonaCounts]
     decisions: dict[str, Decision]
     enabled: bool
 
@@ -26,11 +40,12 @@ class KarmaCounts:
 def counts_table(found: KarmaCounts) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("persona")
-    for name in (*COUNTS, "newest"):
+    for name in ("records", "white truths", "speculative", "revoked", "corrections", "sessions", "newest"):
         table.add_column(name, justify="right")
     for row in found.rows:
-        counts = (str(row[name.replace(" ", "_")]) for name in COUNTS)
-        table.add_row(row["persona"], *counts, f"{row['newest']:%Y-%m-%d}")
+        by_status = row.records, row.white_truths, row.speculative, row.revoked
+        counts = (str(count) for count in (*by_status, row.corrections, row.sessions))
+        table.add_row(row.persona, *counts, f"{row.newest:%Y-%m-%d}")
     return table
 
 

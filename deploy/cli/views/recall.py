@@ -1,9 +1,9 @@
-"""What a recall found, as values of a stable shape and as a picture."""
+"""What a recall found, as a document of a stable shape and as trees."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from rich.markup import escape
@@ -11,6 +11,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from deploy.cli.format import short_digest, short_id
+from deploy.cli.queries.adapters import Outcome
+from deploy.cli.queries.karma import KnownRecord
 from shared.contracts.frozen import Frozen
 
 if TYPE_CHECKING:
@@ -58,47 +60,55 @@ class RecallReport(Frozen):
 
 def build_recall(
     ids: Iterable[str],
-    known: Mapping[str, dict[str, Any]],
+    known: Mapping[str, KnownRecord],
     used: Mapping[str, tuple[str, ...]],
-    rituals: Mapping[str, list[dict[str, Any]]],
+    outcomes: Mapping[str, Iterable[Outcome]],
 ) -> RecallReport:
-    """`known` by id, `used` id → manifests, `rituals` manifest → rows of rituals and their versions."""
+    """Build the report. `known` by id, `used` id → manifests, `outcomes` manifest → what its rituals came to."""
     ids = list(ids)
     unknown = tuple(id for id in ids if id not in known and id not in used)
-    uses = {name: Use(manifest=name, rituals=tuple(_made(row) for row in rows)) for name, rows in rituals.items()}
+    uses = {name: Use(manifest=name, rituals=tuple(map(_made, found))) for name, found in outcomes.items()}
     records = tuple(
-        Record(
-            karma=id,
-            **{name: value for name, value in known.get(id, {}).items() if name != "id"},
-            manifests=tuple(uses.get(name, Use(manifest=name)) for name in used.get(id, ())),
-        )
+        _record(known.get(id, KnownRecord(id)), tuple(uses.get(name, Use(manifest=name)) for name in used.get(id, ())))
         for id in ids
         if id not in unknown
     )
     return RecallReport(records=records, unknown=unknown)
 
 
-def _made(row: dict[str, Any]) -> Made:
-    return Made(
-        ritual=row["id"],
-        persona=row["persona"],
-        state=row["state"],
-        version=row["version"],
-        withdrawn_at=row["withdrawn_at"],
-        alias=row["persona"] if row["serves"] else None,
+def _record(known: KnownRecord, manifests: tuple[Use, ...]) -> Record:
+    return Record(
+        karma=known.id,
+        persona=known.persona,
+        status=known.status,
+        revoked_at=known.revoked_at,
+        revoked_by=known.revoked_by,
+        why=known.why,
+        manifests=manifests,
     )
 
 
-def pictures(report: RecallReport) -> Iterator[Tree | Text]:
-    """A tree for every record."""
+def _made(outcome: Outcome) -> Made:
+    return Made(
+        ritual=outcome.ritual,
+        persona=outcome.persona,
+        state=outcome.state,
+        version=outcome.version,
+        withdrawn_at=outcome.withdrawn_at,
+        alias=outcome.persona if outcome.serves else None,
+    )
+
+
+def recall_view(report: RecallReport) -> Iterator[Tree | Text]:
+    """A tree for each of the first records."""
     for record in report.records[:SHOWN]:
         yield _tree(record)
     if len(report.records) > SHOWN:
-        yield Text(f"… and {len(report.records) - SHOWN} more records: `soulforge recall ID... --json` tells of all")
+        yield Text(f"… and {len(report.records) - SHOWN} more records: `soulforge recall ID... --json` lists all")
 
 
 def _tree(record: Record) -> Tree:
-    tree = Tree(f"karma [bold]{escape(record.karma)}[/]  {escape(_standing(record))}")
+    tree = Tree(f"karma [bold]{escape(record.karma)}[/]  {escape(_status(record))}")
     for use in record.manifests:
         branch = tree.add(f"manifest {_digest(use.manifest)}")
         for made in use.rituals:
@@ -110,12 +120,12 @@ def _tree(record: Record) -> Tree:
     return tree
 
 
-def _standing(record: Record) -> str:
-    told = [record.persona or "not remembered here", record.status or ""]
+def _status(record: Record) -> str:
+    parts = [record.persona or "not remembered here", record.status or ""]
     if record.revoked_at:
-        told.append(f"revoked {record.revoked_at:%Y-%m-%d %H:%M} by {record.revoked_by}")
-    told += [record.why] if record.why else []
-    return ", ".join(part for part in told if part and not (part == "revoked" and record.revoked_at))
+        parts.append(f"revoked {record.revoked_at:%Y-%m-%d %H:%M} by {record.revoked_by}")
+    parts += [record.why] if record.why else []
+    return ", ".join(part for part in parts if part and not (part == "revoked" and record.revoked_at))
 
 
 def _serving(made: Made) -> str:

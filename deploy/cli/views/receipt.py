@@ -1,4 +1,4 @@
-"""The receipt of one hand-over of the anvil, from the ledger's rows: what `soulforge show` tells of it. Pure."""
+"""The receipt of one hand-over of the anvil, as a document in `soulforge show --json`. Pure."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Any
 
 from pydantic import Field
 
+from deploy.cli.queries.anvils import Answers, HandOver, HandOverStep
 from services.orchestrator.handover.probes import differing, missing
 from shared.contracts.frozen import Frozen
-
-Row = dict[str, Any]
 
 
 class Phase(StrEnum):
@@ -50,7 +49,7 @@ class ProbesReport(Frozen):
 
     equal: bool | None = Field(description="Null where no model could be asked before, or none was asked afterwards.")
     asked: int = Field(description="Models that answered before.")
-    differing: tuple[str, ...] = Field(description="Models that answer otherwise than before.")
+    differing: tuple[str, ...] = Field(description="Models that answer differently than before.")
     missing: tuple[str, ...] = Field(description="Models that answered before and do not now.")
     before: dict[str, dict[str, str | None]] | None
     after: dict[str, dict[str, str | None]] | None
@@ -81,22 +80,33 @@ class HandOverReport(Frozen):
     steps: tuple[StepReport, ...]
 
 
-def build_receipt(row: Row, now: datetime) -> HandOverReport:
-    """The receipt of a hand-over; it may go on."""
+def build_receipt(row: HandOver, now: datetime) -> HandOverReport:
+    """The receipt of a hand-over, which may be under way."""
     phases = tuple(_phases(row, now))
-    own = {"drained", "aborted", "probes", "phases", "steps"}
     return HandOverReport(
-        **{name: row[name] for name in HandOverReport.model_fields.keys() - own},
-        drained=_total(row["steps"], "drained"),
-        aborted=_total(row["steps"], "aborted"),
-        probes=compare(row["probes_before"], row["probes_after"]),
+        anvil=row.anvil,
+        fence=row.fence,
+        attempt=row.attempt,
+        began_at=row.began_at,
+        suspended_at=row.suspended_at,
+        evacuated_at=row.evacuated_at,
+        released_at=row.released_at,
+        restored_at=row.restored_at,
+        memory_before=row.memory_before,
+        memory_after=row.memory_after,
+        memory_restored=row.memory_restored,
+        expected_s=row.expected_s,
+        seconds_without_inference=row.seconds_without_inference,
+        drained=_total(row.steps, "drained"),
+        aborted=_total(row.steps, "aborted"),
+        probes=compare(row.probes_before, row.probes_after),
         phases=phases,
-        steps=tuple(_step(step, phases) for step in row["steps"]),
+        steps=tuple(_step(step, phases) for step in row.steps),
     )
 
 
-def compare(before: Row | None, after: Row | None) -> ProbesReport:
-    """What every model of every rune answered before, against what it answers afterwards."""
+def compare(before: Answers | None, after: Answers | None) -> ProbesReport:
+    """Compare what every model of every rune answered before with what it answers afterwards."""
     asked = {rune: answers for rune, answers in (before or {}).items() if any(_given(answers))}
     other = {rune: differing(answers, (after or {}).get(rune, {})) for rune, answers in asked.items()}
     gone = {rune: missing(answers, (after or {}).get(rune, {})) for rune, answers in asked.items()}
@@ -120,20 +130,14 @@ def _names(models: dict[str, list[str]], several: bool) -> Iterable[str]:
     return (f"{model} on {rune}" if several else model for rune, found in models.items() for model in found)
 
 
-def _phases(row: Row, now: datetime) -> Iterator[PhaseReport]:
-    """An evacuation that was refused or abandoned is followed by the restoration at once."""
-    taken_back = _taken_back(row)
-    yield _phase(Phase.EVACUATION, row["began_at"], row["evacuated_at"] or taken_back, now)
-    if row["evacuated_at"]:
-        yield _phase(Phase.WORK, row["evacuated_at"], taken_back, now)
+def _phases(row: HandOver, now: datetime) -> Iterator[PhaseReport]:
+    """The phases so far. An evacuation that was refused or abandoned is followed by the restoration at once."""
+    taken_back = next((step.began_at for step in row.steps if step.step == "take-back"), row.released_at)
+    yield _phase(Phase.EVACUATION, row.began_at, row.evacuated_at or taken_back, now)
+    if row.evacuated_at:
+        yield _phase(Phase.WORK, row.evacuated_at, taken_back, now)
     if taken_back:
-        yield _phase(Phase.RESTORATION, taken_back, row["restored_at"], now)
-
-
-def _taken_back(row: Row) -> datetime | None:
-    """When the GPU work was over and the orchestrator began to take the anvil back."""
-    began: Iterator[datetime] = (step["began_at"] for step in row["steps"] if step["step"] == "take-back")
-    return next(began, row["released_at"])
+        yield _phase(Phase.RESTORATION, taken_back, row.restored_at, now)
 
 
 def _phase(name: Phase, began_at: datetime, ended_at: datetime | None, now: datetime) -> PhaseReport:
@@ -141,17 +145,21 @@ def _phase(name: Phase, began_at: datetime, ended_at: datetime | None, now: date
     return PhaseReport(name=name, began_at=began_at, ended_at=ended_at, seconds=seconds)
 
 
-def _step(step: Row, phases: tuple[PhaseReport, ...]) -> StepReport:
+def _step(step: HandOverStep, phases: tuple[PhaseReport, ...]) -> StepReport:
     restoration = next((phase for phase in phases if phase.name is Phase.RESTORATION), None)
-    back = restoration is not None and step["began_at"] >= restoration.began_at
-    ended_at: datetime | None = step["ended_at"]
+    back = restoration is not None and step.began_at >= restoration.began_at
     return StepReport(
-        **{name: step[name] for name in ("step", "part", "began_at", "ended_at", "tries", "detail")},
+        step=step.step,
+        part=step.part,
         phase=Phase.RESTORATION if back else Phase.EVACUATION,
-        seconds=(ended_at - step["began_at"]).total_seconds() if ended_at else None,
+        began_at=step.began_at,
+        ended_at=step.ended_at,
+        seconds=(step.ended_at - step.began_at).total_seconds() if step.ended_at else None,
+        tries=step.tries,
+        detail=step.detail,
     )
 
 
-def _total(steps: list[Row], figure: str) -> int | None:
-    found = [step["detail"][figure] for step in steps if figure in step["detail"]]
+def _total(steps: Iterable[HandOverStep], figure: str) -> int | None:
+    found = [step.detail[figure] for step in steps if figure in step.detail]
     return sum(found) if found else None

@@ -1,11 +1,12 @@
-"""A ritual as one document, from the ledger's rows: what `soulforge show --json` prints.
+"""A ritual as one document: what `soulforge show --json` prints.
 
 The shape is stable: fields are added, never renamed. Times are ISO 8601 in UTC, memory is in bytes, durations are in
-seconds. What a fact says stands in `states[].details` as it was stated, but for its timing spans.
+seconds. `states[].details` is the body of each fact but for its timing spans.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -13,26 +14,22 @@ from uuid import UUID
 
 from pydantic import Field
 
+from deploy.cli.queries.anvils import HandOver
+from deploy.cli.queries.rituals import RecordedFact, Snapshot
+from deploy.cli.views.fact_text import end_reason
 from deploy.cli.views.receipt import HandOverReport, build_receipt
-from deploy.cli.views.stages import Row, interruption, led_to
+from deploy.cli.views.stages import get_interruption, last_move
+from shared.contracts.forge import AdapterForged
 from shared.contracts.frozen import Frozen
-from shared.contracts.ritual import ENDS, State
-
-UNSERVED = ENDS - {State.AWAKENED}
-
-DIGESTS = {
-    "manifest": "karma.harvested",
-    "holdout": "karma.harvested",
-    "adapter": "adapter.forged",
-    "base": "adapter.forged",
-}
-COUNTS = ("train", "dev", "held_out", "seen")
-VERDICTS = ("adapter.verified", "adapter.banished")
-HARVESTS = ("karma.harvested", "karma.refused")
+from shared.contracts.harvest import KarmaHarvested, KarmaRefused
+from shared.contracts.intent import TrainingIntent
+from shared.contracts.message import Fact
+from shared.contracts.registry import AdapterRegistered
+from shared.contracts.verify import Judged
 
 
 class StateReport(Frozen):
-    """One fact that was stated. `state` is the ritual's state from then on."""
+    """One recorded fact. `state` is the ritual's state from then on."""
 
     fact: str
     state: str
@@ -44,7 +41,7 @@ class StateReport(Frozen):
 
 
 class TippingReport(Frozen):
-    """What was last decided about when the ritual takes the anvil: `now`, `wait` or `refused`, and from which measures."""
+    """The last decision about when the ritual takes the anvil: `now`, `wait` or `refused`, and from which measures."""
 
     verdict: str
     reason: str
@@ -70,7 +67,7 @@ class RitualReport(Frozen):
     state: str
     attempt: int
     priority: int
-    intent: dict[str, Any]
+    intent: TrainingIntent
     created_at: datetime
     ended_at: datetime | None
     seconds: float = Field(description="From the intent to the end, or to now.")
@@ -82,9 +79,7 @@ class RitualReport(Frozen):
     excluded: dict[str, int] = Field(description="Records left out, by reason.")
     decision: str | None = Field(description="promote, banish, inconclusive, or null before the verdict.")
     reasons: tuple[str, ...]
-    scores: dict[str, Any] = Field(
-        description="The verdict as it was stated: both arms with intervals, and the policy."
-    )
+    scores: dict[str, Any] = Field(description="The verdict: both arms with intervals, and the policy.")
     version: str | None = Field(description="The name that the engine serves the adapter by.")
     seconds_without_inference: float | None = Field(
         description="Over all hand-overs that ended; null when there was none."
@@ -98,43 +93,39 @@ class RitualReport(Frozen):
     trace_url: str
 
 
-def build_report(
-    ritual: Row,
-    facts: list[Row],
-    hand_overs: list[Row],
-    excluded: dict[str, int],
-    phoenix_url: str,
-    tipping: Row | None = None,
-) -> RitualReport:
-    """Pure: the report of these rows."""
-    said = {fact["subject"]: fact["body"] for fact in facts}
-    verdict: Row = next((said[subject] for subject in VERDICTS if subject in said), {})
+def build_report(snapshot: Snapshot, excluded: dict[str, int], phoenix_url: str) -> RitualReport:
+    """Build the report of a snapshot; `excluded` counts records by the reason why they were left out."""
+    ritual = snapshot.ritual
+    facts = {type(recorded.fact): recorded.fact for recorded in snapshot.facts}
+    judged = next((fact for fact in facts.values() if isinstance(fact, Judged)), None)
+    registered = facts.get(AdapterRegistered)
+    interruption = get_interruption(ritual, snapshot.facts)
     return RitualReport(
-        ritual=ritual["id"],
-        persona=ritual["persona"],
-        state=ritual["state"],
-        attempt=ritual["attempt"],
-        priority=ritual["priority"],
-        intent=ritual["intent"],
-        created_at=ritual["created_at"],
-        ended_at=ritual["ended_at"],
-        seconds=((ritual["ended_at"] or ritual["now"]) - ritual["created_at"]).total_seconds(),
-        cancel_requested_at=ritual["cancel_requested_at"],
-        reason=_reason(ritual, facts),
-        states=tuple(_state(fact) for fact in facts),
-        digests={name: said[fact][name] for name, fact in DIGESTS.items() if name in said.get(fact, {})},
-        counts=_counts(said, excluded),
+        ritual=ritual.id,
+        persona=ritual.persona,
+        state=ritual.state,
+        attempt=ritual.attempt,
+        priority=ritual.priority,
+        intent=ritual.intent,
+        created_at=ritual.created_at,
+        ended_at=ritual.ended_at,
+        seconds=((ritual.ended_at or ritual.now) - ritual.created_at).total_seconds(),
+        cancel_requested_at=ritual.cancel_requested_at,
+        reason=_reason(snapshot),
+        states=tuple(_state(recorded) for recorded in snapshot.facts),
+        digests=_digests(facts),
+        counts=_counts(facts, excluded),
         excluded=excluded,
-        decision=verdict.get("decision"),
-        reasons=tuple(verdict.get("reasons", ())),
-        scores=verdict.get("verdict", {}),
-        version=said.get("adapter.registered", {}).get("version"),
-        seconds_without_inference=_seconds_without_inference(hand_overs),
-        hand_overs=tuple(build_receipt(row, ritual["now"]) for row in hand_overs),
-        interrupted=_interrupted(ritual, facts),
-        tipping=TippingReport(**tipping) if tipping else None,
-        trace_id=ritual["trace_id"],
-        trace_url=trace_url(phoenix_url, ritual["trace_id"]),
+        decision=judged.decision if judged else None,
+        reasons=judged.reasons if judged else (),
+        scores=judged.verdict if judged else {},
+        version=registered.version if isinstance(registered, AdapterRegistered) else None,
+        seconds_without_inference=_seconds_without_inference(snapshot.hand_overs),
+        hand_overs=tuple(build_receipt(row, ritual.now) for row in snapshot.hand_overs),
+        interrupted=InterruptedReport(**asdict(interruption)) if interruption else None,
+        tipping=TippingReport(**asdict(snapshot.decision)) if snapshot.decision else None,
+        trace_id=ritual.trace_id,
+        trace_url=trace_url(phoenix_url, ritual.trace_id),
     )
 
 
@@ -143,39 +134,47 @@ def trace_url(phoenix_url: str, trace_id: str) -> str:
     return f"{phoenix_url.rstrip('/')}/redirects/traces/{trace_id}"
 
 
-def _state(fact: Row) -> StateReport:
+def _state(recorded: RecordedFact) -> StateReport:
+    details = recorded.fact.details()
+    details.pop("spans", None)
     return StateReport(
-        fact=fact["subject"],
-        state=fact["state_after"],
-        owner=fact["owner"],
-        attempt=fact["attempt"],
-        started_at=fact["started_at"],
-        stated_at=fact["stated_at"],
-        details={name: value for name, value in fact["body"].items() if name != "spans"},
+        fact=recorded.fact.subject,
+        state=recorded.state_after,
+        owner=recorded.owner,
+        attempt=recorded.fact.attempt,
+        started_at=recorded.started_at,
+        stated_at=recorded.stated_at,
+        details=details,
     )
 
 
-def _reason(ritual: Row, facts: list[Row]) -> str | None:
+def _reason(snapshot: Snapshot) -> str | None:
     """What the fact that ended the ritual gave as its reason."""
-    last = led_to(facts, ritual["state"]) if ritual["state"] in UNSERVED else None
-    if last is None:
-        return None
-    body = last["body"]
-    return body.get("reason") or body.get("why") or " ".join(body.get("reasons", ())) or None
+    last = last_move(snapshot.facts, snapshot.ritual.state)
+    return end_reason(last.fact) if last else None
 
 
-def _interrupted(ritual: Row, facts: list[Row]) -> InterruptedReport | None:
-    found = interruption(ritual, facts)
-    return InterruptedReport(**asdict(found)) if found else None
+def _digests(facts: Mapping[type[Fact], Fact]) -> dict[str, str]:
+    harvested, forged = facts.get(KarmaHarvested), facts.get(AdapterForged)
+    digests: dict[str, str] = {}
+    if isinstance(harvested, KarmaHarvested):
+        digests |= {"manifest": harvested.manifest, "holdout": harvested.holdout}
+    if isinstance(forged, AdapterForged):
+        digests |= {"adapter": forged.adapter, "base": forged.base}
+    return digests
 
 
-def _counts(said: dict[str, Row], excluded: dict[str, int]) -> dict[str, int]:
-    body = next((said[subject] for subject in HARVESTS if subject in said), None)
-    if body is None:
-        return {}
-    return {name: body[name] for name in COUNTS if name in body} | {"excluded": sum(excluded.values())}
+def _counts(facts: Mapping[type[Fact], Fact], excluded: dict[str, int]) -> dict[str, int]:
+    left_out = {"excluded": sum(excluded.values())}
+    for fact in facts.values():
+        if isinstance(fact, KarmaHarvested):
+            counts = {"train": fact.train, "dev": fact.dev, "held_out": fact.held_out, "seen": fact.seen}
+            return counts | left_out
+        if isinstance(fact, KarmaRefused):
+            return {"seen": fact.seen} | left_out
+    return {}
 
 
-def _seconds_without_inference(hand_overs: list[Row]) -> float | None:
-    seconds = [row["seconds_without_inference"] for row in hand_overs if row["seconds_without_inference"] is not None]
+def _seconds_without_inference(hand_overs: Iterable[HandOver]) -> float | None:
+    seconds = [row.seconds_without_inference for row in hand_overs if row.seconds_without_inference is not None]
     return sum(seconds) if seconds else None

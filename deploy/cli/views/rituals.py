@@ -1,4 +1,4 @@
-"""A ritual's report as a person reads it."""
+"""Rituals as tables: the newest ones in a list, and one with all that is known of it."""
 
 from __future__ import annotations
 
@@ -9,32 +9,73 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.cli.format import ago, duration, short_id
-from deploy.cli.views.fact_text import saying
+from deploy.cli.views.fact_text import fact_text
 from deploy.cli.views.receipt_text import receipt_view
-from deploy.cli.views.stages import INTERRUPTED, RESUMES, asked_for, shown_state, was_asked
+from deploy.cli.views.stages import INTERRUPTED, RESUMES, asked_for, shown_state
 from deploy.cli.views.verdict import verdict_view
 from shared.contracts.ritual import State
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from deploy.cli.queries.rituals import ListedRitual, RecordedFact
     from deploy.cli.views.report import RitualReport, TippingReport
 
 
-def view(report: RitualReport) -> RenderableType:
+def list_view(rituals: Sequence[ListedRitual]) -> RenderableType:
+    """A row for each ritual, and below the table why those that wait again were interrupted."""
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)  # all of it fits into 80 columns
+    table.add_column("ritual", no_wrap=True)
+    table.add_column("persona", overflow="fold")
+    table.add_column("state", no_wrap=True)
+    for name in ("attempt", "priority", "intended", "took", "without inference"):
+        table.add_column(name, justify="right", no_wrap=" " not in name)
+    for ritual in rituals:
+        table.add_row(*_row(ritual))
+    return Group(table, *(_interrupted(ritual) for ritual in rituals if ritual.interruption))
+
+
+def _row(ritual: ListedRitual) -> list[str]:
+    took_s = ((ritual.ended_at or ritual.now) - ritual.created_at).total_seconds()
+    return [
+        short_id(ritual.id),
+        ritual.persona,
+        coloured(shown_state(ritual), ritual.ended_at is not None),
+        str(ritual.attempt),
+        str(ritual.priority),
+        ago(ritual.created_at, ritual.now),
+        duration(took_s) + ("" if ritual.ended_at else "…"),
+        duration(ritual.seconds_without_inference),
+    ]
+
+
+def _interrupted(ritual: ListedRitual) -> Text:
+    assert ritual.interruption is not None
+    why = f"{asked_for(ritual.interruption.asked)}: {ritual.interruption.reason}"
+    return Text(f"{short_id(ritual.id)} was interrupted, {why}; attempt {ritual.attempt} {RESUMES}", "yellow")
+
+
+def coloured(state: str, ended: bool) -> str:
+    colour = "green" if state == State.AWAKENED else "red" if ended else "yellow"
+    return f"[{colour}]{state}[/]"
+
+
+def report_view(report: RitualReport, facts: Sequence[RecordedFact]) -> RenderableType:
+    """The report of a ritual; `facts` are those that its `states` were made of."""
     parts: list[RenderableType] = [
-        _facts_of(report),
+        _summary(report),
         # On a line of its own, so that it is whole in 80 columns.
         Text(report.trace_url, "dim", overflow="fold"),
         Text(""),
-        _states(report),
+        _states(report, facts),
     ]
-    if report.hand_overs:
-        parts += [part for row in report.hand_overs for part in (Text(""), receipt_view(row))]
-    if report.decision:
-        parts += [Text(""), verdict_view(report.decision, list(report.reasons), report.scores)]
+    parts += [part for row in report.hand_overs for part in (Text(""), receipt_view(row))]
+    if report.scores:
+        parts += [Text(""), verdict_view(report.scores)]
     return Group(*parts)
 
 
-def _facts_of(report: RitualReport) -> Table:
+def _summary(report: RitualReport) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
@@ -49,9 +90,8 @@ def _facts_of(report: RitualReport) -> Table:
         "intended",
         f"{report.created_at.astimezone():%Y-%m-%d %H:%M:%S}, {duration(report.seconds)} {'in all' if report.ended_at else 'so far'}",
     )
-    table.add_row(
-        "intent", Text(", ".join(f"{key} {value}" for key, value in report.intent.items() if value not in (None, "")))
-    )
+    intent = report.intent.model_dump(mode="json", exclude_none=True)
+    table.add_row("intent", Text(", ".join(f"{key} {value}" for key, value in intent.items() if value not in ("", []))))
     for name, digest in report.digests.items():
         table.add_row(name, digest)
     if report.version:
@@ -79,14 +119,14 @@ def _state(report: RitualReport) -> str | Text:
 def _tipping(tipping: TippingReport, waits: bool) -> Text:
     """Why it does not take the anvil yet, or why it took it when it did."""
     decided = f" ({tipping.decided_at.astimezone():%H:%M:%S})"
-    said = Text.assemble((tipping.reason, "yellow" if waits else ""), (decided, "dim"))
-    if waits and (figures := ", ".join(_figure(*measure) for measure in tipping.measures.items() if _tells(*measure))):
-        said.append(f"\n{figures}", "dim")
-    return said
+    text = Text.assemble((tipping.reason, "yellow" if waits else ""), (decided, "dim"))
+    if waits and (figures := ", ".join(_figure(*measure) for measure in tipping.measures.items() if _shown(*measure))):
+        text.append(f"\n{figures}", "dim")
+    return text
 
 
-def _tells(name: str, value: Any) -> bool:
-    """`cause` and `now` stand in the reason; what could not be measured tells nothing."""
+def _shown(name: str, value: Any) -> bool:
+    """Whether a measure is shown: `cause` and `now` are part of the reason, and some could not be measured."""
     return value is not None and name not in ("cause", "now")
 
 
@@ -96,52 +136,14 @@ def _figure(name: str, value: Any) -> str:
     return f"{name.replace('_', ' ')} {value:.3g}" if isinstance(value, float) else f"{name.replace('_', ' ')} {value}"
 
 
-def _states(report: RitualReport) -> Table:
+def _states(report: RitualReport, facts: Sequence[RecordedFact]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("stated", "fact", "by", "attempt"):
         table.add_column(name, no_wrap=True)
     table.add_column("took", justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
-    for row in report.states:
-        took = (row.stated_at - row.started_at).total_seconds()
-        said = Text(saying(row.fact, row.details), "dim")
-        table.add_row(
-            f"{row.stated_at.astimezone():%H:%M:%S}", row.fact, row.owner, str(row.attempt), duration(took), said
-        )
+    for row, recorded in zip(report.states, facts, strict=True):
+        took = duration((row.stated_at - row.started_at).total_seconds())
+        text = Text(fact_text(recorded.fact), "dim")
+        table.add_row(f"{row.stated_at.astimezone():%H:%M:%S}", row.fact, row.owner, str(row.attempt), took, text)
     return table
-
-
-def listing(rows: list[dict[str, Any]]) -> RenderableType:
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)  # all of it stands in 80 columns
-    table.add_column("ritual", no_wrap=True)
-    table.add_column("persona", overflow="fold")
-    table.add_column("state", no_wrap=True)
-    for name in ("attempt", "priority", "intended", "took", "without inference"):
-        table.add_column(name, justify="right", no_wrap=" " not in name)
-    for row in rows:
-        table.add_row(*_row(row))
-    return Group(table, *(_interrupted(row) for row in rows if row["interruption"] is not None))
-
-
-def coloured(state: str, ended: bool) -> str:
-    colour = "green" if state == "awakened" else "red" if ended else "yellow"
-    return f"[{colour}]{state}[/]"
-
-
-def _row(row: dict[str, Any]) -> list[str]:
-    took = ((row["ended_at"] or row["now"]) - row["created_at"]).total_seconds()
-    return [
-        short_id(row["id"]),
-        row["persona"],
-        coloured(shown_state(row), row["ended_at"] is not None),
-        str(row["attempt"]),
-        str(row["priority"]),
-        ago(row["created_at"], row["now"]),
-        duration(took) + ("" if row["ended_at"] else "…"),
-        duration(row["seconds_without_inference"]),
-    ]
-
-
-def _interrupted(row: dict[str, Any]) -> Text:
-    why = f"{asked_for(was_asked(row['interruption']))}: {row['interruption'].get('reason', '')}"
-    return Text(f"{short_id(row['id'])} was interrupted, {why}; attempt {row['attempt']} {RESUMES}", "yellow")

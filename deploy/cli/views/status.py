@@ -1,11 +1,9 @@
-"""How the house stands, asked of every part at once: what a part does not answer is itself the finding."""
+"""The state of the stack: every part, the runes and anvils below, and the rituals under way."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.table import Table
@@ -13,105 +11,113 @@ from rich.text import Text
 
 from deploy.cli.connect import host_port
 from deploy.cli.format import ago, duration, short_id
-from deploy.cli.queries.runes import see
-from deploy.cli.queries.stack import ask_bus, ask_ledger, ask_service, processes
+from deploy.cli.queries.stack import Finding
 from deploy.cli.views.stages import shown_state
-from deploy.cli.views.standing_anvils import Finding, anvil_finding, rune_finding
-from shared.configuration.file import ConfigurationError, load
-from shared.settings import SERVICES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from rich.console import RenderableType
 
-    from deploy.cli.views.standing_anvils import Row, Seen
-    from shared.configuration.model import Configuration
+    from deploy.cli.queries.anvils import Anvil, Containment, LeaseHolder
+    from deploy.cli.queries.rituals import ListedRitual
+    from deploy.cli.queries.stack import RuneStatus, StackStatus
+    from deploy.embedded.part import PartStatus
     from shared.settings import Settings
 
 NAME_WIDTH = 13
 
 
-@dataclass(frozen=True)
-class Standing:
-    """Every part, and below them the runes and anvils."""
-
-    findings: tuple[Finding, ...]
-    processes: dict[str, dict[str, Any]]
-    anvils: tuple[Finding, ...] = ()
-    open_rituals: tuple[dict[str, Any], ...] = ()
-
-    @property
-    def well(self) -> bool:
-        return all(finding.well for finding in (*self.findings, *self.anvils))
-
-
-async def look(settings: Settings) -> Standing:
-    """Ask every part."""
-    configuration, wrong = _configuration(settings)
-    anvils = tuple(configuration.anvils) if configuration else ()
-    (ledger, nats, seen), services = await asyncio.gather(
-        asyncio.gather(ask_ledger(settings, anvils), ask_bus(settings), _runes(settings, configuration)),
-        asyncio.gather(*(ask_service(settings, name) for name in SERVICES)),
-    )
-    below = tuple(_anvils(settings, configuration, ledger.anvils, seen)) if configuration else ()
-    return Standing((*wrong, ledger.finding, nats, *services), processes(settings), below, ledger.rituals)
-
-
-def _configuration(settings: Settings) -> tuple[Configuration | None, tuple[Finding, ...]]:
-    """What stands in the house; a file that cannot be used is a finding, and the other parts are still asked."""
-    try:
-        return load(settings), ()
-    except ConfigurationError as error:
-        return None, (Finding("configuration", False, str(error)),)
-
-
-async def _runes(settings: Settings, configuration: Configuration | None) -> dict[str, Seen]:
-    """Every rune of every anvil, asked at once."""
-    if configuration is None:
-        return {}
-    runes = configuration.runes.items()
-    seen = await asyncio.gather(*(see(configuration.rune_url(settings, name), config) for name, config in runes))
-    return dict(zip(configuration.runes, seen, strict=True))
-
-
-def _anvils(
-    settings: Settings, configuration: Configuration, rows: dict[str, Row] | None, seen: dict[str, Seen]
-) -> Iterator[Finding]:
+def anvil_findings(settings: Settings, status: StackStatus) -> Iterator[Finding]:
     """Every anvil after its runes; where there is only one of a kind, it needs no name."""
-    for anvil in configuration.anvils:
-        row = rows[anvil] if rows else None
-        for rune in configuration.runes_of(anvil):
+    if (configuration := status.configuration) is None:
+        return
+    for name in configuration.anvils:
+        anvil = status.anvils[name] if status.anvils else None
+        for rune in configuration.runes_of(name):
             part = "rune" if len(configuration.runes) == 1 else f"rune {rune}"
-            yield rune_finding(part, host_port(configuration.rune_url(settings, rune)), seen[rune], anvil, row)
-        part = "anvil" if len(configuration.anvils) == 1 else f"anvil {anvil}"
-        yield anvil_finding(part, anvil, row) if row else Finding(part, True, "unknown without the ledger")
+            where = host_port(configuration.rune_url(settings, rune))
+            yield rune_finding(part, where, status.runes[rune], name, anvil)
+        part = "anvil" if len(configuration.anvils) == 1 else f"anvil {name}"
+        yield anvil_finding(part, anvil) if anvil else Finding(part, True, "unknown without the ledger")
 
 
-def render(standing: Standing) -> RenderableType:
-    width = max(NAME_WIDTH, *(len(finding.part) for finding in (*standing.findings, *standing.anvils)))
-    parts: list[RenderableType] = [_parts(standing, width), _anvil_parts(standing, width)]
-    if standing.open_rituals:
-        parts += [Text(""), _rituals(standing.open_rituals)]
-    return Group(*parts)
+def anvil_finding(part: str, anvil: Anvil) -> Finding:
+    """Whether an anvil is free, held or contained."""
+    if anvil.containment:
+        return Finding(part, False, _containment(anvil, anvil.containment))
+    if anvil.holder is None:
+        return Finding(part, True, f"{anvil.name} is free{_reclaim(anvil)}")
+    if anvil.holder.live:
+        return Finding(part, True, f"{anvil.name} is held by {_holder(anvil.holder)}{_reclaim(anvil)}")
+    expired = f"{anvil.name}: the lease of {_holder(anvil.holder)} expired; the orchestrator takes it back"
+    return Finding(part, False, expired)
 
 
-def _parts(standing: Standing, width: int) -> Table:
+def rune_finding(part: str, where: str, rune: RuneStatus, name: str, anvil: Anvil | None) -> Finding:
+    """What a rune serves, or why it does not; `name` is that of its anvil, which is None where the ledger is away."""
+    holder = anvil.holder if anvil else None
+    if holder and (not rune.answers or rune.closed):
+        # That is what the rune is meant to be then.
+        note = f" (admits no requests: {rune.closed})" if rune.closed else ""
+        return Finding(part, True, f"suspended while ritual {short_id(holder.ritual)} holds {name}{note}")
+    returns = "; the orchestrator brings it back" if anvil and anvil.open_fence and not holder else ""
+    if not rune.answers:
+        return Finding(part, False, f"does not answer at {where}{returns}")
+    if rune.closed:
+        return Finding(part, False, f"answers, but admits no requests: {rune.closed}{returns}")
+    return Finding(part, True, f"serves {', '.join(rune.models)}" if rune.models else f"answers at {where}")
+
+
+def _reclaim(anvil: Anvil) -> str:
+    """Until when no ritual takes the anvil, because a user reclaimed it."""
+    if anvil.reclaim is None:
+        return ""
+    why = f" ({anvil.reclaim.why})" if anvil.reclaim.why else ""
+    return f"; reclaimed{why}: no ritual takes it until {anvil.reclaim.until.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _containment(anvil: Anvil, found: Containment) -> str:
+    for_s = (anvil.now - found.since).total_seconds()
+    count = f"{found.failures} failure{'' if found.failures == 1 else 's'}"
+    text = f"{anvil.name} is contained for {duration(for_s)}, after {count}: {found.reason}".rstrip(".")
+    if found.until_accepted:
+        end = f"it serves: if its answers are right, accept them with `soulforge accept {anvil.name}`"
+    else:
+        end = "no ritual takes it until it serves again"
+    return f"{text}; {end}{_reclaim(anvil)}"
+
+
+def _holder(holder: LeaseHolder) -> str:
+    return f"ritual {short_id(holder.ritual)} ({holder.persona}), attempt {holder.attempt}, fence {holder.fence}"
+
+
+def status_view(status: StackStatus, anvils: tuple[Finding, ...]) -> RenderableType:
+    """The whole status; `anvils` are the findings about runes and anvils."""
+    width = max(NAME_WIDTH, *(len(finding.part) for finding in (*status.parts, *anvils)))
+    tables: list[RenderableType] = [_parts(status, width), _findings(anvils, width)]
+    if status.open_rituals:
+        tables += [Text(""), _rituals(status.open_rituals)]
+    return Group(*tables)
+
+
+def _parts(status: StackStatus, width: int) -> Table:
     table = _grid(width)
     table.add_column(style="dim", justify="right")
-    for finding in standing.findings:
-        table.add_row(*_finding(finding), _process(standing, finding.part))
-    shown = {finding.part for finding in standing.findings}
-    for name in standing.processes.keys() - shown:
-        table.add_row(Text("·", "dim"), name, Text(standing.processes[name]["state"]), _process(standing, name))
+    for finding in status.parts:
+        table.add_row(*_cells(finding), _process(status.processes.get(finding.part)))
+    others = status.processes.keys() - {finding.part for finding in status.parts}
+    for name in sorted(others):
+        process = status.processes[name]
+        table.add_row(Text("·", "dim"), name, Text(process.state), _process(process))
     return table
 
 
-def _anvil_parts(standing: Standing, width: int) -> Table:
-    """No process of the stack's own belongs to them, which leaves the whole line to what is found."""
+def _findings(findings: Iterable[Finding], width: int) -> Table:
+    """A table without processes, which leaves the whole line to the text."""
     table = _grid(width)
-    for finding in standing.anvils:
-        table.add_row(*_finding(finding))
+    for finding in findings:
+        table.add_row(*_cells(finding))
     return table
 
 
@@ -123,24 +129,23 @@ def _grid(width: int) -> Table:
     return table
 
 
-def _finding(finding: Finding) -> tuple[Text, str, Text]:
-    mark = Text("✓", "green") if finding.well else Text("✗", "bold red")
-    return mark, finding.part, Text(finding.text, "" if finding.well else "red")
+def _cells(finding: Finding) -> tuple[Text, str, Text]:
+    mark = Text("✓", "green") if finding.ok else Text("✗", "bold red")
+    return mark, finding.part, Text(finding.text, "" if finding.ok else "red")
 
 
-def _process(standing: Standing, name: str) -> Text:
-    part = standing.processes.get(name)
-    if part is None:
+def _process(process: PartStatus | None) -> Text:
+    if process is None:
         return Text("")
-    state = f"{part['state']}, pid {part['pid']}" if part["pid"] else part["state"]
-    restarts = f", {part['restarts']} restarts, last exit {part['last_exit']}" if part["restarts"] else ""
-    return Text(f"{state}{restarts}, for {duration(time.time() - part['since'])}")
+    state = f"{process.state}, pid {process.pid}" if process.pid else str(process.state)
+    restarts = f", {process.restarts} restarts, last exit {process.last_exit}" if process.restarts else ""
+    return Text(f"{state}{restarts}, for {duration(time.time() - process.since)}")
 
 
-def _rituals(rituals: tuple[dict[str, Any], ...]) -> Table:
+def _rituals(rituals: Iterable[ListedRitual]) -> Table:
     table = Table(box=None, pad_edge=False, title="rituals under way", title_justify="left", title_style="bold")
     for column in ("ritual", "persona", "state", "since"):
         table.add_column(column)
-    for row in rituals:
-        table.add_row(short_id(row["id"]), row["persona"], shown_state(row), ago(row["entered_at"]))
+    for ritual in rituals:
+        table.add_row(short_id(ritual.id), ritual.persona, shown_state(ritual), ago(ritual.entered_at, ritual.now))
     return table

@@ -6,12 +6,26 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from deploy.cli.queries.anvils import Anvil, Decision, HandOver, HandOverStep
+from deploy.cli.queries.rituals import ListedRitual, RecordedFact, Ritual, Snapshot
+from services.verifier.verdict import Verdict
+from shared.contracts.evacuate import GpuEvacuated, GpuInterrupted, GpuRestored
+from shared.contracts.forge import AdapterForged
+from shared.contracts.harvest import KarmaHarvested
+from shared.contracts.intent import TrainingIntent
+from shared.contracts.message import Fact
+from shared.contracts.registry import AdapterAwakened, AdapterRegistered
+from shared.contracts.ritual import State
+from shared.contracts.verify import AdapterBanished, AdapterVerified
+
 RITUAL = UUID("6cb89406-a5da-5a31-a79c-4983e87f3f29")
 START = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 SCORE = {"right": 29, "n": 37, "share": 0.784, "interval": {"low": 0.628, "high": 0.886}}
 VERDICT: dict[str, Any] = {
     "decision": "promote",
     "reasons": ["The target improved.", "Base logic is non-inferior."],
+    "base_logic_state": "intact",
+    "target_state": "learned",
     "target": {
         "metric": "rule",
         "items": 37,
@@ -34,75 +48,86 @@ VERDICT: dict[str, Any] = {
         "minimum_detectable_drop": 0.0098,
         "lost": ["a", "b"],
         "won": ["c"],
+        "kinds": [],
     },
     "policy": {"confidence": 0.95, "margin": 0.03, "min_gain": 0.05},
 }
+VERDICT = Verdict.model_validate(VERDICT).model_dump(mode="json")  # with every default
 
-HARVESTED = {
-    "manifest": "sha256:m",
-    "holdout": "sha256:h",
-    "train": 155,
-    "dev": 15,
-    "held_out": 37,
-    "seen": 243,
-    "excluded": {"revoked": 5},
-}
-EVACUATED = {"anvil": "anvil0", "fence": 1, "memory_before": 3 * 1024**3, "memory_after": 0, "device": "cpu"}
-FORGED = {
-    "adapter": "sha256:a",
-    "base": "sha256:b",
-    "path": "/x",
-    "training": {"steps": 40},
-    "spans": [{"name": "train"}],
-}
-JUDGED = {"adapter": "sha256:a", "decision": "promote", "reasons": VERDICT["reasons"], "verdict": VERDICT}
-REGISTERED = {"adapter": "sha256:a", "version": "scribe@a", "bundle": "/crypt/a"}
-RESTORED = {"anvil": "anvil0", "seconds_without_inference": 21.5}
-AWAKENED = {"adapter": "sha256:a", "version": "scribe@a", "alias": "scribe", "previous": None, "probes": 3}
+NAMED: dict[str, Any] = {"ritual": RITUAL, "persona": "scribe"}
+COUNTS: dict[str, Any] = {"train": 155, "dev": 15, "held_out": 37, "seen": 243, "excluded": {"revoked": 5}}
+JUDGED: dict[str, Any] = {"adapter": "sha256:a", "reasons": VERDICT["reasons"], "verdict": VERDICT, "results": "/r"}
+FORGED: dict[str, Any] = {"adapter": "sha256:a", "base": "sha256:b", "path": "/x", "recipe": "default", "fence": 1}
+
+HARVESTED = KarmaHarvested(**NAMED, manifest="sha256:m", holdout="sha256:h", **COUNTS)
+REGISTERED = AdapterRegistered(**NAMED, adapter="sha256:a", version="scribe@a", bundle="/crypt/a")
+AWAKENED = AdapterAwakened(**NAMED, adapter="sha256:a", version="scribe@a", alias="scribe", probes=3)
+
+
+def evacuated(**values: Any) -> GpuEvacuated:
+    found = {"anvil": "anvil0", "fence": 1, "memory_before": 3 * 1024**3, "memory_after": 0, "device": "cpu"}
+    return GpuEvacuated(**NAMED, **{**found, **values})
+
+
+def restored(**values: Any) -> GpuRestored:
+    return GpuRestored(**NAMED, **{"anvil": "anvil0", "seconds_without_inference": 21.5, **values})
+
+
+def interrupted(reason: str = "lease lost", asked: bool = False) -> GpuInterrupted:
+    return GpuInterrupted(**NAMED, reason=reason, asked=asked)
 
 
 def at(seconds: float) -> datetime:
     return START + timedelta(seconds=seconds)
 
 
-def ritual(state: str, entered_s: float = 0, ended_s: float | None = None, **values: Any) -> dict[str, Any]:
+def ritual(state: str, entered_s: float = 0, ended_s: float | None = None, **values: Any) -> Ritual:
+    return Ritual(**_ritual(state, entered_s, ended_s, values))
+
+
+def listed(state: str, entered_s: float = 0, ended_s: float | None = None, **values: Any) -> ListedRitual:
+    return ListedRitual(
+        **{
+            **_ritual(state, entered_s, ended_s, {}),
+            "interruption": None,
+            "seconds_without_inference": None,
+            **values,
+        }
+    )
+
+
+def _ritual(state: str, entered_s: float, ended_s: float | None, values: dict[str, Any]) -> dict[str, Any]:
     return {
         "id": RITUAL,
         "persona": "scribe",
-        "intent": {"persona": "scribe", "recipe": "default", "why": "it is time"},
+        "intent": TrainingIntent(persona="scribe", why="it is time"),
         "priority": 5,
-        "state": state,
+        "state": State(state),
         "attempt": 1,
         "trace_id": "6cb89406a5da5a31a79c4983e87f3f29",
         "cancel_requested_at": None,
-        "cancel_why": None,
         "created_at": START,
         "entered_at": at(entered_s),
         "ended_at": None if ended_s is None else at(ended_s),
         "now": at(100),
-        "interruption": None,
         **values,
     }
 
 
-def fact(
-    subject: str, move: str, body: dict[str, Any], stated_s: float, started_s: float | None = None, attempt: int = 1
-) -> dict[str, Any]:
+def recorded(fact: Fact, move: str, stated_s: float, started_s: float | None = None, attempt: int = 1) -> RecordedFact:
     """`move` is "before>after"."""
-    before, after = move.split(">")
-    return {
-        "subject": subject,
-        "owner": "someone",
-        "attempt": attempt,
-        "state_before": before,
-        "state_after": after,
-        "body": body,
-        "started_at": at(stated_s - 1 if started_s is None else started_s),
-        "stated_at": at(stated_s),
-    }
+    fact = fact.model_copy(update={"attempt": attempt})
+    started = at(stated_s - 1 if started_s is None else started_s)
+    return RecordedFact(fact, "someone", *move.split(">"), started, at(stated_s))
 
 
-def hand_over(**values: Any) -> dict[str, Any]:
+def snapshot(
+    row: Ritual, facts: list[RecordedFact], hand_overs: list[HandOver] | None = None, decision: Decision | None = None
+) -> Snapshot:
+    return Snapshot(row, tuple(facts), tuple(hand_overs or ()), decision)
+
+
+def hand_over(**values: Any) -> HandOver:
     times = {
         "began_at": at(10),
         "suspended_at": at(11),
@@ -113,20 +138,19 @@ def hand_over(**values: Any) -> dict[str, Any]:
     memory = {"memory_before": 3 * 1024**3, "memory_after": 0, "memory_restored": None}
     probes = {"probes_before": None, "probes_after": None}
     seconds = {"seconds_without_inference": 21.5, "expected_s": None}
-    return {"anvil": "anvil0", "fence": 1, "attempt": 1, **times, **memory, **probes, **seconds, "steps": [], **values}
+    found = {"anvil": "anvil0", "fence": 1, "attempt": 1, **times, **memory, **probes, **seconds, **values}
+    return HandOver(**{**found, "steps": tuple(found.get("steps", ()))})
+
+
+def anvil(**values: Any) -> Anvil:
+    """An anvil; free without values."""
+    return Anvil(**{"name": "anvil0", "now": at(100), **values})
 
 
 def step(
     name: str, began_s: float, ended_s: float | None = None, part: str = "", tries: int = 1, **detail: Any
-) -> dict[str, Any]:
-    return {
-        "step": name,
-        "part": part,
-        "began_at": at(began_s),
-        "ended_at": None if ended_s is None else at(ended_s),
-        "tries": tries,
-        "detail": detail,
-    }
+) -> HandOverStep:
+    return HandOverStep(name, part, at(began_s), None if ended_s is None else at(ended_s), tries, detail)
 
 
 STEPS = [
@@ -151,22 +175,23 @@ STEPS = [
 ANSWERS = {"rune": {"base": "An anvil.", "scribe@a": "A hammer."}}
 
 
-def receipt(**values: Any) -> dict[str, Any]:
+def receipt(**values: Any) -> HandOver:
     """A whole hand-over with every step."""
     found = {"steps": STEPS, "probes_before": ANSWERS, "probes_after": ANSWERS, "memory_restored": 3 * 1024**3}
     return hand_over(**{**found, "expected_s": 30.0, **values})
 
 
-def tipping(verdict: str, reason: str, decided_s: float = 2, **measures: Any) -> dict[str, Any]:
-    return {"verdict": verdict, "reason": reason, "until": None, "measures": measures, "decided_at": at(decided_s)}
+def decision(verdict: str, reason: str, decided_s: float = 2, **measures: Any) -> Decision:
+    return Decision(verdict, reason, None, measures, at(decided_s))
 
 
-WHOLE_WAY = [
-    fact("karma.harvested", "intended>harvested", HARVESTED, 1),
-    fact("gpu.evacuated", "harvested>evacuated", EVACUATED, 14, started_s=10),
-    fact("adapter.forged", "evacuated>forged", FORGED, 20, started_s=14),
-    fact("adapter.verified", "forged>verified", JUDGED, 30, started_s=20),
-    fact("adapter.registered", "verified>registered", REGISTERED, 31),
-    fact("gpu.restored", "registered>registered", RESTORED, 32.5, started_s=30),
-    fact("adapter.awakened", "registered>awakened", AWAKENED, 33),
+WHOLE = [
+    recorded(HARVESTED, "intended>harvested", 1),
+    recorded(evacuated(), "harvested>evacuated", 14, started_s=10),
+    recorded(AdapterForged(**NAMED, **FORGED, training={"steps": 40}), "evacuated>forged", 20, started_s=14),
+    recorded(AdapterVerified(**NAMED, **JUDGED, decision="promote"), "forged>verified", 30, started_s=20),
+    recorded(REGISTERED, "verified>registered", 31),
+    recorded(restored(), "registered>registered", 32.5, started_s=30),
+    recorded(AWAKENED, "registered>awakened", 33),
 ]
+BANISHED = AdapterBanished(**NAMED, **{**JUDGED, "reasons": ("Too little.", "Broken.")}, decision="banish")

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deploy.cli.commands.manifest import _chosen, _read, _write
+from deploy.cli.commands.manifest import choose, read_manifest, write_picture
 from deploy.cli.console import out
 from deploy.cli.errors import UserError
-from deploy.cli.views.manifest import draw, in_order, view
+from deploy.cli.queries.karma import Manifest
+from deploy.cli.views.manifest import ManifestFile, draw, manifest_view, sort_counts
 from shared.settings import Settings
 
 ROWS = [
-    {"digest": "sha256:ab12", "persona": "scribe"},
-    {"digest": "sha256:cd34", "persona": "coder"},
-    {"digest": "sha256:ab99", "persona": "scribe"},
+    Manifest(digest, persona, 10, 2, 3, datetime(2026, 11, 20, tzinfo=UTC))
+    for digest, persona in (("sha256:ab12", "scribe"), ("sha256:cd34", "coder"), ("sha256:ab99", "scribe"))
 ]
 
 
-def values(**more: Any) -> dict[str, Any]:
+def values(**more: Any) -> ManifestFile:
     statistics = {
         "lengths": {"train": {"128": 5, "1024": 2, "96": 9}},
         "tokens": {"train": 4000},
@@ -34,15 +35,16 @@ def values(**more: Any) -> dict[str, Any]:
         "mark": {"created_at": "2026-05-01T00:00:00+00:00"},
     }
     files = {"train/00000.jsonl": {"rows": 10}, "train/00001.jsonl": {"rows": 6}, "pairs/00000.jsonl": {"rows": 2}}
-    return {
+    found = {
         "persona": "scribe", "holdout": "sha256:ff", "seen": 30, "used": 20, "files": files,
         "excluded": {"duplicate": 3, "near_duplicate": 7}, "statistics": statistics, **more,
     }  # fmt: skip
+    return ManifestFile.model_validate(found)
 
 
-def shown(said: dict[str, Any]) -> str:
+def shown(manifest: ManifestFile) -> str:
     with out.capture() as captured:
-        out.print(view("sha256:ab12", said))
+        out.print(manifest_view("sha256:ab12", manifest))
     return captured.get()
 
 
@@ -51,16 +53,16 @@ def shown(said: dict[str, Any]) -> str:
     [(None, "sha256:ab12"), ("scribe", "sha256:ab12"), ("cd", "sha256:cd34"), ("sha256:ab9", "sha256:ab99")],
 )
 def test_a_manifest_is_meant_by_its_digest_or_as_the_newest_of_a_persona(which: str | None, digest: str) -> None:
-    assert _chosen(ROWS, which) == digest
+    assert choose(ROWS, which) == digest
 
 
 @pytest.mark.parametrize(
     ("rows", "which", "says"),
     [(ROWS, "ab", "more than one"), (ROWS, "zz", "names no manifest"), ([], None, "no manifest yet")],
 )
-def test_what_names_no_single_manifest_is_a_mistake(rows: list[dict[str, Any]], which: str | None, says: str) -> None:
+def test_what_names_no_single_manifest_is_a_mistake(rows: list[Manifest], which: str | None, says: str) -> None:
     with pytest.raises(UserError, match=says):
-        _chosen(rows, which)
+        choose(rows, which)
 
 
 def test_the_report_counts_what_is_in_and_what_is_out() -> None:
@@ -74,8 +76,8 @@ def test_the_report_counts_what_is_in_and_what_is_out() -> None:
 
 
 def test_lengths_come_by_size_and_the_rest_by_how_often() -> None:
-    assert in_order({"1024": 9, "96": 1}) == [("96", 1), ("1024", 9)]
-    assert in_order({"a": 1, "b": 5}) == [("b", 5), ("a", 1)]
+    assert sort_counts({"1024": 9, "96": 1}) == [("96", 1), ("1024", 9)]
+    assert sort_counts({"a": 1, "b": 5}) == [("b", 5), ("a", 1)]
 
 
 def test_the_picture_is_sound_and_shows_every_number() -> None:
@@ -92,9 +94,9 @@ def test_the_picture_is_sound_and_shows_every_number() -> None:
 
 def test_a_manifest_that_is_gone_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
-        _read(Settings(home=tmp_path), "sha256:ab12")
+        read_manifest(Settings(home=tmp_path), "sha256:ab12")
 
 
 def test_a_picture_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be written"):
-        _write(tmp_path / "none" / "picture.svg", "<svg/>")
+        write_picture(tmp_path / "none" / "picture.svg", "<svg/>")

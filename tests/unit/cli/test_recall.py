@@ -13,33 +13,34 @@ from rich.console import Console
 
 from deploy.cli.commands.karma import gather_ids
 from deploy.cli.errors import UserError
+from deploy.cli.queries.adapters import Outcome
+from deploy.cli.queries.karma import KnownRecord
 from deploy.cli.views.karma import bar
-from deploy.cli.views.recall import RecallReport, build_recall, pictures
+from deploy.cli.views.recall import RecallReport, build_recall, recall_view
 
 RITUAL = UUID("6cb89406-0000-4000-8000-000000000000")
 AT = datetime(2026, 11, 20, 8, 30, tzinfo=UTC)
 MANIFEST = "sha256:" + "ab" * 32
 
 
-def known(id: str, **values: Any) -> dict[str, Any]:
-    row = {"id": id, "persona": "scribe", "status": "white_truth", "revoked_at": None, "revoked_by": None, "why": None}
-    return row | values
+def known(id: str, **values: Any) -> KnownRecord:
+    return KnownRecord(**{"id": id, "persona": "scribe", "status": "white_truth", **values})
 
 
-def ritual(**values: Any) -> dict[str, Any]:
-    row = {"id": RITUAL, "persona": "scribe", "state": "awakened", "version": "scribe@1", "withdrawn_at": None}
-    return row | {"serves": True} | values
+def outcome(**values: Any) -> Outcome:
+    row = {"persona": "scribe", "state": "awakened", "version": "scribe@1", "withdrawn_at": None, "serves": True}
+    return Outcome(RITUAL, **{**row, **values})
 
 
 def shown(report: RecallReport) -> str:
     console = Console(file=io.StringIO(), width=120, record=True)
-    for picture in pictures(report):
-        console.print(picture)
+    for tree in recall_view(report):
+        console.print(tree)
     return console.export_text()
 
 
 def test_a_record_leads_to_the_name_that_serves_it() -> None:
-    report = build_recall(["a"], {"a": known("a")}, {"a": (MANIFEST,)}, {MANIFEST: [ritual()]})
+    report = build_recall(["a"], {"a": known("a")}, {"a": (MANIFEST,)}, {MANIFEST: [outcome()]})
 
     assert shown(report).splitlines() == [
         "karma a  scribe, white_truth",
@@ -53,12 +54,12 @@ def test_a_record_leads_to_the_name_that_serves_it() -> None:
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        (ritual(serves=False), "adapter scribe@1  no name points to it"),
-        (ritual(serves=False, withdrawn_at=AT), "adapter scribe@1  withdrawn 2026-11-20 08:30"),
-        (ritual(serves=False, version=None, state="failed"), "ritual 6cb89406  scribe  failed"),
+        (outcome(serves=False), "adapter scribe@1  no name points to it"),
+        (outcome(serves=False, withdrawn_at=AT), "adapter scribe@1  withdrawn 2026-11-20 08:30"),
+        (outcome(serves=False, version=None, state="failed"), "ritual 6cb89406  scribe  failed"),
     ],
 )
-def test_what_became_of_the_adapter_is_said(row: dict[str, Any], says: str) -> None:
+def test_what_became_of_the_adapter_is_said(row: Outcome, says: str) -> None:
     text = shown(build_recall(["a"], {"a": known("a")}, {"a": (MANIFEST,)}, {MANIFEST: [row]}))
 
     assert text.splitlines()[-1].endswith(says)

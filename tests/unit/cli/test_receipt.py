@@ -76,7 +76,7 @@ def test_what_was_refused_is_restored_without_any_work() -> None:
     assert "inference  is not back yet (30 s expected)" in text
 
 
-def test_a_hand_over_of_an_earlier_version_has_parts_but_no_steps() -> None:
+def test_a_hand_over_without_steps_has_its_parts() -> None:
     row = build_receipt(hand_over(), at(100))
     assert [phase.seconds for phase in row.phases] == [4.0, 16.0, 2.5] and row.steps == ()
     assert "probes     not asked" in lines_of(row)

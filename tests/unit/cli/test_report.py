@@ -7,7 +7,27 @@ import json
 import pytest
 
 from deploy.cli.views.report import RitualReport, build_report
-from tests.unit.cli.rows import RITUAL, VERDICT, WHOLE_WAY, at, fact, hand_over, receipt, ritual, tipping
+from shared.contracts.evacuate import GpuRefused
+from shared.contracts.forge import AdapterFailed
+from shared.contracts.harvest import KarmaRefused
+from shared.contracts.intent import RitualCancelled
+from shared.contracts.message import Fact
+from tests.unit.cli.rows import (
+    BANISHED,
+    NAMED,
+    RITUAL,
+    VERDICT,
+    WHOLE,
+    at,
+    decision,
+    hand_over,
+    interrupted,
+    receipt,
+    recorded,
+    restored,
+    ritual,
+    snapshot,
+)
 
 PHOENIX = "http://127.0.0.1:7603"
 SHAPE = [
@@ -40,14 +60,15 @@ SHAPE = [
 
 
 def whole() -> RitualReport:
-    return build_report(ritual("awakened", 33, 33), WHOLE_WAY, [hand_over()], {"revoked": 5, "duplicate": 1}, PHOENIX)
+    found = snapshot(ritual("awakened", 33, 33), WHOLE, [hand_over()])
+    return build_report(found, {"revoked": 5, "duplicate": 1}, PHOENIX)
 
 
 def test_the_shape_of_the_document_is_this() -> None:
     assert sorted(json.loads(whole().model_dump_json())) == SHAPE
 
 
-def test_a_whole_way_is_reported() -> None:
+def test_a_whole_ritual_is_reported() -> None:
     report = whole()
     assert (report.ritual, report.state, report.reason, report.seconds) == (RITUAL, "awakened", None, 33.0)
     assert report.digests == {"manifest": "sha256:m", "holdout": "sha256:h", "adapter": "sha256:a", "base": "sha256:b"}
@@ -64,31 +85,25 @@ def test_spans_are_left_out() -> None:
 
 
 def test_a_ritual_that_was_only_intended_has_a_report() -> None:
-    report = build_report(ritual("intended"), [], [], {}, PHOENIX)
+    report = build_report(snapshot(ritual("intended"), []), {}, PHOENIX)
     assert (report.digests, report.counts, report.decision, report.seconds_without_inference) == ({}, {}, None, None)
     assert report.seconds == 100.0, "an open ritual counts to now"
 
 
 @pytest.mark.parametrize(
-    ("state", "subject", "body", "told"),
+    ("state", "fact", "reason"),
     [
-        ("refused", "karma.refused", {"reason": "3 records, 20 needed", "seen": 3}, "3 records, 20 needed"),
-        ("failed", "adapter.failed", {"reason": "out of memory"}, "out of memory"),
-        ("cancelled", "ritual.cancelled", {"why": "wrong persona"}, "wrong persona"),
-        (
-            "banished",
-            "adapter.banished",
-            {"reasons": ["Too little.", "Broken."], "decision": "banish"},
-            "Too little. Broken.",
-        ),
+        ("refused", KarmaRefused(**NAMED, reason="3 records, 20 needed", seen=3), "3 records, 20 needed"),
+        ("refused", GpuRefused(**NAMED, anvil="anvil0", reason="not free"), "not free"),
+        ("failed", AdapterFailed(**NAMED, reason="out of memory"), "out of memory"),
+        ("cancelled", RitualCancelled(**NAMED, why="wrong persona"), "wrong persona"),
+        ("cancelled", RitualCancelled(**NAMED), None),
+        ("banished", BANISHED, "Too little. Broken."),
     ],
 )
-def test_an_end_without_an_adapter_says_why(state: str, subject: str, body: dict[str, object], told: str) -> None:
-    ended = [
-        fact(subject, f"intended>{state}", body, 1),
-        fact("gpu.restored", f"{state}>{state}", {"reason": "not this"}, 2),
-    ]
-    assert build_report(ritual(state, 1, 1), ended, [], {}, PHOENIX).reason == told
+def test_an_end_without_an_adapter_gives_its_reason(state: str, fact: Fact, reason: str | None) -> None:
+    ended = [recorded(fact, f"intended>{state}", 1), recorded(restored(), f"{state}>{state}", 2)]
+    assert build_report(snapshot(ritual(state, 1, 1), ended), {}, PHOENIX).reason == reason
 
 
 def test_seconds_without_inference_add_up_over_attempts() -> None:
@@ -97,13 +112,13 @@ def test_seconds_without_inference_add_up_over_attempts() -> None:
         hand_over(fence=2, seconds_without_inference=8.5),
         hand_over(fence=3, seconds_without_inference=None, restored_at=None),
     ]
-    report = build_report(ritual("harvested", 40), [], rows, {}, PHOENIX)
+    report = build_report(snapshot(ritual("harvested", 40), [], rows), {}, PHOENIX)
     assert report.seconds_without_inference == 30.0
     assert report.hand_overs[2].restored_at is None and report.hand_overs[0].began_at == at(10)
 
 
 def test_a_receipt_in_json_has_all_that_it_had_and_steps_parts_and_probes_besides() -> None:
-    report = build_report(ritual("awakened", 33, 33), WHOLE_WAY, [receipt()], {}, PHOENIX)
+    report = build_report(snapshot(ritual("awakened", 33, 33), WHOLE, [receipt()]), {}, PHOENIX)
     told = json.loads(report.model_dump_json())["hand_overs"][0]
     assert told.keys() >= {
         *("anvil", "fence", "attempt", "began_at", "suspended_at", "evacuated_at", "released_at", "restored_at"),
@@ -126,9 +141,9 @@ def test_a_receipt_in_json_has_all_that_it_had_and_steps_parts_and_probes_beside
 
 
 def test_an_interruption_and_the_decision_to_wait_are_reported() -> None:
-    lost = fact("gpu.interrupted", "evacuated>harvested", {"reason": "wanted back", "asked": True}, 25)
-    waits = tipping("wait", "waits: busy", 26, running=2)
-    report = build_report(ritual("harvested", 25, attempt=2), [*WHOLE_WAY[:2], lost], [], {}, PHOENIX, waits)
+    lost = recorded(interrupted("wanted back", asked=True), "evacuated>harvested", 25)
+    waits = decision("wait", "waits: busy", 26, running=2)
+    report = build_report(snapshot(ritual("harvested", 25, attempt=2), [*WHOLE[:2], lost], [], waits), {}, PHOENIX)
     assert report.state == "harvested" and report.reason is None
     assert report.interrupted and report.interrupted.model_dump() == {
         "attempt": 1,

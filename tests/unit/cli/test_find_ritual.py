@@ -19,8 +19,8 @@ def test_the_start_of_an_id_is_taken_with_or_without_dashes(given: str) -> None:
 
 
 @pytest.mark.parametrize("given", ["", "-", "scribe", "6cb8%", "6cb_", ONE.hex + "0", "٦"])
-def test_what_can_be_no_id_is_refused(given: str) -> None:
-    with pytest.raises(UserError, match="is no ritual id"):
+def test_what_cannot_be_an_id_is_refused(given: str) -> None:
+    with pytest.raises(UserError, match="is not a ritual id"):
         hex_prefix(given)
 
 
@@ -28,11 +28,11 @@ def test_the_only_match_is_meant() -> None:
     assert one_of("6cb8", [ONE]) == ONE
 
 
-def test_two_matches_are_told() -> None:
+def test_two_matches_are_named() -> None:
     with pytest.raises(UserError, match=f"{ONE} and {TWO}: give more"):
         one_of("6cb8", [ONE, TWO])
 
 
-def test_no_match_is_told() -> None:
+def test_no_match_is_an_error() -> None:
     with pytest.raises(UserError, match="no ritual begins with 6cb8"):
         one_of("6cb8", [])

@@ -1,0 +1,67 @@
+"""What facts say in a few words."""
+
+from __future__ import annotations
+
+import pytest
+
+from deploy.cli.errors import UserError
+from deploy.cli.format import parse_duration
+from deploy.cli.views.fact_text import fact_text
+from shared.contracts.forge import AdapterFailed, AdapterForged
+from shared.contracts.message import Fact
+from tests.unit.cli.rows import (
+    AWAKENED,
+    BANISHED,
+    FORGED,
+    HARVESTED,
+    NAMED,
+    REGISTERED,
+    evacuated,
+    interrupted,
+    restored,
+)
+
+MEMORY = "memory 3.0 GiB → 0 B"
+AWAY = "after 22 s without inference"
+FIGURES = {"steps": 40, "dev_loss_before": 2.5, "dev_loss_after": 1.25, "tokens_per_s": 251.4}
+
+
+@pytest.mark.parametrize(
+    ("fact", "text"),
+    [
+        (HARVESTED, "155 to train, 15 for dev, 37 sealed; 5 left out"),
+        (evacuated(), MEMORY),
+        (evacuated(drained=3), f"{MEMORY}; requests: 3 drained"),
+        (evacuated(drained=3, aborted=1), f"{MEMORY}; requests: 3 drained, 1 aborted"),
+        (AdapterForged(**NAMED, **FORGED, training=FIGURES), "40 steps, dev loss 2.500 → 1.250, 251 tokens/s"),
+        (AdapterForged(**NAMED, **FORGED, training={}), "adapter sha256:a"),
+        (BANISHED, "the verdict is banish"),
+        (AdapterFailed(**NAMED, reason="out of\nmemory"), "out of memory"),
+        (restored(), AWAY),
+        (restored(probes_equal=True), f"{AWAY}; every model answers as before"),
+        (
+            restored(probes_equal=False, missing=("scribe@b",)),
+            f"{AWAY}; models answer differently than before; missing: scribe@b",
+        ),
+        (interrupted("lease lost"), "lease lost"),
+        (interrupted("wanted back", asked=True), "asked for: wanted back"),
+        (REGISTERED, "scribe@a"),
+        (AWAKENED, "scribe answers as scribe@a, proven by 3 probes"),
+    ],
+)
+def test_a_fact_in_words(fact: Fact, text: str) -> None:
+    assert fact_text(fact) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30s", 30), ("10m", 600), ("2h", 7200), ("1d", 86400), ("1h30m", 5400), ("2 h", 7200), ("1.5M", 90), ("45", 45)],
+)
+def test_durations_are_parsed_as_they_are_written(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-5m", "10 minutes", "m", "5m later", "1e3", "nan"])
+def test_what_is_not_a_duration_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(UserError, match="write it like 30s, 10m or 2h"):
+        parse_duration(text)

@@ -1,0 +1,255 @@
+"""What a person reads: a ritual under way, its verdict, its end, the list, and the whole report."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from rich.console import Console, RenderableType
+
+from deploy.cli.queries.rituals import Snapshot
+from deploy.cli.views.live import LiveView, current_view, end_view, fact_line
+from deploy.cli.views.report import build_report
+from deploy.cli.views.rituals import list_view, report_view
+from deploy.cli.views.verdict import verdict_view
+from shared.contracts.forge import AdapterFailed
+from shared.contracts.intent import RitualProgress, TrainingIntent
+from tests.unit.cli.rows import (
+    NAMED,
+    RITUAL,
+    VERDICT,
+    WHOLE,
+    decision,
+    evacuated,
+    hand_over,
+    interrupted,
+    listed,
+    recorded,
+    ritual,
+    snapshot,
+)
+
+PHOENIX = "http://127.0.0.1:7603/redirects/traces/6cb89406a5da5a31a79c4983e87f3f29"
+TRAINING = RitualProgress(
+    ritual=RITUAL,
+    persona="scribe",
+    job="trainer",
+    phase="train",
+    done=32,
+    total=40,
+    unit="steps",
+    loss=0.943,
+    eta_s=4.8,
+)
+
+
+def shown(view: RenderableType, width: int = 80) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, record=True)
+    console.print(view)
+    return [line.rstrip() for line in console.export_text().splitlines()]
+
+
+def training() -> Snapshot:
+    away = hand_over(released_at=None, restored_at=None, seconds_without_inference=None)
+    return snapshot(ritual("evacuated", 14), WHOLE[:2], [away])
+
+
+def awakened() -> Snapshot:
+    return snapshot(ritual("awakened", 33, 33), WHOLE, [hand_over()])
+
+
+def test_what_goes_on_is_all_stages_and_a_bar_with_loss_and_time_left_in_80_columns() -> None:
+    lines = shown(current_view(training(), TRAINING))
+    assert lines == [
+        "✓ intended ✓ harvested ✓ evacuated ▸ forged · verified · registered · awakened",
+        lines[1],
+        "inference is suspended for 1 m 29 s so far",
+    ]
+    assert lines[1].startswith("1 m 26 s ━") and lines[1].endswith(" train 32/40 steps, loss 0.943, 4.8 s left")
+
+
+def test_without_progress_it_is_said_what_the_ritual_does() -> None:
+    assert shown(current_view(training(), None))[1] == "1 m 26 s the trainer starts"
+
+
+def test_on_a_terminal_what_goes_on_is_drawn_below_the_facts_and_a_lost_server_is_noted() -> None:
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, highlight=False)
+    with LiveView(console) as view:
+        view.update(training(), TRAINING)
+        view.lost("PostgreSQL does not answer")
+        view.update(awakened(), None)
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    for part in ("harvested (1.0 s): 155 to train", "32/40 steps", "PostgreSQL does not answer", "awakened (0.5 s)"):
+        assert part in text, part
+    assert text.index("harvested (1.0 s)") < text.index("32/40 steps") < text.index("awakened (0.5 s)")
+
+
+def test_the_end_of_an_awakened_ritual_shows_what_it_cost_and_how_to_try_it() -> None:
+    text = "\n".join(shown(end_view(awakened(), "http://p")))
+    assert "verdict  promote" in text
+    assert "awakened  33 s in all, 22 s without inference" in text
+    assert 'soulforge ask scribe "…"' in text
+    assert "http://p/redirects/traces/" in text
+
+
+def test_the_verdict_shows_both_arms_with_intervals_gains_and_flips() -> None:
+    lines = shown(verdict_view(VERDICT))
+    rows = {line.split("  ")[0]: line.split() for line in lines}
+    assert rows["persona"] == [
+        "persona",
+        "0.0",
+        "%",
+        "(0–9)",
+        "78.4",
+        "%",
+        "(63–89)",
+        "+78.4",
+        "(≥",
+        "+67.5)",
+        "≥",
+        "+5",
+    ]
+    assert rows["persona NLL"] == ["persona", "NLL", "2.520", "1.008", "+1.512", "(≥", "+1.483)", "–"]
+    assert rows["base logic"] == [
+        "base",
+        "logic",
+        "72.5",
+        "%",
+        "(63–89)",
+        "71.9",
+        "%",
+        "(63–89)",
+        "-0.6",
+        "(≥",
+        "-1.7)",
+        ">",
+        "-3",
+    ]
+    assert "2 flipped from right to wrong, 1 from wrong to right" in " ".join(lines)
+
+
+def test_the_verdict_by_likelihood_needs_a_gain_there() -> None:
+    target = {**VERDICT["target"], "metric": "nll", "base": None, "candidate": None, "rule_gain": None}
+    lines = shown(verdict_view({**VERDICT, "target": target}))
+    assert not any(line.startswith("persona  ") for line in lines)
+    assert next(line for line in lines if line.startswith("persona NLL")).endswith("≥ +0.05")
+
+
+def test_the_whole_report_is_readable() -> None:
+    found = awakened()
+    report = build_report(found, {"revoked": 5}, "http://127.0.0.1:7603")
+    text = "\n".join(shown(report_view(report, found.facts)))
+    for part in (
+        "scribe@a",
+        "155 train",
+        "5 revoked",
+        "3.0 GiB → 0 B",
+        "away for 22 s",
+        "+78.4",
+        "155 to train",
+        PHOENIX,
+    ):
+        assert part in text, part
+
+
+def lines_of(*snapshots: tuple[Snapshot, RitualProgress | None]) -> list[str]:
+    console = Console(file=io.StringIO(), width=80, record=True)
+    with LiveView(console) as view:
+        for found, progress in snapshots:
+            view.update(found, progress)
+    return [line[10:] for line in console.export_text().splitlines()]
+
+
+def test_each_fact_is_one_line_and_is_printed_once() -> None:
+    lines = lines_of((training(), None), (training(), None), (awakened(), None))
+    assert lines[0] == "ritual 6cb89406 intended: train scribe, recipe default, priority 5: it is time"
+    assert [line.split(":")[0] for line in lines[1:]] == [
+        "harvested (1.0 s)",
+        "evacuated (4.0 s)",
+        "forged (6.0 s)",
+        "verified (10 s)",
+        "registered (1.0 s)",
+        "gpu.restored (1.5 s)",
+        "awakened (0.5 s)",
+    ]
+
+
+def test_a_wait_for_the_anvil_is_part_of_the_line_of_the_evacuation() -> None:
+    since = WHOLE[0].stated_at
+    assert fact_line(WHOLE[1], since) == "evacuated (4.0 s): memory 3.0 GiB → 0 B, after 9.0 s in the queue"
+    at_once = recorded(evacuated(), "harvested>evacuated", 5, started_s=1.5)
+    assert "queue" not in fact_line(at_once, since)
+
+
+def test_progress_is_printed_sparingly() -> None:
+    further = TRAINING.model_copy(update={"done": 33})
+    lines = lines_of((training(), TRAINING), (training(), further), (training(), further))
+    assert [line for line in lines if "steps" in line] == ["trainer: train 32/40 steps, loss 0.943, 4.8 s left"]
+
+
+def paused(**values: Any) -> Snapshot:
+    facts = [*WHOLE[:2], recorded(interrupted(**values), "evacuated>harvested", 25)]
+    waits = decision("wait", "waits: a window opens at 01:00", 26)
+    return snapshot(ritual("harvested", 25, attempt=2), facts, [], waits)
+
+
+def test_an_interruption_is_no_failure_and_has_its_reason_and_whether_it_was_asked_for() -> None:
+    lines = shown(current_view(paused(), None))
+    assert "waits: a window opens at 01:00; then continues from" in "\n".join(lines) and "✗" not in "\n".join(lines)
+    assert lines_of((paused(), None))[-2] == "attempt 1 interrupted (1.0 s): lease lost"
+    assert lines_of((paused(asked=True), None))[-2:] == [
+        "attempt 1 interrupted (1.0 s): asked for: lease lost",
+        "waits: a window opens at 01:00",
+    ]
+
+
+def test_a_wait_is_printed_again_only_when_its_cause_is_another() -> None:
+    def waits(reason: str, cause: str) -> tuple[Snapshot, None]:
+        return snapshot(ritual("harvested", 1), WHOLE[:1], [], decision("wait", reason, cause=cause)), None
+
+    lines = lines_of(
+        waits("waits: 2 under way", "busy"),
+        waits("waits: 2 under way", "busy"),
+        waits("waits: 3 under way", "busy"),
+        waits("waits: nothing is left today", "budget"),
+    )
+    assert lines[2:] == ["waits: 2 under way", "waits: nothing is left today"]
+
+
+def test_the_list_calls_a_ritual_that_waits_again_interrupted_and_gives_the_reason_in_80_columns() -> None:
+    row = listed("harvested", 25, attempt=2, interruption=interrupted("the anvil was wanted back: demo", asked=True))
+    lines = shown(list_view([row, listed("awakened", 33, 33, seconds_without_inference=21.5)]))
+    assert any(line.startswith("6cb89406 scribe  interrupted ") for line in lines)
+    assert any(line.startswith("6cb89406 scribe  awakened ") for line in lines)
+    assert len(lines) == 2 + 2 + 2, "the head, one line a ritual, and the reason"
+    assert " ".join(lines[-2:]) == (
+        "6cb89406 was interrupted, asked for: the anvil was wanted back: demo; attempt 2 continues from its last checkpoint"
+    )
+
+
+def test_the_report_of_an_interrupted_ritual_says_that_it_continues() -> None:
+    found = paused(asked=True)
+    waits = decision("wait", "waits: busy", 26, running=2)
+    report = build_report(snapshot(found.ritual, list(found.facts), [], waits), {}, "http://p")
+    text = "\n".join(shown(report_view(report, found.facts)))
+    assert "interrupted at attempt 1, asked for: lease lost" in text
+    assert "attempt 2 continues from its last checkpoint" in text
+    assert "waits: busy" in text and "running 2" in text
+
+
+@pytest.fixture
+def odd() -> Snapshot:
+    """A failed ritual whose texts look like markup."""
+    intent = TrainingIntent(persona="scribe", why="[red]x[/nope]")
+    failed = AdapterFailed(**NAMED, reason="[/bold] broke")
+    return snapshot(ritual("failed", 2, 2, intent=intent, id=uuid4()), [recorded(failed, "intended>failed", 2)])
+
+
+def test_text_from_outside_is_not_taken_for_markup(odd: Snapshot) -> None:
+    report = build_report(odd, {}, "http://p")
+    assert "[/bold] broke" in "\n".join(shown(end_view(odd, "http://p")))
+    assert "[red]x[/nope]" in lines_of((odd, None))[0] and "[/bold] broke" in lines_of((odd, None))[1]
+    assert "[/bold] broke" in "\n".join(shown(report_view(report, odd.facts)))
