@@ -69,7 +69,7 @@ async def test_revoke_without_a_harvester_says_that_it_is_stored_and_it_is_done_
 
     code, _, error = await told("karma", "revoke", "a", "b")
 
-    assert code == 1 and "did not enter 2 of 2" in error and "stored on the bus" in error
+    assert code == 1 and "did not revoke 2 of 2" in error and "stored on the bus" in error
 
     async def done() -> bool:
         return await status(pool, "b") == "revoked"

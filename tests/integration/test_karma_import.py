@@ -112,8 +112,8 @@ def test_a_file_may_mix_every_form_and_the_same_again_is_known(
 def test_an_array_of_one_form_is_imported_with_its_sessions(persona: str, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"instruction": f"q{n}", "output": f"a{n}", "talk": f"t{n % 3}"} for n in range(30)]
     Path("rows.json").write_text(json.dumps(rows, indent=1))
-    order = ["karma", "import", "rows.json", "--form", "alpaca", "--persona", persona, "--session-by", "talk"]
-    assert run(order) == 0
+    words = ["karma", "import", "rows.json", "--format", "alpaca", "--persona", persona, "--session-by", "talk"]
+    assert run(words) == 0
     assert run(["karma", "stats"]) == 0
     out = told(capsys)[0]
     assert "30 new, 0 known already, 0 wrong" in out and out.splitlines()[-1].split()[6] == "3", "sessions"
@@ -122,7 +122,7 @@ def test_an_array_of_one_form_is_imported_with_its_sessions(persona: str, capsys
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--form", "openai"], "name it with --persona"),
+        (["--format", "openai"], "name it with --persona"),
         (["--persona", "No Name"], "--persona: a name has small letters"),
         (["--persona", "p", "--consecrated-by", " "], "--consecrated-by: expected who"),
         (["--errors", "no/such/folder"], "--errors: no/such/folder cannot be written"),
@@ -138,7 +138,7 @@ def test_what_cannot_hold_for_any_record_is_told_before_the_first(
 def test_every_wrong_line_stands_in_the_errors_file(persona: str, capsys: pytest.CaptureFixture[str]) -> None:
     file = write("k.jsonl", *["{}"] * 33, record(persona, 1))
     assert run(["karma", "import", file, "--errors", "wrong.txt"]) == 1
-    assert "all of them stand in wrong.txt" in told(capsys)[1]
+    assert "all of them are in wrong.txt" in told(capsys)[1]
     assert [line.split()[0] for line in Path("wrong.txt").read_text().splitlines()] == [
         f"k.jsonl:{n}" for n in range(1, 34)
     ]
@@ -205,7 +205,7 @@ async def test_a_database_that_goes_away_is_told_and_the_same_command_goes_on(
     watcher.terminate()
     assert await asyncio.wait_for(importing, 60) == 1
     said = " ".join(told(capsys)[1].split())
-    assert "PostgreSQL does not answer" in said and "the same command goes on from there" in said
+    assert "PostgreSQL does not answer" in said and "the same command continues from there" in said
 
     await eventually(partial(started_again, house), 30, "PostgreSQL is up again")
     assert await asyncio.to_thread(run, ["karma", "import", file]) == 0

@@ -37,47 +37,47 @@ def import_(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE...", help="JSON Lines, or a JSON array, of records or conversations.")
     ],
-    form: Annotated[
+    record_format: Annotated[
         Literal["auto", "karma", "openai", "sharegpt", "alpaca"],
-        typer.Option(help="How the records are written; auto looks at each."),
+        typer.Option("--format", help="Format of the records; auto detects that of each."),
     ] = "auto",
     persona: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Whose conversations these are, where the form does not say it.")
+        str | None, typer.Option(metavar="NAME", help="Persona of conversations whose format names none.")
     ] = None,
     consecrated_by: Annotated[
         str | None,
-        typer.Option(metavar="WHO", help="Who vouches for these conversations; else they stay speculative."),
+        typer.Option(metavar="WHO", help="Who vouches for these conversations. Default: they stay speculative."),
     ] = None,
     session_by: Annotated[
         str | None,
         typer.Option(metavar="FIELD", help="Field of a conversation that names its session. Default: its id."),
     ] = None,
     errors: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write every wrong line's number and fault here.")
+        Path | None, typer.Option(metavar="FILE", help="Write the number and fault of every wrong line here.")
     ] = None,
 ) -> None:
-    """Remember the records of these files.
+    """Import the records of these files.
 
-    A record whose id is known is left as it is. Wrong lines are told by number and skipped; the exit code is 1 then.
-    Records in Soulforge's own form say themselves whose they are and who vouches for them.
+    A record whose id is known is left as it is. Wrong lines are listed by number and skipped; the exit code is 1 then.
+    Records in Soulforge's own format name their persona and who vouches for them.
     """
-    from deploy.cli.import_formats.load import SHOWN, Order, bring_in
+    from deploy.cli.import_formats.load import SHOWN, ImportRequest, load_files
 
-    order = Order.of(form, persona, consecrated_by, session_by, errors)
-    tally = asyncio.run(bring_in(load_settings(), files, order))
-    for wrong in tally.shown:
-        err.print(f"[red]{wrong.file}:{wrong.line}[/]", end=" ", soft_wrap=True)
-        err.print(wrong.why, markup=False, soft_wrap=True)
-    if tally.wrong > SHOWN:
-        err.print(f"[red]… and {tally.wrong - SHOWN} more wrong lines[/]")
-        print_note(f"all of them stand in {errors}" if errors else "--errors FILE writes them all")
-    out.print(str(tally))
-    raise typer.Exit(1 if tally.wrong else 0)
+    request = ImportRequest.of(record_format, persona, consecrated_by, session_by, errors)
+    result = asyncio.run(load_files(load_settings(), files, request))
+    for fault in result.shown:
+        err.print(f"[red]{fault.file}:{fault.line}[/]", end=" ", soft_wrap=True)
+        err.print(fault.why, markup=False, soft_wrap=True)
+    if result.wrong > SHOWN:
+        err.print(f"[red]… and {result.wrong - SHOWN} more wrong lines[/]")
+        print_note(f"all of them are in {errors}" if errors else "--errors FILE writes them all")
+    out.print(str(result))
+    raise typer.Exit(1 if result.wrong else 0)
 
 
 @group.command()
 def stats() -> None:
-    """Count what every persona remembers.
+    """Count the records of every persona.
 
     Below: what its new white truths weigh, and how far that is from the weight at which a ritual starts by itself.
     """
@@ -92,7 +92,9 @@ def stats() -> None:
         out.print()
         out.print(weights_table(found))
         if not found.enabled:
-            print_note("no ritual starts by itself: SOULFORGE_TIPPING_ENABLED=true, told to the harvester, turns it on")
+            print_note(
+                "no ritual starts by itself: SOULFORGE_TIPPING_ENABLED=true in the environment of the harvester turns it on"
+            )
 
 
 async def _count(settings: Settings) -> KarmaCounts:
@@ -120,12 +122,12 @@ async def _count(settings: Settings) -> KarmaCounts:
 def revoke(
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Ids of karma records.")] = None,
     from_: Annotated[Path | None, typer.Option("--from", metavar="FILE", help="A file with ids, one a line.")] = None,
-    why: Annotated[str, typer.Option(help="Why; kept with the revocation.")] = "",
+    why: Annotated[str, typer.Option(help="Reason; kept with the revocation.")] = "",
     by: Annotated[str, typer.Option(help="Who withdraws consent.")] = REQUESTER,
 ) -> None:
     """Withdraw consent to records, for good.
 
-    Said on the bus. They are never trained on again, and everything that was built from them is shown.
+    They are never trained on again. Shows everything that was built from them.
     """
     from deploy.cli.commands.recall import look_up, show
 
@@ -134,7 +136,7 @@ def revoke(
     waiting = asyncio.run(withdraw(settings, wanted, by, why))
     if waiting:
         print_error(
-            f"the harvester did not enter {waiting} of {len(wanted)} within {REVOKED_WITHIN_S:.0f} s. They are stored on the bus "
+            f"the harvester did not revoke {waiting} of {len(wanted)} within {REVOKED_WITHIN_S:.0f} s. They are stored on the bus "
             "and will be revoked when it is back: see `soulforge status`, then `soulforge recall ID`"
         )
         raise typer.Exit(1)
@@ -142,7 +144,7 @@ def revoke(
     show(report)
     out.print(f"{len(wanted)} revoked" if len(wanted) > 1 else "revoked")
     if absent := sum(record.persona is None for record in report.records):
-        print_note(f"{absent} of them not remembered here: they stay out if they ever come")
+        print_note(f"{absent} of them not remembered here: they stay out if they are ever imported")
 
 
 def gather_ids(ids: Iterable[str], file: Path | None) -> list[str]:

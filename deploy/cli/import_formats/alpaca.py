@@ -1,10 +1,10 @@
-"""Alpaca's form: `{"instruction", "input", "output"}`, with the `system` and `history` that LLaMA-Factory adds."""
+"""Alpaca's format: `{"instruction", "input", "output"}`, with the `system` and `history` that LLaMA-Factory adds."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from deploy.cli.import_formats.record import Conversation, Wrong, kind_of, text
+from deploy.cli.import_formats.record import Conversation, RecordError, json_type, text
 
 
 def matches(values: dict[str, Any]) -> bool:
@@ -12,10 +12,10 @@ def matches(values: dict[str, Any]) -> bool:
 
 
 def conversation(values: dict[str, Any]) -> Conversation:
-    """Raises Wrong."""
+    """Raises RecordError."""
     for name in ("instruction", "output"):
         if name not in values:
-            raise Wrong(f"no {name}")
+            raise RecordError(f"no {name}")
     messages = []
     if values.get("system"):
         messages.append({"role": "system", "content": text(values["system"], "system")})
@@ -26,7 +26,9 @@ def conversation(values: dict[str, Any]) -> Conversation:
         asked = f"{asked}\n\n{text(values['input'], 'input')}"
     answered = text(values["output"], "output")
     if not asked.strip() or not answered.strip():
-        raise Wrong("no assistant answer: output is empty" if asked.strip() else "instruction and input are empty")
+        raise RecordError(
+            "no assistant answer: output is empty" if asked.strip() else "instruction and input are empty"
+        )
     return Conversation(messages + _turn(asked, answered))
 
 
@@ -35,12 +37,12 @@ def _turn(asked: str, answered: str) -> list[dict[str, Any]]:
 
 
 def _history(value: object) -> list[tuple[str, str]]:
-    """Earlier turns, each a question and its answer."""
+    """Read earlier turns, each a question and its answer."""
     if not value:
         return []
     if not isinstance(value, list):
-        raise Wrong(f"history: {kind_of(value)}, not an array")
+        raise RecordError(f"history: {json_type(value)}, not an array")
     for number, turn in enumerate(value):
         if not isinstance(turn, list) or len(turn) != 2:
-            raise Wrong(f"history.{number}: not a question and an answer")
+            raise RecordError(f"history.{number}: not a question and an answer")
     return [(text(q, f"history.{n}.0"), text(a, f"history.{n}.1")) for n, (q, a) in enumerate(value)]

@@ -1,4 +1,4 @@
-"""The forms in which others keep conversations, one module each, and how each becomes a karma record."""
+"""The formats that can be imported: Soulforge's own here, foreign ones in a module each."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from deploy.cli.import_formats import alpaca, openai, sharegpt
-from deploy.cli.import_formats.record import Wrong, as_record, items
+from deploy.cli.import_formats.record import RecordError, items, to_record
 from shared.contracts.karma import KarmaRecord
 
 if TYPE_CHECKING:
-    from deploy.cli.import_formats.record import Given
+    from deploy.cli.import_formats.record import ImportDefaults
 
 
-class Form(StrEnum):
-    """How a record is written; `auto` looks at every record by itself."""
+class Format(StrEnum):
+    """The format of a record; `auto` detects that of every record by itself."""
 
     AUTO = "auto"
     KARMA = "karma"
@@ -24,40 +24,40 @@ class Form(StrEnum):
 
 
 OWN_FIELDS = frozenset(("persona", "session", "status", "outcome", "consecrated_by", "parent", "purposes"))
-LONGEST_NAME = 200  # what an index of the chamber holds safely
+LONGEST_NAME = 200  # what an index of the karma table holds safely
 YEARS = range(1970, 9999)  # a time in seconds or milliseconds that was misread falls outside; PostgreSQL holds these
-FOREIGN = {Form.OPENAI: openai, Form.SHAREGPT: sharegpt, Form.ALPACA: alpaca}
+FOREIGN = {Format.OPENAI: openai, Format.SHAREGPT: sharegpt, Format.ALPACA: alpaca}
 
 
-def read(values: dict[str, Any], form: Form, given: Given) -> KarmaRecord:
-    """The record that these values say in this form. Raises Wrong, and pydantic's ValidationError for own records."""
-    if form is Form.AUTO:
-        form = detect(values)
-    if form is Form.KARMA:
+def read(values: dict[str, Any], record_format: Format, defaults: ImportDefaults) -> KarmaRecord:
+    """Read a record in this format. Raises RecordError, and pydantic's ValidationError for own records."""
+    if record_format is Format.AUTO:
+        record_format = detect(values)
+    if record_format is Format.KARMA:
         return _own(values)
-    return as_record(FOREIGN[form].conversation(values), values, given)
+    return to_record(FOREIGN[record_format].conversation(values), values, defaults)
 
 
-def detect(values: dict[str, Any]) -> Form:
-    """The form by the names of the fields. Raises Wrong where they fit none."""
+def detect(values: dict[str, Any]) -> Format:
+    """Detect the format by the names of the fields. Raises RecordError where they fit none."""
     if not OWN_FIELDS.isdisjoint(values):
-        return Form.KARMA
-    for form, module in FOREIGN.items():
+        return Format.KARMA
+    for record_format, module in FOREIGN.items():
         if module.matches(values):
-            return form
-    raise Wrong("no messages, conversations or instruction: not in a form that is known")
+            return record_format
+    raise RecordError("no messages, conversations or instruction: not in a known format")
 
 
 def _own(values: dict[str, Any]) -> KarmaRecord:
-    """Raises Wrong, and pydantic's ValidationError."""
+    """Raises RecordError, and pydantic's ValidationError."""
     if "messages" not in values:
-        raise Wrong("no messages")
+        raise RecordError("no messages")
     if not items(values["messages"], "messages"):
-        raise Wrong("messages are empty")
+        raise RecordError("messages are empty")
     record = KarmaRecord.model_validate(values)
     if record.parent is not None and len(record.parent) > LONGEST_NAME:
-        raise Wrong(f"parent: longer than {LONGEST_NAME} characters")
+        raise RecordError(f"parent: longer than {LONGEST_NAME} characters")
     for name in ("created_at", "consecrated_at"):
         if (time := getattr(record, name)) is not None and time.year not in YEARS:
-            raise Wrong(f"{name}: not between the years {YEARS.start} and {YEARS.stop - 1}")
+            raise RecordError(f"{name}: not between the years {YEARS.start} and {YEARS.stop - 1}")
     return record

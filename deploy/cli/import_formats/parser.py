@@ -1,4 +1,4 @@
-"""Karma as a file: records in any form that is known, read as a stream; what is wrong is told by line, never with content."""
+"""Parse the raw records of a file; a fault is named by its line and rule and never quotes what the record says."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from deploy.cli.import_formats.formats import Form, read
-from deploy.cli.import_formats.reader import BOM, LONGEST, pieces
-from deploy.cli.import_formats.record import Wrong, kind_of, unpaired
+from deploy.cli.import_formats.formats import Format, read
+from deploy.cli.import_formats.reader import BOM, LONGEST, raw_records
+from deploy.cli.import_formats.record import RecordError, json_type, tool_call_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from deploy.cli.import_formats.record import Given
+    from deploy.cli.import_formats.record import ImportDefaults
     from shared.contracts.karma import KarmaRecord
 
 NUL = "NUL character in text: PostgreSQL cannot hold it"
@@ -26,8 +26,8 @@ FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,23}")  # a longer name may be anyth
 
 
 @dataclass(frozen=True)
-class WrongLine:
-    """A line that is no record, and why."""
+class Fault:
+    """A line that is not a record, and why."""
 
     file: str
     line: int
@@ -39,35 +39,38 @@ class WrongLine:
 
 @dataclass(frozen=True)
 class Line:
-    """One record that was read: where it begins, its size in bytes, and itself or what is wrong with it."""
+    """One record of a file: its first line, its size in bytes, and the record or its fault. A blank line has neither."""
 
     number: int
     read_bytes: int
-    content: KarmaRecord | WrongLine | None
+    content: KarmaRecord | Fault | None
 
 
-def lines(path: Path, form: Form, given: Given) -> Iterator[Line]:
-    """Every record of the file, one at a time; a blank line has no content."""
-    for piece in pieces(path):
-        if piece.raw is None:
-            content = WrongLine(str(path), piece.line, f"longer than {LONGEST // 1024**2} MiB")
-            yield Line(piece.line, piece.read_bytes, content)
+def parse_file(path: Path, record_format: Format, defaults: ImportDefaults) -> Iterator[Line]:
+    """Parse every record of the file, one at a time."""
+    for raw in raw_records(path):
+        if raw.data is None:
+            fault = Fault(str(path), raw.line, f"longer than {LONGEST // 1024**2} MiB")
+            yield Line(raw.line, raw.read_bytes, fault)
         else:
-            yield Line(piece.line, piece.read_bytes, parse(str(path), piece.line, piece.raw, form, given))
+            yield Line(raw.line, raw.read_bytes, parse_line(str(path), raw.line, raw.data, record_format, defaults))
 
 
-def parse(file: str, number: int, raw: bytes, form: Form, given: Given) -> KarmaRecord | WrongLine | None:
-    text = raw.removeprefix(BOM).strip()
+def parse_line(
+    file: str, number: int, data: bytes, record_format: Format, defaults: ImportDefaults
+) -> KarmaRecord | Fault | None:
+    """Parse one record."""
+    text = data.removeprefix(BOM).strip()
     if not text:
         return None
     try:
-        record = read(read_object(text), form, given)
-    except Wrong as wrong:
-        return WrongLine(file, number, str(wrong))
+        record = read(parse_object(text), record_format, defaults)
+    except RecordError as error:
+        return Fault(file, number, str(error))
     except ValidationError as error:
-        return WrongLine(file, number, explain(error))
-    if why := unpaired(record.messages) or unstorable(record):
-        return WrongLine(file, number, why)
+        return Fault(file, number, explain(error))
+    if why := tool_call_fault(record.messages) or storage_fault(record):
+        return Fault(file, number, why)
     return record
 
 
@@ -93,23 +96,23 @@ def _rule(kind: str, field: str, message: str) -> str:
     return f"{field}: {plain}" if field else plain
 
 
-def read_object(raw: bytes) -> dict[str, Any]:
-    """The JSON object that `raw` is. Raises Wrong."""
+def parse_object(data: bytes) -> dict[str, Any]:
+    """Parse a JSON object that PostgreSQL can store. Raises RecordError."""
     try:
         # Not json.loads: this one is three times as fast and refuses lone surrogates.
-        value = from_json(raw, allow_inf_nan=False)
+        value = from_json(data, allow_inf_nan=False)
     except ValueError as error:
-        raise Wrong(_fault(raw, str(error))) from None
+        raise RecordError(_syntax_fault(data, str(error))) from None
     if not isinstance(value, dict):
-        raise Wrong(f"{kind_of(value)}, not a JSON object")
-    # The escape may itself be escaped, so the strings are looked at.
-    if b"\\u0000" in raw and any("\0" in text for text in _strings(value)):
-        raise Wrong(NUL)
+        raise RecordError(f"{json_type(value)}, not a JSON object")
+    # The escape may itself be escaped, so the strings are searched.
+    if b"\\u0000" in data and any("\0" in text for text in _strings(value)):
+        raise RecordError(NUL)
     return value
 
 
-def unstorable(record: KarmaRecord) -> str | None:
-    """What JSON of this record PostgreSQL cannot hold: numbers without end; 1e999 reads as one."""
+def storage_fault(record: KarmaRecord) -> str | None:
+    """What PostgreSQL cannot store of this record: infinite numbers; 1e999 is read as one."""
     try:
         for values in (record.tools, *(message.tool_calls for message in record.messages)):
             if values:
@@ -119,27 +122,27 @@ def unstorable(record: KarmaRecord) -> str | None:
     return None
 
 
-def _fault(raw: bytes, said: str) -> str:
-    """What the reader's error means; only the beginning of its message is used, which never quotes."""
-    if said.startswith("recursion limit"):
+def _syntax_fault(data: bytes, message: str) -> str:
+    """What the parser's error means; only the beginning of its message is used, which never quotes."""
+    if message.startswith("recursion limit"):
         return "nested too deeply"
     try:
-        text = raw.decode()
+        text = data.decode()
     except UnicodeDecodeError as error:
         return f"not UTF-8 (byte {error.start + 1})"
     if "\0" in text:
         return NUL
-    if said.startswith("EOF") and text[0] in "{[":
+    if message.startswith("EOF") and text[0] in "{[":
         return "not JSON: truncated"
-    if said.startswith("control character"):
+    if message.startswith("control character"):
         return "not JSON: a control character in text"
-    if said.startswith("trailing characters") and text[0] in "{[":
+    if message.startswith("trailing characters") and text[0] in "{[":
         return "not JSON: something follows the object"
     return _beyond_json(text)
 
 
 def _beyond_json(text: str) -> str:
-    """What Python's looser reader takes and JSON does not have."""
+    """What Python's looser parser takes and JSON does not have."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

@@ -1,4 +1,8 @@
-"""A file as pieces, one per record, read as a stream: the lines of JSON Lines, or the elements of a JSON array."""
+"""Read a file as a stream of raw records: the lines of JSON Lines, or the elements of a JSON array.
+
+The array is split here and not by a streaming JSON parser: such a parser (ijson) ends at the first broken element and
+knows no line numbers, while an import names every broken element by its line and takes the others.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +18,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-LONGEST = 16 * 1024**2
+LONGEST = 16 * 1024**2  # bytes of one record
 CHUNK = 1024**2
-SNIFFED = 64 * 1024
-CHECKED = 8192
+CHECKED = 8192  # bytes that tell text from a binary file
+SNIFFED = 64 * 1024  # bytes that tell an array from lines
 UNENDED = b"["  # stands for an array without its end
 BOM = b"\xef\xbb\xbf"
 # Whole strings are skipped; a quote alone opens one that goes on in the next chunk.
 TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|["\[\]{},]', re.DOTALL)
 
 
+@dataclass(frozen=True)
+class RawRecord:
+    """The bytes of one record, None where they are too many; its first line, and how many bytes were read for it."""
+
+    line: int
+    read_bytes: int
+    data: bytes | None
+
+
 def check_file(path: Path) -> int:
-    """The size in bytes of a file that can be read as text. Raises UserError."""
+    """Check that the file can be read as text, and return its size in bytes. Raises UserError."""
     try:
         if path.is_dir():
             raise UserError(f"{path} is a directory: name its files, e.g. {path}/*.jsonl")
@@ -48,32 +61,24 @@ def _is_text(start: bytes) -> bool:
     return b"\0" not in start or any(line.lstrip().startswith((b"{", b"[")) for line in start.split(b"\n"))
 
 
-@dataclass(frozen=True)
-class Piece:
-    """One record's bytes, None where they are too many; the line it begins on and how far the file was read for it."""
-
-    line: int
-    read_bytes: int
-    raw: bytes | None
-
-
-def pieces(path: Path) -> Iterator[Piece]:
+def raw_records(path: Path) -> Iterator[RawRecord]:
+    """Read the records of the file one at a time."""
     with path.open("rb") as file:
         start = file.read(SNIFFED)
         file.seek(0)
-        yield from _elements(file) if is_array(start) else _lines(file)
+        yield from _elements(file) if _is_array(start) else _lines(file)
 
 
-def is_array(start: bytes) -> bool:
+def _is_array(start: bytes) -> bool:
     """Whether a file that starts so is one array. One whose first line is an array and others follow is JSON Lines."""
     text = start.removeprefix(BOM).lstrip()
     if not text.startswith(b"["):
         return False
     first, _, rest = text.partition(b"\n")
-    return not (rest.strip() and _is_whole(first))
+    return not (rest.strip() and _is_json(first))
 
 
-def _is_whole(text: bytes) -> bool:
+def _is_json(text: bytes) -> bool:
     try:
         from_json(text)
     except ValueError:
@@ -81,22 +86,22 @@ def _is_whole(text: bytes) -> bool:
     return True
 
 
-def _lines(file: BinaryIO) -> Iterator[Piece]:
+def _lines(file: BinaryIO) -> Iterator[RawRecord]:
     number = 0
-    while raw := file.readline(LONGEST + 1):
+    while data := file.readline(LONGEST + 1):
         number += 1
-        if len(raw) <= LONGEST:
-            yield Piece(number, len(raw), raw)
+        if len(data) <= LONGEST:
+            yield RawRecord(number, len(data), data)
             continue
-        size = len(raw)
-        while raw and not raw.endswith(b"\n"):
-            raw = file.readline(CHUNK)
-            size += len(raw)
-        yield Piece(number, size, None)
+        size = len(data)
+        while data and not data.endswith(b"\n"):
+            data = file.readline(CHUNK)
+            size += len(data)
+        yield RawRecord(number, size, None)
 
 
-def _elements(file: BinaryIO) -> Iterator[Piece]:
-    """Elements are told apart by brackets and commas alone, so a broken one does not spoil the next."""
+def _elements(file: BinaryIO) -> Iterator[RawRecord]:
+    """Split the array by brackets and commas alone, so that a broken element does not spoil the next."""
     data, line, depth, start, at = b"", 1, 0, 0, 0
     while chunk := file.read(CHUNK):
         data, at, start = data[start:] + chunk, at - start, 0
@@ -112,30 +117,30 @@ def _elements(file: BinaryIO) -> Iterator[Piece]:
             elif token in (b"]", b"}"):
                 depth -= 1
             if (token == b"," and depth == 1) or depth == 0:
-                yield _piece(data[start : at - 1], line, at - start)
+                yield _element(data[start : at - 1], line, at - start)
                 line += data.count(b"\n", start, at)
                 start = at
             if depth == 0:
-                yield from _after(data[start:] + file.read(CHUNK), line)
+                yield from _rest(data[start:] + file.read(CHUNK), line)
                 return
         else:
             at = len(data)
         if len(data) - start > LONGEST:
             break
     if len(data) - start > LONGEST:
-        yield Piece(line, len(data) - start, None)
+        yield RawRecord(line, len(data) - start, None)
         return
-    yield _piece(data[start:], line, len(data) - start)
+    yield _element(data[start:], line, len(data) - start)
     if depth == 1:
-        yield Piece(line + data.count(b"\n", start), 0, UNENDED)
+        yield RawRecord(line + data.count(b"\n", start), 0, UNENDED)
 
 
-def _piece(raw: bytes, line: int, size: int) -> Piece:
-    lead = len(raw) - len(raw.lstrip())
-    return Piece(line + raw.count(b"\n", 0, lead), size, raw)
+def _element(data: bytes, line: int, size: int) -> RawRecord:
+    lead = len(data) - len(data.lstrip())
+    return RawRecord(line + data.count(b"\n", 0, lead), size, data)
 
 
-def _after(rest: bytes, line: int) -> Iterator[Piece]:
-    """What follows the array: nothing, or a piece that is no record."""
+def _rest(rest: bytes, line: int) -> Iterator[RawRecord]:
+    """What follows the array: nothing, or an element that is not a record."""
     if rest.strip():
-        yield _piece(rest, line, len(rest))
+        yield _element(rest, line, len(rest))

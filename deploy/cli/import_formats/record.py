@@ -1,4 +1,4 @@
-"""A foreign conversation on its way to a karma record: where it ends, what it is called, who vouches for it."""
+"""Make a karma record of a foreign conversation: its end, its id and session, who vouches for it; check tool calls."""
 
 from __future__ import annotations
 
@@ -17,16 +17,23 @@ if TYPE_CHECKING:
 
 SESSION_FIELDS = ("session", "session_id", "conversation_id", "thread_id", "id")
 ID_DIGITS = 16
-KINDS = {dict: "an object", list: "an array", str: "text", bool: "true or false", int: "a number", float: "a number"}
+JSON_TYPES = {
+    dict: "an object",
+    list: "an array",
+    str: "text",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+}
 
 
-class Wrong(ValueError):
-    """A record that cannot be taken; the message names the field and the rule, never what the record says."""
+class RecordError(ValueError):
+    """A record that cannot be imported; the message names the field and the rule, never what the record says."""
 
 
 @dataclass(frozen=True)
-class Given:
-    """What the command says of every foreign record of a file, as such records do not say it themselves."""
+class ImportDefaults:
+    """What the command sets for every foreign record of a file, as their formats have no field for it."""
 
     file: str  #: name of the file without its ending
     persona: str | None = None
@@ -37,51 +44,51 @@ class Given:
 
 @dataclass(frozen=True)
 class Conversation:
-    """Messages and tools in OpenAI's form."""
+    """Messages and tools in OpenAI's format."""
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] = field(default_factory=list)
 
 
-def as_record(conversation: Conversation, values: dict[str, Any], given: Given) -> KarmaRecord:
-    """The record of a conversation; its id is made of its content, so that it is the same whenever it is read."""
-    if given.persona is None:
-        raise Wrong("no persona: records of this form name none, so say whose they are with --persona")
-    messages = up_to_answer(conversation.messages)
-    content = {"persona": given.persona, "messages": messages, "tools": conversation.tools}
+def to_record(conversation: Conversation, values: dict[str, Any], defaults: ImportDefaults) -> KarmaRecord:
+    """Make the record of a conversation. Its id is a digest of its content, so that it is the same at every import."""
+    if defaults.persona is None:
+        raise RecordError("no persona: records in this format name none; name it with --persona")
+    messages = trim_to_answer(conversation.messages)
+    content = {"persona": defaults.persona, "messages": messages, "tools": conversation.tools}
     identity = f"import-{_digest(content)}"
     return KarmaRecord.model_validate(
         {
             **content,
             "id": identity,
-            "session": session(values, given) or identity,
-            "source": given.file,
-            "status": Status.WHITE_TRUTH if given.consecrated_by else Status.SPECULATIVE,
-            "consecrated_by": given.consecrated_by,
-            "consecrated_at": given.consecrated_at if given.consecrated_by else None,
+            "session": session(values, defaults) or identity,
+            "source": defaults.file,
+            "status": Status.WHITE_TRUTH if defaults.consecrated_by else Status.SPECULATIVE,
+            "consecrated_by": defaults.consecrated_by,
+            "consecrated_at": defaults.consecrated_at if defaults.consecrated_by else None,
         }
     )
 
 
-def up_to_answer(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The messages up to the last answer: words of the assistant that call no tool."""
+def trim_to_answer(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The messages up to the last answer: text of the assistant that calls no tool. Raises RecordError."""
     if not messages:
-        raise Wrong("messages are empty")
+        raise RecordError("messages are empty")
     for end in range(len(messages), 0, -1):
         last = messages[end - 1]
         if last["role"] == "assistant" and (last.get("content") or "").strip() and not last.get("tool_calls"):
             return messages[:end]
-    raise Wrong("no assistant answer: no message of the assistant has words without a call")
+    raise RecordError("no assistant answer: no message of the assistant has text without a tool call")
 
 
-def session(values: dict[str, Any], given: Given) -> str | None:
-    """Which conversation a record belongs to, where it says so. Names of one file do not meet those of another."""
-    if given.session_by:
-        if (named := _name(values.get(given.session_by))) is None:
-            raise Wrong("the field that --session-by names is missing or no name")
+def session(values: dict[str, Any], defaults: ImportDefaults) -> str | None:
+    """The session that a record names, if any. Names of one file do not collide with those of another."""
+    if defaults.session_by:
+        if (named := _name(values.get(defaults.session_by))) is None:
+            raise RecordError("the field that --session-by names is missing or not a name")
         return named
     named = next((name for key in SESSION_FIELDS if (name := _name(values.get(key)))), None)
-    return f"{given.file}/{named}" if named else None
+    return f"{defaults.file}/{named}" if named else None
 
 
 def _name(value: object) -> str | None:
@@ -90,8 +97,8 @@ def _name(value: object) -> str | None:
     return str(value).strip() or None
 
 
-def unpaired(messages: Sequence[ChatMessage]) -> str | None:
-    """What is wrong with the calls of a conversation, without what they say; None when nothing is."""
+def tool_call_fault(messages: Sequence[ChatMessage]) -> str | None:
+    """What is wrong with the tool calls of a conversation: every result follows its call, every call has a result."""
     waiting: dict[str, int] = {}
     for number, message in enumerate(messages):
         if message.role == "tool":
@@ -119,7 +126,7 @@ def _fault(call: dict[str, Any]) -> str | None:
     if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
         return "no function name"
     if not isinstance(arguments := function.get("arguments"), str):
-        return "arguments are not text: OpenAI's form has them as JSON in a text"
+        return "arguments are not text: OpenAI's format has them as JSON in a text"
     return None if _is_object(arguments) else "arguments are not a JSON object"
 
 
@@ -130,25 +137,26 @@ def _is_object(text: str) -> bool:
         return False
 
 
-def text(value: object, place: str) -> str:
-    """The value, which must be text."""
+def text(value: object, path: str) -> str:
+    """The value, which must be text. Raises RecordError."""
     if not isinstance(value, str):
-        raise Wrong(f"{place}: {kind_of(value)}, not text")
+        raise RecordError(f"{path}: {json_type(value)}, not text")
     return value
 
 
-def items(value: object, place: str) -> list[dict[str, Any]]:
-    """The value, which must be a list of objects."""
+def items(value: object, path: str) -> list[dict[str, Any]]:
+    """The value, which must be a list of objects. Raises RecordError."""
     if not isinstance(value, list):
-        raise Wrong(f"{place}: {kind_of(value)}, not an array")
+        raise RecordError(f"{path}: {json_type(value)}, not an array")
     for number, item in enumerate(value):
         if not isinstance(item, dict):
-            raise Wrong(f"{place}.{number}: {kind_of(item)}, not an object")
+            raise RecordError(f"{path}.{number}: {json_type(item)}, not an object")
     return value
 
 
-def kind_of(value: object) -> str:
-    return KINDS.get(type(value), "nothing")
+def json_type(value: object) -> str:
+    """The JSON type of a value, with its article."""
+    return JSON_TYPES.get(type(value), "nothing")
 
 
 def _digest(content: dict[str, Any]) -> str:

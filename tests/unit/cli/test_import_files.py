@@ -10,14 +10,14 @@ import pytest
 
 from deploy.cli.errors import UserError
 from deploy.cli.import_formats import parser, reader
-from deploy.cli.import_formats.formats import Form
-from deploy.cli.import_formats.parser import Line, WrongLine
+from deploy.cli.import_formats.formats import Format
+from deploy.cli.import_formats.parser import Fault, Line
 from deploy.cli.import_formats.reader import check_file
-from deploy.cli.import_formats.record import Given
+from deploy.cli.import_formats.record import ImportDefaults
 from shared.contracts.karma import KarmaRecord
 
 SECRET = "geheimnis"
-GIVEN = Given("file", persona="scribe")
+DEFAULTS = ImportDefaults("file", persona="scribe")
 TURNS = [{"role": "user", "content": SECRET}, {"role": "assistant", "content": SECRET}]
 
 
@@ -25,12 +25,12 @@ def record(**values: Any) -> bytes:
     return json.dumps({"id": "a", "persona": "scribe", "session": "s", "messages": TURNS, **values}).encode()
 
 
-def parse(raw: bytes) -> KarmaRecord | WrongLine | None:
-    return parser.parse("f", 7, raw, Form.AUTO, GIVEN)
+def parse(raw: bytes) -> KarmaRecord | Fault | None:
+    return parser.parse_line("f", 7, raw, Format.AUTO, DEFAULTS)
 
 
 def lines(path: Path) -> list[Line]:
-    return list(parser.lines(path, Form.AUTO, GIVEN))
+    return list(parser.parse_file(path, Format.AUTO, DEFAULTS))
 
 
 def asked(*turns: dict[str, Any]) -> list[dict[str, Any]]:
@@ -78,7 +78,7 @@ def test_an_escaped_backslash_before_u0000_is_text_like_any_other() -> None:
         (f'["{SECRET}"]'.encode(), "an array, not a JSON object"),
         (b"4711", "a number, not a JSON object"),
         (b"null", "nothing, not a JSON object"),
-        (b"{}", "not in a form that is known"),
+        (b"{}", "not in a known format"),
         (record(messages=None).replace(b"messages", b"massages"), "no messages"),
         (record(messages=[]), "messages are empty"),
         (record(messages=SECRET), "messages: text, not an array"),
@@ -119,7 +119,7 @@ def test_an_escaped_backslash_before_u0000_is_text_like_any_other() -> None:
 )
 def test_what_is_wrong_is_told_without_content(raw: bytes, told: str) -> None:
     found = parse(raw)
-    assert isinstance(found, WrongLine) and found.line == 7
+    assert isinstance(found, Fault) and found.line == 7
     assert told in found.why
     assert SECRET not in found.why.lower().replace("geheimnis: extra inputs", "")
 
@@ -129,7 +129,7 @@ def test_lines_are_numbered_as_an_editor_does_and_their_sizes_add_up(tmp_path: P
     file.write_bytes(record() + b"\n\n{}\n" + record(id="b"))
     found = lines(file)
     assert sum(line.read_bytes for line in found) == file.stat().st_size
-    assert [line.content.line for line in found if isinstance(line.content, WrongLine)] == [3]
+    assert [line.content.line for line in found if isinstance(line.content, Fault)] == [3]
 
 
 def test_a_line_that_is_too_long_is_told_and_the_next_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +174,7 @@ def test_a_wrong_element_of_an_array_is_told_by_its_line_and_the_others_are_read
     ]
     file.write_bytes(b"[\n" + b",\n".join(elements) + b"\n]\n")
     found = lines(file)
-    assert [str(line.content) for line in found if isinstance(line.content, WrongLine)] == [
+    assert [str(line.content) for line in found if isinstance(line.content, Fault)] == [
         f"{file}:3 not JSON",
         f"{file}:4 a number, not a JSON object",
         f"{file}:6 not UTF-8 (byte 92)",
@@ -196,14 +196,14 @@ def test_an_array_without_its_end_keeps_what_is_whole(tmp_path: Path, end: bytes
     file.write_bytes(b"[\n" + record() + (end or b"\n"))
     found = lines(file)
     assert isinstance(found[0].content, KarmaRecord)
-    assert [str(line.content) for line in found if isinstance(line.content, WrongLine)] == [f"{file}:{t}" for t in told]
+    assert [str(line.content) for line in found if isinstance(line.content, Fault)] == [f"{file}:{t}" for t in told]
 
 
 def test_lines_whose_first_is_an_array_are_lines_all_the_same(tmp_path: Path) -> None:
     file = tmp_path / "karma.jsonl"
     file.write_bytes(b'["x"]\n' + record() + b"\n")
     wrong, right = lines(file)
-    assert isinstance(wrong.content, WrongLine) and isinstance(right.content, KarmaRecord)
+    assert isinstance(wrong.content, Fault) and isinstance(right.content, KarmaRecord)
 
 
 def test_one_nul_does_not_make_a_file_binary(tmp_path: Path) -> None:

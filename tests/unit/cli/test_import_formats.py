@@ -1,4 +1,4 @@
-"""Conversations in the forms of others become karma records; what cannot become one is told precisely."""
+"""Conversations in the formats of others become karma records; what cannot become one is told precisely."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from deploy.cli.import_formats.formats import Form, detect, read
-from deploy.cli.import_formats.record import Given, Wrong, unpaired
+from deploy.cli.import_formats.formats import Format, detect, read
+from deploy.cli.import_formats.record import ImportDefaults, RecordError, tool_call_fault
 from shared.contracts.karma import KarmaRecord, Status
 
-GIVEN = Given("talks", persona="scribe")
+DEFAULTS = ImportDefaults("talks", persona="scribe")
 CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at": "sky"}'}}
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {}}}
 
@@ -27,8 +27,8 @@ def turn(who: str, value: Any) -> dict[str, Any]:
     return {"from": who, "value": value}
 
 
-def taken(values: dict[str, Any], given: Given = GIVEN, form: Form = Form.AUTO) -> KarmaRecord:
-    return read(values, form, given)
+def taken(values: dict[str, Any], given: ImportDefaults = DEFAULTS, record_format: Format = Format.AUTO) -> KarmaRecord:
+    return read(values, record_format, given)
 
 
 def plain(record: KarmaRecord) -> list[dict[str, Any]]:
@@ -36,17 +36,17 @@ def plain(record: KarmaRecord) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("values", "form"),
+    ("values", "record_format"),
     [
-        ({"messages": [], "persona": "p"}, Form.KARMA),
-        ({"persona": "p", "instruction": ""}, Form.KARMA),
-        ({"messages": [], "tools": []}, Form.OPENAI),
-        ({"conversations": []}, Form.SHAREGPT),
-        ({"instruction": "", "output": ""}, Form.ALPACA),
+        ({"messages": [], "persona": "p"}, Format.KARMA),
+        ({"persona": "p", "instruction": ""}, Format.KARMA),
+        ({"messages": [], "tools": []}, Format.OPENAI),
+        ({"conversations": []}, Format.SHAREGPT),
+        ({"instruction": "", "output": ""}, Format.ALPACA),
     ],
 )
-def test_a_form_is_known_by_its_fields(values: dict[str, Any], form: Form) -> None:
-    assert detect(values) is form
+def test_a_format_is_detected_by_its_fields(values: dict[str, Any], record_format: Format) -> None:
+    assert detect(values) is record_format
 
 
 def test_openai_messages_with_tools_are_taken_as_they_are() -> None:
@@ -59,7 +59,7 @@ def test_openai_messages_with_tools_are_taken_as_they_are() -> None:
     ]
     record = taken({"messages": messages, "tools": [TOOL], "parallel_tool_calls": False})
     assert plain(record) == messages and record.tools == (TOOL,)
-    assert unpaired(record.messages) is None
+    assert tool_call_fault(record.messages) is None
 
 
 def test_openai_parts_are_joined_and_a_developer_speaks_as_the_system() -> None:
@@ -78,7 +78,7 @@ def test_openai_arguments_given_as_an_object_become_text() -> None:
     ]
     record = taken({"messages": [*messages, said()]})
     assert record.messages[1].tool_calls[0]["function"]["arguments"] == '{"at": "ü"}'
-    assert unpaired(record.messages) is None
+    assert tool_call_fault(record.messages) is None
 
 
 def test_openais_older_functions_become_tools_and_paired_calls() -> None:
@@ -90,7 +90,7 @@ def test_openais_older_functions_become_tools_and_paired_calls() -> None:
     ]
     record = taken({"messages": messages, "functions": [{"name": "look"}]})
     assert record.tools == ({"type": "function", "function": {"name": "look"}},)
-    assert record.messages[2].role == "tool" and unpaired(record.messages) is None
+    assert record.messages[2].role == "tool" and tool_call_fault(record.messages) is None
 
 
 def test_a_conversation_ends_with_its_last_answer() -> None:
@@ -103,7 +103,7 @@ def test_a_conversation_ends_with_its_last_answer() -> None:
 def test_an_answer_of_weight_0_is_not_the_end() -> None:
     record = taken({"messages": [user(), said("good", weight=1), user(), said("bad", weight=0)]})
     assert record.messages[-1].content == "good"
-    with pytest.raises(Wrong, match="no assistant answer"):
+    with pytest.raises(RecordError, match="no assistant answer"):
         taken({"messages": [user(), said("bad", weight=0)]})
 
 
@@ -125,7 +125,7 @@ def test_sharegpt_turns_calls_and_observations_become_messages() -> None:
     assert [message.role for message in record.messages] == ["system", "user", "assistant", "tool", "tool", "assistant"]
     assert [call["function"]["arguments"] for call in record.messages[2].tool_calls] == ['{"at": 1}', '{"at": 2}']
     assert record.tools == ({"type": "function", "function": {"name": "look"}},)
-    assert unpaired(record.messages) is None
+    assert tool_call_fault(record.messages) is None
 
 
 def test_sharegpt_in_the_spelling_of_openai_is_read_too() -> None:
@@ -152,10 +152,13 @@ def test_alpaca_with_system_and_history_becomes_messages() -> None:
 
 def test_the_id_is_of_the_content_alone_so_that_it_is_the_same_again() -> None:
     one = taken({"messages": [user(), said()]})
-    assert one.id == taken({"messages": [user(), said()], "id": 7}, Given("other", "scribe", "me")).id
+    assert one.id == taken({"messages": [user(), said()], "id": 7}, ImportDefaults("other", "scribe", "me")).id
     assert one.id == taken({"conversations": [turn("human", "hi"), turn("gpt", "there")]}).id
     assert len(one.id) == len("import-") + 16 and one.id.startswith("import-")
-    others = (taken({"messages": [user(), said("no")]}), taken({"messages": [user(), said()]}, Given("talks", "coder")))
+    others = (
+        taken({"messages": [user(), said("no")]}),
+        taken({"messages": [user(), said()]}, ImportDefaults("talks", "coder")),
+    )
     assert len({one.id, *(other.id for other in others)}) == 3
 
 
@@ -164,16 +167,16 @@ def test_a_session_is_the_given_field_else_the_files_conversation_else_the_recor
     assert taken(values).session == taken(values).id
     assert taken(values | {"id": 7}).session == "talks/7"
     assert taken(values | {"id": 7, "conversation_id": "c"}).session == "talks/c"
-    by_thread = Given("talks", "scribe", session_by="thread")
+    by_thread = ImportDefaults("talks", "scribe", session_by="thread")
     assert taken(values | {"id": 7, "thread": "t"}, by_thread).session == "t"
     for missing in ({}, {"thread": None}, {"thread": ["t"]}, {"thread": " "}):
-        with pytest.raises(Wrong, match="--session-by"):
+        with pytest.raises(RecordError, match="--session-by"):
             taken(values | missing, by_thread)
 
 
 def test_a_foreign_record_is_speculative_unless_somebody_vouches_for_it() -> None:
     assert taken({"messages": [user(), said()]}).status is Status.SPECULATIVE
-    vouched = taken({"messages": [user(), said()]}, Given("talks", "scribe", "me"))
+    vouched = taken({"messages": [user(), said()]}, ImportDefaults("talks", "scribe", "me"))
     assert (vouched.status, vouched.consecrated_by) == (Status.WHITE_TRUTH, "me")
 
 
@@ -213,24 +216,24 @@ def test_a_foreign_record_is_speculative_unless_somebody_vouches_for_it() -> Non
         ({"instruction": "", "output": "geheimnis"}, "instruction and input are empty"),
         ({"instruction": 5, "output": "x"}, "instruction: a number, not text"),
         ({"instruction": "x", "output": "x", "history": [["x"]]}, "history.0: not a question and an answer"),
-        ({"text": "geheimnis"}, "not in a form that is known"),
+        ({"text": "geheimnis"}, "not in a known format"),
     ],
 )
 def test_what_is_wrong_is_told_without_content(values: dict[str, Any], told: str | None) -> None:
     if told is None:
         assert taken(values)
         return
-    with pytest.raises(Wrong, match=told) as wrong:
+    with pytest.raises(RecordError, match=told) as wrong:
         taken(values)
     assert "geheimnis" not in str(wrong.value)
 
 
-@pytest.mark.parametrize("form", [Form.OPENAI, Form.SHAREGPT, Form.ALPACA])
-def test_a_form_that_is_named_is_the_only_one_that_is_read(form: Form) -> None:
-    with pytest.raises(Wrong, match=r"^no "):
-        taken({"nothing": "of it"}, form=form)
+@pytest.mark.parametrize("record_format", [Format.OPENAI, Format.SHAREGPT, Format.ALPACA])
+def test_a_format_that_is_named_is_the_only_one_that_is_read(record_format: Format) -> None:
+    with pytest.raises(RecordError, match=r"^no "):
+        taken({"nothing": "of it"}, record_format=record_format)
 
 
 def test_without_a_persona_it_is_told_what_to_give() -> None:
-    with pytest.raises(Wrong, match="--persona"):
-        taken({"messages": [user(), said()]}, Given("talks"))
+    with pytest.raises(RecordError, match="--persona"):
+        taken({"messages": [user(), said()]}, ImportDefaults("talks"))
