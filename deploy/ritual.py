@@ -1,6 +1,6 @@
-"""`make ritual`: karma becomes an adapter that vLLM serves, from nothing, as an outsider would do it.
+"""`make ritual`: one whole ritual from nothing, as a user would run it.
 
-Stack up, karma in, an intent on the bus, watch, ask base and adapter side by side, stack down.
+Start the stack, import karma, publish an intent, watch, ask base and adapter side by side, stop the stack.
 """
 
 from __future__ import annotations
@@ -37,20 +37,22 @@ def main(
     persona: Annotated[str, typer.Argument(help=f"One of {', '.join(UNSEEN)}.")] = "scribe",
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack up afterwards.")] = False,
 ) -> None:
-    """One whole ritual. Exit code 0 only when the adapter was promoted by the verdict and answered."""
+    """Run one whole ritual. Exit code 0 only when the adapter was promoted by the verdict and answered."""
     if persona not in UNSEEN:
-        raise typer.Exit(_complain(f"no example karma of {persona!r}: PERSONA is one of {', '.join(UNSEEN)}"))
+        raise typer.Exit(
+            _print_error(f"there is no example karma of {persona!r}; PERSONA is one of {', '.join(UNSEEN)}")
+        )
     settings = Settings()
     started = time.monotonic()
     found_up = bool(stack.status(settings))
     try:
         if not found_up:
-            stack.start_detached(settings, _tell)
+            stack.start_detached(settings, _print_note)
         code = _ritual(settings, persona)
     except (PreflightError, LockError, InferenceError) as error:
-        code = _complain(str(error))
+        code = _print_error(str(error))
     if not keep and not found_up:
-        stack.stop(settings, _tell)
+        stack.stop(settings, _print_note)
     console.print(f"[dim]{time.monotonic() - started:.0f} s in all[/]")
     raise typer.Exit(code)
 
@@ -60,7 +62,7 @@ def _ritual(settings: Settings, persona: str) -> int:
         return code
     answer = asyncio.run(publish(settings.nats_url, {"persona": persona, "requested_by": "make ritual"}))
     if "ritual" not in answer:
-        return _complain(f"the intent was refused: {answer.get('error', answer)}")
+        return _print_error(f"the intent was refused: {answer.get('error', answer)}")
     console.print(f"intent published on training.intent; it opened ritual {answer['ritual']}")
     if code := _soulforge("watch", answer["ritual"]):
         return code
@@ -70,7 +72,7 @@ def _ritual(settings: Settings, persona: str) -> int:
 
 
 async def publish(url: str, intent: dict[str, Any]) -> dict[str, Any]:
-    """What any component does to start a ritual: one request on the bus."""
+    """Start a ritual as any component does: one request on the bus; returns the reply."""
     client = await nats.connect(url)
     try:
         reply = await client.request("training.intent", json.dumps(intent).encode(), timeout=REPLY_S)
@@ -81,7 +83,7 @@ async def publish(url: str, intent: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _side_by_side(settings: Settings, persona: str) -> None:
-    """Three prompts that stand in no record, answered by base and adapter through the same engine."""
+    """Print the answers of base and adapter to prompts that are in no record, from the same engine."""
     pool = await open_pool(settings.database_url, "registry", size=1)
     version = await pool.fetchval("SELECT version FROM alias WHERE persona = $1", persona)
     await pool.close()
@@ -98,16 +100,16 @@ async def _answers(inference: Vllm, prompt: str, models: tuple[str, ...]) -> lis
     return list(await asyncio.gather(*(inference.answer(model, turns, ANSWER_TOKENS) for model in models)))
 
 
-def _soulforge(*words: str) -> int:
-    """The command line, as a person uses it."""
-    return subprocess.run([str(Path(sys.executable).with_name("soulforge")), *words], check=False).returncode
+def _soulforge(*arguments: str) -> int:
+    """Run a command of the command line; returns its exit code."""
+    return subprocess.run([str(Path(sys.executable).with_name("soulforge")), *arguments], check=False).returncode
 
 
-def _tell(line: str) -> None:
+def _print_note(line: str) -> None:
     console.print(f"[dim]{line}[/]")
 
 
-def _complain(line: str) -> int:
+def _print_error(line: str) -> int:
     console.print(f"[red]{line}[/]")
     return 1
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import docker  # type: ignore[import-untyped]
 
-from deploy.cli.commands.runes import make
+from deploy.cli.commands.runes import create_containers
 from services.orchestrator.engine_command import rune_spec
 from shared.base import find_base
 from shared.configuration.file import load
@@ -76,7 +76,7 @@ async def docker_place(ours: Orchestrated) -> AsyncIterator[Place]:
     with daemon() as engine:
         url = engine.url
         ours.configure(real=True, **TIMES, image=IMAGE, more=f'[docker]\nhost = "{url}"\nhouse = "soulforge-bench"\n')
-        await make(ours.settings)
+        await create_containers(ours.settings)
         place = DockerPlace(url, f"soulforge-bench-{RUNE}")
         try:
             yield place

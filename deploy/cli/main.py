@@ -1,4 +1,4 @@
-"""The `soulforge` command: every part of the house that a person handles.
+"""The `soulforge` command: its groups of commands, and what its exit code means.
 
 Commands import what is heavy only when they run, so that `--help` is instant.
 """
@@ -27,7 +27,7 @@ from deploy.cli.commands import (
 from deploy.cli.console import print_error, print_note
 from deploy.cli.errors import user_text
 
-FAULT = 70  # EX_SOFTWARE of sysexits.h
+INTERNAL_FAULT = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130
 
 app = typer.Typer(
@@ -59,45 +59,46 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
-def run(words: list[str]) -> int:
-    """The exit code of one command."""
-    # What libraries log is for services: a command says itself what went wrong.
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code."""
+    # What libraries log is for services: a command prints what went wrong itself.
     logging.getLogger().addHandler(logging.NullHandler())
     try:
-        code = app(words, prog_name="soulforge", standalone_mode=False)
+        code = app(arguments, prog_name="soulforge", standalone_mode=False)
     except typer.Abort:
         return INTERRUPTED
     except KeyboardInterrupt:
         return INTERRUPTED
     except typer.TyperException as usage:
-        if wrong := usage_line(usage):
-            print_error(wrong)
+        if text := usage_text(usage):
+            print_error(text)
         return usage.exit_code
     except Exception as error:
-        if line := user_text(error):
-            print_error(line)
-            return 1
-        return _fault(error)
+        if (message := user_text(error)) is None:
+            return _report_fault(error)
+        print_error(message)
+        return 1
     return code if isinstance(code, int) else 0
 
 
-def usage_line(usage: typer.TyperException) -> str:
-    """What was wrong with the words, and where the right ones are told; empty where the help itself was shown."""
+def usage_text(usage: typer.TyperException) -> str:
+    """What was wrong with the usage, and which help to read; empty where the help itself was shown."""
     context = getattr(usage, "ctx", None)
-    where = context.command_path if context else "soulforge"
+    command = context.command_path if context else "soulforge"
     message = usage.format_message().rstrip(".")
-    return f"{message} (see `{where} --help`)" if message else ""
+    return f"{message} (see `{command} --help`)" if message else ""
 
 
-def _fault(error: Exception) -> int:
+def _report_fault(error: Exception) -> int:
+    """Write the traceback to a file and name it."""
     import tempfile
     import traceback
 
     with tempfile.NamedTemporaryFile("w", prefix="soulforge-fault-", suffix=".txt", delete=False) as file:
         traceback.print_exception(error, file=file)
-    print_error(f"soulforge itself is at fault: {type(error).__name__}: {error}")
-    print_note(f"where it happened is written in {file.name}")
-    return FAULT
+    print_error(f"a fault in soulforge itself: {type(error).__name__}: {error}")
+    print_note(f"its traceback is in {file.name}")
+    return INTERNAL_FAULT
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ async def test_recall_shows_manifests_rituals_adapters_and_the_name_that_serves(
 async def test_recall_of_what_the_house_does_not_know_says_so_and_fails(told: Tell, history: dict[str, UUID]) -> None:
     code, shown, error = await told("recall", "nobody")
     assert (code, shown) == (1, "")
-    assert "nothing is known of nobody" in error
+    assert "unknown: nobody" in error
 
     code, shown, _ = await told("recall", "nobody", "x", "--json")
     report = json.loads(shown)

@@ -153,7 +153,7 @@ async def wait_restored(pool: Pool, anvil: str, fence: int, since: datetime, tim
 
 
 def activity(row: Restoration | None) -> str:
-    """What goes on before inference is back."""
+    """What happens before inference is back."""
     step = f" ({row.step} {row.part}".rstrip() + ")" if row and row.step else ""
     if row and row.released_at:
         return f"inference comes back{step}"

@@ -1,4 +1,4 @@
-"""`soulforge config`: what stands in the house by `soulforge.toml`, whether the file is right, and examples of it."""
+"""`soulforge config`: check `soulforge.toml`, show the configuration in effect, and print examples."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 PANEL = "Stack"
-File = Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Default: the file that the house uses.")]
+File = Annotated[Path | None, typer.Argument(metavar="FILE", help="Default: the file that is in use.")]
 
-group = typer.Typer(no_args_is_help=True, help="What stands in the house: anvils, runes, queues, policy.")
+group = typer.Typer(no_args_is_help=True, help="The configuration: anvils, runes, queues, policy.")
 
 
 def register(app: typer.Typer) -> None:
@@ -28,16 +28,16 @@ def register(app: typer.Typer) -> None:
 
 @group.command()
 def check(file: File = None) -> None:
-    """Check the configuration and say what it means.
+    """Check the configuration and show what it means.
 
-    A wrong file is refused with the place and the reason of every fault.
+    A wrong file is refused with the key and the reason of every fault.
     """
-    from deploy.cli.views.config import view
+    from deploy.cli.views.config import config_view
 
     settings = load_settings()
     configuration = _read(settings, file)
-    print_note(f"{_source(settings, file)} is right; this is what it means")
-    out.print(view(configuration, settings))
+    print_note(f"{_source(settings, file)} is valid; this is what it means")
+    out.print(config_view(configuration, settings))
 
 
 @group.command()
@@ -49,21 +49,21 @@ def show(
 
     It can be used as a file again; only passwords are left out.
     """
-    from deploy.cli.views.config import effective, toml
+    from deploy.cli.views.config import effective_values, to_toml
 
     settings = load_settings()
-    values = effective(_read(settings, file), settings)
+    values = effective_values(_read(settings, file), settings)
     print_note(f"from {_source(settings, file)}")
     if as_json:
         out.print_json(json.dumps(values))
     else:
-        # Bare, so that no line is wrapped and no bracket is read as markup.
-        out.print(toml(values), markup=False, soft_wrap=True, end="")
+        # Plain, so that no line is wrapped and no bracket is read as markup.
+        out.print(to_toml(values), markup=False, soft_wrap=True, end="")
 
 
 @group.command()
 def example(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Left out: their names are listed.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Default: list the examples.")] = None,
 ) -> None:
     """Print an annotated example of a configuration."""
     from shared.settings import PROJECT

@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 
 
 def intend(
-    persona: Annotated[str, typer.Argument(help="Whose consecrated karma is trained.")],
+    persona: Annotated[str, typer.Argument(help="The persona to train on its consecrated karma.")],
     priority: Annotated[int, typer.Option(help="0 to 9; higher goes first among waiting rituals.")] = 5,
     recipe: Annotated[str, typer.Option(help="Name of a shipped training recipe.")] = "default",
     seed: Annotated[int, typer.Option(help="Seed of the training run.")] = 0,
@@ -41,9 +41,10 @@ def intend(
         str | None, typer.Option(help="Your own id of this intent; the same id twice makes one ritual.")
     ] = None,
     within: Annotated[
-        str, typer.Option(metavar="TIME", help="Inference should serve again after it by then, e.g. 8h.")
+        str,
+        typer.Option(metavar="TIME", help="Time within which inference should serve again after the ritual, e.g. 8h."),
     ] = "",
-    why: Annotated[str, typer.Option(help="Why now; kept with the ritual.")] = "",
+    why: Annotated[str, typer.Option(help="Reason; kept with the ritual.")] = "",
 ) -> None:
     """Ask for a ritual: train, verify, awaken.
 
@@ -132,17 +133,17 @@ async def _without_reply(client: Client, intent: TrainingIntent, body: bytes) ->
 
 def cancel(
     ritual: Annotated[str, typer.Argument(help="The ritual, by the first digits of its id.")],
-    why: Annotated[str, typer.Option(help="Why; kept with the ritual.")] = "",
+    why: Annotated[str, typer.Option(help="Reason; kept with the ritual.")] = "",
 ) -> None:
-    """Ask that a ritual ends.
+    """End a ritual early.
 
-    It stops at its next safe point, keeps its record, and inference comes back.
+    It stops at its next safe point, what it made is kept, and inference comes back.
     """
-    found = asyncio.run(ask_to_cancel(load_settings(), ritual, why))
+    found = asyncio.run(request_cancel(load_settings(), ritual, why))
     out.print(f"asked ritual {short_id(found)} to end; watch it: soulforge watch {short_id(found)}")
 
 
-async def ask_to_cancel(settings: Settings, given: str, why: str) -> UUID:
+async def request_cancel(settings: Settings, given: str, why: str) -> UUID:
     """Publish `ritual.cancel` for a ritual that is under way. Raises UserError for one that ended."""
     from deploy.cli.queries.rituals import find_ritual, get_ritual
     from shared.contracts.intent import RitualCancel

@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 @group.command("import")
 def import_(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="JSON Lines, or a JSON array, of records or conversations.")
+        list[Path], typer.Argument(metavar="FILE", help="JSON Lines, or a JSON array, of records or conversations.")
     ],
     record_format: Annotated[
         Literal["auto", "karma", "openai", "sharegpt", "alpaca"],
@@ -120,7 +120,7 @@ async def _count(settings: Settings) -> KarmaCounts:
 
 @group.command()
 def revoke(
-    ids: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Ids of karma records.")] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of karma records.")] = None,
     from_: Annotated[Path | None, typer.Option("--from", metavar="FILE", help="A file with ids, one a line.")] = None,
     why: Annotated[str, typer.Option(help="Reason; kept with the revocation.")] = "",
     by: Annotated[str, typer.Option(help="Who withdraws consent.")] = REQUESTER,
@@ -129,7 +129,7 @@ def revoke(
 
     They are never trained on again. Shows everything that was built from them.
     """
-    from deploy.cli.commands.recall import look_up, show
+    from deploy.cli.commands.recall import look_up, print_report
 
     wanted = gather_ids(ids or [], from_)
     settings = load_settings()
@@ -141,7 +141,7 @@ def revoke(
         )
         raise typer.Exit(1)
     report = asyncio.run(look_up(settings, wanted))
-    show(report)
+    print_report(report)
     out.print(f"{len(wanted)} revoked" if len(wanted) > 1 else "revoked")
     if absent := sum(record.persona is None for record in report.records):
         print_note(f"{absent} of them not remembered here: they stay out if they are ever imported")
@@ -169,7 +169,7 @@ def _ids_in(file: Path) -> list[str]:
 
 
 async def withdraw(settings: Settings, ids: list[str], by: str, why: str) -> int:
-    """Publish the revocation and wait, REVOKED_WITHIN_S at most. Returns how many records are not revoked by then."""
+    """Publish the revocation and wait, REVOKED_WITHIN_S at most; returns how many records are not revoked by then."""
     from time import monotonic
 
     from deploy.cli.queries.karma import list_unrevoked

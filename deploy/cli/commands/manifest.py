@@ -49,7 +49,10 @@ def list_() -> None:
 @group.command()
 def show(
     which: Annotated[
-        str | None, typer.Argument(metavar="[DIGEST|PERSONA]", help="The start of a digest, or a persona: its newest.")
+        str | None,
+        typer.Argument(
+            metavar="DIGEST|PERSONA", help="The start of a digest, or a persona for its newest. Default: the newest."
+        ),
     ] = None,
     picture: Annotated[
         Path | None, typer.Option("--picture", metavar="FILE.svg", help="Also draw lengths, sources and exclusions.")

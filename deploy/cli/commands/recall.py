@@ -1,4 +1,4 @@
-"""`soulforge recall`: from a record to every manifest, ritual, adapter and name that it got into."""
+"""`soulforge recall`: from a record to every manifest, ritual, adapter and alias that holds it."""
 
 from __future__ import annotations
 
@@ -24,30 +24,29 @@ def register(app: typer.Typer) -> None:
 
 
 def recall(
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of karma records.")],
+    ids: Annotated[list[str], typer.Argument(metavar="ID", help="Ids of karma records.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document of a stable shape, for programs.")] = False,
 ) -> None:
     """Find everything that was built from these records.
 
-    Manifests, rituals, adapters, and the names that point to them. The exit code is 1 where the house knows one of the
-    ids from nowhere.
+    Manifests, rituals, adapters, and the aliases that point to them. The exit code is 1 where one of the ids is unknown.
     """
     report = asyncio.run(look_up(load_settings(), ids))
     if as_json:
         typer.echo(report.model_dump_json(indent=2))
     else:
-        show(report)
+        print_report(report)
     raise typer.Exit(1 if report.unknown else 0)
 
 
-def show(report: RecallReport) -> None:
+def print_report(report: RecallReport) -> None:
     """Print the trees, and an error for ids that are unknown."""
     from deploy.cli.views.recall import recall_view
 
     for tree in recall_view(report):
         out.print(tree)
     if report.unknown:
-        print_error(f"nothing is known of {', '.join(report.unknown)}: never remembered here, revoked, or used")
+        print_error(f"unknown: {', '.join(report.unknown)} (never imported here, revoked, or used)")
 
 
 async def look_up(settings: Settings, ids: Iterable[str]) -> RecallReport:

@@ -1,6 +1,6 @@
-"""`soulforge runes`: make the containers of the runes that an engine runs, once, at deployment.
+"""`soulforge runes`: create the containers of the runes that a container engine runs, once, at deployment.
 
-The services only start and stop them afterwards: they need no right to make any.
+The services only start and stop them afterwards: they need no right to create any.
 """
 
 from __future__ import annotations
@@ -28,32 +28,32 @@ def register(app: typer.Typer) -> None:
 
 @group.command("create")
 def create(
-    anew: Annotated[bool, typer.Option("--anew", help="Stop and remove those that exist first.")] = False,
+    recreate: Annotated[bool, typer.Option("--recreate", help="Stop and remove those that exist first.")] = False,
 ) -> None:
-    """Make the containers of the docker runes.
+    """Create the containers of the docker runes.
 
-    They are those of soulforge.toml with driver "docker"; one that exists stays as it is.
+    Those of soulforge.toml with driver = "docker"; a container that exists is left as it is.
     """
-    for line in asyncio.run(make(load_settings(), anew)):
+    for line in asyncio.run(create_containers(load_settings(), recreate)):
         out.print(line)
 
 
-async def make(settings: Settings, anew: bool = False) -> list[str]:
-    """What was made, a line each. Raises UserError where there is nothing to make or the engine refuses."""
+async def create_containers(settings: Settings, recreate: bool = False) -> list[str]:
+    """Create the containers; returns a line for each. Raises UserError where there is nothing to make or the engine refuses."""
     from shared.configuration.file import load
     from shared.drivers.containers.port import ContainerError
 
     configuration = load(settings)
     names = [name for name, rune in configuration.runes.items() if rune.driver == "docker"]
     if not names:
-        raise UserError('no rune of soulforge.toml has driver = "docker": there is no container to make')
+        raise UserError('no rune of soulforge.toml has driver = "docker": there is no container to create')
     try:
-        return [await _made(settings, configuration, name, anew) for name in names]
+        return [await _create(settings, configuration, name, recreate) for name in names]
     except ContainerError as error:
         raise UserError(str(error)) from error
 
 
-async def _made(settings: Settings, configuration: Configuration, name: str, anew: bool) -> str:
+async def _create(settings: Settings, configuration: Configuration, name: str, recreate: bool) -> str:
     from services.orchestrator.engine_command import rune_spec
     from shared.base import find_base
     from shared.configuration.ports import container_name
@@ -63,12 +63,12 @@ async def _made(settings: Settings, configuration: Configuration, name: str, ane
     containers = DockerContainers(configuration.docker.host, house=configuration.docker.house)
     container = container_name(anvil, name)
     if await containers.inspect(container):
-        if not anew:
-            return f"{container} exists; --anew makes it again"
+        if not recreate:
+            return f"{container} exists; --recreate replaces it"
         await containers.stop(container, rune.stop_grace_s)
         await containers.remove(container)
     based = settings.model_copy(update={"base": rune.base or settings.base})
     planned = rune.model_copy(update={"port": configuration.port_of(name, settings)})
     spec = rune_spec(container, anvil, configuration.anvils[anvil], planned, based, find_base(based))
     await containers.create(spec)
-    return f"{container} made from {rune.image}"
+    return f"{container} created from {rune.image}"

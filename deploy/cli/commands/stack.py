@@ -1,4 +1,4 @@
-"""`soulforge up`, `down`, `status`, `migrate`: the house as a whole."""
+"""`soulforge up`, `down`, `status`, `migrate`: the stack as a whole."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 def up(
     detach: Annotated[
-        bool, typer.Option("--detach", "-d", help="Return once all is up; the stack goes on by itself.")
+        bool, typer.Option("--detach", "-d", help="Return once all is up; the stack runs in the background.")
     ] = False,
 ) -> None:
     """Start the whole embedded stack.
@@ -39,7 +39,7 @@ def up(
 def down() -> None:
     """Stop the embedded stack.
 
-    A ritual under way goes on at the next `soulforge up`.
+    A ritual under way continues at the next `soulforge up`.
     """
     from deploy.embedded import stack
 
@@ -47,9 +47,10 @@ def down() -> None:
 
 
 def status() -> None:
-    """Show how every part stands, and the rituals under way.
+    """Show the state of every part, and the rituals under way.
 
-    Whether each service can do its job and why not, what the rune serves, who holds the anvil. Exit code 0 only when all is well.
+    Whether each service is ready and why not, what the rune serves, which ritual holds the anvil. Exit code 0 only when
+    every part can do its job.
     """
     from deploy.cli.queries.stack import get_stack_status
     from deploy.cli.views.status import anvil_findings, status_view
@@ -64,7 +65,7 @@ def status() -> None:
 def migrate() -> None:
     """Bring database and bus to this version.
 
-    Applies the missing migrations and makes the streams and consumers. Safe to repeat; `soulforge up` does it by itself.
+    Applies the missing migrations and creates streams and consumers. Safe to repeat; `soulforge up` does it by itself.
     """
     from deploy import bootstrap
 
@@ -79,4 +80,4 @@ def migrate() -> None:
         ) from error
     for name in applied:
         out.print(f"applied {name}")
-    out.print("database and bus are ready" if applied else "nothing to apply: database and bus were ready")
+    out.print("database and bus are up to date" if applied else "nothing to apply: database and bus are up to date")

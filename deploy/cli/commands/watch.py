@@ -38,12 +38,12 @@ def watch(
         str | None, typer.Argument(help="The ritual, by the first digits of its id. Default: the newest.")
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option(min=0, help="Give up after so many seconds; the ritual goes on.")
+        float | None, typer.Option(min=0, help="Stop watching after so many seconds; the ritual continues.")
     ] = None,
 ) -> None:
     """Follow a ritual until it has ended and inference is back.
 
-    Exit code 0 only when its adapter serves. One line for each fact; on a terminal also what goes on now.
+    Exit code 0 only when its adapter serves. One line for each fact; on a terminal also all stages and the running job.
     """
     from deploy.cli.views.live import end_view
     from shared.contracts.ritual import State
@@ -54,7 +54,7 @@ def watch(
     try:
         snapshot = asyncio.run(_watch(settings, found, timeout))
     except KeyboardInterrupt:
-        print_note(f"the ritual goes on by itself; {again}")
+        print_note(f"the ritual continues by itself; {again}")
         raise
     if snapshot is None:
         raise UserError(f"ritual {short_id(found)} is still under way after {timeout:.0f} s; {again}")

@@ -1,4 +1,4 @@
-"""Parse the raw records of a file; a fault is named by its line and rule and never quotes what the record says."""
+"""Parse the raw records of a file; a fault names its line and rule and never quotes the content."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def parse_line(
 
 
 def explain(error: ValidationError) -> str:
-    """What is wrong with a record, without what it says: only names of fields and the rules that they broke."""
+    """What is wrong with a record, without its content: only names of fields and the rules that they broke."""
     return "; ".join(
         _rule(item["type"], ".".join(map(_field, item["loc"])), item["msg"])
         for item in error.errors(include_input=False)
@@ -87,7 +87,7 @@ def _field(name: int | str) -> str:
 
 
 def _rule(kind: str, field: str, message: str) -> str:
-    # A rule of the contract's own says no more than its message; pydantic's own messages name no input but its type.
+    # Neither the contract's own messages nor pydantic's name any input but its type.
     plain = message.removeprefix("Value error, ")
     if kind == "missing":
         plain = "missing"

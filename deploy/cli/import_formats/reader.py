@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 LONGEST = 16 * 1024**2  # bytes of one record
 CHUNK = 1024**2
-CHECKED = 8192  # bytes that tell text from a binary file
-SNIFFED = 64 * 1024  # bytes that tell an array from lines
-UNENDED = b"["  # stands for an array without its end
+CHECKED = 8192  # bytes by which text and binary files are distinguished
+SNIFFED = 64 * 1024  # bytes by which an array and lines are distinguished
+UNENDED = b"["  # takes the place of the missing end of an array
 BOM = b"\xef\xbb\xbf"
-# Whole strings are skipped; a quote alone opens one that goes on in the next chunk.
+# Whole strings are skipped; a quote alone opens one that continues in the next chunk.
 TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|["\[\]{},]', re.DOTALL)
 
 

@@ -28,7 +28,7 @@ JSON_TYPES = {
 
 
 class RecordError(ValueError):
-    """A record that cannot be imported; the message names the field and the rule, never what the record says."""
+    """A record that cannot be imported; the message names the field and the rule, never the content."""
 
 
 @dataclass(frozen=True)

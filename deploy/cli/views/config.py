@@ -1,4 +1,4 @@
-"""A configuration as a person reads it."""
+"""A configuration as tables, and as a file again: every default stated, passwords left out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 
-def view(configuration: Configuration, settings: Settings) -> RenderableType:
+def config_view(configuration: Configuration, settings: Settings) -> RenderableType:
     parts: list[RenderableType] = [_anvils(configuration), Text(""), _runes(configuration, settings)]
     if configuration.queues:
         parts += [Text(""), _queues(configuration)]
@@ -93,34 +93,34 @@ def _policy(configuration: Configuration) -> Table:
 
 def _when(configuration: Configuration) -> str:
     tipping = configuration.tipping
-    said = {
+    text = {
         "immediate": "at once",
         "idle": f"after {duration(tipping.idle_for_s)} with at most {tipping.busy_above:g} requests a minute",
         "window": f"in {', '.join(tipping.windows)} ({tipping.timezone})",
     }[tipping.policy]
     if tipping.away_budget_s is not None:
-        said += f"; at most {duration(tipping.away_budget_s)} without inference a day"
+        text += f"; at most {duration(tipping.away_budget_s)} without inference a day"
     if tipping.refuse_after_s is not None:
-        said += f"; refused after {duration(tipping.refuse_after_s)}"
-    return said
+        text += f"; refused after {duration(tipping.refuse_after_s)}"
+    return text
 
 
 MIB = 1024**2
 HIDDEN = "…"
 SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
-OF_VLLM = ("max_loras", "max_lora_rank", "max_model_len", "max_num_seqs", "kv_cache_gib", "arguments")
+VLLM_KEYS = ("max_loras", "max_lora_rank", "max_model_len", "max_num_seqs", "kv_cache_gib", "arguments")
 Values = dict[str, Any]
 
 
-def effective(configuration: Configuration, settings: Settings) -> Values:
-    """What holds, as values that read back as the same configuration (but for what is hidden)."""
+def effective_values(configuration: Configuration, settings: Settings) -> Values:
+    """The configuration in effect, as values that load as the same configuration (but for what is hidden)."""
     values = configuration.model_dump(mode="json", by_alias=True, exclude_none=True)
     for name, anvil in values["anvils"].items():
         _anvil(anvil, configuration.anvils[name].free_below)
     for name, rune in values["runes"].items():
         rune["port"] = configuration.port_of(name, settings)
         if configuration.runes[name].command:
-            unused = set(OF_VLLM) - configuration.runes[name].model_fields_set
+            unused = set(VLLM_KEYS) - configuration.runes[name].model_fields_set
             values["runes"][name] = rune = {key: value for key, value in rune.items() if key not in unused}
         else:
             rune.setdefault("base", settings.base)
@@ -144,29 +144,29 @@ def without_password(url: str) -> str:
     return re.sub(r"(?<=[?&]password=)[^&]*", HIDDEN, shown)
 
 
-def toml(values: Values) -> str:
-    """The values as TOML: first what stands alone, then a table each, a table in a table by its dotted name."""
+def to_toml(values: Values) -> str:
+    """Write the values as TOML: plain values first, then each table, a nested one by its dotted name."""
     return "\n".join(_lines((), values)).strip() + "\n"
 
 
-def _lines(place: tuple[str, ...], values: Values) -> Iterator[str]:
-    tables = {key: value for key, value in values.items() if _is_table(place, key, value)}
+def _lines(path: tuple[str, ...], values: Values) -> Iterator[str]:
+    tables = {key: value for key, value in values.items() if _is_table(path, key, value)}
     plain = {key: value for key, value in values.items() if key not in tables}
-    if place and plain:
+    if path and plain:
         yield ""
-        yield f"[{'.'.join(_key(word) for word in place)}]"
+        yield f"[{'.'.join(_key(part) for part in path)}]"
     yield from (f"{_key(key)} = {_value(value)}" for key, value in plain.items())
     for key, table in tables.items():
-        yield from _lines((*place, key), table)
+        yield from _lines((*path, key), table)
 
 
-def _is_table(place: tuple[str, ...], key: str, value: Any) -> bool:
-    """Variables of an engine stay in its table."""
-    return isinstance(value, dict) and not (len(place) == 2 and key == "env")
+def _is_table(path: tuple[str, ...], key: str, value: Any) -> bool:
+    """Whether the value is a table of its own; the environment of a rune is an inline one."""
+    return isinstance(value, dict) and not (len(path) == 2 and key == "env")
 
 
-def _key(word: str) -> str:
-    return word if re.fullmatch(r"[A-Za-z0-9_-]+", word) else json.dumps(word)
+def _key(part: str) -> str:
+    return part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else json.dumps(part)
 
 
 def _value(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What a fact says, in a few words for people."""
+"""Facts in a few words for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A ritual as `watch` shows it: a line for every fact, below them on a terminal what goes on now, and how it ended."""
+"""A ritual as `watch` shows it: a line for every fact, on a terminal the running stage below them, and how it ended."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ NAMES = {Mark.DONE: "", Mark.NOW: "bold", Mark.FAILED: "bold red", Mark.AHEAD: "
 
 
 class LiveView:
-    """Prints each fact once. What goes on is redrawn below on a terminal, elsewhere printed now and then."""
+    """Prints each fact once. The running stage is redrawn below on a terminal, elsewhere printed at intervals."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -145,7 +145,7 @@ def fact_line(recorded: RecordedFact, since: datetime) -> str:
 
 
 def current_view(snapshot: Snapshot, progress: RitualProgress | None) -> RenderableType:
-    """All stages on one line; below it what goes on, and for how long inference is away."""
+    """All stages on one line; below it what the ritual does now, and for how long inference is away."""
     lines: list[RenderableType] = [_stage_line(snapshot)]
     if doing := activity(snapshot):
         seconds = Text(duration(seconds_in_stage(snapshot)), "yellow")

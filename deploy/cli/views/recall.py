@@ -22,7 +22,7 @@ SHOWN = 20
 
 
 class Made(Frozen):
-    """A ritual that was given a manifest, and what it came to. `alias` is the name that points to its version."""
+    """A ritual that was given a manifest, and what it came to. `alias` is the one that points to its version."""
 
     ritual: UUID
     persona: str
@@ -40,7 +40,7 @@ class Use(Frozen):
 
 
 class Record(Frozen):
-    """One record and where it got to. Without a persona it is not remembered (any more)."""
+    """One record and the manifests that hold it. Without a persona it is not remembered here."""
 
     karma: str
     persona: str | None = None
@@ -131,7 +131,7 @@ def _status(record: Record) -> str:
 def _serving(made: Made) -> str:
     if made.alias:
         return f"[red]serves as {escape(made.alias)}[/]"
-    return f"withdrawn {made.withdrawn_at:%Y-%m-%d %H:%M}" if made.withdrawn_at else "no name points to it"
+    return f"withdrawn {made.withdrawn_at:%Y-%m-%d %H:%M}" if made.withdrawn_at else "no alias points to it"
 
 
 def _digest(digest: str) -> str:

@@ -15,7 +15,7 @@ from shared.contracts.frozen import Frozen
 
 
 class Phase(StrEnum):
-    """The three parts of a hand-over, in this order."""
+    """The three phases of a hand-over, in this order."""
 
     EVACUATION = "evacuation"
     WORK = "GPU work"
@@ -23,7 +23,7 @@ class Phase(StrEnum):
 
 
 class PhaseReport(Frozen):
-    """One part of a hand-over; `seconds` count to now while it goes on."""
+    """One phase of a hand-over; `seconds` count to now while it is under way."""
 
     name: Phase
     began_at: datetime
@@ -71,9 +71,7 @@ class HandOverReport(Frozen):
     memory_restored: int | None = None
     expected_s: float | None = Field(None, description="Seconds without inference that were announced.")
     seconds_without_inference: float | None
-    drained: int | None = Field(
-        None, description="Requests that got their whole answer; null before they were drained."
-    )
+    drained: int | None = Field(None, description="Requests that were answered whole; null before they were drained.")
     aborted: int | None = Field(None, description="Requests that were ended because the grace was over.")
     probes: ProbesReport
     phases: tuple[PhaseReport, ...]

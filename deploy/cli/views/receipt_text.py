@@ -1,4 +1,4 @@
-"""The receipt of a hand-over as a person reads it: where the time went, every step, and what it found."""
+"""The receipt of a hand-over as tables: where the time went, every step, and what it found."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 BAR_WIDTH = 60
 LONGEST_PART = 28  # longer names of runes and queues are folded
-# Told apart without colours, too.
+# Distinct without colours, too.
 CELLS = {Phase.EVACUATION: ("▒", "yellow"), Phase.WORK: ("█", "cyan"), Phase.RESTORATION: ("░", "green")}
 MILLISECONDS_BELOW_S = 0.0995
-WELL, ILL = "green", "red"
+GOOD, BAD = "green", "red"
 
 
 def receipt_view(row: HandOverReport) -> RenderableType:
@@ -30,7 +30,7 @@ def receipt_view(row: HandOverReport) -> RenderableType:
 
 
 def bar(phases: Sequence[PhaseReport], width: int = BAR_WIDTH) -> Text:
-    """Where the time went, in proportion; nothing that took time is left out."""
+    """A bar of where the time went, in proportion; every phase that took time has a cell."""
     whole = sum(phase.seconds for phase in phases)
     text = Text()
     if whole > 0:
@@ -41,10 +41,10 @@ def bar(phases: Sequence[PhaseReport], width: int = BAR_WIDTH) -> Text:
 
 
 def shares(seconds: Sequence[float], width: int) -> list[int]:
-    """Cells of each, `width` in all; at least one for whatever took any time. The longest gives what the others need."""
+    """The cells of each phase, `width` in all; at least one for a phase that took any time, at the longest one's cost."""
     whole = sum(seconds)
     cells = [max(int(part / whole * width), 1) if part > 0 else 0 for part in seconds]
-    longest = max(range(len(seconds)), key=lambda place: seconds[place])
+    longest = max(range(len(seconds)), key=lambda at: seconds[at])
     cells[longest] += width - sum(cells)
     return cells
 
@@ -71,27 +71,27 @@ def _state(phase: PhaseReport, row: HandOverReport) -> Text:
     if phase.ended_at is None:
         return Text("so far", "yellow")
     if phase.name is Phase.EVACUATION and row.evacuated_at is None:
-        return Text("never handed over", ILL)
+        return Text("never handed over", BAD)
     return Text("")
 
 
 def _step(step: StepReport, under_way: bool) -> tuple[Text, Text, Text, Text, Text]:
-    said = figures(step.detail)
+    text = figures(step.detail)
     if step.ended_at is None:
-        said = Text("under way", "yellow") if under_way else Text("did not end", ILL)
+        text = Text("under way", "yellow") if under_way else Text("did not end", BAD)
     if step.tries > 1:
-        said = Text(", ").join(part for part in (Text(f"{step.tries} tries", "yellow"), said) if part)
+        text = Text(", ").join(part for part in (Text(f"{step.tries} tries", "yellow"), text) if part)
     moment = Text(f"{step.began_at.astimezone():%H:%M:%S}", "dim")
-    return Text(f"  {step.step}"), Text(step.part), moment, Text(took(step.seconds)), said
+    return Text(f"  {step.step}"), Text(step.part), moment, Text(took(step.seconds)), text
 
 
 def took(seconds: float | None) -> str:
-    """Many steps take milliseconds."""
+    """A duration; in milliseconds where it is short, as many steps are."""
     return f"{seconds * 1000:.0f} ms" if seconds is not None and seconds < MILLISECONDS_BELOW_S else duration(seconds)
 
 
 def figures(detail: dict[str, Any]) -> Text:
-    """What a step found, in words; a figure of another version is shown as it is."""
+    """What a step found, in words; a figure without words of its own is shown as it is."""
     return Text(", ").join(part for key, value in detail.items() if (part := _figure(key, value)))
 
 
@@ -104,11 +104,11 @@ def _figure(key: str, value: Any) -> Text:
         case (("aborted" | "missing"), 0):
             return Text("")
         case (("aborted" | "missing"), _):
-            return Text(f"{value} {key}", ILL)
+            return Text(f"{value} {key}", BAD)
         case "models", _:
             return Text(f"{value} model{'' if value == 1 else 's'}", "dim")
         case "equal", bool():
-            return Text("equal", "dim") if value else Text("not equal", ILL)
+            return Text("equal", "dim") if value else Text("not equal", BAD)
         case "closed", bool():
             return Text("") if value else Text("the engine has no way to", "yellow")
         case "manner", _:
@@ -135,7 +135,7 @@ def _memory(row: HandOverReport) -> str:
 
 def _requests(row: HandOverReport) -> Text:
     text = Text(f"{row.drained} drained, ")
-    return text.append(f"{row.aborted or 0} aborted", ILL if row.aborted else "")
+    return text.append(f"{row.aborted or 0} aborted", BAD if row.aborted else "")
 
 
 def probes(report: ProbesReport, over: bool = True) -> Text:
@@ -145,9 +145,9 @@ def probes(report: ProbesReport, over: bool = True) -> Text:
     if report.equal is None:
         return Text(f"not asked again yet; {_models(report.asked)} answered before")
     text = Text(f"{_models(report.asked)} asked: ")
-    text.append("equal", WELL) if report.equal else text.append(f"differs: {', '.join(report.differing)}", ILL)
+    text.append("equal", GOOD) if report.equal else text.append(f"differs: {', '.join(report.differing)}", BAD)
     if report.missing:
-        text.append(f"; missing: {', '.join(report.missing)}", ILL)
+        text.append(f"; missing: {', '.join(report.missing)}", BAD)
     return text
 
 

@@ -51,7 +51,7 @@ class TippingReport(Frozen):
 
 
 class InterruptedReport(Frozen):
-    """The attempt that ended early; the ritual waits for the next one. `asked`: somebody wanted the anvil back."""
+    """The attempt that ended early; the ritual waits for the next one. `asked`: the anvil was reclaimed."""
 
     attempt: int
     at: datetime
@@ -86,7 +86,7 @@ class RitualReport(Frozen):
     )
     hand_overs: tuple[HandOverReport, ...]
     interrupted: InterruptedReport | None = Field(
-        description="Set while the ritual waits to go on from its checkpoint after an interruption."
+        description="Set while the ritual waits to continue from its checkpoint after an interruption."
     )
     tipping: TippingReport | None = Field(description="When it takes the anvil, and why; null before it was decided.")
     trace_id: str

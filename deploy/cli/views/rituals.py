@@ -109,7 +109,7 @@ def _summary(report: RitualReport) -> Table:
 
 
 def _state(report: RitualReport) -> str | Text:
-    """One that waits after an interruption is interrupted, which is no failure."""
+    """The state for people: a ritual that waits after an interruption is interrupted, which is no failure."""
     if (found := report.interrupted) is None:
         return f"{coloured(report.state, report.ended_at is not None)} at attempt {report.attempt}"
     why = f", {asked_for(found.asked)}: {found.reason}\nwaits for the anvil; attempt {report.attempt} {RESUMES}"
@@ -117,7 +117,7 @@ def _state(report: RitualReport) -> str | Text:
 
 
 def _tipping(tipping: TippingReport, waits: bool) -> Text:
-    """Why it does not take the anvil yet, or why it took it when it did."""
+    """Why the ritual does not take the anvil yet, or why it took it when it did."""
     decided = f" ({tipping.decided_at.astimezone():%H:%M:%S})"
     text = Text.assemble((tipping.reason, "yellow" if waits else ""), (decided, "dim"))
     if waits and (figures := ", ".join(_figure(*measure) for measure in tipping.measures.items() if _shown(*measure))):

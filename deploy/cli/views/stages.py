@@ -49,7 +49,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Interruption:
-    """An attempt that ended early, while the ritual waits for the next one. `asked`: somebody wanted the anvil back."""
+    """An attempt that ended early, while the ritual waits for the next one. `asked`: the anvil was reclaimed."""
 
     attempt: int
     at: datetime

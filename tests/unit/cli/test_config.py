@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deploy.cli.main import run
-from deploy.cli.views.config import effective, toml, without_password
+from deploy.cli.views.config import effective_values, to_toml, without_password
 from shared.configuration.file import read
 from shared.settings import PROJECT, Settings
 
@@ -78,7 +78,7 @@ def test_what_is_shown_is_a_file_that_means_the_same(
     first, again = read(EXAMPLES / f"{name}.toml", Settings()), read(tmp_path / "again.toml", Settings())
     assert again.ports(Settings()) == first.ports(Settings())
     assert again.serving_runes(Settings()) == first.serving_runes(Settings())
-    assert effective(again, Settings()) == effective(first, Settings())
+    assert effective_values(again, Settings()) == effective_values(first, Settings())
 
 
 def test_json_and_toml_show_the_same(capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,7 +95,7 @@ def test_odd_words_survive_being_written() -> None:
     values = {
         "runes": {"r": {"env": {"A B": 'quote " back \\ line \n tab \t é \x7f [bold]'}, "arguments": ["a", "{b}"]}}
     }
-    assert tomllib.loads(toml(values)) == values
+    assert tomllib.loads(to_toml(values)) == values
 
 
 def test_passwords_are_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,7 +54,7 @@ def test_a_record_leads_to_the_name_that_serves_it() -> None:
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        (outcome(serves=False), "adapter scribe@1  no name points to it"),
+        (outcome(serves=False), "adapter scribe@1  no alias points to it"),
         (outcome(serves=False, withdrawn_at=AT), "adapter scribe@1  withdrawn 2026-11-20 08:30"),
         (outcome(serves=False, version=None, state="failed"), "ritual 6cb89406  scribe  failed"),
     ],
