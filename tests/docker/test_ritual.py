@@ -72,7 +72,7 @@ def test_a_ritual_whose_rune_and_jobs_are_containers_ends_with_an_adapter_that_a
     assert (MODELS / "smollm2-135m-instruct").is_dir(), "the base model is missing: make test-docker prepares it"
     made = soulforge(environment, "runes", "create")
     assert made.returncode == 0, made.stderr
-    assert "made from" in made.stdout
+    assert "created from" in made.stdout
     began = monotonic()
     ritual = subprocess.run(
         (sys.executable, "-m", "deploy.ritual", "scribe", "--keep"),
