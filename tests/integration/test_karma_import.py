@@ -1,4 +1,4 @@
-"""`soulforge karma import` on a real PostgreSQL: once remembered, never changed; wrong lines are told and skipped."""
+"""`soulforge karma import` on a real PostgreSQL: once stored, never changed; wrong lines are reported and skipped."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_records_are_remembered_once(persona: str, capsys: pytest.CaptureFixture
     assert told(capsys)[0] == "10 new, 460 known already, 0 wrong"
 
 
-def test_wrong_lines_are_told_by_number_and_the_rest_is_remembered(
+def test_wrong_lines_are_reported_by_number_and_the_rest_is_remembered(
     persona: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = write("k.jsonl", record(persona, 1), "geheim", "", record(persona, 2, session=""), record(persona, 3))
@@ -128,7 +128,7 @@ def test_an_array_of_one_form_is_imported_with_its_sessions(persona: str, capsys
         (["--errors", "no/such/folder"], "--errors: no/such/folder cannot be written"),
     ],
 )
-def test_what_cannot_hold_for_any_record_is_told_before_the_first(
+def test_what_cannot_hold_for_any_record_is_reported_before_the_first(
     persona: str, capsys: pytest.CaptureFixture[str], words: list[str], says: str
 ) -> None:
     assert run(["karma", "import", write("k.jsonl", record(persona, 1)), *words]) == 1
@@ -172,7 +172,7 @@ async def test_everything_that_a_record_says_is_stored(persona: str, pool: Pool)
     assert (bare["kind"], bare["purposes"], bare["created_at"].year >= 2026) == ("interaction", ["train"], True)
 
 
-async def test_what_postgresql_alone_refuses_is_told_by_line_and_the_rest_is_stored(
+async def test_what_postgresql_alone_refuses_is_reported_by_line_and_the_rest_is_stored(
     persona: str, pool: Pool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = write("k.jsonl", *(record(persona, n, why="no" if n in (3, 77) else "yes") for n in range(200)))
@@ -186,7 +186,7 @@ async def test_what_postgresql_alone_refuses_is_told_by_line_and_the_rest_is_sto
     assert "k.jsonl:4 PostgreSQL refuses it" in err and "k.jsonl:78 PostgreSQL refuses it" in err
 
 
-async def test_a_database_that_goes_away_is_told_and_the_same_command_goes_on(
+async def test_a_database_that_goes_away_is_reported_and_the_same_command_goes_on(
     house: House, persona: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     count = 40_000

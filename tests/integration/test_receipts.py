@@ -201,7 +201,7 @@ async def last_said(client: Client, subject: str) -> tuple[dict[str, Any], str]:
     return json.loads(message.data or b""), (message.headers or {})["Nats-Msg-Id"]
 
 
-async def test_a_reclaim_is_said_on_the_bus_and_tells_what_it_interrupts(
+async def test_a_reclaim_is_reported_on_the_bus_and_shows_what_it_interrupts(
     rows: Pool, client: Client, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ritual = await harvested(rows)
@@ -273,7 +273,7 @@ async def test_only_what_serves_and_is_contained_can_be_accepted(
     assert body == {"anvil": ANVIL, "why": "new weights"} and UUID(id)
 
 
-async def test_the_status_of_an_anvil_tells_its_holder_its_containment_and_who_wants_it(
+async def test_the_status_of_an_anvil_shows_its_holder_its_containment_and_who_wants_it(
     rows: Pool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     free = await get_anvil(rows, ANVIL)

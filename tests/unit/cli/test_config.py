@@ -36,7 +36,7 @@ def test_a_wrong_file_is_refused_with_every_place_and_reason(
     assert "\n  runes.r.port: Input should be a valid integer" in shown.err
 
 
-def test_a_syntax_error_is_told_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_syntax_error_is_reported_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "soulforge.toml").write_text("\nforge = \n")
     for words in ("check", "show"):
         assert run(["config", words]) == 1
@@ -44,17 +44,17 @@ def test_a_syntax_error_is_told_with_its_line(tmp_path: Path, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_example_is_right_and_said_in_tables(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_example_is_right_and_shown_in_tables(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["config", "check", str(EXAMPLES / f"{name}.toml")]) == 0
-    said = capsys.readouterr().out
+    shown_text = capsys.readouterr().out
     configuration = read(EXAMPLES / f"{name}.toml", Settings())
     for word in (*configuration.anvils, *configuration.runes, *configuration.queues, "takes the anvil", "jobs"):
-        assert word in said
+        assert word in shown_text
     for port in configuration.ports(Settings()).values():
-        assert str(port) in said
+        assert str(port) in shown_text
 
 
-def test_two_anvils_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_anvils_are_reported_apart(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["config", "check", str(EXAMPLES / "two-anvils.toml")]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert next(line for line in lines if line[:1] == ["large"])[-2:] == ["only", "serves"]

@@ -1,4 +1,4 @@
-"""What facts say in a few words."""
+"""Facts in a few words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words of the command line: which there are, and that asking for help costs nothing."""
+"""The commands that there are, and that their help is instant."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (["bogus"], "No such command 'bogus' (see `soulforge --help`)"),
         (["up", "--bogus"], "No such option: --bogus (see `soulforge up --help`)"),
@@ -91,8 +91,8 @@ def test_help_imports_nothing_heavy() -> None:
     ],
 )
 def test_wrong_usage_is_one_line_that_names_the_help(
-    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(words) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and error.startswith("error: ") and told in error
+    assert error.count("\n") == 1 and error.startswith("error: ") and expected in error

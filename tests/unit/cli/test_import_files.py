@@ -1,4 +1,4 @@
-"""Reading karma from a file: wrong lines are told by number and rule, never with what they say."""
+"""Reading karma from a file: wrong lines are reported by number and rule, never with their content."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_record_with_a_tool_call_and_its_result_is_read() -> None:
     assert isinstance(parse(record(messages=asked(call(), RESULT))), KarmaRecord)
 
 
-def test_a_byte_order_mark_and_blank_lines_are_no_mistake() -> None:
+def test_a_byte_order_mark_and_blank_lines_are_no_user_error() -> None:
     assert isinstance(parse(b"\xef\xbb\xbf" + record() + b"\r\n"), KarmaRecord)
     assert parse(b"  \r\n") is None
 
@@ -64,7 +64,7 @@ def test_an_escaped_backslash_before_u0000_is_text_like_any_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "told"),
+    ("raw", "expected"),
     [
         (SECRET.encode(), "not JSON"),
         (record().replace(b":", b"=", 1), "not JSON"),
@@ -117,10 +117,10 @@ def test_an_escaped_backslash_before_u0000_is_text_like_any_other() -> None:
         (record(created_at="0001-01-01T00:00:00+14:00"), "created_at: not between the years"),
     ],
 )
-def test_what_is_wrong_is_told_without_content(raw: bytes, told: str) -> None:
+def test_what_is_wrong_is_reported_without_content(raw: bytes, expected: str) -> None:
     found = parse(raw)
     assert isinstance(found, Fault) and found.line == 7
-    assert told in found.why
+    assert expected in found.why
     assert SECRET not in found.why.lower().replace("geheimnis: extra inputs", "")
 
 
@@ -132,7 +132,9 @@ def test_lines_are_numbered_as_an_editor_does_and_their_sizes_add_up(tmp_path: P
     assert [line.content.line for line in found if isinstance(line.content, Fault)] == [3]
 
 
-def test_a_line_that_is_too_long_is_told_and_the_next_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_is_too_long_is_reported_and_the_next_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for module in (parser, reader):
         monkeypatch.setattr(module, "LONGEST", 2 * 1024**2)
     file = tmp_path / "karma.jsonl"
@@ -162,7 +164,7 @@ def test_an_array_is_read_like_lines_however_it_is_cut(
     assert len(found) == 3
 
 
-def test_a_wrong_element_of_an_array_is_told_by_its_line_and_the_others_are_read(tmp_path: Path) -> None:
+def test_a_wrong_element_of_an_array_is_reported_by_its_line_and_the_others_are_read(tmp_path: Path) -> None:
     file = tmp_path / "karma.json"
     elements = [
         record(),
@@ -183,7 +185,7 @@ def test_a_wrong_element_of_an_array_is_told_by_its_line_and_the_others_are_read
 
 
 @pytest.mark.parametrize(
-    ("end", "told"),
+    ("end", "expected"),
     [
         (b"", ["3 not JSON: truncated"]),
         (b', {"id"', ["2 not JSON: truncated"]),
@@ -191,12 +193,12 @@ def test_a_wrong_element_of_an_array_is_told_by_its_line_and_the_others_are_read
         (b"\n]", []),
     ],
 )
-def test_an_array_without_its_end_keeps_what_is_whole(tmp_path: Path, end: bytes, told: list[str]) -> None:
+def test_an_array_without_its_end_keeps_what_is_whole(tmp_path: Path, end: bytes, expected: list[str]) -> None:
     file = tmp_path / "karma.json"
     file.write_bytes(b"[\n" + record() + (end or b"\n"))
     found = lines(file)
     assert isinstance(found[0].content, KarmaRecord)
-    assert [str(line.content) for line in found if isinstance(line.content, Fault)] == [f"{file}:{t}" for t in told]
+    assert [str(line.content) for line in found if isinstance(line.content, Fault)] == [f"{file}:{t}" for t in expected]
 
 
 def test_lines_whose_first_is_an_array_are_lines_all_the_same(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Conversations in the formats of others become karma records; what cannot become one is told precisely."""
+"""Conversations in the formats of others become karma records; what cannot become one is reported precisely."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def user(content: Any = "hi") -> dict[str, Any]:
     return {"role": "user", "content": content}
 
 
-def said(content: Any = "there", **values: Any) -> dict[str, Any]:
+def assistant(content: Any = "there", **values: Any) -> dict[str, Any]:
     return {"role": "assistant", "content": content, **values}
 
 
@@ -27,7 +27,9 @@ def turn(who: str, value: Any) -> dict[str, Any]:
     return {"from": who, "value": value}
 
 
-def taken(values: dict[str, Any], given: ImportDefaults = DEFAULTS, record_format: Format = Format.AUTO) -> KarmaRecord:
+def imported(
+    values: dict[str, Any], given: ImportDefaults = DEFAULTS, record_format: Format = Format.AUTO
+) -> KarmaRecord:
     return read(values, record_format, given)
 
 
@@ -55,16 +57,16 @@ def test_openai_messages_with_tools_are_taken_as_they_are() -> None:
         user(),
         {"role": "assistant", "tool_calls": [CALL]},
         {"role": "tool", "tool_call_id": "c1", "content": "blue"},
-        said(),
+        assistant(),
     ]
-    record = taken({"messages": messages, "tools": [TOOL], "parallel_tool_calls": False})
+    record = imported({"messages": messages, "tools": [TOOL], "parallel_tool_calls": False})
     assert plain(record) == messages and record.tools == (TOOL,)
     assert tool_call_fault(record.messages) is None
 
 
 def test_openai_parts_are_joined_and_a_developer_speaks_as_the_system() -> None:
     parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
-    record = taken({"messages": [{"role": "developer", "content": "x"}, user(parts), said()]})
+    record = imported({"messages": [{"role": "developer", "content": "x"}, user(parts), assistant()]})
     assert [message.role for message in record.messages] == ["system", "user", "assistant"]
     assert record.messages[1].content == "one\ntwo"
 
@@ -76,7 +78,7 @@ def test_openai_arguments_given_as_an_object_become_text() -> None:
         {"role": "assistant", "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "c1", "content": "x"},
     ]
-    record = taken({"messages": [*messages, said()]})
+    record = imported({"messages": [*messages, assistant()]})
     assert record.messages[1].tool_calls[0]["function"]["arguments"] == '{"at": "ü"}'
     assert tool_call_fault(record.messages) is None
 
@@ -86,25 +88,34 @@ def test_openais_older_functions_become_tools_and_paired_calls() -> None:
         user(),
         {"role": "assistant", "content": None, "function_call": {"name": "look", "arguments": "{}"}},
         {"role": "function", "name": "look", "content": "blue"},
-        said(),
+        assistant(),
     ]
-    record = taken({"messages": messages, "functions": [{"name": "look"}]})
+    record = imported({"messages": messages, "functions": [{"name": "look"}]})
     assert record.tools == ({"type": "function", "function": {"name": "look"}},)
     assert record.messages[2].role == "tool" and tool_call_fault(record.messages) is None
 
 
 def test_a_conversation_ends_with_its_last_answer() -> None:
-    record = taken(
-        {"messages": [user(), said("one"), user("and?"), said("two"), user("thanks"), said(None, tool_calls=[CALL])]}
+    record = imported(
+        {
+            "messages": [
+                user(),
+                assistant("one"),
+                user("and?"),
+                assistant("two"),
+                user("thanks"),
+                assistant(None, tool_calls=[CALL]),
+            ]
+        }
     )
     assert [message.content for message in record.messages] == ["hi", "one", "and?", "two"]
 
 
 def test_an_answer_of_weight_0_is_not_the_end() -> None:
-    record = taken({"messages": [user(), said("good", weight=1), user(), said("bad", weight=0)]})
+    record = imported({"messages": [user(), assistant("good", weight=1), user(), assistant("bad", weight=0)]})
     assert record.messages[-1].content == "good"
     with pytest.raises(RecordError, match="no assistant answer"):
-        taken({"messages": [user(), said("bad", weight=0)]})
+        imported({"messages": [user(), assistant("bad", weight=0)]})
 
 
 def test_sharegpt_turns_calls_and_observations_become_messages() -> None:
@@ -121,7 +132,7 @@ def test_sharegpt_turns_calls_and_observations_become_messages() -> None:
         "system": "Be brief.",
         "tools": '[{"name": "look"}]',
     }
-    record = taken(values)
+    record = imported(values)
     assert [message.role for message in record.messages] == ["system", "user", "assistant", "tool", "tool", "assistant"]
     assert [call["function"]["arguments"] for call in record.messages[2].tool_calls] == ['{"at": 1}', '{"at": 2}']
     assert record.tools == ({"type": "function", "function": {"name": "look"}},)
@@ -129,7 +140,7 @@ def test_sharegpt_turns_calls_and_observations_become_messages() -> None:
 
 
 def test_sharegpt_in_the_spelling_of_openai_is_read_too() -> None:
-    assert plain(taken({"conversations": [user(), said()]})) == [user(), said()]
+    assert plain(imported({"conversations": [user(), assistant()]})) == [user(), assistant()]
 
 
 def test_alpaca_with_system_and_history_becomes_messages() -> None:
@@ -140,69 +151,72 @@ def test_alpaca_with_system_and_history_becomes_messages() -> None:
         "system": "Be brief.",
         "history": [["hi", "there"]],
     }
-    assert plain(taken(values)) == [
+    assert plain(imported(values)) == [
         {"role": "system", "content": "Be brief."},
         user(),
-        said(),
+        assistant(),
         user("Add\n\n1 and 2"),
-        said("3"),
+        assistant("3"),
     ]
-    assert plain(taken({"instruction": "Add", "input": "", "output": "3"})) == [user("Add"), said("3")]
+    assert plain(imported({"instruction": "Add", "input": "", "output": "3"})) == [user("Add"), assistant("3")]
 
 
 def test_the_id_is_of_the_content_alone_so_that_it_is_the_same_again() -> None:
-    one = taken({"messages": [user(), said()]})
-    assert one.id == taken({"messages": [user(), said()], "id": 7}, ImportDefaults("other", "scribe", "me")).id
-    assert one.id == taken({"conversations": [turn("human", "hi"), turn("gpt", "there")]}).id
+    one = imported({"messages": [user(), assistant()]})
+    assert one.id == imported({"messages": [user(), assistant()], "id": 7}, ImportDefaults("other", "scribe", "me")).id
+    assert one.id == imported({"conversations": [turn("human", "hi"), turn("gpt", "there")]}).id
     assert len(one.id) == len("import-") + 16 and one.id.startswith("import-")
     others = (
-        taken({"messages": [user(), said("no")]}),
-        taken({"messages": [user(), said()]}, ImportDefaults("talks", "coder")),
+        imported({"messages": [user(), assistant("no")]}),
+        imported({"messages": [user(), assistant()]}, ImportDefaults("talks", "coder")),
     )
     assert len({one.id, *(other.id for other in others)}) == 3
 
 
 def test_a_session_is_the_given_field_else_the_files_conversation_else_the_record() -> None:
-    values: dict[str, Any] = {"messages": [user(), said()]}
-    assert taken(values).session == taken(values).id
-    assert taken(values | {"id": 7}).session == "talks/7"
-    assert taken(values | {"id": 7, "conversation_id": "c"}).session == "talks/c"
+    values: dict[str, Any] = {"messages": [user(), assistant()]}
+    assert imported(values).session == imported(values).id
+    assert imported(values | {"id": 7}).session == "talks/7"
+    assert imported(values | {"id": 7, "conversation_id": "c"}).session == "talks/c"
     by_thread = ImportDefaults("talks", "scribe", session_by="thread")
-    assert taken(values | {"id": 7, "thread": "t"}, by_thread).session == "t"
+    assert imported(values | {"id": 7, "thread": "t"}, by_thread).session == "t"
     for missing in ({}, {"thread": None}, {"thread": ["t"]}, {"thread": " "}):
         with pytest.raises(RecordError, match="--session-by"):
-            taken(values | missing, by_thread)
+            imported(values | missing, by_thread)
 
 
 def test_a_foreign_record_is_speculative_unless_somebody_vouches_for_it() -> None:
-    assert taken({"messages": [user(), said()]}).status is Status.SPECULATIVE
-    vouched = taken({"messages": [user(), said()]}, ImportDefaults("talks", "scribe", "me"))
+    assert imported({"messages": [user(), assistant()]}).status is Status.SPECULATIVE
+    vouched = imported({"messages": [user(), assistant()]}, ImportDefaults("talks", "scribe", "me"))
     assert (vouched.status, vouched.consecrated_by) == (Status.WHITE_TRUTH, "me")
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "expected"),
     [
-        ({"messages": [user(), said()], "conversations": []}, None),
+        ({"messages": [user(), assistant()], "conversations": []}, None),
         ({"messages": []}, "messages are empty"),
         ({"messages": {}}, "messages: an object, not an array"),
         ({"messages": [user()]}, "no assistant answer"),
-        ({"messages": [user(), said("  ")]}, "no assistant answer"),
-        ({"messages": [user(), said(None, tool_calls=[CALL])]}, "no assistant answer"),
+        ({"messages": [user(), assistant("  ")]}, "no assistant answer"),
+        ({"messages": [user(), assistant(None, tool_calls=[CALL])]}, "no assistant answer"),
         ({"messages": [{"role": "geheimnis", "content": "x"}]}, "messages.0.role: not one of"),
         ({"messages": [{"role": ["user"], "content": "x"}]}, "messages.0.role: not one of"),
         ({"messages": [{"content": "x"}]}, "messages.0.role: not one of"),
-        ({"messages": [user(5), said()]}, "messages.0.content: a number, not an array"),
-        ({"messages": [user(None), said()]}, "messages.0.content: missing"),
+        ({"messages": [user(5), assistant()]}, "messages.0.content: a number, not an array"),
+        ({"messages": [user(None), assistant()]}, "messages.0.content: missing"),
         (
-            {"messages": [user([{"type": "image_url"}]), said()]},
+            {"messages": [user([{"type": "image_url"}]), assistant()]},
             "messages.0.content.0: a part of type image_url is not",
         ),
-        ({"messages": [user([{"type": "geheimnis"}]), said()]}, "a part of type unknown is not supported"),
-        ({"messages": [user([{"type": ["text"]}]), said()]}, "a part of type unknown is not supported"),
-        ({"messages": [user(), said(tool_calls="geheimnis")]}, "messages.1.tool_calls: text, not an array"),
-        ({"messages": [user(), said(tool_calls=[{"id": "c"}])]}, "messages.1.tool_calls.0.function: nothing, not an"),
-        ({"messages": [user(), said()], "tools": {"a": 1}}, "tools: an object, not an array"),
+        ({"messages": [user([{"type": "geheimnis"}]), assistant()]}, "a part of type unknown is not supported"),
+        ({"messages": [user([{"type": ["text"]}]), assistant()]}, "a part of type unknown is not supported"),
+        ({"messages": [user(), assistant(tool_calls="geheimnis")]}, "messages.1.tool_calls: text, not an array"),
+        (
+            {"messages": [user(), assistant(tool_calls=[{"id": "c"}])]},
+            "messages.1.tool_calls.0.function: nothing, not an",
+        ),
+        ({"messages": [user(), assistant()], "tools": {"a": 1}}, "tools: an object, not an array"),
         ({"conversations": [turn("narrator", "x")]}, "conversations.0.from: not one of"),
         ({"conversations": [turn("human", 5)]}, "conversations.0.value: a number, not an array"),
         ({"conversations": [{"from": "human"}]}, "conversations.0.value: missing"),
@@ -219,21 +233,21 @@ def test_a_foreign_record_is_speculative_unless_somebody_vouches_for_it() -> Non
         ({"text": "geheimnis"}, "not in a known format"),
     ],
 )
-def test_what_is_wrong_is_told_without_content(values: dict[str, Any], told: str | None) -> None:
-    if told is None:
-        assert taken(values)
+def test_what_is_wrong_is_reported_without_content(values: dict[str, Any], expected: str | None) -> None:
+    if expected is None:
+        assert imported(values)
         return
-    with pytest.raises(RecordError, match=told) as wrong:
-        taken(values)
+    with pytest.raises(RecordError, match=expected) as wrong:
+        imported(values)
     assert "geheimnis" not in str(wrong.value)
 
 
 @pytest.mark.parametrize("record_format", [Format.OPENAI, Format.SHAREGPT, Format.ALPACA])
 def test_a_format_that_is_named_is_the_only_one_that_is_read(record_format: Format) -> None:
     with pytest.raises(RecordError, match=r"^no "):
-        taken({"nothing": "of it"}, record_format=record_format)
+        imported({"nothing": "of it"}, record_format=record_format)
 
 
-def test_without_a_persona_it_is_told_what_to_give() -> None:
+def test_without_a_persona_it_is_reported_what_to_give() -> None:
     with pytest.raises(RecordError, match="--persona"):
-        taken({"messages": [user(), said()]}, ImportDefaults("talks"))
+        imported({"messages": [user(), assistant()]}, ImportDefaults("talks"))

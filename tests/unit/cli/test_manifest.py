@@ -1,4 +1,4 @@
-"""`soulforge manifest show`: which manifest is meant, what is said of it, and what it looks like."""
+"""`soulforge manifest show`: which manifest is meant, its tables, and its picture."""
 
 from __future__ import annotations
 
@@ -57,22 +57,22 @@ def test_a_manifest_is_meant_by_its_digest_or_as_the_newest_of_a_persona(which: 
 
 
 @pytest.mark.parametrize(
-    ("rows", "which", "says"),
+    ("rows", "which", "expected"),
     [(ROWS, "ab", "more than one"), (ROWS, "zz", "names no manifest"), ([], None, "no manifest yet")],
 )
-def test_what_names_no_single_manifest_is_a_mistake(rows: list[Manifest], which: str | None, says: str) -> None:
-    with pytest.raises(UserError, match=says):
+def test_what_names_no_single_manifest_is_a_user_error(rows: list[Manifest], which: str | None, expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
         choose(rows, which)
 
 
 def test_the_report_counts_what_is_in_and_what_is_out() -> None:
-    said = shown(values())
+    shown_text = shown(values())
 
-    assert "30 seen, 20 used, 10 left out" in said
-    assert "16 to train on, 2 preference pairs" in said
-    assert "3 full, 13 none" in said
-    assert said.index("near_duplicate") < said.index("duplicate  ")
-    assert [line.split()[0] for line in said.splitlines() if "█" in line][2:5] == ["96", "128", "1024"]
+    assert "30 seen, 20 used, 10 left out" in shown_text
+    assert "16 to train on, 2 preference pairs" in shown_text
+    assert "3 full, 13 none" in shown_text
+    assert shown_text.index("near_duplicate") < shown_text.index("duplicate  ")
+    assert [line.split()[0] for line in shown_text.splitlines() if "█" in line][2:5] == ["96", "128", "1024"]
 
 
 def test_lengths_come_by_size_and_the_rest_by_how_often() -> None:
@@ -92,11 +92,11 @@ def test_the_picture_is_sound_and_shows_every_number() -> None:
     assert "none" in draw("sha256:ab12", values(excluded={}))
 
 
-def test_a_manifest_that_is_gone_is_said(tmp_path: Path) -> None:
+def test_a_manifest_that_is_gone_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         read_manifest(Settings(home=tmp_path), "sha256:ab12")
 
 
-def test_a_picture_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+def test_a_picture_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be written"):
         write_picture(tmp_path / "none" / "picture.svg", "<svg/>")

@@ -1,4 +1,4 @@
-"""What a person sees when the house is not up, or a command is given something that cannot be: one line, no traceback."""
+"""Errors without a stack, or with arguments that cannot be used: one line, no traceback."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(10)
 
 @pytest.fixture
 def down(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A house where nothing answers."""
+    """A home where nothing answers."""
     monkeypatch.setenv("SOULFORGE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("SOULFORGE_PORT_BASE", "1024")
     monkeypatch.setenv("SOULFORGE_DATABASE", f"postgresql://soulforge:geheim@{NOWHERE}/soulforge")
@@ -62,7 +62,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         "dead-letters replay forge/1",
     ],
 )
-def test_a_database_that_is_away_is_said_in_one_line(
+def test_a_database_that_is_away_is_reported_in_one_line(
     words: str, down: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(words.split()) == 1
@@ -71,13 +71,13 @@ def test_a_database_that_is_away_is_said_in_one_line(
     assert line.endswith("is the stack up? `soulforge up`")
 
 
-def test_a_bus_that_is_away_is_said_in_one_line(down: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bus_that_is_away_is_reported_in_one_line(down: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["intend", "scribe"]) == 1
     line = one_line(capsys)
     assert line.startswith(f"NATS does not answer at {NOWHERE} (") and line.endswith("`soulforge up`")
 
 
-def test_an_embedded_database_that_was_never_made_is_said_in_one_line(
+def test_an_embedded_database_that_was_never_made_is_reported_in_one_line(
     down: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("SOULFORGE_DATABASE")
@@ -112,7 +112,7 @@ def test_status_goes_on_when_the_configuration_cannot_be_used(
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "told"),
+    ("variable", "value", "expected"),
     [
         ("SOULFORGE_PORT_BASE", "many", "SOULFORGE_PORT_BASE cannot be used"),
         ("SOULFORGE_DATABASE", "not a url", "PostgreSQL"),
@@ -122,18 +122,18 @@ def test_status_goes_on_when_the_configuration_cannot_be_used(
 def test_a_setting_that_cannot_be_used_is_named(
     variable: str,
     value: str,
-    told: str,
+    expected: str,
     down: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv(variable, value)
     assert run(["rituals"]) == 1
-    assert told in one_line(capsys)
+    assert expected in one_line(capsys)
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (["intend", "Bad Name"], "PERSONA cannot be used"),
         (["intend", "scribe", "--priority", "12"], "--priority cannot be used"),
@@ -148,10 +148,10 @@ def test_a_setting_that_cannot_be_used_is_named(
         (["karma", "import", "empty"], "empty is empty"),
     ],
 )
-def test_a_mistake_is_told_before_any_server_is_asked(
-    words: list[str], told: str, down: Path, capsys: pytest.CaptureFixture[str]
+def test_a_user_error_is_reported_before_any_server_is_asked(
+    words: list[str], expected: str, down: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (down / "binary").write_bytes(b"GGUF\0\0\0\3")
     (down / "empty").write_bytes(b"\n  \n")
     assert run(words) == 1
-    assert told in one_line(capsys)
+    assert expected in one_line(capsys)

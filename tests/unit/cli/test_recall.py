@@ -52,17 +52,17 @@ def test_a_record_leads_to_the_name_that_serves_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "says"),
+    ("row", "expected"),
     [
         (outcome(serves=False), "adapter scribe@1  no alias points to it"),
         (outcome(serves=False, withdrawn_at=AT), "adapter scribe@1  withdrawn 2026-11-20 08:30"),
         (outcome(serves=False, version=None, state="failed"), "ritual 6cb89406  scribe  failed"),
     ],
 )
-def test_what_became_of_the_adapter_is_said(row: Outcome, says: str) -> None:
+def test_what_became_of_the_adapter_is_reported(row: Outcome, expected: str) -> None:
     text = shown(build_recall(["a"], {"a": known("a")}, {"a": (MANIFEST,)}, {MANIFEST: [row]}))
 
-    assert text.splitlines()[-1].endswith(says)
+    assert text.splitlines()[-1].endswith(expected)
     assert "serves" not in text
 
 
@@ -100,7 +100,7 @@ def test_ids_come_from_the_words_and_the_file_each_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \n", b"a\0b\n", b"\xff\xfe\n"])
-def test_a_file_without_readable_ids_is_a_mistake(content: bytes, tmp_path: Path) -> None:
+def test_a_file_without_readable_ids_is_a_user_error(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "ids"
     file.write_bytes(content)
 

@@ -86,7 +86,7 @@ BEFORE = {"rune": {"base": "a", "scribe@a": "b", "unasked": None}}
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "equal", "differing", "missing", "told"),
+    ("before", "after", "equal", "differing", "missing", "expected"),
     [
         (BEFORE, {"rune": {"base": "a", "scribe@a": "b"}}, True, (), (), "2 models asked: equal"),
         (BEFORE, {"rune": {"base": "a", "scribe@a": "x"}}, False, ("scribe@a",), (), "2 models asked: differs: scribe@a"),
@@ -104,11 +104,11 @@ BEFORE = {"rune": {"base": "a", "scribe@a": "b", "unasked": None}}
     ],
 )  # fmt: skip
 def test_probes_are_equal_or_say_which_are_not(
-    before: Any, after: Any, equal: bool | None, differing: tuple[str, ...], missing: tuple[str, ...], told: str
+    before: Any, after: Any, equal: bool | None, differing: tuple[str, ...], missing: tuple[str, ...], expected: str
 ) -> None:
     report = compare(before, after)
     assert (report.equal, report.differing, report.missing) == (equal, differing, missing)
-    assert probes(report, over=False).plain == told
+    assert probes(report, over=False).plain == expected
 
 
 def test_probes_that_were_never_asked_again_are_not_promised_once_it_is_over() -> None:
@@ -128,7 +128,7 @@ def test_the_bar_is_in_proportion() -> None:
 
 
 @pytest.mark.parametrize(
-    ("detail", "told"),
+    ("detail", "expected"),
     [
         ({"drained": 0, "aborted": 0}, "0 drained"),
         ({"drained": 2, "aborted": 3}, "2 drained, 3 aborted"),
@@ -142,8 +142,8 @@ def test_the_bar_is_in_proportion() -> None:
         ({}, ""),
     ],
 )
-def test_figures_are_told_in_words(detail: dict[str, Any], told: str) -> None:
-    assert figures(detail).plain == told
+def test_figures_are_reported_in_words(detail: dict[str, Any], expected: str) -> None:
+    assert figures(detail).plain == expected
 
 
 def test_many_steps_take_milliseconds() -> None:

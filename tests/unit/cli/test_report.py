@@ -119,12 +119,12 @@ def test_seconds_without_inference_add_up_over_attempts() -> None:
 
 def test_a_receipt_in_json_has_all_that_it_had_and_steps_parts_and_probes_besides() -> None:
     report = build_report(snapshot(ritual("awakened", 33, 33), WHOLE, [receipt()]), {}, PHOENIX)
-    told = json.loads(report.model_dump_json())["hand_overs"][0]
-    assert told.keys() >= {
+    found = json.loads(report.model_dump_json())["hand_overs"][0]
+    assert found.keys() >= {
         *("anvil", "fence", "attempt", "began_at", "suspended_at", "evacuated_at", "released_at", "restored_at"),
         *("memory_before", "memory_after", "seconds_without_inference"),
     }
-    assert told["steps"][4] == {
+    assert found["steps"][4] == {
         "step": "drain",
         "part": "rune",
         "phase": "evacuation",
@@ -134,10 +134,10 @@ def test_a_receipt_in_json_has_all_that_it_had_and_steps_parts_and_probes_beside
         "tries": 1,
         "detail": {"drained": 3, "aborted": 1},
     }
-    assert [phase["seconds"] for phase in told["phases"]] == [4.0, 16.0, 2.5]
-    assert (told["drained"], told["aborted"], told["expected_s"]) == (3, 1, 30.0)
-    assert (told["memory_restored"], told["probes"]["equal"]) == (3 * 1024**3, True)
-    assert told["probes"]["after"] == {"rune": {"base": "An anvil.", "scribe@a": "A hammer."}}
+    assert [phase["seconds"] for phase in found["phases"]] == [4.0, 16.0, 2.5]
+    assert (found["drained"], found["aborted"], found["expected_s"]) == (3, 1, 30.0)
+    assert (found["memory_restored"], found["probes"]["equal"]) == (3 * 1024**3, True)
+    assert found["probes"]["after"] == {"rune": {"base": "An anvil.", "scribe@a": "A hammer."}}
 
 
 def test_an_interruption_and_the_decision_to_wait_are_reported() -> None:

@@ -97,7 +97,7 @@ def test_the_status_keeps_its_columns_however_long_a_reason_is(width: int) -> No
 
 
 class Rune(BaseHTTPRequestHandler):
-    """Answers what the test says, 404 for everything else."""
+    """Answers what the test sets, 404 for everything else."""
 
     answers: dict[str, tuple[int, Any]]
 

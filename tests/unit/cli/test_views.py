@@ -70,7 +70,7 @@ def test_what_goes_on_is_all_stages_and_a_bar_with_loss_and_time_left_in_80_colu
     assert lines[1].startswith("1 m 26 s ━") and lines[1].endswith(" train 32/40 steps, loss 0.943, 4.8 s left")
 
 
-def test_without_progress_it_is_said_what_the_ritual_does() -> None:
+def test_without_progress_it_is_reported_what_the_ritual_does() -> None:
     assert shown(current_view(training(), None))[1] == "1 m 26 s the trainer starts"
 
 
