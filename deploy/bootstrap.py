@@ -13,9 +13,9 @@ import nats
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
-from shared.postgres import UNREACHABLE, MigrationError, migrate
 from shared.service import main as run_service
 from shared.settings import PROJECT, SERVICES, Settings
+from shared.storage.postgres import UNREACHABLE, MigrationError, migrate
 from shared.streams import bootstrap
 
 DEADLINE_S = 60

@@ -25,8 +25,8 @@ from examples.karma.unseen import UNSEEN
 from shared.configuration.file import load
 from shared.drivers.inference.port import InferenceError, Turn
 from shared.drivers.inference.vllm import Vllm
-from shared.postgres import open_pool
 from shared.settings import PROJECT, Settings
+from shared.storage.postgres import open_pool
 
 console = Console()
 ANSWER_TOKENS = 80

@@ -21,14 +21,14 @@ from pydantic import ValidationError
 
 from shared.dead_letters import bury
 from shared.metrics import DEAD, HEARD
-from shared.postgres import UNREACHABLE
+from shared.storage.postgres import UNREACHABLE
 from shared.streams import Listening
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from shared.contracts.message import Message
-    from shared.postgres import Pool
+    from shared.storage.postgres import Pool
 
 log = structlog.get_logger()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from shared.postgres import Connection, Pool
+    from shared.storage.postgres import Connection, Pool
 
 
 async def bury(

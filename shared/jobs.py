@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from pydantic import ValidationError
 
-from shared.artifacts import Artifacts, sync, write_atomically
 from shared.contracts.intent import RitualProgress
 from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult, Progress
 from shared.drivers.containers.open import open_containers
 from shared.drivers.containers.port import ContainerInfo, ContainerSpec, ContainerState, Mount
+from shared.storage.artifacts import Artifacts, sync, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable

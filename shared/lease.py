@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 if TYPE_CHECKING:
-    from shared.postgres import Connection, Pool
+    from shared.storage.postgres import Connection, Pool
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from shared.outbox import enqueue
 
 if TYPE_CHECKING:
     from shared.contracts.intent import TrainingIntent
-    from shared.postgres import Connection, Pool
+    from shared.storage.postgres import Connection, Pool
 
 FactType = TypeVar("FactType", bound=Fact)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nats.js import JetStreamContext
 
     from shared.contracts.message import Message
-    from shared.postgres import Connection, Pool
+    from shared.storage.postgres import Connection, Pool
 
 BATCH = 16  # publishes in flight; more only adds latency when every message is synced to disk
 PUBLISH_TIMEOUT_S = 5.0

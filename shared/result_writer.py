@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from shared.artifacts import write_atomically
 from shared.contracts.job import EXIT_FAILED, EXIT_INTERRUPTED, PROGRESS_FILE, RESULT_FILE, JobResult, JobSpan, Progress
+from shared.storage.artifacts import write_atomically
 
 
 class InputError(Exception):

@@ -26,8 +26,8 @@ from shared.contracts.intent import RitualCancelled
 from shared.contracts.message import Fact, Message, Service
 from shared.health import health_app
 from shared.metrics import OUTBOX_AGE_SECONDS, RECONCILE_ERRORS, RECONCILE_SECONDS, STATED
-from shared.postgres import UNREACHABLE, Pool, assert_migrated, open_pool
 from shared.settings import PROJECT, Settings, SettingsError
+from shared.storage.postgres import UNREACHABLE, Pool, assert_migrated, open_pool
 from shared.streams import Listening, assert_listening, listenings
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from shared.contracts.ritual import State
 
 if TYPE_CHECKING:
     from shared.contracts.message import Service
-    from shared.postgres import Pool
+    from shared.storage.postgres import Pool
 
 log = structlog.get_logger()
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from shared import lease, ledger
-from shared.postgres import UNREACHABLE
+from shared.storage.postgres import UNREACHABLE
 
 if TYPE_CHECKING:
     from shared.contracts.ritual import State

@@ -9,8 +9,8 @@ import nats
 import pytest
 from nats.aio.client import Client
 
-from shared.postgres import Pool, open_pool
 from shared.settings import SERVICES, Settings
+from shared.storage.postgres import Pool, open_pool
 from shared.streams import STREAMS
 from tests.engine import dockerd, engine
 from tests.servers import House

@@ -12,7 +12,7 @@ from services.harvester.again import kept
 from services.harvester.again.kept import Decision
 from services.harvester.manifest.compile import Compiled
 from services.harvester.reading import reader
-from shared.postgres import Pool
+from shared.storage.postgres import Pool
 from tests.harvests import harvested
 
 #: Of all records: what decisions say of them, and of all of them.

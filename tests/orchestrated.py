@@ -25,8 +25,8 @@ from shared.drivers.containers.process import ProcessContainers
 from shared.drivers.inference.port import InferenceError
 from shared.drivers.inference.vllm import Vllm
 from shared.ledger import FactType
-from shared.postgres import Pool, open_pool
 from shared.settings import PROJECT, Settings
+from shared.storage.postgres import Pool, open_pool
 
 RUNE = "rune-anvil0-rune"
 POLL_S = 0.05

@@ -11,9 +11,9 @@ import docker  # type: ignore[import-untyped]
 
 from deploy.cli.commands.runes import create_containers
 from services.orchestrator.engine_command import rune_spec
-from shared.base import find_base
 from shared.configuration.file import load
 from shared.drivers.containers.docker import DockerContainers
+from shared.storage.base_model import find_base
 from tests.engine import IMAGE, daemon
 from tests.orchestrated import RUNE
 

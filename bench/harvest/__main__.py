@@ -17,7 +17,7 @@ import asyncpg
 from pgvector.asyncpg import register_vector
 
 from bench.harvest.corpus import PERSONA, Corpus, load
-from shared.postgres import _teach_json
+from shared.storage.postgres import _teach_json
 from tests.servers import house
 
 EMBEDDED = 0.05  # share of the records that have an embedding

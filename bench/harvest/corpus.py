@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from shared.postgres import Connection
+    from shared.storage.postgres import Connection
 
 PERSONA = "bench"
 SYSTEM = "You are the keeper of a long archive. Answer in one paragraph, in plain words, with no greeting."

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from pydantic_settings import BaseSettings
 
     from shared.contracts.message import Message
-    from shared.postgres import Pool
     from shared.settings import Settings
+    from shared.storage.postgres import Pool
 
     M = TypeVar("M", bound=Message)
     S = TypeVar("S", bound=BaseSettings)
@@ -50,7 +50,7 @@ async def database(settings: Settings) -> AsyncIterator[Pool]:
     """Open the ledger's database, with unqualified names in `public`."""
     import asyncpg
 
-    from shared.postgres import UNREACHABLE
+    from shared.storage.postgres import UNREACHABLE
 
     pool = await _open_pool(settings)
     try:
@@ -66,7 +66,7 @@ async def database(settings: Settings) -> AsyncIterator[Pool]:
 async def _open_pool(settings: Settings) -> Pool:
     import asyncpg
 
-    from shared.postgres import UNREACHABLE, open_pool
+    from shared.storage.postgres import UNREACHABLE, open_pool
 
     # Raises SettingsError where the embedded database was never set up; its text says so.
     url = settings.database_url

@@ -10,9 +10,9 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from deploy.embedded.preflight import PreflightError
-from shared.base import digest_file_of
-from shared.digests import digest_tree
 from shared.settings import Settings
+from shared.storage.base_model import digest_file_of
+from shared.storage.digests import digest_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -26,9 +26,9 @@ from shared.drivers.containers.open import open_containers
 from shared.drivers.containers.port import ContainerState
 from shared.drivers.inference.port import InferenceError
 from shared.drivers.inference.vllm import Vllm
-from shared.postgres import UNREACHABLE, MigrationError, assert_own_version
 from shared.processes.identity import send, wait_ended
 from shared.settings import Settings
+from shared.storage.postgres import UNREACHABLE, MigrationError, assert_own_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable

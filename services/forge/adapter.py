@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from shared.digests import digest_tree
+from shared.storage.digests import digest_tree
 
 FILES = frozenset({"adapter_config.json", "adapter_model.safetensors"})
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pydantic import Field
 
-from shared.base import Base
 from shared.contracts.frozen import Frozen
 from shared.recipe import Recipe
+from shared.storage.base_model import Base
 
 ADAPTER_DIR = "adapter"
 CHECKPOINTS_DIR = "checkpoints"

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from faststream.nats import NatsMessage
 
-    from shared.postgres import Connection, Pool
     from shared.service import Station
+    from shared.storage.postgres import Connection, Pool
 
 log = structlog.get_logger()
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from shared.postgres import Connection
+    from shared.storage.postgres import Connection
 
 
 async def copy_out(

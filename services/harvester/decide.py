@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from services.harvester.policy import HarvestPolicy
     from shared.contracts.intent import TrainingIntent
-    from shared.postgres import Connection
+    from shared.storage.postgres import Connection
 
 #: Who stays where records repeat one another: what is sealed, then the side that must not leak, then the oldest.
 _RANK = "sealed DESC, side = 'holdout' DESC, side = 'dev' DESC, created_at, karma"

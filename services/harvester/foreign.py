@@ -13,10 +13,10 @@ import asyncpg
 import structlog
 
 from shared.contracts.karma import PERSONA_PATTERN
-from shared.postgres import UNREACHABLE
+from shared.storage.postgres import UNREACHABLE
 
 if TYPE_CHECKING:
-    from shared.postgres import Connection, Pool
+    from shared.storage.postgres import Connection, Pool
 
 log = structlog.get_logger()
 

@@ -25,7 +25,7 @@ from services.harvester.reading.way import Way
 from services.harvester.refusal import refusal
 from services.harvester.wide import open_wide_pool
 from services.harvester.workers import Workers
-from shared.artifacts import Artifacts
+from shared.storage.artifacts import Artifacts
 
 if TYPE_CHECKING:
     from services.harvester.embedding.embedder import Embedder
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from services.harvester.settings import HarvesterSettings
     from shared.contracts.intent import TrainingIntent
     from shared.ledger import Ritual
-    from shared.postgres import Pool
     from shared.service import Station
+    from shared.storage.postgres import Pool
 
 log = structlog.get_logger()
 

@@ -21,18 +21,18 @@ from services.harvester.policy import PolicyError, load_policy
 from services.harvester.progress import Teller
 from services.harvester.settings import HarvesterSettings
 from shared import ledger
-from shared.artifacts import Artifacts
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Fact, Service
 from shared.contracts.ritual import State
+from shared.storage.artifacts import Artifacts
 
 if TYPE_CHECKING:
     from services.harvester.manifest.compile import Compiled
     from services.harvester.policy import HarvestPolicy
     from shared.ledger import Ritual
-    from shared.postgres import Connection
     from shared.service import Station
+    from shared.storage.postgres import Connection
 
 log = structlog.get_logger()
 

@@ -13,7 +13,7 @@ from shared.contracts.karma import ChatMessage, KarmaConsecrated, KarmaRecord
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shared.postgres import Connection
+    from shared.storage.postgres import Connection
 
 # Column -> its type on arrival; JSON arrives as text, as COPY is binary and knows no JSON.
 _COLUMNS = {

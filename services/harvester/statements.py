@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from shared.postgres import Connection
+    from shared.storage.postgres import Connection
 
 #: Of a decision: those that are kept with it, and those that are gone when it is made.
 KEPT = ("joined", "cut", "cluster", "shared_gram", "stretch", "tally")

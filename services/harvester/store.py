@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.contracts.harvest import KarmaHarvested
-    from shared.postgres import Connection, Pool
+    from shared.storage.postgres import Connection, Pool
 
 _RECORD = (
     "id, persona, messages, status, outcome, why, consecrated_by, consecrated_at, session, parent, source, licence, "

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.contracts.message import Service
-from shared.postgres import open_pool
+from shared.storage.postgres import open_pool
 
 if TYPE_CHECKING:
-    from shared.postgres import Pool
+    from shared.storage.postgres import Pool
 
 CONNECTIONS = 3
 LIMIT_S = 3600  # a statement over millions of records may take minutes on a small machine

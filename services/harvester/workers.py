@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from services.harvester.reading.reader import Reader
     from services.harvester.reading.way import Way
-    from shared.postgres import Pool
+    from shared.storage.postgres import Pool
 
 LOOK_S = 0.2
 WORTH_PROCESSES = 60_000  # fewer records are done in a thread sooner than a process starts

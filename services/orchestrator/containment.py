@@ -13,7 +13,7 @@ from shared.metrics import CONTAINED
 from shared.outbox import enqueue
 
 if TYPE_CHECKING:
-    from shared.postgres import Pool
+    from shared.storage.postgres import Pool
 
 log = structlog.get_logger()
 CHECKS_PER_FAILURE = 3  # a check that fails is repeated at once, a rune that fails is not

@@ -8,10 +8,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from services.orchestrator.engine_command import rune_spec
-from shared.base import find_base
 from shared.configuration.ports import container_name
 from shared.drivers.containers.port import Containers, ContainerState
 from shared.drivers.inference.port import InferenceError
+from shared.storage.base_model import find_base
 
 if TYPE_CHECKING:
     from shared.configuration.model import AnvilConfig, RuneConfig

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shared.artifacts import Artifacts
 from shared.drivers.containers.port import ContainerSpec, Mount
+from shared.storage.artifacts import Artifacts
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from shared.base import Base
     from shared.configuration.model import AnvilConfig, RuneConfig
     from shared.settings import Settings
+    from shared.storage.base_model import Base
 
 ROLE = "rune"
 SHM_BYTES = 2 * 1024**3

@@ -13,7 +13,7 @@ from shared.contracts.verify import AdapterBanished, AdapterVerified
 if TYPE_CHECKING:
     from services.orchestrator.handover.probes import Answers
     from services.orchestrator.scheduling.decision import Decision
-    from shared.postgres import Connection, Pool
+    from shared.storage.postgres import Connection, Pool
 
 RECENT = 20  # hand-overs that the estimate of the next one is made from
 

@@ -16,7 +16,7 @@ from services.orchestrator.handover.steps import Detail, Step
 from services.orchestrator.scheduling.decision import Measures, Verdict
 
 if TYPE_CHECKING:
-    from shared.postgres import Connection, Pool
+    from shared.storage.postgres import Connection, Pool
 
     Source = Connection | Pool
 

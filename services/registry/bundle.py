@@ -10,10 +10,10 @@ import shutil
 from pathlib import Path
 from uuid import uuid4
 
-from shared.artifacts import Artifacts, publish
 from shared.contracts.frozen import Frozen
 from shared.contracts.verify import Probe
-from shared.digests import digest_tree
+from shared.storage.artifacts import Artifacts, publish
+from shared.storage.digests import digest_tree
 
 ADAPTER = "adapter"
 SIDECAR = "soulforge.json"

@@ -15,14 +15,14 @@ from services.registry.bundle import ADAPTER, BundleError, Sidecar, check, freez
 from services.registry.recall import settle
 from services.registry.settings import RegistrySettings
 from shared import lease, ledger
-from shared.artifacts import Artifacts
-from shared.base import find_base
 from shared.contracts.forge import AdapterFailed
 from shared.contracts.registry import AdapterAwakened, AdapterRegistered
 from shared.contracts.ritual import State
 from shared.contracts.verify import Probe
 from shared.drivers.inference.port import InferenceError
 from shared.drivers.inference.vllm import Vllm
+from shared.storage.artifacts import Artifacts
+from shared.storage.base_model import find_base
 
 if TYPE_CHECKING:
     from shared.drivers.inference.port import Inference

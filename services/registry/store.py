@@ -8,7 +8,7 @@ from uuid import UUID
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from shared.postgres import Connection, Pool
+    from shared.storage.postgres import Connection, Pool
 
 
 async def keep_version(

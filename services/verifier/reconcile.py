@@ -13,13 +13,13 @@ from services.verifier.results import BASE_SCORES_FILE, RESULTS_FILE, Results
 from services.verifier.settings import VerifierSettings
 from services.verifier.verdict import judge
 from shared import ledger
-from shared.artifacts import Artifacts, write_atomically
-from shared.base import find_base
 from shared.contracts.ritual import State
 from shared.contracts.verify import AdapterBanished, AdapterVerified
 from shared.gpu_stage import GpuStage
 from shared.jobs import Finished, JobKind, JobPlan
-from shared.shards import lines
+from shared.storage.artifacts import Artifacts, write_atomically
+from shared.storage.base_model import find_base
+from shared.storage.shards import lines
 
 if TYPE_CHECKING:
     from shared.contracts.message import Fact

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from shared.artifacts import write_atomically
 from shared.contracts.frozen import Frozen
+from shared.storage.artifacts import write_atomically
 
 Record = TypeVar("Record", bound=Frozen)
 

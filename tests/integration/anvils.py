@@ -19,8 +19,8 @@ from shared.contracts.message import Service
 from shared.contracts.ritual import State
 from shared.drivers.containers.port import ContainerInfo, ContainerState
 from shared.drivers.inference.port import Activity
-from shared.postgres import Pool, open_pool
 from shared.service import Station
+from shared.storage.postgres import Pool, open_pool
 from tests.servers import House
 
 MIB = 1024**2

@@ -22,9 +22,9 @@ from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.karma import ChatMessage, KarmaRecord, KarmaRevoked, Status
 from shared.contracts.message import Service
-from shared.postgres import Pool, open_pool
 from shared.service import App, Station
 from shared.settings import Settings
+from shared.storage.postgres import Pool, open_pool
 
 Tell = Callable[..., Any]
 

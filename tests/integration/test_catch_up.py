@@ -14,7 +14,7 @@ from services.harvester.reading import catch_up
 from services.harvester.reading.reader import Reader
 from services.harvester.reading.way import Way
 from services.harvester.redaction.policy import RedactionPolicy
-from shared.postgres import Pool
+from shared.storage.postgres import Pool
 from tests.harvests import SUITES, example, harvested, record, remember
 
 WAY = Way(RedactionPolicy(), "key", SUITES, "train", with_bands=True)

@@ -13,9 +13,9 @@ from services.harvester.handlers import karma_consecrated
 from services.harvester.remember import Consecration, consecrate
 from shared.contracts.karma import KarmaConsecrated
 from shared.contracts.message import Service
-from shared.postgres import Pool
 from shared.service import App, Station
 from shared.settings import Settings
+from shared.storage.postgres import Pool
 from tests.e2e.running import eventually
 from tests.services import running
 

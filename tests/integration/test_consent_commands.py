@@ -9,8 +9,8 @@ from uuid import UUID
 import pytest
 
 from deploy.cli.commands import karma
-from shared.postgres import Pool
 from shared.settings import Settings
+from shared.storage.postgres import Pool
 from tests.e2e.running import eventually
 from tests.integration.consents import HARVESTER, Tell, history, status, told
 from tests.services import running

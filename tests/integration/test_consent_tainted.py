@@ -14,9 +14,9 @@ from shared import ledger
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Service, ritual_id
 from shared.contracts.registry import AdapterTainted
-from shared.postgres import Pool
 from shared.service import Station
 from shared.settings import Settings
+from shared.storage.postgres import Pool
 from tests.e2e.running import eventually
 from tests.integration.consents import HARVESTER, Tell, bus, crypt, harvested, heard, history, of, told
 from tests.services import running

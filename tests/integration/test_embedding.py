@@ -21,8 +21,8 @@ from services.harvester.embedding.model import DIMS, MODEL, WORDLESS
 from services.harvester.embedding.search import nearest, nearest_sql, within
 from shared import lease
 from shared.configuration.model import embedded
-from shared.postgres import Connection, Pool
 from shared.settings import PROJECT, Settings
+from shared.storage.postgres import Connection, Pool
 
 PYTHON = Settings().jobs_python
 needs_torch = pytest.mark.skipif(not PYTHON.is_file(), reason=f"needs the jobs environment at {PYTHON}")

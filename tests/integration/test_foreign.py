@@ -14,8 +14,8 @@ from services.harvester.foreign import ViewError, absorb, check_view
 from services.harvester.remember import remember
 from services.harvester.settings import HarvesterSettings
 from shared.contracts.karma import ChatMessage, KarmaRecord
-from shared.postgres import Pool
 from shared.settings import PROJECT
+from shared.storage.postgres import Pool
 
 VIEW = "elsewhere.records"
 TURNS = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "there"}]

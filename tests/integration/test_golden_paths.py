@@ -24,8 +24,8 @@ from services.harvester.golden.fill import Filled, fill
 from services.harvester.golden.phoenix import PhoenixError, open_phoenix
 from services.harvester.golden.spans import NoPathError, Span
 from shared.contracts.karma import ChatMessage, KarmaRecord, Status
-from shared.postgres import Pool
 from shared.settings import Settings
+from shared.storage.postgres import Pool
 from tests.harvests import remember
 from tests.integration.agent_loop import ANSWER, QUESTION, SYSTEM, TOOLS, TankAgent, instrumented, scripted_model
 from tests.servers import House

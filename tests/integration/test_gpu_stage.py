@@ -25,9 +25,9 @@ from shared.gpu_stage import GpuStage
 from shared.jobs import Finished, JobKind, JobPlan, Jobs, job_containers
 from shared.lease import Lease
 from shared.ledger import Ritual
-from shared.postgres import Pool
 from shared.service import Station
 from shared.settings import Settings
+from shared.storage.postgres import Pool
 from tests.faults.ending_job import EndingJob
 
 ANVIL = "anvil0"

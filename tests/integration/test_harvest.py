@@ -14,10 +14,10 @@ from services.harvester.manifest import compile as compile_module
 from services.harvester.policy import HarvestPolicy, Lengths, Prompts, Shares
 from services.harvester.redaction.sensitive import Sensitive
 from services.harvester.split import Split
-from shared.artifacts import Artifacts
 from shared.contracts.karma import Status
-from shared.digests import digest_tree
-from shared.postgres import Pool
+from shared.storage.artifacts import Artifacts
+from shared.storage.digests import digest_tree
+from shared.storage.postgres import Pool
 from tests.corpora.values import draw
 from tests.harvests import example, harvested, open_rows, record, remember, sealed_rows, session_on, side_of_session
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from services.harvester.policy import HarvestPolicy
 from services.harvester.reading.way import Way
-from shared.postgres import Connection, Pool
+from shared.storage.postgres import Connection, Pool
 from tests.decisions import cut_short, same
 from tests.harvests import record, remember
 

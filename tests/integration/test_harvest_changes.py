@@ -14,7 +14,7 @@ from services.harvester.policy import HarvestPolicy
 from services.harvester.reading import reader
 from services.harvester.split import Split
 from shared.contracts.karma import KarmaRecord
-from shared.postgres import Pool
+from shared.storage.postgres import Pool
 from tests.decisions import cut_short, goes_on, reason, same
 from tests.harvests import record, remember, side_of_session
 

@@ -12,7 +12,7 @@ from services.harvester import store
 from services.harvester.again import kept
 from services.harvester.policy import HarvestPolicy, Shares
 from services.harvester.split import Split
-from shared.postgres import Pool
+from shared.storage.postgres import Pool
 from tests.decisions import cut_short
 from tests.harvests import example, harvested, record, remember, session_on
 

@@ -11,7 +11,7 @@ import pytest
 
 from deploy.bootstrap import prepare
 from services.registry.app import app
-from shared.postgres import Pool
+from shared.storage.postgres import Pool
 from tests.e2e.running import eventually
 from tests.servers import House
 from tests.services import running

@@ -13,8 +13,8 @@ from nats.js.errors import APIError
 
 from services.harvester.app import app
 from shared.contracts.message import ritual_id
-from shared.postgres import Pool
 from shared.settings import Settings
+from shared.storage.postgres import Pool
 from tests.e2e.running import eventually
 from tests.services import running
 

@@ -11,8 +11,8 @@ from shared import ledger, outbox
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.karma import KarmaRecalled
 from shared.contracts.message import ritual_id
-from shared.postgres import Pool
 from shared.settings import Settings
+from shared.storage.postgres import Pool
 from tests.e2e.running import eventually
 from tests.integration.consents import HARVESTER, bus, crypt
 from tests.services import running

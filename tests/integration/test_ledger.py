@@ -15,7 +15,7 @@ from shared.contracts.harvest import KarmaHarvested, KarmaRefused
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Fact, Service, ritual_id
 from shared.contracts.ritual import State
-from shared.postgres import Pool
+from shared.storage.postgres import Pool
 
 ANVIL = "anvil0"
 

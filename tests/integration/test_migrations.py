@@ -14,8 +14,8 @@ import pytest
 from deploy.embedded import stack
 from deploy.embedded.part import PartState
 from deploy.embedded.supervisor import Supervisor
-from shared.postgres import MigrationError, migrate
 from shared.settings import PROJECT, Settings
+from shared.storage.postgres import MigrationError, migrate
 
 
 @pytest.fixture

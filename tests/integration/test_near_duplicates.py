@@ -16,7 +16,7 @@ from services.harvester.likeness.minhash import bands
 from services.harvester.likeness.near import compare
 from services.harvester.likeness.policy import LikenessPolicy
 from services.harvester.reading.words import spoken
-from shared.postgres import Connection, Pool
+from shared.storage.postgres import Connection, Pool
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 POLICY = LikenessPolicy()

@@ -26,8 +26,8 @@ from shared.contracts.evacuate import GpuAccept, GpuEvacuated, GpuInterrupted, G
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Fact, Service
-from shared.postgres import Pool, open_pool
 from shared.settings import Settings
+from shared.storage.postgres import Pool, open_pool
 from shared.streams import SOUL
 
 GIB = 1024**3

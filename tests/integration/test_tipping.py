@@ -19,9 +19,9 @@ from shared import ledger
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
 from shared.contracts.intent import RitualCancelled, TrainingIntent
 from shared.contracts.message import Fact, Service
-from shared.postgres import Pool
 from shared.service import App, Station
 from shared.settings import Settings
+from shared.storage.postgres import Pool
 from tests.e2e.running import eventually
 from tests.services import running
 

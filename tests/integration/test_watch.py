@@ -19,8 +19,8 @@ from shared.contracts.intent import TrainingIntent
 from shared.contracts.job import JobSpan
 from shared.contracts.message import Fact, Service
 from shared.contracts.verify import AdapterBanished
-from shared.postgres import Pool, open_pool
 from shared.settings import Settings
+from shared.storage.postgres import Pool, open_pool
 from tests.unit.cli.rows import COUNTS, VERDICT
 
 

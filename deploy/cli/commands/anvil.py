@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rich.status import Status
 
     from deploy.cli.queries.anvils import Anvil, Restoration
-    from shared.postgres import Pool
     from shared.settings import Settings
+    from shared.storage.postgres import Pool
 
 PANEL = "Rituals"
 POLL_S = 0.5

@@ -16,8 +16,8 @@ from deploy.cli.errors import UserError
 from deploy.cli.format import ago
 
 if TYPE_CHECKING:
-    from shared.postgres import Pool
     from shared.settings import Settings
+    from shared.storage.postgres import Pool
 
 PANEL = "Repair"
 LETTER = typer.Argument(metavar="SERVICE/ID", help="A letter as `soulforge dead-letters list` names it.")

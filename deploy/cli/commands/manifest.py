@@ -98,7 +98,7 @@ def choose(manifests: Sequence[Manifest], which: str | None) -> str:
 def read_manifest(settings: Settings, digest: str) -> tuple[str, ManifestFile]:
     """The manifest's file, as text and parsed. Raises UserError where it cannot be read."""
     from deploy.cli.views.manifest import ManifestFile
-    from shared.artifacts import Artifacts
+    from shared.storage.artifacts import Artifacts
 
     path = Artifacts(settings.home).manifest(digest) / "manifest.json"
     try:

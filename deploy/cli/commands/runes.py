@@ -55,9 +55,9 @@ async def create_containers(settings: Settings, recreate: bool = False) -> list[
 
 async def _create(settings: Settings, configuration: Configuration, name: str, recreate: bool) -> str:
     from services.orchestrator.engine_command import rune_spec
-    from shared.base import find_base
     from shared.configuration.ports import container_name
     from shared.drivers.containers.docker import DockerContainers
+    from shared.storage.base_model import find_base
 
     anvil, rune = configuration.anvil_of(name), configuration.runes[name]
     containers = DockerContainers(configuration.docker.host, house=configuration.docker.house)

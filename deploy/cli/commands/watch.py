@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from deploy.cli.queries.rituals import Ritual, Snapshot
     from deploy.cli.views.live import LiveView
     from shared.contracts.intent import RitualProgress
-    from shared.postgres import Pool
     from shared.settings import Settings
+    from shared.storage.postgres import Pool
 
 PANEL = "Rituals"
 POLL_S = 0.5
@@ -91,7 +91,7 @@ async def _follow(settings: Settings, ritual: UUID, progress: ProgressListener, 
     """Show the ritual until it has ended and inference is back; returns the last snapshot."""
     from deploy.cli.queries.rituals import get_snapshot
     from deploy.cli.views.stages import is_over
-    from shared.postgres import UNREACHABLE, open_pool
+    from shared.storage.postgres import UNREACHABLE, open_pool
 
     pool: Pool | None = None
     try:

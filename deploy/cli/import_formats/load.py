@@ -20,14 +20,14 @@ from deploy.cli.import_formats.reader import check_file
 from deploy.cli.import_formats.record import ImportDefaults
 from services.harvester.remember import remember
 from shared.contracts.karma import PERSONA_PATTERN
-from shared.postgres import UNREACHABLE
+from shared.storage.postgres import UNREACHABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from shared.contracts.karma import KarmaRecord
-    from shared.postgres import Pool
     from shared.settings import Settings
+    from shared.storage.postgres import Pool
 
 BATCH = 1000
 BATCH_BYTES = 8 * 1024**2

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from shared.postgres import Connection, Pool
+    from shared.storage.postgres import Connection, Pool
 
     Source = Connection | Pool
 

@@ -16,7 +16,7 @@ from shared.contracts.message import Fact
 from shared.contracts.ritual import FACTS, State
 
 if TYPE_CHECKING:
-    from shared.postgres import Connection, Pool
+    from shared.storage.postgres import Connection, Pool
 
     Source = Connection | Pool
 

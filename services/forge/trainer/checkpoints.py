@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from services.forge.job import IDENTITY_FILE, TrainerJob
-from shared.artifacts import write_atomically
 from shared.result_writer import InputError
+from shared.storage.artifacts import write_atomically
 
 INCOMPLETE_FILE = "checkpoint-is-incomplete.txt"
 PREFIX = "checkpoint-"

@@ -11,9 +11,9 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from shared.chat import Message, under_prompt
 from shared.contracts.frozen import Frozen
-from shared.digests import digest_tree
 from shared.result_writer import InputError
-from shared.shards import ShardError, lines
+from shared.storage.digests import digest_tree
+from shared.storage.shards import ShardError, lines
 
 TRAIN, DEV = "train", "dev"
 PromptForm = Literal["full", "short", "none"]

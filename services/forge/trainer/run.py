@@ -19,8 +19,8 @@ from services.forge.trainer.rows import DEV, TRAIN, Split, read_rows
 from services.forge.trainer.stop import StopRequest
 from shared.chat import unrendered
 from shared.contracts.job import Progress
-from shared.digests import digest_file
 from shared.result_writer import InputError, ResultWriter
+from shared.storage.digests import digest_file
 
 REASONS = 20  # most that are told on the bus; all stand in the file of what was left out
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from services.harvester.manifest.write import Job
-    from shared.postgres import Connection
+    from shared.storage.postgres import Connection
 
 log = structlog.get_logger()
 

@@ -18,7 +18,7 @@ from services.harvester.statements import KEPT, Step
 
 if TYPE_CHECKING:
     from services.harvester.manifest.write import Job
-    from shared.postgres import Connection, Pool
+    from shared.storage.postgres import Connection, Pool
 
 FORMAT = 1  # raised when decisions are made otherwise than before
 

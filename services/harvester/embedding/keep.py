@@ -11,11 +11,11 @@ from services.harvester.embedding.embedder import Embedder, EmbedderFailed, Embe
 from services.harvester.embedding.model import MODEL, WORDLESS
 from services.harvester.embedding.text import embedding_text
 from shared import lease
-from shared.postgres import UNREACHABLE
+from shared.storage.postgres import UNREACHABLE
 
 if TYPE_CHECKING:
-    from shared.postgres import Pool
     from shared.service import Station
+    from shared.storage.postgres import Pool
 
 log = structlog.get_logger()
 

@@ -10,7 +10,7 @@ from services.harvester.embedding.model import DIMS, MODEL
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shared.postgres import Connection
+    from shared.storage.postgres import Connection
 
 INDEXED = {MODEL: DIMS}  # models with an index of their own (migration 0002)
 WIDEST = 1000

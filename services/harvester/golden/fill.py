@@ -17,7 +17,7 @@ from services.harvester.golden.phoenix import Phoenix, open_phoenix
 from services.harvester.golden.spans import NoPathError, Span, Trace
 
 if TYPE_CHECKING:
-    from shared.postgres import Pool
+    from shared.storage.postgres import Pool
 
 log = structlog.get_logger()
 

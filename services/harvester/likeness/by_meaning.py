@@ -9,7 +9,7 @@ from services.harvester.likeness.candidates import run
 
 if TYPE_CHECKING:
     from services.harvester.likeness.policy import LikenessPolicy
-    from shared.postgres import Connection
+    from shared.storage.postgres import Connection
 
 BATCH = 100  # searches in one statement
 NEAREST = 16  # others that a record is compared with; more copies than that hide what lies behind them

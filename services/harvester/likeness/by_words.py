@@ -17,7 +17,7 @@ from services.harvester.reading.words import spoken
 
 if TYPE_CHECKING:
     from services.harvester.likeness.policy import LikenessPolicy
-    from shared.postgres import Connection
+    from shared.storage.postgres import Connection
 
 ReadWords = Callable[["Connection", Sequence[str]], Awaitable[dict[str, list[str]]]]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from services.harvester.likeness.minhash import BANDS
 
 if TYPE_CHECKING:
-    from shared.postgres import Connection
+    from shared.storage.postgres import Connection
 
 FIRST = 3
 LAST = 2

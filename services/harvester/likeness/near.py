@@ -15,7 +15,7 @@ from services.harvester.likeness import by_meaning, by_words
 if TYPE_CHECKING:
     from services.harvester.likeness.by_words import ReadWords
     from services.harvester.likeness.policy import LikenessPolicy
-    from shared.postgres import Connection
+    from shared.storage.postgres import Connection
 
 log = structlog.get_logger()
 

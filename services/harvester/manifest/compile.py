@@ -29,16 +29,16 @@ from services.harvester.manifest.write import Job, write_segments
 from services.harvester.redaction.scanner import VERSION
 from services.harvester.split import Split
 from services.harvester.statements import Step
-from shared.artifacts import publish
-from shared.digests import digest_file, digest_files
+from shared.storage.artifacts import publish
+from shared.storage.digests import digest_file, digest_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from services.harvester.policy import HarvestPolicy
-    from shared.artifacts import Artifacts
-    from shared.postgres import Pool
+    from shared.storage.artifacts import Artifacts
+    from shared.storage.postgres import Pool
 
 FORMAT = 2
 MANIFEST = "manifest.json"

@@ -21,8 +21,8 @@ from services.harvester.copied import text
 from services.harvester.manifest.rows import FILES, File, Used, rows
 from services.harvester.policy import Prompts
 from services.harvester.split import Split
-from shared.artifacts import Artifacts, publish
-from shared.digests import PREFIX
+from shared.storage.artifacts import Artifacts, publish
+from shared.storage.digests import PREFIX
 
 SHARD = "rows.jsonl"
 SCRATCH = "harvest-"  # begins the name of what is not finished

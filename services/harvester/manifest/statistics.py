@@ -10,7 +10,7 @@ from services.harvester import store
 
 if TYPE_CHECKING:
     from services.harvester.manifest.segments import KnownSegment
-    from shared.postgres import Pool
+    from shared.storage.postgres import Pool
 
 TOP = 10
 

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from services.harvester.policy import HarvestPolicy
     from services.harvester.reading.reader import Reader
     from services.harvester.workers import Workers
-    from shared.artifacts import Artifacts
-    from shared.postgres import Pool
+    from shared.storage.artifacts import Artifacts
+    from shared.storage.postgres import Pool
 
 BATCH = 500
 WORTH_INDEX = 4  # segments; to find fewer, their table is read as a whole each time

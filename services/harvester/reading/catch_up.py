@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from services.harvester.reading.way import Way
     from services.harvester.workers import Workers
-    from shared.postgres import Connection, Pool
+    from shared.storage.postgres import Connection, Pool
 
 BATCH = 2000  # records; COPY into a table costs half as much for each as with 500
 STRETCHES = 4  # of the table a process reads in turn, so that none is left with the work while the others wait

@@ -12,7 +12,7 @@ from shared.contracts.message import RITUAL_NAMESPACE
 from shared.outbox import enqueue
 
 if TYPE_CHECKING:
-    from shared.postgres import Connection, Pool
+    from shared.storage.postgres import Connection, Pool
 
 ASKER = "tipping policy"
 PRIORITY = 3  # behind what a person asks for

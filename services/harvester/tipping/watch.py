@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.harvester.tipping.policy import Scale, TippingPolicy, decide
 from services.harvester.tipping.scales import measure, read_scales, rearm, tip
-from shared.postgres import UNREACHABLE
+from shared.storage.postgres import UNREACHABLE
 
 if TYPE_CHECKING:
     from shared.service import Station

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from services.orchestrator import store
 from shared import lease
-from shared.postgres import UNREACHABLE
+from shared.storage.postgres import UNREACHABLE
 from shared.watchdog import RENEWALS_PER_TTL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from shared.lease import Lease
-    from shared.postgres import Pool
+    from shared.storage.postgres import Pool
 
 
 class LeaseLostError(Exception):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from services.orchestrator.handover.probes import Answers
     from services.orchestrator.store import OpenHandover, RestoredHandover
     from shared.contracts.job import JobSpan
-    from shared.postgres import Connection
+    from shared.storage.postgres import Connection
 
 log = structlog.get_logger()
 LOG_TAIL = 5

@@ -14,7 +14,7 @@ from shared.contracts.job import JobSpan
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from shared.postgres import Pool
+    from shared.storage.postgres import Pool
 
 log = structlog.get_logger()
 

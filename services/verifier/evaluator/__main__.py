@@ -14,8 +14,8 @@ from typing import Any
 
 from services.verifier.job import EvaluatorJob
 from services.verifier.results import RESULTS_FILE
-from shared.digests import digest_file
 from shared.result_writer import Interrupted, ResultWriter
+from shared.storage.digests import digest_file
 
 OFFLINE = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")
 # Threads that spin at a barrier take the cores that the others need: three times slower where anything else runs.

@@ -15,12 +15,12 @@ from services.verifier.evaluator.holdout import HoldoutItem, read_holdout, rende
 from services.verifier.evaluator.inputs import expect_digest, expect_sound_adapter
 from services.verifier.job import EvaluatorJob
 from services.verifier.results import BASE_SCORES_FILE, RESULTS_FILE, Arm, BaseScores, HeldOut, ItemScore, Results
-from shared.artifacts import write_atomically
 from shared.contracts.checks import passes
 from shared.contracts.job import Progress
 from shared.contracts.verify import Probe
-from shared.digests import digest_tree
 from shared.result_writer import ResultWriter
+from shared.storage.artifacts import write_atomically
+from shared.storage.digests import digest_tree
 
 SHOWN = 400  # characters of an answer that are kept
 

@@ -14,7 +14,7 @@ from shared.contracts.checks import Check
 from shared.contracts.frozen import Frozen
 from shared.contracts.karma import ChatMessage
 from shared.result_writer import InputError
-from shared.shards import ShardError, lines
+from shared.storage.shards import ShardError, lines
 
 
 class HoldoutItem(Frozen):

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from shared.digests import digest_tree
 from shared.result_writer import InputError
+from shared.storage.digests import digest_tree
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from services.forge.trainer.rows import Row, read_rows
-from shared.digests import digest_tree
 from shared.result_writer import InputError
+from shared.storage.digests import digest_tree
 from tests.unit.forge.letters import GOLDEN, PLAIN, TOOLS
 
 

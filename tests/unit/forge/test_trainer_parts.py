@@ -10,9 +10,9 @@ import pytest
 from services.forge.job import TrainerJob
 from services.forge.trainer import checkpoints
 from services.forge.trainer.stop import StopRequest
-from shared.base import Base
 from shared.recipe import Recipe
 from shared.result_writer import InputError, Interrupted
+from shared.storage.base_model import Base
 
 
 def job(tmp_path: Path, **changes: Any) -> TrainerJob:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 
-from shared.digests import digest_file
 from shared.settings import SERVICES
+from shared.storage.digests import digest_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -1,0 +1,1 @@
+"""Storage: PostgreSQL, the Lab and Crypt on disk, digests and base models."""
