@@ -13,8 +13,8 @@ import nats
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
+from shared.config.settings import PROJECT, SERVICES, Settings
 from shared.service import main as run_service
-from shared.settings import PROJECT, SERVICES, Settings
 from shared.storage.postgres import UNREACHABLE, MigrationError, migrate
 from shared.streams import bootstrap
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from inspect import cleandoc
 from typing import Any
 
+from shared.config.settings import PROJECT
 from shared.contracts.evacuate import GpuAccept, GpuContained, GpuReclaim, InferenceResumed, InferenceSuspended
 from shared.contracts.intent import RitualCancel, RitualProgress, TrainingIntent
 from shared.contracts.karma import KarmaConsecrated, KarmaRecalled, KarmaRevoked
@@ -17,7 +18,6 @@ from shared.contracts.message import Message
 from shared.contracts.queue import QueueAsk, QueuePause, QueuePaused, QueueResume
 from shared.contracts.registry import AdapterTainted
 from shared.contracts.ritual import ENDS, FACTS, OWNERS, TRANSITIONS, State
-from shared.settings import PROJECT
 from shared.streams import listenings
 
 ASYNCAPI = PROJECT / "docs" / "asyncapi" / "soulforge.json"

@@ -16,12 +16,12 @@ from typing import Annotated
 import typer
 
 from services.orchestrator.handover.proof import UnprovenError, objections, proven_free
-from shared.configuration.model import AnvilConfig
+from shared.config.model import AnvilConfig
+from shared.config.settings import Settings
 from shared.drivers.accelerators.nvml import NvmlAccelerator, load_nvml
 from shared.drivers.accelerators.port import AcceleratorError
 from shared.drivers.containers.port import ContainerSpec, ContainerState
 from shared.drivers.containers.process import ProcessContainers
-from shared.settings import Settings
 
 GIB = 1024**3
 TAKEN_WITHIN_S = 180.0

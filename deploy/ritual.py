@@ -22,10 +22,10 @@ from deploy.embedded import stack
 from deploy.embedded.preflight import PreflightError
 from deploy.embedded.state import LockError
 from examples.karma.unseen import UNSEEN
-from shared.configuration.file import load
+from shared.config.load import load
+from shared.config.settings import PROJECT, Settings
 from shared.drivers.inference.port import InferenceError, Turn
 from shared.drivers.inference.vllm import Vllm
-from shared.settings import PROJECT, Settings
 from shared.storage.postgres import open_pool
 
 console = Console()

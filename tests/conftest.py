@@ -9,7 +9,7 @@ import nats
 import pytest
 from nats.aio.client import Client
 
-from shared.settings import SERVICES, Settings
+from shared.config.settings import SERVICES, Settings
 from shared.storage.postgres import Pool, open_pool
 from shared.streams import STREAMS
 from tests.engine import dockerd, engine

@@ -15,9 +15,9 @@ from services.harvester.policy import HarvestPolicy
 from services.harvester.remember import remember as remember_records
 from services.harvester.settings import HarvesterSettings
 from services.harvester.split import Split, lineage_place, split_of
+from shared.config.settings import PROJECT
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.karma import ChatMessage, KarmaRecord, Outcome, Status
-from shared.settings import PROJECT
 from shared.storage.artifacts import Artifacts
 from shared.storage.postgres import Pool
 

@@ -16,7 +16,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from shared import ledger
-from shared.configuration.model import embedded
+from shared.config.model import embedded
+from shared.config.settings import PROJECT, Settings
 from shared.contracts.forge import AdapterFailed
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.intent import TrainingIntent
@@ -25,7 +26,6 @@ from shared.drivers.containers.process import ProcessContainers
 from shared.drivers.inference.port import InferenceError
 from shared.drivers.inference.vllm import Vllm
 from shared.ledger import FactType
-from shared.settings import PROJECT, Settings
 from shared.storage.postgres import Pool, open_pool
 
 RUNE = "rune-anvil0-rune"

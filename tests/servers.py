@@ -14,7 +14,7 @@ from time import monotonic
 
 from deploy.bootstrap import prepare
 from deploy.embedded import nats, postgres
-from shared.settings import PORT_OFFSETS, Settings
+from shared.config.settings import PORT_OFFSETS, Settings
 
 READY_S = 60
 

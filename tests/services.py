@@ -9,8 +9,8 @@ from time import monotonic
 
 import httpx
 
+from shared.config.settings import Settings
 from shared.service import App, serve
-from shared.settings import Settings
 
 LIVE_S = 20
 

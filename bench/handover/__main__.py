@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 
 from bench.handover.places import Place, docker_place, process_place
-from shared.settings import PROJECT
+from shared.config.settings import PROJECT
 from tests.orchestrated import Orchestrated, orchestrated
 from tests.servers import house
 

@@ -11,7 +11,7 @@ import docker  # type: ignore[import-untyped]
 
 from deploy.cli.commands.runes import create_containers
 from services.orchestrator.engine_command import rune_spec
-from shared.configuration.file import load
+from shared.config.load import load
 from shared.drivers.containers.docker import DockerContainers
 from shared.storage.base_model import find_base
 from tests.engine import IMAGE, daemon

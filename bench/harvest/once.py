@@ -20,8 +20,8 @@ from services.harvester.order import Order
 from services.harvester.policy import HarvestPolicy
 from services.harvester.settings import HarvesterSettings
 from services.harvester.wide import open_wide_pool
+from shared.config.settings import PROJECT
 from shared.contracts.intent import TrainingIntent
-from shared.settings import PROJECT
 from shared.storage.artifacts import Artifacts
 
 SAMPLE_S = 0.1

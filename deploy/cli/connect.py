@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from nats.aio.client import Client
     from pydantic_settings import BaseSettings
 
+    from shared.config.settings import Settings
     from shared.contracts.message import Message
-    from shared.settings import Settings
     from shared.storage.postgres import Pool
 
     M = TypeVar("M", bound=Message)
@@ -27,7 +27,7 @@ CONNECT_TIMEOUT_S = 3
 
 def load_settings() -> Settings:
     """Read the settings. Raises UserError naming the variable that cannot be used."""
-    from shared.settings import Settings
+    from shared.config.settings import Settings
 
     return load_settings_of(Settings)
 

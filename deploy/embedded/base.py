@@ -10,7 +10,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from deploy.embedded.preflight import PreflightError
-from shared.settings import Settings
+from shared.config.settings import Settings
 from shared.storage.base_model import digest_file_of
 from shared.storage.digests import digest_tree
 

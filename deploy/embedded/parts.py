@@ -9,8 +9,8 @@ from functools import partial
 
 from deploy.embedded import nats, phoenix, postgres
 from deploy.embedded.part import Part, answers
-from shared.configuration.file import find
-from shared.settings import SERVICES, Settings
+from shared.config.load import find
+from shared.config.settings import SERVICES, Settings
 
 
 def parts(settings: Settings, environment: Mapping[str, str]) -> list[Part]:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from deploy.embedded.part import answers
-from shared.settings import Settings
+from shared.config.settings import Settings
 
 
 def command() -> tuple[str, ...]:

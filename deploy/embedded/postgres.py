@@ -12,7 +12,7 @@ from pathlib import Path
 import asyncpg
 
 from deploy.embedded.preflight import PreflightError
-from shared.settings import Settings
+from shared.config.settings import Settings
 
 # PostgreSQL refuses to run as root. In a user namespace root is nobody to it, and the files stay root's own.
 AS_NOBODY = ("unshare", "--user", "--map-user=65534", "--map-group=65534")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from shared.configuration.file import load
-from shared.settings import PORT_OFFSETS, Settings
+from shared.config.load import load
+from shared.config.settings import PORT_OFFSETS, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

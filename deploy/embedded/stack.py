@@ -20,14 +20,14 @@ from deploy.embedded.preflight import PreflightError
 from deploy.embedded.state import lock, read_living
 from deploy.embedded.supervisor import Supervisor
 from shared import lease
-from shared.configuration.file import load
-from shared.configuration.ports import container_name
+from shared.config.load import load
+from shared.config.ports import container_name
+from shared.config.settings import Settings
 from shared.drivers.containers.open import open_containers
 from shared.drivers.containers.port import ContainerState
 from shared.drivers.inference.port import InferenceError
 from shared.drivers.inference.vllm import Vllm
 from shared.processes.identity import send, wait_ended
-from shared.settings import Settings
 from shared.storage.postgres import UNREACHABLE, MigrationError, assert_own_version
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pydantic import Field
 
+from shared.config.recipe import Recipe
 from shared.contracts.frozen import Frozen
-from shared.recipe import Recipe
 from shared.storage.base_model import Base
 
 ADAPTER_DIR = "adapter"

@@ -8,11 +8,11 @@ from services.forge.adapter import AdapterError, adapter_digest
 from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, IDENTITY_FILE, TrainerJob
 from services.forge.settings import ForgeSettings
 from shared import ledger
+from shared.config.recipe import load_recipe
 from shared.contracts.forge import AdapterFailed, AdapterForged
 from shared.contracts.ritual import State
 from shared.gpu_stage import GpuStage
 from shared.jobs import OUTPUT, Finished, JobKind, JobPlan
-from shared.recipe import load_recipe
 from shared.storage.artifacts import Artifacts
 from shared.storage.base_model import find_base
 

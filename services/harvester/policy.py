@@ -11,8 +11,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from services.harvester.likeness.policy import LikenessPolicy
 from services.harvester.redaction.policy import RedactionPolicy
+from shared.config.errors import wrong_values
 from shared.contracts.frozen import Frozen
-from shared.faults import wrong_values
 
 PromptForm = Literal["full", "short", "none"]
 

@@ -21,7 +21,7 @@ from shared.drivers.queues import open_queue
 
 if TYPE_CHECKING:
     from services.orchestrator.settings import OrchestratorSettings
-    from shared.configuration.model import AnvilConfig
+    from shared.config.model import AnvilConfig
     from shared.drivers.accelerators.port import Accelerator
     from shared.drivers.containers.port import Containers
     from shared.drivers.queues.port import WorkerQueue

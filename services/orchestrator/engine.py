@@ -8,15 +8,15 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from services.orchestrator.engine_command import rune_spec
-from shared.configuration.ports import container_name
+from shared.config.ports import container_name
 from shared.drivers.containers.port import Containers, ContainerState
 from shared.drivers.inference.port import InferenceError
 from shared.storage.base_model import find_base
 
 if TYPE_CHECKING:
-    from shared.configuration.model import AnvilConfig, RuneConfig
+    from shared.config.model import AnvilConfig, RuneConfig
+    from shared.config.settings import Settings
     from shared.drivers.inference.port import Inference
-    from shared.settings import Settings
 
 ABORTED_WITHIN_S = 10.0  # the time an engine has to drop the requests that were aborted
 

@@ -10,8 +10,8 @@ from shared.storage.artifacts import Artifacts
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from shared.configuration.model import AnvilConfig, RuneConfig
-    from shared.settings import Settings
+    from shared.config.model import AnvilConfig, RuneConfig
+    from shared.config.settings import Settings
     from shared.storage.base_model import Base
 
 ROLE = "rune"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from shared.config.settings import Settings
 from shared.contracts.frozen import Frozen
-from shared.settings import Settings
 
 
 class BaseMissingError(Exception):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 
-from shared.settings import SERVICES
+from shared.config.settings import SERVICES
 from shared.storage.digests import digest_file
 
 if TYPE_CHECKING:

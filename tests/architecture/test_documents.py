@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.settings import PROJECT
+from shared.config.settings import PROJECT
 
 DOCUMENTS = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *(PROJECT / "docs").rglob("*.md")]
 RINGS = "shared|services|deploy|examples|tests|bench|docs|requirements"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.settings import PROJECT, SERVICES
+from shared.config.settings import PROJECT, SERVICES
 
 
 def test_the_import_contracts_hold() -> None:

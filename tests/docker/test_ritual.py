@@ -14,7 +14,7 @@ from typing import Any
 import docker
 import pytest
 
-from shared.settings import PROJECT
+from shared.config.settings import PROJECT
 from tests.engine import IMAGE
 from tests.servers import free_port_base
 

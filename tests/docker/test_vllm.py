@@ -14,9 +14,9 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from shared.config.settings import PROJECT
 from shared.drivers.containers.docker import DockerContainers
 from shared.drivers.containers.port import ContainerSpec, ContainerState, Mount
-from shared.settings import PROJECT
 from tests.engine import IMAGE
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(600)]

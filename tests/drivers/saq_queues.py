@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 from saq.queue.postgres import PostgresQueue
 
-from shared.configuration.model import SaqConfig
+from shared.config.model import SaqConfig
 from shared.drivers.queues.saq import SaqQueue
 
 DEADLINE_S = 60

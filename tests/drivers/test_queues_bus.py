@@ -14,14 +14,14 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from shared.configuration.model import BusConfig, SaqConfig
+from shared.config.model import BusConfig, SaqConfig
+from shared.config.settings import Settings
 from shared.contracts.queue import QueuePause, QueuePaused, QueueResume
 from shared.drivers.queues import holds, open_queue
 from shared.drivers.queues.bus import BusQueue
 from shared.drivers.queues.port import QueueError
 from shared.drivers.queues.saq import SaqQueue
 from shared.drivers.queues.worker import Pausable, pausable
-from shared.settings import Settings
 
 DEADLINE_S = 30
 A, B = "anvil0/17", "anvil1/3"
@@ -43,7 +43,7 @@ asyncio.run(main())
 HOLDER = """
 import asyncio, os, signal, sys
 import nats
-from shared.configuration.model import BusConfig
+from shared.config.model import BusConfig
 from shared.drivers.queues import holds
 from shared.drivers.queues.bus import BusQueue
 

@@ -21,7 +21,7 @@ __all__ = ["house_of_saq", "look", "queue", "saq"]  # the fixtures
 HOLDER = """
 import asyncio, os, signal, sys
 import asyncpg
-from shared.configuration.model import SaqConfig
+from shared.config.model import SaqConfig
 from shared.drivers.queues.saq import SaqQueue
 
 url, call, last = sys.argv[1], sys.argv[2], int(sys.argv[3])

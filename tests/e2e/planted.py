@@ -9,8 +9,8 @@ from typing import Any
 
 from examples.karma import coder
 from services.harvester.redaction.sensitive import Sensitive
+from shared.config.settings import Settings
 from shared.contracts.karma import ChatMessage, KarmaRecord
-from shared.settings import Settings
 from tests.corpora.values import draw
 
 SECRETS = (

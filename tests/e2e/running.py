@@ -17,8 +17,8 @@ import httpx
 import psutil
 
 from deploy.embedded.state import SupervisorState, read_living
-from shared.configuration.model import embedded
-from shared.settings import PROJECT, Settings
+from shared.config.model import embedded
+from shared.config.settings import PROJECT, Settings
 
 SOULFORGE = str(Path(sys.executable).with_name("soulforge"))
 # Prepared once, for every home that a test makes.

@@ -18,8 +18,8 @@ import nats
 import pytest
 
 from deploy.ritual import publish
+from shared.config.settings import SERVICES
 from shared.contracts.ritual import State
-from shared.settings import SERVICES
 from tests.e2e.following import assert_scribe_serves, holding, is_in
 from tests.e2e.running import Stack, eventually
 

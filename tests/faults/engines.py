@@ -14,8 +14,8 @@ from time import monotonic
 
 import psutil
 
+from shared.config.settings import PROJECT
 from shared.drivers.inference.vllm import Vllm
-from shared.settings import PROJECT
 
 BASE = "base"
 READY_S = 30.0

@@ -16,8 +16,8 @@ from deploy.embedded import parts, stack
 from deploy.embedded.part import Part
 from services.forge.app import forge
 from services.verifier.app import verifier
+from shared.config.settings import PROJECT, Settings
 from shared.service import main as run_service
-from shared.settings import PROJECT, Settings
 
 SHORT = {"forge": (forge, "tests.faults.fake_trainer"), "verifier": (verifier, "tests.faults.fake_evaluator")}
 

@@ -14,7 +14,7 @@ from services.orchestrator.engine import Condition
 from services.orchestrator.reconcile import check
 from services.orchestrator.settings import OrchestratorSettings
 from shared import ledger
-from shared.configuration.model import AnvilConfig, RuneConfig
+from shared.config.model import AnvilConfig, RuneConfig
 from shared.contracts.message import Service
 from shared.contracts.ritual import State
 from shared.drivers.containers.port import ContainerInfo, ContainerState

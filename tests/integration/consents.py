@@ -18,12 +18,12 @@ from services.harvester.handlers import Intents
 from services.harvester.remember import remember
 from services.registry import store
 from shared import ledger
+from shared.config.settings import Settings
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.karma import ChatMessage, KarmaRecord, KarmaRevoked, Status
 from shared.contracts.message import Service
 from shared.service import App, Station
-from shared.settings import Settings
 from shared.storage.postgres import Pool, open_pool
 
 Tell = Callable[..., Any]

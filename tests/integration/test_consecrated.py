@@ -11,10 +11,10 @@ from nats.aio.client import Client
 
 from services.harvester.handlers import karma_consecrated
 from services.harvester.remember import Consecration, consecrate
+from shared.config.settings import Settings
 from shared.contracts.karma import KarmaConsecrated
 from shared.contracts.message import Service
 from shared.service import App, Station
-from shared.settings import Settings
 from shared.storage.postgres import Pool
 from tests.e2e.running import eventually
 from tests.services import running

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from deploy.cli.commands import karma
-from shared.settings import Settings
+from shared.config.settings import Settings
 from shared.storage.postgres import Pool
 from tests.e2e.running import eventually
 from tests.integration.consents import HARVESTER, Tell, history, status, told

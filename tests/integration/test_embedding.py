@@ -20,8 +20,8 @@ from services.harvester.embedding.embedder import Embedder, EmbedderFailed, Embe
 from services.harvester.embedding.model import DIMS, MODEL, WORDLESS
 from services.harvester.embedding.search import nearest, nearest_sql, within
 from shared import lease
-from shared.configuration.model import embedded
-from shared.settings import PROJECT, Settings
+from shared.config.model import embedded
+from shared.config.settings import PROJECT, Settings
 from shared.storage.postgres import Connection, Pool
 
 PYTHON = Settings().jobs_python

@@ -13,8 +13,8 @@ from pydantic import TypeAdapter
 from services.harvester.foreign import ViewError, absorb, check_view
 from services.harvester.remember import remember
 from services.harvester.settings import HarvesterSettings
+from shared.config.settings import PROJECT
 from shared.contracts.karma import ChatMessage, KarmaRecord
-from shared.settings import PROJECT
 from shared.storage.postgres import Pool
 
 VIEW = "elsewhere.records"

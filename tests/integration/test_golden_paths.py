@@ -23,8 +23,8 @@ from services.harvester.golden import phoenix as reading
 from services.harvester.golden.fill import Filled, fill
 from services.harvester.golden.phoenix import PhoenixError, open_phoenix
 from services.harvester.golden.spans import NoPathError, Span
+from shared.config.settings import Settings
 from shared.contracts.karma import ChatMessage, KarmaRecord, Status
-from shared.settings import Settings
 from shared.storage.postgres import Pool
 from tests.harvests import remember
 from tests.integration.agent_loop import ANSWER, QUESTION, SYSTEM, TOOLS, TankAgent, instrumented, scripted_model

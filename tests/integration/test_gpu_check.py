@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from shared.settings import PROJECT
+from shared.config.settings import PROJECT
 
 HOLDER = "{python} -c \"import time; held = b'1' * {mib} * 2**20; time.sleep(60)\""
 

@@ -14,6 +14,7 @@ import pytest
 from nats.aio.client import Client
 
 from shared import lease, ledger
+from shared.config.settings import Settings
 from shared.contracts.evacuate import GpuEvacuated
 from shared.contracts.forge import AdapterForged
 from shared.contracts.harvest import KarmaHarvested
@@ -26,7 +27,6 @@ from shared.jobs import Finished, JobKind, JobPlan, Jobs, job_containers
 from shared.lease import Lease
 from shared.ledger import Ritual
 from shared.service import Station
-from shared.settings import Settings
 from shared.storage.postgres import Pool
 from tests.faults.ending_job import EndingJob
 

@@ -11,8 +11,8 @@ import pytest
 
 from services.harvester.app import app
 from services.harvester.split import Split
+from shared.config.settings import Settings
 from shared.contracts.intent import TrainingIntent
-from shared.settings import Settings
 from shared.storage.postgres import Pool
 from tests.e2e.running import eventually
 from tests.harvests import example, record, remember, session_on

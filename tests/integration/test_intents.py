@@ -12,8 +12,8 @@ from nats.aio.client import Client
 from nats.js.errors import APIError
 
 from services.harvester.app import app
+from shared.config.settings import Settings
 from shared.contracts.message import ritual_id
-from shared.settings import Settings
 from shared.storage.postgres import Pool
 from tests.e2e.running import eventually
 from tests.services import running

@@ -8,10 +8,10 @@ import nats
 import pytest
 
 from shared import ledger, outbox
+from shared.config.settings import Settings
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.karma import KarmaRecalled
 from shared.contracts.message import ritual_id
-from shared.settings import Settings
 from shared.storage.postgres import Pool
 from tests.e2e.running import eventually
 from tests.integration.consents import HARVESTER, bus, crypt

@@ -20,7 +20,7 @@ import pytest
 from deploy.cli.main import run
 from deploy.embedded import postgres
 from deploy.embedded.preflight import PreflightError
-from shared.settings import PROJECT
+from shared.config.settings import PROJECT
 from shared.storage.postgres import Pool
 from tests.e2e.running import eventually
 from tests.servers import House

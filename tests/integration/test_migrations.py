@@ -14,7 +14,7 @@ import pytest
 from deploy.embedded import stack
 from deploy.embedded.part import PartState
 from deploy.embedded.supervisor import Supervisor
-from shared.settings import PROJECT, Settings
+from shared.config.settings import PROJECT, Settings
 from shared.storage.postgres import MigrationError, migrate
 
 

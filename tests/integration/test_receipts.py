@@ -22,11 +22,11 @@ from services.orchestrator import store as orchestrator
 from services.orchestrator.handover.steps import Step, Steps
 from services.orchestrator.scheduling.decision import Cause, wait
 from shared import lease, ledger
+from shared.config.settings import Settings
 from shared.contracts.evacuate import GpuAccept, GpuEvacuated, GpuInterrupted, GpuReclaim
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Fact, Service
-from shared.settings import Settings
 from shared.storage.postgres import Pool, open_pool
 from shared.streams import SOUL
 

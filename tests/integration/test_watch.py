@@ -12,6 +12,7 @@ import pytest
 
 from deploy.cli.main import run
 from shared import ledger
+from shared.config.settings import Settings
 from shared.contracts.evacuate import GpuEvacuated, GpuRestored
 from shared.contracts.forge import AdapterForged
 from shared.contracts.harvest import KarmaHarvested
@@ -19,7 +20,6 @@ from shared.contracts.intent import TrainingIntent
 from shared.contracts.job import JobSpan
 from shared.contracts.message import Fact, Service
 from shared.contracts.verify import AdapterBanished
-from shared.settings import Settings
 from shared.storage.postgres import Pool, open_pool
 from tests.unit.cli.rows import COUNTS, VERDICT
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shared.chat import template_messages, template_tools
-from shared.settings import PROJECT, Settings
+from shared.config.settings import PROJECT, Settings
 
 PYTHON = Settings().jobs_python
 TIMEOUT_S = 120

@@ -18,8 +18,8 @@ import pytest
 from services.verifier.job import EvaluatorJob
 from services.verifier.results import BASE_SCORES_FILE, RESULTS_FILE, Arm, Results
 from services.verifier.suites.generate import FOLDER, SUITE
+from shared.config.settings import PROJECT, Settings
 from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult, Progress
-from shared.settings import PROJECT, Settings
 from shared.storage.digests import digest_tree
 from tests.jobs.tooled import TOOLS, golden, tooled_base
 

@@ -19,9 +19,9 @@ from services.forge.job import (
     PREVIEWS_FILE,
     TrainerJob,
 )
+from shared.config.recipe import Recipe
+from shared.config.settings import PROJECT, Settings
 from shared.contracts.job import EXIT_FAILED, EXIT_INTERRUPTED, PROGRESS_FILE, RESULT_FILE, JobResult, Progress
-from shared.recipe import Recipe
-from shared.settings import PROJECT, Settings
 from shared.storage.base_model import Base
 from shared.storage.digests import digest_file, digest_tree
 from tests.jobs.tooled import TOOLS, golden, tooled_base

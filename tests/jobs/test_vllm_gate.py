@@ -13,9 +13,9 @@ from time import monotonic
 
 import pytest
 
+from shared.config.settings import PROJECT, Settings
 from shared.drivers.inference.port import InferenceError, Means, Turn
 from shared.drivers.inference.vllm import Vllm
-from shared.settings import PROJECT, Settings
 from tests.faults.engines import free_port, until
 from tests.load import End, LiveLoad, live_load
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from shared.configuration.file import ConfigurationError, find, load, read
-from shared.configuration.model import (
+from shared.config.load import ConfigurationError, find, load, read
+from shared.config.model import (
     AnvilConfig,
     BusConfig,
     Configuration,
@@ -22,7 +22,7 @@ from shared.configuration.model import (
     TippingConfig,
     embedded,
 )
-from shared.settings import PROJECT, Settings, SettingsError
+from shared.config.settings import PROJECT, Settings, SettingsError
 
 EXAMPLES = sorted((PROJECT / "examples" / "soulforge").glob("*.toml"))
 HOUSE = """\

@@ -13,7 +13,7 @@ import pytest
 
 from deploy.embedded import preflight
 from deploy.embedded.preflight import GIB, PreflightError
-from shared.settings import Settings
+from shared.config.settings import Settings
 from tests.servers import free_port_base
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.recipe import SHIPPED, RecipeError, load_recipe
+from shared.config.recipe import SHIPPED, RecipeError, load_recipe
 
 SHIPPED_NAMES = sorted(file.stem for file in SHIPPED.glob("*.toml"))
 

@@ -14,7 +14,7 @@ from deploy.cli.format import ago, short_digest, short_id
 
 if TYPE_CHECKING:
     from deploy.cli.queries.adapters import Version
-    from shared.settings import Settings
+    from shared.config.settings import Settings
 
 PANEL = "Adapters"
 
@@ -65,7 +65,7 @@ def ask(
 
 async def answer(settings: Settings, persona: str, text: str, max_tokens: int, base: bool = False) -> str:
     """Ask the persona's version (or the base). Raises UserError where nothing can answer now."""
-    from shared.configuration.file import load
+    from shared.config.load import load
     from shared.drivers.inference.port import InferenceError, Turn
     from shared.drivers.inference.vllm import Vllm
 
@@ -97,7 +97,7 @@ async def _get_version(settings: Settings, persona: str) -> str:
 async def _no_answer(settings: Settings, error: Exception) -> UserError:
     """Why the rune does not answer: because a ritual holds its anvil, or because it is down."""
     from deploy.cli.queries.anvils import get_anvil
-    from shared.configuration.file import load
+    from shared.config.load import load
 
     configuration = load(settings)
     async with database(settings) as pool:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.status import Status
 
     from deploy.cli.queries.anvils import Anvil, Restoration
-    from shared.settings import Settings
+    from shared.config.settings import Settings
     from shared.storage.postgres import Pool
 
 PANEL = "Rituals"
@@ -118,7 +118,7 @@ async def _accept(settings: Settings, given: str | None, why: str) -> str:
 
 def find_anvil(settings: Settings, given: str | None) -> str:
     """The given anvil, or the one on which training takes place. Raises UserError where there is none of that name."""
-    from shared.configuration.file import load
+    from shared.config.load import load
 
     configuration = load(settings)
     if given is not None and given not in configuration.anvils:

@@ -13,8 +13,8 @@ from deploy.cli.console import out, print_note
 from deploy.cli.errors import UserError
 
 if TYPE_CHECKING:
-    from shared.configuration.model import Configuration
-    from shared.settings import Settings
+    from shared.config.model import Configuration
+    from shared.config.settings import Settings
 
 PANEL = "Stack"
 File = Annotated[Path | None, typer.Argument(metavar="FILE", help="Default: the file that is in use.")]
@@ -66,7 +66,7 @@ def example(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Default: list the examples.")] = None,
 ) -> None:
     """Print an annotated example of a configuration."""
-    from shared.settings import PROJECT
+    from shared.config.settings import PROJECT
 
     found = {path.stem: path for path in sorted((PROJECT / "examples" / "soulforge").glob("*.toml"))}
     if name is None:
@@ -83,13 +83,13 @@ def _first_line(path: Path) -> str:
 
 
 def _read(settings: Settings, file: Path | None) -> Configuration:
-    from shared.configuration.file import load, read
+    from shared.config.load import load, read
 
     return read(file, settings) if file else load(settings)
 
 
 def _source(settings: Settings, file: Path | None) -> str:
-    from shared.configuration.file import find
+    from shared.config.load import find
 
     path = file or find(settings)
     return str(path) if path else "the built-in configuration (there is no soulforge.toml)"

@@ -16,7 +16,7 @@ from deploy.cli.errors import UserError
 from deploy.cli.format import ago
 
 if TYPE_CHECKING:
-    from shared.settings import Settings
+    from shared.config.settings import Settings
     from shared.storage.postgres import Pool
 
 PANEL = "Repair"
@@ -90,7 +90,7 @@ def replay(letter: Annotated[str, LETTER]) -> None:
 
 def parse_name(given: str) -> tuple[str, int]:
     """Parse a letter's name into service and number. Raises UserError."""
-    from shared.settings import SERVICES
+    from shared.config.settings import SERVICES
 
     service, _, number = given.partition("/")
     if service not in SERVICES:
@@ -125,7 +125,7 @@ def fresh_headers(old: dict[str, str]) -> dict[str, str]:
 
 
 async def _list(settings: Settings) -> list[DeadLetter]:
-    from shared.settings import SERVICES
+    from shared.config.settings import SERVICES
 
     async with database(settings) as pool:
         return [letter for service in SERVICES for letter in await _list_of(pool, service)]

@@ -19,8 +19,8 @@ from deploy.cli.format import parse_duration, short_id
 if TYPE_CHECKING:
     from nats.aio.client import Client
 
+    from shared.config.settings import Settings
     from shared.contracts.intent import TrainingIntent
-    from shared.settings import Settings
 
 PANEL = "Rituals"
 REPLY_WITHIN_S = 10.0

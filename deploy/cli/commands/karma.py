@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from deploy.cli.views.karma import KarmaCounts
-    from shared.settings import Settings
+    from shared.config.settings import Settings
 
 PANEL = "Karma"
 REQUESTER = "soulforge cli"

@@ -17,7 +17,7 @@ from deploy.cli.format import short_digest
 if TYPE_CHECKING:
     from deploy.cli.queries.karma import Manifest
     from deploy.cli.views.manifest import ManifestFile
-    from shared.settings import Settings
+    from shared.config.settings import Settings
 
 PANEL = "Karma"
 

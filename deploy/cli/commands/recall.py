@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from deploy.cli.views.recall import RecallReport
-    from shared.settings import Settings
+    from shared.config.settings import Settings
 
 PANEL = "Karma"
 

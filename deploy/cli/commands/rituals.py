@@ -13,7 +13,7 @@ from deploy.cli.errors import UserError
 
 if TYPE_CHECKING:
     from deploy.cli.queries.rituals import ListedRitual, Snapshot
-    from shared.settings import Settings
+    from shared.config.settings import Settings
 
 PANEL = "Rituals"
 SHOWN = 20

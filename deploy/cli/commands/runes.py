@@ -15,8 +15,8 @@ from deploy.cli.console import out
 from deploy.cli.errors import UserError
 
 if TYPE_CHECKING:
-    from shared.configuration.model import Configuration
-    from shared.settings import Settings
+    from shared.config.model import Configuration
+    from shared.config.settings import Settings
 
 PANEL = "Stack"
 group = typer.Typer(no_args_is_help=True, help="Containers of the runes that a container engine runs.")
@@ -40,7 +40,7 @@ def create(
 
 async def create_containers(settings: Settings, recreate: bool = False) -> list[str]:
     """Create the containers; returns a line for each. Raises UserError where there is nothing to make or the engine refuses."""
-    from shared.configuration.file import load
+    from shared.config.load import load
     from shared.drivers.containers.port import ContainerError
 
     configuration = load(settings)
@@ -55,7 +55,7 @@ async def create_containers(settings: Settings, recreate: bool = False) -> list[
 
 async def _create(settings: Settings, configuration: Configuration, name: str, recreate: bool) -> str:
     from services.orchestrator.engine_command import rune_spec
-    from shared.configuration.ports import container_name
+    from shared.config.ports import container_name
     from shared.drivers.containers.docker import DockerContainers
     from shared.storage.base_model import find_base
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from deploy.cli.queries.rituals import Ritual, Snapshot
     from deploy.cli.views.live import LiveView
+    from shared.config.settings import Settings
     from shared.contracts.intent import RitualProgress
-    from shared.settings import Settings
     from shared.storage.postgres import Pool
 
 PANEL = "Rituals"

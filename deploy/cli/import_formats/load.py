@@ -25,8 +25,8 @@ from shared.storage.postgres import UNREACHABLE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from shared.config.settings import Settings
     from shared.contracts.karma import KarmaRecord
-    from shared.settings import Settings
     from shared.storage.postgres import Pool
 
 BATCH = 1000

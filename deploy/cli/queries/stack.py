@@ -14,15 +14,15 @@ from deploy.cli.queries.anvils import Anvil, get_anvil
 from deploy.cli.queries.rituals import ListedRitual, list_open_rituals
 from deploy.embedded import stack
 from deploy.embedded.part import PartStatus
-from shared.configuration.file import ConfigurationError, load
+from shared.config.load import ConfigurationError, load
+from shared.config.settings import SERVICES
 from shared.drivers.inference.http import Http
 from shared.drivers.inference.port import InferenceError
 from shared.drivers.inference.vllm import Vllm
-from shared.settings import SERVICES
 
 if TYPE_CHECKING:
-    from shared.configuration.model import Configuration, RuneConfig
-    from shared.settings import Settings
+    from shared.config.model import Configuration, RuneConfig
+    from shared.config.settings import Settings
 
 TIMEOUT_S = 5.0
 HEALTH_TIMEOUT_S = 2.0

@@ -15,8 +15,8 @@ from rich.text import Text
 from deploy.cli.format import duration
 
 if TYPE_CHECKING:
-    from shared.configuration.model import BusConfig, Configuration, RuneConfig, SaqConfig
-    from shared.settings import Settings
+    from shared.config.model import BusConfig, Configuration, RuneConfig, SaqConfig
+    from shared.config.settings import Settings
 
 
 def config_view(configuration: Configuration, settings: Settings) -> RenderableType:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from deploy.cli.queries.rituals import ListedRitual
     from deploy.cli.queries.stack import RuneStatus, StackStatus
     from deploy.embedded.part import PartStatus
-    from shared.settings import Settings
+    from shared.config.settings import Settings
 
 NAME_WIDTH = 13
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shared.configuration.model import AnvilConfig
+    from shared.config.model import AnvilConfig
     from shared.drivers.accelerators.port import Accelerator
 
 POLL_S = 0.25

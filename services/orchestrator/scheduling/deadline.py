@@ -15,7 +15,7 @@ from services.orchestrator.scheduling.decision import (
 )
 from services.orchestrator.scheduling.load import Load
 from services.orchestrator.scheduling.queue import QueuedRitual
-from shared.configuration.model import TippingConfig
+from shared.config.model import TippingConfig
 
 
 def check_expired(ritual: QueuedRitual, now: datetime, config: TippingConfig) -> Decision | None:

@@ -15,7 +15,7 @@ from services.orchestrator.scheduling.idle import decide_idle
 from services.orchestrator.scheduling.load import Load
 from services.orchestrator.scheduling.queue import QueuedRitual, aging, ordered
 from services.orchestrator.scheduling.window import decide_window
-from shared.configuration.model import TippingConfig
+from shared.config.model import TippingConfig
 
 
 def decide_queue(

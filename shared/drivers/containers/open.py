@@ -8,9 +8,9 @@ from shared.drivers.containers.docker import DockerContainers
 from shared.drivers.containers.process import ProcessContainers
 
 if TYPE_CHECKING:
-    from shared.configuration.model import DockerConfig
+    from shared.config.model import DockerConfig
+    from shared.config.settings import Settings
     from shared.drivers.containers.port import Containers
-    from shared.settings import Settings
 
 
 def open_containers(settings: Settings, driver: str, docker: DockerConfig) -> Containers:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shared.configuration.model import BusConfig, SaqConfig
+from shared.config.model import BusConfig, SaqConfig
 from shared.drivers.queues.bus import BusQueue
 from shared.drivers.queues.port import WorkerQueue
 from shared.drivers.queues.saq import SaqQueue

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from nats.errors import Error as NatsError
 from pydantic import ValidationError
 
-from shared.configuration.model import BusConfig
+from shared.config.model import BusConfig
 from shared.contracts.queue import QueueAsk, QueuePause, QueuePaused, QueueResume
 from shared.drivers.queues import holds
 from shared.drivers.queues.draining import drained

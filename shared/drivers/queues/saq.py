@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from shared.configuration.model import SaqConfig
+from shared.config.model import SaqConfig
 from shared.drivers.queues.draining import drained
 from shared.drivers.queues.port import QueueError, anvil_of
 

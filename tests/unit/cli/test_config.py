@@ -10,8 +10,8 @@ import pytest
 
 from deploy.cli.main import run
 from deploy.cli.views.config import effective_values, to_toml, without_password
-from shared.configuration.file import read
-from shared.settings import PROJECT, Settings
+from shared.config.load import read
+from shared.config.settings import PROJECT, Settings
 
 EXAMPLES = PROJECT / "examples" / "soulforge"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.toml"))

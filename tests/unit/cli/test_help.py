@@ -38,7 +38,7 @@ COMMANDS = [
     "up",
     "watch",
 ]
-HEAVY = ("asyncpg", "nats", "httpx", "faststream", "shared.settings", "rich.progress")
+HEAVY = ("asyncpg", "nats", "httpx", "faststream", "shared.config.settings", "rich.progress")
 
 
 def _commands() -> dict[str, str]:

@@ -14,7 +14,7 @@ from deploy.cli.console import out
 from deploy.cli.errors import UserError
 from deploy.cli.queries.karma import Manifest
 from deploy.cli.views.manifest import ManifestFile, draw, manifest_view, sort_counts
-from shared.settings import Settings
+from shared.config.settings import Settings
 
 ROWS = [
     Manifest(digest, persona, 10, 2, 3, datetime(2026, 11, 20, tzinfo=UTC))

@@ -17,7 +17,7 @@ from deploy.cli.commands.anvil import activity, effect_of
 from deploy.cli.queries.anvils import Anvil, Containment, LeaseHolder, Reclaim, Restoration
 from deploy.cli.queries.stack import Finding, RuneStatus, StackStatus, get_rune
 from deploy.cli.views.status import anvil_finding, rune_finding, status_view
-from shared.configuration.model import RuneConfig
+from shared.config.model import RuneConfig
 from shared.contracts.evacuate import GpuInterrupted
 from shared.drivers.inference.admission import HELD as PAUSED
 from tests.unit.cli.rows import NAMED, RITUAL, anvil, at, listed

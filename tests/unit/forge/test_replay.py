@@ -7,7 +7,7 @@ from typing import Any
 
 from services.forge.trainer.render import IGNORED
 from services.forge.trainer.replay import QUESTION, openings, replay
-from shared.settings import PROJECT
+from shared.config.settings import PROJECT
 
 
 class FakeEngine:

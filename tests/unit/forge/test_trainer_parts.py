@@ -10,7 +10,7 @@ import pytest
 from services.forge.job import TrainerJob
 from services.forge.trainer import checkpoints
 from services.forge.trainer.stop import StopRequest
-from shared.recipe import Recipe
+from shared.config.recipe import Recipe
 from shared.result_writer import InputError, Interrupted
 from shared.storage.base_model import Base
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.harvester.likeness.minhash import bands, jaccard, shingles
 from services.harvester.likeness.policy import LikenessPolicy
-from shared.settings import PROJECT
+from shared.config.settings import PROJECT
 
 FOX = ["the", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog"]
 

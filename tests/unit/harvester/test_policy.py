@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.harvester.policy import HarvestPolicy, PolicyError, load_policy
-from shared.settings import PROJECT
+from shared.config.settings import PROJECT
 
 EXAMPLE = PROJECT / "examples" / "harvest.toml"
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from services.orchestrator.scheduling.budget import estimate_away_s
-from shared.configuration.model import TippingConfig
+from shared.config.model import TippingConfig
 
 
 @pytest.mark.parametrize(

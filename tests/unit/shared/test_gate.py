@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from shared.config.settings import PROJECT
 from shared.gate import passage
 from shared.gate.asgi import ADMIN, Gate
-from shared.settings import PROJECT
 
 Message = dict[str, Any]
 DEADLINE_S = 10.0

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from shared.config.errors import wrong_values
 from shared.contracts.frozen import Frozen
-from shared.faults import wrong_values
 
 SHIPPED = Path(__file__).parent / "recipes"
 # vLLM 0.32, config/lora.py: any other rank is refused, and so is one above `--max-lora-rank` (16 unless told).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from shared.settings import PORT_OFFSETS
+from shared.config.settings import PORT_OFFSETS
 
 ROW = 32
 SERVING = PORT_OFFSETS["rune"]

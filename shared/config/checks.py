@@ -6,13 +6,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, get_args
 
-from shared.configuration.ports import parts
-from shared.faults import Fault, nearest
-from shared.recipe import Rank
+from shared.config.errors import Fault, nearest
+from shared.config.ports import parts
+from shared.config.recipe import Rank
 
 if TYPE_CHECKING:
-    from shared.configuration.model import Configuration, JobsConfig, RuneConfig
-    from shared.settings import Settings
+    from shared.config.model import Configuration, JobsConfig, RuneConfig
+    from shared.config.settings import Settings
 
 SCHEMES = ("unix://", "tcp://", "ssh://")
 

@@ -9,11 +9,11 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, ByteSize, ConfigDict, Field, field_validator, model_validator
 
-from shared.configuration.ports import assign
+from shared.config.ports import assign
 from shared.contracts.frozen import Frozen
 
 if TYPE_CHECKING:
-    from shared.settings import Settings
+    from shared.config.settings import Settings
 
 MIB = 1024**2
 GIB = 1024**3

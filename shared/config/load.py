@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from shared.configuration.checks import faults
-from shared.configuration.model import Configuration, embedded
-from shared.faults import describe, wrong_values
-from shared.settings import Settings, SettingsError
+from shared.config.checks import faults
+from shared.config.errors import describe, wrong_values
+from shared.config.model import Configuration, embedded
+from shared.config.settings import Settings, SettingsError
 
 FILE = "soulforge.toml"
 HOUSE = ("anvils", "runes", "covens")
