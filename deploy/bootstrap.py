@@ -14,9 +14,9 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from shared.config.settings import PROJECT, SERVICES, Settings
+from shared.messaging.streams import bootstrap
 from shared.service import main as run_service
 from shared.storage.postgres import UNREACHABLE, MigrationError, migrate
-from shared.streams import bootstrap
 
 DEADLINE_S = 60
 PAUSE_S = 0.5

@@ -18,7 +18,7 @@ from shared.contracts.message import Message
 from shared.contracts.queue import QueueAsk, QueuePause, QueuePaused, QueueResume
 from shared.contracts.registry import AdapterTainted
 from shared.contracts.ritual import ENDS, FACTS, OWNERS, TRANSITIONS, State
-from shared.streams import listenings
+from shared.messaging.streams import listenings
 
 ASYNCAPI = PROJECT / "docs" / "asyncapi" / "soulforge.json"
 STATES = PROJECT / "docs" / "states.mmd"

@@ -10,8 +10,8 @@ from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from shared import outbox
-from shared.streams import assert_listening
+from shared.messaging import outbox
+from shared.messaging.streams import assert_listening
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

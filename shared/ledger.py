@@ -13,7 +13,7 @@ from uuid import UUID
 from shared import trace
 from shared.contracts.message import Fact, Service, ritual_id
 from shared.contracts.ritual import ENDS, State, leads_from
-from shared.outbox import enqueue
+from shared.messaging.outbox import enqueue
 
 if TYPE_CHECKING:
     from shared.contracts.intent import TrainingIntent

@@ -10,8 +10,8 @@ import pytest
 from nats.aio.client import Client
 
 from shared.config.settings import SERVICES, Settings
+from shared.messaging.streams import STREAMS
 from shared.storage.postgres import Pool, open_pool
-from shared.streams import STREAMS
 from tests.engine import dockerd, engine
 from tests.servers import House
 from tests.servers import house as open_house

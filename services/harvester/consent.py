@@ -9,7 +9,7 @@ import structlog
 
 from shared.contracts.karma import KarmaRecalled, KarmaRevoked
 from shared.contracts.message import RITUAL_NAMESPACE
-from shared.outbox import enqueue
+from shared.messaging.outbox import enqueue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

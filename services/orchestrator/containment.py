@@ -9,8 +9,8 @@ import structlog
 
 from services.orchestrator import store
 from shared.contracts.evacuate import GpuContained
+from shared.messaging.outbox import enqueue
 from shared.metrics import CONTAINED
-from shared.outbox import enqueue
 
 if TYPE_CHECKING:
     from shared.storage.postgres import Pool

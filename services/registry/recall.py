@@ -13,7 +13,7 @@ from shared import ledger
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import RITUAL_NAMESPACE
 from shared.contracts.registry import AdapterTainted
-from shared.outbox import enqueue
+from shared.messaging.outbox import enqueue
 
 if TYPE_CHECKING:
     from faststream.nats import NatsMessage

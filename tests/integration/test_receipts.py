@@ -27,8 +27,8 @@ from shared.contracts.evacuate import GpuAccept, GpuEvacuated, GpuInterrupted, G
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Fact, Service
+from shared.messaging.streams import SOUL
 from shared.storage.postgres import Pool, open_pool
-from shared.streams import SOUL
 
 GIB = 1024**3
 ANVIL = "anvil0"

@@ -103,7 +103,7 @@ def parse_name(given: str) -> tuple[str, int]:
 async def publish_again(settings: Settings, given: str) -> DeadLetter:
     """Publish the stored body under a new message id, then mark the letter as replayed."""
     from shared.contracts.intent import TrainingIntent
-    from shared.dead_letters import mark_replayed
+    from shared.messaging.dead_letters import mark_replayed
 
     async with database(settings) as pool, bus(settings) as client:
         letter = await _find(pool, given)
@@ -132,7 +132,7 @@ async def _list(settings: Settings) -> list[DeadLetter]:
 
 
 async def _list_of(pool: Pool, service: str) -> list[DeadLetter]:
-    from shared.dead_letters import listed
+    from shared.messaging.dead_letters import listed
 
     return [DeadLetter(service, **row) for row in await listed(pool, service)]
 

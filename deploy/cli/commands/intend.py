@@ -115,7 +115,7 @@ async def _without_reply(client: Client, intent: TrainingIntent, body: bytes) ->
     from nats.js.errors import Error
 
     from shared.contracts.message import ritual_id
-    from shared.streams import INTENTS
+    from shared.messaging.streams import INTENTS
 
     no_reply = f"the harvester did not reply within {REPLY_WITHIN_S:.0f} s"
     try:

@@ -9,7 +9,7 @@ from uuid import uuid5
 from services.harvester.tipping.policy import MEASURED_AT_MOST, Decision, Measured, Scale
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import RITUAL_NAMESPACE
-from shared.outbox import enqueue
+from shared.messaging.outbox import enqueue
 
 if TYPE_CHECKING:
     from shared.storage.postgres import Connection, Pool

@@ -22,8 +22,8 @@ from shared.contracts.evacuate import GpuEvacuated, InferenceSuspended
 from shared.drivers.accelerators.port import AcceleratorError
 from shared.drivers.containers.port import ContainerError
 from shared.drivers.queues.port import QueueError
+from shared.messaging.outbox import enqueue
 from shared.metrics import ABORTED, HAND_OVERS
-from shared.outbox import enqueue
 
 if TYPE_CHECKING:
     from services.orchestrator.anvil import Anvil

@@ -17,8 +17,8 @@ from services.orchestrator.handover.steps import RESTORATION, Step, Steps
 from shared import ledger
 from shared.contracts.evacuate import GpuRestored, InferenceResumed
 from shared.drivers.inference.port import InferenceError
+from shared.messaging.outbox import enqueue
 from shared.metrics import HAND_OVERS, SECONDS_WITHOUT_INFERENCE, SERVING
-from shared.outbox import enqueue
 
 if TYPE_CHECKING:
     from services.orchestrator.anvil import Anvil

@@ -19,10 +19,10 @@ from faststream.nats import JStream, NatsBroker, PullSub
 from faststream.nats.annotations import NatsMessage
 from pydantic import ValidationError
 
-from shared.dead_letters import bury
+from shared.messaging.dead_letters import bury
+from shared.messaging.streams import Listening
 from shared.metrics import DEAD, HEARD
 from shared.storage.postgres import UNREACHABLE
-from shared.streams import Listening
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -12,7 +12,7 @@ import nats.js.errors
 import structlog
 
 from shared.contracts.intent import TrainingIntent
-from shared.streams import INTENTS
+from shared.messaging.streams import INTENTS
 
 if TYPE_CHECKING:
     from nats.js import JetStreamContext

@@ -1,0 +1,1 @@
+"""Messaging: the bus, its streams and consumers, the outbox and dead letters."""
