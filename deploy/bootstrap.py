@@ -15,7 +15,7 @@ from nats.errors import Error as NatsError
 
 from shared.config.settings import PROJECT, SERVICES, Settings
 from shared.messaging.streams import bootstrap
-from shared.service import main as run_service
+from shared.runtime.service import main as run_service
 from shared.storage.postgres import UNREACHABLE, MigrationError, migrate
 
 DEADLINE_S = 60

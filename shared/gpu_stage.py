@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from shared.jobs import Finished, JobKind, JobPlan
     from shared.lease import Lease
     from shared.ledger import Ritual
-    from shared.service import Station
+    from shared.runtime.service import Station
     from shared.storage.postgres import Pool
 
     Planner = Callable[[Path], JobPlan]

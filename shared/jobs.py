@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from shared.contracts.frozen import Frozen
     from shared.drivers.containers.port import Containers
     from shared.ledger import Ritual
-    from shared.service import Station
+    from shared.runtime.service import Station
 
 log = structlog.get_logger()
 

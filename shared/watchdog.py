@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from shared.contracts.ritual import State
     from shared.drivers.containers.port import Containers
     from shared.ledger import Ritual
-    from shared.service import Station
+    from shared.runtime.service import Station
 
 log = structlog.get_logger()
 

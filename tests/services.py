@@ -10,7 +10,7 @@ from time import monotonic
 import httpx
 
 from shared.config.settings import Settings
-from shared.service import App, serve
+from shared.runtime.service import App, serve
 
 LIVE_S = 20
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from services.forge.reconcile import stage
 from services.forge.settings import ForgeSettings
 from shared.contracts.message import Service
-from shared.service import App
+from shared.runtime.service import App
 
 
 def forge(trainer: str = "services.forge.trainer") -> App:

@@ -9,7 +9,7 @@ from services.harvester.tipping import watch
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.karma import KarmaConsecrated, KarmaRevoked
 from shared.contracts.message import Service
-from shared.service import App
+from shared.runtime.service import App
 
 intents = Intents()
 harvester = Harvester()

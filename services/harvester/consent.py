@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from faststream.nats import NatsMessage
 
-    from shared.service import Station
+    from shared.runtime.service import Station
     from shared.storage.postgres import Connection, Pool
 
 log = structlog.get_logger()

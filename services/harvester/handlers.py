@@ -18,7 +18,7 @@ from shared.messaging.streams import INTENTS
 if TYPE_CHECKING:
     from faststream.nats import NatsMessage
 
-    from shared.service import Station
+    from shared.runtime.service import Station
 
 BAD_REQUEST = 400
 NOT_TAKEN = {

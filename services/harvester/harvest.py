@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from services.harvester.settings import HarvesterSettings
     from shared.contracts.intent import TrainingIntent
     from shared.ledger import Ritual
-    from shared.service import Station
+    from shared.runtime.service import Station
     from shared.storage.postgres import Pool
 
 log = structlog.get_logger()

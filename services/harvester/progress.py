@@ -10,7 +10,7 @@ from shared.contracts.intent import RitualProgress
 
 if TYPE_CHECKING:
     from shared.ledger import Ritual
-    from shared.service import Station
+    from shared.runtime.service import Station
 
 TELL_S = 1.0
 

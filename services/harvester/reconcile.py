@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from services.harvester.manifest.compile import Compiled
     from services.harvester.policy import HarvestPolicy
     from shared.ledger import Ritual
-    from shared.service import Station
+    from shared.runtime.service import Station
     from shared.storage.postgres import Connection
 
 log = structlog.get_logger()

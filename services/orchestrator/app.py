@@ -12,10 +12,10 @@ from services.orchestrator.settings import OrchestratorSettings
 from shared.contracts.evacuate import GpuAccept, GpuReclaim
 from shared.contracts.intent import RitualCancel
 from shared.contracts.message import Service
-from shared.service import App
+from shared.runtime.service import App
 
 if TYPE_CHECKING:
-    from shared.service import Station
+    from shared.runtime.service import Station
 
 
 async def open_reconciler(station: Station) -> Reconciler:

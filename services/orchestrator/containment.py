@@ -10,7 +10,7 @@ import structlog
 from services.orchestrator import store
 from shared.contracts.evacuate import GpuContained
 from shared.messaging.outbox import enqueue
-from shared.metrics import CONTAINED
+from shared.runtime.metrics import CONTAINED
 
 if TYPE_CHECKING:
     from shared.storage.postgres import Pool

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from shared.contracts.evacuate import GpuAccept, GpuReclaim
     from shared.contracts.intent import RitualCancel
-    from shared.service import Station
+    from shared.runtime.service import Station
 
 log = structlog.get_logger()
 

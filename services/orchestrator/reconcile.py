@@ -16,7 +16,7 @@ from shared import lease
 from shared.drivers.accelerators.port import AcceleratorError
 from shared.drivers.containers.port import ContainerError
 from shared.drivers.queues.port import QueueError
-from shared.metrics import CONTAINED
+from shared.runtime.metrics import CONTAINED
 
 if TYPE_CHECKING:
     from services.orchestrator.anvil import Anvil

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from shared.contracts.karma import KarmaRecalled
     from shared.contracts.message import Message
     from shared.contracts.registry import RecallAction
-    from shared.service import Station
+    from shared.runtime.service import Station
     from shared.storage.postgres import Connection
 
 log = structlog.get_logger()

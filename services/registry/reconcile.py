@@ -27,7 +27,7 @@ from shared.storage.base_model import find_base
 if TYPE_CHECKING:
     from shared.drivers.inference.port import Inference
     from shared.ledger import Ritual
-    from shared.service import Station
+    from shared.runtime.service import Station
 
 log = structlog.get_logger()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from services.verifier.reconcile import stage
 from services.verifier.settings import VerifierSettings
 from shared.contracts.message import Service
-from shared.service import App
+from shared.runtime.service import App
 
 
 def verifier(evaluator: str = "services.verifier.evaluator") -> App:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from shared.gpu_stage import Planner
     from shared.lease import Lease
     from shared.ledger import Ritual
-    from shared.service import Station
+    from shared.runtime.service import Station
 
 SUITES = Path(__file__).parent / "suites"
 

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from shared.messaging.dead_letters import bury
 from shared.messaging.streams import Listening
-from shared.metrics import DEAD, HEARD
+from shared.runtime.metrics import DEAD, HEARD
 from shared.storage.postgres import UNREACHABLE
 
 if TYPE_CHECKING:

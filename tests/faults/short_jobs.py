@@ -17,7 +17,7 @@ from deploy.embedded.part import Part
 from services.forge.app import forge
 from services.verifier.app import verifier
 from shared.config.settings import PROJECT, Settings
-from shared.service import main as run_service
+from shared.runtime.service import main as run_service
 
 SHORT = {"forge": (forge, "tests.faults.fake_trainer"), "verifier": (verifier, "tests.faults.fake_evaluator")}
 

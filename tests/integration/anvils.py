@@ -19,7 +19,7 @@ from shared.contracts.message import Service
 from shared.contracts.ritual import State
 from shared.drivers.containers.port import ContainerInfo, ContainerState
 from shared.drivers.inference.port import Activity
-from shared.service import Station
+from shared.runtime.service import Station
 from shared.storage.postgres import Pool, open_pool
 from tests.servers import House
 

@@ -23,7 +23,7 @@ from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.karma import ChatMessage, KarmaRecord, KarmaRevoked, Status
 from shared.contracts.message import Service
-from shared.service import App, Station
+from shared.runtime.service import App, Station
 from shared.storage.postgres import Pool, open_pool
 
 Tell = Callable[..., Any]

@@ -14,7 +14,7 @@ from services.harvester.remember import Consecration, consecrate
 from shared.config.settings import Settings
 from shared.contracts.karma import KarmaConsecrated
 from shared.contracts.message import Service
-from shared.service import App, Station
+from shared.runtime.service import App, Station
 from shared.storage.postgres import Pool
 from tests.e2e.running import eventually
 from tests.services import running

@@ -15,7 +15,7 @@ from services.harvester.remember import remember
 from shared.config.settings import Settings
 from shared.contracts.karma import KarmaRecalled, KarmaRevoked
 from shared.contracts.message import Service
-from shared.service import Station
+from shared.runtime.service import Station
 from shared.storage.postgres import Pool
 from tests.e2e.running import eventually
 from tests.integration.consents import HARVESTER, bus, heard, history, of, status, truth

@@ -15,7 +15,7 @@ from shared.config.settings import Settings
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Service, ritual_id
 from shared.contracts.registry import AdapterTainted
-from shared.service import Station
+from shared.runtime.service import Station
 from shared.storage.postgres import Pool
 from tests.e2e.running import eventually
 from tests.integration.consents import HARVESTER, Tell, bus, crypt, harvested, heard, history, of, told

@@ -26,7 +26,7 @@ from shared.gpu_stage import GpuStage
 from shared.jobs import Finished, JobKind, JobPlan, Jobs, job_containers
 from shared.lease import Lease
 from shared.ledger import Ritual
-from shared.service import Station
+from shared.runtime.service import Station
 from shared.storage.postgres import Pool
 from tests.faults.ending_job import EndingJob
 

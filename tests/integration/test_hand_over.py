@@ -13,7 +13,7 @@ from shared import lease, ledger
 from shared.contracts.evacuate import GpuEvacuated, GpuRestored
 from shared.contracts.forge import AdapterFailed
 from shared.contracts.ritual import State
-from shared.service import Station
+from shared.runtime.service import Station
 from tests.integration.anvils import MIB, FakeRune, an_anvil, anvil, checks, rune, state_of, station
 from tests.orchestrated import harvested
 

@@ -14,7 +14,7 @@ from shared import lease, ledger
 from shared.contracts.evacuate import GpuRefused
 from shared.contracts.ritual import State
 from shared.drivers.containers.port import ContainerError
-from shared.service import Station
+from shared.runtime.service import Station
 from shared.storage.postgres import Pool
 from tests.integration.anvils import MIB, FakeRune, anvil, checks, rune, state_of, station
 from tests.orchestrated import harvested

@@ -10,7 +10,7 @@ from services.orchestrator.anvil import Anvil
 from services.orchestrator.handover.steps import Step
 from services.orchestrator.scheduling.decision import Verdict
 from shared.contracts.forge import AdapterFailed
-from shared.service import Station
+from shared.runtime.service import Station
 from tests.integration.anvils import MIB, FakeRune, anvil, checks, rune, station
 from tests.orchestrated import harvested
 

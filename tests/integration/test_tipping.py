@@ -20,7 +20,7 @@ from shared.config.settings import Settings
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
 from shared.contracts.intent import RitualCancelled, TrainingIntent
 from shared.contracts.message import Fact, Service
-from shared.service import App, Station
+from shared.runtime.service import App, Station
 from shared.storage.postgres import Pool
 from tests.e2e.running import eventually
 from tests.services import running

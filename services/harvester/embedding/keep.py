@@ -14,7 +14,7 @@ from shared import lease
 from shared.storage.postgres import UNREACHABLE
 
 if TYPE_CHECKING:
-    from shared.service import Station
+    from shared.runtime.service import Station
     from shared.storage.postgres import Pool
 
 log = structlog.get_logger()

@@ -15,7 +15,7 @@ from services.harvester.tipping.scales import measure, read_scales, rearm, tip
 from shared.storage.postgres import UNREACHABLE
 
 if TYPE_CHECKING:
-    from shared.service import Station
+    from shared.runtime.service import Station
 
 log = structlog.get_logger()
 

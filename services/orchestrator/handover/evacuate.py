@@ -23,7 +23,7 @@ from shared.drivers.accelerators.port import AcceleratorError
 from shared.drivers.containers.port import ContainerError
 from shared.drivers.queues.port import QueueError
 from shared.messaging.outbox import enqueue
-from shared.metrics import ABORTED, HAND_OVERS
+from shared.runtime.metrics import ABORTED, HAND_OVERS
 
 if TYPE_CHECKING:
     from services.orchestrator.anvil import Anvil

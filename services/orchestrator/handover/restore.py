@@ -18,7 +18,7 @@ from shared import ledger
 from shared.contracts.evacuate import GpuRestored, InferenceResumed
 from shared.drivers.inference.port import InferenceError
 from shared.messaging.outbox import enqueue
-from shared.metrics import HAND_OVERS, SECONDS_WITHOUT_INFERENCE, SERVING
+from shared.runtime.metrics import HAND_OVERS, SECONDS_WITHOUT_INFERENCE, SERVING
 
 if TYPE_CHECKING:
     from services.orchestrator.anvil import Anvil

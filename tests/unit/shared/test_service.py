@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from shared.service import _end
+from shared.runtime.service import _end
 
 
 async def test_a_task_that_swallows_a_cancellation_is_cancelled_again() -> None:

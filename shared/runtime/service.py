@@ -18,17 +18,18 @@ import nats
 import structlog
 import uvicorn
 
-from shared import ledger, telemetry
+from shared import ledger
 from shared.config.load import load
 from shared.config.model import Configuration, embedded
 from shared.config.settings import PROJECT, Settings, SettingsError
 from shared.contracts.intent import RitualCancelled
 from shared.contracts.message import Fact, Message, Service
-from shared.health import health_app
 from shared.messaging import outbox
 from shared.messaging.bus import open_broker, subscribe
 from shared.messaging.streams import Listening, assert_listening, listenings
-from shared.metrics import OUTBOX_AGE_SECONDS, RECONCILE_ERRORS, RECONCILE_SECONDS, STATED
+from shared.runtime import telemetry
+from shared.runtime.health import health_app
+from shared.runtime.metrics import OUTBOX_AGE_SECONDS, RECONCILE_ERRORS, RECONCILE_SECONDS, STATED
 from shared.storage.postgres import UNREACHABLE, Pool, assert_migrated, open_pool
 
 if TYPE_CHECKING:

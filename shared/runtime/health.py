@@ -16,7 +16,7 @@ from shared.messaging.streams import assert_listening
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from shared.service import Station
+    from shared.runtime.service import Station
 
 CHECK_TIMEOUT_S = 3.0
 OUTBOX_STUCK_S = 30.0

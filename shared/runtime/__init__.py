@@ -1,0 +1,1 @@
+"""Runtime of a service process: start, background loops, health, metrics, traces."""
