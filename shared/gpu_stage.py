@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared import lease, ledger
-from shared.attempts import unfinished
 from shared.jobs import Jobs, job_containers
+from shared.ritual import lease, ledger
+from shared.ritual.attempts import unfinished
 from shared.watchdog import watch_lease
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from shared.contracts.message import Fact
     from shared.contracts.ritual import State
     from shared.jobs import Finished, JobKind, JobPlan
-    from shared.lease import Lease
-    from shared.ledger import Ritual
+    from shared.ritual.lease import Lease
+    from shared.ritual.ledger import Ritual
     from shared.runtime.service import Station
     from shared.storage.postgres import Pool
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from shared.contracts.frozen import Frozen
     from shared.drivers.containers.port import Containers
-    from shared.ledger import Ritual
+    from shared.ritual.ledger import Ritual
     from shared.runtime.service import Station
 
 log = structlog.get_logger()

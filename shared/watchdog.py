@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from shared import lease, ledger
+from shared.ritual import lease, ledger
 from shared.storage.postgres import UNREACHABLE
 
 if TYPE_CHECKING:
     from shared.contracts.ritual import State
     from shared.drivers.containers.port import Containers
-    from shared.ledger import Ritual
+    from shared.ritual.ledger import Ritual
     from shared.runtime.service import Station
 
 log = structlog.get_logger()

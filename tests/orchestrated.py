@@ -15,7 +15,6 @@ from time import monotonic
 from typing import Any
 from uuid import UUID, uuid4
 
-from shared import ledger
 from shared.config.model import embedded
 from shared.config.settings import PROJECT, Settings
 from shared.contracts.forge import AdapterFailed
@@ -25,7 +24,8 @@ from shared.contracts.message import Service
 from shared.drivers.containers.process import ProcessContainers
 from shared.drivers.inference.port import InferenceError
 from shared.drivers.inference.vllm import Vllm
-from shared.ledger import FactType
+from shared.ritual import ledger
+from shared.ritual.ledger import FactType
 from shared.storage.postgres import Pool, open_pool
 
 RUNE = "rune-anvil0-rune"

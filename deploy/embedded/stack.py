@@ -19,7 +19,6 @@ from deploy.embedded.parts import parts
 from deploy.embedded.preflight import PreflightError
 from deploy.embedded.state import lock, read_living
 from deploy.embedded.supervisor import Supervisor
-from shared import lease
 from shared.config.load import load
 from shared.config.ports import container_name
 from shared.config.settings import Settings
@@ -28,6 +27,7 @@ from shared.drivers.containers.port import ContainerState
 from shared.drivers.inference.port import InferenceError
 from shared.drivers.inference.vllm import Vllm
 from shared.processes.identity import send, wait_ended
+from shared.ritual import lease
 from shared.storage.postgres import UNREACHABLE, MigrationError, assert_own_version
 
 if TYPE_CHECKING:

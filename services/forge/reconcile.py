@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from services.forge.adapter import AdapterError, adapter_digest
 from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, IDENTITY_FILE, TrainerJob
 from services.forge.settings import ForgeSettings
-from shared import ledger
 from shared.config.recipe import load_recipe
 from shared.contracts.forge import AdapterFailed, AdapterForged
 from shared.contracts.ritual import State
 from shared.gpu_stage import GpuStage
 from shared.jobs import OUTPUT, Finished, JobKind, JobPlan
+from shared.ritual import ledger
 from shared.storage.artifacts import Artifacts
 from shared.storage.base_model import find_base
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from shared.contracts.message import Fact
     from shared.gpu_stage import Planner
-    from shared.lease import Lease
-    from shared.ledger import Ritual
+    from shared.ritual.lease import Lease
+    from shared.ritual.ledger import Ritual
     from shared.runtime.service import Station
 
 ROLE = "trainer"

@@ -8,12 +8,12 @@ import asyncpg
 
 from services.harvester.remember import Consecration, consecrate
 from services.harvester.replies import ReplyDesk
-from shared import ledger
 from shared.config.recipe import RecipeError, load_recipe
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.karma import KarmaConsecrated
 from shared.messaging.bus import Unacceptable
 from shared.messaging.streams import INTENTS
+from shared.ritual import ledger
 
 if TYPE_CHECKING:
     from faststream.nats import NatsMessage

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from services.harvester.policy import HarvestPolicy
     from services.harvester.settings import HarvesterSettings
     from shared.contracts.intent import TrainingIntent
-    from shared.ledger import Ritual
+    from shared.ritual.ledger import Ritual
     from shared.runtime.service import Station
     from shared.storage.postgres import Pool
 

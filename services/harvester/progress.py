@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from shared.contracts.intent import RitualProgress
 
 if TYPE_CHECKING:
-    from shared.ledger import Ritual
+    from shared.ritual.ledger import Ritual
     from shared.runtime.service import Station
 
 TELL_S = 1.0

@@ -20,17 +20,17 @@ from services.harvester.manifest.write import ChangedMeanwhile
 from services.harvester.policy import PolicyError, load_policy
 from services.harvester.progress import Teller
 from services.harvester.settings import HarvesterSettings
-from shared import ledger
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Fact, Service
 from shared.contracts.ritual import State
+from shared.ritual import ledger
 from shared.storage.artifacts import Artifacts
 
 if TYPE_CHECKING:
     from services.harvester.manifest.compile import Compiled
     from services.harvester.policy import HarvestPolicy
-    from shared.ledger import Ritual
+    from shared.ritual.ledger import Ritual
     from shared.runtime.service import Station
     from shared.storage.postgres import Connection
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from shared.drivers.accelerators.port import Accelerator
     from shared.drivers.containers.port import Containers
     from shared.drivers.queues.port import WorkerQueue
-    from shared.ledger import Ritual
+    from shared.ritual.ledger import Ritual
     from shared.runtime.service import Station
 
 log = structlog.get_logger()

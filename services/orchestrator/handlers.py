@@ -8,7 +8,7 @@ import structlog
 
 from services.orchestrator import store
 from services.orchestrator.containment import accept
-from shared import ledger
+from shared.ritual import ledger
 
 if TYPE_CHECKING:
     from faststream.nats import NatsMessage

@@ -16,16 +16,16 @@ from services.orchestrator.anvil import TAKEN
 from services.orchestrator.engine import Condition
 from services.orchestrator.handover.evacuate import evacuate
 from services.orchestrator.handover.steps import Step, Steps
-from shared import lease, ledger
-from shared.attempts import unfinished
 from shared.contracts.evacuate import GpuInterrupted
 from shared.contracts.job import JobResult
 from shared.contracts.ritual import HOLDS_ANVIL, State
+from shared.ritual import lease, ledger
+from shared.ritual.attempts import unfinished
 
 if TYPE_CHECKING:
     from services.orchestrator.anvil import Anvil
-    from shared.lease import Lease
-    from shared.ledger import Ritual
+    from shared.ritual.lease import Lease
+    from shared.ritual.ledger import Ritual
 
 log = structlog.get_logger()
 EXPIRED = JobResult(ok=False, error="the lease of the anvil expired: it was not renewed in time")

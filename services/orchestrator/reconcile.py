@@ -12,10 +12,10 @@ from services.orchestrator.containment import record_failed_check
 from services.orchestrator.handover.restore import restore
 from services.orchestrator.held import reconcile_held
 from services.orchestrator.schedule import explain_wait, schedule
-from shared import lease
 from shared.drivers.accelerators.port import AcceleratorError
 from shared.drivers.containers.port import ContainerError
 from shared.drivers.queues.port import QueueError
+from shared.ritual import lease
 from shared.runtime.metrics import CONTAINED
 
 if TYPE_CHECKING:

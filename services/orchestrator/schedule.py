@@ -13,15 +13,15 @@ from services.orchestrator.scheduling.decide import decide_queue
 from services.orchestrator.scheduling.decision import Cause, Decision, Verdict, clock_text, day_bounds, wait
 from services.orchestrator.scheduling.load import Load
 from services.orchestrator.scheduling.queue import DEFAULT_PRIORITY, QueuedRitual
-from shared import lease, ledger
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.ritual import State
+from shared.ritual import lease, ledger
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from services.orchestrator.anvil import Anvil
-    from shared.ledger import Ritual
+    from shared.ritual.ledger import Ritual
 
 log = structlog.get_logger()
 

@@ -9,11 +9,11 @@ import structlog
 
 from services.registry import store
 from services.registry.settings import RegistrySettings
-from shared import ledger
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import RITUAL_NAMESPACE
 from shared.contracts.registry import AdapterTainted
 from shared.messaging.outbox import enqueue
+from shared.ritual import ledger
 
 if TYPE_CHECKING:
     from faststream.nats import NatsMessage

@@ -14,19 +14,19 @@ from services.registry.binding import Binding, prove
 from services.registry.bundle import ADAPTER, BundleError, Sidecar, check, freeze, probes_of, version_name
 from services.registry.recall import settle
 from services.registry.settings import RegistrySettings
-from shared import lease, ledger
 from shared.contracts.forge import AdapterFailed
 from shared.contracts.registry import AdapterAwakened, AdapterRegistered
 from shared.contracts.ritual import State
 from shared.contracts.verify import Probe
 from shared.drivers.inference.port import InferenceError
 from shared.drivers.inference.vllm import Vllm
+from shared.ritual import lease, ledger
 from shared.storage.artifacts import Artifacts
 from shared.storage.base_model import find_base
 
 if TYPE_CHECKING:
     from shared.drivers.inference.port import Inference
-    from shared.ledger import Ritual
+    from shared.ritual.ledger import Ritual
     from shared.runtime.service import Station
 
 log = structlog.get_logger()

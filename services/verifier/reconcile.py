@@ -12,11 +12,11 @@ from services.verifier.job import HOLDOUT, EvaluatorJob
 from services.verifier.results import BASE_SCORES_FILE, RESULTS_FILE, Results
 from services.verifier.settings import VerifierSettings
 from services.verifier.verdict import judge
-from shared import ledger
 from shared.contracts.ritual import State
 from shared.contracts.verify import AdapterBanished, AdapterVerified
 from shared.gpu_stage import GpuStage
 from shared.jobs import Finished, JobKind, JobPlan
+from shared.ritual import ledger
 from shared.storage.artifacts import Artifacts, write_atomically
 from shared.storage.base_model import find_base
 from shared.storage.shards import lines
@@ -24,8 +24,8 @@ from shared.storage.shards import lines
 if TYPE_CHECKING:
     from shared.contracts.message import Fact
     from shared.gpu_stage import Planner
-    from shared.lease import Lease
-    from shared.ledger import Ritual
+    from shared.ritual.lease import Lease
+    from shared.ritual.ledger import Ritual
     from shared.runtime.service import Station
 
 SUITES = Path(__file__).parent / "suites"

@@ -18,7 +18,6 @@ import nats
 import structlog
 import uvicorn
 
-from shared import ledger
 from shared.config.load import load
 from shared.config.model import Configuration, embedded
 from shared.config.settings import PROJECT, Settings, SettingsError
@@ -27,6 +26,7 @@ from shared.contracts.message import Fact, Message, Service
 from shared.messaging import outbox
 from shared.messaging.bus import open_broker, subscribe
 from shared.messaging.streams import Listening, assert_listening, listenings
+from shared.ritual import ledger
 from shared.runtime import telemetry
 from shared.runtime.health import health_app
 from shared.runtime.metrics import OUTBOX_AGE_SECONDS, RECONCILE_ERRORS, RECONCILE_SECONDS, STATED
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from faststream.nats import NatsBroker, NatsMessage
     from nats.aio.client import Client
 
-    from shared.ledger import Ritual
+    from shared.ritual.ledger import Ritual
 
 log = structlog.get_logger()
 

@@ -17,9 +17,9 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.util.types import AttributeValue
 
-from shared import trace
 from shared.contracts.job import JobSpan
 from shared.contracts.ritual import State
+from shared.ritual import trace
 
 if TYPE_CHECKING:
     from shared.contracts.message import Service

@@ -13,12 +13,12 @@ from services.orchestrator.anvil import Anvil
 from services.orchestrator.engine import Condition
 from services.orchestrator.reconcile import check
 from services.orchestrator.settings import OrchestratorSettings
-from shared import ledger
 from shared.config.model import AnvilConfig, RuneConfig
 from shared.contracts.message import Service
 from shared.contracts.ritual import State
 from shared.drivers.containers.port import ContainerInfo, ContainerState
 from shared.drivers.inference.port import Activity
+from shared.ritual import ledger
 from shared.runtime.service import Station
 from shared.storage.postgres import Pool, open_pool
 from tests.servers import House

@@ -17,12 +17,12 @@ from services.harvester.consent import karma_revoked
 from services.harvester.handlers import Intents
 from services.harvester.remember import remember
 from services.registry import store
-from shared import ledger
 from shared.config.settings import Settings
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.karma import ChatMessage, KarmaRecord, KarmaRevoked, Status
 from shared.contracts.message import Service
+from shared.ritual import ledger
 from shared.runtime.service import App, Station
 from shared.storage.postgres import Pool, open_pool
 

@@ -10,11 +10,11 @@ import pytest
 from services.registry import app as registry
 from services.registry import store
 from services.registry.recall import settle
-from shared import ledger
 from shared.config.settings import Settings
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Service, ritual_id
 from shared.contracts.registry import AdapterTainted
+from shared.ritual import ledger
 from shared.runtime.service import Station
 from shared.storage.postgres import Pool
 from tests.e2e.running import eventually

@@ -19,9 +19,9 @@ from services.harvester.embedding import keep
 from services.harvester.embedding.embedder import Embedder, EmbedderFailed, EmbedderMissing
 from services.harvester.embedding.model import DIMS, MODEL, WORDLESS
 from services.harvester.embedding.search import nearest, nearest_sql, within
-from shared import lease
 from shared.config.model import embedded
 from shared.config.settings import PROJECT, Settings
+from shared.ritual import lease
 from shared.storage.postgres import Connection, Pool
 
 PYTHON = Settings().jobs_python

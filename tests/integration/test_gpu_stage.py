@@ -13,7 +13,6 @@ from uuid import UUID
 import pytest
 from nats.aio.client import Client
 
-from shared import lease, ledger
 from shared.config.settings import Settings
 from shared.contracts.evacuate import GpuEvacuated
 from shared.contracts.forge import AdapterForged
@@ -24,8 +23,9 @@ from shared.contracts.message import Fact, Service
 from shared.contracts.ritual import State
 from shared.gpu_stage import GpuStage
 from shared.jobs import Finished, JobKind, JobPlan, Jobs, job_containers
-from shared.lease import Lease
-from shared.ledger import Ritual
+from shared.ritual import lease, ledger
+from shared.ritual.lease import Lease
+from shared.ritual.ledger import Ritual
 from shared.runtime.service import Station
 from shared.storage.postgres import Pool
 from tests.faults.ending_job import EndingJob

@@ -9,10 +9,10 @@ import pytest
 
 from services.orchestrator.anvil import Anvil
 from services.orchestrator.handover.steps import Step
-from shared import lease, ledger
 from shared.contracts.evacuate import GpuEvacuated, GpuRestored
 from shared.contracts.forge import AdapterFailed
 from shared.contracts.ritual import State
+from shared.ritual import lease, ledger
 from shared.runtime.service import Station
 from tests.integration.anvils import MIB, FakeRune, an_anvil, anvil, checks, rune, state_of, station
 from tests.orchestrated import harvested

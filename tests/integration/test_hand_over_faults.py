@@ -10,10 +10,10 @@ from services.orchestrator import containment, store, views
 from services.orchestrator.anvil import Anvil
 from services.orchestrator.containment import CHECKS_PER_FAILURE
 from services.orchestrator.engine import Condition
-from shared import lease, ledger
 from shared.contracts.evacuate import GpuRefused
 from shared.contracts.ritual import State
 from shared.drivers.containers.port import ContainerError
+from shared.ritual import lease, ledger
 from shared.runtime.service import Station
 from shared.storage.postgres import Pool
 from tests.integration.anvils import MIB, FakeRune, anvil, checks, rune, state_of, station

@@ -8,9 +8,9 @@ import pytest
 
 from services.orchestrator.anvil import Anvil
 from services.orchestrator.handlers import gpu_reclaim
-from shared import lease, ledger
 from shared.contracts.evacuate import GpuInterrupted, GpuReclaim
 from shared.contracts.ritual import State
+from shared.ritual import lease, ledger
 from shared.runtime.service import Station
 from tests.integration.anvils import FakeContainers, FakeRune, anvil, checks, rune, state_of, station
 from tests.orchestrated import harvested

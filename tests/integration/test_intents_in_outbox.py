@@ -7,12 +7,12 @@ from typing import Any
 import nats
 import pytest
 
-from shared import ledger
 from shared.config.settings import Settings
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.karma import KarmaRecalled
 from shared.contracts.message import ritual_id
 from shared.messaging import outbox
+from shared.ritual import ledger
 from shared.storage.postgres import Pool
 from tests.e2e.running import eventually
 from tests.integration.consents import HARVESTER, bus, crypt

@@ -8,13 +8,13 @@ from uuid import UUID
 
 import pytest
 
-from shared import lease, ledger
 from shared.contracts.evacuate import GpuEvacuated, GpuInterrupted, GpuRestored
 from shared.contracts.forge import AdapterForged
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Fact, Service, ritual_id
 from shared.contracts.ritual import State
+from shared.ritual import lease, ledger
 from shared.storage.postgres import Pool
 
 ANVIL = "anvil0"

@@ -21,13 +21,13 @@ from deploy.cli.views.stages import wait_reason
 from services.orchestrator import store as orchestrator
 from services.orchestrator.handover.steps import Step, Steps
 from services.orchestrator.scheduling.decision import Cause, wait
-from shared import lease, ledger
 from shared.config.settings import Settings
 from shared.contracts.evacuate import GpuAccept, GpuEvacuated, GpuInterrupted, GpuReclaim
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Fact, Service
 from shared.messaging.streams import SOUL
+from shared.ritual import lease, ledger
 from shared.storage.postgres import Pool, open_pool
 
 GIB = 1024**3

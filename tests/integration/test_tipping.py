@@ -15,11 +15,11 @@ from services.harvester.handlers import Intents
 from services.harvester.tipping.policy import TippingPolicy
 from services.harvester.tipping.scales import measure, read_scales
 from services.harvester.tipping.watch import look, watch
-from shared import ledger
 from shared.config.settings import Settings
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
 from shared.contracts.intent import RitualCancelled, TrainingIntent
 from shared.contracts.message import Fact, Service
+from shared.ritual import ledger
 from shared.runtime.service import App, Station
 from shared.storage.postgres import Pool
 from tests.e2e.running import eventually

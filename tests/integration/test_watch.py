@@ -11,7 +11,6 @@ from uuid import UUID
 import pytest
 
 from deploy.cli.main import run
-from shared import ledger
 from shared.config.settings import Settings
 from shared.contracts.evacuate import GpuEvacuated, GpuRestored
 from shared.contracts.forge import AdapterForged
@@ -20,6 +19,7 @@ from shared.contracts.intent import TrainingIntent
 from shared.contracts.job import JobSpan
 from shared.contracts.message import Fact, Service
 from shared.contracts.verify import AdapterBanished
+from shared.ritual import ledger
 from shared.storage.postgres import Pool, open_pool
 from tests.unit.cli.rows import COUNTS, VERDICT
 

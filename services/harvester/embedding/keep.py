@@ -10,7 +10,7 @@ import structlog
 from services.harvester.embedding.embedder import Embedder, EmbedderFailed, EmbedderMissing
 from services.harvester.embedding.model import MODEL, WORDLESS
 from services.harvester.embedding.text import embedding_text
-from shared import lease
+from shared.ritual import lease
 from shared.storage.postgres import UNREACHABLE
 
 if TYPE_CHECKING:

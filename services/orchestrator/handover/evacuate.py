@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from services.orchestrator.engine import Rune
     from services.orchestrator.handover.lease_keeper import LeaseKeeper
     from shared.drivers.queues.port import WorkerQueue
-    from shared.lease import Lease
-    from shared.ledger import Ritual
+    from shared.ritual.lease import Lease
+    from shared.ritual.ledger import Ritual
 
 log = structlog.get_logger()
 

@@ -7,14 +7,14 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from services.orchestrator import store
-from shared import lease
+from shared.ritual import lease
 from shared.storage.postgres import UNREACHABLE
 from shared.watchdog import RENEWALS_PER_TTL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from shared.lease import Lease
+    from shared.ritual.lease import Lease
     from shared.storage.postgres import Pool
 
 

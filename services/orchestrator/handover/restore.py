@@ -14,10 +14,10 @@ from services.orchestrator.containment import contain, lift
 from services.orchestrator.engine import Condition
 from services.orchestrator.handover.probes import ask_all, compare_runes, differing, missing
 from services.orchestrator.handover.steps import RESTORATION, Step, Steps
-from shared import ledger
 from shared.contracts.evacuate import GpuRestored, InferenceResumed
 from shared.drivers.inference.port import InferenceError
 from shared.messaging.outbox import enqueue
+from shared.ritual import ledger
 from shared.runtime.metrics import HAND_OVERS, SECONDS_WITHOUT_INFERENCE, SERVING
 
 if TYPE_CHECKING:

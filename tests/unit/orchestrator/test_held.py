@@ -8,13 +8,13 @@ from uuid import uuid4
 import pytest
 
 from services.orchestrator.held import Action, choose_action
-from shared.attempts import unfinished
 from shared.contracts.evacuate import GpuInterrupted
 from shared.contracts.forge import AdapterFailed
 from shared.contracts.job import JobResult
 from shared.contracts.ritual import ENDS, HOLDS_ANVIL, State
-from shared.lease import Lease
-from shared.ledger import Ritual
+from shared.ritual.attempts import unfinished
+from shared.ritual.lease import Lease
+from shared.ritual.ledger import Ritual
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RITUAL = uuid4()

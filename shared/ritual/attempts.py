@@ -10,7 +10,7 @@ from shared.contracts.forge import AdapterFailed
 if TYPE_CHECKING:
     from shared.contracts.job import JobResult
     from shared.contracts.message import Fact
-    from shared.ledger import Ritual
+    from shared.ritual.ledger import Ritual
 
 
 def unfinished(ritual: Ritual, result: JobResult, failures: int, max_attempts: int) -> Fact:

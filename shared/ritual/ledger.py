@@ -10,10 +10,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 from uuid import UUID
 
-from shared import trace
 from shared.contracts.message import Fact, Service, ritual_id
 from shared.contracts.ritual import ENDS, State, leads_from
 from shared.messaging.outbox import enqueue
+from shared.ritual import trace
 
 if TYPE_CHECKING:
     from shared.contracts.intent import TrainingIntent

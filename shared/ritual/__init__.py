@@ -1,0 +1,1 @@
+"""State of rituals: ledger, lease of the anvil, attempts."""
