@@ -10,8 +10,8 @@ from services.forge.settings import ForgeSettings
 from shared.config.recipe import load_recipe
 from shared.contracts.forge import AdapterFailed, AdapterForged
 from shared.contracts.ritual import State
-from shared.gpu_stage import GpuStage
-from shared.jobs import OUTPUT, Finished, JobKind, JobPlan
+from shared.jobs.gpu_stage import GpuStage
+from shared.jobs.runner import OUTPUT, Finished, JobKind, JobPlan
 from shared.ritual import ledger
 from shared.storage.artifacts import Artifacts
 from shared.storage.base_model import find_base
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from shared.contracts.message import Fact
-    from shared.gpu_stage import Planner
+    from shared.jobs.gpu_stage import Planner
     from shared.ritual.lease import Lease
     from shared.ritual.ledger import Ritual
     from shared.runtime.service import Station

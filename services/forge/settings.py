@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared.jobs import GIB
+from shared.jobs.runner import GIB
 
 
 class ForgeSettings(BaseSettings):

@@ -14,8 +14,8 @@ from services.verifier.settings import VerifierSettings
 from services.verifier.verdict import judge
 from shared.contracts.ritual import State
 from shared.contracts.verify import AdapterBanished, AdapterVerified
-from shared.gpu_stage import GpuStage
-from shared.jobs import Finished, JobKind, JobPlan
+from shared.jobs.gpu_stage import GpuStage
+from shared.jobs.runner import Finished, JobKind, JobPlan
 from shared.ritual import ledger
 from shared.storage.artifacts import Artifacts, write_atomically
 from shared.storage.base_model import find_base
@@ -23,7 +23,7 @@ from shared.storage.shards import lines
 
 if TYPE_CHECKING:
     from shared.contracts.message import Fact
-    from shared.gpu_stage import Planner
+    from shared.jobs.gpu_stage import Planner
     from shared.ritual.lease import Lease
     from shared.ritual.ledger import Ritual
     from shared.runtime.service import Station

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from shared.contracts.frozen import Frozen
 from shared.contracts.job import JobResult
-from shared.result_writer import ResultWriter
+from shared.jobs.result_writer import ResultWriter
 
 
 class EndingJob(Frozen):

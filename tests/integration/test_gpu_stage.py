@@ -21,8 +21,8 @@ from shared.contracts.intent import TrainingIntent
 from shared.contracts.job import JobResult
 from shared.contracts.message import Fact, Service
 from shared.contracts.ritual import State
-from shared.gpu_stage import GpuStage
-from shared.jobs import Finished, JobKind, JobPlan, Jobs, job_containers
+from shared.jobs.gpu_stage import GpuStage
+from shared.jobs.runner import Finished, JobKind, JobPlan, Jobs, job_containers
 from shared.ritual import lease, ledger
 from shared.ritual.lease import Lease
 from shared.ritual.ledger import Ritual

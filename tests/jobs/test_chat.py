@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from shared.chat import template_messages, template_tools
 from shared.config.settings import PROJECT, Settings
+from shared.jobs.chat_template import template_messages, template_tools
 
 PYTHON = Settings().jobs_python
 TIMEOUT_S = 120

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from services.forge.job import IDENTITY_FILE, TrainerJob
-from shared.result_writer import InputError
+from shared.jobs.result_writer import InputError
 from shared.storage.artifacts import write_atomically
 
 INCOMPLETE_FILE = "checkpoint-is-incomplete.txt"

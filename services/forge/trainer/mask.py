@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from services.forge.trainer.render import IGNORED, ChatTokenizer, Example
-from shared.result_writer import InputError
+from shared.jobs.result_writer import InputError
 
 REFUSED_SHARE = 0.1
 SKIPPED_SHARE = 0.5

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from services.forge.trainer.rows import PromptForm, Row
-from shared.chat import Message, Templated, template_messages, template_tools
-from shared.result_writer import InputError
+from shared.jobs.chat_template import Message, Templated, template_messages, template_tools
+from shared.jobs.result_writer import InputError
 
 IGNORED = -100
 

@@ -9,9 +9,9 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from shared.chat import Message, under_prompt
 from shared.contracts.frozen import Frozen
-from shared.result_writer import InputError
+from shared.jobs.chat_template import Message, under_prompt
+from shared.jobs.result_writer import InputError
 from shared.storage.digests import digest_tree
 from shared.storage.shards import ShardError, lines
 

@@ -17,9 +17,9 @@ from services.forge.trainer.render import Example, render
 from services.forge.trainer.replay import replay
 from services.forge.trainer.rows import DEV, TRAIN, Split, read_rows
 from services.forge.trainer.stop import StopRequest
-from shared.chat import unrendered
 from shared.contracts.job import Progress
-from shared.result_writer import InputError, ResultWriter
+from shared.jobs.chat_template import unrendered
+from shared.jobs.result_writer import InputError, ResultWriter
 from shared.storage.digests import digest_file
 
 REASONS = 20  # most that are told on the bus; all stand in the file of what was left out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
-from shared.result_writer import Interrupted
+from shared.jobs.result_writer import Interrupted
 
 
 class StopRequest:

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from services.orchestrator import store
+from shared.jobs.heartbeat import RENEWALS_PER_TTL
 from shared.ritual import lease
 from shared.storage.postgres import UNREACHABLE
-from shared.watchdog import RENEWALS_PER_TTL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

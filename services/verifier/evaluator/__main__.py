@@ -14,7 +14,7 @@ from typing import Any
 
 from services.verifier.job import EvaluatorJob
 from services.verifier.results import RESULTS_FILE
-from shared.result_writer import Interrupted, ResultWriter
+from shared.jobs.result_writer import Interrupted, ResultWriter
 from shared.storage.digests import digest_file
 
 OFFLINE = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from services.verifier.evaluator.inputs import tensor_names
 from services.verifier.results import Arm
-from shared.result_writer import InputError
+from shared.jobs.result_writer import InputError
 
 
 class Arms:

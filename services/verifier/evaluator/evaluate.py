@@ -18,7 +18,7 @@ from services.verifier.results import BASE_SCORES_FILE, RESULTS_FILE, Arm, BaseS
 from shared.contracts.checks import passes
 from shared.contracts.job import Progress
 from shared.contracts.verify import Probe
-from shared.result_writer import ResultWriter
+from shared.jobs.result_writer import ResultWriter
 from shared.storage.artifacts import write_atomically
 from shared.storage.digests import digest_tree
 

@@ -9,11 +9,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from services.verifier.job import HOLDOUT
-from shared.chat import Message, Templated, template_messages, template_tools, under_prompt, unrendered
 from shared.contracts.checks import Check
 from shared.contracts.frozen import Frozen
 from shared.contracts.karma import ChatMessage
-from shared.result_writer import InputError
+from shared.jobs.chat_template import Message, Templated, template_messages, template_tools, under_prompt, unrendered
+from shared.jobs.result_writer import InputError
 from shared.storage.shards import ShardError, lines
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from shared.result_writer import InputError
+from shared.jobs.result_writer import InputError
 from shared.storage.digests import digest_tree
 
 WEIGHTS = "adapter_model.safetensors"

@@ -10,7 +10,7 @@ import pytest
 from services.forge.trainer.mask import audit, expect_enough, preview
 from services.forge.trainer.render import IGNORED, Example, render
 from services.forge.trainer.rows import PromptForm, Row
-from shared.result_writer import InputError
+from shared.jobs.result_writer import InputError
 from tests.unit.forge.letters import END, GOLDEN, PLAIN, TOOLS, Letters, Thinking, Tooled
 
 

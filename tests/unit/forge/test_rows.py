@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.forge.trainer.rows import Row, read_rows
-from shared.result_writer import InputError
+from shared.jobs.result_writer import InputError
 from shared.storage.digests import digest_tree
 from tests.unit.forge.letters import GOLDEN, PLAIN, TOOLS
 

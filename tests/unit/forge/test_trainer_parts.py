@@ -11,7 +11,7 @@ from services.forge.job import TrainerJob
 from services.forge.trainer import checkpoints
 from services.forge.trainer.stop import StopRequest
 from shared.config.recipe import Recipe
-from shared.result_writer import InputError, Interrupted
+from shared.jobs.result_writer import InputError, Interrupted
 from shared.storage.base_model import Base
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.chat import template_messages, template_tools, under_prompt, unrendered
+from shared.jobs.chat_template import template_messages, template_tools, under_prompt, unrendered
 from tests.unit.forge.letters import GOLDEN, PLAIN, TOOLS, Letters, Strict, Tooled, call
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shared.contracts.job import JobResult, Progress
-from shared.result_writer import InputError, Interrupted, ResultWriter
+from shared.jobs.result_writer import InputError, Interrupted, ResultWriter
 
 
 def written(output: Path) -> JobResult:

@@ -10,7 +10,7 @@ import pytest
 
 from services.verifier.evaluator.holdout import HoldoutItem, read_holdout, rendered_answer, rendered_prompt, shown
 from services.verifier.reconcile import probe_prompts
-from shared.result_writer import InputError
+from shared.jobs.result_writer import InputError
 from tests.unit.forge.letters import GOLDEN, PLAIN, TOOLS, Letters, Tooled
 
 

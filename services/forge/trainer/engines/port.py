@@ -10,7 +10,7 @@ from typing import Protocol
 from services.forge.job import TrainerJob
 from services.forge.trainer.render import ChatTokenizer, Example
 from services.forge.trainer.stop import StopRequest
-from shared.result_writer import ResultWriter
+from shared.jobs.result_writer import ResultWriter
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from services.forge.trainer.engines.port import Trained
 from services.forge.trainer.engines.watch import Watch
 from services.forge.trainer.render import ChatTokenizer, Example
 from services.forge.trainer.stop import StopRequest
-from shared.result_writer import InputError, Interrupted, ResultWriter
+from shared.jobs.result_writer import InputError, Interrupted, ResultWriter
 
 DISTRIBUTIONS = ("torch", "transformers", "trl", "peft", "accelerate")
 STEPS_IN_HAND = 2

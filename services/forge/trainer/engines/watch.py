@@ -12,7 +12,7 @@ from services.forge.job import TrainerJob
 from services.forge.trainer import checkpoints
 from services.forge.trainer.stop import StopRequest
 from shared.contracts.job import Progress
-from shared.result_writer import ResultWriter
+from shared.jobs.result_writer import ResultWriter
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]  # untyped where transformers is not installed

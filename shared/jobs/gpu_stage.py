@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.jobs import Jobs, job_containers
+from shared.jobs.heartbeat import watch_lease
+from shared.jobs.runner import Jobs, job_containers
 from shared.ritual import lease, ledger
 from shared.ritual.attempts import unfinished
-from shared.watchdog import watch_lease
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from shared.contracts.message import Fact
     from shared.contracts.ritual import State
-    from shared.jobs import Finished, JobKind, JobPlan
+    from shared.jobs.runner import Finished, JobKind, JobPlan
     from shared.ritual.lease import Lease
     from shared.ritual.ledger import Ritual
     from shared.runtime.service import Station

@@ -1,0 +1,1 @@
+"""Jobs: how trainer and evaluator are described, started, followed and read back."""
