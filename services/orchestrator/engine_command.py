@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ROLE = "rune"
 SHM_BYTES = 2 * 1024**3
-GATE = "shared.gate.asgi.Gate"
+GATE = "shared.drivers.inference.gate.asgi.Gate"
 
 
 def rune_spec(

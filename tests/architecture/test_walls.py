@@ -38,5 +38,5 @@ def test_only_settings_modules_and_job_entries_read_the_environment() -> None:
         "services/forge/trainer/__main__.py",
         "services/verifier/evaluator/__main__.py",
         "deploy/embedded/stack.py",
-        "shared/gate/asgi.py",  # runs inside an engine
+        "shared/drivers/inference/gate/asgi.py",  # runs inside an engine
     }

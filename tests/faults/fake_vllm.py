@@ -27,7 +27,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from shared.gate.asgi import Gate
+from shared.drivers.inference.gate.asgi import Gate
 from tests.faults.vllm_faults import MIB, faults, leave_a_child, respawn, started_before
 
 WORDS = (

@@ -46,7 +46,7 @@ def command(port: int) -> tuple[str, ...]:
         "--max-lora-rank": 16,
         "--max-model-len": 2048,
         "--max-num-seqs": 16,
-        "--middleware": "shared.gate.asgi.Gate",
+        "--middleware": "shared.drivers.inference.gate.asgi.Gate",
     }
     words = (str(word) for flag in flags.items() for word in flag)
     module = (str(SETTINGS.jobs_python), "-m", "vllm.entrypoints.openai.api_server")

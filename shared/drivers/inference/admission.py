@@ -12,7 +12,9 @@ ABORT_TIMEOUT_S = 30.0
 # `/pause?mode=wait` answers when the engine is empty; it is told, and not waited for.
 TELL_S = 2.0
 ABSENT = frozenset({404, 405})
-NO_MEANS = "it has no gate: start vLLM with --middleware shared.gate.asgi.Gate and PYTHONPATH at the project"
+NO_MEANS = (
+    "it has no gate: start vLLM with --middleware shared.drivers.inference.gate.asgi.Gate and PYTHONPATH at the project"
+)
 HELD = "vLLM is paused: new requests wait inside it and are not told why"
 
 

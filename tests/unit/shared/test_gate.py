@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from shared.config.settings import PROJECT
-from shared.gate import passage
-from shared.gate.asgi import ADMIN, Gate
+from shared.drivers.inference.gate import passage
+from shared.drivers.inference.gate.asgi import ADMIN, Gate
 
 Message = dict[str, Any]
 DEADLINE_S = 10.0
@@ -382,7 +382,7 @@ async def test_the_client_of_an_application_that_cannot_be_ended_is_told_and_the
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(passage, "LEAVE_S", 0.05)
-    monkeypatch.setattr("shared.gate.asgi.ABORT_WITHIN_S", 0.3)
+    monkeypatch.setattr("shared.drivers.inference.gate.asgi.ABORT_WITHIN_S", 0.3)
     go = asyncio.Event()
 
     async def stuck(scope: Any, receive: Any, send: Any) -> None:
@@ -467,7 +467,7 @@ async def test_a_websocket_is_refused_by_a_closed_gate() -> None:
 
 
 def test_the_gate_needs_nothing_but_the_standard_library() -> None:
-    script = f"import sys; sys.path.insert(0, {str(PROJECT)!r}); import shared.gate.asgi"
+    script = f"import sys; sys.path.insert(0, {str(PROJECT)!r}); import shared.drivers.inference.gate.asgi"
 
     loaded = subprocess.run((sys.executable, "-I", "-S", "-c", script), capture_output=True, text=True, check=False)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.gate.listener import hold_off, let_in
+from shared.drivers.inference.gate.listener import hold_off, let_in
 
 WAIT_S = 15.0
 

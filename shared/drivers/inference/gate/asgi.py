@@ -1,4 +1,4 @@
-"""The gate: `--middleware shared.gate.asgi.Gate` on vLLM's command line, with PYTHONPATH at the project.
+"""The gate: `--middleware shared.drivers.inference.gate.asgi.Gate` on vLLM's command line, with PYTHONPATH at the project.
 
 It admits or refuses requests, counts those under way, and ends them cleanly when told to. One process, one gate: with
 several API servers (`--api-server-count`) each would have its own. Its routes are as unauthenticated as the engine's
@@ -20,10 +20,10 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.gate.admission import Closed, Order, read_order
-from shared.gate.listener import hold_off, let_in
-from shared.gate.passage import LEAVE_S, Passage
-from shared.gate.replies import REFUSED, App, Receive, Scope, Send, error, reply, swallow
+from shared.drivers.inference.gate.admission import Closed, Order, read_order
+from shared.drivers.inference.gate.listener import hold_off, let_in
+from shared.drivers.inference.gate.passage import LEAVE_S, Passage
+from shared.drivers.inference.gate.replies import REFUSED, App, Receive, Scope, Send, error, reply, swallow
 
 ROUTE = "/soulforge/gate"
 # Our own services prove an engine before they open it to everybody.

@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-from shared.gate.replies import ABORTED, App, Message, Receive, Scope, Send, error, last_events, reply
+from shared.drivers.inference.gate.replies import ABORTED, App, Message, Receive, Scope, Send, error, last_events, reply
 
 # Time the application has to leave by itself once it was told that its client is gone.
 LEAVE_S = 2.0
