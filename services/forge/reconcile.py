@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from shared.jobs.gpu_stage import Planner
     from shared.ritual.lease import Lease
     from shared.ritual.ledger import Ritual
-    from shared.runtime.service import Station
+    from shared.runtime.service import ServiceContext
 
 ROLE = "trainer"
 
@@ -34,13 +34,13 @@ def stage(trainer: str, settings: ForgeSettings) -> GpuStage:
     return GpuStage(State.EVACUATED, kind, settings.max_attempts, plan, conclude)
 
 
-async def plan(station: Station, ritual: Ritual, held: Lease) -> Planner:
-    harvested = await ledger.fact_body(station.pool, ritual.id, "karma.harvested")
+async def plan(context: ServiceContext, ritual: Ritual, held: Lease) -> Planner:
+    harvested = await ledger.fact_body(context.pool, ritual.id, "karma.harvested")
     if harvested is None:
         raise RuntimeError(f"ritual {ritual.id} holds the anvil without a manifest")
-    artifacts = Artifacts(station.settings.home)
+    artifacts = Artifacts(context.settings.home)
     manifest = artifacts.manifest(harvested["manifest"])
-    base = find_base(station.settings)
+    base = find_base(context.settings)
 
     def planned(output: Path) -> JobPlan:
         resume = _earlier_checkpoints(artifacts, ritual)
@@ -70,7 +70,7 @@ def _earlier_checkpoints(artifacts: Artifacts, ritual: Ritual) -> Path | None:
     return None
 
 
-async def conclude(station: Station, ritual: Ritual, held: Lease, finished: Finished) -> Fact:
+async def conclude(context: ServiceContext, ritual: Ritual, held: Lease, finished: Finished) -> Fact:
     adapter = finished.output / ADAPTER_DIR
     try:
         digest = adapter_digest(adapter)
@@ -80,7 +80,7 @@ async def conclude(station: Station, ritual: Ritual, held: Lease, finished: Fini
         **ritual.key,
         adapter=digest,
         path=str(adapter),
-        base=find_base(station.settings).digest,
+        base=find_base(context.settings).digest,
         recipe=ritual.intent["recipe"],
         fence=held.fence,
         training=finished.result.result,

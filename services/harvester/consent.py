@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from faststream.nats import NatsMessage
 
-    from shared.runtime.service import Station
+    from shared.runtime.service import ServiceContext
     from shared.storage.postgres import Connection, Pool
 
 log = structlog.get_logger()
@@ -25,15 +25,15 @@ CONSENT_LOCK = 0x434F4E53  # a manifest is stated before a revocation looks for 
 IDS_SAID = 1000  # ids of one announcement: at 200 characters each they stay far below what the bus takes
 
 
-async def karma_revoked(station: Station, said: KarmaRevoked, message: NatsMessage) -> None:
-    async with station.pool.acquire() as conn, conn.transaction():
+async def karma_revoked(context: ServiceContext, said: KarmaRevoked, message: NatsMessage) -> None:
+    async with context.pool.acquire() as conn, conn.transaction():
         await revoke(conn, said)
         for recall in await recalls(conn, said.karma):
             event = uuid5(RITUAL_NAMESPACE, f"{_delivery(message)} {recall.model_dump_json()}")
             await enqueue(conn, recall, event, {})
         await _announced(conn, said.karma)
     log.info("revoked", records=len(said.karma), by=said.by)
-    station.stir()
+    context.wake()
 
 
 async def announce(conn: Connection) -> None:

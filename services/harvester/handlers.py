@@ -18,7 +18,7 @@ from shared.ritual import ledger
 if TYPE_CHECKING:
     from faststream.nats import NatsMessage
 
-    from shared.runtime.service import Station
+    from shared.runtime.service import ServiceContext
 
 BAD_REQUEST = 400
 NOT_TAKEN = {
@@ -34,34 +34,34 @@ class Intents:
     def __init__(self) -> None:
         self._desk: ReplyDesk | None = None
 
-    async def listen(self, station: Station) -> None:
+    async def listen(self, context: ServiceContext) -> None:
         """Note requests from now on; runs as long as the service."""
-        desk = self._desk_of(station)
-        subscription = await station.nats.subscribe(TrainingIntent.subject)
+        desk = self._desk_of(context)
+        subscription = await context.nats.subscribe(TrainingIntent.subject)
         async for message in subscription.messages:
             await desk.note(message)
 
-    async def training_intent(self, station: Station, intent: TrainingIntent, message: NatsMessage) -> None:
+    async def training_intent(self, context: ServiceContext, intent: TrainingIntent, message: NatsMessage) -> None:
         try:
-            load_recipe(intent.recipe, station.configuration.max_lora_rank(station.settings))
+            load_recipe(intent.recipe, context.configuration.max_lora_rank(context.settings))
         except RecipeError as error:
             raise Unacceptable(f"recipe: {error}") from error
-        async with station.pool.acquire() as conn, conn.transaction():
+        async with context.pool.acquire() as conn, conn.transaction():
             ritual = await ledger.open_ritual(
                 conn, intent, intent_id(intent, message), message.headers.get("traceparent")
             )
-        station.stir()
+        context.wake()
         sequence = message.raw_message.metadata.sequence.stream
         answer: dict[str, Any] = {"stream": INTENTS, "seq": sequence, "ritual": str(ritual), "persona": intent.persona}
-        await self._desk_of(station).answer(message.body, answer)
+        await self._desk_of(context).answer(message.body, answer)
 
-    async def answer_invalid(self, station: Station, message: NatsMessage, error: str) -> bool:
+    async def answer_invalid(self, context: ServiceContext, message: NatsMessage, error: str) -> bool:
         answer: dict[str, Any] = {"error": {"code": BAD_REQUEST, "description": error}}
-        return await self._desk_of(station).answer(message.body, answer, PATIENCE_S)
+        return await self._desk_of(context).answer(message.body, answer, PATIENCE_S)
 
-    def _desk_of(self, station: Station) -> ReplyDesk:
-        if self._desk is None or self._desk.client is not station.nats:
-            self._desk = ReplyDesk(station.nats)
+    def _desk_of(self, context: ServiceContext) -> ReplyDesk:
+        if self._desk is None or self._desk.client is not context.nats:
+            self._desk = ReplyDesk(context.nats)
         return self._desk
 
 
@@ -73,11 +73,11 @@ def intent_id(intent: TrainingIntent, message: NatsMessage) -> str:
     return f"{metadata.stream}/{metadata.sequence.stream}@{metadata.timestamp.isoformat()}"
 
 
-async def karma_consecrated(station: Station, record: KarmaConsecrated, message: NatsMessage) -> None:
+async def karma_consecrated(context: ServiceContext, record: KarmaConsecrated, message: NatsMessage) -> None:
     """Remember the record as a white truth; what contradicts karma that is known becomes a dead letter."""
     del message
     try:
-        async with station.pool.acquire() as conn, conn.transaction():
+        async with context.pool.acquire() as conn, conn.transaction():
             became = await consecrate(conn, record)
     except (asyncpg.DataError, asyncpg.ProgramLimitExceededError) as error:
         # A NUL character or half of a surrogate pair in a text, or a name that is too long for an index.
@@ -85,4 +85,4 @@ async def karma_consecrated(station: Station, record: KarmaConsecrated, message:
     if became in NOT_TAKEN:
         raise Unacceptable(NOT_TAKEN[became])
     if became is Consecration.DONE:
-        station.stir()
+        context.wake()

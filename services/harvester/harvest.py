@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from services.harvester.settings import HarvesterSettings
     from shared.contracts.intent import TrainingIntent
     from shared.ritual.ledger import Ritual
-    from shared.runtime.service import Station
+    from shared.runtime.service import ServiceContext
     from shared.storage.postgres import Pool
 
 log = structlog.get_logger()
@@ -45,7 +45,7 @@ TRIES = 3  # of a harvest beside which records change
 
 
 async def harvest(
-    station: Station,
+    context: ServiceContext,
     ritual: Ritual,
     intent: TrainingIntent,
     policy: HarvestPolicy,
@@ -58,17 +58,17 @@ async def harvest(
     `heard` is told the phase, and how many records of how many are done.
     """
     if settings.view:
-        await foreign.absorb(station.pool, settings.view)
-    await _golden_paths(station, ritual)
+        await foreign.absorb(context.pool, settings.view)
+    await _golden_paths(context, ritual)
     if policy.likeness.by_meaning or intent.query:
-        await _embedded(station, ritual.persona, embedder, heard)
-    wanted = await _wanted(station, ritual.persona, intent, embedder)
+        await _embedded(context, ritual.persona, embedder, heard)
+    wanted = await _wanted(context, ritual.persona, intent, embedder)
     order = Order(
-        ritual.persona, intent, policy, settings, wanted, station.settings.suites, station.settings.database_url
+        ritual.persona, intent, policy, settings, wanted, context.settings.suites, context.settings.database_url
     )
-    pool = await open_wide_pool(station.settings.database_url)
+    pool = await open_wide_pool(context.settings.database_url)
     try:
-        return await compile_order(pool, Artifacts(station.settings.home), order, heard)
+        return await compile_order(pool, Artifacts(context.settings.home), order, heard)
     finally:
         await pool.close()
 
@@ -111,32 +111,34 @@ async def _compiled(
     return compiled, missing
 
 
-async def _golden_paths(station: Station, ritual: Ritual) -> None:
+async def _golden_paths(context: ServiceContext, ritual: Ritual) -> None:
     """Rebuild what traces tell. Where Phoenix stays away for long, the records are used as they are."""
     try:
-        await fill(station.pool, station.settings.phoenix_url, ritual.persona)
+        await fill(context.pool, context.settings.phoenix_url, ritual.persona)
     except PhoenixError as error:
         if datetime.now(UTC) - ritual.created_at < PHOENIX_PATIENCE:
             raise
         log.warning("harvest goes on without golden paths", ritual=str(ritual.id), error=str(error))
 
 
-async def _embedded(station: Station, persona: str, embedder: Embedder, heard: Heard) -> None:
+async def _embedded(context: ServiceContext, persona: str, embedder: Embedder, heard: Heard) -> None:
     """Have an embedding for every record: what is found by meaning must not depend on how far the background got."""
-    total = await station.pool.fetchval(
+    total = await context.pool.fetchval(
         "SELECT count(*) FROM vectors.karma WHERE persona = $1 AND embedding IS NULL AND status <> 'revoked'", persona
     )
     done = 0
-    while some := await embed_missing(station.pool, embedder, EMBEDDED_AT_ONCE, persona):
+    while some := await embed_missing(context.pool, embedder, EMBEDDED_AT_ONCE, persona):
         done += some
         heard("embedding", done, max(done, total))
 
 
-async def _wanted(station: Station, persona: str, intent: TrainingIntent, embedder: Embedder) -> list[str] | None:
+async def _wanted(
+    context: ServiceContext, persona: str, intent: TrainingIntent, embedder: Embedder
+) -> list[str] | None:
     """The ids that the intent's query asks for; None where it has none."""
     if not intent.query:
         return None
     vector = (await embedder.embed([intent.query]))[0]
-    async with station.pool.acquire() as conn:
+    async with context.pool.acquire() as conn:
         found = await within(conn, persona, MODEL, vector.tolist(), intent.query_likeness)
     return [neighbour.karma for neighbour in found]

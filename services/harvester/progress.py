@@ -10,7 +10,7 @@ from shared.contracts.intent import RitualProgress
 
 if TYPE_CHECKING:
     from shared.ritual.ledger import Ritual
-    from shared.runtime.service import Station
+    from shared.runtime.service import ServiceContext
 
 TELL_S = 1.0
 
@@ -18,13 +18,13 @@ TELL_S = 1.0
 class Teller:
     """Of one harvest; tells at most every TELL_S."""
 
-    def __init__(self, station: Station, ritual: Ritual) -> None:
-        self._station, self._ritual = station, ritual
+    def __init__(self, context: ServiceContext, ritual: Ritual) -> None:
+        self._context, self._ritual = context, ritual
         self._told_at = 0.0
         self._telling: asyncio.Task[None] | None = None
 
     def hear(self, phase: str, done: int, total: int) -> None:
-        self._station.reconciled_at = monotonic()
+        self._context.reconciled_at = monotonic()
         if monotonic() - self._told_at < TELL_S:
             return
         self._told_at = monotonic()
@@ -38,5 +38,5 @@ class Teller:
             unit="records",
         )
         self._telling = asyncio.create_task(
-            self._station.nats.publish(RitualProgress.subject, progress.model_dump_json().encode())
+            self._context.nats.publish(RitualProgress.subject, progress.model_dump_json().encode())
         )

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from services.harvester.manifest.compile import Compiled
     from services.harvester.policy import HarvestPolicy
     from shared.ritual.ledger import Ritual
-    from shared.runtime.service import Station
+    from shared.runtime.service import ServiceContext
     from shared.storage.postgres import Connection
 
 log = structlog.get_logger()
@@ -48,63 +48,63 @@ class Harvester:
         self._embedder: Embedder | None = None
         self._looked = False
 
-    async def keep_embedded(self, station: Station) -> None:
-        await keep_embedded(station, self._embedder_of(station))
+    async def keep_embedded(self, context: ServiceContext) -> None:
+        await keep_embedded(context, self._embedder_of(context))
 
-    async def reconcile(self, station: Station) -> None:
+    async def reconcile(self, context: ServiceContext) -> None:
         if not self._looked:
             self._looked = True
-            sweep(Artifacts(station.settings.home))
-            await _complain_of_configuration(station)
-        async with station.pool.acquire() as conn, conn.transaction():
+            sweep(Artifacts(context.settings.home))
+            await _complain_of_configuration(context)
+        async with context.pool.acquire() as conn, conn.transaction():
             await announce(conn)
-        for ritual in await ledger.waiting(station.pool, State.INTENDED):
+        for ritual in await ledger.waiting(context.pool, State.INTENDED):
             if ritual.cancel_requested_at:
-                await station.state_cancelled(ritual)
+                await context.record_cancelled(ritual)
                 continue
             try:
-                await _harvest(station, ritual, HarvesterSettings(), self._embedder_of(station))
+                await _harvest(context, ritual, HarvesterSettings(), self._embedder_of(context))
             except (PhoenixError, RevokedMeanwhile, ChangedMeanwhile, EmbedderFailed) as error:
                 log.warning("harvest postponed", ritual=str(ritual.id), error=str(error))
 
-    def _embedder_of(self, station: Station) -> Embedder:
-        if self._embedder is None or self._embedder.python != station.settings.jobs_python:
-            self._embedder = Embedder(station.settings.jobs_python, station.settings.project)
+    def _embedder_of(self, context: ServiceContext) -> Embedder:
+        if self._embedder is None or self._embedder.python != context.settings.jobs_python:
+            self._embedder = Embedder(context.settings.jobs_python, context.settings.project)
         return self._embedder
 
 
-def _policy(station: Station, settings: HarvesterSettings) -> HarvestPolicy:
-    return load_policy(settings.policy or station.settings.home / "harvest.toml")
+def _policy(context: ServiceContext, settings: HarvesterSettings) -> HarvestPolicy:
+    return load_policy(settings.policy or context.settings.home / "harvest.toml")
 
 
-async def _complain_of_configuration(station: Station) -> None:
+async def _complain_of_configuration(context: ServiceContext) -> None:
     """Say at start what would refuse every ritual."""
     settings = HarvesterSettings()
     try:
-        _policy(station, settings)
+        _policy(context, settings)
         if settings.view:
-            async with station.pool.acquire() as conn:
+            async with context.pool.acquire() as conn:
                 await check_view(conn, settings.view)
     except (PolicyError, ViewError) as error:
         log.error("wrong configuration: every ritual will be refused", error=str(error))
 
 
-async def _harvest(station: Station, ritual: Ritual, settings: HarvesterSettings, embedder: Embedder) -> None:
+async def _harvest(context: ServiceContext, ritual: Ritual, settings: HarvesterSettings, embedder: Embedder) -> None:
     started_at = datetime.now(UTC)
     intent = TrainingIntent.model_validate(ritual.intent)
-    teller = Teller(station, ritual)
+    teller = Teller(context, ritual)
     try:
-        policy = _policy(station, settings)
-        compiled, missing = await harvest(station, ritual, intent, policy, settings, embedder, teller.hear)
+        policy = _policy(context, settings)
+        compiled, missing = await harvest(context, ritual, intent, policy, settings, embedder, teller.hear)
     except (PolicyError, ViewError) as error:
-        await station.state(KarmaRefused(**_of(ritual), reason=str(error)), started_at)
+        await context.record(KarmaRefused(**_of(ritual), reason=str(error)), started_at)
         return
     except EmbedderMissing as error:
         reason = f"{error}; or set likeness.by_meaning = false in harvest.toml and ask without a query"
-        await station.state(KarmaRefused(**_of(ritual), reason=reason), started_at)
+        await context.record(KarmaRefused(**_of(ritual), reason=reason), started_at)
         return
     fact = _refused(ritual, compiled, missing) if missing else _harvested(ritual, compiled)
-    async with station.pool.acquire() as conn, conn.transaction():
+    async with context.pool.acquire() as conn, conn.transaction():
         if await ledger.state_fact(conn, fact, Service.HARVESTER, started_at):
             await _keep(conn, fact, compiled.segments)
             log.info(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from shared.drivers.containers.port import Containers
     from shared.drivers.queues.port import WorkerQueue
     from shared.ritual.ledger import Ritual
-    from shared.runtime.service import Station
+    from shared.runtime.service import ServiceContext
 
 log = structlog.get_logger()
 TAKEN = "the anvil is taken for training"  # the reason that clients and workers get meanwhile
@@ -59,10 +59,10 @@ class TrafficMonitor:
 class Anvil:
     """Everything behind one name that is leased as one. `runes` are in the order in which they start.
 
-    `settings` are the orchestrator's; the common ones are the station's.
+    `settings` are the orchestrator's; the common ones are the context's.
     """
 
-    station: Station
+    context: ServiceContext
     settings: OrchestratorSettings
     name: str
     config: AnvilConfig
@@ -95,7 +95,7 @@ class Anvil:
         refused = GpuRefused(
             ritual=ritual.id, persona=ritual.persona, attempt=ritual.attempt, anvil=self.name, reason=reason
         )
-        return await self.station.state(refused, ritual.entered_at)
+        return await self.context.record(refused, ritual.entered_at)
 
     async def end_jobs(self, why: str, grace_s: float = 0.0) -> None:
         """Stop and remove every job on this anvil. Raises ContainerError where one is left."""
@@ -117,16 +117,16 @@ class Anvil:
                     await containers.remove(info.name)
 
 
-def open_anvils(station: Station, settings: OrchestratorSettings) -> tuple[Anvil, ...]:
+def open_anvils(context: ServiceContext, settings: OrchestratorSettings) -> tuple[Anvil, ...]:
     """Every anvil of the configuration with its drivers. Raises AcceleratorError where a device cannot be read."""
-    return tuple(_open(station, settings, name, config) for name, config in station.configuration.anvils.items())
+    return tuple(_open(context, settings, name, config) for name, config in context.configuration.anvils.items())
 
 
-def _open(station: Station, settings: OrchestratorSettings, name: str, config: AnvilConfig) -> Anvil:
-    common, configuration = station.settings, station.configuration
-    runes = _open_runes(station, name, config)
+def _open(context: ServiceContext, settings: OrchestratorSettings, name: str, config: AnvilConfig) -> Anvil:
+    common, configuration = context.settings, context.configuration
+    runes = _open_runes(context, name, config)
     return Anvil(
-        station,
+        context,
         settings,
         name,
         config,
@@ -134,15 +134,15 @@ def _open(station: Station, settings: OrchestratorSettings, name: str, config: A
         _open_accelerator(config, runes),
         open_containers(common, configuration.jobs.driver, configuration.docker),
         {
-            queue: open_queue(queue_config, common.database_url, station.nats)
+            queue: open_queue(queue_config, common.database_url, context.nats)
             for queue, queue_config in configuration.queues_of(name).items()
         },
         trains=name == configuration.forge,
     )
 
 
-def _open_runes(station: Station, anvil: str, device: AnvilConfig) -> tuple[Rune, ...]:
-    settings, configuration = station.settings, station.configuration
+def _open_runes(context: ServiceContext, anvil: str, device: AnvilConfig) -> tuple[Rune, ...]:
+    settings, configuration = context.settings, context.configuration
     return tuple(
         Rune(
             name,

@@ -15,15 +15,15 @@ from shared.contracts.message import Service
 from shared.runtime.service import App
 
 if TYPE_CHECKING:
-    from shared.runtime.service import Station
+    from shared.runtime.service import ServiceContext
 
 
-async def open_reconciler(station: Station) -> Reconciler:
-    """Read the settings and build every dependency from the station. Raises AcceleratorError."""
-    anvils = open_anvils(station, OrchestratorSettings())
+async def open_reconciler(context: ServiceContext) -> Reconciler:
+    """Read the settings and build every dependency from the context. Raises AcceleratorError."""
+    anvils = open_anvils(context, OrchestratorSettings())
     for anvil in anvils:
         await clean_up(anvil)
-    return Reconciler(anvils, station.settings.reconcile_s)
+    return Reconciler(anvils, context.settings.reconcile_s)
 
 
 class Reconciling:
@@ -32,12 +32,12 @@ class Reconciling:
     def __init__(self) -> None:
         self._reconciler: Reconciler | None = None
 
-    async def reconcile(self, station: Station) -> None:
+    async def reconcile(self, context: ServiceContext) -> None:
         if self._reconciler is None:
-            self._reconciler = await open_reconciler(station)
+            self._reconciler = await open_reconciler(context)
         await self._reconciler.reconcile()
 
-    async def stop_with_service(self, _: Station) -> None:
+    async def stop_with_service(self, _: ServiceContext) -> None:
         """Run as long as the service, then stop the checks under way."""
         try:
             await asyncio.Event().wait()

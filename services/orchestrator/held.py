@@ -54,42 +54,42 @@ def choose_action(held: Lease, ritual: Ritual, reclaimed: bool = False) -> Actio
 
 async def reconcile_held(anvil: Anvil, held: Lease) -> None:
     """Do what the held anvil needs now. Raises RuntimeError where its ritual is unknown."""
-    station, settings = anvil.station, anvil.settings
-    ritual = await ledger.find(station.pool, held.ritual)
+    context, settings = anvil.context, anvil.settings
+    ritual = await ledger.find(context.pool, held.ritual)
     if ritual is None:
         raise RuntimeError(f"anvil {held.anvil} is leased to unknown ritual {held.ritual}")
-    reclaimed = await store.get_reclaim(station.pool, anvil.name)
+    reclaimed = await store.get_reclaim(context.pool, anvil.name)
     match choose_action(held, ritual, reclaimed is not None):
         case Action.LEAVE:
             await _keep_free(anvil, held)
         case Action.EVACUATE:
             await evacuate(anvil, ritual, held)
-            station.stir()
+            context.wake()
         case Action.INTERRUPT:
             await anvil.end_jobs("its lease expired")
-            failures = await ledger.failures(station.pool, ritual.id)
-            await station.state(unfinished(ritual, EXPIRED, failures, settings.max_attempts), datetime.now(UTC))
+            failures = await ledger.failures(context.pool, ritual.id)
+            await context.record(unfinished(ritual, EXPIRED, failures, settings.max_attempts), datetime.now(UTC))
             await take_back(anvil, held)
         case Action.YIELD:
             # Recorded before the job is stopped, so that its service does not take the stop for a failure.
-            await station.state(_reclaimed(ritual, reclaimed or ""), datetime.now(UTC), held.fence)
+            await context.record(_reclaimed(ritual, reclaimed or ""), datetime.now(UTC), held.fence)
             await take_back(anvil, held, settings.reclaim_grace_s)
         case Action.TAKE_BACK:
             if ritual.state is State.HARVESTED and ritual.cancel_requested_at:
-                await station.state_cancelled(ritual)
+                await context.record_cancelled(ritual)
             await take_back(anvil, held, 0.0 if reclaimed is None else settings.reclaim_grace_s)
 
 
 async def take_back(anvil: Anvil, held: Lease, grace_s: float = 0.0) -> None:
     """Prove the holder gone, then release the lease."""
-    pool = anvil.station.pool
+    pool = anvil.context.pool
     async with Steps(pool, held.anvil, held.fence).step(Step.TAKE_BACK):
         await anvil.end_jobs("the GPU work is over", grace_s)
         async with pool.acquire() as conn, conn.transaction():
             if await lease.release(conn, held.anvil, held.fence):
                 await store.record_released(conn, held.anvil, held.fence)
                 log.info("anvil taken back", anvil=held.anvil, fence=held.fence, ritual=str(held.ritual))
-    anvil.station.stir()
+    anvil.context.wake()
 
 
 async def _keep_free(anvil: Anvil, held: Lease) -> None:

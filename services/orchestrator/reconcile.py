@@ -59,7 +59,7 @@ async def clean_up(anvil: Anvil) -> None:
 
 async def check(anvil: Anvil) -> None:
     """Check one anvil once; an error of a driver is counted, never raised."""
-    pool = anvil.station.pool
+    pool = anvil.context.pool
     try:
         if held := await lease.held(pool, anvil.name):
             CONTAINED.labels(anvil.name).set(0)
@@ -77,4 +77,4 @@ async def check(anvil: Anvil) -> None:
 
 
 async def _count_failure(anvil: Anvil, error: Exception) -> None:
-    await record_failed_check(anvil.station.pool, anvil.name, error, anvil.settings.contain_after)
+    await record_failed_check(anvil.context.pool, anvil.name, error, anvil.settings.contain_after)

@@ -28,12 +28,12 @@ log = structlog.get_logger()
 
 async def schedule(anvil: Anvil) -> None:
     """Decide about every waiting ritual, record why, and lease the anvil to the one that goes now."""
-    pool = anvil.station.pool
+    pool = anvil.context.pool
     if await ledger.waiting(pool, State.VERIFIED, State.REGISTERED):
         return  # an adapter is about to be awakened: it needs inference first
     waiting = {ritual.id: ritual for ritual in await ledger.waiting(pool, State.HARVESTED)}
     for ritual in [ritual for ritual in waiting.values() if ritual.cancel_requested_at]:
-        await anvil.station.state_cancelled(waiting.pop(ritual.id))
+        await anvil.context.record_cancelled(waiting.pop(ritual.id))
     if not waiting or await _withhold(anvil, list(waiting)):
         return
     for ritual_id, decision in await _decide(anvil, list(waiting.values())):
@@ -46,17 +46,17 @@ async def schedule(anvil: Anvil) -> None:
 
 async def explain_wait(anvil: Anvil) -> None:
     """Record why the rituals that wait for an anvil which does not serve are kept from it."""
-    await _withhold(anvil, [ritual.id for ritual in await ledger.waiting(anvil.station.pool, State.HARVESTED)])
+    await _withhold(anvil, [ritual.id for ritual in await ledger.waiting(anvil.context.pool, State.HARVESTED)])
 
 
 async def _withhold(anvil: Anvil, waiting: list[UUID]) -> bool:
     """True while the anvil is contained or reclaimed; the rituals' wait is recorded then."""
-    pool = anvil.station.pool
+    pool = anvil.context.pool
     reason, until = await store.get_containment(pool, anvil.name), await store.get_reclaimed_until(pool, anvil.name)
     if reason is not None:
         decision = wait(Cause.CONTAINED, f"{anvil.name} is contained: {reason}")
     elif until is not None:
-        ends = clock_text(until, datetime.now(UTC), anvil.station.configuration.tipping.zone)
+        ends = clock_text(until, datetime.now(UTC), anvil.context.configuration.tipping.zone)
         decision = wait(Cause.RECLAIMED, f"{anvil.name} is reclaimed until {ends}", until)
     else:
         return False
@@ -66,14 +66,14 @@ async def _withhold(anvil: Anvil, waiting: list[UUID]) -> bool:
 
 
 async def _decide(anvil: Anvil, waiting: list[Ritual]) -> list[tuple[UUID, Decision]]:
-    config = anvil.station.configuration.tipping
+    config = anvil.context.configuration.tipping
     load = await _measure_load(anvil)
     queued = {ritual.id: (await _queued(anvil, ritual), load) for ritual in waiting}
     return [(ritual.id, decision) for ritual, decision in decide_queue(queued, config)]
 
 
 async def _measure_load(anvil: Anvil) -> Load:
-    config, pool = anvil.station.configuration.tipping, anvil.station.pool
+    config, pool = anvil.context.configuration.tipping, anvil.context.pool
     now = datetime.now(UTC)
     return Load(
         now=now,
@@ -85,8 +85,8 @@ async def _measure_load(anvil: Anvil) -> Load:
 
 
 async def _queued(anvil: Anvil, ritual: Ritual) -> QueuedRitual:
-    refuse_after_s = anvil.station.configuration.tipping.refuse_after_s
-    harvested = await ledger.fact(anvil.station.pool, ritual.id, KarmaHarvested)
+    refuse_after_s = anvil.context.configuration.tipping.refuse_after_s
+    harvested = await ledger.fact(anvil.context.pool, ritual.id, KarmaHarvested)
     return QueuedRitual(
         id=ritual.id,
         priority=ritual.priority if 0 <= ritual.priority <= 9 else DEFAULT_PRIORITY,
@@ -98,10 +98,10 @@ async def _queued(anvil: Anvil, ritual: Ritual) -> QueuedRitual:
 
 
 async def _lease(anvil: Anvil, ritual: Ritual) -> None:
-    station = anvil.station
-    async with station.pool.acquire() as conn, conn.transaction():
-        fence = await lease.acquire(conn, anvil.name, ritual.id, ritual.attempt, station.settings.lease_ttl_s)
+    context = anvil.context
+    async with context.pool.acquire() as conn, conn.transaction():
+        fence = await lease.acquire(conn, anvil.name, ritual.id, ritual.attempt, context.settings.lease_ttl_s)
         if fence is not None:
             await store.insert_handover(conn, anvil.name, fence, ritual.id, ritual.attempt)
             log.info("anvil leased", anvil=anvil.name, ritual=str(ritual.id), attempt=ritual.attempt, fence=fence)
-    station.stir()
+    context.wake()

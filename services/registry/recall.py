@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from shared.contracts.karma import KarmaRecalled
     from shared.contracts.message import Message
     from shared.contracts.registry import RecallAction
-    from shared.runtime.service import Station
+    from shared.runtime.service import ServiceContext
     from shared.storage.postgres import Connection
 
 log = structlog.get_logger()
@@ -30,19 +30,19 @@ IDS_SAID = 1000  # ids of one announcement, so that it stays far below what the 
 WHY = "consent to karma it was trained on is withdrawn"
 
 
-async def karma_recalled(station: Station, said: KarmaRecalled, _: NatsMessage) -> None:
-    async with station.pool.acquire() as conn, conn.transaction():
+async def karma_recalled(context: ServiceContext, said: KarmaRecalled, _: NatsMessage) -> None:
+    async with context.pool.acquire() as conn, conn.transaction():
         await store.taint(conn, said.rituals, said.karma)
-    station.stir()
+    context.wake()
 
 
-async def settle(station: Station) -> None:
+async def settle(context: ServiceContext) -> None:
     """Act upon every tainted version and ritual as the policy says now; repeatable.
 
     By looking at rows: a version that is registered after the recall, and a policy that became stricter, are seen too.
     """
     action = RegistrySettings().on_recall
-    async with station.pool.acquire() as conn, conn.transaction():
+    async with context.pool.acquire() as conn, conn.transaction():
         if action != "warn":
             for ritual in await store.tainted_and_open(conn):
                 await ledger.request_cancel(conn, ritual, f"recall: {WHY}")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from shared.jobs.gpu_stage import Planner
     from shared.ritual.lease import Lease
     from shared.ritual.ledger import Ritual
-    from shared.runtime.service import Station
+    from shared.runtime.service import ServiceContext
 
 SUITES = Path(__file__).parent / "suites"
 
@@ -37,10 +37,10 @@ def stage(evaluator: str, settings: VerifierSettings) -> GpuStage:
     return GpuStage(State.FORGED, kind, settings.max_attempts, partial(plan, settings.probes), conclude)
 
 
-async def plan(probes: int, station: Station, ritual: Ritual, held: Lease) -> Planner:
-    harvested, forged = [await _fact(station, ritual, name) for name in ("karma.harvested", "adapter.forged")]
-    artifacts = Artifacts(station.settings.home)
-    base = find_base(station.settings)
+async def plan(probes: int, context: ServiceContext, ritual: Ritual, held: Lease) -> Planner:
+    harvested, forged = [await _fact(context, ritual, name) for name in ("karma.harvested", "adapter.forged")]
+    artifacts = Artifacts(context.settings.home)
+    base = find_base(context.settings)
     holdout = artifacts.holdout(harvested["holdout"])
     known = artifacts.base_scores(base.digest)
 
@@ -66,8 +66,8 @@ async def plan(probes: int, station: Station, ritual: Ritual, held: Lease) -> Pl
     return planned
 
 
-async def _fact(station: Station, ritual: Ritual, subject: str) -> dict[str, Any]:
-    if body := await ledger.fact_body(station.pool, ritual.id, subject):
+async def _fact(context: ServiceContext, ritual: Ritual, subject: str) -> dict[str, Any]:
+    if body := await ledger.fact_body(context.pool, ritual.id, subject):
         return body
     raise RuntimeError(f"ritual {ritual.id} is forged without {subject}")
 
@@ -82,17 +82,17 @@ def probe_prompts(holdout: Path, count: int) -> tuple[str, ...]:
     return tuple(prompts[session] for session in sorted(prompts)[:count])
 
 
-async def conclude(station: Station, ritual: Ritual, held: Lease, finished: Finished) -> Fact:
+async def conclude(context: ServiceContext, ritual: Ritual, held: Lease, finished: Finished) -> Fact:
     file = finished.output / RESULTS_FILE
     results = Results.model_validate_json(file.read_bytes())
     verdict = judge(results, Policy())
-    kept = Artifacts(station.settings.home).base_scores(results.base_digest)
+    kept = Artifacts(context.settings.home).base_scores(results.base_digest)
     kept.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(kept, (finished.output / BASE_SCORES_FILE).read_text(encoding="utf-8"))
     judged = AdapterVerified if verdict.decision == "promote" else AdapterBanished
     return judged(
         **ritual.key,
-        adapter=(await _fact(station, ritual, "adapter.forged"))["adapter"],
+        adapter=(await _fact(context, ritual, "adapter.forged"))["adapter"],
         decision=verdict.decision,
         reasons=verdict.reasons,
         verdict=verdict.model_dump(mode="json"),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from shared.jobs.runner import Finished, JobKind, JobPlan
     from shared.ritual.lease import Lease
     from shared.ritual.ledger import Ritual
-    from shared.runtime.service import Station
+    from shared.runtime.service import ServiceContext
     from shared.storage.postgres import Pool
 
     Planner = Callable[[Path], JobPlan]
@@ -40,33 +40,33 @@ class GpuStage:
     state: State
     kind: JobKind
     max_attempts: int
-    plan: Callable[[Station, Ritual, Lease], Awaitable[Planner]]
-    conclude: Callable[[Station, Ritual, Lease, Finished], Awaitable[Fact]]
+    plan: Callable[[ServiceContext, Ritual, Lease], Awaitable[Planner]]
+    conclude: Callable[[ServiceContext, Ritual, Lease, Finished], Awaitable[Fact]]
 
-    async def watch(self, station: Station) -> None:
+    async def watch(self, context: ServiceContext) -> None:
         """Keep the leases of this stage alive; runs as long as the service."""
-        await watch_lease(station, job_containers(station), self.state, self.kind.role)
+        await watch_lease(context, job_containers(context), self.state, self.kind.role)
 
-    async def reconcile(self, station: Station) -> None:
-        jobs = Jobs(station, job_containers(station), self.kind)
-        for ritual, held in await _holders(station.pool, self.state):
-            await self._advance(station, jobs, ritual, held)
+    async def reconcile(self, context: ServiceContext) -> None:
+        jobs = Jobs(context, job_containers(context), self.kind)
+        for ritual, held in await _holders(context.pool, self.state):
+            await self._advance(context, jobs, ritual, held)
 
-    async def _advance(self, station: Station, jobs: Jobs, ritual: Ritual, held: Lease) -> None:
+    async def _advance(self, context: ServiceContext, jobs: Jobs, ritual: Ritual, held: Lease) -> None:
         if ritual.cancel_requested_at:
             await jobs.stop(ritual)
-            await station.state_cancelled(ritual)
+            await context.record_cancelled(ritual)
             return
-        plan = await self.plan(station, ritual, held)
+        plan = await self.plan(context, ritual, held)
         if finished := await jobs.follow(ritual, held.fence, plan):
-            fact = await self._fact(station, ritual, held, finished)
-            await station.state(fact, ritual.entered_at, held.fence)
+            fact = await self._fact(context, ritual, held, finished)
+            await context.record(fact, ritual.entered_at, held.fence)
             await jobs.forget(ritual)
 
-    async def _fact(self, station: Station, ritual: Ritual, held: Lease, finished: Finished) -> Fact:
+    async def _fact(self, context: ServiceContext, ritual: Ritual, held: Lease, finished: Finished) -> Fact:
         if finished.result.ok:
-            return await self.conclude(station, ritual, held, finished)
-        failures = await ledger.failures(station.pool, ritual.id)
+            return await self.conclude(context, ritual, held, finished)
+        failures = await ledger.failures(context.pool, ritual.id)
         return unfinished(ritual, finished.result, failures, self.max_attempts)
 
 

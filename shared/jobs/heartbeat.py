@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from shared.contracts.ritual import State
     from shared.drivers.containers.port import Containers
     from shared.ritual.ledger import Ritual
-    from shared.runtime.service import Station
+    from shared.runtime.service import ServiceContext
 
 log = structlog.get_logger()
 
@@ -27,32 +27,32 @@ RENEWALS_PER_TTL = 6
 PATIENCE = 2 / 3  # share of the lease's life after which an unrenewed job is killed
 
 
-async def watch_lease(station: Station, containers: Containers, state: State, role: str) -> None:
+async def watch_lease(context: ServiceContext, containers: Containers, state: State, role: str) -> None:
     """Renew for every ritual in `state` that holds the anvil; runs as long as the service."""
-    ttl_s = station.settings.lease_ttl_s
+    ttl_s = context.settings.lease_ttl_s
     renewed_at = monotonic()
     while True:
         try:
-            for ritual in await ledger.waiting(station.pool, state):
-                await _renew(station, containers, ritual, role)
+            for ritual in await ledger.waiting(context.pool, state):
+                await _renew(context, containers, ritual, role)
             renewed_at = monotonic()
         except UNREACHABLE:
             if monotonic() - renewed_at > ttl_s * PATIENCE:
                 await _kill(
-                    containers, {"role": role, "anvil": station.configuration.forge}, "the lease cannot be renewed"
+                    containers, {"role": role, "anvil": context.configuration.forge}, "the lease cannot be renewed"
                 )
         await asyncio.sleep(ttl_s / RENEWALS_PER_TTL)
 
 
-async def _renew(station: Station, containers: Containers, ritual: Ritual, role: str) -> None:
-    held = await lease.held_by(station.pool, ritual.id)
+async def _renew(context: ServiceContext, containers: Containers, ritual: Ritual, role: str) -> None:
+    held = await lease.held_by(context.pool, ritual.id)
     labels = {"role": role, "ritual": str(ritual.id)}
     # A stage that never gets its job started must not keep the anvil: its lease is left to run out.
     if held and not await containers.list({**labels, "fence": str(held.fence)}):
         return
-    renewal = held and await lease.renew(station.pool, held.anvil, held.fence, station.settings.lease_ttl_s)
+    renewal = held and await lease.renew(context.pool, held.anvil, held.fence, context.settings.lease_ttl_s)
     if renewal and renewal.cancelled:
-        station.stir()
+        context.wake()
     if not renewal or not renewal.held:
         await _kill(containers, labels, "the lease is lost")
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from shared.contracts.frozen import Frozen
     from shared.drivers.containers.port import Containers
     from shared.ritual.ledger import Ritual
-    from shared.runtime.service import Station
+    from shared.runtime.service import ServiceContext
 
 log = structlog.get_logger()
 
@@ -65,19 +65,19 @@ class Finished:
     isolation: tuple[str, ...]
 
 
-def job_containers(station: Station) -> Containers:
+def job_containers(context: ServiceContext) -> Containers:
     """Where this house runs its jobs."""
-    return open_containers(station.settings, station.configuration.jobs.driver, station.configuration.docker)
+    return open_containers(context.settings, context.configuration.jobs.driver, context.configuration.docker)
 
 
 class Jobs:
     """Starts, follows and ends the jobs of one service."""
 
-    def __init__(self, station: Station, containers: Containers, kind: JobKind) -> None:
-        self.station = station
+    def __init__(self, context: ServiceContext, containers: Containers, kind: JobKind) -> None:
+        self.context = context
         self.containers = containers
         self.kind = kind
-        self.artifacts = Artifacts(station.settings.home)
+        self.artifacts = Artifacts(context.settings.home)
 
     def name(self, ritual: UUID, attempt: int) -> str:
         return f"{self.kind.role}-{ritual}-{attempt}"
@@ -116,9 +116,9 @@ class Jobs:
         job_file = folder / "job.json"
         write_atomically(job_file, planned.values.model_dump_json(indent=2))
         sync(folder)
-        settings = self.station.settings
+        settings = self.context.settings
         # Its own code and interpreter are named too: they may lie below a place that is hidden from it.
-        place = self.station.configuration.jobs
+        place = self.context.configuration.jobs
         own = () if place.python else settings.jobs_interpreter
         readable = (job_file, settings.project, *own, *planned.inputs)
         await self.containers.start(
@@ -129,7 +129,7 @@ class Jobs:
                 env=job_environment(output, settings.project),
                 labels={
                     "role": self.kind.role,
-                    "anvil": self.station.configuration.forge,
+                    "anvil": self.context.configuration.forge,
                     "ritual": str(ritual.id),
                     "fence": str(fence),
                 },
@@ -149,14 +149,14 @@ class Jobs:
 
     def _devices(self) -> tuple[int, ...]:
         """The GPUs of the anvil that is trained on."""
-        anvil = self.station.configuration.anvils[self.station.configuration.forge]
+        anvil = self.context.configuration.anvils[self.context.configuration.forge]
         return anvil.devices if anvil.accelerator == "nvml" else ()
 
     async def _tell_progress(self, ritual: Ritual, output: Path) -> None:
         if (progress := last_progress(output / PROGRESS_FILE)) is None:
             return
         message = RitualProgress(ritual=ritual.id, persona=ritual.persona, job=self.kind.role, **progress.model_dump())
-        await self.station.nats.publish(message.subject, message.model_dump_json().encode())
+        await self.context.nats.publish(message.subject, message.model_dump_json().encode())
 
     async def _result(self, info: ContainerInfo, output: Path) -> JobResult:
         try:

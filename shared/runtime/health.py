@@ -16,15 +16,15 @@ from shared.messaging.streams import assert_listening
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from shared.runtime.service import Station
+    from shared.runtime.service import ServiceContext
 
 CHECK_TIMEOUT_S = 3.0
 OUTBOX_STUCK_S = 30.0
 RECONCILE_STALE_S = 120.0
 
 
-def health_app(station: Station) -> FastAPI:
-    app = FastAPI(title=f"soulforge {station.service}", docs_url=None, redoc_url=None)
+def health_app(context: ServiceContext) -> FastAPI:
+    app = FastAPI(title=f"soulforge {context.service}", docs_url=None, redoc_url=None)
 
     @app.get("/health/live")
     async def live() -> dict[str, str]:
@@ -32,7 +32,7 @@ def health_app(station: Station) -> FastAPI:
 
     @app.get("/health/ready")
     async def ready() -> JSONResponse:
-        reasons = await unready_reasons(station)
+        reasons = await unready_reasons(context)
         return JSONResponse({"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
 
     @app.get("/metrics")
@@ -42,12 +42,12 @@ def health_app(station: Station) -> FastAPI:
     return app
 
 
-async def unready_reasons(station: Station) -> list[str]:
+async def unready_reasons(context: ServiceContext) -> list[str]:
     """Why this service cannot do its job now; empty when it can. Never takes longer than CHECK_TIMEOUT_S."""
     checks = await asyncio.gather(
-        _reason("database", _database(station)), _reason("bus", _bus(station)), _reason("outbox", _outbox(station))
+        _reason("database", _database(context)), _reason("bus", _bus(context)), _reason("outbox", _outbox(context))
     )
-    stale = monotonic() - station.reconciled_at
+    stale = monotonic() - context.reconciled_at
     late = [f"reconciler: last finished {stale:.0f} s ago"] if stale > RECONCILE_STALE_S else []
     return [reason for reason in checks if reason] + late
 
@@ -62,17 +62,17 @@ async def _reason(part: str, check: Awaitable[None]) -> str | None:
     return None
 
 
-async def _database(station: Station) -> None:
-    await station.pool.fetchval("SELECT 1")
+async def _database(context: ServiceContext) -> None:
+    await context.pool.fetchval("SELECT 1")
 
 
-async def _bus(station: Station) -> None:
-    if not station.nats.is_connected:
+async def _bus(context: ServiceContext) -> None:
+    if not context.nats.is_connected:
         raise ConnectionError("not connected to NATS")
-    await assert_listening(station.nats.jetstream(), station.service)
+    await assert_listening(context.nats.jetstream(), context.service)
 
 
-async def _outbox(station: Station) -> None:
-    age = await outbox.oldest_unpublished_s(station.pool)
+async def _outbox(context: ServiceContext) -> None:
+    age = await outbox.oldest_unpublished_s(context.pool)
     if age > OUTBOX_STUCK_S:
         raise RuntimeError(f"the oldest message waits for {age:.0f} s")

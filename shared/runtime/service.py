@@ -51,7 +51,7 @@ CANCEL_AGAIN_S = 1.0
 
 
 @dataclass
-class Station:
+class ServiceContext:
     """What a service is given to do its work with."""
 
     service: Service
@@ -59,14 +59,14 @@ class Station:
     pool: Pool
     nats: Client
     configuration: Configuration = field(default_factory=embedded)
-    stirred: asyncio.Event = field(default_factory=asyncio.Event)
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
     reconciled_at: float = field(default_factory=monotonic)
 
-    def stir(self) -> None:
+    def wake(self) -> None:
         """Wake the reconciler now."""
-        self.stirred.set()
+        self.woken.set()
 
-    async def state(self, fact: Fact, started_at: datetime, fence: int | None = None) -> bool:
+    async def record(self, fact: Fact, started_at: datetime, fence: int | None = None) -> bool:
         """State a fact in a transaction of its own; False when the rows have moved on (see `ledger.state_fact`)."""
         async with self.pool.acquire() as conn, conn.transaction():
             stated = await ledger.state_fact(conn, fact, self.service, started_at, fence)
@@ -75,10 +75,10 @@ class Station:
             log.info("stated", fact=fact.subject, ritual=str(fact.ritual), attempt=fact.attempt)
         return stated
 
-    async def state_cancelled(self, ritual: Ritual) -> bool:
+    async def record_cancelled(self, ritual: Ritual) -> bool:
         """End a ritual whose cancellation was asked for; the caller has stopped what it was doing for it."""
         fact = RitualCancelled(**ritual.key, why=ritual.cancel_why or "")
-        return await self.state(fact, ritual.cancel_requested_at or ritual.entered_at)
+        return await self.record(fact, ritual.cancel_requested_at or ritual.entered_at)
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,9 @@ class App:
 
     service: Service
     handlers: dict[type[Message], Any]
-    reconcile: Callable[[Station], Awaitable[None]]
+    reconcile: Callable[[ServiceContext], Awaitable[None]]
     answer_invalid: dict[type[Message], Any] = field(default_factory=dict)
-    background: tuple[Callable[[Station], Coroutine[Any, Any, None]], ...] = ()
+    background: tuple[Callable[[ServiceContext], Coroutine[Any, Any, None]], ...] = ()
 
 
 def main(app: App) -> None:
@@ -136,32 +136,32 @@ async def serve(app: App, settings: Settings) -> None:
         )
         stack.push_async_callback(client.close)
         await assert_listening(client.jetstream(), app.service)
-        station = Station(app.service, settings, pool, client, configuration)
+        context = ServiceContext(app.service, settings, pool, client, configuration)
         stopping = asyncio.Event()
         broker = open_broker(settings.nats_url, app.service, stopping)
         for listening in listenings():
             if listening.service == app.service:
-                _subscribe(app, station, broker, listening)
+                _subscribe(app, context, broker, listening)
         await broker.start()
         stack.push_async_callback(broker.stop)
         stack.callback(stopping.set)
-        await _run(app, station)
+        await _run(app, context)
 
 
-async def nudge(station: Station, message: Message, delivery: NatsMessage) -> None:
+async def nudge(context: ServiceContext, message: Message, delivery: NatsMessage) -> None:
     """Wake the reconciler: what the message reports is in the rows before it is published."""
-    station.stir()
+    context.wake()
 
 
-def _subscribe(app: App, station: Station, broker: NatsBroker, listening: Listening) -> None:
+def _subscribe(app: App, context: ServiceContext, broker: NatsBroker, listening: Listening) -> None:
     handler = app.handlers.get(listening.message, nudge)
     answer = app.answer_invalid.get(listening.message)
     subscribe(
         broker,
-        station.pool,
+        context.pool,
         listening,
-        partial(handler, station),
-        partial(answer, station) if answer else None,
+        partial(handler, context),
+        partial(answer, context) if answer else None,
     )
 
 
@@ -177,20 +177,20 @@ async def _database(settings: Settings, service: Service) -> Pool:
             await asyncio.sleep(0.5)
 
 
-async def _run(app: App, station: Station) -> None:
+async def _run(app: App, context: ServiceContext) -> None:
     """Everything that goes on side by side, until a signal or until one of them ends."""
-    server = _web(app, station)
+    server = _web(app, context)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     tasks = [
         asyncio.create_task(server.serve(), name="http"),
-        asyncio.create_task(_reconcile(app, station), name="reconcile"),
-        asyncio.create_task(_relay(station), name="relay"),
-        asyncio.create_task(_export(station), name="export"),
-        asyncio.create_task(_watch_consumers(station), name="consumers"),
-        *(asyncio.create_task(task(station)) for task in app.background),
+        asyncio.create_task(_reconcile(app, context), name="reconcile"),
+        asyncio.create_task(_relay(context), name="relay"),
+        asyncio.create_task(_export(context), name="export"),
+        asyncio.create_task(_watch_consumers(context), name="consumers"),
+        *(asyncio.create_task(task(context)) for task in app.background),
         asyncio.create_task(stop.wait(), name="stop"),
     ]
     log.info("service started")
@@ -215,12 +215,12 @@ async def _end(tasks: list[asyncio.Task[Any]]) -> None:
         _, waiting = await asyncio.wait(waiting, timeout=CANCEL_AGAIN_S)
 
 
-def _web(app: App, station: Station) -> uvicorn.Server:
+def _web(app: App, context: ServiceContext) -> uvicorn.Server:
     server = uvicorn.Server(
         uvicorn.Config(
-            health_app(station),
-            host=station.settings.host,
-            port=station.settings.port(app.service),
+            health_app(context),
+            host=context.settings.host,
+            port=context.settings.port(app.service),
             log_level="warning",
             lifespan="off",
         )
@@ -230,54 +230,54 @@ def _web(app: App, station: Station) -> uvicorn.Server:
     return server
 
 
-async def _reconcile(app: App, station: Station) -> None:
+async def _reconcile(app: App, context: ServiceContext) -> None:
     """Look at start, every few seconds, and when stirred. An error is logged and looked at again."""
     while True:
-        station.stirred.clear()
+        context.woken.clear()
         try:
             with RECONCILE_SECONDS.time():
-                await app.reconcile(station)
+                await app.reconcile(context)
         except UNREACHABLE as error:
             RECONCILE_ERRORS.inc()
             log.warning("reconcile postponed", error=str(error) or type(error).__name__)
         except Exception:
             RECONCILE_ERRORS.inc()
             log.exception("reconcile failed")
-        station.reconciled_at = monotonic()
+        context.reconciled_at = monotonic()
         with suppress(TimeoutError):
-            await asyncio.wait_for(station.stirred.wait(), station.settings.reconcile_s)
+            await asyncio.wait_for(context.woken.wait(), context.settings.reconcile_s)
 
 
-async def _relay(station: Station) -> None:
-    jetstream = station.nats.jetstream()
+async def _relay(context: ServiceContext) -> None:
+    jetstream = context.nats.jetstream()
     while True:
         try:
-            await outbox.relay_all(station.pool, jetstream)
-            OUTBOX_AGE_SECONDS.set(await outbox.oldest_unpublished_s(station.pool))
+            await outbox.relay_all(context.pool, jetstream)
+            OUTBOX_AGE_SECONDS.set(await outbox.oldest_unpublished_s(context.pool))
         except (*UNREACHABLE, nats.errors.Error) as error:
             log.warning("outbox waits", error=str(error) or type(error).__name__)
         await asyncio.sleep(RELAY_POLL_S)
 
 
-async def _export(station: Station) -> None:
-    exporter = telemetry.open_exporter(station.settings.phoenix_url)
+async def _export(context: ServiceContext) -> None:
+    exporter = telemetry.open_exporter(context.settings.phoenix_url)
     while True:
         try:
-            sent = await telemetry.export_facts(station.pool, exporter, station.service)
-            if station.service is Service.HARVESTER:
-                sent += await telemetry.export_roots(station.pool, exporter)
+            sent = await telemetry.export_facts(context.pool, exporter, context.service)
+            if context.service is Service.HARVESTER:
+                sent += await telemetry.export_roots(context.pool, exporter)
         except UNREACHABLE:
             sent = 0
         await asyncio.sleep(0 if sent else EXPORT_POLL_S)
 
 
-async def _watch_consumers(station: Station) -> None:
+async def _watch_consumers(context: ServiceContext) -> None:
     """End the process when its consumers stay gone: the next start makes them again. Starvation is silent otherwise."""
     missing = 0
     while missing < 2:
         await asyncio.sleep(CONSUMER_CHECK_S)
         try:
-            await assert_listening(station.nats.jetstream(), station.service)
+            await assert_listening(context.nats.jetstream(), context.service)
             missing = 0
         except nats.errors.Error:
             continue

@@ -19,7 +19,7 @@ from shared.contracts.ritual import State
 from shared.drivers.containers.port import ContainerInfo, ContainerState
 from shared.drivers.inference.port import Activity
 from shared.ritual import ledger
-from shared.runtime.service import Station
+from shared.runtime.service import ServiceContext
 from shared.storage.postgres import Pool, open_pool
 from tests.servers import House
 
@@ -129,14 +129,14 @@ class FakeContainers:
 
 
 @pytest.fixture
-async def station(house: House, tmp_path: Path) -> AsyncIterator[Station]:
+async def context(house: House, tmp_path: Path) -> AsyncIterator[ServiceContext]:
     pool = await open_pool(house.settings.database_url, "orchestrator")
     client = await nats.connect(house.settings.nats_url)
     models = tmp_path / "models"
     (models / house.settings.base).mkdir(parents=True)
     (models / f"{house.settings.base}.sha256").write_text("sha256:base\n")
     settings = house.settings.model_copy(update={"models": models})
-    yield Station(Service.ORCHESTRATOR, settings, pool, client)
+    yield ServiceContext(Service.ORCHESTRATOR, settings, pool, client)
     await client.close()
     await pool.close()
 
@@ -147,13 +147,13 @@ def rune() -> FakeRune:
 
 
 @pytest.fixture
-def anvil(station: Station, rune: FakeRune) -> Anvil:
-    return an_anvil(station, rune)
+def anvil(context: ServiceContext, rune: FakeRune) -> Anvil:
+    return an_anvil(context, rune)
 
 
-def an_anvil(station: Station, rune: FakeRune) -> Anvil:
+def an_anvil(context: ServiceContext, rune: FakeRune) -> Anvil:
     return Anvil(
-        station,
+        context,
         OrchestratorSettings(models_within_s=0.3),
         "anvil0",
         AnvilConfig(free_within_s=0.3),

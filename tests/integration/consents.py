@@ -23,13 +23,13 @@ from shared.contracts.intent import TrainingIntent
 from shared.contracts.karma import ChatMessage, KarmaRecord, KarmaRevoked, Status
 from shared.contracts.message import Service
 from shared.ritual import ledger
-from shared.runtime.service import App, Station
+from shared.runtime.service import App, ServiceContext
 from shared.storage.postgres import Pool, open_pool
 
 Tell = Callable[..., Any]
 
 
-async def nothing(_: Station) -> None: ...
+async def nothing(_: ServiceContext) -> None: ...
 
 
 intents = Intents()

@@ -14,7 +14,7 @@ from services.harvester.remember import Consecration, consecrate
 from shared.config.settings import Settings
 from shared.contracts.karma import KarmaConsecrated
 from shared.contracts.message import Service
-from shared.runtime.service import App, Station
+from shared.runtime.service import App, ServiceContext
 from shared.storage.postgres import Pool
 from tests.e2e.running import eventually
 from tests.services import running
@@ -24,8 +24,8 @@ TURNS = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "th
 SAID = {"id": "a", "persona": "scribe", "session": "s", "messages": TURNS, "consecrated_by": "me"}
 
 
-async def nothing(station: Station) -> None:
-    del station
+async def nothing(context: ServiceContext) -> None:
+    del context
 
 
 # What hears consecrations, without the harvest beside it.
@@ -201,8 +201,8 @@ async def test_a_message_that_was_not_acknowledged_comes_again_and_is_stored_onc
 ) -> None:
     attempts: list[Consecration] = []
 
-    async def fails_once_after_its_commit(station: Station, record: KarmaConsecrated, message: Any) -> None:
-        await karma_consecrated(station, record, message)
+    async def fails_once_after_its_commit(context: ServiceContext, record: KarmaConsecrated, message: Any) -> None:
+        await karma_consecrated(context, record, message)
         attempts.append(Consecration.DONE)
         if len(attempts) == 1:
             raise ConnectionError("the answer was lost")

@@ -15,7 +15,7 @@ from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Service, ritual_id
 from shared.contracts.registry import AdapterTainted
 from shared.ritual import ledger
-from shared.runtime.service import Station
+from shared.runtime.service import ServiceContext
 from shared.storage.postgres import Pool
 from tests.e2e.running import eventually
 from tests.integration.consents import HARVESTER, Tell, bus, crypt, harvested, heard, history, of, told
@@ -25,8 +25,8 @@ __all__ = ["bus", "crypt", "heard", "history", "told"]  # the fixtures
 
 
 @pytest.fixture
-async def station(settings: Settings, crypt: Pool) -> Station:
-    return Station(Service.REGISTRY, settings, crypt, None)  # type: ignore[arg-type]
+async def context(settings: Settings, crypt: Pool) -> ServiceContext:
+    return ServiceContext(Service.REGISTRY, settings, crypt, None)  # type: ignore[arg-type]
 
 
 async def alias(pool: Pool) -> str | None:
@@ -40,11 +40,11 @@ async def recall(crypt: Pool, *rituals: UUID, karma: str = "a") -> None:
 
 
 async def test_by_default_a_tainted_adapter_is_warned_of_and_goes_on_serving(
-    station: Station, crypt: Pool, history: dict[str, UUID]
+    context: ServiceContext, crypt: Pool, history: dict[str, UUID]
 ) -> None:
     await recall(crypt, *history.values())
-    await settle(station)
-    await settle(station)
+    await settle(context)
+    await settle(context)
 
     said = await tainted(crypt)
     assert [(one.version, one.karma, one.action, one.alias_withdrawn) for one in said] == [
@@ -66,12 +66,12 @@ async def asked(crypt: Pool) -> list[TrainingIntent]:
 
 
 async def test_a_withdrawn_name_goes_back_to_the_version_before_where_that_one_is_clean(
-    station: Station, crypt: Pool, history: dict[str, UUID], monkeypatch: pytest.MonkeyPatch, told: Tell
+    context: ServiceContext, crypt: Pool, history: dict[str, UUID], monkeypatch: pytest.MonkeyPatch, told: Tell
 ) -> None:
     monkeypatch.setenv("SOULFORGE_REGISTRY_ON_RECALL", "withdraw")
     await recall(crypt, history["r2"], karma="b")
-    await settle(station)
-    await settle(station)
+    await settle(context)
+    await settle(context)
 
     assert [(one.version, one.alias_withdrawn) for one in await tainted(crypt)] == [("scribe@r2", True)]
     assert await alias(crypt) == "scribe@r1"
@@ -84,11 +84,11 @@ async def test_a_withdrawn_name_goes_back_to_the_version_before_where_that_one_i
 
 
 async def test_a_name_with_no_clean_version_points_nowhere_and_asking_it_says_so(
-    station: Station, crypt: Pool, history: dict[str, UUID], monkeypatch: pytest.MonkeyPatch, told: Tell
+    context: ServiceContext, crypt: Pool, history: dict[str, UUID], monkeypatch: pytest.MonkeyPatch, told: Tell
 ) -> None:
     monkeypatch.setenv("SOULFORGE_REGISTRY_ON_RECALL", "withdraw")
     await recall(crypt, *history.values())
-    await settle(station)
+    await settle(context)
 
     assert await alias(crypt) is None
     assert await store.wanted(crypt) == []
@@ -101,16 +101,16 @@ async def test_a_name_with_no_clean_version_points_nowhere_and_asking_it_says_so
 
 
 async def test_a_clean_ritual_is_asked_for_once_and_only_where_a_name_was_withdrawn(
-    station: Station, crypt: Pool, history: dict[str, UUID], monkeypatch: pytest.MonkeyPatch
+    context: ServiceContext, crypt: Pool, history: dict[str, UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOULFORGE_REGISTRY_ON_RECALL", "withdraw_and_retrain")
     await recall(crypt, history["r1"])
-    await settle(station)
+    await settle(context)
     assert await asked(crypt) == [] and await alias(crypt) == "scribe@r2"
 
     for karma in ("b", "b", "y"):
         await recall(crypt, history["r2"], karma=karma)
-        await settle(station)
+        await settle(context)
 
     intent = (await asked(crypt))[0]
     assert len(await asked(crypt)) == 1
@@ -120,13 +120,13 @@ async def test_a_clean_ritual_is_asked_for_once_and_only_where_a_name_was_withdr
 
 
 async def test_a_name_never_goes_back_to_a_tainted_version_not_even_for_a_moment(
-    station: Station, crypt: Pool, history: dict[str, UUID], monkeypatch: pytest.MonkeyPatch
+    context: ServiceContext, crypt: Pool, history: dict[str, UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOULFORGE_REGISTRY_ON_RECALL", "withdraw_and_retrain")
     async with crypt.acquire() as conn, conn.transaction():
         await store.move_alias(conn, "scribe", "scribe@r1", history["r1"])
     await recall(crypt, *history.values())
-    await settle(station)
+    await settle(context)
 
     ways = await crypt.fetch("SELECT version, previous FROM alias_history WHERE why <> ''")
     assert [tuple(row) for row in ways] == [(None, "scribe@r1")]
@@ -134,13 +134,13 @@ async def test_a_name_never_goes_back_to_a_tainted_version_not_even_for_a_moment
 
 
 async def test_a_stricter_policy_withdraws_what_was_only_warned_of(
-    station: Station, crypt: Pool, history: dict[str, UUID], monkeypatch: pytest.MonkeyPatch
+    context: ServiceContext, crypt: Pool, history: dict[str, UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await recall(crypt, *history.values())
-    await settle(station)
+    await settle(context)
     monkeypatch.setenv("SOULFORGE_REGISTRY_ON_RECALL", "withdraw")
-    await settle(station)
-    await settle(station)
+    await settle(context)
+    await settle(context)
 
     assert await alias(crypt) is None
     assert [one.action for one in await tainted(crypt)] == ["warn", "warn", "withdraw", "withdraw"]
@@ -148,12 +148,12 @@ async def test_a_stricter_policy_withdraws_what_was_only_warned_of(
 
 @pytest.mark.parametrize(("policy", "ends"), [("warn", False), ("withdraw", True)])
 async def test_a_ritual_under_way_on_revoked_karma_is_asked_to_end_unless_the_policy_only_warns(
-    policy: str, ends: bool, station: Station, pool: Pool, crypt: Pool, monkeypatch: pytest.MonkeyPatch
+    policy: str, ends: bool, context: ServiceContext, pool: Pool, crypt: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOULFORGE_REGISTRY_ON_RECALL", policy)
     ritual = await harvested(pool, "r3", "m3", state="evacuated")
     await recall(crypt, ritual)
-    await settle(station)
+    await settle(context)
 
     found = await ledger.find(pool, ritual)
     assert found and bool(found.cancel_requested_at) is ends
@@ -163,7 +163,7 @@ async def test_a_ritual_under_way_on_revoked_karma_is_asked_to_end_unless_the_po
         await store.keep_version(conn, "scribe@late", "scribe", "sha256:late", "base", ritual, "/nowhere")
         await store.move_alias(conn, "scribe", "scribe@late", ritual)
     assert await store.wanted(crypt) == [], "not served before it was decided upon"
-    await settle(station)
+    await settle(context)
     assert [one.version for one in await tainted(crypt)] == ["scribe@late"]
     assert (await alias(crypt) is None) is ends
 

@@ -26,7 +26,7 @@ from shared.jobs.runner import Finished, JobKind, JobPlan, Jobs, job_containers
 from shared.ritual import lease, ledger
 from shared.ritual.lease import Lease
 from shared.ritual.ledger import Ritual
-from shared.runtime.service import Station
+from shared.runtime.service import ServiceContext
 from shared.storage.postgres import Pool
 from tests.faults.ending_job import EndingJob
 
@@ -37,18 +37,18 @@ GOOD, BAD = JobResult(ok=True, result={"rows": 1}), JobResult(ok=False, error="o
 
 
 @pytest.fixture
-def station(settings: Settings, pool: Pool, client: Client) -> Station:
+def context(settings: Settings, pool: Pool, client: Client) -> ServiceContext:
     house = settings.model_copy(update={"jobs_python": Path(sys.executable)})
-    return Station(Service.FORGE, house, pool, client)
+    return ServiceContext(Service.FORGE, house, pool, client)
 
 
 def ending(result: JobResult | None) -> GpuStage:
     """A stage whose jobs end with this result."""
 
-    async def plan(station: Station, ritual: Ritual, held: Lease) -> Callable[[Path], JobPlan]:
+    async def plan(context: ServiceContext, ritual: Ritual, held: Lease) -> Callable[[Path], JobPlan]:
         return lambda output: JobPlan(EndingJob(output=output, result=result), ())
 
-    async def conclude(station: Station, ritual: Ritual, held: Lease, finished: Finished) -> Fact:
+    async def conclude(context: ServiceContext, ritual: Ritual, held: Lease, finished: Finished) -> Fact:
         return AdapterForged(
             **ritual.key,
             adapter="sha256:a",
@@ -91,11 +91,11 @@ async def state(pool: Pool, fact: Fact) -> None:
         assert await ledger.state_fact(conn, fact, Service.HARVESTER, datetime.now(UTC))
 
 
-async def look_until_moved(stage: GpuStage, station: Station, ritual: UUID) -> Ritual:
+async def look_until_moved(stage: GpuStage, context: ServiceContext, ritual: UUID) -> Ritual:
     deadline = monotonic() + JOB_S
     while monotonic() < deadline:
-        await stage.reconcile(station)
-        found = await ledger.find(station.pool, ritual)
+        await stage.reconcile(context)
+        found = await ledger.find(context.pool, ritual)
         assert found
         if found.state is not State.EVACUATED:
             return found
@@ -103,61 +103,61 @@ async def look_until_moved(stage: GpuStage, station: Station, ritual: UUID) -> R
     raise AssertionError(f"ritual {ritual} did not move")
 
 
-async def test_a_job_that_ends_well_is_concluded_and_forgotten(station: Station) -> None:
-    ritual = await harvested(station.pool)
-    fence = await evacuated(station.pool, ritual)
+async def test_a_job_that_ends_well_is_concluded_and_forgotten(context: ServiceContext) -> None:
+    ritual = await harvested(context.pool)
+    fence = await evacuated(context.pool, ritual)
     stage = ending(GOOD)
 
-    assert (await look_until_moved(stage, station, ritual)).state is State.FORGED
+    assert (await look_until_moved(stage, context, ritual)).state is State.FORGED
 
-    body = await ledger.fact_body(station.pool, ritual, "adapter.forged")
+    body = await ledger.fact_body(context.pool, ritual, "adapter.forged")
     assert body and (body["training"], body["fence"]) == ({"rows": 1}, fence)
-    containers = job_containers(station)
-    assert await containers.inspect(Jobs(station, containers, stage.kind).name(ritual, 1)) is None
+    containers = job_containers(context)
+    assert await containers.inspect(Jobs(context, containers, stage.kind).name(ritual, 1)) is None
 
 
 @pytest.mark.parametrize("result", [BAD, None], ids=["with a reason", "without a result"])
 async def test_a_job_that_fails_gets_another_attempt_and_the_last_one_ends_the_ritual(
-    station: Station, result: JobResult | None
+    context: ServiceContext, result: JobResult | None
 ) -> None:
-    ritual = await harvested(station.pool)
-    fence = await evacuated(station.pool, ritual)
+    ritual = await harvested(context.pool)
+    fence = await evacuated(context.pool, ritual)
     stage = ending(result)
 
-    again = await look_until_moved(stage, station, ritual)
+    again = await look_until_moved(stage, context, ritual)
     assert (again.state, again.attempt) == (State.HARVESTED, 2)
 
-    await lease.release(station.pool, ANVIL, fence)
-    await evacuated(station.pool, ritual, attempt=2)
-    assert (await look_until_moved(stage, station, ritual)).state is State.FAILED
-    body = await ledger.fact_body(station.pool, ritual, "adapter.failed")
+    await lease.release(context.pool, ANVIL, fence)
+    await evacuated(context.pool, ritual, attempt=2)
+    assert (await look_until_moved(stage, context, ritual)).state is State.FAILED
+    body = await ledger.fact_body(context.pool, ritual, "adapter.failed")
     assert body and "given up after 2 attempts" in body["reason"]
 
 
-async def test_a_failure_that_no_retry_can_mend_ends_the_ritual_at_once(station: Station) -> None:
-    ritual = await harvested(station.pool)
-    await evacuated(station.pool, ritual)
+async def test_a_failure_that_no_retry_can_mend_ends_the_ritual_at_once(context: ServiceContext) -> None:
+    ritual = await harvested(context.pool)
+    await evacuated(context.pool, ritual)
 
-    ended = await look_until_moved(ending(BAD.model_copy(update={"permanent": True})), station, ritual)
+    ended = await look_until_moved(ending(BAD.model_copy(update={"permanent": True})), context, ritual)
 
     assert (ended.state, ended.attempt) == (State.FAILED, 1)
 
 
-async def test_a_cancelled_ritual_ends_without_a_job(station: Station) -> None:
-    ritual = await harvested(station.pool)
-    await evacuated(station.pool, ritual)
-    await ledger.request_cancel(station.pool, ritual, "not wanted")
+async def test_a_cancelled_ritual_ends_without_a_job(context: ServiceContext) -> None:
+    ritual = await harvested(context.pool)
+    await evacuated(context.pool, ritual)
+    await ledger.request_cancel(context.pool, ritual, "not wanted")
 
-    assert (await look_until_moved(ending(GOOD), station, ritual)).state is State.CANCELLED
+    assert (await look_until_moved(ending(GOOD), context, ritual)).state is State.CANCELLED
 
-    assert await job_containers(station).list({"ritual": str(ritual)}) == []
+    assert await job_containers(context).list({"ritual": str(ritual)}) == []
 
 
-async def test_nothing_is_done_for_a_ritual_whose_lease_is_gone(station: Station) -> None:
-    ritual = await harvested(station.pool)
-    fence = await evacuated(station.pool, ritual)
-    await lease.release(station.pool, ANVIL, fence)
+async def test_nothing_is_done_for_a_ritual_whose_lease_is_gone(context: ServiceContext) -> None:
+    ritual = await harvested(context.pool)
+    fence = await evacuated(context.pool, ritual)
+    await lease.release(context.pool, ANVIL, fence)
 
-    await ending(GOOD).reconcile(station)
+    await ending(GOOD).reconcile(context)
 
-    assert await job_containers(station).list({"ritual": str(ritual)}) == []
+    assert await job_containers(context).list({"ritual": str(ritual)}) == []

@@ -13,97 +13,97 @@ from shared.contracts.evacuate import GpuEvacuated, GpuRestored
 from shared.contracts.forge import AdapterFailed
 from shared.contracts.ritual import State
 from shared.ritual import lease, ledger
-from shared.runtime.service import Station
-from tests.integration.anvils import MIB, FakeRune, an_anvil, anvil, checks, rune, state_of, station
+from shared.runtime.service import ServiceContext
+from tests.integration.anvils import MIB, FakeRune, an_anvil, anvil, checks, context, rune, state_of
 from tests.orchestrated import harvested
 
-__all__ = ["anvil", "rune", "station"]  # the fixtures
+__all__ = ["anvil", "rune", "context"]  # the fixtures
 
 
 async def test_a_free_serving_anvil_is_evacuated_for_the_ritual_that_waits(
-    anvil: Anvil, station: Station, rune: FakeRune
+    anvil: Anvil, context: ServiceContext, rune: FakeRune
 ) -> None:
-    ritual = await harvested(station.pool, "one")
+    ritual = await harvested(context.pool, "one")
 
     await checks(anvil, 2)
 
-    assert await state_of(station.pool, ritual) is State.EVACUATED
+    assert await state_of(context.pool, ritual) is State.EVACUATED
     assert rune.done == ["free_memory"]
-    fact = await ledger.fact(station.pool, ritual, GpuEvacuated)
+    fact = await ledger.fact(context.pool, ritual, GpuEvacuated)
     assert fact
     assert (fact.memory_before, fact.memory_after) == (900 * MIB, 0)
-    announced = await station.pool.fetchval("SELECT count(*) FROM outbox WHERE subject = 'inference.suspended'")
+    announced = await context.pool.fetchval("SELECT count(*) FROM outbox WHERE subject = 'inference.suspended'")
     assert announced == 1
 
 
 async def test_when_the_gpu_work_ends_inference_is_restored_with_its_receipt(
-    anvil: Anvil, station: Station, rune: FakeRune
+    anvil: Anvil, context: ServiceContext, rune: FakeRune
 ) -> None:
-    ritual = await harvested(station.pool, "one")
+    ritual = await harvested(context.pool, "one")
     await checks(anvil, 2)
     await asyncio.sleep(0.05)
-    assert await station.state(AdapterFailed(ritual=ritual, persona="scribe", reason="broken"), datetime.now(UTC))
+    assert await context.record(AdapterFailed(ritual=ritual, persona="scribe", reason="broken"), datetime.now(UTC))
 
     await checks(anvil, 3)
 
     assert rune.up
-    restored = await ledger.fact(station.pool, ritual, GpuRestored)
+    restored = await ledger.fact(context.pool, ritual, GpuRestored)
     assert restored
     assert 0.05 <= restored.seconds_without_inference < 30
-    assert await station.pool.fetchval("SELECT count(*) FROM outbox WHERE subject = 'inference.resumed'") == 1
+    assert await context.pool.fetchval("SELECT count(*) FROM outbox WHERE subject = 'inference.resumed'") == 1
 
 
 async def test_an_expired_lease_is_another_attempt_after_the_holder_is_proven_gone(
-    anvil: Anvil, station: Station
+    anvil: Anvil, context: ServiceContext
 ) -> None:
-    ritual = await harvested(station.pool, "one")
+    ritual = await harvested(context.pool, "one")
     await checks(anvil, 2)
-    await station.pool.execute("UPDATE lease SET expires_at = clock_timestamp() - interval '1 second'")
+    await context.pool.execute("UPDATE lease SET expires_at = clock_timestamp() - interval '1 second'")
 
     await checks(anvil, 1)
-    found = await ledger.find(station.pool, ritual)
+    found = await ledger.find(context.pool, ritual)
     assert found
     assert (found.state, found.attempt) == (State.HARVESTED, 2)
     await checks(anvil, 4)
 
-    held = await lease.held(station.pool, "anvil0")
+    held = await lease.held(context.pool, "anvil0")
     assert held
     assert (held.attempt, held.fence) == (2, 2)
-    assert await state_of(station.pool, ritual) is State.EVACUATED
+    assert await state_of(context.pool, ritual) is State.EVACUATED
 
 
 async def test_of_several_the_most_urgent_then_the_oldest_goes_first_and_the_others_wait(
-    anvil: Anvil, station: Station
+    anvil: Anvil, context: ServiceContext
 ) -> None:
     old, urgent, late = [
-        await harvested(station.pool, name, priority) for name, priority in (("old", 5), ("urgent", 9), ("late", 5))
+        await harvested(context.pool, name, priority) for name, priority in (("old", 5), ("urgent", 9), ("late", 5))
     ]
 
     await checks(anvil, 2)
-    assert await state_of(station.pool, urgent) is State.EVACUATED
-    assert await state_of(station.pool, old) is await state_of(station.pool, late) is State.HARVESTED
-    await station.state(AdapterFailed(ritual=urgent, persona="scribe", reason="broken"), datetime.now(UTC))
+    assert await state_of(context.pool, urgent) is State.EVACUATED
+    assert await state_of(context.pool, old) is await state_of(context.pool, late) is State.HARVESTED
+    await context.record(AdapterFailed(ritual=urgent, persona="scribe", reason="broken"), datetime.now(UTC))
     await checks(anvil, 5)
 
-    assert await state_of(station.pool, old) is State.EVACUATED
+    assert await state_of(context.pool, old) is State.EVACUATED
 
 
 async def test_a_ritual_cancelled_while_it_waits_never_touches_the_anvil(
-    anvil: Anvil, station: Station, rune: FakeRune
+    anvil: Anvil, context: ServiceContext, rune: FakeRune
 ) -> None:
-    ritual = await harvested(station.pool, "one")
-    await ledger.request_cancel(station.pool, ritual, "no longer wanted")
+    ritual = await harvested(context.pool, "one")
+    await ledger.request_cancel(context.pool, ritual, "no longer wanted")
 
     await checks(anvil, 2)
 
-    assert await state_of(station.pool, ritual) is State.CANCELLED
+    assert await state_of(context.pool, ritual) is State.CANCELLED
     assert rune.done == []
 
 
 async def test_an_evacuation_cut_short_anywhere_is_taken_up_again(
-    anvil: Anvil, station: Station, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
+    anvil: Anvil, context: ServiceContext, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ritual = await harvested(station.pool, "one")
+    ritual = await harvested(context.pool, "one")
 
     async def crash() -> None:
         raise KeyboardInterrupt
@@ -112,30 +112,30 @@ async def test_an_evacuation_cut_short_anywhere_is_taken_up_again(
     with pytest.raises(KeyboardInterrupt):
         await checks(anvil, 2)
     monkeypatch.undo()
-    assert await state_of(station.pool, ritual) is State.HARVESTED
+    assert await state_of(context.pool, ritual) is State.HARVESTED
 
-    await checks(an_anvil(station, rune), 1)
+    await checks(an_anvil(context, rune), 1)
 
-    assert await state_of(station.pool, ritual) is State.EVACUATED
-    assert await station.pool.fetchval("SELECT count(*) FROM outbox WHERE subject = 'inference.suspended'") == 1
-    assert await ledger.fact(station.pool, ritual, GpuEvacuated)
+    assert await state_of(context.pool, ritual) is State.EVACUATED
+    assert await context.pool.fetchval("SELECT count(*) FROM outbox WHERE subject = 'inference.suspended'") == 1
+    assert await ledger.fact(context.pool, ritual, GpuEvacuated)
 
 
 async def test_every_step_of_a_hand_over_is_on_record_and_in_the_trace(
-    anvil: Anvil, station: Station, rune: FakeRune
+    anvil: Anvil, context: ServiceContext, rune: FakeRune
 ) -> None:
     rune.busy = 3
-    ritual = await harvested(station.pool, "one")
+    ritual = await harvested(context.pool, "one")
     await checks(anvil, 2)
-    await station.state(AdapterFailed(ritual=ritual, persona="scribe", reason="broken"), datetime.now(UTC))
+    await context.record(AdapterFailed(ritual=ritual, persona="scribe", reason="broken"), datetime.now(UTC))
     await checks(anvil, 1)
 
-    rows = await station.pool.fetch("SELECT step, ended_at FROM hand_over_step ORDER BY began_at")
+    rows = await context.pool.fetch("SELECT step, ended_at FROM hand_over_step ORDER BY began_at")
     queues = {Step.HOLD, Step.DRAIN_QUEUE, Step.RELEASE}
     assert [row["step"] for row in rows] == [step for step in Step if step not in queues]
     assert all(row["ended_at"] for row in rows)
-    there = await ledger.fact(station.pool, ritual, GpuEvacuated)
-    back = await ledger.fact(station.pool, ritual, GpuRestored)
+    there = await ledger.fact(context.pool, ritual, GpuEvacuated)
+    back = await ledger.fact(context.pool, ritual, GpuRestored)
     assert there
     assert back
     assert there.aborted == 3

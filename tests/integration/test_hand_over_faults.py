@@ -14,12 +14,12 @@ from shared.contracts.evacuate import GpuRefused
 from shared.contracts.ritual import State
 from shared.drivers.containers.port import ContainerError
 from shared.ritual import lease, ledger
-from shared.runtime.service import Station
+from shared.runtime.service import ServiceContext
 from shared.storage.postgres import Pool
-from tests.integration.anvils import MIB, FakeRune, anvil, checks, rune, state_of, station
+from tests.integration.anvils import MIB, FakeRune, anvil, checks, context, rune, state_of
 from tests.orchestrated import harvested
 
-__all__ = ["anvil", "rune", "station"]  # the fixtures
+__all__ = ["anvil", "rune", "context"]  # the fixtures
 
 
 async def facts(pool: Pool, ritual: UUID) -> list[str]:
@@ -28,97 +28,97 @@ async def facts(pool: Pool, ritual: UUID) -> list[str]:
 
 
 async def test_memory_that_does_not_come_free_is_a_refusal_and_inference_comes_back(
-    anvil: Anvil, station: Station, rune: FakeRune
+    anvil: Anvil, context: ServiceContext, rune: FakeRune
 ) -> None:
     rune.keeps = 400 * MIB
-    ritual = await harvested(station.pool, "one")
+    ritual = await harvested(context.pool, "one")
 
     await checks(anvil, 2)
-    assert await state_of(station.pool, ritual) is State.REFUSED
+    assert await state_of(context.pool, ritual) is State.REFUSED
     await checks(anvil, 3)
 
     assert rune.up
-    assert await lease.held(station.pool, "anvil0") is None
-    fact = await ledger.fact(station.pool, ritual, GpuRefused)
+    assert await lease.held(context.pool, "anvil0") is None
+    fact = await ledger.fact(context.pool, ritual, GpuRefused)
     assert fact
     assert "419430400 bytes are still in use" in fact.reason
-    assert "gpu.evacuated" not in await facts(station.pool, ritual)
+    assert "gpu.evacuated" not in await facts(context.pool, ritual)
 
 
 async def test_an_engine_of_containers_that_is_away_is_contained_and_nothing_is_granted(
-    anvil: Anvil, station: Station, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
+    anvil: Anvil, context: ServiceContext, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away() -> Condition:
         raise ContainerError("the engine does not answer: start it")
 
-    ritual = await harvested(station.pool, "one")
+    ritual = await harvested(context.pool, "one")
     monkeypatch.setattr(rune, "condition", away)
     await checks(anvil, anvil.settings.contain_after * CHECKS_PER_FAILURE)
 
-    assert await state_of(station.pool, ritual) is State.HARVESTED
-    assert await store.get_containment(station.pool, "anvil0") == "the engine does not answer: start it"
-    assert await station.pool.fetchval("SELECT count(*) FROM outbox WHERE subject = 'gpu.contained'") == 1
+    assert await state_of(context.pool, ritual) is State.HARVESTED
+    assert await store.get_containment(context.pool, "anvil0") == "the engine does not answer: start it"
+    assert await context.pool.fetchval("SELECT count(*) FROM outbox WHERE subject = 'gpu.contained'") == 1
     monkeypatch.undo()
     await checks(anvil, 2)
-    assert await store.get_containment(station.pool, "anvil0") is None
-    assert await state_of(station.pool, ritual) is State.EVACUATED
+    assert await store.get_containment(context.pool, "anvil0") is None
+    assert await state_of(context.pool, ritual) is State.EVACUATED
 
 
 async def test_an_engine_that_goes_away_in_the_middle_of_an_evacuation_is_a_refusal_and_no_training(
-    anvil: Anvil, station: Station, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
+    anvil: Anvil, context: ServiceContext, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away() -> None:
         raise ContainerError("the engine does not answer: start it")
 
-    ritual = await harvested(station.pool, "one")
+    ritual = await harvested(context.pool, "one")
     monkeypatch.setattr(rune, "free_memory", away)
     await checks(anvil, 3)
 
-    assert await state_of(station.pool, ritual) is State.REFUSED
-    assert "gpu.evacuated" not in await facts(station.pool, ritual)
+    assert await state_of(context.pool, ritual) is State.REFUSED
+    assert "gpu.evacuated" not in await facts(context.pool, ritual)
     assert rune.up
     assert rune.open_
 
 
 async def test_a_process_that_computes_on_the_device_keeps_the_anvil_from_everybody(
-    anvil: Anvil, station: Station, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
+    anvil: Anvil, context: ServiceContext, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def processes() -> tuple[int, ...]:
         return (4242,)
 
     monkeypatch.setattr(anvil.accelerator, "processes", processes)
-    ritual = await harvested(station.pool, "one")
+    ritual = await harvested(context.pool, "one")
     await checks(anvil, 3)
 
-    assert await state_of(station.pool, ritual) is State.REFUSED
-    fact = await ledger.fact(station.pool, ritual, GpuRefused)
+    assert await state_of(context.pool, ritual) is State.REFUSED
+    fact = await ledger.fact(context.pool, ritual, GpuRefused)
     assert fact
     assert "processes 4242 compute on the device" in fact.reason
 
 
 async def test_a_rune_that_comes_up_while_the_anvil_is_held_is_stopped(
-    anvil: Anvil, station: Station, rune: FakeRune
+    anvil: Anvil, context: ServiceContext, rune: FakeRune
 ) -> None:
-    ritual = await harvested(station.pool, "one")
+    ritual = await harvested(context.pool, "one")
     await checks(anvil, 2)
     rune.up = True
 
     await checks(anvil, 1)
 
     assert not rune.up
-    assert await state_of(station.pool, ritual) is State.EVACUATED
+    assert await state_of(context.pool, ritual) is State.EVACUATED
 
 
 async def test_what_a_contained_anvil_answers_can_be_accepted(
-    anvil: Anvil, station: Station, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
+    anvil: Anvil, context: ServiceContext, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await containment.contain(anvil.station.pool, anvil.name, "base answers differently", 3, until_accepted=True)
-    ritual = await harvested(station.pool, "one")
+    await containment.contain(anvil.context.pool, anvil.name, "base answers differently", 3, until_accepted=True)
+    ritual = await harvested(context.pool, "one")
     await checks(anvil, 3)
-    assert await state_of(station.pool, ritual) is State.HARVESTED
-    decision = await views.get_decision(station.pool, ritual)
+    assert await state_of(context.pool, ritual) is State.HARVESTED
+    decision = await views.get_decision(context.pool, ritual)
     assert decision and decision.measures == {"cause": "contained"}
 
-    await containment.accept(anvil.station.pool, anvil.name, "new weights, on purpose")
+    await containment.accept(anvil.context.pool, anvil.name, "new weights, on purpose")
     await checks(anvil, 2)
-    assert await state_of(station.pool, ritual) is State.EVACUATED
+    assert await state_of(context.pool, ritual) is State.EVACUATED

@@ -11,67 +11,67 @@ from services.orchestrator.handlers import gpu_reclaim
 from shared.contracts.evacuate import GpuInterrupted, GpuReclaim
 from shared.contracts.ritual import State
 from shared.ritual import lease, ledger
-from shared.runtime.service import Station
-from tests.integration.anvils import FakeContainers, FakeRune, anvil, checks, rune, state_of, station
+from shared.runtime.service import ServiceContext
+from tests.integration.anvils import FakeContainers, FakeRune, anvil, checks, context, rune, state_of
 from tests.orchestrated import harvested
 
-__all__ = ["anvil", "rune", "station"]  # the fixtures
+__all__ = ["anvil", "rune", "context"]  # the fixtures
 
 DELIVERY: Any = None  # the handlers read nothing of it
 
 
 async def test_an_anvil_that_is_reclaimed_is_taken_back_and_the_ritual_waits_as_interrupted(
-    anvil: Anvil, station: Station, rune: FakeRune
+    anvil: Anvil, context: ServiceContext, rune: FakeRune
 ) -> None:
-    ritual = await harvested(station.pool, "one")
+    ritual = await harvested(context.pool, "one")
     await checks(anvil, 2)
     jobs: FakeContainers = anvil.jobs  # type: ignore[assignment]
     jobs.running = ["trainer-1"]
-    await gpu_reclaim(station, GpuReclaim(why="a guest asks", hold_s=3600), DELIVERY)
+    await gpu_reclaim(context, GpuReclaim(why="a guest asks", hold_s=3600), DELIVERY)
 
     await checks(anvil, 3)
 
     assert rune.up
     assert rune.open_
     assert jobs.stopped == {"trainer-1": anvil.settings.reclaim_grace_s}
-    found = await ledger.find(station.pool, ritual)
+    found = await ledger.find(context.pool, ritual)
     assert found
     assert (found.state, found.attempt) == (State.HARVESTED, 2)
-    fact = await ledger.fact(station.pool, ritual, GpuInterrupted)
+    fact = await ledger.fact(context.pool, ritual, GpuInterrupted)
     assert fact
     assert fact.asked is True
     assert "a guest asks" in fact.reason
-    assert await ledger.failures(station.pool, ritual) == 0
-    reason = await station.pool.fetchval("SELECT reason FROM decision WHERE ritual = $1", ritual)
+    assert await ledger.failures(context.pool, ritual) == 0
+    reason = await context.pool.fetchval("SELECT reason FROM decision WHERE ritual = $1", ritual)
     assert "is reclaimed until" in reason
 
-    await station.pool.execute("UPDATE reclaim SET until = clock_timestamp()")
+    await context.pool.execute("UPDATE reclaim SET until = clock_timestamp()")
     await checks(anvil, 2)
-    assert await state_of(station.pool, ritual) is State.EVACUATED
+    assert await state_of(context.pool, ritual) is State.EVACUATED
 
 
 async def test_an_anvil_that_is_reclaimed_in_the_middle_of_its_evacuation_is_not_handed_over(
-    anvil: Anvil, station: Station, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
+    anvil: Anvil, context: ServiceContext, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ritual = await harvested(station.pool, "one")
+    ritual = await harvested(context.pool, "one")
 
     async def demand(grace_s: float = 0.0) -> int:
-        await gpu_reclaim(station, GpuReclaim(why="now", hold_s=3600), DELIVERY)
+        await gpu_reclaim(context, GpuReclaim(why="now", hold_s=3600), DELIVERY)
         return 0
 
     monkeypatch.setattr(rune, "drain", demand)
     await checks(anvil, 4)
 
-    assert await state_of(station.pool, ritual) is State.HARVESTED
+    assert await state_of(context.pool, ritual) is State.HARVESTED
     assert rune.up
     assert rune.open_
-    assert await lease.held(station.pool, "anvil0") is None
+    assert await lease.held(context.pool, "anvil0") is None
 
 
-async def test_a_reclaim_from_before_the_lease_does_not_end_it(anvil: Anvil, station: Station) -> None:
-    ritual = await harvested(station.pool, "one")
-    await gpu_reclaim(station, GpuReclaim(why="earlier", hold_s=0), DELIVERY)
+async def test_a_reclaim_from_before_the_lease_does_not_end_it(anvil: Anvil, context: ServiceContext) -> None:
+    ritual = await harvested(context.pool, "one")
+    await gpu_reclaim(context, GpuReclaim(why="earlier", hold_s=0), DELIVERY)
 
     await checks(anvil, 4)
 
-    assert await state_of(station.pool, ritual) is State.EVACUATED
+    assert await state_of(context.pool, ritual) is State.EVACUATED

@@ -20,7 +20,7 @@ from shared.contracts.harvest import KarmaHarvested, KarmaRefused
 from shared.contracts.intent import RitualCancelled, TrainingIntent
 from shared.contracts.message import Fact, Service
 from shared.ritual import ledger
-from shared.runtime.service import App, Station
+from shared.runtime.service import App, ServiceContext
 from shared.storage.postgres import Pool
 from tests.e2e.running import eventually
 from tests.services import running
@@ -28,7 +28,7 @@ from tests.services import running
 POLICY = TippingPolicy(enabled=True, threshold=5, min_hours=0, token_weight=0, age_weight=0)
 
 
-async def nothing(_: Station) -> None: ...
+async def nothing(_: ServiceContext) -> None: ...
 
 
 def harvester() -> App:
@@ -50,8 +50,8 @@ def tipping(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def station(settings: Settings, pool: Pool) -> Station:
-    return Station(Service.HARVESTER, settings, pool, None)  # type: ignore[arg-type]
+async def context(settings: Settings, pool: Pool) -> ServiceContext:
+    return ServiceContext(Service.HARVESTER, settings, pool, None)  # type: ignore[arg-type]
 
 
 async def remember(pool: Pool, count: int, persona: str = "scribe", **values: Any) -> None:
@@ -72,12 +72,12 @@ async def open_ritual(pool: Pool, id: str, **intent: Any) -> UUID:
         return await ledger.open_ritual(conn, TrainingIntent(persona="scribe", id=id, **intent), id, None)
 
 
-async def state(station: Station, ritual: UUID, kind: type[Fact], **said: Any) -> None:
-    assert await station.state(kind(ritual=ritual, persona="scribe", **said), datetime.now(UTC))
+async def state(context: ServiceContext, ritual: UUID, kind: type[Fact], **said: Any) -> None:
+    assert await context.record(kind(ritual=ritual, persona="scribe", **said), datetime.now(UTC))
 
 
-async def refuse(station: Station, ritual: UUID) -> None:
-    await state(station, ritual, KarmaRefused, reason="too little")
+async def refuse(context: ServiceContext, ritual: UUID) -> None:
+    await state(context, ritual, KarmaRefused, reason="too little")
 
 
 async def rituals(pool: Pool) -> list[dict[str, Any]]:
@@ -86,7 +86,7 @@ async def rituals(pool: Pool) -> list[dict[str, Any]]:
 
 @pytest.mark.usefixtures("tipping")
 async def test_enough_karma_opens_exactly_one_ritual_by_itself_and_another_only_when_armed_again(
-    settings: Settings, pool: Pool, station: Station
+    settings: Settings, pool: Pool, context: ServiceContext
 ) -> None:
     async def opened(count: int) -> bool:
         return len(await rituals(pool)) == count
@@ -109,7 +109,7 @@ async def test_enough_karma_opens_exactly_one_ritual_by_itself_and_another_only_
         await asyncio.sleep(0.5)
         assert await opened(1), "its ritual is open, and the scale disarmed"
 
-        await refuse(station, await pool.fetchval("SELECT id FROM ritual"))
+        await refuse(context, await pool.fetchval("SELECT id FROM ritual"))
         await asyncio.sleep(0.5)
         assert await opened(1), "the ritual looked at all there was"
 
@@ -127,56 +127,58 @@ async def test_it_is_off_by_default(settings: Settings, pool: Pool, monkeypatch:
     assert await rituals(pool) == [] and await read_scales(pool) == {}
 
 
-async def test_a_tipping_leaves_with_its_intent_or_not_at_all(station: Station, pool: Pool) -> None:
+async def test_a_tipping_leaves_with_its_intent_or_not_at_all(context: ServiceContext, pool: Pool) -> None:
     await remember(pool, 6)
     await pool.execute("ALTER TABLE outbox ADD CONSTRAINT full_up CHECK (false) NOT VALID")
     try:
         with pytest.raises(Exception, match="full_up"):
-            await look(station, POLICY)
+            await look(context, POLICY)
     finally:
         await pool.execute("ALTER TABLE outbox DROP CONSTRAINT full_up")
     assert await read_scales(pool) == {}
 
-    assert await look(station, POLICY) == ["scribe"]
+    assert await look(context, POLICY) == ["scribe"]
     assert await pool.fetchval("SELECT count(*) FROM outbox WHERE subject = 'training.intent'") == 1
 
 
-async def test_two_looks_side_by_side_tip_once(station: Station, pool: Pool) -> None:
+async def test_two_looks_side_by_side_tip_once(context: ServiceContext, pool: Pool) -> None:
     await remember(pool, 6)
 
-    tipped = await asyncio.gather(*(look(station, POLICY) for _ in range(4)))
+    tipped = await asyncio.gather(*(look(context, POLICY) for _ in range(4)))
 
     assert sorted(tipped) == [[], [], [], ["scribe"]]
     assert await pool.fetchval("SELECT intent_id FROM tipping") == "tipping/scribe/1"
 
 
-async def test_nothing_tips_while_a_ritual_is_open(station: Station, pool: Pool) -> None:
+async def test_nothing_tips_while_a_ritual_is_open(context: ServiceContext, pool: Pool) -> None:
     await remember(pool, 6)
     ritual = await open_ritual(pool, "mine")
-    assert await look(station, POLICY) == []
+    assert await look(context, POLICY) == []
 
-    await state(station, ritual, RitualCancelled)
+    await state(context, ritual, RitualCancelled)
 
-    assert await look(station, POLICY) == ["scribe"], "cancelled before anybody looked at the karma"
+    assert await look(context, POLICY) == ["scribe"], "cancelled before anybody looked at the karma"
 
 
-async def test_a_scale_that_fell_low_is_armed_again_and_waits_for_its_hours(station: Station, pool: Pool) -> None:
+async def test_a_scale_that_fell_low_is_armed_again_and_waits_for_its_hours(
+    context: ServiceContext, pool: Pool
+) -> None:
     await remember(pool, 6)
-    assert await look(station, POLICY) == ["scribe"]
+    assert await look(context, POLICY) == ["scribe"]
     assert not (await read_scales(pool))["scribe"].armed
     await pool.execute("UPDATE vectors.karma SET status = 'revoked'")
     await remember(pool, 1)
-    assert await look(station, POLICY) == []
+    assert await look(context, POLICY) == []
     assert (await read_scales(pool))["scribe"].armed
 
     await remember(pool, 6)
-    assert await look(station, POLICY.model_copy(update={"min_hours": 1.0})) == []
-    assert await look(station, POLICY) == ["scribe"]
+    assert await look(context, POLICY.model_copy(update={"min_hours": 1.0})) == []
+    assert await look(context, POLICY) == ["scribe"]
     assert await pool.fetchval("SELECT intent_id FROM tipping") == "tipping/scribe/2"
 
 
 async def test_only_white_truths_that_no_whole_ritual_has_looked_at_lie_on_the_scale(
-    station: Station, pool: Pool
+    context: ServiceContext, pool: Pool
 ) -> None:
     old = datetime.now(UTC) - timedelta(days=3)
     await remember(pool, 7, created_at=old)
@@ -186,15 +188,15 @@ async def test_only_white_truths_that_no_whole_ritual_has_looked_at_lie_on_the_s
 
     filters: dict[str, dict[str, Any]] = {"kinds": {"kinds": ("chat",)}, "near": {"query": "x"}, "late": {"since": old}}
     for id, intent in filters.items():
-        await refuse(station, await open_ritual(pool, id, **intent))
+        await refuse(context, await open_ritual(pool, id, **intent))
     assert [lying.truths for lying in await measure(pool)] == [6], "those looked at a part only"
 
     until = old - timedelta(days=1)
-    await refuse(station, await open_ritual(pool, "past", until=until))
+    await refuse(context, await open_ritual(pool, "past", until=until))
     assert [(lying.truths, lying.looked_at) for lying in await measure(pool)] == [(6, until)]
 
     counts = {"manifest": "m", "holdout": "h", "train": 1, "dev": 0, "held_out": 0, "seen": 1, "excluded": {}}
-    await state(station, await open_ritual(pool, "whole"), KarmaHarvested, **counts)
+    await state(context, await open_ritual(pool, "whole"), KarmaHarvested, **counts)
     assert [lying.truths for lying in await measure(pool)] == [0]
     await remember(pool, 3, created_at=old, consecrated_at=datetime.now(UTC), parent="k1")
     lying = (await measure(pool))[0]

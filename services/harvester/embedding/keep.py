@@ -14,7 +14,7 @@ from shared.ritual import lease
 from shared.storage.postgres import UNREACHABLE
 
 if TYPE_CHECKING:
-    from shared.runtime.service import Station
+    from shared.runtime.service import ServiceContext
     from shared.storage.postgres import Pool
 
 log = structlog.get_logger()
@@ -35,20 +35,20 @@ _WRITE = """
 """
 
 
-async def keep_embedded(station: Station, embedder: Embedder) -> None:
+async def keep_embedded(context: ServiceContext, embedder: Embedder) -> None:
     """Embed what lacks an embedding, for as long as the service runs. Rests while a ritual holds the anvil."""
     async with embedder:
         while True:
-            await asyncio.sleep(await _step(station, embedder))
+            await asyncio.sleep(await _step(context, embedder))
 
 
-async def _step(station: Station, embedder: Embedder) -> float:
+async def _step(context: ServiceContext, embedder: Embedder) -> float:
     """One look at the rows; the seconds until the next."""
     try:
-        if await lease.held(station.pool, station.configuration.forge):
+        if await lease.held(context.pool, context.configuration.forge):
             await embedder.end()  # the machine is the trainer's now
             return LOOK_S
-        return 0 if await embed_missing(station.pool, embedder, BATCH) else LOOK_S
+        return 0 if await embed_missing(context.pool, embedder, BATCH) else LOOK_S
     except UNREACHABLE as error:
         log.warning("embedding postponed", error=str(error) or type(error).__name__)
         return LOOK_S

@@ -15,7 +15,7 @@ from services.harvester.tipping.scales import measure, read_scales, rearm, tip
 from shared.storage.postgres import UNREACHABLE
 
 if TYPE_CHECKING:
-    from shared.runtime.service import Station
+    from shared.runtime.service import ServiceContext
 
 log = structlog.get_logger()
 
@@ -28,14 +28,14 @@ class TippingSettings(TippingPolicy, BaseSettings):
     poll_s: float = Field(60.0, gt=0, description="Seconds between two looks at the scales. Default: 60.")
 
 
-async def watch(station: Station) -> None:
+async def watch(context: ServiceContext) -> None:
     """Look at the scales every poll_s for as long as the service runs; quiet where the policy is off."""
     settings = TippingSettings()
     if not settings.enabled:
         await asyncio.Event().wait()
     while True:
         try:
-            await look(station, settings)
+            await look(context, settings)
         except UNREACHABLE as error:
             log.warning("tipping postponed", error=str(error) or type(error).__name__)
         except Exception:
@@ -43,14 +43,14 @@ async def watch(station: Station) -> None:
         await asyncio.sleep(settings.poll_s)
 
 
-async def look(station: Station, policy: TippingPolicy) -> list[str]:
+async def look(context: ServiceContext, policy: TippingPolicy) -> list[str]:
     """Decide for every persona, remember it, and ask for what tipped. Returns the personas that did."""
     now, tipped = datetime.now(UTC), []
-    scales = await read_scales(station.pool)
-    for measured in await measure(station.pool):
+    scales = await read_scales(context.pool)
+    for measured in await measure(context.pool):
         scale = scales.get(measured.persona, Scale())
         decision = decide(measured, policy, scale, now)
-        async with station.pool.acquire() as conn, conn.transaction():
+        async with context.pool.acquire() as conn, conn.transaction():
             if decision.tip and await tip(conn, measured.persona, scale, decision, now):
                 tipped.append(measured.persona)
                 log.info("tipped", persona=measured.persona, why=decision.why)

@@ -38,10 +38,10 @@ log = structlog.get_logger()
 
 async def evacuate(anvil: Anvil, ritual: Ritual, held: Lease) -> None:
     """Bring the anvil from serving to `gpu.evacuated` or `gpu.refused`; to neither when the lease is lost meanwhile."""
-    station = anvil.station
-    steps = Steps(station.pool, held.anvil, held.fence)
+    context = anvil.context
+    steps = Steps(context.pool, held.anvil, held.fence)
     try:
-        async with keep_lease(station.pool, held, station.settings.lease_ttl_s) as keeper:
+        async with keep_lease(context.pool, held, context.settings.lease_ttl_s) as keeper:
             await _announce(anvil, ritual, steps)
             await _hold_queues(anvil, steps, keeper)
             await _close_runes(anvil, steps, keeper)
@@ -58,7 +58,7 @@ async def evacuate(anvil: Anvil, ritual: Ritual, held: Lease) -> None:
 
 async def _announce(anvil: Anvil, ritual: Ritual, steps: Steps) -> None:
     """Publish that inference goes down, before it does."""
-    pool = anvil.station.pool
+    pool = anvil.context.pool
     async with steps.step(Step.ANNOUNCE) as detail:
         used = await anvil.accelerator.used_bytes()
         past_s = await store.list_past_away_s(pool, anvil.name)
@@ -67,7 +67,7 @@ async def _announce(anvil: Anvil, ritual: Ritual, steps: Steps) -> None:
             ritual=ritual.id,
             reason=f"training {ritual.persona}",
             models=await anvil.models(),
-            expected_s=estimate_away_s(past_s, anvil.station.configuration.tipping.expected_away_s),
+            expected_s=estimate_away_s(past_s, anvil.context.configuration.tipping.expected_away_s),
         )
         async with pool.acquire() as conn, conn.transaction():
             if await store.record_suspended(conn, steps.anvil, steps.fence, used, suspended.expected_s):
@@ -121,7 +121,7 @@ async def _drain_rune(anvil: Anvil, rune: Rune, steps: Steps) -> None:
 async def _probe(anvil: Anvil, steps: Steps) -> None:
     async with steps.step(Step.PROBE) as detail:
         answers = {rune.name: await ask_all(rune.inference) for rune in anvil.runes}
-        await store.record_probes_before(anvil.station.pool, steps.anvil, steps.fence, answers)
+        await store.record_probes_before(anvil.context.pool, steps.anvil, steps.fence, answers)
         detail["models"] = sum(len(asked) for asked in answers.values())
 
 
@@ -147,7 +147,7 @@ async def _refuse(anvil: Anvil, ritual: Ritual, reason: str) -> None:
 
 async def _hand_over(anvil: Anvil, ritual: Ritual, steps: Steps, used: int) -> None:
     async with steps.step(Step.HAND_OVER):
-        pool = anvil.station.pool
+        pool = anvil.context.pool
         start = await store.get_handover_start(pool, steps.anvil, steps.fence)
         fact = GpuEvacuated(
             ritual=ritual.id,
@@ -163,5 +163,5 @@ async def _hand_over(anvil: Anvil, ritual: Ritual, steps: Steps, used: int) -> N
             spans=await steps.list_spans(EVACUATION),
         )
         await store.record_evacuated(pool, steps.anvil, steps.fence, used)
-        await anvil.station.state(fact, start.began_at, steps.fence)
+        await anvil.context.record(fact, start.began_at, steps.fence)
     HAND_OVERS.labels(anvil.name, "evacuated").inc()

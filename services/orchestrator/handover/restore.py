@@ -39,8 +39,8 @@ async def restore(anvil: Anvil) -> bool:
     Blocks while an engine starts, up to its start_within_s. A rune that failed is started again at growing intervals.
     """
     await anvil.end_jobs("the anvil has no holder")
-    handover = await store.get_open_handover(anvil.station.pool, anvil.name)
-    steps = Steps(anvil.station.pool, anvil.name, handover.fence) if handover else None
+    handover = await store.get_open_handover(anvil.context.pool, anvil.name)
+    steps = Steps(anvil.context.pool, anvil.name, handover.fence) if handover else None
     for rune in anvil.runes:
         if not await _start(anvil, rune, steps):
             SERVING.labels(anvil.name).set(0)
@@ -52,7 +52,7 @@ async def restore(anvil: Anvil) -> bool:
     if steps:
         await _resume(anvil, steps)
     SERVING.labels(anvil.name).set(1)
-    await lift(anvil.station.pool, anvil.name)
+    await lift(anvil.context.pool, anvil.name)
     return True
 
 
@@ -60,7 +60,7 @@ async def _start(anvil: Anvil, rune: Rune, steps: Steps | None) -> bool:
     """Start the rune if it is down, and wait until it answers."""
     condition = await rune.condition()
     if condition is Condition.DOWN:
-        if not await store.may_start_rune(anvil.station.pool, anvil.name, rune.name):
+        if not await store.may_start_rune(anvil.context.pool, anvil.name, rune.name):
             return False
         await _begin(steps, Step.START, rune)
         await rune.start()
@@ -79,12 +79,12 @@ async def _start(anvil: Anvil, rune: Rune, steps: Steps | None) -> bool:
 async def _stop_failed(anvil: Anvil, rune: Rune, condition: Condition, reason: str) -> None:
     """Stop a rune that failed, count the failure, and contain its anvil after too many in a row."""
     await rune.stop()
-    count = await store.record_rune_failure(anvil.station.pool, anvil.name, rune.name, reason)
+    count = await store.record_rune_failure(anvil.context.pool, anvil.name, rune.name, reason)
     log.error("rune failed", anvil=anvil.name, rune=rune.name, condition=condition, failures=count, reason=reason)
     if count >= anvil.settings.contain_after:
         serves = condition is Condition.SERVING
         what = reason if serves else f"rune {rune.name} is {condition}: {reason}"
-        await contain(anvil.station.pool, anvil.name, what, count, until_accepted=serves)
+        await contain(anvil.context.pool, anvil.name, what, count, until_accepted=serves)
 
 
 async def _open(anvil: Anvil, rune: Rune, steps: Steps | None, handover: OpenHandover | None) -> bool:
@@ -108,7 +108,7 @@ async def _open(anvil: Anvil, rune: Rune, steps: Steps | None, handover: OpenHan
 
 async def _retried_enough(anvil: Anvil, rune: Rune) -> bool:
     """True once starting it again has not helped: an engine that answers differently is better than none."""
-    failures = await store.count_rune_failures(anvil.station.pool, anvil.name, rune.name)
+    failures = await store.count_rune_failures(anvil.context.pool, anvil.name, rune.name)
     return failures >= anvil.settings.contain_after
 
 
@@ -125,7 +125,7 @@ async def _compare(anvil: Anvil, rune: Rune, steps: Steps, before: Answers) -> A
         detail |= {"models": len(wanted), "missing": len(lacking)}
     async with steps.step(Step.COMPARE, rune.name) as detail:
         after = await ask_all(rune.inference)
-        await store.record_probes_after(anvil.station.pool, steps.anvil, steps.fence, rune.name, after)
+        await store.record_probes_after(anvil.context.pool, steps.anvil, steps.fence, rune.name, after)
         detail |= {"equal": not differing(before, after), "missing": len(missing(before, after))}
     return after
 
@@ -148,7 +148,7 @@ async def _resume(anvil: Anvil, steps: Steps) -> None:
     models = await anvil.models()
     await steps.begin(Step.RESUME)
     spans = await steps.list_spans(RESTORATION)
-    async with anvil.station.pool.acquire() as conn, conn.transaction():
+    async with anvil.context.pool.acquire() as conn, conn.transaction():
         for handover in await store.record_restored(conn, anvil.name, used):
             await _record_facts(conn, anvil, handover, models, spans if handover.fence == steps.fence else ())
     await steps.end(Step.RESUME)
@@ -170,7 +170,7 @@ async def _record_facts(
         missing=lost,
         spans=spans,
     )
-    await ledger.state_fact(conn, fact, anvil.station.service, handover.released_at)
+    await ledger.state_fact(conn, fact, anvil.context.service, handover.released_at)
     resumed = InferenceResumed(anvil=anvil.name, models=models, seconds_without_inference=seconds)
     await enqueue(conn, resumed, uuid5(handover.ritual, f"{resumed.subject}/{handover.fence}"), {})
     SECONDS_WITHOUT_INFERENCE.labels(anvil.name).inc(seconds)
