@@ -156,7 +156,7 @@ class Orchestrated:
         assert found
         fact = AdapterFailed(ritual=ritual, persona="scribe", attempt=found.attempt, reason="the test ends it")
         async with self.pool.acquire() as conn, conn.transaction():
-            assert await ledger.state_fact(conn, fact, Service.FORGE, datetime.now(UTC))
+            assert await ledger.record_fact(conn, fact, Service.FORGE, datetime.now(UTC))
 
     async def state(self, ritual: UUID) -> str:
         found = await ledger.find(self.pool, ritual)
@@ -214,5 +214,5 @@ async def harvested(pool: Pool, intent_id: str, priority: int = 5) -> UUID:
         fact = KarmaHarvested(
             ritual=ritual, persona="scribe", manifest="m", holdout="h", train=1, dev=1, held_out=1, seen=3, excluded={}
         )
-        await ledger.state_fact(conn, fact, Service.HARVESTER, datetime.now(UTC))
+        await ledger.record_fact(conn, fact, Service.HARVESTER, datetime.now(UTC))
     return ritual

@@ -105,7 +105,7 @@ async def _harvest(context: ServiceContext, ritual: Ritual, settings: HarvesterS
         return
     fact = _refused(ritual, compiled, missing) if missing else _harvested(ritual, compiled)
     async with context.pool.acquire() as conn, conn.transaction():
-        if await ledger.state_fact(conn, fact, Service.HARVESTER, started_at):
+        if await ledger.record_fact(conn, fact, Service.HARVESTER, started_at):
             await _keep(conn, fact, compiled.segments)
             log.info(
                 "harvested", ritual=str(ritual.id), fact=fact.subject, seen=compiled.seen, excluded=compiled.excluded

@@ -172,6 +172,6 @@ async def _move_alias(
             previous=await store.alias_of(conn, ritual.persona),
             probes=binding.asked,
         )
-        if await ledger.state_fact(conn, fact, context.service, started_at):
+        if await ledger.record_fact(conn, fact, context.service, started_at):
             await store.move_alias(conn, ritual.persona, version["name"], ritual.id)
             log.info("awakened", version=version["name"], alias=ritual.persona)

@@ -83,7 +83,7 @@ async def open_ritual(conn: Connection, intent: TrainingIntent, intent_id: str, 
     return ritual
 
 
-async def state_fact(
+async def record_fact(
     conn: Connection, fact: Fact, owner: Service, started_at: datetime, fence: int | None = None
 ) -> bool:
     """State `fact` and move its ritual, or return False and change nothing.

@@ -67,9 +67,9 @@ class ServiceContext:
         self.woken.set()
 
     async def record(self, fact: Fact, started_at: datetime, fence: int | None = None) -> bool:
-        """State a fact in a transaction of its own; False when the rows have moved on (see `ledger.state_fact`)."""
+        """State a fact in a transaction of its own; False when the rows have moved on (see `ledger.record_fact`)."""
         async with self.pool.acquire() as conn, conn.transaction():
-            stated = await ledger.state_fact(conn, fact, self.service, started_at, fence)
+            stated = await ledger.record_fact(conn, fact, self.service, started_at, fence)
         if stated:
             STATED.labels(fact.subject).inc()
             log.info("stated", fact=fact.subject, ritual=str(fact.ritual), attempt=fact.attempt)

@@ -65,7 +65,7 @@ async def harvested(pool: Pool, name: str, manifest: str, state: str = "awakened
             excluded={},
         )
         now = await conn.fetchval("SELECT clock_timestamp()")
-        assert await ledger.state_fact(conn, fact, Service.HARVESTER, now)
+        assert await ledger.record_fact(conn, fact, Service.HARVESTER, now)
         ended = "clock_timestamp()" if state == "awakened" else "NULL"
         await conn.execute(f"UPDATE ritual SET state = $2, ended_at = {ended} WHERE id = $1", ritual, state)
     return ritual

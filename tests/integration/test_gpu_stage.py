@@ -88,7 +88,7 @@ async def evacuated(pool: Pool, ritual: UUID, attempt: int = 1) -> int:
 
 async def state(pool: Pool, fact: Fact) -> None:
     async with pool.acquire() as conn, conn.transaction():
-        assert await ledger.state_fact(conn, fact, Service.HARVESTER, datetime.now(UTC))
+        assert await ledger.record_fact(conn, fact, Service.HARVESTER, datetime.now(UTC))
 
 
 async def look_until_moved(stage: GpuStage, context: ServiceContext, ritual: UUID) -> Ritual:

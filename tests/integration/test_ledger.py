@@ -27,7 +27,7 @@ async def opened(pool: Pool, intent_id: str = "one") -> UUID:
 
 async def state(pool: Pool, fact: Fact, fence: int | None = None) -> bool:
     async with pool.acquire() as conn, conn.transaction():
-        return await ledger.state_fact(conn, fact, Service.HARVESTER, datetime.now(UTC), fence)
+        return await ledger.record_fact(conn, fact, Service.HARVESTER, datetime.now(UTC), fence)
 
 
 def harvested(ritual: UUID) -> KarmaHarvested:

@@ -53,7 +53,7 @@ def at_home(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 async def state(pool: Pool, fact: Fact) -> None:
     async with pool.acquire() as conn, conn.transaction():
-        assert await ledger.state_fact(conn, fact, Service.ORCHESTRATOR, datetime.now(UTC))
+        assert await ledger.record_fact(conn, fact, Service.ORCHESTRATOR, datetime.now(UTC))
 
 
 async def harvested(pool: Pool, name: str = "one") -> UUID:
@@ -62,7 +62,7 @@ async def harvested(pool: Pool, name: str = "one") -> UUID:
         fact = KarmaHarvested(
             ritual=ritual, persona="scribe", manifest="m", holdout="h", train=1, dev=1, held_out=1, seen=3, excluded={}
         )
-        assert await ledger.state_fact(conn, fact, Service.HARVESTER, datetime.now(UTC))
+        assert await ledger.record_fact(conn, fact, Service.HARVESTER, datetime.now(UTC))
     return ritual
 
 

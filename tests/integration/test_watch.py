@@ -53,7 +53,7 @@ async def record_banished(pool: Pool) -> UUID:
     ]
     for fact in facts:
         async with pool.acquire() as conn, conn.transaction():
-            assert await ledger.state_fact(conn, fact, Service.HARVESTER, datetime.now(UTC))
+            assert await ledger.record_fact(conn, fact, Service.HARVESTER, datetime.now(UTC))
     return ritual
 
 

@@ -170,7 +170,7 @@ async def _record_facts(
         missing=lost,
         spans=spans,
     )
-    await ledger.state_fact(conn, fact, anvil.context.service, handover.released_at)
+    await ledger.record_fact(conn, fact, anvil.context.service, handover.released_at)
     resumed = InferenceResumed(anvil=anvil.name, models=models, seconds_without_inference=seconds)
     await enqueue(conn, resumed, uuid5(handover.ritual, f"{resumed.subject}/{handover.fence}"), {})
     SECONDS_WITHOUT_INFERENCE.labels(anvil.name).inc(seconds)
