@@ -11,7 +11,7 @@ from services.harvester.replies import ReplyDesk
 from shared.config.recipe import RecipeError, load_recipe
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.karma import KarmaConsecrated
-from shared.messaging.bus import Unacceptable
+from shared.messaging.bus import PermanentError
 from shared.messaging.streams import INTENTS
 from shared.ritual import ledger
 
@@ -45,7 +45,7 @@ class Intents:
         try:
             load_recipe(intent.recipe, context.configuration.max_lora_rank(context.settings))
         except RecipeError as error:
-            raise Unacceptable(f"recipe: {error}") from error
+            raise PermanentError(f"recipe: {error}") from error
         async with context.pool.acquire() as conn, conn.transaction():
             ritual = await ledger.open_ritual(
                 conn, intent, intent_id(intent, message), message.headers.get("traceparent")
@@ -81,8 +81,8 @@ async def karma_consecrated(context: ServiceContext, record: KarmaConsecrated, m
             became = await consecrate(conn, record)
     except (asyncpg.DataError, asyncpg.ProgramLimitExceededError) as error:
         # A NUL character or half of a surrogate pair in a text, or a name that is too long for an index.
-        raise Unacceptable(f"PostgreSQL cannot hold it: {type(error).__name__}") from None
+        raise PermanentError(f"PostgreSQL cannot hold it: {type(error).__name__}") from None
     if became in NOT_TAKEN:
-        raise Unacceptable(NOT_TAKEN[became])
+        raise PermanentError(NOT_TAKEN[became])
     if became is Consecration.DONE:
         context.wake()

@@ -19,7 +19,7 @@ from faststream.nats import JStream, NatsBroker, PullSub
 from faststream.nats.annotations import NatsMessage
 from pydantic import ValidationError
 
-from shared.messaging.dead_letters import bury
+from shared.messaging.dead_letters import record_dead_letter
 from shared.messaging.streams import Listening
 from shared.runtime.metrics import DEAD, HEARD
 from shared.storage.postgres import UNREACHABLE
@@ -36,7 +36,7 @@ LAST_DELIVERY = 6  # an unknown error this often is a permanent one
 LONGEST_DELAY_S = 60
 
 
-class Unacceptable(Exception):
+class PermanentError(Exception):
     """This message can never be handled as it is; the text says why, without repeating the message."""
 
 
@@ -81,9 +81,9 @@ def subscribe(
     async def deliver(message: NatsMessage) -> None:
         try:
             await _deliver(pool, listening.message, handle, message)
-        except Unacceptable as error:
+        except PermanentError as error:
             if answer_invalid is None or not await answer_invalid(message, str(error)):
-                await _bury(pool, message, str(error))
+                await _record_dead_letter(pool, message, str(error))
             raise RejectMessage from error
 
     broker.subscriber(
@@ -104,24 +104,24 @@ async def _deliver(
         await handle(contract.model_validate_json(message.body), message)
         HEARD.labels(contract.subject).inc()
     except ValidationError as error:
-        raise Unacceptable(f"not a {contract.__name__}: {explain(error)}") from error
-    except Unacceptable:
+        raise PermanentError(f"not a {contract.__name__}: {explain(error)}") from error
+    except PermanentError:
         raise
     except UNREACHABLE as error:
         raise NackMessage(delay=min(2 ** (deliveries - 1), LONGEST_DELAY_S)) from error
     except Exception as error:
         log.exception("handler failed", subject=contract.subject, deliveries=deliveries)
         if deliveries >= LAST_DELIVERY:
-            await _bury(pool, message, f"{type(error).__name__}: {error}")
+            await _record_dead_letter(pool, message, f"{type(error).__name__}: {error}")
             raise RejectMessage from error
         raise NackMessage(delay=min(2 ** (deliveries - 1), LONGEST_DELAY_S)) from error
 
 
-async def _bury(pool: Pool, message: NatsMessage, error: str) -> None:
+async def _record_dead_letter(pool: Pool, message: NatsMessage, error: str) -> None:
     metadata = message.raw_message.metadata
     subject = message.raw_message.subject
     try:
-        await bury(
+        await record_dead_letter(
             pool, subject, message.body, dict(message.headers), error, f"{metadata.stream}/{metadata.sequence.stream}"
         )
     except UNREACHABLE as unreachable:

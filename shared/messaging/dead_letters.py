@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from shared.storage.postgres import Connection, Pool
 
 
-async def bury(
+async def record_dead_letter(
     conn: Connection | Pool, subject: str, body: bytes, headers: dict[str, str], error: str, delivery: str
 ) -> None:
     """Keep a message with what was wrong; the same `delivery` (stream and sequence) is kept once."""
