@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shared.jobs.heartbeat import watch_lease
+from shared.jobs.heartbeat import renew_leases
 from shared.jobs.runner import Jobs, job_containers
 from shared.ritual import lease, ledger
 from shared.ritual.attempts import unfinished
@@ -45,7 +45,7 @@ class GpuStage:
 
     async def watch(self, context: ServiceContext) -> None:
         """Keep the leases of this stage alive; runs as long as the service."""
-        await watch_lease(context, job_containers(context), self.state, self.kind.role)
+        await renew_leases(context, job_containers(context), self.state, self.kind.role)
 
     async def reconcile(self, context: ServiceContext) -> None:
         jobs = Jobs(context, job_containers(context), self.kind)

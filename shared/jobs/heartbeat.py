@@ -27,7 +27,7 @@ RENEWALS_PER_TTL = 6
 PATIENCE = 2 / 3  # share of the lease's life after which an unrenewed job is killed
 
 
-async def watch_lease(context: ServiceContext, containers: Containers, state: State, role: str) -> None:
+async def renew_leases(context: ServiceContext, containers: Containers, state: State, role: str) -> None:
     """Renew for every ritual in `state` that holds the anvil; runs as long as the service."""
     ttl_s = context.settings.lease_ttl_s
     renewed_at = monotonic()
