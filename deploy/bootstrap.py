@@ -1,4 +1,4 @@
-"""The one bootstrap step: migrations, streams and consumers. Every service is entered through it, so what was deleted comes back.
+"""The bootstrap step: migrations, streams and consumers. Every service is entered through it, so what was deleted comes back.
 
 `python -m deploy.bootstrap` prepares; `python -m deploy.bootstrap forge` prepares and becomes that service.
 """
@@ -6,15 +6,15 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import sys
 
 import nats
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
-from shared.config.settings import PROJECT, SERVICES, Settings
-from shared.messaging.streams import bootstrap
+from deploy.services import SERVICES, load_app, migrations, service_port, subscriptions
+from shared.config.settings import Settings
+from shared.messaging.streams import declare
 from shared.runtime.service import main as run_service
 from shared.storage.postgres import UNREACHABLE, MigrationError, migrate
 
@@ -23,12 +23,16 @@ PAUSE_S = 0.5
 
 
 async def prepare(settings: Settings) -> list[str]:
-    """Make the schema and the streams what this version needs; waits for the servers up to DEADLINE_S."""
+    """Make the schemas and the streams what this version needs, and return the names of the migrations applied.
+
+    Waits for the servers up to DEADLINE_S, then raises TimeoutError. Raises MigrationError for a database of another
+    version.
+    """
     async with asyncio.timeout(DEADLINE_S):
         applied = await _migrate(settings)
         client = await _connect(settings)
         try:
-            await bootstrap(client.jetstream())
+            await declare(client.jetstream(), subscriptions())
         finally:
             await client.close()
     return applied
@@ -37,7 +41,7 @@ async def prepare(settings: Settings) -> list[str]:
 async def _migrate(settings: Settings) -> list[str]:
     while True:
         try:
-            return await migrate(settings.database_url, PROJECT)
+            return await migrate(settings.database_url, migrations())
         except UNREACHABLE:
             await asyncio.sleep(PAUSE_S)
 
@@ -54,16 +58,17 @@ def main() -> None:
     service = sys.argv[1] if len(sys.argv) > 1 else None
     if service and service not in SERVICES:
         raise SystemExit(f"unknown service {service!r}: one of {', '.join(SERVICES)}")
+    settings = Settings()
     try:
-        applied = asyncio.run(prepare(Settings()))
-    except MigrationError as error:
-        raise SystemExit(str(error)) from None
+        applied = asyncio.run(prepare(settings))
     except TimeoutError:
         raise SystemExit(f"PostgreSQL or NATS did not answer within {DEADLINE_S} s: is the stack up?") from None
+    except MigrationError as error:
+        raise SystemExit(str(error)) from None
     for name in applied:
         print(f"applied {name}", flush=True)
     if service:
-        run_service(importlib.import_module(f"services.{service}.app").app)
+        run_service(load_app(service), service_port(settings, service), migrations())
 
 
 if __name__ == "__main__":

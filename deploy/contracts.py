@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from inspect import cleandoc
 from typing import Any
 
+from deploy.services import OWNERS, subscriptions
 from shared.config.settings import PROJECT
 from shared.contracts.evacuate import GpuAccept, GpuContained, GpuReclaim, InferenceResumed, InferenceSuspended
 from shared.contracts.intent import RitualCancel, RitualProgress, TrainingIntent
@@ -17,8 +18,7 @@ from shared.contracts.karma import KarmaConsecrated, KarmaRecalled, KarmaRevoked
 from shared.contracts.message import Message
 from shared.contracts.queue import QueueAsk, QueuePause, QueuePaused, QueueResume
 from shared.contracts.registry import AdapterTainted
-from shared.contracts.ritual import ENDS, FACTS, OWNERS, TRANSITIONS, State
-from shared.messaging.streams import listenings
+from shared.contracts.ritual import ENDS, FACTS, TRANSITIONS, State
 
 ASYNCAPI = PROJECT / "docs" / "asyncapi" / "soulforge.json"
 STATES = PROJECT / "docs" / "states.mmd"
@@ -45,12 +45,12 @@ ANNOUNCEMENTS: tuple[type[Message], ...] = (
 
 
 def messages() -> Iterable[type[Message]]:
-    """Everything that is said on the bus."""
+    """Every message on the bus."""
     return (*COMMANDS, *FACTS, *ANNOUNCEMENTS)
 
 
 def asyncapi() -> dict[str, Any]:
-    """AsyncAPI 3.0 of the whole house: one channel a subject; `receive` is what Soulforge hears, `send` what it says."""
+    """AsyncAPI 3.0 of the whole house: one channel a subject; `receive` is what Soulforge consumes, `send` what it publishes."""
     return {
         "asyncapi": "3.0.0",
         "info": {"title": "Soulforge", "version": "0.1.0", "license": {"name": "Apache-2.0"}},
@@ -79,14 +79,14 @@ def _message(message: type[Message]) -> dict[str, Any]:
 
 def _operations() -> Iterable[tuple[str, dict[str, Any]]]:
     for message in messages():
-        hearers = sorted({str(listening.service) for listening in listenings() if listening.message is message})
+        consumers = sorted({one.service for one in subscriptions() if one.message is message})
         action = "receive" if message in COMMANDS else "send"
         yield (
             f"{action}-{message.subject}",
             {
                 "action": action,
                 "channel": {"$ref": f"#/channels/{message.subject}"},
-                **({"description": f"Heard by {', '.join(hearers)}."} if hearers else {}),
+                **({"description": f"Consumed by {', '.join(consumers)}."} if consumers else {}),
             },
         )
 

@@ -9,7 +9,8 @@ import nats
 import pytest
 from nats.aio.client import Client
 
-from shared.config.settings import SERVICES, Settings
+from deploy.services import SERVICES
+from shared.config.settings import Settings
 from shared.messaging.streams import STREAMS
 from shared.storage.postgres import Pool, open_pool
 from tests.engine import dockerd, engine

@@ -20,7 +20,6 @@ from shared.config.settings import PROJECT, Settings
 from shared.contracts.forge import AdapterFailed
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.intent import TrainingIntent
-from shared.contracts.message import Service
 from shared.drivers.containers.process import ProcessContainers
 from shared.drivers.inference.port import InferenceError
 from shared.drivers.inference.vllm import Vllm
@@ -156,7 +155,7 @@ class Orchestrated:
         assert found
         fact = AdapterFailed(ritual=ritual, persona="scribe", attempt=found.attempt, reason="the test ends it")
         async with self.pool.acquire() as conn, conn.transaction():
-            assert await ledger.record_fact(conn, fact, Service.FORGE, datetime.now(UTC))
+            assert await ledger.record_fact(conn, fact, "forge", datetime.now(UTC))
 
     async def state(self, ritual: UUID) -> str:
         found = await ledger.find(self.pool, ritual)
@@ -214,5 +213,5 @@ async def harvested(pool: Pool, intent_id: str, priority: int = 5) -> UUID:
         fact = KarmaHarvested(
             ritual=ritual, persona="scribe", manifest="m", holdout="h", train=1, dev=1, held_out=1, seen=3, excluded={}
         )
-        await ledger.record_fact(conn, fact, Service.HARVESTER, datetime.now(UTC))
+        await ledger.record_fact(conn, fact, "harvester", datetime.now(UTC))
     return ritual

@@ -5,21 +5,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from time import monotonic
 
 import httpx
 
+from deploy.services import migrations, service_port, service_url
 from shared.config.settings import Settings
 from shared.runtime.service import App, serve
 
 LIVE_S = 20
 
 
+async def nothing() -> None: ...
+
+
+def handlers_only(app: App) -> App:
+    """The service with its handlers, and without its reconciler and its loops."""
+    return replace(app, build=lambda context: replace(app.build(context), reconcile=nothing, loops=()))
+
+
 @asynccontextmanager
 async def running(app: App, settings: Settings) -> AsyncIterator[str]:
     """The URL of the service, from when it is live until the block ends."""
-    url = settings.service_url(app.service)
-    task = asyncio.create_task(serve(app, settings))
+    url = service_url(settings, app.name)
+    task = asyncio.create_task(serve(app, settings, service_port(settings, app.name), migrations()))
     try:
         await _live(url, task)
         yield url

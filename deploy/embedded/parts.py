@@ -9,8 +9,9 @@ from functools import partial
 
 from deploy.embedded import nats, phoenix, postgres
 from deploy.embedded.part import Part, answers
+from deploy.services import SERVICES, service_url
 from shared.config.load import find
-from shared.config.settings import SERVICES, Settings
+from shared.config.settings import Settings
 
 
 def parts(settings: Settings, environment: Mapping[str, str]) -> list[Part]:
@@ -54,7 +55,7 @@ def _service(settings: Settings, environment: Mapping[str, str], service: str) -
         (sys.executable, "-m", "deploy.bootstrap", service),
         settings.home,
         {**environment, **ours},
-        partial(answers, f"{settings.service_url(service)}/health/live"),
+        partial(answers, f"{service_url(settings, service)}/health/live"),
         ready_s=120.0,
         grace_s=25.0,
         needs=("postgres", "nats"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from deploy.services import SERVICES, service_port
 from shared.config.load import load
 from shared.config.settings import PORT_OFFSETS, Settings
 
@@ -57,6 +58,7 @@ def _room(settings: Settings) -> Iterable[str]:
 
 def _ports(settings: Settings, own: set[str]) -> Iterable[str]:
     fixed = {part: settings.port(part) for part in PORT_OFFSETS if part != "rune"}
+    fixed |= {service: service_port(settings, service) for service in SERVICES}
     for part, port in {**fixed, **load(settings).ports(settings)}.items():
         if part not in own and not _free(settings.host, port):
             yield f"port {port} ({part}) on {settings.host} is taken by another program: end it, or set SOULFORGE_PORT_BASE"

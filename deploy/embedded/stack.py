@@ -19,6 +19,7 @@ from deploy.embedded.parts import parts
 from deploy.embedded.preflight import PreflightError
 from deploy.embedded.state import lock, read_living
 from deploy.embedded.supervisor import Supervisor
+from deploy.services import migrations
 from shared.config.load import load
 from shared.config.ports import container_name
 from shared.config.settings import Settings
@@ -28,7 +29,7 @@ from shared.drivers.inference.port import InferenceError
 from shared.drivers.inference.vllm import Vllm
 from shared.processes.identity import send, wait_ended
 from shared.ritual import lease
-from shared.storage.postgres import UNREACHABLE, MigrationError, assert_own_version
+from shared.storage.postgres import UNREACHABLE, MigrationError, check_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +92,7 @@ async def _refuse_another_version(settings: Settings, supervisor: Supervisor) ->
     while supervisor.status["postgres"].state is not PartState.READY:
         await asyncio.sleep(POLL_S)
     try:
-        await assert_own_version(settings.database_url, settings.project)
+        await check_version(settings.database_url, migrations())
     except MigrationError:
         supervisor.request_stop()
         raise

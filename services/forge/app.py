@@ -1,17 +1,25 @@
-"""The forge: hears `gpu.evacuated`, states `adapter.forged` or `adapter.failed`."""
+"""The forge: consumes `gpu.evacuated`, records `adapter.forged` or `adapter.failed`."""
 
 from __future__ import annotations
 
-from services.forge.reconcile import stage
+from services.forge.handlers import router
+from services.forge.reconcile import ROLE, Forge
 from services.forge.settings import ForgeSettings
-from shared.contracts.message import Service
-from shared.runtime.service import App
+from shared.contracts.ritual import State
+from shared.jobs.gpu_stage import GpuStage
+from shared.jobs.runner import JobKind
+from shared.runtime.context import ServiceContext
+from shared.runtime.service import App, Service
+
+TRAINER = "services.forge.trainer"
 
 
-def forge(trainer: str = "services.forge.trainer") -> App:
-    """The service, with the module that is run as its trainer job."""
-    work = stage(trainer, ForgeSettings())
-    return App(service=Service.FORGE, handlers={}, background=(work.watch,), reconcile=work.reconcile)
+def build(context: ServiceContext, trainer: str = TRAINER) -> Service:
+    """Wire the service; `trainer` is the module that is run as its job."""
+    settings = ForgeSettings()
+    kind = JobKind(ROLE, ("-m", trainer), settings.memory_bytes, settings.time_limit_s)
+    stage = GpuStage(context, State.EVACUATED, kind, settings.max_attempts, Forge(context))
+    return Service(stage.reconcile, loops=(stage.heartbeat(),))
 
 
-app = forge()
+app = App("forge", router, build)

@@ -1,26 +1,43 @@
-"""The harvester: hears intents, consecrations and revocations, states `karma.harvested` or `karma.refused`."""
+"""The harvester: consumes intents, consecrations and revocations; records `karma.harvested` or `karma.refused`."""
 
 from __future__ import annotations
 
-from services.harvester.consent import karma_revoked
-from services.harvester.handlers import Intents, karma_consecrated
-from services.harvester.reconcile import Harvester
-from services.harvester.tipping import watch
-from shared.contracts.intent import TrainingIntent
-from shared.contracts.karma import KarmaConsecrated, KarmaRevoked
-from shared.contracts.message import Service
-from shared.runtime.service import App
+from functools import partial
 
-intents = Intents()
-harvester = Harvester()
-app = App(
-    service=Service.HARVESTER,
-    handlers={
-        TrainingIntent: intents.training_intent,
-        KarmaConsecrated: karma_consecrated,
-        KarmaRevoked: karma_revoked,
-    },
-    answer_invalid={TrainingIntent: intents.answer_invalid},
-    background=(intents.listen, harvester.keep_embedded, watch.watch),
-    reconcile=harvester.reconcile,
-)
+from services.harvester.embedding.embedder import Embedder
+from services.harvester.embedding.keep import embedding_loop
+from services.harvester.handlers import answer_invalid, router
+from services.harvester.reconcile import Harvester
+from services.harvester.replies import RequestReplies
+from services.harvester.settings import HarvesterSettings
+from services.harvester.tipping.watch import tipping_loop
+from shared.contracts.intent import TrainingIntent
+from shared.runtime.context import ServiceContext
+from shared.runtime.service import App, Service
+from shared.runtime.telemetry import root_export_loop
+
+
+def build(context: ServiceContext) -> Service:
+    embedder = Embedder(context.settings.jobs_python, context.settings.project)
+    harvester = Harvester(context, HarvesterSettings(), embedder)
+    replies = RequestReplies(context.nats, TrainingIntent.subject)
+
+    async def start() -> None:
+        await replies.start()
+        await harvester.start()
+
+    async def stop() -> None:
+        await replies.stop()
+        await embedder.end()
+
+    return Service(
+        harvester.reconcile,
+        loops=(embedding_loop(context, embedder), *tipping_loop(context), root_export_loop(context)),
+        start=start,
+        stop=stop,
+        dependencies={"replies": replies},
+        answer_invalid=partial(answer_invalid, replies),
+    )
+
+
+app = App("harvester", router, build)

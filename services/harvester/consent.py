@@ -14,26 +14,12 @@ from shared.messaging.outbox import enqueue
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from faststream.nats import NatsMessage
-
-    from shared.runtime.service import ServiceContext
     from shared.storage.postgres import Connection, Pool
 
 log = structlog.get_logger()
 
 CONSENT_LOCK = 0x434F4E53  # a manifest is stated before a revocation looks for it, or after, never beside it
 IDS_SAID = 1000  # ids of one announcement: at 200 characters each they stay far below what the bus takes
-
-
-async def karma_revoked(context: ServiceContext, said: KarmaRevoked, message: NatsMessage) -> None:
-    async with context.pool.acquire() as conn, conn.transaction():
-        await revoke(conn, said)
-        for recall in await recalls(conn, said.karma):
-            event = uuid5(RITUAL_NAMESPACE, f"{_delivery(message)} {recall.model_dump_json()}")
-            await enqueue(conn, recall, event, {})
-        await _announced(conn, said.karma)
-    log.info("revoked", records=len(said.karma), by=said.by)
-    context.wake()
 
 
 async def announce(conn: Connection) -> None:
@@ -45,10 +31,11 @@ async def announce(conn: Connection) -> None:
     for recall in await recalls(conn, [row["karma"] for row in rows]) if rows else ():
         if recall.manifests:
             await enqueue(conn, recall, uuid5(RITUAL_NAMESPACE, f"announced {recall.model_dump_json()}"), {})
-    await _announced(conn, [row["karma"] for row in rows])
+    await mark_announced(conn, [row["karma"] for row in rows])
 
 
-async def _announced(conn: Connection, karma: Iterable[str]) -> None:
+async def mark_announced(conn: Connection, karma: Iterable[str]) -> None:
+    """Record that the recall of these records was published."""
     await conn.execute(
         "UPDATE harvester.revocation SET announced_at = clock_timestamp() "
         "WHERE karma = ANY ($1::text[]) AND announced_at IS NULL",
@@ -137,9 +124,3 @@ async def rituals_of(conn: Connection | Pool, manifests: Iterable[str]) -> dict[
         list(manifests),
     )
     return {row["manifest"]: tuple(row["rituals"]) for row in rows}
-
-
-def _delivery(message: NatsMessage) -> str:
-    """The same at every delivery of a message, another one when the same is said again."""
-    metadata = message.raw_message.metadata
-    return f"{metadata.stream}/{metadata.sequence.stream}@{metadata.timestamp.isoformat()}"

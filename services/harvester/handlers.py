@@ -1,24 +1,29 @@
-"""What the harvester does with what it hears: an intent opens a ritual, a consecration becomes karma."""
+"""What the harvester consumes: an intent opens a ritual, a consecration becomes karma, a revocation withdraws it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Annotated
+from uuid import uuid5
 
 import asyncpg
+import structlog
+from faststream import Context
+from faststream.nats.annotations import NatsMessage
 
+from services.harvester.consent import mark_announced, recalls, revoke
 from services.harvester.remember import Consecration, consecrate
-from services.harvester.replies import ReplyDesk
+from services.harvester.replies import RequestReplies
 from shared.config.recipe import RecipeError, load_recipe
 from shared.contracts.intent import TrainingIntent
-from shared.contracts.karma import KarmaConsecrated
-from shared.messaging.bus import PermanentError
+from shared.contracts.karma import KarmaConsecrated, KarmaRevoked
+from shared.contracts.message import RITUAL_NAMESPACE
+from shared.messaging.outbox import enqueue
+from shared.messaging.router import PermanentError, Router
 from shared.messaging.streams import INTENTS
 from shared.ritual import ledger
+from shared.runtime.context import InContext
 
-if TYPE_CHECKING:
-    from faststream.nats import NatsMessage
-
-    from shared.runtime.service import ServiceContext
+log = structlog.get_logger()
 
 BAD_REQUEST = 400
 NOT_TAKEN = {
@@ -28,41 +33,31 @@ NOT_TAKEN = {
 PATIENCE_S = 0.5  # how long a malformed intent waits for the request it may have come with
 
 
-class Intents:
-    """Hears intents from the stream, and the requests among them on the side."""
+router = Router("harvester")
+InReplies = Annotated[RequestReplies, Context("replies")]
 
-    def __init__(self) -> None:
-        self._desk: ReplyDesk | None = None
 
-    async def listen(self, context: ServiceContext) -> None:
-        """Note requests from now on; runs as long as the service."""
-        desk = self._desk_of(context)
-        subscription = await context.nats.subscribe(TrainingIntent.subject)
-        async for message in subscription.messages:
-            await desk.note(message)
+@router.consume(TrainingIntent)
+async def training_intent(intent: TrainingIntent, message: NatsMessage, service: InContext, replies: InReplies) -> None:
+    """Open the ritual of an intent, and answer the request it came with."""
+    try:
+        load_recipe(intent.recipe, service.configuration.max_lora_rank(service.settings))
+    except RecipeError as error:
+        raise PermanentError(f"recipe: {error}") from error
+    async with service.pool.acquire() as conn, conn.transaction():
+        ritual = await ledger.open_ritual(conn, intent, intent_id(intent, message), message.headers.get("traceparent"))
+    service.wake()
+    sequence = message.raw_message.metadata.sequence.stream
+    answer: dict[str, object] = {"stream": INTENTS, "seq": sequence, "ritual": str(ritual), "persona": intent.persona}
+    await replies.answer(message.body, answer)
 
-    async def training_intent(self, context: ServiceContext, intent: TrainingIntent, message: NatsMessage) -> None:
-        try:
-            load_recipe(intent.recipe, context.configuration.max_lora_rank(context.settings))
-        except RecipeError as error:
-            raise PermanentError(f"recipe: {error}") from error
-        async with context.pool.acquire() as conn, conn.transaction():
-            ritual = await ledger.open_ritual(
-                conn, intent, intent_id(intent, message), message.headers.get("traceparent")
-            )
-        context.wake()
-        sequence = message.raw_message.metadata.sequence.stream
-        answer: dict[str, Any] = {"stream": INTENTS, "seq": sequence, "ritual": str(ritual), "persona": intent.persona}
-        await self._desk_of(context).answer(message.body, answer)
 
-    async def answer_invalid(self, context: ServiceContext, message: NatsMessage, error: str) -> bool:
-        answer: dict[str, Any] = {"error": {"code": BAD_REQUEST, "description": error}}
-        return await self._desk_of(context).answer(message.body, answer, PATIENCE_S)
-
-    def _desk_of(self, context: ServiceContext) -> ReplyDesk:
-        if self._desk is None or self._desk.client is not context.nats:
-            self._desk = ReplyDesk(context.nats)
-        return self._desk
+async def answer_invalid(replies: RequestReplies, message: NatsMessage, error: str) -> bool:
+    """Answer the request that an invalid intent came with; False for other messages and where no one waits."""
+    if message.raw_message.subject != TrainingIntent.subject:
+        return False
+    answer: dict[str, object] = {"error": {"code": BAD_REQUEST, "description": error}}
+    return await replies.answer(message.body, answer, PATIENCE_S)
 
 
 def intent_id(intent: TrainingIntent, message: NatsMessage) -> str:
@@ -73,11 +68,11 @@ def intent_id(intent: TrainingIntent, message: NatsMessage) -> str:
     return f"{metadata.stream}/{metadata.sequence.stream}@{metadata.timestamp.isoformat()}"
 
 
-async def karma_consecrated(context: ServiceContext, record: KarmaConsecrated, message: NatsMessage) -> None:
-    """Remember the record as a white truth; what contradicts karma that is known becomes a dead letter."""
-    del message
+@router.consume(KarmaConsecrated)
+async def karma_consecrated(record: KarmaConsecrated, service: InContext) -> None:
+    """Store the record as a white truth; what contradicts karma that is known becomes a dead letter."""
     try:
-        async with context.pool.acquire() as conn, conn.transaction():
+        async with service.pool.acquire() as conn, conn.transaction():
             became = await consecrate(conn, record)
     except (asyncpg.DataError, asyncpg.ProgramLimitExceededError) as error:
         # A NUL character or half of a surrogate pair in a text, or a name that is too long for an index.
@@ -85,4 +80,23 @@ async def karma_consecrated(context: ServiceContext, record: KarmaConsecrated, m
     if became in NOT_TAKEN:
         raise PermanentError(NOT_TAKEN[became])
     if became is Consecration.DONE:
-        context.wake()
+        service.wake()
+
+
+@router.consume(KarmaRevoked)
+async def karma_revoked(command: KarmaRevoked, message: NatsMessage, service: InContext) -> None:
+    """Revoke the records, and announce what was built from them."""
+    async with service.pool.acquire() as conn, conn.transaction():
+        await revoke(conn, command)
+        for recall in await recalls(conn, command.karma):
+            event = uuid5(RITUAL_NAMESPACE, f"{_delivery(message)} {recall.model_dump_json()}")
+            await enqueue(conn, recall, event, {})
+        await mark_announced(conn, command.karma)
+    log.info("revoked", records=len(command.karma), by=command.by)
+    service.wake()
+
+
+def _delivery(message: NatsMessage) -> str:
+    """The same at every delivery of a message, another one when the same command is published again."""
+    metadata = message.raw_message.metadata
+    return f"{metadata.stream}/{metadata.sequence.stream}@{metadata.timestamp.isoformat()}"

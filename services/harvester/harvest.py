@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from services.harvester.settings import HarvesterSettings
     from shared.contracts.intent import TrainingIntent
     from shared.ritual.ledger import Ritual
-    from shared.runtime.service import ServiceContext
+    from shared.runtime.context import ServiceContext
     from shared.storage.postgres import Pool
 
 log = structlog.get_logger()

@@ -10,7 +10,7 @@ from shared.contracts.intent import RitualProgress
 
 if TYPE_CHECKING:
     from shared.ritual.ledger import Ritual
-    from shared.runtime.service import ServiceContext
+    from shared.runtime.context import ServiceContext
 
 TELL_S = 1.0
 

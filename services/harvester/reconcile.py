@@ -10,7 +10,6 @@ import structlog
 from services.harvester import store
 from services.harvester.consent import announce, revoked_in
 from services.harvester.embedding.embedder import Embedder, EmbedderFailed, EmbedderMissing
-from services.harvester.embedding.keep import keep_embedded
 from services.harvester.foreign import ViewError, check_view
 from services.harvester.golden.phoenix import PhoenixError
 from services.harvester.harvest import harvest
@@ -21,8 +20,7 @@ from services.harvester.policy import PolicyError, load_policy
 from services.harvester.progress import Teller
 from services.harvester.settings import HarvesterSettings
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
-from shared.contracts.intent import TrainingIntent
-from shared.contracts.message import Fact, Service
+from shared.contracts.message import Fact
 from shared.contracts.ritual import State
 from shared.ritual import ledger
 from shared.storage.artifacts import Artifacts
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
     from services.harvester.manifest.compile import Compiled
     from services.harvester.policy import HarvestPolicy
     from shared.ritual.ledger import Ritual
-    from shared.runtime.service import ServiceContext
+    from shared.runtime.context import ServiceContext
     from shared.storage.postgres import Connection
 
 log = structlog.get_logger()
@@ -42,20 +40,18 @@ class RevokedMeanwhile(Exception):
 
 
 class Harvester:
-    """Holds the embedder, which harvests and the background share: its process is large and slow to start."""
+    """Compiles the manifests of admitted intents."""
 
-    def __init__(self) -> None:
-        self._embedder: Embedder | None = None
-        self._looked = False
+    def __init__(self, context: ServiceContext, settings: HarvesterSettings, embedder: Embedder) -> None:
+        self._context, self._settings, self._embedder = context, settings, embedder
 
-    async def keep_embedded(self, context: ServiceContext) -> None:
-        await keep_embedded(context, self._embedder_of(context))
+    async def start(self) -> None:
+        """Remove what a killed harvest left, and log what would refuse every ritual."""
+        sweep(Artifacts(self._context.settings.home))
+        await _log_wrong_configuration(self._context, self._settings)
 
-    async def reconcile(self, context: ServiceContext) -> None:
-        if not self._looked:
-            self._looked = True
-            sweep(Artifacts(context.settings.home))
-            await _complain_of_configuration(context)
+    async def reconcile(self) -> None:
+        context = self._context
         async with context.pool.acquire() as conn, conn.transaction():
             await announce(conn)
         for ritual in await ledger.waiting(context.pool, State.INTENDED):
@@ -63,23 +59,16 @@ class Harvester:
                 await context.record_cancelled(ritual)
                 continue
             try:
-                await _harvest(context, ritual, HarvesterSettings(), self._embedder_of(context))
+                await _harvest(context, ritual, self._settings, self._embedder)
             except (PhoenixError, RevokedMeanwhile, ChangedMeanwhile, EmbedderFailed) as error:
                 log.warning("harvest postponed", ritual=str(ritual.id), error=str(error))
-
-    def _embedder_of(self, context: ServiceContext) -> Embedder:
-        if self._embedder is None or self._embedder.python != context.settings.jobs_python:
-            self._embedder = Embedder(context.settings.jobs_python, context.settings.project)
-        return self._embedder
 
 
 def _policy(context: ServiceContext, settings: HarvesterSettings) -> HarvestPolicy:
     return load_policy(settings.policy or context.settings.home / "harvest.toml")
 
 
-async def _complain_of_configuration(context: ServiceContext) -> None:
-    """Say at start what would refuse every ritual."""
-    settings = HarvesterSettings()
+async def _log_wrong_configuration(context: ServiceContext, settings: HarvesterSettings) -> None:
     try:
         _policy(context, settings)
         if settings.view:
@@ -91,11 +80,10 @@ async def _complain_of_configuration(context: ServiceContext) -> None:
 
 async def _harvest(context: ServiceContext, ritual: Ritual, settings: HarvesterSettings, embedder: Embedder) -> None:
     started_at = datetime.now(UTC)
-    intent = TrainingIntent.model_validate(ritual.intent)
     teller = Teller(context, ritual)
     try:
         policy = _policy(context, settings)
-        compiled, missing = await harvest(context, ritual, intent, policy, settings, embedder, teller.hear)
+        compiled, missing = await harvest(context, ritual, ritual.intent, policy, settings, embedder, teller.hear)
     except (PolicyError, ViewError) as error:
         await context.record(KarmaRefused(**_of(ritual), reason=str(error)), started_at)
         return
@@ -105,7 +93,7 @@ async def _harvest(context: ServiceContext, ritual: Ritual, settings: HarvesterS
         return
     fact = _refused(ritual, compiled, missing) if missing else _harvested(ritual, compiled)
     async with context.pool.acquire() as conn, conn.transaction():
-        if await ledger.record_fact(conn, fact, Service.HARVESTER, started_at):
+        if await ledger.record_fact(conn, fact, context.service, started_at):
             await _keep(conn, fact, compiled.segments)
             log.info(
                 "harvested", ritual=str(ritual.id), fact=fact.subject, seen=compiled.seen, excluded=compiled.excluded

@@ -17,22 +17,32 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from nats.aio.client import Client
     from nats.aio.msg import Msg
+    from nats.aio.subscription import Subscription
 
 KEEP_S = 30.0
 POLL_S = 0.05
 T = TypeVar("T")
 
 
-class ReplyDesk:
-    """Matches answers and those who wait, by the bytes of the message, whichever comes first."""
+class RequestReplies:
+    """Matches requests and answers by the bytes of the message, whichever comes first."""
 
-    def __init__(self, client: Client) -> None:
-        self.client = client
+    def __init__(self, client: Client, subject: str) -> None:
+        self.client, self.subject = client, subject
+        self._subscription: Subscription | None = None
         self._waiting: deque[tuple[float, bytes, str]] = deque()
         self._answers: deque[tuple[float, bytes, bytes]] = deque()
 
+    async def start(self) -> None:
+        """Note requests from now on."""
+        self._subscription = await self.client.subscribe(self.subject, cb=self.note)
+
+    async def stop(self) -> None:
+        if self._subscription:
+            await self._subscription.unsubscribe()
+
     async def note(self, message: Msg) -> None:
-        """A request came in; answer it if its outcome is known, else remember who waits."""
+        """Answer a request whose outcome is known, else keep its reply subject."""
         if not message.reply:
             return
         key = _key(message.data)
@@ -42,7 +52,7 @@ class ReplyDesk:
             self._waiting.append((monotonic() + KEEP_S, key, message.reply))
 
     async def answer(self, body: bytes, answer: dict[str, object], patience_s: float = 0.0) -> bool:
-        """Answer whoever waits for `body`, or comes to wait within `patience_s`. False when nobody does.
+        """Answer the request with this body, waiting up to `patience_s` for it. False when there is none.
 
         A request that is noted later still gets the answer.
         """

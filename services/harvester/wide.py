@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shared.contracts.message import Service
 from shared.storage.postgres import open_pool
 
 if TYPE_CHECKING:
@@ -19,4 +18,4 @@ WIDE = {"jit": "off", "work_mem": "128MB", "temp_buffers": "128MB"}
 
 async def open_wide_pool(url: str) -> Pool:
     """A small pool of them. Raises UNREACHABLE errors."""
-    return await open_pool(url, Service.HARVESTER, CONNECTIONS, LIMIT_S, WIDE)
+    return await open_pool(url, "harvester", CONNECTIONS, LIMIT_S, WIDE)

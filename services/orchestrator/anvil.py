@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from shared.drivers.containers.port import Containers
     from shared.drivers.queues.port import WorkerQueue
     from shared.ritual.ledger import Ritual
-    from shared.runtime.service import ServiceContext
+    from shared.runtime.context import ServiceContext
 
 log = structlog.get_logger()
 TAKEN = "the anvil is taken for training"  # the reason that clients and workers get meanwhile

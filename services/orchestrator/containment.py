@@ -8,9 +8,9 @@ from uuid import uuid4
 import structlog
 
 from services.orchestrator import store
+from services.orchestrator.metrics import CONTAINED
 from shared.contracts.evacuate import GpuContained
 from shared.messaging.outbox import enqueue
-from shared.runtime.metrics import CONTAINED
 
 if TYPE_CHECKING:
     from shared.storage.postgres import Pool

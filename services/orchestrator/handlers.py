@@ -1,44 +1,50 @@
-"""What the orchestrator does with the commands on the bus: record them, and wake the reconciler."""
+"""What the orchestrator consumes: every fact of a ritual, which may change what an anvil needs, and the commands about anvils."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import structlog
 
 from services.orchestrator import store
 from services.orchestrator.containment import accept
+from shared.contracts.evacuate import GpuAccept, GpuReclaim
+from shared.contracts.intent import RitualCancel
+from shared.contracts.message import Fact
+from shared.contracts.ritual import FACTS
+from shared.messaging.router import Router
 from shared.ritual import ledger
-
-if TYPE_CHECKING:
-    from faststream.nats import NatsMessage
-
-    from shared.contracts.evacuate import GpuAccept, GpuReclaim
-    from shared.contracts.intent import RitualCancel
-    from shared.runtime.service import ServiceContext
+from shared.runtime.context import InContext, ServiceContext
 
 log = structlog.get_logger()
+router = Router("orchestrator")
 
 
-async def ritual_cancel(context: ServiceContext, command: RitualCancel, _: NatsMessage) -> None:
+@router.consume(*FACTS)
+async def wake(fact: Fact, service: InContext) -> None:
+    service.wake()
+
+
+@router.consume(RitualCancel)
+async def ritual_cancel(command: RitualCancel, service: InContext) -> None:
     """Flag the ritual; the owner of its stage ends it at the next safe point."""
-    await ledger.request_cancel(context.pool, command.ritual, command.why)
-    context.wake()
+    await ledger.request_cancel(service.pool, command.ritual, command.why)
+    service.wake()
 
 
-async def gpu_reclaim(context: ServiceContext, command: GpuReclaim, _: NatsMessage) -> None:
+@router.consume(GpuReclaim)
+async def gpu_reclaim(command: GpuReclaim, service: InContext) -> None:
     """Record the reclaim; the next check interrupts the job, which saves a checkpoint, and restores inference."""
-    if anvil := _known_anvil(context, command):
-        await store.record_reclaim(context.pool, anvil, command.why, command.hold_s)
+    if anvil := _known_anvil(service, command):
+        await store.record_reclaim(service.pool, anvil, command.why, command.hold_s)
         log.info("anvil reclaimed", anvil=anvil, why=command.why, hold_s=command.hold_s)
-        context.wake()
+        service.wake()
 
 
-async def gpu_accept(context: ServiceContext, command: GpuAccept, _: NatsMessage) -> None:
+@router.consume(GpuAccept)
+async def gpu_accept(command: GpuAccept, service: InContext) -> None:
     """Accept a contained anvil that answers differently than before; rituals may take it again."""
-    if anvil := _known_anvil(context, command):
-        await accept(context.pool, anvil, command.why)
-        context.wake()
+    if anvil := _known_anvil(service, command):
+        await accept(service.pool, anvil, command.why)
+        service.wake()
 
 
 def _known_anvil(context: ServiceContext, command: GpuReclaim | GpuAccept) -> str | None:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from services.orchestrator.containment import record_failed_check
 from services.orchestrator.handover.restore import restore
 from services.orchestrator.held import reconcile_held
+from services.orchestrator.metrics import CONTAINED
 from services.orchestrator.schedule import explain_wait, schedule
 from shared.drivers.accelerators.port import AcceleratorError
 from shared.drivers.containers.port import ContainerError
 from shared.drivers.queues.port import QueueError
 from shared.ritual import lease
-from shared.runtime.metrics import CONTAINED
 
 if TYPE_CHECKING:
     from services.orchestrator.anvil import Anvil
@@ -31,6 +31,14 @@ class Reconciler:
         self._anvils = anvils
         self._interval_s = interval_s
         self._checks: dict[str, asyncio.Task[None]] = {}
+
+    async def clean_up(self) -> None:
+        """Stop what an earlier configuration left running; an error of a driver is counted, never raised."""
+        for anvil in self._anvils:
+            try:
+                await anvil.stop_unknown_containers()
+            except DRIVER_ERRORS as error:
+                await _count_failure(anvil, error)
 
     async def reconcile(self) -> None:
         """Check every anvil that is not being checked; return after `interval_s` at the latest."""
@@ -47,14 +55,6 @@ class Reconciler:
         for task in self._checks.values():
             task.cancel()
         await asyncio.gather(*self._checks.values(), return_exceptions=True)
-
-
-async def clean_up(anvil: Anvil) -> None:
-    """Stop what an earlier configuration left running on the anvil; an error of a driver is counted, never raised."""
-    try:
-        await anvil.stop_unknown_containers()
-    except DRIVER_ERRORS as error:
-        await _count_failure(anvil, error)
 
 
 async def check(anvil: Anvil) -> None:

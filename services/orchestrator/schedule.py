@@ -93,7 +93,7 @@ async def _queued(anvil: Anvil, ritual: Ritual) -> QueuedRitual:
         # Its age is its place in the queue; where age refuses, only the wait since it last had the anvil counts.
         since=ritual.created_at if refuse_after_s is None else ritual.entered_at,
         weight=harvested.train if harvested else 0,
-        deadline=ritual.intent.get("deadline"),
+        deadline=ritual.intent.deadline,
     )
 
 

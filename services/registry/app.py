@@ -1,11 +1,16 @@
-"""The registry: hears `adapter.verified`, `gpu.restored` and `karma.recalled`; states `adapter.registered` and `adapter.awakened`."""
+"""The registry: consumes `adapter.verified`, `gpu.restored` and `karma.recalled`; records `adapter.registered` and `adapter.awakened`."""
 
 from __future__ import annotations
 
-from services.registry.recall import karma_recalled
+from services.registry.handlers import router
 from services.registry.reconcile import Registry
-from shared.contracts.karma import KarmaRecalled
-from shared.contracts.message import Service
-from shared.runtime.service import App
+from services.registry.settings import RegistrySettings
+from shared.runtime.context import ServiceContext
+from shared.runtime.service import App, Service
 
-app = App(service=Service.REGISTRY, handlers={KarmaRecalled: karma_recalled}, reconcile=Registry().reconcile)
+
+def build(context: ServiceContext) -> Service:
+    return Service(Registry(context, RegistrySettings()).reconcile)
+
+
+app = App("registry", router, build)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
+from pydantic import BaseModel
 
 from services.registry import store
 from services.registry.binding import Binding, prove
 from services.registry.bundle import ADAPTER, BundleError, Sidecar, check, freeze, probes_of, version_name
-from services.registry.recall import settle
-from services.registry.settings import RegistrySettings
-from shared.contracts.forge import AdapterFailed
+from services.registry.recall import act_on_recalls
+from services.registry.store import Version
+from shared.contracts.evacuate import GpuRestored
+from shared.contracts.forge import AdapterFailed, AdapterForged
+from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.registry import AdapterAwakened, AdapterRegistered
 from shared.contracts.ritual import State
-from shared.contracts.verify import Probe
+from shared.contracts.verify import AdapterVerified, Probe
 from shared.drivers.inference.port import InferenceError
 from shared.drivers.inference.vllm import Vllm
 from shared.ritual import lease, ledger
@@ -25,153 +27,143 @@ from shared.storage.artifacts import Artifacts
 from shared.storage.base_model import find_base
 
 if TYPE_CHECKING:
+    from services.registry.settings import RegistrySettings
     from shared.drivers.inference.port import Inference
     from shared.ritual.ledger import Ritual
-    from shared.runtime.service import ServiceContext
+    from shared.runtime.context import ServiceContext
 
 log = structlog.get_logger()
 
 
+class _Probed(BaseModel):
+    """The part of the evaluator's results that goes into the bundle."""
+
+    probes: tuple[Probe, ...]
+
+
 class Registry:
-    """Remembers which bindings it has seen proven since they were loaded, and how often one failed."""
+    """Registers, loads and awakens versions; keeps the bindings that were proven since they were loaded."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: ServiceContext, settings: RegistrySettings) -> None:
+        self._context, self._settings = context, settings
+        self._artifacts = Artifacts(context.settings.home)
         self._proven: dict[str, Binding] = {}
-        self._failures: dict[str, int] = {}
 
-    async def reconcile(self, context: ServiceContext) -> None:
-        for ritual in await ledger.waiting(context.pool, State.VERIFIED):
-            await _register(context, ritual)
+    async def reconcile(self) -> None:
+        pool = self._context.pool
+        for ritual in await ledger.waiting(pool, State.VERIFIED):
+            await self._register(ritual)
         # Recalls come before serving: nothing that they withdraw is to be loaded or awakened.
-        await settle(context)
-        if await lease.held(context.pool, context.configuration.forge) is None:
-            await self._serve(context)
+        await act_on_recalls(pool, self._settings.on_recall)
+        if await lease.held(pool, self._context.configuration.forge) is None:
+            await self._serve()
 
-    async def _serve(self, context: ServiceContext) -> None:
-        inference = Vllm(context.configuration.rune_url(context.settings), inside=True)
+    async def _register(self, ritual: Ritual) -> None:
+        if ritual.cancel_requested_at:
+            await self._context.record_cancelled(ritual)
+            return
+        started_at, pool = datetime.now(UTC), self._context.pool
+        harvested = await ledger.required_fact(pool, ritual.id, KarmaHarvested)
+        forged = await ledger.required_fact(pool, ritual.id, AdapterForged)
+        verified = await ledger.required_fact(pool, ritual.id, AdapterVerified)
+        sidecar = Sidecar(
+            persona=ritual.persona,
+            version=version_name(ritual.persona, forged.adapter),
+            adapter=forged.adapter,
+            base=forged.base,
+            base_name=find_base(self._context.settings).name,
+            manifest=harvested.manifest,
+            holdout=harvested.holdout,
+            recipe=forged.recipe,
+            ritual=str(ritual.id),
+            verdict=verified.verdict,
+        )
+        probes = _Probed.model_validate_json(Path(verified.results).read_bytes()).probes
+        try:
+            bundle = freeze(self._artifacts, Path(forged.path), sidecar, probes)
+        except BundleError as error:
+            await self._context.record(AdapterFailed(**ritual.key, reason=str(error)), started_at)
+            return
+        version = Version(sidecar.version, ritual.persona, forged.adapter, forged.base, ritual.id, str(bundle))
+        async with pool.acquire() as conn, conn.transaction():
+            await store.insert_version(conn, version)
+        registered = AdapterRegistered(
+            **ritual.key, adapter=version.adapter, version=version.name, bundle=version.bundle
+        )
+        await self._context.record(registered, started_at)
+
+    async def _serve(self) -> None:
+        inference = Vllm(self._context.configuration.rune_url(self._context.settings), inside=True)
         if not await inference.healthy():
             return
         loaded = await inference.models()
-        for version in await store.wanted(context.pool):
-            if version["name"] not in loaded:
-                self._proven.pop(version["name"], None)
-                await self._load(context, inference, version)
-        for ritual in await ledger.waiting(context.pool, State.REGISTERED):
-            await self._awaken(context, inference, ritual)
+        for version in await store.list_wanted(self._context.pool):
+            if version.name not in loaded:
+                self._proven.pop(version.name, None)
+                await self._load(inference, version)
+        for ritual in await ledger.waiting(self._context.pool, State.REGISTERED):
+            await self._awaken(inference, ritual)
 
-    async def _load(self, context: ServiceContext, inference: Inference, version: dict[str, Any]) -> None:
-        bundle = Path(version["bundle"])
+    async def _load(self, inference: Inference, version: Version) -> None:
+        bundle = Path(version.bundle)
         try:
-            check(bundle, version["adapter"])
-            await inference.load(version["name"], bundle / ADAPTER)
-            binding = await _prove(context, inference, version)
+            check(bundle, version.adapter)
+            await inference.load(version.name, bundle / ADAPTER)
+            binding = await self._prove(inference, version)
         except (BundleError, InferenceError) as error:
-            log.error("adapter not loaded", version=version["name"], error=str(error))
+            log.error("adapter not loaded", version=version.name, error=str(error))
             return
         if binding.proven:
-            self._proven[version["name"]] = binding
-        log.info("adapter loaded", version=version["name"], **binding.model_dump(), proven=binding.proven)
+            self._proven[version.name] = binding
+        log.info("adapter loaded", version=version.name, **binding.model_dump(), proven=binding.proven)
 
-    async def _awaken(self, context: ServiceContext, inference: Inference, ritual: Ritual) -> None:
+    async def _awaken(self, inference: Inference, ritual: Ritual) -> None:
         if ritual.cancel_requested_at:
-            await context.record_cancelled(ritual)
+            await self._context.record_cancelled(ritual)
             return
         # Inference must have come back after this ritual's own GPU work.
-        if await ledger.fact_body(context.pool, ritual.id, "gpu.restored") is None:
+        if await ledger.fact(self._context.pool, ritual.id, GpuRestored) is None:
             return
         started_at = datetime.now(UTC)
-        registered = await ledger.fact_body(context.pool, ritual.id, "adapter.registered")
-        version = registered and await store.version_of(context.pool, registered["version"])
-        if not version:
+        registered = await ledger.required_fact(self._context.pool, ritual.id, AdapterRegistered)
+        version = await store.get_version(self._context.pool, registered.version)
+        if version is None:
             raise RuntimeError(f"ritual {ritual.id} is registered without a version")
         try:
-            binding = self._proven.get(version["name"]) or await _prove(context, inference, version)
+            binding = self._proven.get(version.name) or await self._prove(inference, version)
         except InferenceError as error:
             log.warning("awakening postponed", ritual=str(ritual.id), error=str(error))
             return
-        if not binding.proven:
-            await self._unproven(context, ritual, binding)
-            return
-        await _move_alias(context, ritual, version, binding, started_at)
+        if binding.proven:
+            await self._move_alias(ritual, version, binding, started_at)
+        else:
+            await self._record_unproven(ritual, version, binding)
 
-    async def _unproven(self, context: ServiceContext, ritual: Ritual, binding: Binding) -> None:
-        failures = self._failures[str(ritual.id)] = self._failures.get(str(ritual.id), 0) + 1
+    async def _prove(self, inference: Inference, version: Version) -> Binding:
+        base = find_base(self._context.settings).name
+        probes = probes_of(Path(version.bundle))
+        return await prove(inference, version.name, base, probes, self._settings.probe_tokens)
+
+    async def _record_unproven(self, ritual: Ritual, version: Version, binding: Binding) -> None:
+        failures = await store.record_failed_probe(self._context.pool, version.name)
         log.error("binding not proven", ritual=str(ritual.id), failures=failures, **binding.model_dump())
-        if failures >= RegistrySettings().probe_tries:
+        if failures >= self._settings.probe_tries:
             reason = (
                 f"the loaded adapter is not the one answering: {binding.equal} of {binding.asked} probes equal the "
                 f"evaluator's answers, {binding.different} differ from the base; the alias was not moved"
             )
-            failed = AdapterFailed(**ritual.key, reason=reason)
-            await context.record(failed, ritual.entered_at)
+            await self._context.record(AdapterFailed(**ritual.key, reason=reason), ritual.entered_at)
 
-
-async def _register(context: ServiceContext, ritual: Ritual) -> None:
-    if ritual.cancel_requested_at:
-        await context.record_cancelled(ritual)
-        return
-    started_at = datetime.now(UTC)
-    facts = [
-        await ledger.fact_body(context.pool, ritual.id, name)
-        for name in ("karma.harvested", "adapter.forged", "adapter.verified")
-    ]
-    harvested, forged, verified = facts
-    if not harvested or not forged or not verified:
-        raise RuntimeError(f"ritual {ritual.id} is verified without its facts")
-    name = version_name(ritual.persona, forged["adapter"])
-    sidecar = Sidecar(
-        persona=ritual.persona,
-        version=name,
-        adapter=forged["adapter"],
-        base=forged["base"],
-        base_name=find_base(context.settings).name,
-        manifest=harvested["manifest"],
-        holdout=harvested["holdout"],
-        recipe=forged["recipe"],
-        ritual=str(ritual.id),
-        verdict=verified["verdict"],
-    )
-    try:
-        bundle = freeze(
-            Artifacts(context.settings.home), Path(forged["path"]), sidecar, _probes(Path(verified["results"]))
-        )
-    except BundleError as error:
-        failed = AdapterFailed(**ritual.key, reason=str(error))
-        await context.record(failed, started_at)
-        return
-    async with context.pool.acquire() as conn, conn.transaction():
-        await store.keep_version(conn, name, ritual.persona, forged["adapter"], forged["base"], ritual.id, str(bundle))
-    fact = AdapterRegistered(
-        **ritual.key,
-        adapter=forged["adapter"],
-        version=name,
-        bundle=str(bundle),
-    )
-    await context.record(fact, started_at)
-
-
-def _probes(results: Path) -> tuple[Probe, ...]:
-    return tuple(Probe.model_validate(probe) for probe in json.loads(results.read_text(encoding="utf-8"))["probes"])
-
-
-async def _prove(context: ServiceContext, inference: Inference, version: dict[str, Any]) -> Binding:
-    probes = probes_of(Path(version["bundle"]))
-    base = find_base(context.settings).name
-    return await prove(inference, version["name"], base, probes, RegistrySettings().probe_tokens)
-
-
-async def _move_alias(
-    context: ServiceContext, ritual: Ritual, version: dict[str, Any], binding: Binding, started_at: datetime
-) -> None:
-    async with context.pool.acquire() as conn, conn.transaction():
-        fact = AdapterAwakened(
-            **ritual.key,
-            adapter=version["adapter"],
-            version=version["name"],
-            alias=ritual.persona,
-            previous=await store.alias_of(conn, ritual.persona),
-            probes=binding.asked,
-        )
-        if await ledger.record_fact(conn, fact, context.service, started_at):
-            await store.move_alias(conn, ritual.persona, version["name"], ritual.id)
-            log.info("awakened", version=version["name"], alias=ritual.persona)
+    async def _move_alias(self, ritual: Ritual, version: Version, binding: Binding, started_at: datetime) -> None:
+        async with self._context.pool.acquire() as conn, conn.transaction():
+            awakened = AdapterAwakened(
+                **ritual.key,
+                adapter=version.adapter,
+                version=version.name,
+                alias=ritual.persona,
+                previous=await store.get_alias(conn, ritual.persona),
+                probes=binding.asked,
+            )
+            if await ledger.record_fact(conn, awakened, self._context.service, started_at):
+                await store.move_alias(conn, ritual.persona, version.name, ritual.id)
+                log.info("awakened", version=version.name, alias=ritual.persona)

@@ -1,9 +1,13 @@
-"""All SQL of the registry: versions, aliases, the way of an alias, and what is tainted by revoked karma."""
+"""All SQL of the registry: versions, aliases with their history, and what is tainted by revoked karma."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 from uuid import UUID
+
+from shared.contracts.registry import AdapterRegistered
+from shared.contracts.ritual import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -11,47 +15,83 @@ if TYPE_CHECKING:
     from shared.storage.postgres import Connection, Pool
 
 
-async def keep_version(
-    conn: Connection, name: str, persona: str, adapter: str, base: str, ritual: UUID, bundle: str
-) -> None:
+@dataclass(frozen=True)
+class Version:
+    """A registered adapter. `adapter` and `base` are digests, `bundle` its directory in the Crypt."""
+
+    name: str
+    persona: str
+    adapter: str
+    base: str
+    ritual: UUID
+    bundle: str
+
+
+@dataclass(frozen=True)
+class TaintedVersion:
+    """A version to act upon. `karma`: the records not announced yet, or all; `serves`: an alias points to it."""
+
+    name: str
+    persona: str
+    ritual: UUID
+    serves: bool
+    karma: tuple[str, ...]
+
+
+_VERSION = ", ".join(field.name for field in fields(Version))
+
+
+async def insert_version(conn: Connection, version: Version) -> None:
+    """Keep a version; one of that name is left as it is."""
     await conn.execute(
-        "INSERT INTO version (name, persona, adapter, base, ritual, bundle) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
-        name,
-        persona,
-        adapter,
-        base,
-        ritual,
-        bundle,
+        f"INSERT INTO version ({_VERSION}) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+        version.name,
+        version.persona,
+        version.adapter,
+        version.base,
+        version.ritual,
+        version.bundle,
     )
 
 
-async def wanted(conn: Connection | Pool) -> list[dict[str, Any]]:
-    """The versions the engine must serve: every alias's, and every registered one that is about to be awakened.
+async def list_wanted(conn: Connection | Pool) -> list[Version]:
+    """List the versions the engine must serve: every alias's, and every registered one that is about to be awakened.
 
     Never one that was withdrawn, nor one whose revoked karma was not decided upon yet.
     """
     rows = await conn.fetch(
-        "SELECT name, persona, adapter, base, ritual, bundle FROM version WHERE (name IN (SELECT version FROM alias) "
+        f"SELECT {_VERSION} FROM version WHERE (name IN (SELECT version FROM alias) "
         "OR name IN (SELECT body ->> 'version' FROM ritual_fact f JOIN ritual r ON r.id = f.ritual "
-        "WHERE r.state = 'registered' AND f.subject = 'adapter.registered')) AND withdrawn_at IS NULL "
-        "AND NOT EXISTS (SELECT FROM taint t WHERE t.ritual = version.ritual AND t.said_at IS NULL) ORDER BY registered_at"
+        "WHERE r.state = $1 AND f.subject = $2)) AND withdrawn_at IS NULL "
+        "AND NOT EXISTS (SELECT FROM taint t WHERE t.ritual = version.ritual AND t.announced_at IS NULL) ORDER BY registered_at",
+        State.REGISTERED,
+        AdapterRegistered.subject,
     )
-    return [dict(row) for row in rows]
+    return [Version(**row) for row in rows]
 
 
-async def version_of(conn: Connection | Pool, name: str) -> dict[str, Any] | None:
-    row = await conn.fetchrow("SELECT name, persona, adapter, base, ritual, bundle FROM version WHERE name = $1", name)
-    return dict(row) if row else None
+async def get_version(conn: Connection | Pool, name: str) -> Version | None:
+    row = await conn.fetchrow(f"SELECT {_VERSION} FROM version WHERE name = $1", name)
+    return Version(**row) if row else None
 
 
-async def alias_of(conn: Connection | Pool, persona: str) -> str | None:
+async def get_alias(conn: Connection | Pool, persona: str) -> str | None:
+    """The version that the persona's name points to."""
     version: str | None = await conn.fetchval("SELECT version FROM alias WHERE persona = $1", persona)
     return version
 
 
+async def record_failed_probe(conn: Connection | Pool, name: str) -> int:
+    """Count one more failed proof of this version's binding; the failures so far."""
+    failures: int = await conn.fetchval(
+        "UPDATE version SET failed_probes = failed_probes + 1 WHERE name = $1 RETURNING failed_probes", name
+    )
+    return failures
+
+
 async def move_alias(conn: Connection, persona: str, version: str, ritual: UUID) -> None:
     """Point the persona's name to `version`; what it pointed to is kept as the previous one."""
-    previous = await alias_of(conn, persona)
+    previous = await get_alias(conn, persona)
     await conn.execute(
         "INSERT INTO alias (persona, version) VALUES ($1, $2) ON CONFLICT (persona) DO UPDATE SET "
         "previous = CASE WHEN alias.version = excluded.version THEN alias.previous ELSE alias.version END, "
@@ -71,8 +111,8 @@ async def move_alias(conn: Connection, persona: str, version: str, ritual: UUID)
     )
 
 
-async def taint(conn: Connection, rituals: Iterable[UUID], karma: Iterable[str]) -> None:
-    """Remember that these rituals trained on these revoked records, once."""
+async def record_taint(conn: Connection, rituals: Iterable[UUID], karma: Iterable[str]) -> None:
+    """Record that these rituals trained on these revoked records, once."""
     await conn.execute(
         "INSERT INTO taint (ritual, karma) SELECT r.id, k FROM public.ritual r CROSS JOIN unnest($2::text[]) AS k "
         "WHERE r.id = ANY ($1::uuid[]) ON CONFLICT DO NOTHING",
@@ -81,32 +121,31 @@ async def taint(conn: Connection, rituals: Iterable[UUID], karma: Iterable[str])
     )
 
 
-async def undecided(conn: Connection, withdrawing: bool) -> list[dict[str, Any]]:
-    """Tainted versions to act upon: of whose taint nothing was said yet, or that the policy withdraws and that still stand.
-
-    `karma` is what was not said yet, or all where all was said; `serves` is true where the persona's name points there.
-    """
+async def list_tainted(conn: Connection, withdrawing: bool) -> list[TaintedVersion]:
+    """List the tainted versions to act upon: those not announced, and where `withdrawing` those not withdrawn either."""
     rows = await conn.fetch(
-        "SELECT v.name, v.persona, v.ritual, a.version IS NOT NULL AS serves, "
-        "coalesce(array_agg(t.karma ORDER BY t.karma) FILTER (WHERE t.said_at IS NULL), array_agg(t.karma ORDER BY t.karma)) AS karma "
+        "SELECT v.name, v.persona, v.ritual, a.version IS NOT NULL AS serves, coalesce("
+        "array_agg(t.karma ORDER BY t.karma) FILTER (WHERE t.announced_at IS NULL), array_agg(t.karma ORDER BY t.karma)) AS karma "
         "FROM version v JOIN taint t ON t.ritual = v.ritual LEFT JOIN alias a ON a.version = v.name "
-        "GROUP BY v.name, a.version HAVING bool_or(t.said_at IS NULL) OR ($1 AND (v.withdrawn_at IS NULL OR a.version IS NOT NULL)) "
+        "GROUP BY v.name, a.version "
+        "HAVING bool_or(t.announced_at IS NULL) OR ($1 AND (v.withdrawn_at IS NULL OR a.version IS NOT NULL)) "
         "ORDER BY v.registered_at, v.name",
         withdrawing,
     )
-    return [dict(row) for row in rows]
+    return [TaintedVersion(**{**row, "karma": tuple(row["karma"])}) for row in rows]
 
 
-async def taint_said(conn: Connection, ritual: UUID, karma: Iterable[str]) -> None:
+async def mark_taint_announced(conn: Connection, ritual: UUID, karma: Iterable[str]) -> None:
     await conn.execute(
-        "UPDATE taint SET said_at = clock_timestamp() WHERE ritual = $1 AND karma = ANY ($2::text[]) AND said_at IS NULL",
+        "UPDATE taint SET announced_at = clock_timestamp() "
+        "WHERE ritual = $1 AND karma = ANY ($2::text[]) AND announced_at IS NULL",
         ritual,
         list(karma),
     )
 
 
-async def tainted_and_open(conn: Connection) -> list[UUID]:
-    """Rituals under way that train, or trained, on revoked records and were not asked to end yet."""
+async def list_tainted_rituals(conn: Connection) -> list[UUID]:
+    """List the rituals under way that train, or trained, on revoked records and are not flagged to end."""
     rows = await conn.fetch(
         "SELECT id FROM ritual WHERE ended_at IS NULL AND cancel_requested_at IS NULL "
         "AND id IN (SELECT ritual FROM taint) ORDER BY id"

@@ -1,17 +1,25 @@
-"""The verifier: hears `adapter.forged`, states `adapter.verified` or `adapter.banished`."""
+"""The verifier: consumes `adapter.forged`, records `adapter.verified` or `adapter.banished`."""
 
 from __future__ import annotations
 
-from services.verifier.reconcile import stage
+from services.verifier.handlers import router
+from services.verifier.reconcile import ROLE, Verifier
 from services.verifier.settings import VerifierSettings
-from shared.contracts.message import Service
-from shared.runtime.service import App
+from shared.contracts.ritual import State
+from shared.jobs.gpu_stage import GpuStage
+from shared.jobs.runner import JobKind
+from shared.runtime.context import ServiceContext
+from shared.runtime.service import App, Service
+
+EVALUATOR = "services.verifier.evaluator"
 
 
-def verifier(evaluator: str = "services.verifier.evaluator") -> App:
-    """The service, with the module that is run as its evaluator job."""
-    work = stage(evaluator, VerifierSettings())
-    return App(service=Service.VERIFIER, handlers={}, background=(work.watch,), reconcile=work.reconcile)
+def build(context: ServiceContext, evaluator: str = EVALUATOR) -> Service:
+    """Wire the service; `evaluator` is the module that is run as its job."""
+    settings = VerifierSettings()
+    kind = JobKind(ROLE, ("-m", evaluator), settings.memory_bytes, settings.time_limit_s)
+    stage = GpuStage(context, State.FORGED, kind, settings.max_attempts, Verifier(context, settings))
+    return Service(stage.reconcile, loops=(stage.heartbeat(),))
 
 
-app = verifier()
+app = App("verifier", router, build)

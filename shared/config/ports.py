@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from shared.config.settings import PORT_OFFSETS
+from shared.config.settings import FIRST_SERVICE_PORT, PORT_OFFSETS, SERVICE_PORTS
 
 ROW = 32
 SERVING = PORT_OFFSETS["rune"]
-FREE = tuple(offset for offset in range(SERVING, ROW) if offset not in PORT_OFFSETS.values())
+SERVICES = range(FIRST_SERVICE_PORT, FIRST_SERVICE_PORT + SERVICE_PORTS)
+FREE = tuple(offset for offset in range(SERVING, ROW) if offset not in {*PORT_OFFSETS.values(), *SERVICES})
 
 
 def assign(wanted: Mapping[str, int | None], serving: tuple[str, ...], base: int) -> dict[str, int]:
@@ -27,7 +28,8 @@ def assign(wanted: Mapping[str, int | None], serving: tuple[str, ...], base: int
 
 def parts(base: int) -> dict[int, str]:
     """The ports of the house's other parts."""
-    return {base + offset: part for part, offset in PORT_OFFSETS.items() if part != "rune"}
+    fixed = {base + offset: part for part, offset in PORT_OFFSETS.items() if part != "rune"}
+    return {**fixed, **{base + offset: "services" for offset in SERVICES}}
 
 
 def container_name(anvil: str, rune: str) -> str:

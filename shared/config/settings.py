@@ -13,7 +13,6 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT = Path(__file__).resolve().parents[2]
-SERVICES = ("harvester", "orchestrator", "forge", "verifier", "registry")
 
 
 class SettingsError(Exception):
@@ -101,9 +100,6 @@ class Settings(BaseSettings):
     def phoenix_url(self) -> str:
         return self.phoenix or f"http://{self.host}:{self.port('phoenix')}"
 
-    def service_url(self, service: str) -> str:
-        return f"http://{self.host}:{self.port(service)}"
-
     @property
     def database_password_file(self) -> Path:
         return self.home / "secrets" / "postgres"
@@ -121,6 +117,8 @@ class Settings(BaseSettings):
         return self.home / "containers"
 
 
+FIRST_SERVICE_PORT = 20  # offset of the first service; SERVICE_PORTS in a row are kept for them
+SERVICE_PORTS = 6
 PORT_OFFSETS = {
     "nats": 0,
     "nats-monitor": 1,
@@ -128,5 +126,4 @@ PORT_OFFSETS = {
     "phoenix": 3,
     "phoenix-grpc": 4,
     "rune": 10,
-    **{service: 20 + place for place, service in enumerate(SERVICES)},
 }

@@ -13,6 +13,7 @@ class AdapterForged(Fact):
 
     subject: ClassVar[str] = "adapter.forged"
     step: ClassVar[str] = "forge"
+    job: ClassVar[str | None] = "trainer"
 
     adapter: str
     path: str

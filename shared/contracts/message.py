@@ -1,8 +1,7 @@
-"""Messages on the bus: each class says its subject, who states it and where in the way of a ritual it stands."""
+"""Messages on the bus: a class for each kind, with the subject it is published on."""
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Any, ClassVar
 from uuid import UUID, uuid5
 
@@ -11,18 +10,8 @@ from shared.contracts.frozen import Frozen
 RITUAL_NAMESPACE = UUID("6f1c1f0e-5d0a-5c3b-9a53-50f0f0a6e5d1")
 
 
-class Service(StrEnum):
-    """The owners of the stages, in the order of a ritual."""
-
-    HARVESTER = "harvester"
-    ORCHESTRATOR = "orchestrator"
-    FORGE = "forge"
-    VERIFIER = "verifier"
-    REGISTRY = "registry"
-
-
 class Message(Frozen):
-    """Anything said on the bus. A breaking change is a new subject, never an edit."""
+    """Anything published on the bus. A breaking change is a new subject, never an edit."""
 
     subject: ClassVar[str]
 
@@ -33,7 +22,8 @@ class Fact(Message):
     `attempt` counts from 1 and grows when the GPU work is repeated.
     """
 
-    step: ClassVar[str]
+    step: ClassVar[str]  #: the name of the stage's span
+    job: ClassVar[str | None] = None  #: the kind of job whose end the fact reports
 
     ritual: UUID
     persona: str
@@ -41,11 +31,11 @@ class Fact(Message):
 
     @property
     def event_id(self) -> UUID:
-        """The same for the same fact however often it is stated; also the `Nats-Msg-Id`."""
+        """The same for the same fact however often it is recorded; also the `Nats-Msg-Id`."""
         return event_id(self.ritual, self.subject, self.attempt)
 
     def details(self) -> dict[str, Any]:
-        """What the fact says beyond naming its ritual, as JSON values."""
+        """The fields beyond those that name the ritual, as JSON values."""
         return self.model_dump(mode="json", exclude={"ritual", "persona", "attempt"})
 
 
@@ -54,5 +44,5 @@ def event_id(ritual: UUID, subject: str, attempt: int) -> UUID:
 
 
 def ritual_id(intent_id: str) -> UUID:
-    """One intent id makes one ritual, wherever and however often it is heard."""
+    """One intent id makes one ritual, wherever and however often it is received."""
     return uuid5(RITUAL_NAMESPACE, intent_id)

@@ -1,4 +1,4 @@
-"""The states of a ritual and the one table that says which fact leads from which state to which, and who may state it."""
+"""The states of a ritual and the one table of transitions: which fact leads from which state to which."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from shared.contracts.evacuate import GpuEvacuated, GpuInterrupted, GpuRefused, 
 from shared.contracts.forge import AdapterFailed, AdapterForged
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
 from shared.contracts.intent import RitualCancelled
-from shared.contracts.message import Fact, Service
+from shared.contracts.message import Fact
 from shared.contracts.registry import AdapterAwakened, AdapterRegistered
 from shared.contracts.verify import AdapterBanished, AdapterVerified
 
@@ -31,15 +31,6 @@ class State(StrEnum):
 
 ENDS = frozenset({State.AWAKENED, State.REFUSED, State.FAILED, State.BANISHED, State.CANCELLED})
 HOLDS_ANVIL = frozenset({State.EVACUATED, State.FORGED})
-
-OWNERS: dict[State, Service] = {
-    State.INTENDED: Service.HARVESTER,
-    State.HARVESTED: Service.ORCHESTRATOR,
-    State.EVACUATED: Service.FORGE,
-    State.FORGED: Service.VERIFIER,
-    State.VERIFIED: Service.REGISTRY,
-    State.REGISTERED: Service.REGISTRY,
-}
 
 # (state, fact) -> next state. Every pair that is not here leaves the ritual as it is: a late, repeated or
 # reordered fact changes nothing.

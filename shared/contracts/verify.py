@@ -20,6 +20,8 @@ class Probe(Frozen):
 class Judged(Fact):
     """What both verdicts say: the scores, the decision and its reasons."""
 
+    job: ClassVar[str | None] = "evaluator"
+
     adapter: str
     decision: str
     reasons: tuple[str, ...]

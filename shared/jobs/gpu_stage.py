@@ -7,15 +7,15 @@ another attempt and the end after too many are the same for both.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from shared.jobs.heartbeat import renew_leases
+from shared.jobs.heartbeat import lease_heartbeat
 from shared.jobs.runner import Jobs, job_containers
 from shared.ritual import lease, ledger
 from shared.ritual.attempts import unfinished
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
     from pathlib import Path
 
     from shared.contracts.message import Fact
@@ -23,50 +23,57 @@ if TYPE_CHECKING:
     from shared.jobs.runner import Finished, JobKind, JobPlan
     from shared.ritual.lease import Lease
     from shared.ritual.ledger import Ritual
-    from shared.runtime.service import ServiceContext
+    from shared.runtime.context import ServiceContext
+    from shared.runtime.loops import Loop
     from shared.storage.postgres import Pool
 
     Planner = Callable[[Path], JobPlan]
 
 
+class Work(Protocol):
+    """What differs between the stages."""
+
+    async def plan(self, ritual: Ritual, held: Lease) -> Planner:
+        """The function that gives the plan of this attempt's job for its output directory. Called at every pass."""
+
+    async def conclude(self, ritual: Ritual, held: Lease, finished: Finished) -> Fact:
+        """The fact about a job that ended well."""
+
+
 @dataclass(frozen=True)
 class GpuStage:
-    """What differs between the stages.
+    """The stage of the rituals in `state`; `reconcile` is one pass over them."""
 
-    `plan` is asked at every look for what the job of this attempt would get, given its output directory.
-    `conclude` gives the fact about a job that ended well.
-    """
-
+    context: ServiceContext
     state: State
     kind: JobKind
     max_attempts: int
-    plan: Callable[[ServiceContext, Ritual, Lease], Awaitable[Planner]]
-    conclude: Callable[[ServiceContext, Ritual, Lease, Finished], Awaitable[Fact]]
+    work: Work
 
-    async def watch(self, context: ServiceContext) -> None:
-        """Keep the leases of this stage alive; runs as long as the service."""
-        await renew_leases(context, job_containers(context), self.state, self.kind.role)
+    def heartbeat(self) -> Loop:
+        """The loop that keeps the leases of this stage alive."""
+        return lease_heartbeat(self.context, job_containers(self.context), self.state, self.kind.role)
 
-    async def reconcile(self, context: ServiceContext) -> None:
-        jobs = Jobs(context, job_containers(context), self.kind)
-        for ritual, held in await _holders(context.pool, self.state):
-            await self._advance(context, jobs, ritual, held)
+    async def reconcile(self) -> None:
+        jobs = Jobs(self.context, job_containers(self.context), self.kind)
+        for ritual, held in await _holders(self.context.pool, self.state):
+            await self._advance(jobs, ritual, held)
 
-    async def _advance(self, context: ServiceContext, jobs: Jobs, ritual: Ritual, held: Lease) -> None:
+    async def _advance(self, jobs: Jobs, ritual: Ritual, held: Lease) -> None:
         if ritual.cancel_requested_at:
             await jobs.stop(ritual)
-            await context.record_cancelled(ritual)
+            await self.context.record_cancelled(ritual)
             return
-        plan = await self.plan(context, ritual, held)
+        plan = await self.work.plan(ritual, held)
         if finished := await jobs.follow(ritual, held.fence, plan):
-            fact = await self._fact(context, ritual, held, finished)
-            await context.record(fact, ritual.entered_at, held.fence)
+            fact = await self._fact(ritual, held, finished)
+            await self.context.record(fact, ritual.entered_at, held.fence)
             await jobs.forget(ritual)
 
-    async def _fact(self, context: ServiceContext, ritual: Ritual, held: Lease, finished: Finished) -> Fact:
+    async def _fact(self, ritual: Ritual, held: Lease, finished: Finished) -> Fact:
         if finished.result.ok:
-            return await self.conclude(context, ritual, held, finished)
-        failures = await ledger.failures(context.pool, ritual.id)
+            return await self.work.conclude(ritual, held, finished)
+        failures = await ledger.failures(self.context.pool, ritual.id)
         return unfinished(ritual, finished.result, failures, self.max_attempts)
 
 

@@ -1,4 +1,4 @@
-"""The watchdog of a stage that holds the anvil: renews its lease, and ends its jobs when that fails.
+"""The lease heartbeat of a stage that holds the anvil: renews its lease, and ends its jobs when that fails.
 
 A job whose lease may have run out must not touch the anvil: it is killed here before the time is over, and the
 orchestrator kills it again before anything else is granted.
@@ -6,20 +6,20 @@ orchestrator kills it again before anything else is granted.
 
 from __future__ import annotations
 
-import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING
 
 import structlog
 
 from shared.ritual import lease, ledger
+from shared.runtime.loops import Loop
 from shared.storage.postgres import UNREACHABLE
 
 if TYPE_CHECKING:
     from shared.contracts.ritual import State
     from shared.drivers.containers.port import Containers
     from shared.ritual.ledger import Ritual
-    from shared.runtime.service import ServiceContext
+    from shared.runtime.context import ServiceContext
 
 log = structlog.get_logger()
 
@@ -27,38 +27,46 @@ RENEWALS_PER_TTL = 6
 PATIENCE = 2 / 3  # share of the lease's life after which an unrenewed job is killed
 
 
-async def renew_leases(context: ServiceContext, containers: Containers, state: State, role: str) -> None:
-    """Renew for every ritual in `state` that holds the anvil; runs as long as the service."""
-    ttl_s = context.settings.lease_ttl_s
-    renewed_at = monotonic()
-    while True:
+def lease_heartbeat(context: ServiceContext, containers: Containers, state: State, role: str) -> Loop:
+    """The loop that renews the lease of every ritual in `state` while its job runs."""
+    heartbeat = Heartbeat(context, containers, state, role)
+    return Loop("lease-heartbeat", heartbeat.beat, context.settings.lease_ttl_s / RENEWALS_PER_TTL)
+
+
+class Heartbeat:
+    """Renews the leases of one stage; `beat` is one pass."""
+
+    def __init__(self, context: ServiceContext, containers: Containers, state: State, role: str) -> None:
+        self._context, self._containers = context, containers
+        self._state, self._role = state, role
+        self._renewed_at = monotonic()
+
+    async def beat(self) -> None:
         try:
-            for ritual in await ledger.waiting(context.pool, state):
-                await _renew(context, containers, ritual, role)
-            renewed_at = monotonic()
+            for ritual in await ledger.waiting(self._context.pool, self._state):
+                await self._renew(ritual)
+            self._renewed_at = monotonic()
         except UNREACHABLE:
-            if monotonic() - renewed_at > ttl_s * PATIENCE:
-                await _kill(
-                    containers, {"role": role, "anvil": context.configuration.forge}, "the lease cannot be renewed"
-                )
-        await asyncio.sleep(ttl_s / RENEWALS_PER_TTL)
+            if monotonic() - self._renewed_at > self._context.settings.lease_ttl_s * PATIENCE:
+                labels = {"role": self._role, "anvil": self._context.configuration.forge}
+                await self._kill(labels, "the lease cannot be renewed")
+            raise
 
+    async def _renew(self, ritual: Ritual) -> None:
+        held = await lease.held_by(self._context.pool, ritual.id)
+        labels = {"role": self._role, "ritual": str(ritual.id)}
+        # A stage that never gets its job started must not keep the anvil: its lease is left to run out.
+        if held and not await self._containers.list({**labels, "fence": str(held.fence)}):
+            return
+        ttl_s = self._context.settings.lease_ttl_s
+        renewal = held and await lease.renew(self._context.pool, held.anvil, held.fence, ttl_s)
+        if renewal and renewal.cancelled:
+            self._context.wake()
+        if not renewal or not renewal.held:
+            await self._kill(labels, "the lease is lost")
 
-async def _renew(context: ServiceContext, containers: Containers, ritual: Ritual, role: str) -> None:
-    held = await lease.held_by(context.pool, ritual.id)
-    labels = {"role": role, "ritual": str(ritual.id)}
-    # A stage that never gets its job started must not keep the anvil: its lease is left to run out.
-    if held and not await containers.list({**labels, "fence": str(held.fence)}):
-        return
-    renewal = held and await lease.renew(context.pool, held.anvil, held.fence, context.settings.lease_ttl_s)
-    if renewal and renewal.cancelled:
-        context.wake()
-    if not renewal or not renewal.held:
-        await _kill(containers, labels, "the lease is lost")
-
-
-async def _kill(containers: Containers, labels: dict[str, str], why: str) -> None:
-    for info in await containers.list(labels):
-        if info.finished_at is None:
-            log.warning("job killed", container=info.name, why=why)
-            await containers.kill(info.name)
+    async def _kill(self, labels: dict[str, str], why: str) -> None:
+        for info in await self._containers.list(labels):
+            if info.finished_at is None:
+                log.warning("job killed", container=info.name, why=why)
+                await self._containers.kill(info.name)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from shared.contracts.frozen import Frozen
     from shared.drivers.containers.port import Containers
     from shared.ritual.ledger import Ritual
-    from shared.runtime.service import ServiceContext
+    from shared.runtime.context import ServiceContext
 
 log = structlog.get_logger()
 

@@ -1,4 +1,4 @@
-"""The broker of a service: durable pull consumers that never lose a message and never spin.
+"""The broker of a service: connection, and the acknowledgement rules of its consumers.
 
 FastStream's defaults reject at the first exception, retry without delay, and give up reconnecting; every setting here
 answers one of those traps.
@@ -10,25 +10,19 @@ import asyncio
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
 
 import structlog
-from faststream import AckPolicy
+from faststream import AckPolicy, BaseMiddleware, ContextRepo
 from faststream.exceptions import NackMessage, RejectMessage
-from faststream.nats import JStream, NatsBroker, PullSub
-from faststream.nats.annotations import NatsMessage
-from pydantic import ValidationError
+from faststream.nats import NatsBroker, NatsMessage
 
 from shared.messaging.dead_letters import record_dead_letter
-from shared.messaging.streams import Listening
-from shared.runtime.metrics import DEAD, HEARD
-from shared.storage.postgres import UNREACHABLE
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from shared.contracts.message import Message
-    from shared.storage.postgres import Pool
+from shared.messaging.metrics import DEAD_LETTERS, HANDLED
+from shared.messaging.router import AnswerInvalid, PermanentError
+from shared.storage.postgres import UNREACHABLE, Pool
 
 log = structlog.get_logger()
 
@@ -36,12 +30,18 @@ LAST_DELIVERY = 6  # an unknown error this often is a permanent one
 LONGEST_DELAY_S = 60
 
 
-class PermanentError(Exception):
-    """This message can never be handled as it is; the text says why, without repeating the message."""
+def open_broker(
+    url: str,
+    service: str,
+    pool: Pool,
+    context: ContextRepo,
+    answer_invalid: AnswerInvalid | None,
+    stopping: asyncio.Event,
+) -> NatsBroker:
+    """Open a broker that reconnects for ever and ends the process when its connection is closed but for `stopping`.
 
-
-def open_broker(url: str, service: str, stopping: asyncio.Event) -> NatsBroker:
-    """A broker that reconnects for ever and ends the process when its connection is closed but for `stopping`."""
+    `answer_invalid` may report to a waiting publisher what is wrong; where it returns True no dead letter is kept.
+    """
 
     async def die() -> None:
         if not stopping.is_set():
@@ -58,91 +58,54 @@ def open_broker(url: str, service: str, stopping: asyncio.Event) -> NatsBroker:
         connect_timeout=5,
         graceful_timeout=20,
         ack_policy=AckPolicy.NACK_ON_ERROR,
+        context=context,
+        middlewares=[partial(_Acknowledgement, pool=pool, answer_invalid=answer_invalid)],
         closed_cb=die,
-        error_cb=_complain,
-        # Its own words are for what goes wrong around a handler; what goes wrong inside is logged here.
+        error_cb=_on_error,
+        # FastStream logs what goes wrong around a handler; what goes wrong inside is logged here.
         logger=logging.getLogger("faststream"),
         log_level=logging.DEBUG,
     )
 
 
-def subscribe(
-    broker: NatsBroker,
-    pool: Pool,
-    listening: Listening,
-    handle: Callable[[Any, NatsMessage], Awaitable[None]],
-    answer_invalid: Callable[[NatsMessage, str], Awaitable[bool]] | None = None,
-) -> None:
-    """Give every message of `listening` to `handle`, validated; what can never be handled is buried, not lost.
+class _Acknowledgement(BaseMiddleware[Any, Any]):
+    """Turns the outcome of a handler into an acknowledgement: ack, retry with a growing delay, or dead letter."""
 
-    `answer_invalid` may tell a waiting publisher what is wrong; where it returns True nothing is buried.
-    """
+    def __init__(self, msg: Any, /, *, context: ContextRepo, pool: Pool, answer_invalid: AnswerInvalid | None) -> None:
+        super().__init__(msg, context=context)
+        self._pool, self._answer_invalid = pool, answer_invalid
 
-    async def deliver(message: NatsMessage) -> None:
+    async def consume_scope(self, call_next: Callable[[Any], Awaitable[Any]], msg: Any) -> Any:
+        subject, deliveries = msg.raw_message.subject, msg.raw_message.metadata.num_delivered or 1
         try:
-            await _deliver(pool, listening.message, handle, message)
+            result = await call_next(msg)
         except PermanentError as error:
-            if answer_invalid is None or not await answer_invalid(message, str(error)):
-                await _record_dead_letter(pool, message, str(error))
+            if self._answer_invalid is None or not await self._answer_invalid(msg, str(error)):
+                await self._keep(msg, str(error))
             raise RejectMessage from error
+        except UNREACHABLE as error:
+            raise NackMessage(delay=min(2 ** (deliveries - 1), LONGEST_DELAY_S)) from error
+        except Exception as error:
+            log.exception("handler failed", subject=subject, deliveries=deliveries)
+            if deliveries >= LAST_DELIVERY:
+                await self._keep(msg, f"{type(error).__name__}: {error}")
+                raise RejectMessage from error
+            raise NackMessage(delay=min(2 ** (deliveries - 1), LONGEST_DELAY_S)) from error
+        HANDLED.labels(subject).inc()
+        return result
 
-    broker.subscriber(
-        listening.message.subject,
-        stream=JStream(listening.stream, declare=False),
-        durable=listening.durable,
-        pull_sub=PullSub(batch_size=1, timeout=5),
-        max_workers=1,
-        decoder=_raw,
-    )(deliver)
-
-
-async def _deliver(
-    pool: Pool, contract: type[Message], handle: Callable[[Any, NatsMessage], Awaitable[None]], message: NatsMessage
-) -> None:
-    deliveries = message.raw_message.metadata.num_delivered or 1
-    try:
-        await handle(contract.model_validate_json(message.body), message)
-        HEARD.labels(contract.subject).inc()
-    except ValidationError as error:
-        raise PermanentError(f"not a {contract.__name__}: {explain(error)}") from error
-    except PermanentError:
-        raise
-    except UNREACHABLE as error:
-        raise NackMessage(delay=min(2 ** (deliveries - 1), LONGEST_DELAY_S)) from error
-    except Exception as error:
-        log.exception("handler failed", subject=contract.subject, deliveries=deliveries)
-        if deliveries >= LAST_DELIVERY:
-            await _record_dead_letter(pool, message, f"{type(error).__name__}: {error}")
-            raise RejectMessage from error
-        raise NackMessage(delay=min(2 ** (deliveries - 1), LONGEST_DELAY_S)) from error
+    async def _keep(self, message: NatsMessage, error: str) -> None:
+        metadata, subject = message.raw_message.metadata, message.raw_message.subject
+        delivery = f"{metadata.stream}/{metadata.sequence.stream}"
+        try:
+            await record_dead_letter(self._pool, subject, message.body, dict(message.headers), error, delivery)
+        except UNREACHABLE as unreachable:
+            raise NackMessage(delay=5) from unreachable
+        DEAD_LETTERS.labels(subject).inc()
+        log.warning("dead letter kept", subject=subject, error=error)
 
 
-async def _record_dead_letter(pool: Pool, message: NatsMessage, error: str) -> None:
-    metadata = message.raw_message.metadata
-    subject = message.raw_message.subject
-    try:
-        await record_dead_letter(
-            pool, subject, message.body, dict(message.headers), error, f"{metadata.stream}/{metadata.sequence.stream}"
-        )
-    except UNREACHABLE as unreachable:
-        raise NackMessage(delay=5) from unreachable
-    DEAD.labels(subject).inc()
-    log.warning("message buried", subject=subject, error=error)
-
-
-def explain(error: ValidationError) -> str:
-    """What is wrong with a message, in one line, without repeating the message."""
-    return "; ".join(
-        f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}" for item in error.errors(include_input=False)
-    )
-
-
-async def _raw(message: NatsMessage) -> bytes:
-    # The body is validated against the contract, whatever content type the publisher claims.
-    return message.body
-
-
-async def _complain(error: Exception) -> None:
+async def _on_error(error: Exception) -> None:
     log.warning("bus error", error=str(error) or type(error).__name__)
     if "permissions violation" in str(error).lower():
         os._exit(1)

@@ -1,4 +1,4 @@
-"""The ritual ledger: opens rituals and states facts about them by compare-and-set, each with its outbox row.
+"""The ritual ledger: opens rituals and records facts about them by compare-and-set, each with its outbox row.
 
 Everything here runs inside the caller's short transaction.
 """
@@ -10,13 +10,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 from uuid import UUID
 
-from shared.contracts.message import Fact, Service, ritual_id
+from shared.contracts.evacuate import GpuInterrupted
+from shared.contracts.intent import TrainingIntent
+from shared.contracts.message import Fact, ritual_id
 from shared.contracts.ritual import ENDS, State, leads_from
 from shared.messaging.outbox import enqueue
 from shared.ritual import trace
 
 if TYPE_CHECKING:
-    from shared.contracts.intent import TrainingIntent
     from shared.storage.postgres import Connection, Pool
 
 FactType = TypeVar("FactType", bound=Fact)
@@ -37,7 +38,7 @@ class Ritual:
     id: UUID
     intent_id: str
     persona: str
-    intent: dict[str, Any]
+    intent: TrainingIntent
     priority: int
     state: State
     version: int
@@ -61,7 +62,8 @@ COLUMNS = ", ".join(Ritual.__dataclass_fields__)
 
 def as_ritual(row: Any) -> Ritual:
     values = dict(row)
-    return Ritual(**{**values, "state": State(values["state"])})
+    intent = TrainingIntent.model_validate(values["intent"])
+    return Ritual(**{**values, "intent": intent, "state": State(values["state"])})
 
 
 async def open_ritual(conn: Connection, intent: TrainingIntent, intent_id: str, traceparent: str | None) -> UUID:
@@ -83,10 +85,8 @@ async def open_ritual(conn: Connection, intent: TrainingIntent, intent_id: str, 
     return ritual
 
 
-async def record_fact(
-    conn: Connection, fact: Fact, owner: Service, started_at: datetime, fence: int | None = None
-) -> bool:
-    """State `fact` and move its ritual, or return False and change nothing.
+async def record_fact(conn: Connection, fact: Fact, owner: str, started_at: datetime, fence: int | None = None) -> bool:
+    """Record `fact` and move its ritual, or return False and change nothing.
 
     False means that the ritual is not in a state this fact leads from, is at another attempt, or (where `fence` is
     given) no longer holds a live lease with that fence: somebody else was faster, and the rows say what is true.
@@ -111,7 +111,7 @@ async def record_fact(
         UPDATE ritual SET
             state = fact.state_after,
             version = version + 1,
-            attempt = attempt + CASE WHEN $7 = 'gpu.interrupted' THEN 1 ELSE 0 END,
+            attempt = attempt + CASE WHEN $7 = $13 THEN 1 ELSE 0 END,
             entered_at = CASE WHEN fact.state_after <> fact.state_before THEN clock_timestamp() ELSE entered_at END,
             ended_at = CASE WHEN fact.state_after = ANY ($12::text[]) THEN coalesce(ended_at, clock_timestamp()) ELSE ended_at END
         FROM fact WHERE id = $1
@@ -129,6 +129,7 @@ async def record_fact(
         fact.details(),
         started_at,
         list(ENDS),
+        GpuInterrupted.subject,
     )
     if row is None:
         return False
@@ -164,6 +165,13 @@ async def fact(conn: Connection | Pool, ritual: UUID, kind: type[FactType]) -> F
     return kind.model_validate({**row["body"], **{name: row[name] for name in ("ritual", "persona", "attempt")}})
 
 
+async def required_fact(conn: Connection | Pool, ritual: UUID, kind: type[FactType]) -> FactType:
+    """Read a fact that a ritual in this state must have. Raises RuntimeError where it has none."""
+    if found := await fact(conn, ritual, kind):
+        return found
+    raise RuntimeError(f"ritual {ritual} has no {kind.subject}")
+
+
 async def fact_body(conn: Connection | Pool, ritual: UUID, subject: str) -> dict[str, Any] | None:
     """What the latest fact of that subject said, or None."""
     body: dict[str, Any] | None = await conn.fetchval(
@@ -175,9 +183,10 @@ async def fact_body(conn: Connection | Pool, ritual: UUID, subject: str) -> dict
 async def failures(conn: Connection | Pool, ritual: UUID) -> int:
     """Attempts at the GPU work that were lost; those that gave way because the anvil was wanted back do not count."""
     count: int = await conn.fetchval(
-        "SELECT count(*) FROM ritual_fact WHERE ritual = $1 AND subject = 'gpu.interrupted' "
+        "SELECT count(*) FROM ritual_fact WHERE ritual = $1 AND subject = $2 "
         "AND NOT coalesce((body ->> 'asked')::boolean, false)",
         ritual,
+        GpuInterrupted.subject,
     )
     return count
 

@@ -11,19 +11,20 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from shared.messaging import outbox
-from shared.messaging.streams import assert_listening
+from shared.messaging.streams import check_consumers
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Sequence
 
-    from shared.runtime.service import ServiceContext
+    from shared.messaging.router import Subscription
+    from shared.runtime.context import ServiceContext
 
 CHECK_TIMEOUT_S = 3.0
 OUTBOX_STUCK_S = 30.0
 RECONCILE_STALE_S = 120.0
 
 
-def health_app(context: ServiceContext) -> FastAPI:
+def health_app(context: ServiceContext, subscriptions: Sequence[Subscription]) -> FastAPI:
     app = FastAPI(title=f"soulforge {context.service}", docs_url=None, redoc_url=None)
 
     @app.get("/health/live")
@@ -32,7 +33,7 @@ def health_app(context: ServiceContext) -> FastAPI:
 
     @app.get("/health/ready")
     async def ready() -> JSONResponse:
-        reasons = await unready_reasons(context)
+        reasons = await unready_reasons(context, subscriptions)
         return JSONResponse({"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
 
     @app.get("/metrics")
@@ -42,10 +43,12 @@ def health_app(context: ServiceContext) -> FastAPI:
     return app
 
 
-async def unready_reasons(context: ServiceContext) -> list[str]:
+async def unready_reasons(context: ServiceContext, subscriptions: Sequence[Subscription]) -> list[str]:
     """Why this service cannot do its job now; empty when it can. Never takes longer than CHECK_TIMEOUT_S."""
     checks = await asyncio.gather(
-        _reason("database", _database(context)), _reason("bus", _bus(context)), _reason("outbox", _outbox(context))
+        _reason("database", _database(context)),
+        _reason("bus", _bus(context, subscriptions)),
+        _reason("outbox", _outbox(context)),
     )
     stale = monotonic() - context.reconciled_at
     late = [f"reconciler: last finished {stale:.0f} s ago"] if stale > RECONCILE_STALE_S else []
@@ -66,10 +69,10 @@ async def _database(context: ServiceContext) -> None:
     await context.pool.fetchval("SELECT 1")
 
 
-async def _bus(context: ServiceContext) -> None:
+async def _bus(context: ServiceContext, subscriptions: Sequence[Subscription]) -> None:
     if not context.nats.is_connected:
         raise ConnectionError("not connected to NATS")
-    await assert_listening(context.nats.jetstream(), context.service)
+    await check_consumers(context.nats.jetstream(), subscriptions)
 
 
 async def _outbox(context: ServiceContext) -> None:

@@ -1,6 +1,7 @@
-"""Run one service: connect, listen, relay, reconcile, export spans, answer health. Start-up is recovery.
+"""Run one service: connect, consume, relay, reconcile, export spans, answer health. Start-up is recovery.
 
-All five services are built alike: an `app.py` names the handlers and the reconciler, and this module does the rest.
+All services are built alike: `app.py` wires a service once at start, `handlers.py` declares what it consumes, and this
+module does the rest.
 """
 
 from __future__ import annotations
@@ -8,98 +9,69 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from contextlib import AsyncExitStack, nullcontext, suppress
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import nats
 import structlog
 import uvicorn
+from faststream import ContextRepo
+from nats.errors import Error as NatsError
 
 from shared.config.load import load
-from shared.config.model import Configuration, embedded
-from shared.config.settings import PROJECT, Settings, SettingsError
-from shared.contracts.intent import RitualCancelled
-from shared.contracts.message import Fact, Message, Service
+from shared.config.settings import Settings, SettingsError
 from shared.messaging import outbox
-from shared.messaging.bus import open_broker, subscribe
-from shared.messaging.streams import Listening, assert_listening, listenings
-from shared.ritual import ledger
-from shared.runtime import telemetry
+from shared.messaging.bus import open_broker
+from shared.messaging.router import AnswerInvalid, Router
+from shared.messaging.streams import check_consumers
+from shared.runtime.context import ServiceContext
 from shared.runtime.health import health_app
-from shared.runtime.metrics import OUTBOX_AGE_SECONDS, RECONCILE_ERRORS, RECONCILE_SECONDS, STATED
-from shared.storage.postgres import UNREACHABLE, Pool, assert_migrated, open_pool
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
-    from datetime import datetime
-
-    from faststream.nats import NatsBroker, NatsMessage
-    from nats.aio.client import Client
-
-    from shared.ritual.ledger import Ritual
+from shared.runtime.loops import Loop, repeat
+from shared.runtime.metrics import OUTBOX_AGE_SECONDS
+from shared.runtime.telemetry import fact_export_loop
+from shared.storage.postgres import UNREACHABLE, Migration, Pool, check_migrated, open_pool
 
 log = structlog.get_logger()
 
 DATABASE_DEADLINE_S = 120
 RELAY_POLL_S = 0.5
-EXPORT_POLL_S = 1.0
 CONSUMER_CHECK_S = 10.0
 CANCEL_AGAIN_S = 1.0
 
 
-@dataclass
-class ServiceContext:
-    """What a service is given to do its work with."""
+@dataclass(frozen=True)
+class Service:
+    """A wired service: what it repeats in the background, and what its handlers need besides the context."""
 
-    service: Service
-    settings: Settings
-    pool: Pool
-    nats: Client
-    configuration: Configuration = field(default_factory=embedded)
-    woken: asyncio.Event = field(default_factory=asyncio.Event)
-    reconciled_at: float = field(default_factory=monotonic)
-
-    def wake(self) -> None:
-        """Wake the reconciler now."""
-        self.woken.set()
-
-    async def record(self, fact: Fact, started_at: datetime, fence: int | None = None) -> bool:
-        """State a fact in a transaction of its own; False when the rows have moved on (see `ledger.record_fact`)."""
-        async with self.pool.acquire() as conn, conn.transaction():
-            stated = await ledger.record_fact(conn, fact, self.service, started_at, fence)
-        if stated:
-            STATED.labels(fact.subject).inc()
-            log.info("stated", fact=fact.subject, ritual=str(fact.ritual), attempt=fact.attempt)
-        return stated
-
-    async def record_cancelled(self, ritual: Ritual) -> bool:
-        """End a ritual whose cancellation was asked for; the caller has stopped what it was doing for it."""
-        fact = RitualCancelled(**ritual.key, why=ritual.cancel_why or "")
-        return await self.record(fact, ritual.cancel_requested_at or ritual.entered_at)
+    reconcile: Callable[[], Awaitable[None]]
+    loops: tuple[Loop, ...] = ()
+    start: Callable[[], Awaitable[None]] | None = None  #: runs once, before anything is consumed
+    stop: Callable[[], Awaitable[None]] | None = None  #: runs once, while the connections are still open
+    dependencies: Mapping[str, object] = field(default_factory=dict)  #: handlers' parameters by name
+    answer_invalid: AnswerInvalid | None = None
 
 
 @dataclass(frozen=True)
 class App:
-    """A service: what it does with what it hears, and how it makes the world agree with the rows."""
+    """The entry point of a service: its name, the router of its handlers, and the function that wires it."""
 
-    service: Service
-    handlers: dict[type[Message], Any]
-    reconcile: Callable[[ServiceContext], Awaitable[None]]
-    answer_invalid: dict[type[Message], Any] = field(default_factory=dict)
-    background: tuple[Callable[[ServiceContext], Coroutine[Any, Any, None]], ...] = ()
+    name: str
+    router: Router
+    build: Callable[[ServiceContext], Service]
 
 
-def main(app: App) -> None:
-    """The entry point of a service process; returns after SIGTERM or SIGINT, exits where it is wrongly configured."""
+def main(app: App, port: int, migrations: Iterable[Migration]) -> None:
+    """Run a service process; returns after SIGTERM or SIGINT, exits where it is wrongly configured."""
     settings = Settings()
-    configure_logging(settings.log_level, app.service)
+    configure_logging(settings.log_level, app.name)
     try:
-        asyncio.run(serve(app, settings))
+        asyncio.run(serve(app, settings, port, migrations))
     except SettingsError as error:
-        raise SystemExit(f"{app.service}: {error}") from None
+        raise SystemExit(f"{app.name}: {error}") from None
 
 
 def configure_logging(level: str, service: str) -> None:
@@ -119,53 +91,42 @@ def configure_logging(level: str, service: str) -> None:
     structlog.contextvars.bind_contextvars(service=service)
 
 
-async def serve(app: App, settings: Settings) -> None:
-    """Run a service until a signal. Raises ConfigurationError before anything else is touched."""
+async def serve(app: App, settings: Settings, port: int, migrations: Iterable[Migration] = ()) -> None:
+    """Run a service until a signal. Raises ConfigurationError before anything else is touched.
+
+    `port` is where it answers health and metrics; `migrations` are the files that its schemas must have.
+    """
     configuration = load(settings)
     async with AsyncExitStack() as stack:
-        pool = await _database(settings, app.service)
+        pool = await _database(settings, app.name)
         stack.push_async_callback(pool.close)
-        await assert_migrated(pool, "public", PROJECT)
-        await assert_migrated(pool, app.service, PROJECT)
+        await check_migrated(pool, migrations)
         client = await nats.connect(
             settings.nats_url,
-            name=f"{app.service}-relay",
+            name=f"{app.name}-relay",
             max_reconnect_attempts=-1,
             reconnect_time_wait=1,
             ping_interval=10,
         )
         stack.push_async_callback(client.close)
-        await assert_listening(client.jetstream(), app.service)
-        context = ServiceContext(app.service, settings, pool, client, configuration)
+        await check_consumers(client.jetstream(), app.router.subscriptions)
+        context = ServiceContext(app.name, settings, pool, client, configuration)
+        service = app.build(context)
+        if service.stop:
+            stack.push_async_callback(service.stop)
+        if service.start:
+            await service.start()
         stopping = asyncio.Event()
-        broker = open_broker(settings.nats_url, app.service, stopping)
-        for listening in listenings():
-            if listening.service == app.service:
-                _subscribe(app, context, broker, listening)
+        injected = ContextRepo({"service": context, **service.dependencies})
+        broker = open_broker(settings.nats_url, app.name, pool, injected, service.answer_invalid, stopping)
+        broker.include_router(app.router)
         await broker.start()
         stack.push_async_callback(broker.stop)
         stack.callback(stopping.set)
-        await _run(app, context)
+        await _run(app, service, context, port)
 
 
-async def nudge(context: ServiceContext, message: Message, delivery: NatsMessage) -> None:
-    """Wake the reconciler: what the message reports is in the rows before it is published."""
-    context.wake()
-
-
-def _subscribe(app: App, context: ServiceContext, broker: NatsBroker, listening: Listening) -> None:
-    handler = app.handlers.get(listening.message, nudge)
-    answer = app.answer_invalid.get(listening.message)
-    subscribe(
-        broker,
-        context.pool,
-        listening,
-        partial(handler, context),
-        partial(answer, context) if answer else None,
-    )
-
-
-async def _database(settings: Settings, service: Service) -> Pool:
+async def _database(settings: Settings, service: str) -> Pool:
     deadline = monotonic() + DATABASE_DEADLINE_S
     while True:
         try:
@@ -177,20 +138,16 @@ async def _database(settings: Settings, service: Service) -> Pool:
             await asyncio.sleep(0.5)
 
 
-async def _run(app: App, context: ServiceContext) -> None:
-    """Everything that goes on side by side, until a signal or until one of them ends."""
-    server = _web(app, context)
+async def _run(app: App, service: Service, context: ServiceContext, port: int) -> None:
+    """Run everything side by side, until a signal or until one of them ends."""
+    server = _web(app, context, port)
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    running = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    tasks = [
+        running.add_signal_handler(number, stop.set)
+    tasks: list[asyncio.Task[Any]] = [
         asyncio.create_task(server.serve(), name="http"),
-        asyncio.create_task(_reconcile(app, context), name="reconcile"),
-        asyncio.create_task(_relay(context), name="relay"),
-        asyncio.create_task(_export(context), name="export"),
-        asyncio.create_task(_watch_consumers(context), name="consumers"),
-        *(asyncio.create_task(task(context)) for task in app.background),
+        *(asyncio.create_task(repeat(loop), name=loop.name) for loop in _loops(app, service, context)),
         asyncio.create_task(stop.wait(), name="stop"),
     ]
     log.info("service started")
@@ -206,6 +163,14 @@ async def _run(app: App, context: ServiceContext) -> None:
             raise error
 
 
+def _loops(app: App, service: Service, context: ServiceContext) -> Iterable[Loop]:
+    yield Loop("reconcile", partial(_reconcile, service, context), context.settings.reconcile_s, context.woken)
+    yield Loop("relay", partial(_relay, context), RELAY_POLL_S)
+    yield fact_export_loop(context)
+    yield Loop("consumers", _ConsumerCheck(app, context).run, CONSUMER_CHECK_S)
+    yield from service.loops
+
+
 async def _end(tasks: list[asyncio.Task[Any]]) -> None:
     """Cancel until they have ended: a cancellation that meets a timeout inside `wait_for` is lost in Python 3.11."""
     waiting = set(tasks)
@@ -215,73 +180,51 @@ async def _end(tasks: list[asyncio.Task[Any]]) -> None:
         _, waiting = await asyncio.wait(waiting, timeout=CANCEL_AGAIN_S)
 
 
-def _web(app: App, context: ServiceContext) -> uvicorn.Server:
+def _web(app: App, context: ServiceContext, port: int) -> uvicorn.Server:
     server = uvicorn.Server(
         uvicorn.Config(
-            health_app(context),
+            health_app(context, app.router.subscriptions),
             host=context.settings.host,
-            port=context.settings.port(app.service),
+            port=port,
             log_level="warning",
             lifespan="off",
         )
     )
-    # The signals belong to the service: it stops listening before it stops answering.
+    # The signals belong to the service: it stops consuming before it stops answering.
     server.capture_signals = nullcontext  # type: ignore[method-assign,assignment]
     return server
 
 
-async def _reconcile(app: App, context: ServiceContext) -> None:
-    """Look at start, every few seconds, and when stirred. An error is logged and looked at again."""
-    while True:
-        context.woken.clear()
-        try:
-            with RECONCILE_SECONDS.time():
-                await app.reconcile(context)
-        except UNREACHABLE as error:
-            RECONCILE_ERRORS.inc()
-            log.warning("reconcile postponed", error=str(error) or type(error).__name__)
-        except Exception:
-            RECONCILE_ERRORS.inc()
-            log.exception("reconcile failed")
+async def _reconcile(service: Service, context: ServiceContext) -> None:
+    try:
+        await service.reconcile()
+    finally:
         context.reconciled_at = monotonic()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(context.woken.wait(), context.settings.reconcile_s)
 
 
 async def _relay(context: ServiceContext) -> None:
-    jetstream = context.nats.jetstream()
-    while True:
+    try:
+        await outbox.relay_all(context.pool, context.nats.jetstream())
+        OUTBOX_AGE_SECONDS.set(await outbox.oldest_unpublished_s(context.pool))
+    except NatsError as error:
+        log.warning("outbox waits", error=str(error) or type(error).__name__)
+
+
+class _ConsumerCheck:
+    """Ends the process when its consumers stay gone: the next start makes them again. Starvation is silent otherwise."""
+
+    def __init__(self, app: App, context: ServiceContext) -> None:
+        self._app, self._context = app, context
+        self._missing = 0
+
+    async def run(self) -> None:
         try:
-            await outbox.relay_all(context.pool, jetstream)
-            OUTBOX_AGE_SECONDS.set(await outbox.oldest_unpublished_s(context.pool))
-        except (*UNREACHABLE, nats.errors.Error) as error:
-            log.warning("outbox waits", error=str(error) or type(error).__name__)
-        await asyncio.sleep(RELAY_POLL_S)
-
-
-async def _export(context: ServiceContext) -> None:
-    exporter = telemetry.open_exporter(context.settings.phoenix_url)
-    while True:
-        try:
-            sent = await telemetry.export_facts(context.pool, exporter, context.service)
-            if context.service is Service.HARVESTER:
-                sent += await telemetry.export_roots(context.pool, exporter)
-        except UNREACHABLE:
-            sent = 0
-        await asyncio.sleep(0 if sent else EXPORT_POLL_S)
-
-
-async def _watch_consumers(context: ServiceContext) -> None:
-    """End the process when its consumers stay gone: the next start makes them again. Starvation is silent otherwise."""
-    missing = 0
-    while missing < 2:
-        await asyncio.sleep(CONSUMER_CHECK_S)
-        try:
-            await assert_listening(context.nats.jetstream(), context.service)
-            missing = 0
-        except nats.errors.Error:
-            continue
+            await check_consumers(self._context.nats.jetstream(), self._app.router.subscriptions)
+            self._missing = 0
+        except NatsError:
+            return
         except Exception as error:
-            missing += 1
+            self._missing += 1
             log.error("consumer missing", error=str(error))
-    raise SystemExit("consumers are gone; exiting so that the next start makes them again")
+        if self._missing >= 2:
+            raise SystemExit("consumers are gone; exiting so that the next start makes them again")

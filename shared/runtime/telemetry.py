@@ -1,6 +1,6 @@
 """Spans for Phoenix, exported from the ledger: what a crash interrupts is exported later, what is sent twice is one span.
 
-Each service exports the facts it owns; the harvester, which opens a ritual, also exports the root span at its end.
+Each service exports the facts it recorded; the one that opens rituals also exports the root span at their end.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from opentelemetry.util.types import AttributeValue
 
 from shared.contracts.job import JobSpan
-from shared.contracts.ritual import State
+from shared.contracts.ritual import FACTS, State
 from shared.ritual import trace
+from shared.runtime.loops import Loop
 
 if TYPE_CHECKING:
-    from shared.contracts.message import Service
+    from shared.runtime.context import ServiceContext
     from shared.storage.postgres import Pool
 
 log = structlog.get_logger()
@@ -30,9 +31,10 @@ log = structlog.get_logger()
 PROJECT = "soulforge"
 BATCH = 32
 EXPORT_TIMEOUT_S = 5
+EXPORT_POLL_S = 1.0
 
-# The job behind a stage, by the fact that tells of it.
-JOBS = {"adapter.forged": "trainer", "adapter.verified": "evaluator", "adapter.banished": "evaluator"}
+# The job behind a stage, by the subject of the fact that reports it.
+JOBS = {fact.subject: fact.job for fact in FACTS if fact.job}
 UNHAPPY = frozenset({State.REFUSED, State.FAILED})
 
 
@@ -40,7 +42,27 @@ def open_exporter(phoenix_url: str) -> OTLPSpanExporter:
     return OTLPSpanExporter(endpoint=f"{phoenix_url}/v1/traces", timeout=EXPORT_TIMEOUT_S)
 
 
-async def export_facts(pool: Pool, exporter: OTLPSpanExporter, service: Service) -> int:
+def root_export_loop(context: ServiceContext) -> Loop:
+    """The loop that exports root spans; it runs in the service that opens rituals."""
+    exporter = open_exporter(context.settings.phoenix_url)
+
+    async def export() -> float | None:
+        return 0.0 if await export_roots(context.pool, exporter) else None
+
+    return Loop("export-roots", export, EXPORT_POLL_S)
+
+
+def fact_export_loop(context: ServiceContext) -> Loop:
+    """The loop that exports the spans of the facts which this service recorded."""
+    exporter = open_exporter(context.settings.phoenix_url)
+
+    async def export() -> float | None:
+        return 0.0 if await export_facts(context.pool, exporter, context.service) else None
+
+    return Loop("export-facts", export, EXPORT_POLL_S)
+
+
+async def export_facts(pool: Pool, exporter: OTLPSpanExporter, service: str) -> int:
     """Export the spans of facts this service owns and has not exported. Returns how many facts; 0 when Phoenix is away."""
     rows = await pool.fetch(
         "SELECT f.*, r.persona, r.trace_id FROM ritual_fact f JOIN ritual r ON r.id = f.ritual "

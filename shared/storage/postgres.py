@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 
-from shared.config.settings import SERVICES
 from shared.storage.digests import digest_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
 Pool: TypeAlias = "asyncpg.Pool[Any]"
@@ -83,7 +83,19 @@ async def _teach_json(connection: Any) -> None:
     )
 
 
-async def migrate(url: str, root: Path) -> list[str]:
+@dataclass(frozen=True)
+class Migration:
+    """A plain SQL file and the schema that it belongs to."""
+
+    schema: str
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.schema}/{self.path.stem}"
+
+
+async def migrate(url: str, migrations: Sequence[Migration]) -> list[str]:
     """Apply what is missing, in order, and return the names applied. Safe to run from several processes at once.
 
     Raises MigrationError, having changed nothing, for a database of another version.
@@ -91,39 +103,38 @@ async def migrate(url: str, root: Path) -> list[str]:
     connection = await asyncpg.connect(url, timeout=10)
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", MIGRATIONS_LOCK)
-        await _refuse_another_version(connection, root)
+        await _refuse_another_version(connection, migrations)
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS public.migration (owner text, name text, digest text NOT NULL, "
             "applied_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (owner, name))"
         )
-        return [name for owner, path in _migrations(root) if (name := await _apply(connection, owner, path))]
+        return [migration.name for migration in migrations if await _apply(connection, migration)]
     finally:
         await connection.close()
 
 
-async def assert_own_version(url: str, root: Path) -> None:
+async def check_version(url: str, migrations: Sequence[Migration]) -> None:
     """Raise MigrationError for a database of another version; an empty one passes."""
     connection = await asyncpg.connect(url, timeout=10)
     try:
-        await _refuse_another_version(connection, root)
+        await _refuse_another_version(connection, migrations)
     finally:
         await connection.close()
 
 
-async def assert_migrated(pool: Pool, owner: str, root: Path) -> None:
-    """Raise MigrationError unless everything that `owner` needs was applied."""
-    needed = {path.stem for migration_owner, path in _migrations(root) if migration_owner == owner}
+async def check_migrated(pool: Pool, migrations: Iterable[Migration]) -> None:
+    """Raise MigrationError unless all of these were applied."""
     if not await pool.fetchval("SELECT to_regclass('public.migration') IS NOT NULL"):
         raise MigrationError("the database was never set up: run `soulforge migrate`")
-    applied = {row["name"] for row in await pool.fetch("SELECT name FROM public.migration WHERE owner = $1", owner)}
-    if missing := sorted(needed - applied):
-        raise MigrationError(f"schema {owner} lacks {', '.join(missing)}: run `soulforge migrate`")
+    applied = {f"{row['owner']}/{row['name']}" for row in await pool.fetch("SELECT owner, name FROM public.migration")}
+    if missing := sorted({migration.name for migration in migrations} - applied):
+        raise MigrationError(f"the database lacks {', '.join(missing)}: run `soulforge migrate`")
 
 
-async def _refuse_another_version(connection: Any, root: Path) -> None:
+async def _refuse_another_version(connection: Any, migrations: Sequence[Migration]) -> None:
     if not await connection.fetchval("SELECT to_regclass('public.migration') IS NOT NULL"):
         return
-    own = {(owner, path.stem, digest_file(path)) for owner, path in _migrations(root)}
+    own = {(migration.schema, migration.path.stem, digest_file(migration.path)) for migration in migrations}
     # As JSON, for a table without digests is one of another version too.
     for row in await connection.fetch(
         "SELECT owner, name, to_jsonb(m) ->> 'digest' AS digest FROM public.migration m ORDER BY applied_at, owner, name"
@@ -132,27 +143,16 @@ async def _refuse_another_version(connection: Any, root: Path) -> None:
             raise MigrationError(ANOTHER_VERSION.format(name=f"{row['owner']}/{row['name']}"))
 
 
-def _migrations(root: Path) -> Iterable[tuple[str, Path]]:
-    for path in sorted((root / "shared/migrations/public").glob("*.sql")):
-        yield "public", path
-    for service in SERVICES:
-        for path in sorted((root / "shared/migrations/service").glob("*.sql")):
-            yield service, path
-        for path in sorted((root / "services" / service / "migrations").glob("*.sql")):
-            yield service, path
-
-
-async def _apply(connection: Any, owner: str, path: Path) -> str | None:
+async def _apply(connection: Any, migration: Migration) -> bool:
     async with connection.transaction():
-        await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {owner}")
-        await connection.execute(f"SET LOCAL search_path = {owner}, public")
-        fresh = await connection.fetchval(
+        await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {migration.schema}")
+        await connection.execute(f"SET LOCAL search_path = {migration.schema}, public")
+        missing = await connection.fetchval(
             "INSERT INTO public.migration (owner, name, digest) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING true",
-            owner,
-            path.stem,
-            digest_file(path),
+            migration.schema,
+            migration.path.stem,
+            digest_file(migration.path),
         )
-        if not fresh:
-            return None
-        await connection.execute(path.read_text())
-        return f"{owner}/{path.stem}"
+        if missing:
+            await connection.execute(migration.path.read_text())
+        return bool(missing)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.config.settings import PROJECT, SERVICES
+from deploy.services import SERVICES
+from shared.config.settings import PROJECT
 
 
 def test_the_import_contracts_hold() -> None:

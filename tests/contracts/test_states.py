@@ -6,12 +6,23 @@ from uuid import uuid4
 
 import pytest
 
+from deploy.services import OWNERS, subscriptions
 from shared.contracts.message import event_id
-from shared.contracts.ritual import ENDS, FACTS, HOLDS_ANVIL, OWNERS, TRANSITIONS, State, leads_from
+from shared.contracts.ritual import ENDS, FACTS, HOLDS_ANVIL, TRANSITIONS, State, leads_from
 
 
 def test_every_state_that_is_no_end_has_an_owner_and_every_end_has_none() -> None:
     assert set(OWNERS) == set(State) - ENDS
+
+
+def test_every_fact_wakes_the_owner_of_the_state_that_it_leads_to() -> None:
+    consumed = {(one.service, one.message) for one in subscriptions()}
+
+    assert not [
+        (fact, after)
+        for (_, fact), after in TRANSITIONS.items()
+        if after not in ENDS and (OWNERS[after], fact) not in consumed
+    ]
 
 
 def test_no_fact_leads_out_of_an_end() -> None:

@@ -18,7 +18,7 @@ import nats
 import pytest
 
 from deploy.ritual import publish
-from shared.config.settings import SERVICES
+from deploy.services import SERVICES, service_url
 from shared.contracts.ritual import State
 from tests.e2e.following import assert_scribe_serves, holding, is_in
 from tests.e2e.running import Stack, eventually
@@ -93,7 +93,7 @@ async def _ready(stack: Stack, target: str) -> bool:
             return True
         url = f"http://127.0.0.1:{stack.settings.port('nats-monitor')}/healthz"
         if target != "nats":
-            url = f"{stack.settings.service_url(target)}/health/live"
+            url = f"{service_url(stack.settings, target)}/health/live"
         async with httpx.AsyncClient(timeout=2) as client:
             return (await client.get(url)).status_code == httpx.codes.OK
     except (OSError, httpx.HTTPError, asyncpg.PostgresError):

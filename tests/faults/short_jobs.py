@@ -10,16 +10,21 @@ import asyncio
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from deploy.bootstrap import prepare
 from deploy.embedded import parts, stack
 from deploy.embedded.part import Part
-from services.forge.app import forge
-from services.verifier.app import verifier
+from deploy.services import migrations, service_port
+from services.forge import app as forge
+from services.verifier import app as verifier
 from shared.config.settings import PROJECT, Settings
 from shared.runtime.service import main as run_service
 
-SHORT = {"forge": (forge, "tests.faults.fake_trainer"), "verifier": (verifier, "tests.faults.fake_evaluator")}
+SHORT = {
+    "forge": replace(forge.app, build=partial(forge.build, trainer="tests.faults.fake_trainer")),
+    "verifier": replace(verifier.app, build=partial(verifier.build, evaluator="tests.faults.fake_evaluator")),
+}
 
 
 def parts_with_short_jobs(settings: Settings, environment: Mapping[str, str]) -> list[Part]:
@@ -33,9 +38,9 @@ def _short(part: Part) -> Part:
 
 def main() -> None:
     if len(sys.argv) > 1:
-        compose, job = SHORT[sys.argv[1]]
-        asyncio.run(prepare(Settings()))
-        run_service(compose(job))
+        settings = Settings()
+        asyncio.run(prepare(settings))
+        run_service(SHORT[sys.argv[1]], service_port(settings, sys.argv[1]), migrations())
         return
     stack.parts = parts_with_short_jobs
     sys.exit(stack.run(Settings(), lambda line: print(line, flush=True)))

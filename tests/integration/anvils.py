@@ -14,12 +14,11 @@ from services.orchestrator.engine import Condition
 from services.orchestrator.reconcile import check
 from services.orchestrator.settings import OrchestratorSettings
 from shared.config.model import AnvilConfig, RuneConfig
-from shared.contracts.message import Service
 from shared.contracts.ritual import State
 from shared.drivers.containers.port import ContainerInfo, ContainerState
 from shared.drivers.inference.port import Activity
 from shared.ritual import ledger
-from shared.runtime.service import ServiceContext
+from shared.runtime.context import ServiceContext
 from shared.storage.postgres import Pool, open_pool
 from tests.servers import House
 
@@ -136,7 +135,7 @@ async def context(house: House, tmp_path: Path) -> AsyncIterator[ServiceContext]
     (models / house.settings.base).mkdir(parents=True)
     (models / f"{house.settings.base}.sha256").write_text("sha256:base\n")
     settings = house.settings.model_copy(update={"models": models})
-    yield ServiceContext(Service.ORCHESTRATOR, settings, pool, client)
+    yield ServiceContext("orchestrator", settings, pool, client)
     await client.close()
     await pool.close()
 

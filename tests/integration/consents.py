@@ -13,33 +13,22 @@ import nats
 import pytest
 
 from deploy.cli.main import run
-from services.harvester.consent import karma_revoked
-from services.harvester.handlers import Intents
+from services.harvester import app as harvester
 from services.harvester.remember import remember
 from services.registry import store
+from services.registry.store import Version
 from shared.config.settings import Settings
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.intent import TrainingIntent
-from shared.contracts.karma import ChatMessage, KarmaRecord, KarmaRevoked, Status
-from shared.contracts.message import Service
+from shared.contracts.karma import ChatMessage, KarmaRecord, Status
 from shared.ritual import ledger
-from shared.runtime.service import App, ServiceContext
 from shared.storage.postgres import Pool, open_pool
+from tests.services import handlers_only
 
 Tell = Callable[..., Any]
 
 
-async def nothing(_: ServiceContext) -> None: ...
-
-
-intents = Intents()
-HARVESTER = App(
-    Service.HARVESTER,
-    {KarmaRevoked: karma_revoked, TrainingIntent: intents.training_intent},
-    nothing,
-    {TrainingIntent: intents.answer_invalid},
-    (intents.listen,),
-)
+HARVESTER = handlers_only(harvester.app)
 
 
 def truth(id: str) -> KarmaRecord:
@@ -65,7 +54,7 @@ async def harvested(pool: Pool, name: str, manifest: str, state: str = "awakened
             excluded={},
         )
         now = await conn.fetchval("SELECT clock_timestamp()")
-        assert await ledger.record_fact(conn, fact, Service.HARVESTER, now)
+        assert await ledger.record_fact(conn, fact, "harvester", now)
         ended = "clock_timestamp()" if state == "awakened" else "NULL"
         await conn.execute(f"UPDATE ritual SET state = $2, ended_at = {ended} WHERE id = $1", ritual, state)
     return ritual
@@ -93,7 +82,8 @@ async def history(pool: Pool) -> dict[str, UUID]:
     async with pool.acquire() as conn, conn.transaction():
         await conn.execute("SET LOCAL search_path = registry, public")
         for name, ritual in rituals.items():
-            await store.keep_version(conn, f"scribe@{name}", "scribe", f"sha256:{name}", "base", ritual, "/nowhere")
+            version = Version(f"scribe@{name}", "scribe", f"sha256:{name}", "base", ritual, "/nowhere")
+            await store.insert_version(conn, version)
             await store.move_alias(conn, "scribe", f"scribe@{name}", ritual)
     return rituals
 

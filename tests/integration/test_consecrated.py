@@ -9,27 +9,25 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
+from services.harvester import app as harvester_app
 from services.harvester.handlers import karma_consecrated
 from services.harvester.remember import Consecration, consecrate
 from shared.config.settings import Settings
 from shared.contracts.karma import KarmaConsecrated
-from shared.contracts.message import Service
-from shared.runtime.service import App, ServiceContext
+from shared.messaging.router import Router
+from shared.runtime.context import InContext
+from shared.runtime.service import App, Service
 from shared.storage.postgres import Pool
 from tests.e2e.running import eventually
-from tests.services import running
+from tests.services import handlers_only, nothing, running
 
 SUBJECT = "karma.consecrated"
 TURNS = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "there"}]
 SAID = {"id": "a", "persona": "scribe", "session": "s", "messages": TURNS, "consecrated_by": "me"}
 
 
-async def nothing(context: ServiceContext) -> None:
-    del context
-
-
-# What hears consecrations, without the harvest beside it.
-app = App(service=Service.HARVESTER, handlers={KarmaConsecrated: karma_consecrated}, reconcile=nothing)
+# What consumes consecrations, without the harvest beside it.
+app = handlers_only(harvester_app.app)
 
 
 @pytest.fixture
@@ -201,16 +199,16 @@ async def test_a_message_that_was_not_acknowledged_comes_again_and_is_stored_onc
 ) -> None:
     attempts: list[Consecration] = []
 
-    async def fails_once_after_its_commit(context: ServiceContext, record: KarmaConsecrated, message: Any) -> None:
-        await karma_consecrated(context, record, message)
+    forgetful = Router("harvester")
+
+    @forgetful.consume(KarmaConsecrated)
+    async def fails_once_after_its_commit(record: KarmaConsecrated, service: InContext) -> None:
+        await karma_consecrated(record, service)
         attempts.append(Consecration.DONE)
         if len(attempts) == 1:
             raise ConnectionError("the answer was lost")
 
-    forgetful = App(
-        service=Service.HARVESTER, handlers={KarmaConsecrated: fails_once_after_its_commit}, reconcile=nothing
-    )
-    async with running(forgetful, settings):
+    async with running(App("harvester", forgetful, lambda context: Service(nothing)), settings):
         await client.publish(SUBJECT, body())
 
         async def twice() -> bool:

@@ -10,12 +10,12 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from services.harvester.consent import karma_revoked, recalls, revoked_in, touched_by
+from services.harvester.consent import recalls, revoked_in, touched_by
+from services.harvester.handlers import karma_revoked
 from services.harvester.remember import remember
 from shared.config.settings import Settings
 from shared.contracts.karma import KarmaRecalled, KarmaRevoked
-from shared.contracts.message import Service
-from shared.runtime.service import ServiceContext
+from shared.runtime.context import ServiceContext
 from shared.storage.postgres import Pool
 from tests.e2e.running import eventually
 from tests.integration.consents import HARVESTER, bus, heard, history, of, status, truth
@@ -47,11 +47,11 @@ async def _said(heard: list[Any], subject: str, count: int) -> bool:
 async def test_the_same_delivery_twice_says_it_once_and_the_same_words_again_say_it_again(
     settings: Settings, pool: Pool, history: dict[str, UUID]
 ) -> None:
-    context = ServiceContext(Service.HARVESTER, settings, pool, None)  # type: ignore[arg-type]
+    context = ServiceContext("harvester", settings, pool, None)  # type: ignore[arg-type]
     said = KarmaRevoked(karma=("a", "a", "b"), by="owner")
 
     for sequence in (1, 1, 2):
-        await karma_revoked(context, said, delivery(sequence))
+        await karma_revoked(said, delivery(sequence), context)
 
     bodies = [
         json.loads(row["body"])
@@ -78,8 +78,8 @@ def delivery(sequence: int) -> Any:
 async def test_sql_cannot_set_a_revoked_record_back_and_its_id_stays_revoked_when_the_row_comes_back(
     settings: Settings, pool: Pool, history: dict[str, UUID]
 ) -> None:
-    context = ServiceContext(Service.HARVESTER, settings, pool, None)  # type: ignore[arg-type]
-    await karma_revoked(context, KarmaRevoked(karma=("a",), by="owner"), delivery(1))
+    context = ServiceContext("harvester", settings, pool, None)  # type: ignore[arg-type]
+    await karma_revoked(KarmaRevoked(karma=("a",), by="owner"), delivery(1), context)
 
     with pytest.raises(asyncpg.RaiseError, match="stays out for good"):
         await pool.execute("UPDATE vectors.karma SET status = 'white_truth' WHERE id = 'a'")
@@ -115,11 +115,11 @@ async def test_many_ids_are_said_in_messages_that_the_bus_takes(pool: Pool) -> N
 async def test_a_manifest_that_is_stated_beside_a_revocation_is_seen_by_one_of_the_two(
     settings: Settings, pool: Pool, history: dict[str, UUID]
 ) -> None:
-    context = ServiceContext(Service.HARVESTER, settings, pool, None)  # type: ignore[arg-type]
+    context = ServiceContext("harvester", settings, pool, None)  # type: ignore[arg-type]
     async with pool.acquire() as conn, conn.transaction():
         assert await revoked_in(conn, "m2") == []
         beside = asyncio.create_task(
-            karma_revoked(context, KarmaRevoked(karma=("b", "zz", "x"), by="owner"), delivery(1))
+            karma_revoked(KarmaRevoked(karma=("b", "zz", "x"), by="owner"), delivery(1), context)
         )
         await asyncio.sleep(0.3)
         assert not beside.done(), "the revocation waits for the statement"

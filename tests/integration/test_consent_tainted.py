@@ -9,13 +9,15 @@ import pytest
 
 from services.registry import app as registry
 from services.registry import store
-from services.registry.recall import settle
+from services.registry.recall import act_on_recalls
+from services.registry.settings import RegistrySettings
+from services.registry.store import Version
 from shared.config.settings import Settings
 from shared.contracts.intent import TrainingIntent
-from shared.contracts.message import Service, ritual_id
+from shared.contracts.message import ritual_id
 from shared.contracts.registry import AdapterTainted
 from shared.ritual import ledger
-from shared.runtime.service import ServiceContext
+from shared.runtime.context import ServiceContext
 from shared.storage.postgres import Pool
 from tests.e2e.running import eventually
 from tests.integration.consents import HARVESTER, Tell, bus, crypt, harvested, heard, history, of, told
@@ -26,7 +28,7 @@ __all__ = ["bus", "crypt", "heard", "history", "told"]  # the fixtures
 
 @pytest.fixture
 async def context(settings: Settings, crypt: Pool) -> ServiceContext:
-    return ServiceContext(Service.REGISTRY, settings, crypt, None)  # type: ignore[arg-type]
+    return ServiceContext("registry", settings, crypt, None)  # type: ignore[arg-type]
 
 
 async def alias(pool: Pool) -> str | None:
@@ -36,15 +38,15 @@ async def alias(pool: Pool) -> str | None:
 
 async def recall(crypt: Pool, *rituals: UUID, karma: str = "a") -> None:
     async with crypt.acquire() as conn, conn.transaction():
-        await store.taint(conn, rituals, [karma])
+        await store.record_taint(conn, rituals, [karma])
 
 
 async def test_by_default_a_tainted_adapter_is_warned_of_and_goes_on_serving(
     context: ServiceContext, crypt: Pool, history: dict[str, UUID]
 ) -> None:
     await recall(crypt, *history.values())
-    await settle(context)
-    await settle(context)
+    await act_on_recalls(context.pool, RegistrySettings().on_recall)
+    await act_on_recalls(context.pool, RegistrySettings().on_recall)
 
     said = await tainted(crypt)
     assert [(one.version, one.karma, one.action, one.alias_withdrawn) for one in said] == [
@@ -52,7 +54,7 @@ async def test_by_default_a_tainted_adapter_is_warned_of_and_goes_on_serving(
         ("scribe@r2", ("a",), "warn", False),
     ]
     assert await alias(crypt) == "scribe@r2"
-    assert [version["name"] for version in await store.wanted(crypt)] == ["scribe@r2"]
+    assert [version.name for version in await store.list_wanted(crypt)] == ["scribe@r2"]
 
 
 async def tainted(crypt: Pool) -> list[AdapterTainted]:
@@ -70,14 +72,14 @@ async def test_a_withdrawn_name_goes_back_to_the_version_before_where_that_one_i
 ) -> None:
     monkeypatch.setenv("SOULFORGE_REGISTRY_ON_RECALL", "withdraw")
     await recall(crypt, history["r2"], karma="b")
-    await settle(context)
-    await settle(context)
+    await act_on_recalls(context.pool, RegistrySettings().on_recall)
+    await act_on_recalls(context.pool, RegistrySettings().on_recall)
 
     assert [(one.version, one.alias_withdrawn) for one in await tainted(crypt)] == [("scribe@r2", True)]
     assert await alias(crypt) == "scribe@r1"
     last = await crypt.fetchrow("SELECT version, previous, why FROM alias_history ORDER BY moved_at DESC LIMIT 1")
     assert last and (last["version"], last["previous"]) == ("scribe@r1", "scribe@r2") and "consent" in last["why"]
-    assert [version["name"] for version in await store.wanted(crypt)] == ["scribe@r1"]
+    assert [version.name for version in await store.list_wanted(crypt)] == ["scribe@r1"]
     assert await asked(crypt) == []
     _, shown, _ = await told("recall", "b")
     assert "scribe@r2  withdrawn 20" in shown
@@ -88,10 +90,10 @@ async def test_a_name_with_no_clean_version_points_nowhere_and_asking_it_says_so
 ) -> None:
     monkeypatch.setenv("SOULFORGE_REGISTRY_ON_RECALL", "withdraw")
     await recall(crypt, *history.values())
-    await settle(context)
+    await act_on_recalls(context.pool, RegistrySettings().on_recall)
 
     assert await alias(crypt) is None
-    assert await store.wanted(crypt) == []
+    assert await store.list_wanted(crypt) == []
     assert [(one.version, one.alias_withdrawn) for one in await tainted(crypt)] == [
         ("scribe@r1", False),
         ("scribe@r2", True),
@@ -105,12 +107,12 @@ async def test_a_clean_ritual_is_asked_for_once_and_only_where_a_name_was_withdr
 ) -> None:
     monkeypatch.setenv("SOULFORGE_REGISTRY_ON_RECALL", "withdraw_and_retrain")
     await recall(crypt, history["r1"])
-    await settle(context)
+    await act_on_recalls(context.pool, RegistrySettings().on_recall)
     assert await asked(crypt) == [] and await alias(crypt) == "scribe@r2"
 
     for karma in ("b", "b", "y"):
         await recall(crypt, history["r2"], karma=karma)
-        await settle(context)
+        await act_on_recalls(context.pool, RegistrySettings().on_recall)
 
     intent = (await asked(crypt))[0]
     assert len(await asked(crypt)) == 1
@@ -126,7 +128,7 @@ async def test_a_name_never_goes_back_to_a_tainted_version_not_even_for_a_moment
     async with crypt.acquire() as conn, conn.transaction():
         await store.move_alias(conn, "scribe", "scribe@r1", history["r1"])
     await recall(crypt, *history.values())
-    await settle(context)
+    await act_on_recalls(context.pool, RegistrySettings().on_recall)
 
     ways = await crypt.fetch("SELECT version, previous FROM alias_history WHERE why <> ''")
     assert [tuple(row) for row in ways] == [(None, "scribe@r1")]
@@ -137,10 +139,10 @@ async def test_a_stricter_policy_withdraws_what_was_only_warned_of(
     context: ServiceContext, crypt: Pool, history: dict[str, UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await recall(crypt, *history.values())
-    await settle(context)
+    await act_on_recalls(context.pool, RegistrySettings().on_recall)
     monkeypatch.setenv("SOULFORGE_REGISTRY_ON_RECALL", "withdraw")
-    await settle(context)
-    await settle(context)
+    await act_on_recalls(context.pool, RegistrySettings().on_recall)
+    await act_on_recalls(context.pool, RegistrySettings().on_recall)
 
     assert await alias(crypt) is None
     assert [one.action for one in await tainted(crypt)] == ["warn", "warn", "withdraw", "withdraw"]
@@ -153,17 +155,17 @@ async def test_a_ritual_under_way_on_revoked_karma_is_asked_to_end_unless_the_po
     monkeypatch.setenv("SOULFORGE_REGISTRY_ON_RECALL", policy)
     ritual = await harvested(pool, "r3", "m3", state="evacuated")
     await recall(crypt, ritual)
-    await settle(context)
+    await act_on_recalls(context.pool, RegistrySettings().on_recall)
 
     found = await ledger.find(pool, ritual)
     assert found and bool(found.cancel_requested_at) is ends
     assert await tainted(crypt) == [], "there is no version yet"
 
     async with crypt.acquire() as conn:
-        await store.keep_version(conn, "scribe@late", "scribe", "sha256:late", "base", ritual, "/nowhere")
+        await store.insert_version(conn, Version("scribe@late", "scribe", "sha256:late", "base", ritual, "/nowhere"))
         await store.move_alias(conn, "scribe", "scribe@late", ritual)
-    assert await store.wanted(crypt) == [], "not served before it was decided upon"
-    await settle(context)
+    assert await store.list_wanted(crypt) == [], "not served before it was decided upon"
+    await act_on_recalls(context.pool, RegistrySettings().on_recall)
     assert [one.version for one in await tainted(crypt)] == ["scribe@late"]
     assert (await alias(crypt) is None) is ends
 

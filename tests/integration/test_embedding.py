@@ -22,6 +22,7 @@ from services.harvester.embedding.search import nearest, nearest_sql, within
 from shared.config.model import embedded
 from shared.config.settings import PROJECT, Settings
 from shared.ritual import lease
+from shared.runtime.loops import repeat
 from shared.storage.postgres import Connection, Pool
 
 PYTHON = Settings().jobs_python
@@ -200,26 +201,26 @@ async def test_the_background_rests_while_a_ritual_holds_the_anvil(pool: Pool, s
     fence = await lease.acquire(pool, settings.anvil, ritual, 1, 60)
     assert fence is not None
     fake: Any = Fake()
-    assert await keep._step(context, fake) == keep.LOOK_S
+    assert await keep.embed_pass(context, fake) == keep.LOOK_S
     assert (fake.seen, fake.ended) == ([], 1)
 
     await lease.release(pool, settings.anvil, fence)
-    assert await keep._step(context, fake) == 0
+    assert await keep.embed_pass(context, fake) == 0
     assert len(fake.seen) == 1
-    assert await keep._step(context, fake) == keep.LOOK_S
+    assert await keep.embed_pass(context, fake) == keep.LOOK_S
 
 
 @pytest.mark.parametrize("error", [ConnectionRefusedError(), EmbedderMissing("x"), EmbedderFailed("x")])
 async def test_the_background_outlives_what_fails(pool: Pool, settings: Settings, error: Exception) -> None:
     await remember(pool, "a", asked("Words."))
     context: Any = SimpleNamespace(pool=pool, settings=settings, configuration=embedded())
-    assert await keep._step(context, Fake(error)) > 0  # type: ignore[arg-type]
+    assert await keep.embed_pass(context, Fake(error)) > 0  # type: ignore[arg-type]
     assert await pool.fetchval("SELECT embedding IS NULL FROM vectors.karma")
 
 
 async def test_the_background_ends_when_its_service_does(pool: Pool, settings: Settings) -> None:
     context: Any = SimpleNamespace(pool=pool, settings=settings, configuration=embedded())
-    task = asyncio.create_task(keep.keep_embedded(context, Embedder(PYTHON, PROJECT)))
+    task = asyncio.create_task(repeat(keep.embedding_loop(context, Embedder(PYTHON, PROJECT))))
     await asyncio.sleep(0.2)
     assert not task.done()
     task.cancel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -19,14 +20,14 @@ from shared.contracts.forge import AdapterForged
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.job import JobResult
-from shared.contracts.message import Fact, Service
+from shared.contracts.message import Fact
 from shared.contracts.ritual import State
 from shared.jobs.gpu_stage import GpuStage
 from shared.jobs.runner import Finished, JobKind, JobPlan, Jobs, job_containers
 from shared.ritual import lease, ledger
 from shared.ritual.lease import Lease
 from shared.ritual.ledger import Ritual
-from shared.runtime.service import ServiceContext
+from shared.runtime.context import ServiceContext
 from shared.storage.postgres import Pool
 from tests.faults.ending_job import EndingJob
 
@@ -39,16 +40,19 @@ GOOD, BAD = JobResult(ok=True, result={"rows": 1}), JobResult(ok=False, error="o
 @pytest.fixture
 def context(settings: Settings, pool: Pool, client: Client) -> ServiceContext:
     house = settings.model_copy(update={"jobs_python": Path(sys.executable)})
-    return ServiceContext(Service.FORGE, house, pool, client)
+    return ServiceContext("forge", house, pool, client)
 
 
-def ending(result: JobResult | None) -> GpuStage:
-    """A stage whose jobs end with this result."""
+@dataclass
+class Ending:
+    """Work whose jobs end with this result."""
 
-    async def plan(context: ServiceContext, ritual: Ritual, held: Lease) -> Callable[[Path], JobPlan]:
-        return lambda output: JobPlan(EndingJob(output=output, result=result), ())
+    result: JobResult | None
 
-    async def conclude(context: ServiceContext, ritual: Ritual, held: Lease, finished: Finished) -> Fact:
+    async def plan(self, ritual: Ritual, held: Lease) -> Callable[[Path], JobPlan]:
+        return lambda output: JobPlan(EndingJob(output=output, result=self.result), ())
+
+    async def conclude(self, ritual: Ritual, held: Lease, finished: Finished) -> Fact:
         return AdapterForged(
             **ritual.key,
             adapter="sha256:a",
@@ -59,8 +63,11 @@ def ending(result: JobResult | None) -> GpuStage:
             training=finished.result.result,
         )
 
+
+def ending(context: ServiceContext, result: JobResult | None) -> GpuStage:
+    """A stage whose jobs end with this result."""
     kind = JobKind("trainer", ("-m", "tests.faults.ending_job"), 1024**3, JOB_S)
-    return GpuStage(State.EVACUATED, kind, MAX_ATTEMPTS, plan, conclude)
+    return GpuStage(context, State.EVACUATED, kind, MAX_ATTEMPTS, Ending(result))
 
 
 async def harvested(pool: Pool) -> UUID:
@@ -88,14 +95,14 @@ async def evacuated(pool: Pool, ritual: UUID, attempt: int = 1) -> int:
 
 async def state(pool: Pool, fact: Fact) -> None:
     async with pool.acquire() as conn, conn.transaction():
-        assert await ledger.record_fact(conn, fact, Service.HARVESTER, datetime.now(UTC))
+        assert await ledger.record_fact(conn, fact, "harvester", datetime.now(UTC))
 
 
-async def look_until_moved(stage: GpuStage, context: ServiceContext, ritual: UUID) -> Ritual:
+async def reconcile_until_moved(stage: GpuStage, ritual: UUID) -> Ritual:
     deadline = monotonic() + JOB_S
     while monotonic() < deadline:
-        await stage.reconcile(context)
-        found = await ledger.find(context.pool, ritual)
+        await stage.reconcile()
+        found = await ledger.find(stage.context.pool, ritual)
         assert found
         if found.state is not State.EVACUATED:
             return found
@@ -106,9 +113,9 @@ async def look_until_moved(stage: GpuStage, context: ServiceContext, ritual: UUI
 async def test_a_job_that_ends_well_is_concluded_and_forgotten(context: ServiceContext) -> None:
     ritual = await harvested(context.pool)
     fence = await evacuated(context.pool, ritual)
-    stage = ending(GOOD)
+    stage = ending(context, GOOD)
 
-    assert (await look_until_moved(stage, context, ritual)).state is State.FORGED
+    assert (await reconcile_until_moved(stage, ritual)).state is State.FORGED
 
     body = await ledger.fact_body(context.pool, ritual, "adapter.forged")
     assert body and (body["training"], body["fence"]) == ({"rows": 1}, fence)
@@ -122,14 +129,14 @@ async def test_a_job_that_fails_gets_another_attempt_and_the_last_one_ends_the_r
 ) -> None:
     ritual = await harvested(context.pool)
     fence = await evacuated(context.pool, ritual)
-    stage = ending(result)
+    stage = ending(context, result)
 
-    again = await look_until_moved(stage, context, ritual)
+    again = await reconcile_until_moved(stage, ritual)
     assert (again.state, again.attempt) == (State.HARVESTED, 2)
 
     await lease.release(context.pool, ANVIL, fence)
     await evacuated(context.pool, ritual, attempt=2)
-    assert (await look_until_moved(stage, context, ritual)).state is State.FAILED
+    assert (await reconcile_until_moved(stage, ritual)).state is State.FAILED
     body = await ledger.fact_body(context.pool, ritual, "adapter.failed")
     assert body and "given up after 2 attempts" in body["reason"]
 
@@ -138,7 +145,7 @@ async def test_a_failure_that_no_retry_can_mend_ends_the_ritual_at_once(context:
     ritual = await harvested(context.pool)
     await evacuated(context.pool, ritual)
 
-    ended = await look_until_moved(ending(BAD.model_copy(update={"permanent": True})), context, ritual)
+    ended = await reconcile_until_moved(ending(context, BAD.model_copy(update={"permanent": True})), ritual)
 
     assert (ended.state, ended.attempt) == (State.FAILED, 1)
 
@@ -148,7 +155,7 @@ async def test_a_cancelled_ritual_ends_without_a_job(context: ServiceContext) ->
     await evacuated(context.pool, ritual)
     await ledger.request_cancel(context.pool, ritual, "not wanted")
 
-    assert (await look_until_moved(ending(GOOD), context, ritual)).state is State.CANCELLED
+    assert (await reconcile_until_moved(ending(context, GOOD), ritual)).state is State.CANCELLED
 
     assert await job_containers(context).list({"ritual": str(ritual)}) == []
 
@@ -158,6 +165,6 @@ async def test_nothing_is_done_for_a_ritual_whose_lease_is_gone(context: Service
     fence = await evacuated(context.pool, ritual)
     await lease.release(context.pool, ANVIL, fence)
 
-    await ending(GOOD).reconcile(context)
+    await ending(context, GOOD).reconcile()
 
     assert await job_containers(context).list({"ritual": str(ritual)}) == []

@@ -13,11 +13,11 @@ from shared.contracts.evacuate import GpuEvacuated, GpuRestored
 from shared.contracts.forge import AdapterFailed
 from shared.contracts.ritual import State
 from shared.ritual import lease, ledger
-from shared.runtime.service import ServiceContext
+from shared.runtime.context import ServiceContext
 from tests.integration.anvils import MIB, FakeRune, an_anvil, anvil, checks, context, rune, state_of
 from tests.orchestrated import harvested
 
-__all__ = ["anvil", "rune", "context"]  # the fixtures
+__all__ = ["anvil", "context", "rune"]  # the fixtures
 
 
 async def test_a_free_serving_anvil_is_evacuated_for_the_ritual_that_waits(

@@ -14,12 +14,12 @@ from shared.contracts.evacuate import GpuRefused
 from shared.contracts.ritual import State
 from shared.drivers.containers.port import ContainerError
 from shared.ritual import lease, ledger
-from shared.runtime.service import ServiceContext
+from shared.runtime.context import ServiceContext
 from shared.storage.postgres import Pool
 from tests.integration.anvils import MIB, FakeRune, anvil, checks, context, rune, state_of
 from tests.orchestrated import harvested
 
-__all__ = ["anvil", "rune", "context"]  # the fixtures
+__all__ = ["anvil", "context", "rune"]  # the fixtures
 
 
 async def facts(pool: Pool, ritual: UUID) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from services.orchestrator.anvil import Anvil
@@ -11,13 +9,11 @@ from services.orchestrator.handlers import gpu_reclaim
 from shared.contracts.evacuate import GpuInterrupted, GpuReclaim
 from shared.contracts.ritual import State
 from shared.ritual import lease, ledger
-from shared.runtime.service import ServiceContext
+from shared.runtime.context import ServiceContext
 from tests.integration.anvils import FakeContainers, FakeRune, anvil, checks, context, rune, state_of
 from tests.orchestrated import harvested
 
-__all__ = ["anvil", "rune", "context"]  # the fixtures
-
-DELIVERY: Any = None  # the handlers read nothing of it
+__all__ = ["anvil", "context", "rune"]  # the fixtures
 
 
 async def test_an_anvil_that_is_reclaimed_is_taken_back_and_the_ritual_waits_as_interrupted(
@@ -27,7 +23,7 @@ async def test_an_anvil_that_is_reclaimed_is_taken_back_and_the_ritual_waits_as_
     await checks(anvil, 2)
     jobs: FakeContainers = anvil.jobs  # type: ignore[assignment]
     jobs.running = ["trainer-1"]
-    await gpu_reclaim(context, GpuReclaim(why="a guest asks", hold_s=3600), DELIVERY)
+    await gpu_reclaim(GpuReclaim(why="a guest asks", hold_s=3600), context)
 
     await checks(anvil, 3)
 
@@ -56,7 +52,7 @@ async def test_an_anvil_that_is_reclaimed_in_the_middle_of_its_evacuation_is_not
     ritual = await harvested(context.pool, "one")
 
     async def demand(grace_s: float = 0.0) -> int:
-        await gpu_reclaim(context, GpuReclaim(why="now", hold_s=3600), DELIVERY)
+        await gpu_reclaim(GpuReclaim(why="now", hold_s=3600), context)
         return 0
 
     monkeypatch.setattr(rune, "drain", demand)
@@ -70,7 +66,7 @@ async def test_an_anvil_that_is_reclaimed_in_the_middle_of_its_evacuation_is_not
 
 async def test_a_reclaim_from_before_the_lease_does_not_end_it(anvil: Anvil, context: ServiceContext) -> None:
     ritual = await harvested(context.pool, "one")
-    await gpu_reclaim(context, GpuReclaim(why="earlier", hold_s=0), DELIVERY)
+    await gpu_reclaim(GpuReclaim(why="earlier", hold_s=0), context)
 
     await checks(anvil, 4)
 

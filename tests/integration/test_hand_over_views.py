@@ -10,11 +10,11 @@ from services.orchestrator.anvil import Anvil
 from services.orchestrator.handover.steps import Step
 from services.orchestrator.scheduling.decision import Verdict
 from shared.contracts.forge import AdapterFailed
-from shared.runtime.service import ServiceContext
+from shared.runtime.context import ServiceContext
 from tests.integration.anvils import MIB, FakeRune, anvil, checks, context, rune
 from tests.orchestrated import harvested
 
-__all__ = ["anvil", "rune", "context"]  # the fixtures
+__all__ = ["anvil", "context", "rune"]  # the fixtures
 
 
 async def test_a_hand_over_is_read_as_the_orchestrator_recorded_it(

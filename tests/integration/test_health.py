@@ -44,7 +44,7 @@ async def test_a_service_with_all_it_needs_is_ready_and_counts(house: House) -> 
         await becomes_ready(url)
         metrics = (await client.get(f"{url}/metrics")).text
 
-    assert "soulforge_reconcile_seconds_count" in metrics
+    assert 'soulforge_loop_seconds_count{loop="reconcile"}' in metrics
 
 
 async def test_without_the_broker_it_is_not_ready_and_recovers(house: House) -> None:

@@ -12,7 +12,7 @@ from shared.contracts.evacuate import GpuEvacuated, GpuInterrupted, GpuRestored
 from shared.contracts.forge import AdapterForged
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
 from shared.contracts.intent import TrainingIntent
-from shared.contracts.message import Fact, Service, ritual_id
+from shared.contracts.message import Fact, ritual_id
 from shared.contracts.ritual import State
 from shared.ritual import lease, ledger
 from shared.storage.postgres import Pool
@@ -27,7 +27,7 @@ async def opened(pool: Pool, intent_id: str = "one") -> UUID:
 
 async def state(pool: Pool, fact: Fact, fence: int | None = None) -> bool:
     async with pool.acquire() as conn, conn.transaction():
-        return await ledger.record_fact(conn, fact, Service.HARVESTER, datetime.now(UTC), fence)
+        return await ledger.record_fact(conn, fact, "harvester", datetime.now(UTC), fence)
 
 
 def harvested(ritual: UUID) -> KarmaHarvested:

@@ -14,7 +14,8 @@ import pytest
 from deploy.embedded import stack
 from deploy.embedded.part import PartState
 from deploy.embedded.supervisor import Supervisor
-from shared.config.settings import PROJECT, Settings
+from deploy.services import migrations
+from shared.config.settings import Settings
 from shared.storage.postgres import MigrationError, migrate
 
 
@@ -36,8 +37,8 @@ async def run(url: str, statement: str) -> list[Any]:
 
 
 async def test_a_migration_is_applied_once(empty: str) -> None:
-    assert "public/0001_public" in await migrate(empty, PROJECT)
-    assert await migrate(empty, PROJECT) == []
+    assert "public/0001_ritual" in await migrate(empty, migrations())
+    assert await migrate(empty, migrations()) == []
 
 
 @pytest.mark.parametrize(
@@ -50,18 +51,18 @@ async def test_a_migration_is_applied_once(empty: str) -> None:
     ids=["another text", "another name", "no digests"],
 )
 async def test_a_database_of_another_version_is_refused_and_left_as_it_is(empty: str, change: str) -> None:
-    await migrate(empty, PROJECT)
+    await migrate(empty, migrations())
     await run(empty, change)
     before = await run(empty, "SELECT * FROM public.migration ORDER BY owner, name")
 
     with pytest.raises(MigrationError, match=r"made by another version of Soulforge.*SOULFORGE_HOME"):
-        await migrate(empty, PROJECT)
+        await migrate(empty, migrations())
 
     assert await run(empty, "SELECT * FROM public.migration ORDER BY owner, name") == before
 
 
 async def test_the_stack_is_stopped_on_a_home_of_another_version(settings: Settings, empty: str) -> None:
-    await migrate(empty, PROJECT)
+    await migrate(empty, migrations())
     stopped = asyncio.Event()
     ready = {"postgres": SimpleNamespace(state=PartState.READY)}
     supervisor = cast("Supervisor", SimpleNamespace(status=ready, request_stop=stopped.set))

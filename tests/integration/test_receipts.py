@@ -25,7 +25,7 @@ from shared.config.settings import Settings
 from shared.contracts.evacuate import GpuAccept, GpuEvacuated, GpuInterrupted, GpuReclaim
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.intent import TrainingIntent
-from shared.contracts.message import Fact, Service
+from shared.contracts.message import Fact
 from shared.messaging.streams import SOUL
 from shared.ritual import lease, ledger
 from shared.storage.postgres import Pool, open_pool
@@ -53,7 +53,7 @@ def at_home(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 async def state(pool: Pool, fact: Fact) -> None:
     async with pool.acquire() as conn, conn.transaction():
-        assert await ledger.record_fact(conn, fact, Service.ORCHESTRATOR, datetime.now(UTC))
+        assert await ledger.record_fact(conn, fact, "orchestrator", datetime.now(UTC))
 
 
 async def harvested(pool: Pool, name: str = "one") -> UUID:
@@ -62,7 +62,7 @@ async def harvested(pool: Pool, name: str = "one") -> UUID:
         fact = KarmaHarvested(
             ritual=ritual, persona="scribe", manifest="m", holdout="h", train=1, dev=1, held_out=1, seen=3, excluded={}
         )
-        assert await ledger.record_fact(conn, fact, Service.HARVESTER, datetime.now(UTC))
+        assert await ledger.record_fact(conn, fact, "harvester", datetime.now(UTC))
     return ritual
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,34 +12,28 @@ from uuid import UUID
 import pytest
 
 from deploy.cli.main import run
-from services.harvester.handlers import Intents
+from services.harvester.app import app
 from services.harvester.tipping.policy import TippingPolicy
 from services.harvester.tipping.scales import measure, read_scales
-from services.harvester.tipping.watch import look, watch
+from services.harvester.tipping.watch import look, tipping_loop
 from shared.config.settings import Settings
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
 from shared.contracts.intent import RitualCancelled, TrainingIntent
-from shared.contracts.message import Fact, Service
+from shared.contracts.message import Fact
 from shared.ritual import ledger
-from shared.runtime.service import App, ServiceContext
+from shared.runtime.context import ServiceContext
+from shared.runtime.service import App
 from shared.storage.postgres import Pool
 from tests.e2e.running import eventually
-from tests.services import running
+from tests.services import nothing, running
 
 POLICY = TippingPolicy(enabled=True, threshold=5, min_hours=0, token_weight=0, age_weight=0)
 
 
-async def nothing(_: ServiceContext) -> None: ...
-
-
 def harvester() -> App:
-    intents = Intents()
-    return App(
-        Service.HARVESTER,
-        {TrainingIntent: intents.training_intent},
-        nothing,
-        {TrainingIntent: intents.answer_invalid},
-        (intents.listen, watch),
+    """The harvester's handlers and the loop that weighs karma."""
+    return replace(
+        app, build=lambda context: replace(app.build(context), reconcile=nothing, loops=tipping_loop(context))
     )
 
 
@@ -51,7 +46,7 @@ def tipping(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def context(settings: Settings, pool: Pool) -> ServiceContext:
-    return ServiceContext(Service.HARVESTER, settings, pool, None)  # type: ignore[arg-type]
+    return ServiceContext("harvester", settings, pool, None)  # type: ignore[arg-type]
 
 
 async def remember(pool: Pool, count: int, persona: str = "scribe", **values: Any) -> None:

@@ -181,12 +181,12 @@ def test_a_foreign_command_takes_adapters_only_where_it_says_how_many(settings: 
 
 
 def test_no_two_runes_without_a_port_get_the_same_one_or_one_of_the_houses(settings: Settings) -> None:
-    names = [f"r{number}" for number in range(18)]
-    configuration = loaded(_many(names[:17]), settings)
+    names = [f"r{number}" for number in range(17)]
+    configuration = loaded(_many(names[:16]), settings)
     ports = configuration.ports(settings).values()
-    assert len(set(ports)) == 17
-    assert not set(ports) & {7600, 7601, 7602, 7603, 7604, 7620, 7621, 7622, 7623, 7624}
-    assert "runes.r17.port: the house's row of ports is full" in refusal(_many(names), settings)
+    assert len(set(ports)) == 16
+    assert not set(ports) & {7600, 7601, 7602, 7603, 7604, 7620, 7621, 7622, 7623, 7624, 7625}
+    assert "runes.r16.port: the house's row of ports is full" in refusal(_many(names), settings)
 
 
 def _many(names: list[str]) -> str:

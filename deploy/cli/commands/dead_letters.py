@@ -90,7 +90,7 @@ def replay(letter: Annotated[str, LETTER]) -> None:
 
 def parse_name(given: str) -> tuple[str, int]:
     """Parse a letter's name into service and number. Raises UserError."""
-    from shared.config.settings import SERVICES
+    from deploy.services import SERVICES
 
     service, _, number = given.partition("/")
     if service not in SERVICES:
@@ -125,7 +125,7 @@ def fresh_headers(old: dict[str, str]) -> dict[str, str]:
 
 
 async def _list(settings: Settings) -> list[DeadLetter]:
-    from shared.config.settings import SERVICES
+    from deploy.services import SERVICES
 
     async with database(settings) as pool:
         return [letter for service in SERVICES for letter in await _list_of(pool, service)]

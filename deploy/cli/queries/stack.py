@@ -14,8 +14,8 @@ from deploy.cli.queries.anvils import Anvil, get_anvil
 from deploy.cli.queries.rituals import ListedRitual, list_open_rituals
 from deploy.embedded import stack
 from deploy.embedded.part import PartStatus
+from deploy.services import SERVICES, service_url
 from shared.config.load import ConfigurationError, load
-from shared.config.settings import SERVICES
 from shared.drivers.inference.http import Http
 from shared.drivers.inference.port import InferenceError
 from shared.drivers.inference.vllm import Vllm
@@ -105,7 +105,7 @@ async def _get_bus(settings: Settings) -> Finding:
 
 
 async def _get_service(settings: Settings, name: str) -> Finding:
-    url = settings.service_url(name)
+    url = service_url(settings, name)
     try:
         async with httpx.AsyncClient(timeout=TIMEOUT_S) as client:
             answer = (await client.get(f"{url}/health/ready")).json()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -11,10 +11,10 @@ from services.harvester.embedding.embedder import Embedder, EmbedderFailed, Embe
 from services.harvester.embedding.model import MODEL, WORDLESS
 from services.harvester.embedding.text import embedding_text
 from shared.ritual import lease
-from shared.storage.postgres import UNREACHABLE
+from shared.runtime.loops import Loop
 
 if TYPE_CHECKING:
-    from shared.runtime.service import ServiceContext
+    from shared.runtime.context import ServiceContext
     from shared.storage.postgres import Pool
 
 log = structlog.get_logger()
@@ -35,23 +35,18 @@ _WRITE = """
 """
 
 
-async def keep_embedded(context: ServiceContext, embedder: Embedder) -> None:
-    """Embed what lacks an embedding, for as long as the service runs. Rests while a ritual holds the anvil."""
-    async with embedder:
-        while True:
-            await asyncio.sleep(await _step(context, embedder))
+def embedding_loop(context: ServiceContext, embedder: Embedder) -> Loop:
+    """The loop that embeds rows without an embedding. It rests while a ritual holds the anvil."""
+    return Loop("embedding", partial(embed_pass, context, embedder), LOOK_S)
 
 
-async def _step(context: ServiceContext, embedder: Embedder) -> float:
-    """One look at the rows; the seconds until the next."""
+async def embed_pass(context: ServiceContext, embedder: Embedder) -> float:
+    """Make one pass over the rows; the seconds until the next."""
     try:
         if await lease.held(context.pool, context.configuration.forge):
             await embedder.end()  # the machine is the trainer's now
             return LOOK_S
         return 0 if await embed_missing(context.pool, embedder, BATCH) else LOOK_S
-    except UNREACHABLE as error:
-        log.warning("embedding postponed", error=str(error) or type(error).__name__)
-        return LOOK_S
     except EmbedderMissing as error:
         log.error("embedding impossible", error=str(error))
         return MISSING_S

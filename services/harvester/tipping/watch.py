@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -12,10 +11,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.harvester.tipping.policy import Scale, TippingPolicy, decide
 from services.harvester.tipping.scales import measure, read_scales, rearm, tip
-from shared.storage.postgres import UNREACHABLE
+from shared.runtime.loops import Loop
 
 if TYPE_CHECKING:
-    from shared.runtime.service import ServiceContext
+    from shared.runtime.context import ServiceContext
 
 log = structlog.get_logger()
 
@@ -28,19 +27,14 @@ class TippingSettings(TippingPolicy, BaseSettings):
     poll_s: float = Field(60.0, gt=0, description="Seconds between two looks at the scales. Default: 60.")
 
 
-async def watch(context: ServiceContext) -> None:
-    """Look at the scales every poll_s for as long as the service runs; quiet where the policy is off."""
+def tipping_loop(context: ServiceContext) -> tuple[Loop, ...]:
+    """The loop that weighs every persona's karma; none where the policy is off."""
     settings = TippingSettings()
-    if not settings.enabled:
-        await asyncio.Event().wait()
-    while True:
-        try:
-            await look(context, settings)
-        except UNREACHABLE as error:
-            log.warning("tipping postponed", error=str(error) or type(error).__name__)
-        except Exception:
-            log.exception("tipping failed")
-        await asyncio.sleep(settings.poll_s)
+
+    async def run() -> None:
+        await look(context, settings)
+
+    return (Loop("tipping", run, settings.poll_s),) if settings.enabled else ()
 
 
 async def look(context: ServiceContext, policy: TippingPolicy) -> list[str]:

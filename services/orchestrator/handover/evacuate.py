@@ -17,13 +17,13 @@ from services.orchestrator.handover.lease_keeper import LeaseLostError, keep_lea
 from services.orchestrator.handover.probes import ask_all
 from services.orchestrator.handover.proof import UnprovenError, proven_free
 from services.orchestrator.handover.steps import EVACUATION, Step, Steps
+from services.orchestrator.metrics import ABORTED, HAND_OVERS
 from services.orchestrator.scheduling.budget import estimate_away_s
 from shared.contracts.evacuate import GpuEvacuated, InferenceSuspended
 from shared.drivers.accelerators.port import AcceleratorError
 from shared.drivers.containers.port import ContainerError
 from shared.drivers.queues.port import QueueError
 from shared.messaging.outbox import enqueue
-from shared.runtime.metrics import ABORTED, HAND_OVERS
 
 if TYPE_CHECKING:
     from services.orchestrator.anvil import Anvil

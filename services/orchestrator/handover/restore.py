@@ -14,11 +14,11 @@ from services.orchestrator.containment import contain, lift
 from services.orchestrator.engine import Condition
 from services.orchestrator.handover.probes import ask_all, compare_runes, differing, missing
 from services.orchestrator.handover.steps import RESTORATION, Step, Steps
+from services.orchestrator.metrics import HAND_OVERS, SECONDS_WITHOUT_INFERENCE, SERVING
 from shared.contracts.evacuate import GpuRestored, InferenceResumed
 from shared.drivers.inference.port import InferenceError
 from shared.messaging.outbox import enqueue
 from shared.ritual import ledger
-from shared.runtime.metrics import HAND_OVERS, SECONDS_WITHOUT_INFERENCE, SERVING
 
 if TYPE_CHECKING:
     from services.orchestrator.anvil import Anvil

@@ -9,7 +9,8 @@ CREATE TABLE version (
     bundle        text NOT NULL,
     registered_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     awakened_at   timestamptz,
-    withdrawn_at  timestamptz
+    withdrawn_at  timestamptz,
+    failed_probes int NOT NULL DEFAULT 0  -- proofs of the binding that failed
 );
 CREATE INDEX version_persona ON version (persona, registered_at);
 CREATE INDEX version_of_ritual ON version (ritual);
@@ -35,7 +36,7 @@ CREATE TABLE alias_history (
 CREATE TABLE taint (
     ritual   uuid NOT NULL REFERENCES public.ritual (id) ON DELETE CASCADE,
     karma    text NOT NULL,
-    heard_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    said_at  timestamptz,     -- when `adapter.tainted` was published of its version; NULL: not decided upon yet
+    recalled_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    announced_at timestamptz, -- when `adapter.tainted` was published about its version; NULL: not decided upon yet
     PRIMARY KEY (ritual, karma)
 );

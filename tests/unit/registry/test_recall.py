@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from uuid import uuid4
+
 import pytest
 from pydantic import ValidationError
 
 from services.registry.recall import clean_intent
 from services.registry.settings import RegistrySettings
+from services.registry.store import TaintedVersion
+
+VERSION = TaintedVersion("scribe@abc", "scribe", uuid4(), serves=True, karma=("a",))
 
 
 def test_a_clean_ritual_is_asked_for_under_one_id_whatever_else_is_revoked() -> None:
-    version = {"name": "scribe@abc", "persona": "scribe", "karma": ["a"]}
-    once, again = clean_intent(version), clean_intent(version | {"karma": ["b", "c"]})
+    once, again = clean_intent(VERSION), clean_intent(replace(VERSION, karma=("b", "c")))
 
     assert once.id == again.id == "recall/scribe@abc"
     assert once.persona == "scribe" and "scribe@abc was withdrawn" in once.why and "(2 records)" in again.why
 
 
 def test_another_version_is_another_ritual() -> None:
-    version = {"name": "scribe@abc", "persona": "scribe", "karma": ["a"]}
-
-    assert clean_intent(version).id != clean_intent(version | {"name": "scribe@def"}).id
+    assert clean_intent(VERSION).id != clean_intent(replace(VERSION, name="scribe@def")).id
 
 
 def test_by_default_a_recall_only_warns(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,57 @@
+"""The services of an installation: names, ports, entry points, the states each owns, and the migrations of all schemas."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from shared.config.settings import FIRST_SERVICE_PORT, PROJECT
+from shared.contracts.ritual import State
+from shared.storage.postgres import Migration
+
+if TYPE_CHECKING:
+    from shared.config.settings import Settings
+    from shared.messaging.router import Subscription
+    from shared.runtime.service import App
+
+SERVICES = ("harvester", "orchestrator", "forge", "verifier", "registry")
+
+# Who records the facts that lead out of a state.
+OWNERS: dict[State, str] = {
+    State.INTENDED: "harvester",
+    State.HARVESTED: "orchestrator",
+    State.EVACUATED: "forge",
+    State.FORGED: "verifier",
+    State.VERIFIED: "registry",
+    State.REGISTERED: "registry",
+}
+
+
+def service_port(settings: Settings, service: str) -> int:
+    """The TCP port on which a service answers health and metrics."""
+    return settings.port_base + FIRST_SERVICE_PORT + SERVICES.index(service)
+
+
+def service_url(settings: Settings, service: str) -> str:
+    return f"http://{settings.host}:{service_port(settings, service)}"
+
+
+def load_app(service: str) -> App:
+    """Import the entry point of a service."""
+    app: App = importlib.import_module(f"services.{service}.app").app
+    return app
+
+
+def subscriptions(services: Iterable[str] = SERVICES) -> list[Subscription]:
+    """The durable consumers of these services."""
+    return [subscription for service in services for subscription in load_app(service).router.subscriptions]
+
+
+def migrations() -> list[Migration]:
+    """Every migration in the order in which they are applied, each with the schema it belongs to."""
+    files = [("public", path) for path in sorted((PROJECT / "shared/ritual/migrations").glob("*.sql"))]
+    for service in SERVICES:
+        for folder in ("shared/messaging/migrations", f"services/{service}/migrations"):
+            files += [(service, path) for path in sorted((PROJECT / folder).glob("*.sql"))]
+    return [Migration(owner, path) for owner, path in files]

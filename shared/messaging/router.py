@@ -1,0 +1,96 @@
+"""Routers: a service's handlers name in their decorator what they consume, and the durable consumers follow from that."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from faststream.nats import JStream, NatsMessage, NatsRouter, PullSub
+from nats.js.api import AckPolicy, ConsumerConfig
+from pydantic import ValidationError
+
+from shared.contracts.message import Message
+from shared.messaging.streams import stream_of
+
+ACK_WAIT_S = 30
+
+Handler = TypeVar("Handler", bound=Callable[..., Awaitable[None]])
+# Answers the publisher of an invalid message; False where no one waits for an answer.
+AnswerInvalid = Callable[[NatsMessage, str], Awaitable[bool]]
+
+
+class PermanentError(Exception):
+    """This message can never be handled as it is; the text says why, without repeating the message."""
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """The durable consumer of one service for one kind of message."""
+
+    service: str
+    message: type[Message]
+
+    @property
+    def stream(self) -> str:
+        return stream_of(self.message)
+
+    @property
+    def durable(self) -> str:
+        return f"{self.service}-{self.message.subject.replace('.', '-')}"
+
+    def config(self) -> ConsumerConfig:
+        """No `backoff` (it would replace `ack_wait`) and no `max_deliver` (the service decides when a message is dead)."""
+        return ConsumerConfig(
+            durable_name=self.durable,
+            filter_subject=self.message.subject,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=ACK_WAIT_S,
+            max_deliver=-1,
+            max_ack_pending=16,
+        )
+
+
+class Router(NatsRouter):
+    """A FastStream router for the durable pull consumers of one service."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self.service = service
+        self.subscriptions: list[Subscription] = []
+
+    def consume(self, *messages: type[Message]) -> Callable[[Handler], Handler]:
+        """Decorate the handler of these messages; it gets each one validated against its contract."""
+
+        def decorate(handler: Handler) -> Handler:
+            for message in messages:
+                subscription = Subscription(self.service, message)
+                self.subscriptions.append(subscription)
+                self.subscriber(
+                    message.subject,
+                    stream=JStream(subscription.stream, declare=False),
+                    durable=subscription.durable,
+                    pull_sub=PullSub(batch_size=1, timeout=5),
+                    max_workers=1,
+                    decoder=_decoder(message),
+                )(handler)
+            return handler
+
+        return decorate
+
+
+def _decoder(contract: type[Message]) -> Callable[[NatsMessage], Awaitable[Message]]:
+    # The body is validated against the contract, whatever content type the publisher claims.
+    async def decode(message: NatsMessage) -> Message:
+        try:
+            return contract.model_validate_json(message.body)
+        except ValidationError as error:
+            raise PermanentError(f"not a {contract.__name__}: {explain(error)}") from error
+
+    return decode
+
+
+def explain(error: ValidationError) -> str:
+    """What is wrong with a message, in one line, without repeating the message."""
+    items: list[Any] = list(error.errors(include_input=False))
+    return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'body'}: {item['msg']}" for item in items)
