@@ -63,11 +63,11 @@ MODELS := $(CURDIR)/.cache/models
 test: setup ## everything: checks, drivers, integration, and real rituals on the embedded stack; 40 minutes on two cores
 	@$(MAKE) --no-print-directory check
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
-	@SOULFORGE_TEST_MODEL=$(MODELS)/smollm2-135m-instruct $(BIN)/python -m pytest --durations=20 tests/drivers tests/docker/test_vllm.py tests/integration tests/jobs tests/e2e
+	@SOULFORGE_TEST_MODEL=$(MODELS)/smollm2-135m-instruct $(BIN)/python -m pytest --durations=20 tests/integration tests/acceptance/docker/test_vllm.py tests/acceptance/jobs tests/acceptance/e2e
 
 test-docker: setup ## the container driver, its proxy and a vLLM on a real engine; whole parts of the house in containers
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
-	@SOULFORGE_TEST_MODEL=$(MODELS)/smollm2-135m-instruct $(BIN)/python -m pytest -s -k docker tests/drivers $(wildcard tests/docker)
+	@SOULFORGE_TEST_MODEL=$(MODELS)/smollm2-135m-instruct $(BIN)/python -m pytest -s -k docker tests/integration/drivers tests/acceptance/docker
 
 bench-harvest: setup ## a million records to a manifest, against PostgreSQL's own COPY of them (ROWS="100000 1000000")
 	@$(BIN)/python -m bench.harvest $(ROWS)
@@ -78,13 +78,13 @@ bench-handover: setup ## evacuate and restore, against a bare stop and start of 
 
 test-handover: setup ## thirty evacuations of the real vLLM under live load, and every kill twice; 40 minutes on two cores
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
-	@SOULFORGE_TEST_MODEL=$(MODELS)/smollm2-135m-instruct $(BIN)/python -m pytest -s -m extended tests/integration tests/extended
+	@SOULFORGE_TEST_MODEL=$(MODELS)/smollm2-135m-instruct $(BIN)/python -m pytest -s -m extended tests/integration tests/acceptance/extended
 
 gpu-check: setup ## prove on real device memory that a GPU is occupied, and free again after the stop
 	@$(BIN)/python -m deploy.gpu_check
 
 bench-redaction: .venv/.ready ## recall and precision of every class of secret and personal data, on a seeded corpus
-	@$(BIN)/python -m tests.corpora.sensitive
+	@$(BIN)/python -m tests.support.corpora.sensitive
 
 contracts: .venv/.ready ## write docs/asyncapi and the diagram of a ritual's states from the contracts
 	@$(BIN)/python -m deploy.contracts

@@ -13,9 +13,9 @@ from deploy.services import SERVICES
 from shared.config.settings import Settings
 from shared.messaging.streams import STREAMS
 from shared.storage.postgres import Pool, open_pool
-from tests.engine import dockerd, engine
-from tests.servers import House
-from tests.servers import house as open_house
+from tests.support.engine import dockerd, engine
+from tests.support.servers import House
+from tests.support.servers import house as open_house
 
 __all__ = ["dockerd", "engine"]  # one engine of containers for the whole session
 

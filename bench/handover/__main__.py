@@ -21,8 +21,8 @@ import httpx
 
 from bench.handover.places import Place, docker_place, process_place
 from shared.config.settings import PROJECT
-from tests.orchestrated import Orchestrated, orchestrated
-from tests.servers import house
+from tests.support.orchestrated import Orchestrated, orchestrated
+from tests.support.servers import house
 
 MODELS = PROJECT / ".cache" / "models"
 UP_S = 400

@@ -14,11 +14,11 @@ from services.orchestrator.engine_command import rune_spec
 from shared.config.load import load
 from shared.drivers.containers.docker import DockerContainers
 from shared.storage.base_model import find_base
-from tests.engine import IMAGE, daemon
-from tests.orchestrated import RUNE
+from tests.support.engine import IMAGE, daemon
+from tests.support.orchestrated import RUNE
 
 if TYPE_CHECKING:
-    from tests.orchestrated import Orchestrated
+    from tests.support.orchestrated import Orchestrated
 
 GRACE_S = 20
 TIMES: dict[str, Any] = {"grace_s": 60.0, "stop_grace_s": GRACE_S, "free_within_s": 20.0, "start_within_s": 400.0}

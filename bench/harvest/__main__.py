@@ -18,7 +18,7 @@ from pgvector.asyncpg import register_vector
 
 from bench.harvest.corpus import PERSONA, Corpus, load
 from shared.storage.postgres import _teach_json
-from tests.servers import house
+from tests.support.servers import house
 
 EMBEDDED = 0.05  # share of the records that have an embedding
 GROWTH = 0.01

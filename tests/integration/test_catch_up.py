@@ -15,7 +15,7 @@ from services.harvester.reading.reader import Reader
 from services.harvester.reading.way import Way
 from services.harvester.redaction.policy import RedactionPolicy
 from shared.storage.postgres import Pool
-from tests.harvests import SUITES, example, harvested, record, remember
+from tests.support.harvests import SUITES, example, harvested, record, remember
 
 WAY = Way(RedactionPolicy(), "key", SUITES, "train", with_bands=True)
 

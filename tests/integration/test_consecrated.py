@@ -18,8 +18,8 @@ from shared.messaging.router import Router
 from shared.runtime.context import InContext
 from shared.runtime.service import App, Service
 from shared.storage.postgres import Pool
-from tests.e2e.running import eventually
-from tests.services import handlers_only, nothing, running
+from tests.support.running import eventually
+from tests.support.services import handlers_only, nothing, running
 
 SUBJECT = "karma.consecrated"
 TURNS = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "there"}]

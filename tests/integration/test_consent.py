@@ -17,9 +17,9 @@ from shared.config.settings import Settings
 from shared.contracts.karma import KarmaRecalled, KarmaRevoked
 from shared.runtime.context import ServiceContext
 from shared.storage.postgres import Pool
-from tests.e2e.running import eventually
-from tests.integration.consents import HARVESTER, bus, heard, history, of, status, truth
-from tests.services import running
+from tests.support.consents import HARVESTER, bus, heard, history, of, status, truth
+from tests.support.running import eventually
+from tests.support.services import running
 
 __all__ = ["bus", "heard", "history"]  # the fixtures
 

@@ -11,9 +11,9 @@ import pytest
 from deploy.cli.commands import karma
 from shared.config.settings import Settings
 from shared.storage.postgres import Pool
-from tests.e2e.running import eventually
-from tests.integration.consents import HARVESTER, Tell, history, status, told
-from tests.services import running
+from tests.support.consents import HARVESTER, Tell, history, status, told
+from tests.support.running import eventually
+from tests.support.services import running
 
 __all__ = ["history", "told"]  # the fixtures
 

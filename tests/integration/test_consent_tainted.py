@@ -19,9 +19,9 @@ from shared.contracts.registry import AdapterTainted
 from shared.ritual import ledger
 from shared.runtime.context import ServiceContext
 from shared.storage.postgres import Pool
-from tests.e2e.running import eventually
-from tests.integration.consents import HARVESTER, Tell, bus, crypt, harvested, heard, history, of, told
-from tests.services import running
+from tests.support.consents import HARVESTER, Tell, bus, crypt, harvested, heard, history, of, told
+from tests.support.running import eventually
+from tests.support.services import running
 
 __all__ = ["bus", "crypt", "heard", "history", "told"]  # the fixtures
 

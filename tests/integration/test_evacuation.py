@@ -9,9 +9,9 @@ from uuid import UUID
 import pytest
 
 from shared.contracts.evacuate import GpuEvacuated, GpuRefused, GpuRestored
-from tests.load import End, live_load
-from tests.orchestrated import RUNE, Orchestrated, orchestrated
-from tests.servers import House
+from tests.support.load import End, live_load
+from tests.support.orchestrated import RUNE, Orchestrated, orchestrated
+from tests.support.servers import House
 
 pytestmark = pytest.mark.timeout(180)
 MIB = 1024**2

@@ -26,9 +26,9 @@ from services.harvester.golden.spans import NoPathError, Span
 from shared.config.settings import Settings
 from shared.contracts.karma import ChatMessage, KarmaRecord, Status
 from shared.storage.postgres import Pool
-from tests.harvests import remember
-from tests.integration.agent_loop import ANSWER, QUESTION, SYSTEM, TOOLS, TankAgent, instrumented, scripted_model
-from tests.servers import House
+from tests.support.agent_loop import ANSWER, QUESTION, SYSTEM, TOOLS, TankAgent, instrumented, scripted_model
+from tests.support.harvests import remember
+from tests.support.servers import House
 
 READY_S = 120
 SENT_S = 30

@@ -20,10 +20,10 @@ def gpu_check(*words: str, **environment: str) -> subprocess.CompletedProcess[st
 
 
 def with_device(tmp_path: Path, holder: str) -> subprocess.CompletedProcess[str]:
-    """With the device of tests/faults/nvml, whose memory is that of whoever bears this name in its environment."""
+    """With the device of tests/support/fakes/nvml, whose memory is that of whoever bears this name in its environment."""
     mark = str(tmp_path / "faults.json")
     words = ("--holder", f"/usr/bin/env FAKE_VLLM_FILE={mark} {holder}", "--free-below-mib", "256")
-    return gpu_check(*words, PYTHONPATH=str(PROJECT / "tests/faults/nvml"), FAKE_VLLM_FILE=mark)
+    return gpu_check(*words, PYTHONPATH=str(PROJECT / "tests/support/fakes/nvml"), FAKE_VLLM_FILE=mark)
 
 
 def test_without_a_device_it_says_so_and_fails() -> None:

@@ -29,7 +29,7 @@ from shared.ritual.lease import Lease
 from shared.ritual.ledger import Ritual
 from shared.runtime.context import ServiceContext
 from shared.storage.postgres import Pool
-from tests.faults.ending_job import EndingJob
+from tests.support.fakes.ending_job import EndingJob
 
 ANVIL = "anvil0"
 JOB_S = 30
@@ -66,7 +66,7 @@ class Ending:
 
 def ending(context: ServiceContext, result: JobResult | None) -> GpuStage:
     """A stage whose jobs end with this result."""
-    kind = JobKind("trainer", ("-m", "tests.faults.ending_job"), 1024**3, JOB_S)
+    kind = JobKind("trainer", ("-m", "tests.support.fakes.ending_job"), 1024**3, JOB_S)
     return GpuStage(context, State.EVACUATED, kind, MAX_ATTEMPTS, Ending(result))
 
 

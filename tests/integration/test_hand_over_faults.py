@@ -16,8 +16,8 @@ from shared.drivers.containers.port import ContainerError
 from shared.ritual import lease, ledger
 from shared.runtime.context import ServiceContext
 from shared.storage.postgres import Pool
-from tests.integration.anvils import MIB, FakeRune, anvil, checks, context, rune, state_of
-from tests.orchestrated import harvested
+from tests.support.anvils import MIB, FakeRune, anvil, checks, context, rune, state_of
+from tests.support.orchestrated import harvested
 
 __all__ = ["anvil", "context", "rune"]  # the fixtures
 

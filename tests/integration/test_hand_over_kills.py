@@ -14,9 +14,9 @@ from services.orchestrator.handover.steps import EVACUATION, RESTORATION, Step
 from shared.contracts.evacuate import GpuEvacuated, GpuRestored
 from shared.contracts.message import ritual_id
 from shared.drivers.queues.worker import pausable
-from tests.boundaries import EDGES, Boundary, Holder
-from tests.orchestrated import Orchestrated, orchestrated
-from tests.servers import House
+from tests.support.boundaries import EDGES, Boundary, Holder
+from tests.support.orchestrated import Orchestrated, orchestrated
+from tests.support.servers import House
 
 pytestmark = pytest.mark.timeout(600)
 

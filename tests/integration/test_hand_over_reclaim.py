@@ -10,8 +10,8 @@ from shared.contracts.evacuate import GpuInterrupted, GpuReclaim
 from shared.contracts.ritual import State
 from shared.ritual import lease, ledger
 from shared.runtime.context import ServiceContext
-from tests.integration.anvils import FakeContainers, FakeRune, anvil, checks, context, rune, state_of
-from tests.orchestrated import harvested
+from tests.support.anvils import FakeContainers, FakeRune, anvil, checks, context, rune, state_of
+from tests.support.orchestrated import harvested
 
 __all__ = ["anvil", "context", "rune"]  # the fixtures
 

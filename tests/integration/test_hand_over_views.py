@@ -11,8 +11,8 @@ from services.orchestrator.handover.steps import Step
 from services.orchestrator.scheduling.decision import Verdict
 from shared.contracts.forge import AdapterFailed
 from shared.runtime.context import ServiceContext
-from tests.integration.anvils import MIB, FakeRune, anvil, checks, context, rune
-from tests.orchestrated import harvested
+from tests.support.anvils import MIB, FakeRune, anvil, checks, context, rune
+from tests.support.orchestrated import harvested
 
 __all__ = ["anvil", "context", "rune"]  # the fixtures
 

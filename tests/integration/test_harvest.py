@@ -18,8 +18,17 @@ from shared.contracts.karma import Status
 from shared.storage.artifacts import Artifacts
 from shared.storage.digests import digest_tree
 from shared.storage.postgres import Pool
-from tests.corpora.values import draw
-from tests.harvests import example, harvested, open_rows, record, remember, sealed_rows, session_on, side_of_session
+from tests.support.corpora.values import draw
+from tests.support.harvests import (
+    example,
+    harvested,
+    open_rows,
+    record,
+    remember,
+    sealed_rows,
+    session_on,
+    side_of_session,
+)
 
 SCRIBE = example("scribe")
 VOCABULARY = [f"word{number}" for number in range(2000)]

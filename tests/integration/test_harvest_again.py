@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from services.harvester.policy import HarvestPolicy
 from services.harvester.reading.way import Way
 from shared.storage.postgres import Connection, Pool
-from tests.decisions import cut_short, same
-from tests.harvests import record, remember
+from tests.support.decisions import cut_short, same
+from tests.support.harvests import record, remember
 
 EMPTY = (
     "DELETE FROM vectors.karma; TRUNCATE sealed, revocation, manifest, manifest_segment, ritual_segment, segment, "

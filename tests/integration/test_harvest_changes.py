@@ -15,8 +15,8 @@ from services.harvester.reading import reader
 from services.harvester.split import Split
 from shared.contracts.karma import KarmaRecord
 from shared.storage.postgres import Pool
-from tests.decisions import cut_short, goes_on, reason, same
-from tests.harvests import record, remember, side_of_session
+from tests.support.decisions import cut_short, goes_on, reason, same
+from tests.support.harvests import record, remember, side_of_session
 
 WORDS = random.Random(11)
 PASSAGE, OTHER, THIRD = (" ".join(WORDS.choices([f"w{n}" for n in range(400)], k=60)) for _ in range(3))

@@ -13,8 +13,8 @@ from services.harvester.again import kept
 from services.harvester.policy import HarvestPolicy, Shares
 from services.harvester.split import Split
 from shared.storage.postgres import Pool
-from tests.decisions import cut_short
-from tests.harvests import example, harvested, record, remember, session_on
+from tests.support.decisions import cut_short
+from tests.support.harvests import example, harvested, record, remember, session_on
 
 SCRIBE = example("scribe")
 NEW = [record(f"new-{n}", f"later-{n}", f"What is {n} times {n}?", f"{n * n}, by my count.") for n in range(3)]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from services.harvester.manifest.compile import Compiled
 from shared.contracts.karma import KarmaRecord
 from shared.storage.postgres import Pool
-from tests.harvests import harvested, open_rows, record, remember, sealed_rows
+from tests.support.harvests import harvested, open_rows, record, remember, sealed_rows
 
 TEXTS = ("Close the door.", "Open the gate.", "Sweep the yard and tell me when it is done.", "Rest now.", "Sing.")
 EMPTY = (

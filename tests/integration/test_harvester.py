@@ -14,9 +14,9 @@ from services.harvester.split import Split
 from shared.config.settings import Settings
 from shared.contracts.intent import TrainingIntent
 from shared.storage.postgres import Pool
-from tests.e2e.running import eventually
-from tests.harvests import example, record, remember, session_on
-from tests.services import running
+from tests.support.harvests import example, record, remember, session_on
+from tests.support.running import eventually
+from tests.support.services import running
 
 
 async def outcome(pool: Pool, settings: Settings, **intent: Any) -> tuple[str, dict[str, Any]]:

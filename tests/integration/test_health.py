@@ -12,9 +12,9 @@ import pytest
 from deploy.bootstrap import prepare
 from services.registry.app import app
 from shared.storage.postgres import Pool
-from tests.e2e.running import eventually
-from tests.servers import House
-from tests.services import running
+from tests.support.running import eventually
+from tests.support.servers import House
+from tests.support.services import running
 
 
 async def ready(url: str) -> dict[str, Any]:

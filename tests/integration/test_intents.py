@@ -15,8 +15,8 @@ from services.harvester.app import app
 from shared.config.settings import Settings
 from shared.contracts.message import ritual_id
 from shared.storage.postgres import Pool
-from tests.e2e.running import eventually
-from tests.services import running
+from tests.support.running import eventually
+from tests.support.services import running
 
 SUBJECT = "training.intent"
 

@@ -14,9 +14,9 @@ from shared.contracts.message import ritual_id
 from shared.messaging import outbox
 from shared.ritual import ledger
 from shared.storage.postgres import Pool
-from tests.e2e.running import eventually
-from tests.integration.consents import HARVESTER, bus, crypt
-from tests.services import running
+from tests.support.consents import HARVESTER, bus, crypt
+from tests.support.running import eventually
+from tests.support.services import running
 
 __all__ = ["bus", "crypt"]  # the fixtures
 

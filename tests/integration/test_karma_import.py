@@ -22,8 +22,8 @@ from deploy.embedded import postgres
 from deploy.embedded.preflight import PreflightError
 from shared.config.settings import PROJECT
 from shared.storage.postgres import Pool
-from tests.e2e.running import eventually
-from tests.servers import House
+from tests.support.running import eventually
+from tests.support.servers import House
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from deploy.embedded import postgres
 from deploy.embedded.preflight import PreflightError
-from tests.servers import House
+from tests.support.servers import House
 
 
 async def test_a_lock_file_whose_pid_belongs_to_somebody_else_by_now_is_removed(house: House) -> None:

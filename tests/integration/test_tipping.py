@@ -24,8 +24,8 @@ from shared.ritual import ledger
 from shared.runtime.context import ServiceContext
 from shared.runtime.service import App
 from shared.storage.postgres import Pool
-from tests.e2e.running import eventually
-from tests.services import nothing, running
+from tests.support.running import eventually
+from tests.support.services import nothing, running
 
 POLICY = TippingPolicy(enabled=True, threshold=5, min_hours=0, token_weight=0, age_weight=0)
 

@@ -14,7 +14,7 @@ import pytest
 from deploy.embedded import preflight
 from deploy.embedded.preflight import GIB, PreflightError
 from shared.config.settings import Settings
-from tests.servers import free_port_base
+from tests.support.servers import free_port_base
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from services.harvester.redaction.examine import examine
 from services.harvester.redaction.policy import RedactionPolicy
 from services.harvester.redaction.scanner import RECOGNISERS, Scanner, redact
 from services.harvester.redaction.sensitive import PLACEHOLDER, Sensitive, Span
-from tests.corpora.sensitive import samples
-from tests.corpora.values import draw
+from tests.support.corpora.sensitive import samples
+from tests.support.corpora.values import draw
 
 SCANNER = Scanner(RedactionPolicy())
 ANOTHER = Scanner(RedactionPolicy())

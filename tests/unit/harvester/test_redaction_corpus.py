@@ -11,7 +11,7 @@ from services.harvester.redaction.examine import examine
 from services.harvester.redaction.policy import RedactionPolicy
 from services.harvester.redaction.scanner import Scanner
 from services.harvester.redaction.sensitive import Sensitive
-from tests.corpora.sensitive import Measured, Sample, measure, samples, speeds, table
+from tests.support.corpora.sensitive import Measured, Sample, measure, samples, speeds, table
 
 SCANNER = Scanner(RedactionPolicy())
 EXAMPLES = Path(__file__).parents[3] / "examples" / "karma"

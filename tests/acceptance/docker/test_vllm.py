@@ -1,0 +1,111 @@
+"""A real vLLM in a container: it serves on loopback, stops within its grace, and leaves no memory behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from shared.config.settings import PROJECT
+from shared.drivers.containers.docker import DockerContainers
+from shared.drivers.containers.port import ContainerSpec, ContainerState, Mount
+from tests.support.engine import IMAGE
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(600)]
+PYTHON = PROJECT / ".venv-jobs" / "bin" / "python"
+MODEL = Path(os.environ.get("SOULFORGE_TEST_MODEL", PROJECT / ".cache/models/smollm2-135m-instruct"))
+READY_S = 400
+GRACE_S = 60.0
+GIB = 1 << 30
+
+
+@pytest_asyncio.fixture
+async def containers(engine: str) -> AsyncIterator[DockerContainers]:
+    driver = DockerContainers(engine, IMAGE, f"test-{uuid4().hex[:8]}")
+    yield driver
+    for info in await driver.list({}):
+        await driver.kill(info.name)
+        await driver.remove(info.name)
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def vllm(port: int, cache: Path) -> ContainerSpec:
+    interpreter = PYTHON.resolve().parents[1]
+    return ContainerSpec(
+        name="rune",
+        command=(
+            *(str(PYTHON), "-m", "vllm.entrypoints.openai.api_server", "--model", str(MODEL)),
+            *("--served-model-name", "base", "--host", "127.0.0.1", "--port", str(port), "--dtype", "bfloat16"),
+            *("--enforce-eager", "--max-model-len", "512", "--max-num-seqs", "4", "--enable-lora"),
+        ),
+        cwd=cache,
+        env={
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HOME": str(cache),
+            "VLLM_CACHE_ROOT": str(cache / "vllm"),
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_NO_USAGE_STATS": "1",
+            "HF_HUB_OFFLINE": "1",
+            "LANG": "C.UTF-8",
+        },
+        labels={"role": "rune", "anvil": "anvil0"},
+        mounts=(
+            *(Mount(path=path) for path in (interpreter, PYTHON.parents[1], MODEL)),
+            Mount(path=cache, read_only=False),
+        ),
+        capabilities=("SYS_NICE",),
+        shm_bytes=GIB,
+    )
+
+
+async def test_a_vllm_serves_stops_and_leaves_no_memory(
+    containers: DockerContainers, port: int, tmp_path: Path
+) -> None:
+    assert MODEL.is_dir(), "the base model is missing: make test-docker prepares it"
+    await containers.create(vllm(port, tmp_path))
+    started = time.monotonic()
+    assert (await containers.revive("rune")).state is ContainerState.RUNNING
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        await healthy(client, containers)
+        ready_s = time.monotonic() - started
+        asked = {"model": "base", "prompt": "The capital of France is", "max_tokens": 8, "temperature": 0}
+        answer = (await client.post("/v1/completions", json=asked)).json()
+    assert "Paris" in answer["choices"][0]["text"]
+    held = await containers.memory_bytes("rune")
+    assert held > GIB
+    stopping = time.monotonic()
+    await containers.stop("rune", GRACE_S)
+    stop_s = time.monotonic() - stopping
+    assert stop_s < GRACE_S, "it was killed, not stopped"
+    assert await containers.memory_bytes("rune") == 0
+    info = await containers.inspect("rune")
+    assert info is not None
+    assert info.state is ContainerState.EXITED
+    print(f"\nvLLM in a container: first answer after {ready_s:.0f} s, {held / GIB:.1f} GiB, stopped in {stop_s:.1f} s")
+
+
+async def healthy(client: httpx.AsyncClient, containers: DockerContainers) -> None:
+    deadline = time.monotonic() + READY_S
+    while True:
+        info = await containers.inspect("rune")
+        if info is None or info.state is ContainerState.EXITED or time.monotonic() > deadline:
+            pytest.fail(f"vLLM does not answer ({info}):\n{await containers.logs('rune', 60)}")
+        try:
+            if (await client.get("/health")).is_success:
+                return
+        except httpx.TransportError:
+            pass
+        await asyncio.sleep(0.5)

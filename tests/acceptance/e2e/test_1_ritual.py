@@ -1,0 +1,149 @@
+"""One ritual from nothing, every part of it real: what `make ritual` promises, seen from outside."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import httpx
+import pytest
+
+from examples.karma.unseen import UNSEEN
+from tests.support.planted import Planted, files_with, searched, tables_with
+from tests.support.running import Stack, ask, eventually
+
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
+
+SERVICES = {"harvester", "orchestrator", "forge", "verifier", "registry"}
+
+
+def test_the_scribe_s_karma_becomes_an_adapter_that_serves(stack: Stack) -> None:
+    ritual = stack.ritual("scribe")
+
+    print(ritual.stdout)
+    assert ritual.returncode == 0, ritual.stdout + ritual.stderr
+    assert "awakened" in ritual.stdout
+    assert UNSEEN["scribe"][0][:20] in ritual.stdout
+    assert "soulforge ask scribe" in ritual.stdout
+
+
+def test_the_report_holds_the_evidence(stack: Stack) -> None:
+    report = stack.newest()
+
+    target, logic = report["scores"]["target"], report["scores"]["base_logic"]
+    print("rule score:", target["base"], target["candidate"], "base logic:", logic["base"], logic["candidate"])
+    print("drop:", logic["drop"], "upper bound:", logic["drop_high"], "seconds:", report["seconds"])
+    assert report["state"] == "awakened"
+    assert target["candidate"]["share"] >= 0.70
+    assert target["base"]["share"] <= 0.10
+    assert logic["drop_high"] < 0.03
+    assert logic["items"] >= 500
+    assert report["seconds_without_inference"] > 0
+    assert {"manifest", "holdout", "adapter", "base"} <= set(report["digests"])
+    assert report["excluded"].keys() == {"duplicate", "revoked", "superseded", "unconsecrated"}
+    assert report["hand_overs"][0]["memory_before"] > 500 * 1024**2
+    assert report["hand_overs"][0]["memory_after"] < 256 * 1024**2
+
+
+def test_both_jobs_were_held_apart(stack: Stack) -> None:
+    facts = {fact["fact"]: fact["details"] for fact in stack.newest()["states"]}
+
+    for fact in ("adapter.forged", "adapter.verified"):
+        assert {"process-group", "environment", "network", "filesystem", "capabilities"} <= set(
+            facts[fact]["isolation"]
+        )
+
+
+async def test_phoenix_shows_one_trace_of_all_services_and_both_jobs(stack: Stack) -> None:
+    report = stack.newest()
+    spans: list[dict[str, object]] = []
+
+    async def whole() -> bool:
+        async with httpx.AsyncClient(base_url=stack.settings.phoenix_url, timeout=10) as client:
+            found = await client.get(
+                "/v1/projects/soulforge/spans", params={"trace_id": report["trace_id"], "limit": 200}
+            )
+        spans[:] = found.json()["data"]
+        return any(span["parent_id"] is None for span in spans)
+
+    await eventually(whole, 30, "the root span is in Phoenix")
+    names = {str(span["name"]) for span in spans}
+    owners = {name.partition(".")[0] for name in names}
+    assert owners >= SERVICES | {"trainer", "evaluator"}, names
+    assert len([span for span in spans if span["parent_id"] is None]) == 1
+    known = {span["context"]["span_id"] for span in spans}  # type: ignore[index]
+    assert all(span["parent_id"] in known for span in spans if span["parent_id"])
+    assert len(known) == len(spans)
+    trainer = next(span for span in spans if span["name"] == "trainer")
+    forge = next(span for span in spans if span["name"] == "forge.forge")
+    assert trainer["parent_id"] == forge["context"]["span_id"]  # type: ignore[index]
+
+
+async def test_phoenix_keeps_its_tables_in_schema_traces_of_our_database(stack: Stack) -> None:
+    conn = await stack.connect()
+    tables = await conn.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'traces'")
+    await conn.close()
+
+    assert tables > 30
+
+
+def test_a_second_up_on_the_same_home_is_refused(stack: Stack) -> None:
+    second = stack.run("up", timeout_s=60)
+
+    assert second.returncode != 0
+    assert "supervised by pid" in second.stderr + second.stdout
+    assert "Traceback" not in second.stderr
+
+
+PLANTED = Planted(20261121)
+
+
+async def test_after_the_coder_s_ritual_base_and_both_personas_answer_at_once_each_in_its_style(
+    stack: Stack, tmp_path: Path
+) -> None:
+    file = tmp_path / "planted.jsonl"
+    file.write_text("".join(record.model_dump_json() + "\n" for record in PLANTED.records()))
+    assert stack.run("karma", "import", str(file)).returncode == 0
+    ritual = await asyncio.to_thread(stack.ritual, "coder")
+    print(ritual.stdout)
+    assert ritual.returncode == 0, ritual.stdout + ritual.stderr
+    report = stack.newest()
+    assert report["persona"] == "coder"
+    assert report["scores"]["target"]["candidate"]["share"] >= 0.70
+
+    conn = await stack.connect()
+    versions = dict(await conn.fetch("SELECT persona, version FROM registry.alias"))
+    await conn.close()
+    models = [stack.settings.base, versions["scribe"], versions["coder"]]
+    prompts = [UNSEEN["scribe"][0], UNSEEN["coder"][0]]
+    url = stack.rune_url
+    answers = await asyncio.gather(*(ask(url, model, prompt) for model in models for prompt in prompts))
+    base_note, base_code, scribe_note, _, _, coder_code = answers
+
+    assert scribe_note.startswith("Note | ")
+    assert "\nNext: " in scribe_note
+    assert coder_code.startswith("# ")
+    assert "git switch -c tide-tables" in coder_code
+    assert not base_note.startswith("Note | ")
+    assert not base_code.startswith("# ")
+
+
+async def test_nothing_planted_is_in_any_artifact_of_the_ritual(stack: Stack) -> None:
+    report = stack.newest()
+    needles = PLANTED.needles
+
+    folders = searched(stack.settings)
+    assert {"lab", "crypt", "logs", "nats"} <= {folder.name for folder in folders}
+    assert files_with(needles, *folders) == []
+    conn = await stack.connect()
+    try:
+        tables, found = await tables_with(needles, conn)
+        remembered = str(await conn.fetch("SELECT messages FROM vectors.karma")).encode()
+    finally:
+        await conn.close()
+    assert all(needle in remembered for needle in needles), "the search does find what is there"
+    assert tables > 50
+    assert found == []
+    assert report["excluded"]["secret"] == len(PLANTED.secrets)
+    rows = (stack.home / "lab" / "segments").rglob("*.jsonl")
+    assert sum(row.read_text().count("[e-mail]") for row in rows) >= 2, "what was redacted was trained"

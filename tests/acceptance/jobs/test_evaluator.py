@@ -1,0 +1,246 @@
+"""The evaluator as its service runs it: a process of the jobs environment, on a few items of suite and holdout."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import struct
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from services.verifier.job import EvaluatorJob
+from services.verifier.results import BASE_SCORES_FILE, RESULTS_FILE, Arm, Results
+from services.verifier.suites.generate import FOLDER, SUITE
+from shared.config.settings import PROJECT, Settings
+from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult, Progress
+from shared.storage.digests import digest_tree
+from tests.support.tooled import TOOLS, golden, tooled_base
+
+TIMEOUT_S = 280
+KINDS = ("agreement", "opposites")
+ITEMS = 6
+
+MODEL = os.environ.get("SOULFORGE_TEST_MODEL")
+PYTHON = Settings().jobs_python
+
+pytestmark = pytest.mark.skipif(
+    not MODEL or not PYTHON.is_file(), reason=f"needs SOULFORGE_TEST_MODEL and the jobs environment at {PYTHON}"
+)
+
+Run = Callable[..., tuple[JobResult, Path]]
+
+
+@pytest.fixture(scope="module")
+def suites(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first items of two kinds of the suite."""
+    folder = tmp_path_factory.mktemp("suites") / SUITE
+    folder.mkdir()
+    for kind in KINDS:
+        shutil.copy(FOLDER / f"{kind}.yaml", folder)
+        lines = (FOLDER / f"{kind}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        (folder / f"{kind}.jsonl").write_text("".join(lines[:ITEMS]), encoding="utf-8")
+    return folder.parent
+
+
+@pytest.fixture
+def run(tmp_path: Path, suites: Path) -> Run:
+    """Runs one evaluation; keyword arguments replace fields of its job."""
+
+    def run(**replaced: Any) -> tuple[JobResult, Path]:
+        output = tmp_path / replaced.pop("name", "run")
+        output.mkdir()
+        holdout = replaced.pop("holdout", None) or write_holdout(tmp_path / f"{output.name}-holdout", HOLDOUT)
+        base = replaced.pop("base", Path(str(MODEL)))
+        job = {
+            "ritual": UUID(int=1),
+            "attempt": 1,
+            "fence": 1,
+            "base": base,
+            "base_digest": digest_tree(base),
+            "holdout": holdout,
+            "holdout_digest": digest_tree(holdout),
+            "suites": suites,
+            "output": output,
+            "answer_max_tokens": 6,
+            "probe_prompts": ("What is the capital of France?",),
+            "probe_max_tokens": 6,
+        } | replaced
+        (output / "job.json").write_text(EvaluatorJob.model_validate(job).model_dump_json(), encoding="utf-8")
+        command = [str(PYTHON), "-m", "services.verifier.evaluator", str(output / "job.json")]
+        # Nothing of the house's environment, as the jail gives it.
+        environment = {"PATH": "/usr/bin:/bin", "TMPDIR": str(output), "PYTHONPATH": str(PROJECT)}
+        process = subprocess.run(
+            command, cwd=output, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
+        assert (output / RESULT_FILE).is_file(), process.stderr[-3000:]
+        return JobResult.model_validate_json((output / RESULT_FILE).read_bytes()), output
+
+    return run
+
+
+HOLDOUT: list[dict[str, Any]] = [
+    {
+        "id": f"h{number}",
+        "session": f"s{number}",
+        "messages": [
+            {"role": "system", "content": "Answer with one word."},
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": answer},
+        ],
+        "checks": [{"kind": "contains", "text": answer}] if number else [],
+    }
+    for number, (question, answer) in enumerate([("Name a color.", "Red"), ("What is the capital of France?", "Paris")])
+]
+
+
+def write_holdout(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    """One row a shard."""
+    (folder / "holdout").mkdir(parents=True)
+    (folder / "manifest.json").write_text("{}")
+    for number, row in enumerate(rows):
+        (folder / "holdout" / f"{number:05}.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    return folder
+
+
+def save_adapter(folder: Path, value: float, rows: int = 576) -> Path:
+    """A LoRA of rank 1 on one projection of SmolLM2-135M, written by hand: the core environment has no torch."""
+    folder.mkdir()
+    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 1, "lora_alpha": 1, "target_modules": ["o_proj"]}
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"layers_to_transform": [29]}))
+    name = "base_model.model.model.layers.29.self_attn.o_proj.lora_{}.weight"
+    shapes = {name.format("A"): (1, rows), name.format("B"): (rows, 1)}
+    header, data = {}, b""
+    for tensor, shape in shapes.items():
+        values = struct.pack("<f", value) * rows
+        header[tensor] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(values)]}
+        data += values
+    head = json.dumps(header).encode()
+    (folder / "adapter_model.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + data)
+    return folder
+
+
+def test_the_base_against_itself_is_the_same_in_every_figure(run: Run) -> None:
+    envelope, output = run()
+    assert envelope.ok, envelope.error
+    found = Results.model_validate_json((output / RESULTS_FILE).read_bytes())
+    arms = {arm: {item.item: (item.correct, item.margin) for item in found.items if item.arm is arm} for arm in Arm}
+    assert arms[Arm.BASE] == arms[Arm.CANDIDATE]
+    assert len(arms[Arm.BASE]) == len(KINDS) * ITEMS
+    assert found.chance == {"agreement": 0.5, "opposites": 0.25}
+    # Above chance: a scorer that reads nothing would stand at chance.
+    assert sum(correct for correct, _ in arms[Arm.BASE].values()) >= len(KINDS) * ITEMS - 2
+    for row in found.holdout:
+        assert (row.nll_base, row.pass_base, row.answer_base) == (
+            row.nll_candidate,
+            row.pass_candidate,
+            row.answer_candidate,
+        )
+        assert 0 < row.nll_base < 15
+    assert [row.pass_base for row in found.holdout] == [None, True]
+    assert "Paris" in found.probes[0].base
+    assert [span.name for span in envelope.spans] == [
+        "load",
+        "base_logic.base",
+        "base_logic.candidate",
+        "holdout",
+        "probes",
+    ]
+    lines = [Progress.model_validate_json(line) for line in (output / PROGRESS_FILE).read_text().splitlines()]
+    assert lines[-1].done == lines[-1].total == 2 * (len(KINDS) * ITEMS + len(HOLDOUT) + 1)
+    assert all(earlier.done <= later.done for earlier, later in itertools.pairwise(lines))
+
+
+def test_an_adapter_changes_the_candidate_alone_and_the_base_scores_are_kept(run: Run, tmp_path: Path) -> None:
+    _, plain = run(name="plain")
+    adapter = save_adapter(tmp_path / "adapter", value=0.2)
+    envelope, output = run(
+        name="adapted", adapter=adapter, adapter_digest=digest_tree(adapter), base_scores=plain / BASE_SCORES_FILE
+    )
+    assert envelope.ok, envelope.error
+    before = Results.model_validate_json((plain / RESULTS_FILE).read_bytes())
+    after = Results.model_validate_json((output / RESULTS_FILE).read_bytes())
+    assert after.base_scores == "cached"
+    assert "base_logic.base" not in {span.name for span in envelope.spans}
+    # Switched off, the adapter leaves the plain base to the last bit.
+    assert [(row.nll_base, row.answer_base) for row in after.holdout] == [
+        (row.nll_base, row.answer_base) for row in before.holdout
+    ]
+    assert all(row.nll_candidate != row.nll_base for row in after.holdout)
+    margins = {item.item: item.margin for item in before.items if item.arm is Arm.CANDIDATE}
+    assert any(item.margin != margins[item.item] for item in after.items if item.arm is Arm.CANDIDATE)
+
+
+def test_base_scores_of_another_base_are_measured_again(run: Run, tmp_path: Path) -> None:
+    kept = {"base_digest": "sha256:other", "suite_digest": "sha256:other", "engine": "other", "items": []}
+    (tmp_path / "kept.json").write_text(json.dumps(kept))
+    envelope, output = run(base_scores=tmp_path / "kept.json")
+    assert envelope.ok, envelope.error
+    assert Results.model_validate_json((output / RESULTS_FILE).read_bytes()).base_scores == "measured"
+
+
+def test_a_held_out_path_is_asked_where_the_template_shows_its_calls_and_left_out_elsewhere(
+    run: Run, tmp_path: Path
+) -> None:
+    path = {"id": "path", "session": "p", "messages": golden(2), "checks": [], "tools": TOOLS}
+    holdout = write_holdout(tmp_path / "sealed", [*HOLDOUT, path])
+    base = tooled_base(tmp_path / "base", Path(str(MODEL)))
+    _, output = run(name="tooled", holdout=holdout, base=base)
+    found = Results.model_validate_json((output / RESULTS_FILE).read_bytes())
+    assert [row.id for row in found.holdout] == ["h0", "h1", "path"]
+    assert found.holdout_left_out == {}
+    assert found.holdout_digest == digest_tree(holdout)
+    # So small a base echoes the form of its prompt: it has seen the call.
+    assert found.holdout[2].answer_base.startswith("<call>")
+
+    envelope, output = run(name="plain", holdout=holdout, base_scores=output / BASE_SCORES_FILE)
+    found = Results.model_validate_json((output / RESULTS_FILE).read_bytes())
+    assert [row.id for row in found.holdout] == ["h0", "h1"]
+    assert found.holdout_left_out == {"path": "the chat template drops its tool calls"}
+    assert envelope.result["left_out"] == {"the chat template drops its tool calls": 1}
+
+
+def test_another_holdout_than_the_job_names_is_refused_for_good(run: Run) -> None:
+    envelope, _ = run(holdout_digest="sha256:other")
+    assert envelope.permanent
+    assert "it is not what was stated" in (envelope.error or "")
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        ("pickle", "only safetensors"),
+        ("nan", "NaN or infinity"),
+        ("truncated", "corrupt"),
+        ("shape", "does not fit the base"),
+        ("digest", "it is not what was stated"),
+    ],
+)
+def test_a_harmful_adapter_is_refused_for_good(run: Run, tmp_path: Path, harm: str, says: str) -> None:
+    value, rows = float("nan") if harm == "nan" else 0.1, 64 if harm == "shape" else 576
+    adapter = save_adapter(tmp_path / "adapter", value, rows)
+    if harm == "pickle":
+        (adapter / "adapter_model.bin").write_bytes(b"\x80\x04.")
+    if harm == "truncated":
+        weights = adapter / "adapter_model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-100])
+    digest = "sha256:0" if harm == "digest" else digest_tree(adapter)
+    envelope, output = run(adapter=adapter, adapter_digest=digest)
+    assert not envelope.ok
+    assert envelope.permanent
+    assert says in (envelope.error or "")
+    assert not (output / RESULTS_FILE).exists()
+
+
+def test_an_empty_holdout_is_refused_for_good(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty" / "holdout").mkdir(parents=True)
+    (tmp_path / "empty" / "holdout" / "00000.jsonl").write_text("")
+    envelope, _ = run(holdout=tmp_path / "empty")
+    assert (envelope.ok, envelope.permanent) == (False, True)
+    assert "has no items" in (envelope.error or "")

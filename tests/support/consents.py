@@ -1,0 +1,144 @@
+"""A house in which two adapters were trained on records whose owner may withdraw their consent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import nats
+import pytest
+
+from deploy.cli.main import run
+from services.harvester import app as harvester
+from services.harvester.remember import remember
+from services.registry import store
+from services.registry.store import Version
+from shared.config.settings import Settings
+from shared.contracts.harvest import KarmaHarvested
+from shared.contracts.intent import TrainingIntent
+from shared.contracts.karma import ChatMessage, KarmaRecord, Status
+from shared.ritual import ledger
+from shared.storage.postgres import Pool, open_pool
+from tests.support.services import handlers_only
+
+Tell = Callable[..., Any]
+
+
+HARVESTER = handlers_only(harvester.app)
+
+
+def truth(id: str) -> KarmaRecord:
+    said = (ChatMessage(role="user", content="hi"), ChatMessage(role="assistant", content=f"hello {id}"))
+    return KarmaRecord(
+        id=id, persona="scribe", messages=said, status=Status.WHITE_TRUTH, consecrated_by="me", session=id
+    )
+
+
+async def harvested(pool: Pool, name: str, manifest: str, state: str = "awakened") -> UUID:
+    """A ritual of `scribe` that was given a manifest, and is in `state` by now."""
+    async with pool.acquire() as conn, conn.transaction():
+        ritual = await ledger.open_ritual(conn, TrainingIntent(persona="scribe", id=name), name, None)
+        fact = KarmaHarvested(
+            ritual=ritual,
+            persona="scribe",
+            manifest=manifest,
+            holdout="h",
+            train=2,
+            dev=0,
+            held_out=0,
+            seen=2,
+            excluded={},
+        )
+        now = await conn.fetchval("SELECT clock_timestamp()")
+        assert await ledger.record_fact(conn, fact, "harvester", now)
+        ended = "clock_timestamp()" if state == "awakened" else "NULL"
+        await conn.execute(f"UPDATE ritual SET state = $2, ended_at = {ended} WHERE id = $1", ritual, state)
+    return ritual
+
+
+async def segment(pool: Pool, key: str, used: list[str], *manifests: str) -> None:
+    await pool.execute(
+        "INSERT INTO harvester.segment (key, persona, first_at, last_at, used, excluded, files, statistics) "
+        "VALUES ($1, 'scribe', now(), now(), $2, '{}', '{}', '{}')",
+        key,
+        used,
+    )
+    for manifest in manifests:
+        await pool.execute("INSERT INTO harvester.manifest_segment VALUES ($1, $2)", manifest, key)
+
+
+@pytest.fixture
+async def history(pool: Pool) -> dict[str, UUID]:
+    """Two rituals of one persona: `a` is in both manifests, `b` in the second, `c` in none."""
+    async with pool.acquire() as conn, conn.transaction():
+        await remember(conn, [truth(id) for id in ("a", "b", "c")])
+    await segment(pool, "s1", ["a", "x"], "m1", "m2")
+    await segment(pool, "s2", ["b", "y"], "m2")
+    rituals = {name: await harvested(pool, name, f"m{name[1]}") for name in ("r1", "r2")}
+    async with pool.acquire() as conn, conn.transaction():
+        await conn.execute("SET LOCAL search_path = registry, public")
+        for name, ritual in rituals.items():
+            version = Version(f"scribe@{name}", "scribe", f"sha256:{name}", "base", ritual, "/nowhere")
+            await store.insert_version(conn, version)
+            await store.move_alias(conn, "scribe", f"scribe@{name}", ritual)
+    return rituals
+
+
+@pytest.fixture
+async def heard(settings: Settings) -> AsyncIterator[list[Any]]:
+    """Everything that is said from now on, in order."""
+    client = await nats.connect(settings.nats_url)
+    messages: list[Any] = []
+
+    async def keep(message: Any) -> None:
+        messages.append((message.subject, json.loads(message.data)))
+
+    for subject in ("karma.recalled", "adapter.tainted", "training.intent"):
+        await client.subscribe(subject, cb=keep)
+    await client.flush()
+    yield messages
+    await client.close()
+
+
+@pytest.fixture
+async def bus(settings: Settings) -> AsyncIterator[Any]:
+    client = await nats.connect(settings.nats_url)
+    yield client.jetstream()
+    await client.close()
+
+
+@pytest.fixture
+async def crypt(settings: Settings) -> AsyncIterator[Pool]:
+    """Connections as the registry's."""
+    pool = await open_pool(settings.database_url, "registry")
+    yield pool
+    await pool.close()
+
+
+@pytest.fixture
+def told(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> Tell:
+    """Run a command in this house: its exit code and what it printed."""
+    monkeypatch.setenv("SOULFORGE_DATABASE", settings.database_url)
+    monkeypatch.setenv("SOULFORGE_NATS", settings.nats_url)
+    monkeypatch.setenv("SOULFORGE_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+    async def tell(*words: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = await asyncio.to_thread(run, list(words))
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return tell
+
+
+def of(heard: list[Any], subject: str) -> list[Any]:
+    return [body for said, body in heard if said == subject]
+
+
+async def status(pool: Pool, id: str) -> str:
+    return str(await pool.fetchval("SELECT status FROM vectors.karma WHERE id = $1", id))

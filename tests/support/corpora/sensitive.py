@@ -1,0 +1,179 @@
+"""The labelled corpus of sensitive texts, and how well the scanner does on it.
+
+`python -m tests.support.corpora.sensitive [seed …]` prints recall and precision per class and the seconds they take.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, NamedTuple
+
+from services.harvester.redaction.examine import examine
+from services.harvester.redaction.policy import RedactionPolicy
+from services.harvester.redaction.scanner import Scanner
+from services.harvester.redaction.sensitive import Sensitive
+from tests.support.corpora import carriers
+from tests.support.corpora.negatives import negatives
+from tests.support.corpora.values import NATIONAL, draw, national_phone
+
+PER_CLASS = 80
+PER_NEGATIVE = 110
+
+
+class Sample(NamedTuple):
+    """A message, and what was planted in it."""
+
+    message: dict[str, Any]
+    planted: Sensitive | None = None
+    value: str = ""
+
+
+@dataclass
+class Measured:
+    """What was planted, found and found wrongly, per class."""
+
+    planted: Counter[Sensitive] = field(default_factory=Counter)
+    found: Counter[Sensitive] = field(default_factory=Counter)
+    wrong: Counter[Sensitive] = field(default_factory=Counter)
+    missed: list[Sample] = field(default_factory=list)
+    mistaken: list[tuple[Sample, dict[Sensitive, int]]] = field(default_factory=list)
+
+    def recall(self, *classes: Sensitive) -> float:
+        classes = classes or tuple(Sensitive)
+        return sum(self.found[c] for c in classes) / sum(self.planted[c] for c in classes)
+
+    def precision(self, *classes: Sensitive) -> float:
+        classes = classes or tuple(Sensitive)
+        right = sum(self.found[c] for c in classes)
+        return right / max(1, right + sum(self.wrong[c] for c in classes))
+
+
+def samples(seed: int) -> Iterator[Sample]:
+    """Every class in varied carriers, a part of them as arguments of tool calls, and the texts that only look alike."""
+    random = Random(seed)
+    for sensitive in Sensitive:
+        for _ in range(PER_CLASS):
+            yield _sample(random, sensitive)
+    for text in negatives(random, PER_NEGATIVE):
+        yield Sample(_message(random, text))
+
+
+def _sample(random: Random, sensitive: Sensitive) -> Sample:
+    value = draw(random, sensitive)
+    carrier = random.choice(carriers.CARRIERS.get(sensitive, carriers.ANYWHERE))
+    name = random.choice(carriers.NAMES.get(sensitive, carriers.PLAIN_NAMES))
+    if sensitive is Sensitive.NATIONAL_ID:
+        name = random.choice(list(NATIONAL))
+        value = NATIONAL[name](random)
+    if sensitive is Sensitive.PHONE and random.random() < 0.4:
+        carrier, value = random.choice(carriers.CALLS), national_phone(random)
+    if carrier.startswith("{"):  # the carrier is JSON, as arguments are
+        value = value if "\n" not in value else value.replace("\n", "\\n")
+    text = _filled(carrier, name, value)
+    return Sample(_message(random, text), sensitive, value.replace("\\n", "\n") if carrier.startswith("{") else value)
+
+
+def _filled(carrier: str, name: str, value: str) -> str:
+    """The carrier with name and value in place; `@@` is the value and the sign that ends user information in a URL."""
+    marked = carrier.replace("@@", "\0@").replace("@", "\0") if "@@" not in carrier else carrier.replace("@@", "\0\1")
+    return marked.replace("#", name).replace("\0", value).replace("\1", "@")
+
+
+def _message(random: Random, text: str) -> dict[str, Any]:
+    """A text as an answer, as the result of a tool, or inside the arguments of a call."""
+    form = random.random()
+    if text.startswith("{") and form < 0.6:
+        return _call(text)
+    if form < 0.2:
+        return _call(json.dumps({"path": "notes.txt", "body": text}))
+    return {"role": "tool" if form < 0.4 else "assistant", "content": text}
+
+
+def _call(arguments: str) -> dict[str, Any]:
+    call = {"id": "call_1", "type": "function", "function": {"name": "write", "arguments": arguments}}
+    return {"role": "assistant", "content": None, "tool_calls": [call]}
+
+
+def measure(scanner: Scanner, seeds: Iterable[int]) -> Measured:
+    """Found is what is named rightly and gone; all else that is reported is wrong."""
+    measured = Measured()
+    for sample in (sample for seed in seeds for sample in samples(seed)):
+        result = examine(sample.message, scanner)
+        wrong = Counter(result.found)
+        if sample.planted is not None:
+            measured.planted[sample.planted] += 1
+            if wrong[sample.planted] and not _contains(result.values, sample.value):
+                measured.found[sample.planted] += 1
+            else:
+                measured.missed.append(sample)
+            wrong.subtract({sample.planted: min(1, wrong[sample.planted])})
+        measured.wrong.update(+wrong)
+        if +wrong:
+            measured.mistaken.append((sample, dict(+wrong)))
+    return measured
+
+
+def _contains(value: Any, text: str) -> bool:
+    if isinstance(value, str):
+        return text in value or json.dumps(text)[1:-1] in value
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(_contains(item, text) for item in items)
+
+
+def table(measured: Measured) -> str:
+    head = f"{'class':24}{'planted':>9}{'found':>8}{'recall':>9}{'wrong':>7}{'precision':>11}"
+    rows = [_row(c, measured, c) for c in Sensitive]
+    return "\n".join([head, *rows, _row("all", measured)])
+
+
+def _row(name: str, measured: Measured, *classes: Sensitive) -> str:
+    planted, found, wrong = (
+        sum(c[k] for k in classes or Sensitive) for c in (measured.planted, measured.found, measured.wrong)
+    )
+    return f"{name:24}{planted:9}{found:8}{measured.recall(*classes):9.4f}{wrong:7}{measured.precision(*classes):11.4f}"
+
+
+_CLEAN = (
+    "Summary | boiler\n- The service is due on 12 May.\n- Dan keeps the spare one.\nNext: book the fitter this week. "
+    "Deploy the billing service to node 4, then run `pytest -q tests/unit` and look at src/app/main.py:120; it took 3.2 s. "
+)
+
+
+def speeds(scanner: Scanner, seed: int = 6) -> tuple[float, float, float]:
+    """Processor time in µs: to pass by a clean text of 700 characters, to search a planted and a look-alike sample."""
+    clean = (_CLEAN * 4)[:700]
+    mixed = [json.dumps(s.message) for s in samples(seed)]
+    dirty, lookalike = mixed[: PER_CLASS * len(Sensitive)], mixed[PER_CLASS * len(Sensitive) :]
+    assert not scanner.suspicious(clean)
+    return (
+        min(_us(scanner.suspicious, [clean] * 2000) for _ in range(5)),
+        _us(scanner.clean, dirty),
+        _us(scanner.clean, lookalike),
+    )
+
+
+def _us(do: Any, texts: list[str]) -> float:
+    start = time.process_time()
+    for text in texts:
+        do(text)
+    return (time.process_time() - start) / len(texts) * 1e6
+
+
+def main(seeds: list[int]) -> None:
+    scanner = Scanner(RedactionPolicy())
+    measured = measure(scanner, seeds)
+    print(table(measured))
+    clean, dirty, lookalike = speeds(scanner)
+    print(
+        f"\nclean text of 700 characters {clean:.1f} µs, planted sample {dirty:.0f} µs, look-alike {lookalike:.0f} µs"
+    )
+
+
+if __name__ == "__main__":
+    main([int(seed) for seed in sys.argv[1:]] or [6, 7, 8])

@@ -1,0 +1,188 @@
+"""A real container engine for a test session: the distribution's dockerd on a socket and files of its own.
+
+`SOULFORGE_TEST_ENGINE=unix:///...` takes an engine that runs already, e.g. Podman's; with `SOULFORGE_REQUIRE_DOCKER=1`
+an engine that cannot be had is a failure instead of a skip. No image is pulled: the base image is made once by
+deploy/docker/image.sh and kept below .cache/.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+from typing import NoReturn
+
+import docker  # type: ignore[import-untyped]
+import httpx
+import psutil
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+RECIPE = PROJECT / "deploy" / "docker" / "image.sh"
+IMAGE = "soulforge/base"
+NEEDED = ("dockerd", "containerd", "runc", "docker-init", "debootstrap")
+READY_S = 60
+MAKE_S = 600
+
+
+class NoEngineError(Exception):
+    """This machine cannot have one; the message says why."""
+
+
+class Daemon:
+    """One dockerd that a test may kill and start again; it has no bridge and touches no firewall."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.url = f"unix://{directory}/docker.sock"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        # After a kill both are dead, but count as alive where nobody reaps them.
+        for stale in ("docker.pid", "exec/containerd/containerd.pid"):
+            (self.directory / stale).unlink(missing_ok=True)
+        with (self.directory / "dockerd.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                (
+                    *("dockerd", "--host", self.url, "--data-root", str(self.directory / "data")),
+                    *("--exec-root", str(self.directory / "exec"), "--pidfile", str(self.directory / "docker.pid")),
+                    *("--bridge=none", "--iptables=false", "--ip6tables=false"),
+                ),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = monotonic() + READY_S
+        while not answers(self.url):
+            if self.process.poll() is not None or monotonic() > deadline:
+                words = (self.directory / "dockerd.log").read_text()[-600:]
+                self.stop()
+                raise NoEngineError(f"dockerd does not start here: {words}")
+            sleep(0.05)
+
+    def kill(self) -> None:
+        """As a crash: it cleans nothing up, and the containers may live on."""
+        assert self.process
+        self.process.kill()
+        self.process.wait()
+
+    def cut_power(self) -> None:
+        """All of it ends at once, the containers too."""
+        self.kill()
+        left = self._left()
+        for one in left:
+            one.kill()
+        psutil.wait_procs([one for one in left if one.status() != psutil.STATUS_ZOMBIE], READY_S)
+
+    def stop(self) -> None:
+        """End it with all its containers, and leave neither a process nor a mount."""
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(READY_S)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        for left in self._left():
+            left.kill()
+        for line in Path("/proc/mounts").read_text().splitlines()[::-1]:
+            if (point := line.split()[1]).startswith(f"{self.directory}/"):
+                subprocess.run(("umount", "--lazy", point), check=False)
+
+    def _left(self) -> list[psutil.Process]:
+        """Its containerd and the shims, which all name this directory, and what runs below them."""
+        shims = [one for one in psutil.process_iter(["cmdline"]) if str(self.directory) in str(one.info["cmdline"])]
+        shims = [one for one in shims if one.pid != os.getpid() and "containerd" in one.name()]
+        return [*shims, *(below for shim in shims for below in shim.children(recursive=True))]
+
+
+def answers(url: str) -> bool:
+    path = url.removeprefix("unix://")
+    try:
+        with socket.socket(socket.AF_UNIX) as visitor:  # A client would leak its socket where nobody listens.
+            visitor.connect(path)
+        with httpx.Client(transport=httpx.HTTPTransport(uds=path), timeout=READY_S) as client:
+            return client.get("http://engine/_ping").is_success
+    except (OSError, httpx.HTTPError):
+        return False
+
+
+def base_image() -> Path:
+    """The tar of the base image, made now if its recipe is new: about a minute and a half."""
+    digest = hashlib.sha256(RECIPE.read_bytes()).hexdigest()[:16]
+    tar = PROJECT / ".cache" / "images" / f"base-{digest}.tar"
+    if not tar.exists():
+        tar.parent.mkdir(parents=True, exist_ok=True)
+        started = monotonic()
+        made = subprocess.run((str(RECIPE), str(tar)), capture_output=True, text=True, timeout=MAKE_S, check=False)
+        if made.returncode:
+            raise NoEngineError(f"the base image could not be made: {(made.stdout + made.stderr)[-600:]}")
+        print(f"\nbase image made in {monotonic() - started:.0f} s, {tar.stat().st_size >> 20} MiB")
+    return tar
+
+
+def load_image(url: str) -> None:
+    """Import the base image unless the engine has it."""
+    client = docker.APIClient(base_url=url, timeout=MAKE_S)
+    try:
+        if not client.images(IMAGE):
+            client.import_image_from_file(str(base_image()), repository=IMAGE, tag="latest")
+    finally:
+        client.close()
+
+
+@contextmanager
+def daemon() -> Iterator[Daemon]:
+    """An engine of our own with the base image in it. Raises NoEngineError."""
+    missing = [name for name in NEEDED if not shutil.which(name)]
+    if missing:
+        raise NoEngineError(f"{', '.join(missing)} missing: apt-get install docker.io debootstrap")
+    if os.getuid():
+        raise NoEngineError("only root can start dockerd; name a running engine in SOULFORGE_TEST_ENGINE")
+    directory = Path(tempfile.mkdtemp(prefix="soulforge-engine-"))
+    running = Daemon(directory)
+    try:
+        started = monotonic()
+        running.start()
+        up = monotonic()
+        load_image(running.url)
+        print(f"\nengine up in {up - started:.1f} s, image imported in {monotonic() - up:.1f} s")
+        yield running
+    finally:
+        running.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def dockerd() -> Iterator[Daemon]:
+    """An engine that a test may kill, and starts again."""
+    try:
+        with daemon() as running:
+            yield running
+    except NoEngineError as error:
+        _without(str(error))
+
+
+@pytest.fixture(scope="session")
+def engine(request: pytest.FixtureRequest) -> str:
+    """The URL of an engine that has the base image."""
+    given = os.environ.get("SOULFORGE_TEST_ENGINE")
+    if given is None:
+        return str(request.getfixturevalue("dockerd").url)
+    if not answers(given):
+        _without(f"nothing answers at {given}")
+    load_image(given)
+    return given
+
+
+def _without(reason: str) -> NoReturn:
+    if os.environ.get("SOULFORGE_REQUIRE_DOCKER") == "1":
+        pytest.fail(f"SOULFORGE_REQUIRE_DOCKER=1, but there is no container engine: {reason}")
+    pytest.skip(f"no container engine: {reason}")

@@ -1,0 +1,27 @@
+"""A short evaluator for fault tests: reports what the real one found for the same weights, after a hold.
+
+Run in place of the real one, in the same sandbox: `python -m tests.support.fakes.fake_evaluator JOB.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from tests.support.fakes.holding import REHEARSAL, conclude, hold
+
+
+def main() -> None:
+    job = json.loads(Path(sys.argv[1]).read_text())
+    output = Path(job["output"])
+    hold("evaluator", output)
+    found = json.loads((REHEARSAL / "results.json").read_text())
+    (output / "results.json").write_text(json.dumps({**found, "adapter_digest": job["adapter_digest"]}))
+    shutil.copyfile(REHEARSAL / "base_scores.json", output / "base_scores.json")
+    conclude(output, {})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,225 @@
+"""The real orchestrator as a process of its own, on real servers, over a small engine that fails on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any
+from uuid import UUID, uuid4
+
+from shared.config.model import embedded
+from shared.config.settings import PROJECT, Settings
+from shared.contracts.forge import AdapterFailed
+from shared.contracts.harvest import KarmaHarvested
+from shared.contracts.intent import TrainingIntent
+from shared.drivers.containers.process import ProcessContainers
+from shared.drivers.inference.port import InferenceError
+from shared.drivers.inference.vllm import Vllm
+from shared.ritual import ledger
+from shared.ritual.ledger import FactType
+from shared.storage.postgres import Pool, open_pool
+
+RUNE = "rune-anvil0-rune"
+POLL_S = 0.05
+
+TOML = """
+forge = "anvil0"
+[anvils.anvil0]
+accelerator = "{accelerator}"
+free_within_s = {free_within_s}
+[runes.rune]
+{what}
+max_loras = 4
+evacuation = "{evacuation}"
+grace_s = {grace_s}
+stop_grace_s = {stop_grace_s}
+start_within_s = {start_within_s}
+[covens.hearth]
+anvil = "anvil0"
+runes = ["rune"]
+{more}
+"""
+SMALL_ENGINE = """
+command = [{command}]
+env = {{ PYTHONPATH = "{project}", FAKE_VLLM_FILE = "{faults}" }}
+"""
+
+
+class Orchestrated:
+    """A stack of which only the orchestrator and its rune run; the test plays the other services."""
+
+    def __init__(self, settings: Settings, pool: Pool, folder: Path) -> None:
+        self.settings = settings.model_copy(update={"config": folder / "soulforge.toml"})
+        self.pool = pool
+        self.folder = folder
+        self.faults = folder / "faults.json"
+        self.process: asyncio.subprocess.Process | None = None
+        self.containers = ProcessContainers(settings.containers_dir)
+        self.rune = Vllm(embedded().rune_url(settings))
+
+    def configure(
+        self,
+        more: str = "",
+        queues: str = "",
+        grace_s: float = 5.0,
+        stop_grace_s: float = 2.0,
+        free_within_s: float = 2.0,
+        start_within_s: float = 20.0,
+        accelerator: str = "cpu",
+        evacuation: str = "stop",
+        real: bool = False,
+        image: str | None = None,
+    ) -> None:
+        """Write soulforge.toml: the small engine, or the real vLLM where `real`."""
+        words = (
+            sys.executable,
+            "-m",
+            "tests.support.fakes.fake_vllm",
+            "--port",
+            "{port}",
+            "--served-model-name",
+            "base",
+        )
+        engine = SMALL_ENGINE.format(
+            command=", ".join(json.dumps(word) for word in words), project=PROJECT, faults=self.faults
+        )
+        text = TOML.format(
+            what=(f'driver = "docker"\nimage = "{image}"' if image else "") if real else engine,
+            grace_s=grace_s,
+            stop_grace_s=stop_grace_s,
+            free_within_s=free_within_s,
+            start_within_s=start_within_s,
+            accelerator=accelerator,
+            evacuation=evacuation,
+            more=(f"queues = {queues}\n" if queues else "") + more,
+        )
+        (self.folder / "soulforge.toml").write_text(text)
+
+    def fail(self, **faults: Any) -> None:
+        """What goes wrong from now on; see tests/support/fakes/fake_vllm.py."""
+        self.faults.write_text(json.dumps(faults))
+
+    async def start(self) -> None:
+        log = (self.folder / "orchestrator.log").open("ab")
+        env = {
+            **os.environ,
+            # Where the anvil is one of NVIDIA's, its library is the one of tests/support/fakes/nvml.
+            "PYTHONPATH": str(PROJECT / "tests/support/fakes/nvml"),
+            "FAKE_VLLM_FILE": str(self.faults),
+            "SOULFORGE_HOME": str(self.settings.home),
+            "SOULFORGE_PORT_BASE": str(self.settings.port_base),
+            "SOULFORGE_CONFIG": str(self.settings.config),
+            "SOULFORGE_LEASE_TTL_S": str(self.settings.lease_ttl_s),
+            "SOULFORGE_RECONCILE_S": str(self.settings.reconcile_s),
+            "SOULFORGE_MODELS": str(self.settings.models_dir),
+            "SOULFORGE_ORCHESTRATOR_MODELS_WITHIN_S": "2",
+            "SOULFORGE_ORCHESTRATOR_RECLAIM_GRACE_S": "5",
+        }
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "deploy.bootstrap", "orchestrator", env=env, stdout=log, stderr=log, cwd=PROJECT
+        )
+        log.close()
+
+    async def kill(self, number: int = signal.SIGKILL) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+        await self.process.wait()
+
+    def pause(self) -> None:
+        """Let the orchestrator see and do nothing for a while."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    async def serves(self) -> bool:
+        """The rune answers, its admission is open, and no hand-over is left open."""
+        try:
+            if (await self.rune.admission()).closed:
+                return False
+        except InferenceError:
+            return False
+        return not await self.pool.fetchval(
+            "SELECT EXISTS (SELECT FROM orchestrator.hand_over WHERE restored_at IS NULL)"
+        )
+
+    async def harvested(self, name: str | None = None, priority: int = 5) -> UUID:
+        """A ritual that waits for the anvil."""
+        return await harvested(self.pool, name or uuid4().hex, priority)
+
+    async def end(self, ritual: UUID) -> None:
+        """The GPU work of a ritual is over, without an adapter."""
+        found = await ledger.find(self.pool, ritual)
+        assert found
+        fact = AdapterFailed(ritual=ritual, persona="scribe", attempt=found.attempt, reason="the test ends it")
+        async with self.pool.acquire() as conn, conn.transaction():
+            assert await ledger.record_fact(conn, fact, "forge", datetime.now(UTC))
+
+    async def state(self, ritual: UUID) -> str:
+        found = await ledger.find(self.pool, ritual)
+        assert found
+        return str(found.state)
+
+    async def fact(self, ritual: UUID, kind: type[FactType]) -> FactType | None:
+        return await ledger.fact(self.pool, ritual, kind)
+
+    async def contained(self) -> str | None:
+        reason: str | None = await self.pool.fetchval("SELECT reason FROM orchestrator.containment")
+        return reason
+
+    def log(self) -> str:
+        return (self.folder / "orchestrator.log").read_text()[-6000:]
+
+    async def eventually(self, what: Callable[[], Awaitable[object]], within_s: float, name: str) -> None:
+        deadline = monotonic() + within_s
+        while not await what():
+            if monotonic() > deadline:
+                raise AssertionError(f"not within {within_s:.0f} s: {name}\n{self.log()}")
+            if self.process and self.process.returncode not in (None, -signal.SIGKILL):
+                raise AssertionError(f"the orchestrator ended: {self.process.returncode}\n{self.log()}")
+            await asyncio.sleep(POLL_S)
+
+    async def close(self) -> None:
+        if self.process and self.process.returncode is None:
+            await self.kill(signal.SIGTERM)
+        for info in await self.containers.list({}):
+            await self.containers.kill(info.name)
+            await self.containers.remove(info.name)
+
+
+@asynccontextmanager
+async def orchestrated(settings: Settings, folder: Path, models: Path | None = None) -> AsyncIterator[Orchestrated]:
+    """`models`: where real base models are prepared; without it there is only the name of one."""
+    pool = await open_pool(settings.database_url, "orchestrator")
+    if models is None:
+        models = folder / "models"
+        (models / settings.base).mkdir(parents=True)
+        (models / f"{settings.base}.sha256").write_text("sha256:base\n")
+    house = Orchestrated(settings.model_copy(update={"models": models}), pool, folder)
+    try:
+        yield house
+    finally:
+        await house.close()
+        await pool.close()
+
+
+async def harvested(pool: Pool, intent_id: str, priority: int = 5) -> UUID:
+    """A ritual of the ledger that waits for the anvil."""
+    async with pool.acquire() as conn, conn.transaction():
+        intent = TrainingIntent(persona="scribe", priority=priority)
+        ritual = await ledger.open_ritual(conn, intent, intent_id, None)
+        fact = KarmaHarvested(
+            ritual=ritual, persona="scribe", manifest="m", holdout="h", train=1, dev=1, held_out=1, seen=3, excluded={}
+        )
+        await ledger.record_fact(conn, fact, "harvester", datetime.now(UTC))
+    return ritual
