@@ -81,19 +81,19 @@ test-handover: setup ## thirty evacuations of the real vLLM under live load, and
 	@SOULFORGE_TEST_MODEL=$(MODELS)/smollm2-135m-instruct $(BIN)/python -m pytest -s -m extended tests/integration tests/acceptance/extended
 
 gpu-check: setup ## prove on real device memory that a GPU is occupied, and free again after the stop
-	@$(BIN)/python -m deploy.gpu_check
+	@$(BIN)/python -m tools.gpu_check
 
 bench-redaction: .venv/.ready ## recall and precision of every class of secret and personal data, on a seeded corpus
 	@$(BIN)/python -m tests.support.corpora.sensitive
 
 contracts: .venv/.ready ## write docs/asyncapi and the diagram of a ritual's states from the contracts
-	@$(BIN)/python -m deploy.contracts
+	@$(BIN)/python -m tools.contracts
 
 karma: .venv/.ready ## write the example karma again from its source
 	@$(BIN)/python -m examples.karma
 
 suite: .venv/.ready ## write the base-logic suite again from its source
-	@$(BIN)/python -m services.verifier.suites.generate
+	@$(BIN)/python -m tools.suite.generate
 
 lock: ## resolve requirements/*.in again and write requirements/*.lock
 	@rm -rf .lock && $(PYTHON) -m venv .lock/core && $(PYTHON) -m venv .lock/jobs

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from deploy.contracts import ASYNCAPI, STATES, asyncapi, messages, states
 from shared.contracts.intent import TrainingIntent
+from tools.contracts import ASYNCAPI, STATES, asyncapi, messages, states
 
 
 def test_the_committed_asyncapi_document_is_what_the_contracts_say() -> None:

@@ -17,7 +17,7 @@ from shared.contracts.forge import AdapterForged
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.job import JobSpan
-from shared.contracts.message import Fact, Service
+from shared.contracts.message import Fact
 from shared.contracts.verify import AdapterBanished
 from shared.ritual import ledger
 from shared.storage.postgres import Pool, open_pool
@@ -53,7 +53,7 @@ async def record_banished(pool: Pool) -> UUID:
     ]
     for fact in facts:
         async with pool.acquire() as conn, conn.transaction():
-            assert await ledger.record_fact(conn, fact, Service.HARVESTER, datetime.now(UTC))
+            assert await ledger.record_fact(conn, fact, "harvester", datetime.now(UTC))
     return ritual
 
 

@@ -17,11 +17,11 @@ import pytest
 
 from services.verifier.job import EvaluatorJob
 from services.verifier.results import BASE_SCORES_FILE, RESULTS_FILE, Arm, Results
-from services.verifier.suites.generate import FOLDER, SUITE
 from shared.config.settings import PROJECT, Settings
 from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult, Progress
 from shared.storage.digests import digest_tree
 from tests.support.tooled import TOOLS, golden, tooled_base
+from tools.suite.generate import FOLDER, SUITE
 
 TIMEOUT_S = 280
 KINDS = ("agreement", "opposites")

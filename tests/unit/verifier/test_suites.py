@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from services.verifier.evidence import above_chance
-from services.verifier.suites.generate import FOLDER, files, kinds
-from services.verifier.suites.items import Kind, rows, sisters
+from tools.suite.generate import FOLDER, files, kinds
+from tools.suite.items import Kind, rows, sisters
 
 SUITE = json.loads((FOLDER / "suite.json").read_text(encoding="utf-8"))
 KINDS = {kind.name: kind for kind in kinds()}

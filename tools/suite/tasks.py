@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.verifier.suites.items import Item, Kind, grouped, sisters
+from tools.suite.items import Item, Kind, grouped, sisters
 
 SUMS = sorted(((a, b) for a in range(1, 9) for b in range(1, 10 - a)), key=sum)
 

@@ -1,17 +1,16 @@
 """Writes the base-logic suite: one task file and one file of items a kind, the same bytes on every run.
 
-python -m services.verifier.suites.generate
+python -m tools.suite.generate
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from services.verifier.suites import grammar, tasks, words, world
-from services.verifier.suites.items import Kind, lines
+from shared.config.settings import PROJECT
+from tools.suite import grammar, tasks, words, world
+from tools.suite.items import Kind, lines
 
 SUITE = "base_logic"
-FOLDER = Path(__file__).parent / SUITE
+FOLDER = PROJECT / "services/verifier/suites" / SUITE
 
 # The data file is named from the folder of suites: lm-eval resolves it against its working directory.
 TASK = """\

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.verifier.suites.items import Item, Kind, grouped, sisters
+from tools.suite.items import Item, Kind, grouped, sisters
 
 NOUNS = (
     ("dog", "dogs"), ("teacher", "teachers"), ("house", "houses"), ("car", "cars"), ("tree", "trees"),

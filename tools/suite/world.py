@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.verifier.suites.items import Kind, Sister, grouped, sisters
+from tools.suite.items import Kind, Sister, grouped, sisters
 
 CAPITALS = (
     ("France", "Paris"), ("Italy", "Rome"), ("Japan", "Tokyo"), ("Russia", "Moscow"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.verifier.suites.items import Item, Kind, grouped, sisters
+from tools.suite.items import Item, Kind, grouped, sisters
 
 OPPOSITES = (
     ("hot", "cold"), ("big", "small"), ("day", "night"), ("open", "closed"),

@@ -1,6 +1,6 @@
 """Base scores by kind into suite.json and README.md, from the results of an evaluation; refuses kinds at chance.
 
-python -m services.verifier.suites.measure RESULTS.json MODEL_NAME
+python -m tools.suite.measure RESULTS.json MODEL_NAME
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 from services.verifier import statistics
 from services.verifier.evidence import above_chance
 from services.verifier.results import Arm, Results
-from services.verifier.suites.generate import FOLDER, kinds
 from shared.contracts.frozen import Frozen
+from tools.suite.generate import FOLDER, kinds
 
 CONFIDENCE = 0.95
 
@@ -20,7 +20,7 @@ README = """\
 # The base-logic suite
 
 Short items that any sound model of this language answers: what must not be lost while a persona is trained. They are
-written for this project and made by `python -m services.verifier.suites.generate`; lm-eval reads the task files here
+written for this project and made by `python -m tools.suite.generate`; lm-eval reads the task files here
 (run it from the folder above: `lm_eval --include_path . --tasks base_logic`).
 
 Every wrong answer is the right answer of a sister item (in `word_order`: the same words in another order; in parts of
@@ -28,7 +28,7 @@ Every wrong answer is the right answer of a sister item (in `word_order`: the sa
 commonness nor place gives an answer away.
 
 Base scores of {model}, with Wilson's 95 % interval. Measured by {engine}; written by
-`python -m services.verifier.suites.measure`, which refuses a kind whose one-sided 95 % lower bound is not above chance.
+`python -m tools.suite.measure`, which refuses a kind whose one-sided 95 % lower bound is not above chance.
 
 | kind | asks for | n | chance | base | interval |
 |---|---|---|---|---|---|

@@ -1,0 +1,1 @@
+"""Development tools; nothing of the product imports them."""
