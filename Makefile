@@ -69,7 +69,7 @@ test-docker: setup ## the container driver, its proxy and a vLLM on a real engin
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
 	@SOULFORGE_TEST_MODEL=$(MODELS)/smollm2-135m-instruct $(BIN)/python -m pytest -s -k docker tests/integration/drivers tests/acceptance/docker
 
-bench-harvest: setup ## a million records to a manifest, against PostgreSQL's own COPY of them (ROWS="100000 1000000")
+bench-harvest: setup ## time and memory of a large harvest with everything on (ROWS="100000 1000000")
 	@$(BIN)/python -m bench.harvest $(ROWS)
 
 bench-handover: setup ## evacuate and restore, against a bare stop and start of the same vLLM (DRIVERS="process docker")

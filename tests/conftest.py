@@ -21,9 +21,8 @@ __all__ = ["dockerd", "engine"]  # one engine of containers for the whole sessio
 
 TABLES = (
     "public.lease, public.ritual_fact, public.ritual, vectors.karma, "
-    "harvester.exclusion_before_segments, harvester.sealed, harvester.manifest, "
-    "harvester.revocation, harvester.golden_path, harvester.reading, harvester.reading_mark, harvester.near_duplicate, "
-    "harvester.kept_decision, harvester.gone, harvester.segment, harvester.manifest_segment, harvester.ritual_segment, harvester.tipping, "
+    "harvester.exclusion, harvester.sealed, harvester.manifest, harvester.manifest_record, harvester.revocation, "
+    "harvester.golden_path, harvester.tipping, "
     "orchestrator.hand_over, orchestrator.rune_failure, orchestrator.containment, orchestrator.decision, "
     "orchestrator.reclaim, registry.alias, registry.alias_history, registry.version, "
     + ", ".join(f"{service}.{table}" for service in SERVICES for table in ("outbox", "dead_letter"))

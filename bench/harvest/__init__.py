@@ -1,1 +1,1 @@
-"""`make bench-harvest`: a large generated karma to a finished manifest, against PostgreSQL's own COPY of the same rows."""
+"""`make bench-harvest`: time and memory of a harvest of a large generated karma, with everything on."""

@@ -10,16 +10,15 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
+from uuid import uuid4
 
 import psutil
 
 from bench.harvest.corpus import PERSONA
-from services.harvester.harvest import compile_order
-from services.harvester.likeness.policy import LikenessPolicy
-from services.harvester.order import Order
+from services.harvester import store
+from services.harvester.harvest import harvest, harvest_connection
 from services.harvester.policy import HarvestPolicy
-from services.harvester.settings import HarvesterSettings
-from services.harvester.wide import open_wide_pool
+from services.harvester.request import HarvestRequest
 from shared.config.settings import PROJECT
 from shared.contracts.intent import TrainingIntent
 from shared.storage.artifacts import Artifacts
@@ -45,40 +44,34 @@ class Peak(threading.Thread):
             self.mib = max(self.mib, total / 2**20)
 
 
-async def run(url: str, home: Path, what: str) -> dict[str, object]:
-    pool = await open_wide_pool(url)
+async def run(url: str, home: Path) -> dict[str, object]:
     phases: dict[str, float] = {}
     began = monotonic()
 
-    def heard(phase: str, done: int, total: int) -> None:
+    def on_progress(phase: str, done: int, total: int) -> None:
         phases[phase] = round(monotonic() - began, 1)
 
-    try:
-        quick = HarvestPolicy(likeness=LikenessPolicy(by_words=what == "whole", by_meaning=what == "whole"))
-        order = Order(
-            PERSONA,
-            TrainingIntent(persona=PERSONA),
-            quick,
-            HarvesterSettings(),
-            None,
-            PROJECT / "services/verifier/suites",
-            url,
-        )
-        compiled, missing = await compile_order(pool, Artifacts(home), order, heard)
-    finally:
-        await pool.close()
+    suites = PROJECT / "services/verifier/suites"
+    request = HarvestRequest(PERSONA, TrainingIntent(persona=PERSONA), HarvestPolicy(), suites)
+    async with harvest_connection(url, PERSONA) as conn:
+        compiled = await harvest(conn, request, Artifacts(home), on_progress)
+        async with conn.transaction():
+            await store.record_exclusions(conn, uuid4())
+            await store.record_manifest(conn, PERSONA, compiled)
+            await store.seal_holdout(conn, PERSONA)
+        on_progress("recording", 0, 1)
     return {
         "phases": phases, "seen": compiled.seen, "rows": compiled.rows, "excluded": compiled.excluded,
-        "written": compiled.written, "segments": len(compiled.segments), "missing": missing, "manifest": compiled.manifest,
+        "manifest": compiled.manifest,
     }  # fmt: skip
 
 
 def main() -> None:
-    url, home, what = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+    url, home = sys.argv[1], Path(sys.argv[2])
     peak = Peak()
     peak.start()
     began = monotonic()
-    found = asyncio.run(run(url, home, what))
+    found = asyncio.run(run(url, home))
     wall_s = monotonic() - began
     peak.done.set()
     peak.join()

@@ -61,13 +61,12 @@ async def revoke(conn: Connection, said: KarmaRevoked) -> None:
 async def revoked_in(conn: Connection, manifest: str) -> list[str]:
     """Ids in the manifest whose consent is withdrawn by now.
 
-    To be asked in the transaction that states `karma.harvested`, after the manifest's segments were kept: what is
+    To be asked in the transaction that states `karma.harvested`, after the manifest's records were recorded: what is
     revoked later finds this manifest, because both take CONSENT_LOCK.
     """
     await conn.execute("SELECT pg_advisory_xact_lock($1)", CONSENT_LOCK)
     rows = await conn.fetch(
-        "SELECT karma FROM harvester.revocation WHERE karma IN (SELECT unnest(s.used) FROM harvester.segment s "
-        "JOIN harvester.manifest_segment m ON m.segment = s.key WHERE m.manifest = $1) ORDER BY karma",
+        "SELECT karma FROM harvester.revocation JOIN harvester.manifest_record USING (karma) WHERE manifest = $1 ORDER BY karma",
         manifest,
     )
     return [row["karma"] for row in rows]
@@ -103,14 +102,10 @@ async def recalls(conn: Connection, karma: Iterable[str]) -> list[KarmaRecalled]
 
 
 async def where_used(conn: Connection | Pool, karma: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """id → the manifests in whose files (train, dev or holdout) it stands.
-
-    Every segment is looked through, a million ids in 0.2 s: the time of a record may have been changed since.
-    """
+    """id → the manifests in whose files (train, dev or holdout) it stands."""
     rows = await conn.fetch(
-        "SELECT used.karma, array_agg(DISTINCT m.manifest ORDER BY m.manifest) AS manifests "
-        "FROM (SELECT key, unnest(used) AS karma FROM harvester.segment) used "
-        "JOIN harvester.manifest_segment m ON m.segment = used.key WHERE used.karma = ANY ($1::text[]) GROUP BY used.karma",
+        "SELECT karma, array_agg(manifest ORDER BY manifest) AS manifests FROM harvester.manifest_record "
+        "WHERE karma = ANY ($1::text[]) GROUP BY karma",
         list(karma),
     )
     return {row["karma"]: tuple(row["manifests"]) for row in rows}

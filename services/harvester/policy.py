@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import tomllib
-from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from services.harvester.likeness.policy import LikenessPolicy
 from services.harvester.redaction.policy import RedactionPolicy
 from shared.config.errors import wrong_values
 from shared.contracts.frozen import Frozen
@@ -19,6 +17,18 @@ PromptForm = Literal["full", "short", "none"]
 
 class PolicyError(Exception):
     """The policy cannot be used; the message says which file and field, and what is accepted."""
+
+
+class LikenessPolicy(Frozen):
+    """How alike two records must be before one counts as a near duplicate of the other; either measure is enough.
+
+    The defaults are calibrated: see docs/adr/0008-near-duplicates.md.
+    """
+
+    by_words: bool = Field(True, description="Compare by words: Jaccard over word 3-shingles, found by MinHash.")
+    jaccard: float = Field(0.8, gt=0, le=1, description="Least Jaccard similarity of near duplicates. Default: 0.8.")
+    by_meaning: bool = Field(True, description="Compare by meaning: cosine of the embeddings, where there are some.")
+    cosine: float = Field(0.95, gt=0, le=1, description="Least cosine of near duplicates. Default: 0.95.")
 
 
 class SplitShares(Frozen):
@@ -80,9 +90,6 @@ class HarvestPolicy(Frozen):
     shares: Shares = Shares()
     lengths: Lengths = Lengths()
     prompts: Prompts = Prompts()
-
-    def digest(self) -> str:
-        return sha256(self.model_dump_json().encode()).hexdigest()
 
 
 def load_policy(path: Path) -> HarvestPolicy:

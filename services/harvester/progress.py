@@ -1,4 +1,4 @@
-"""Tells how far a harvest is: on the bus for whoever watches, and to the health check that it goes on."""
+"""Report how far a harvest is: on the bus to those who watch, and to the health check."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ if TYPE_CHECKING:
     from shared.ritual.ledger import Ritual
     from shared.runtime.context import ServiceContext
 
-TELL_S = 1.0
+INTERVAL_S = 1.0
 
 
-class Teller:
-    """Of one harvest; tells at most every TELL_S."""
+class ProgressReporter:
+    """Reports the progress of one harvest, at most every INTERVAL_S."""
 
     def __init__(self, context: ServiceContext, ritual: Ritual) -> None:
         self._context, self._ritual = context, ritual
-        self._told_at = 0.0
-        self._telling: asyncio.Task[None] | None = None
+        self._reported_at = 0.0
+        self._publishing: asyncio.Task[None] | None = None
 
-    def hear(self, phase: str, done: int, total: int) -> None:
+    def report(self, phase: str, done: int, total: int) -> None:
         self._context.reconciled_at = monotonic()
-        if monotonic() - self._told_at < TELL_S:
+        if monotonic() - self._reported_at < INTERVAL_S:
             return
-        self._told_at = monotonic()
+        self._reported_at = monotonic()
         progress = RitualProgress(
             ritual=self._ritual.id,
             persona=self._ritual.persona,
@@ -37,6 +37,6 @@ class Teller:
             total=total,
             unit="records",
         )
-        self._telling = asyncio.create_task(
+        self._publishing = asyncio.create_task(
             self._context.nats.publish(RitualProgress.subject, progress.model_dump_json().encode())
         )

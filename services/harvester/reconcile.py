@@ -11,14 +11,15 @@ from services.harvester import store
 from services.harvester.consent import announce, revoked_in
 from services.harvester.embedding.embedder import Embedder, EmbedderFailed, EmbedderMissing
 from services.harvester.foreign import ViewError, check_view
-from services.harvester.golden.phoenix import PhoenixError
-from services.harvester.harvest import harvest
+from services.harvester.harvest import harvest, harvest_connection, prepare
+from services.harvester.manifest.compile import sweep
 from services.harvester.manifest.rows import File
-from services.harvester.manifest.segments import sweep
-from services.harvester.manifest.write import ChangedMeanwhile
 from services.harvester.policy import PolicyError, load_policy
-from services.harvester.progress import Teller
+from services.harvester.progress import ProgressReporter
+from services.harvester.request import HarvestRequest
 from services.harvester.settings import HarvesterSettings
+from services.harvester.shortfall import shortfall
+from services.harvester.trajectories.phoenix import PhoenixError
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
 from shared.contracts.message import Fact
 from shared.contracts.ritual import State
@@ -28,6 +29,7 @@ from shared.storage.artifacts import Artifacts
 if TYPE_CHECKING:
     from services.harvester.manifest.compile import Compiled
     from services.harvester.policy import HarvestPolicy
+    from services.harvester.request import OnProgress
     from shared.ritual.ledger import Ritual
     from shared.runtime.context import ServiceContext
     from shared.storage.postgres import Connection
@@ -60,7 +62,7 @@ class Harvester:
                 continue
             try:
                 await _harvest(context, ritual, self._settings, self._embedder)
-            except (PhoenixError, RevokedMeanwhile, ChangedMeanwhile, EmbedderFailed) as error:
+            except (PhoenixError, RevokedMeanwhile, EmbedderFailed) as error:
                 log.warning("harvest postponed", ritual=str(ritual.id), error=str(error))
 
 
@@ -80,10 +82,9 @@ async def _log_wrong_configuration(context: ServiceContext, settings: HarvesterS
 
 async def _harvest(context: ServiceContext, ritual: Ritual, settings: HarvesterSettings, embedder: Embedder) -> None:
     started_at = datetime.now(UTC)
-    teller = Teller(context, ritual)
+    report = ProgressReporter(context, ritual).report
     try:
-        policy = _policy(context, settings)
-        compiled, missing = await harvest(context, ritual, ritual.intent, policy, settings, embedder, teller.hear)
+        request = await _request(context, ritual, settings, embedder, report)
     except (PolicyError, ViewError) as error:
         await context.record(KarmaRefused(**_of(ritual), reason=str(error)), started_at)
         return
@@ -91,27 +92,41 @@ async def _harvest(context: ServiceContext, ritual: Ritual, settings: HarvesterS
         reason = f"{error}; or set likeness.by_meaning = false in harvest.toml and ask without a query"
         await context.record(KarmaRefused(**_of(ritual), reason=reason), started_at)
         return
-    fact = _refused(ritual, compiled, missing) if missing else _harvested(ritual, compiled)
-    async with context.pool.acquire() as conn, conn.transaction():
-        if await ledger.record_fact(conn, fact, context.service, started_at):
-            await _keep(conn, fact, compiled.segments)
-            log.info(
-                "harvested", ritual=str(ritual.id), fact=fact.subject, seen=compiled.seen, excluded=compiled.excluded
-            )
+    async with harvest_connection(context.settings.database_url, ritual.persona) as conn:
+        compiled = await harvest(conn, request, Artifacts(context.settings.home), report)
+        missing = shortfall(compiled, settings)
+        fact = _refused(ritual, compiled, missing) if missing else _harvested(ritual, compiled)
+        async with conn.transaction():
+            recorded = await ledger.record_fact(conn, fact, context.service, started_at)
+            if recorded:
+                await record_outcome(conn, ritual, compiled, harvested=missing is None)
+    if recorded:
+        log.info("harvested", ritual=str(ritual.id), fact=fact.subject, seen=compiled.seen, excluded=compiled.excluded)
 
 
-async def _keep(conn: Connection, fact: Fact, segments: list[str]) -> None:
-    await store.keep_ritual(conn, fact.ritual, segments)
-    if isinstance(fact, KarmaHarvested):
-        await store.keep_manifest(conn, fact, segments)
-        if revoked := await revoked_in(conn, fact.manifest):
+async def _request(
+    context: ServiceContext, ritual: Ritual, settings: HarvesterSettings, embedder: Embedder, report: OnProgress
+) -> HarvestRequest:
+    policy = _policy(context, settings)
+    wanted = await prepare(context, ritual, ritual.intent, settings.view, policy.likeness.by_meaning, embedder, report)
+    return HarvestRequest(ritual.persona, ritual.intent, policy, context.settings.suites, wanted)
+
+
+async def record_outcome(conn: Connection, ritual: Ritual, compiled: Compiled, *, harvested: bool) -> None:
+    """Record what the harvest on this connection used and left out, in the transaction that states it.
+
+    Raises RevokedMeanwhile.
+    """
+    await store.record_exclusions(conn, ritual.id)
+    if harvested:
+        await store.record_manifest(conn, ritual.persona, compiled)
+        await store.seal_holdout(conn, ritual.persona)
+        if revoked := await revoked_in(conn, compiled.manifest):
             raise RevokedMeanwhile(f"{len(revoked)} records were revoked during the harvest: it is done again")
 
 
 def _refused(ritual: Ritual, compiled: Compiled, missing: str) -> Fact:
-    return KarmaRefused(
-        **_of(ritual), reason=missing, seen=compiled.seen, excluded=dict(sorted(compiled.excluded.items()))
-    )
+    return KarmaRefused(**_of(ritual), reason=missing, seen=compiled.seen, excluded=compiled.excluded)
 
 
 def _harvested(ritual: Ritual, compiled: Compiled) -> Fact:
@@ -127,7 +142,7 @@ def _harvested(ritual: Ritual, compiled: Compiled) -> Fact:
         tokens=compiled.tokens,
         redacted=compiled.redacted,
         seen=compiled.seen,
-        excluded=dict(sorted(compiled.excluded.items())),
+        excluded=compiled.excluded,
     )
 
 

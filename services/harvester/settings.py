@@ -19,7 +19,6 @@ class HarvesterSettings(BaseSettings):
         None,
         description="TOML file that says what is admitted. Default: <home>/harvest.toml, else the built-in policy.",
     )
-    processes: int = Field(2, ge=1, le=64, description="Processes that read a large karma side by side. Default: 2.")
     view: str | None = Field(
         None,
         pattern=r"^[a-z_][a-z0-9_]{0,62}\.[a-z_][a-z0-9_]{0,62}$",

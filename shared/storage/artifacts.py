@@ -28,14 +28,6 @@ class Artifacts:
         """A sealed holdout: what only the evaluator may see."""
         return self.lab / "holdouts" / _folder(digest)
 
-    def segment(self, key: str) -> Path:
-        """A stretch of karma that manifests share, but for what of it is sealed."""
-        return self.lab / "segments" / key
-
-    def holdout_segment(self, key: str) -> Path:
-        """The sealed part of a stretch of karma."""
-        return self.lab / "holdouts" / "segments" / key
-
     def run(self, ritual: UUID, attempt: int, job: str) -> Path:
         """One attempt of one job; a retry gets a fresh one."""
         return self.lab / "runs" / str(ritual) / str(attempt) / job

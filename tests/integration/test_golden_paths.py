@@ -18,11 +18,11 @@ from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from deploy.embedded import phoenix
-from services.harvester.golden import fill as filling
-from services.harvester.golden import phoenix as reading
-from services.harvester.golden.fill import Filled, fill
-from services.harvester.golden.phoenix import PhoenixError, open_phoenix
-from services.harvester.golden.spans import NoPathError, Span
+from services.harvester.trajectories import fill as filling
+from services.harvester.trajectories import phoenix as reading
+from services.harvester.trajectories.fill import Filled, fill
+from services.harvester.trajectories.phoenix import PhoenixError, open_phoenix
+from services.harvester.trajectories.spans import NoPathError, Span
 from shared.config.settings import Settings
 from shared.contracts.karma import ChatMessage, KarmaRecord, Status
 from shared.storage.postgres import Pool
@@ -165,7 +165,6 @@ async def test_a_run_with_three_dead_ends_comes_back_as_the_conversation_that_le
     pool: Pool, phoenix_url: str, run: Run
 ) -> None:
     await remember(pool, [truth(run.trace_id)])
-    before = await pool.fetchval("SELECT touched FROM vectors.karma")
 
     assert await fill(pool, phoenix_url, "warden") == Filled(rebuilt=1)
 
@@ -177,7 +176,6 @@ async def test_a_run_with_three_dead_ends_comes_back_as_the_conversation_that_le
         "pruned": PRUNED,
         "problem": None,
     }
-    assert await pool.fetchval("SELECT touched FROM vectors.karma") > before
     KarmaRecord.model_validate(truth(run.trace_id).model_dump() | {"messages": GOLDEN, "tools": TOOLS})
 
 
@@ -185,10 +183,8 @@ async def test_filling_again_does_nothing(pool: Pool, phoenix_url: str, run: Run
     await remember(pool, [truth(run.trace_id)])
     await fill(pool, phoenix_url, "warden")
     await wait_over(pool)
-    before = await pool.fetchval("SELECT touched FROM vectors.karma")
 
     assert await fill(pool, phoenix_url, "warden") == Filled()
-    assert await pool.fetchval("SELECT touched FROM vectors.karma") == before
 
 
 async def test_a_trace_of_many_pages_is_read_whole(

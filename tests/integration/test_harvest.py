@@ -9,26 +9,31 @@ from typing import Any
 
 import pytest
 
-from services.harvester.again.decide import decided
-from services.harvester.manifest import compile as compile_module
+from services.harvester import harvest as harvest_module
+from services.harvester.admission.split import Split
+from services.harvester.harvest import harvest, harvest_connection
 from services.harvester.policy import HarvestPolicy, Lengths, Prompts, Shares
 from services.harvester.redaction.sensitive import Sensitive
-from services.harvester.split import Split
+from services.harvester.request import HarvestRequest
+from shared.contracts.intent import TrainingIntent
 from shared.contracts.karma import Status
 from shared.storage.artifacts import Artifacts
 from shared.storage.digests import digest_tree
-from shared.storage.postgres import Pool
+from shared.storage.postgres import UNREACHABLE, Pool
 from tests.support.corpora.values import draw
 from tests.support.harvests import (
+    SUITES,
     example,
     harvested,
     open_rows,
+    reasons,
     record,
     remember,
     sealed_rows,
     session_on,
     side_of_session,
 )
+from tests.support.running import eventually
 
 SCRIBE = example("scribe")
 VOCABULARY = [f"word{number}" for number in range(2000)]
@@ -39,7 +44,7 @@ async def test_the_same_karma_in_another_order_gives_the_same_digests(pool: Pool
     await remember(pool, SCRIBE)
     first, _ = await harvested(pool, tmp_path / "one")
     await pool.execute("DELETE FROM vectors.karma")
-    await pool.execute("TRUNCATE sealed, revocation, segment CASCADE")
+    await pool.execute("TRUNCATE sealed, revocation")
     for some in random.Random(1).sample(SCRIBE, len(SCRIBE)):
         await remember(pool, [some])
 
@@ -48,7 +53,7 @@ async def test_the_same_karma_in_another_order_gives_the_same_digests(pool: Pool
     assert (second.manifest, second.holdout) == (first.manifest, first.holdout)
 
 
-async def test_a_second_harvest_at_the_same_mark_gives_the_same_digests_and_writes_nothing(
+async def test_a_second_harvest_at_the_same_mark_gives_the_same_digests_and_leaves_nothing_else(
     pool: Pool, tmp_path: Path
 ) -> None:
     await remember(pool, SCRIBE)
@@ -56,20 +61,10 @@ async def test_a_second_harvest_at_the_same_mark_gives_the_same_digests_and_writ
 
     second, _ = await harvested(pool, tmp_path)
 
+    artifacts = Artifacts(tmp_path)
     assert (second.manifest, second.holdout) == (first.manifest, first.holdout)
-    assert (first.written, second.written) == (1, 0)
-
-
-async def test_what_an_older_scanner_redacted_is_written_anew(
-    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await remember(pool, SCRIBE)
-    await harvested(pool, tmp_path)
-    monkeypatch.setattr(compile_module, "VERSION", compile_module.VERSION + 1)
-
-    again, _ = await harvested(pool, tmp_path)
-
-    assert again.written == 1
+    assert [path.name for path in artifacts.manifest(first.manifest).parent.iterdir()] == [first.manifest[7:]]
+    assert list(artifacts.scratch().iterdir()) == []
 
 
 async def test_a_mark_in_the_intent_leaves_out_what_came_later(pool: Pool, tmp_path: Path) -> None:
@@ -100,13 +95,7 @@ async def test_every_record_is_used_or_excluded_with_a_reason(pool: Pool, tmp_pa
 
     used = [row["id"] for row in open_rows(tmp_path, found) + open_rows(tmp_path, found, "dev")]
     used += [row["id"] for row in sealed_rows(tmp_path, found)]
-    excluded = [
-        karma
-        for segment in await pool.fetch("SELECT excluded FROM segment")
-        for ids in segment["excluded"].values()
-        for karma in ids
-    ]
-    assert sorted(used + excluded) == sorted(one.id for one in SCRIBE)
+    assert sorted([*used, *await reasons(pool)]) == sorted(one.id for one in SCRIBE)
     assert found.seen == len(SCRIBE) == found.used + sum(found.excluded.values())
     assert found.excluded.keys() == {"duplicate", "revoked", "superseded", "unconsecrated"}
 
@@ -239,7 +228,6 @@ async def test_a_correction_makes_a_fixed_target_and_a_preference_pair(pool: Poo
     rejected = [{"role": "assistant", "content": "Use dir."}]
     assert pairs["right"] == (question, [{"role": "assistant", "content": "Use ls."}], rejected)
     assert pairs["went-on"] == (question, [{"role": "assistant", "content": "On Unix: ls."}], rejected)
-    assert "wrong" in (await pool.fetchval("SELECT used FROM segment"))
 
 
 async def test_thumbs_become_unpaired_labels_and_a_disliked_answer_is_no_target(pool: Pool, tmp_path: Path) -> None:
@@ -321,11 +309,8 @@ async def test_secrets_are_quarantined_and_personal_data_redacted_with_counts_pe
     assert manifest["statistics"]["redacted"] == {"email": 2}
     assert manifest["statistics"]["quarantined"] == {"github_token": 1}
     everything = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
-    readings = str(await pool.fetch("SELECT t::text FROM reading t")) + str(
-        await pool.fetch("SELECT t::text FROM segment t")
-    )
     for text in (token, address):
-        assert text.encode() not in everything and text not in readings
+        assert text.encode() not in everything
 
 
 async def test_with_another_policy_a_secret_is_redacted_and_the_record_used(pool: Pool, tmp_path: Path) -> None:
@@ -364,28 +349,30 @@ async def test_a_row_that_is_no_conversation_is_excluded_and_stops_nothing(pool:
     assert found.excluded == {"malformed": 3}
 
 
-async def test_a_record_that_changes_between_its_reading_and_its_writing_is_read_again(
+async def test_what_is_written_is_what_was_scanned_though_records_change_meanwhile(
     pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else what was judged clean could be written with a secret in it."""
     token = draw(random.Random(9), Sensitive.GITHUB_TOKEN)
     await remember(pool, [record("one", TRAIN, "Why?", "Because."), record("other", TRAIN, "How?", "So.")])
-    times = 0
+    admit = harvest_module.admit
 
-    async def decide_and_change(*values: Any) -> Any:
-        nonlocal times
-        decision = await decided(*values)
-        times += 1
-        if times == 1:
-            changed = json.dumps([{"role": "user", "content": "Which?"}, {"role": "assistant", "content": token}])
-            await pool.execute("UPDATE vectors.karma SET messages = $1::text::jsonb WHERE id = 'other'", changed)
-        return decision
+    async def admit_and_change(*values: Any) -> None:
+        await admit(*values)
+        changed = json.dumps([{"role": "user", "content": "Which?"}, {"role": "assistant", "content": token}])
+        await pool.execute("UPDATE vectors.karma SET messages = $1::text::jsonb WHERE id = 'other'", changed)
+        await pool.execute("DELETE FROM vectors.karma WHERE id = 'one'")
 
-    monkeypatch.setattr(compile_module, "decided", decide_and_change)
+    with monkeypatch.context() as patch:
+        patch.setattr(harvest_module, "admit", admit_and_change)
+        found, _ = await harvested(pool, tmp_path)
+    later, _ = await harvested(pool, tmp_path)
 
-    found, _ = await harvested(pool, tmp_path)
-
-    assert (times, found.excluded) == (2, {"secret": 1})
+    assert {row["id"]: row["messages"][-1]["content"] for row in open_rows(tmp_path, found)} == {
+        "one": "Because.",
+        "other": "So.",
+    }
+    assert (later.seen, later.excluded) == (1, {"secret": 1})
     assert token.encode() not in b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
 
 
@@ -393,40 +380,50 @@ async def test_a_record_that_changes_between_its_reading_and_its_writing_is_read
     "change",
     ["DELETE FROM vectors.karma WHERE id = 'other'", "UPDATE vectors.karma SET persona = 'b' WHERE id = 'other'"],
 )
-async def test_a_record_that_goes_while_it_is_read_is_in_no_later_manifest(
+async def test_a_record_that_is_gone_is_in_no_later_manifest_and_one_that_comes_back_is(
     pool: Pool, tmp_path: Path, change: str
 ) -> None:
-    await remember(pool, [record("one", TRAIN, "Why?", "Because."), record("other", TRAIN, "How?", "So.")])
-    await harvested(pool, tmp_path)
-    await pool.execute("CREATE TABLE late AS SELECT * FROM reading WHERE karma = 'other'")
-    await pool.execute(change)
-    await pool.execute("INSERT INTO reading SELECT * FROM late")  # as a reader does that began before
-    await pool.execute("DROP TABLE late")
-
-    found, _ = await harvested(pool, tmp_path)
-
-    assert (found.seen, found.rows["train"]) == (1, 1)
-    assert await pool.fetchval("SELECT count(*) FROM gone") == 0
-
-
-async def test_a_record_that_comes_back_while_it_is_read_is_read(pool: Pool, tmp_path: Path) -> None:
     both = [record("one", TRAIN, "Why?", "Because."), record("other", TRAIN, "How?", "So.")]
     await remember(pool, both)
     await harvested(pool, tmp_path)
-    await pool.execute("DELETE FROM vectors.karma WHERE id = 'other'")
-    await remember(pool, both[1:])
+    await pool.execute(change)
 
     found, _ = await harvested(pool, tmp_path)
+    await pool.execute("DELETE FROM vectors.karma WHERE id = 'other'")
+    await remember(pool, both[1:])
+    again, _ = await harvested(pool, tmp_path)
 
-    assert (found.seen, found.rows["train"]) == (2, 2)
+    assert (found.seen, found.rows["train"]) == (1, 1)
+    assert (again.seen, again.rows["train"]) == (2, 2)
 
 
-async def test_nothing_of_a_harvest_is_left_in_the_database_but_its_results(pool: Pool, tmp_path: Path) -> None:
+async def test_nothing_of_a_harvest_is_left_in_the_database_but_its_results(
+    pool: Pool, database: str, tmp_path: Path
+) -> None:
     await remember(pool, SCRIBE)
-    await harvested(pool, tmp_path)
+    request = HarvestRequest("scribe", TrainingIntent(persona="scribe"), HarvestPolicy(), SUITES)
+    async with harvest_connection(database, "scribe") as conn:
+        await harvest(conn, request, Artifacts(tmp_path), lambda *_: None)
+        assert await temporary_tables(pool) == {"scanned", "admission"}
 
-    left = await pool.fetch("SELECT relname FROM pg_class WHERE relname LIKE 'decided%'")
-    assert left == []
+    async def gone() -> bool:  # a server process takes its temporary tables along when it ends
+        return not await temporary_tables(pool)
+
+    await eventually(gone, 10, "the temporary tables are gone")
+
+
+async def temporary_tables(pool: Pool) -> set[str]:
+    rows = await pool.fetch(
+        "SELECT relname FROM pg_class WHERE relpersistence = 't' AND relname IN ('scanned', 'admission')"
+    )
+    return {row["relname"] for row in rows}
+
+
+async def test_a_second_harvest_of_a_persona_waits_for_the_first(database: str) -> None:
+    async with harvest_connection(database, "scribe"), harvest_connection(database, "coder"):
+        with pytest.raises(UNREACHABLE):
+            async with harvest_connection(database, "scribe"):
+                raise AssertionError("two harvests of one persona at a time")
 
 
 async def test_karma_that_holds_a_benchmark_item_is_not_used(pool: Pool, tmp_path: Path) -> None:

@@ -11,13 +11,10 @@ from hypothesis import strategies as st
 from services.harvester.manifest.compile import Compiled
 from shared.contracts.karma import KarmaRecord
 from shared.storage.postgres import Pool
-from tests.support.harvests import harvested, open_rows, record, remember, sealed_rows
+from tests.support.harvests import harvested, open_rows, reasons, record, remember, sealed_rows
 
 TEXTS = ("Close the door.", "Open the gate.", "Sweep the yard and tell me when it is done.", "Rest now.", "Sing.")
-EMPTY = (
-    "DELETE FROM vectors.karma; "
-    "TRUNCATE sealed, revocation, manifest, manifest_segment, ritual_segment, segment, reading_mark, near_duplicate, kept_decision"
-)
+EMPTY = "DELETE FROM vectors.karma; TRUNCATE sealed, revocation, exclusion"
 
 
 @st.composite
@@ -66,7 +63,7 @@ async def test_as_karma_grows_all_of_it_is_accounted_for_and_what_was_sealed_is_
             found, missing = await harvested(pool, home)
 
             sides = _sides(home, found)
-            _accounted_for(await _excluded(pool, found), sides, found, set(remembered))
+            _accounted_for(list(await reasons(pool)), sides, found, set(remembered))
             assert not ever_sealed & {id for id, side in sides.items() if side in ("train", "dev", "labels", "pairs")}
             assert all(side_of[id] == side for id, side in sides.items() if side == "holdout" and id in side_of)
             side_of |= {id: "holdout" for id, side in sides.items() if side == "holdout"}
@@ -82,11 +79,6 @@ def _sides(home: Path, found: Compiled) -> dict[str, str]:
             assert sides.get(row["id"]) != "holdout"
             sides[row["id"]] = file
     return sides
-
-
-async def _excluded(pool: Pool, found: Compiled) -> list[str]:
-    segments = await pool.fetch("SELECT excluded FROM segment WHERE key = ANY ($1::text[])", found.segments)
-    return [id for segment in segments for ids in segment["excluded"].values() for id in ids]
 
 
 def _accounted_for(excluded: list[str], sides: dict[str, str], found: Compiled, remembered: set[str]) -> None:

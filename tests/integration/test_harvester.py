@@ -9,8 +9,8 @@ from typing import Any
 import nats
 import pytest
 
+from services.harvester.admission.split import Split
 from services.harvester.app import app
-from services.harvester.split import Split
 from shared.config.settings import Settings
 from shared.contracts.intent import TrainingIntent
 from shared.storage.postgres import Pool
@@ -45,7 +45,9 @@ async def test_a_harvest_is_stated_with_its_counts_and_its_ledger(pool: Pool, se
     ledger = dict(await pool.fetch("SELECT reason, count(*) FROM exclusion GROUP BY reason"))
     assert ledger == said["excluded"]
     assert await pool.fetchval("SELECT count(*) FROM sealed") == said["held_out"]
-    assert await pool.fetchval("SELECT manifest FROM manifest_segment") == said["manifest"]
+    records = await pool.fetch("SELECT manifest, count(*) AS held FROM manifest_record GROUP BY manifest")
+    ((manifest, held),) = records
+    assert manifest == said["manifest"] and held >= said["train"] + said["dev"] + said["held_out"]
     assert (
         await pool.fetchval("SELECT count(*) FROM vectors.karma WHERE embedding IS NULL AND status <> 'revoked'") == 0
     )
@@ -109,7 +111,7 @@ async def test_without_an_embedder_the_refusal_says_what_to_do(pool: Pool, setti
 async def test_what_sql_revoked_is_announced_with_what_was_built_from_it(pool: Pool, settings: Settings) -> None:
     await remember(pool, example("scribe"))
     _, said = await outcome(pool, settings)
-    used = (await pool.fetchval("SELECT used FROM segment"))[0]
+    used = await pool.fetchval("SELECT min(karma) FROM manifest_record")
 
     await pool.execute("UPDATE vectors.karma SET status = 'revoked' WHERE id = $1", used)
     async with running(app, settings):

@@ -60,15 +60,12 @@ async def harvested(pool: Pool, name: str, manifest: str, state: str = "awakened
     return ritual
 
 
-async def segment(pool: Pool, key: str, used: list[str], *manifests: str) -> None:
+async def record_manifest(pool: Pool, digest: str, *karma: str) -> None:
+    """A manifest in whose files these records stand."""
+    await pool.execute("INSERT INTO manifest VALUES ($1, 'scribe', 'h', 2, 0, 0)", digest)
     await pool.execute(
-        "INSERT INTO harvester.segment (key, persona, first_at, last_at, used, excluded, files, statistics) "
-        "VALUES ($1, 'scribe', now(), now(), $2, '{}', '{}', '{}')",
-        key,
-        used,
+        "INSERT INTO manifest_record (manifest, karma) SELECT $1, unnest($2::text[])", digest, list(karma)
     )
-    for manifest in manifests:
-        await pool.execute("INSERT INTO harvester.manifest_segment VALUES ($1, $2)", manifest, key)
 
 
 @pytest.fixture
@@ -76,8 +73,8 @@ async def history(pool: Pool) -> dict[str, UUID]:
     """Two rituals of one persona: `a` is in both manifests, `b` in the second, `c` in none."""
     async with pool.acquire() as conn, conn.transaction():
         await remember(conn, [truth(id) for id in ("a", "b", "c")])
-    await segment(pool, "s1", ["a", "x"], "m1", "m2")
-    await segment(pool, "s2", ["b", "y"], "m2")
+    await record_manifest(pool, "m1", "a", "x")
+    await record_manifest(pool, "m2", "a", "x", "b", "y")
     rituals = {name: await harvested(pool, name, f"m{name[1]}") for name in ("r1", "r2")}
     async with pool.acquire() as conn, conn.transaction():
         await conn.execute("SET LOCAL search_path = registry, public")

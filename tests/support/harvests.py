@@ -6,15 +6,17 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from uuid import NAMESPACE_OID, UUID, uuid5
 
-from services.harvester.harvest import compile_order
-from services.harvester.likeness.policy import LikenessPolicy
+from services.harvester import store
+from services.harvester.admission.split import Split, lineage_place, split_of
+from services.harvester.harvest import harvest
 from services.harvester.manifest.compile import Compiled
-from services.harvester.order import Order
-from services.harvester.policy import HarvestPolicy
+from services.harvester.policy import HarvestPolicy, LikenessPolicy
 from services.harvester.remember import remember as remember_records
+from services.harvester.request import HarvestRequest
 from services.harvester.settings import HarvesterSettings
-from services.harvester.split import Split, lineage_place, split_of
+from services.harvester.shortfall import shortfall
 from shared.config.settings import PROJECT
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.karma import ChatMessage, KarmaRecord, Outcome, Status
@@ -57,20 +59,38 @@ async def harvested(
     persona: str = "scribe",
     policy: HarvestPolicy | None = None,
     wanted: list[str] | None = None,
-    database: str = "",
     **asked: Any,
 ) -> tuple[Compiled, str | None]:
-    """What a harvest of this persona gives, and why it is refused; `asked` are fields of the intent."""
-    order = Order(
+    """What a harvest of this persona gives, and why it is refused; `asked` are fields of the intent.
+
+    Its exclusions are recorded, in place of those of the persona's harvest before, and its holdout is sealed.
+    """
+    request = HarvestRequest(
         persona,
         TrainingIntent(persona=persona, **asked),
         policy or HarvestPolicy(likeness=LikenessPolicy(by_meaning=False)),
-        HarvesterSettings(min_train=1, min_held_out=1),
-        wanted,
         SUITES,
-        database,
+        wanted,
     )
-    return await compile_order(pool, Artifacts(home), order, lambda *_: None)
+    async with pool.acquire() as conn:
+        await conn.execute("DISCARD TEMP")
+        compiled = await harvest(conn, request, Artifacts(home), lambda *_: None)
+        missing = shortfall(compiled, HarvesterSettings(min_train=1, min_held_out=1))
+        async with conn.transaction():
+            await conn.execute("DELETE FROM harvester.exclusion WHERE ritual = $1", _ritual(persona))
+            await store.record_exclusions(conn, _ritual(persona))
+            if missing is None:
+                await store.seal_holdout(conn, persona)
+    return compiled, missing
+
+
+async def reasons(pool: Pool, persona: str = "scribe") -> dict[str, str]:
+    """id -> why the persona's last harvest left it out."""
+    return dict(await pool.fetch("SELECT karma, reason FROM exclusion WHERE ritual = $1", _ritual(persona)))
+
+
+def _ritual(persona: str) -> UUID:
+    return uuid5(NAMESPACE_OID, persona)
 
 
 def rows(folder: Path, file: str) -> list[dict[str, Any]]:

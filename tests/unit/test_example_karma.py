@@ -9,8 +9,8 @@ import pytest
 
 from examples.karma import coder, scribe
 from examples.karma.__main__ import PERSONAS, lines
+from services.harvester.admission.split import Split, join_groups, lineage_place, split_of
 from services.harvester.policy import HarvestPolicy
-from services.harvester.split import Split, joined, lineage_place, split_of
 from shared.contracts.checks import passes
 from shared.contracts.karma import KarmaRecord, Status
 
@@ -87,7 +87,7 @@ def test_the_split_leaves_enough_to_train_on_and_to_judge_by(persona: str) -> No
     records = PERSONAS[persona]()
     shares = HarvestPolicy().split
     session_of = {record.id: record.session for record in records}
-    lineage = joined((record.session, session_of[record.parent]) for record in records if record.parent)
+    lineage = join_groups((record.session, session_of[record.parent]) for record in records if record.parent)
     truths = {repr(r.messages): r for r in records if r.status is Status.WHITE_TRUTH}.values()
     places = [lineage_place(shares.key, persona, lineage.get(record.session, record.session)) for record in truths]
     counts = Counter(split_of(place, shares.holdout, shares.dev) for place in places)

@@ -101,14 +101,14 @@ async def _count(settings: Settings) -> KarmaCounts:
     from datetime import UTC, datetime
 
     from deploy.cli.views.karma import KarmaCounts, PersonaCounts
-    from services.harvester.store import statistics
+    from services.harvester.store import list_karma_statistics
     from services.harvester.tipping.policy import Scale, decide
     from services.harvester.tipping.scales import measure, read_scales
     from services.harvester.tipping.watch import TippingSettings
 
     policy = load_settings_of(TippingSettings)
     async with database(settings) as pool:
-        rows = [PersonaCounts(**row) for row in await statistics(pool)]
+        rows = [PersonaCounts(**row) for row in await list_karma_statistics(pool)]
         scales = await read_scales(pool)
         now = datetime.now(UTC)
         decisions = {

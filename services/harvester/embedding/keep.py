@@ -9,6 +9,7 @@ import structlog
 
 from services.harvester.embedding.embedder import Embedder, EmbedderFailed, EmbedderMissing
 from services.harvester.embedding.model import MODEL, WORDLESS
+from services.harvester.embedding.search import use_vectors
 from services.harvester.embedding.text import embedding_text
 from shared.ritual import lease
 from shared.runtime.loops import Loop
@@ -25,13 +26,13 @@ FAILED_S = 60.0
 MISSING_S = 600.0
 
 _MISSING = """
-    SELECT id, messages, touched::text FROM vectors.karma
+    SELECT id, messages, xmin::text AS version FROM vectors.karma
     WHERE embedding IS NULL AND status <> 'revoked' AND ($2::text IS NULL OR persona = $2) ORDER BY created_at, id LIMIT $1
 """
 # Whoever was quicker, or changed the record meanwhile, wins.
 _WRITE = """
-    UPDATE vectors.karma SET embedding = $3::real[]::vector, embedding_model = $4
-    WHERE id = $1 AND embedding IS NULL AND touched = $2::text::xid8
+    UPDATE vectors.karma SET embedding = $3, embedding_model = $4
+    WHERE id = $1 AND embedding IS NULL AND xmin::text = $2
 """
 
 
@@ -62,14 +63,16 @@ async def embed_missing(pool: Pool, embedder: Embedder, limit: int, persona: str
     EmbedderFailed and what asyncpg raises; may be repeated.
     """
     rows = await pool.fetch(_MISSING, limit, persona)
-    texts = [(row["id"], row["touched"], embedding_text(row["messages"])) for row in rows]
+    texts = [(row["id"], row["version"], embedding_text(row["messages"])) for row in rows]
     spoken = [text for text in texts if text[2]]
     vectors = await embedder.embed([text for _, _, text in spoken])
     values: list[tuple[Any, ...]] = [
-        (id, touched, vector.tolist(), MODEL) for (id, touched, _), vector in zip(spoken, vectors, strict=True)
+        (id, version, vector, MODEL) for (id, version, _), vector in zip(spoken, vectors, strict=True)
     ]
-    values += [(id, touched, [0.0], WORDLESS) for id, touched, text in texts if not text]
-    await pool.executemany(_WRITE, values)
+    values += [(id, version, [0.0], WORDLESS) for id, version, text in texts if not text]
+    async with pool.acquire() as conn:
+        await use_vectors(conn)
+        await conn.executemany(_WRITE, values)
     if rows:
         log.info("embedded", records=len(spoken), wordless=len(rows) - len(spoken))
     return len(rows)

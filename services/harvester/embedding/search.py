@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+from pgvector.asyncpg import register_vector
 
 from services.harvester.embedding.model import DIMS, MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import asyncpg
+
     from shared.storage.postgres import Connection
 
-INDEXED = {MODEL: DIMS}  # models with an index of their own (migration 0002)
+INDEXED = {MODEL: DIMS}  # models with an index of their own (see the migration)
 WIDEST = 1000
 
 
@@ -24,15 +28,21 @@ class Neighbour:
     likeness: float
 
 
+async def use_vectors(conn: Connection) -> None:
+    """Let this connection take and give vectors as arrays of numbers."""
+    await register_vector(cast("asyncpg.Connection[asyncpg.Record]", conn))
+
+
 async def nearest(conn: Connection, persona: str, model: str, vector: Sequence[float], limit: int) -> list[Neighbour]:
     """The `limit` records of a persona nearest to `vector`, the nearest first; fewer only when it has fewer.
 
     Approximate (HNSW, Malkov & Yashunin 2016); the scan goes on until enough rows of the persona were met
     (pgvector's `hnsw.iterative_scan`), at most `hnsw.max_scan_tuples`. Raises ValueError for a model without an index.
     """
+    await use_vectors(conn)
     async with conn.transaction():
         await conn.execute("SET LOCAL hnsw.iterative_scan = strict_order")
-        rows = await conn.fetch(nearest_sql(model), persona, [float(value) for value in vector], limit)
+        rows = await conn.fetch(nearest_sql(model), persona, vector, limit)
     return [Neighbour(row["id"], 1 - row["distance"]) for row in rows]
 
 
@@ -59,6 +69,6 @@ def nearest_sql(model: str) -> str:
         raise ValueError(f"no index for embeddings of {model!r}; known: {', '.join(INDEXED)}")
     typed = f"vector({INDEXED[model]})"
     return (
-        f"SELECT id, embedding::{typed} <=> $2::real[]::{typed} AS distance FROM vectors.karma "
-        f"WHERE embedding_model = '{model}' AND persona = $1 ORDER BY embedding::{typed} <=> $2::real[]::{typed} LIMIT $3"
+        f"SELECT id, embedding::{typed} <=> $2::{typed} AS distance FROM vectors.karma "
+        f"WHERE embedding_model = '{model}' AND persona = $1 ORDER BY embedding::{typed} <=> $2::{typed} LIMIT $3"
     )

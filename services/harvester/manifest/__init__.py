@@ -1,1 +1,1 @@
-"""Decided records become files: segments that manifests share, and the manifest that names them by digest."""
+"""Admitted records become files: a manifest to train on and a sealed holdout, each named by its digest."""

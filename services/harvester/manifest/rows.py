@@ -12,13 +12,14 @@ from functools import cache
 from hashlib import blake2b
 from typing import Any
 
-from orjson import Fragment, dumps
+from orjson import Fragment
 
+from services.harvester.admission.split import Split
 from services.harvester.policy import PromptForm, Prompts
-from services.harvester.reading.words import turns
-from services.harvester.split import Split
+from services.harvester.scan.normalise import join_turns
 
 Message = dict[str, Any]
+NO_CHECKS = Fragment(b"[]")
 SENTENCE_ENDS = (". ", ".\n", "! ", "? ", "\n")
 
 
@@ -34,37 +35,16 @@ class File(StrEnum):
 
 @dataclass(frozen=True)
 class Used:
-    """A record that is used, redacted where that was needed; `rejected` is the answer that it corrects.
-
-    `messages`, `tools` and `checks` may be Fragments: JSON that is written as it is. See `needs_messages`.
-    """
+    """A record that is used, redacted where that was needed; `rejected` is the conversation that it corrects."""
 
     karma: str
     session: str
     side: Split
     feedback: str | None
-    has_prompt: bool
-    messages: list[Message] | Fragment
-    tools: list[dict[str, Any]] | Fragment
-    checks: list[dict[str, Any]] | Fragment
+    messages: list[Message]
+    tools: Fragment | None = None  #: JSON that is written as it is stored
+    checks: Fragment = NO_CHECKS
     rejected: list[Message] | None = None
-
-
-def needs_messages(karma: str, side: Split, feedback: str | None, rejected: bool, prompts: Prompts) -> bool:
-    """Whether the rows of a record take its messages apart; else a Fragment serves."""
-    if side is Split.HOLDOUT:
-        return False
-    return bool(feedback) or rejected or (prompts.short > 0 and prompt_form(karma, prompts) == "short")
-
-
-def written_row(karma: str, session: bytes, messages: bytes, checks: bytes, tools: bytes | None, prompt: str) -> bytes:
-    """The row of a record that is written as it is stored, all but `karma` being JSON: what `rows` makes of it, in one piece.
-
-    `prompt` is empty in the holdout. Most rows are such ones, and to put them together by key costs three times as much.
-    """
-    said = b'"prompt":"%b",' % prompt.encode() if prompt else b""
-    end = b',"tools":%b}\n' % tools if tools else b"}\n"
-    return b'{"checks":%b,"id":%b,"messages":%b,%b"session":%b%b' % (checks, dumps(karma), messages, said, session, end)
 
 
 FILES = {Split.HOLDOUT: File.HOLDOUT, Split.TRAIN: File.TRAIN, Split.DEV: File.DEV}
@@ -72,9 +52,7 @@ FILES = {Split.HOLDOUT: File.HOLDOUT, Split.TRAIN: File.TRAIN, Split.DEV: File.D
 
 def rows(record: Used, persona: str, prompts: Prompts) -> Iterator[tuple[File, dict[str, Any]]]:
     """Every row that a record makes, with the file it belongs to."""
-    messages = record.messages
-    if isinstance(messages, list):
-        messages = corrected(messages, record.rejected)
+    messages = corrected(record.messages, record.rejected)
     row: dict[str, Any] = {
         "id": record.karma,
         "session": record.session,
@@ -86,8 +64,8 @@ def rows(record: Used, persona: str, prompts: Prompts) -> Iterator[tuple[File, d
         yield File.HOLDOUT, row
         return
     if record.feedback != "down":
-        yield FILES[record.side], row | _prompt(record, messages, persona, prompts)
-    if record.side is Split.TRAIN and isinstance(messages, list):
+        yield FILES[record.side], row | _prompt(record.karma, messages, persona, prompts)
+    if record.side is Split.TRAIN:
         yield from _preferences(record, messages)
 
 
@@ -113,15 +91,16 @@ def corrected(messages: list[Message], rejected: list[Message] | None) -> list[M
 
 
 def _same_prompt(one: list[Message], other: list[Message]) -> bool:
-    return turns(one) == turns(other)
+    return join_turns(one) == join_turns(other)
 
 
-def _prompt(record: Used, messages: list[Message] | Fragment, persona: str, prompts: Prompts) -> dict[str, Any]:
+def _prompt(karma: str, messages: list[Message], persona: str, prompts: Prompts) -> dict[str, Any]:
     """Which system prompt the row is trained with."""
-    form = prompt_form(record.karma, prompts) if record.has_prompt else "none"
-    if form != "short" or not isinstance(messages, list):
+    system = messages[0].get("content") if messages[0]["role"] == "system" else None
+    form = prompt_form(karma, prompts) if system else "none"
+    if form != "short":
         return {"prompt": form}
-    return {"prompt": form, "short_prompt": prompts.short_prompts.get(persona) or shortened(messages[0]["content"])}
+    return {"prompt": form, "short_prompt": prompts.short_prompts.get(persona) or shortened(str(system))}
 
 
 def prompt_form(karma: str, prompts: Prompts) -> PromptForm:

@@ -1,4 +1,4 @@
-"""What a manifest says of its rows in numbers, summed over its segments. Whoever writes it sorts it."""
+"""What a manifest states of its rows in numbers."""
 
 from __future__ import annotations
 
@@ -6,40 +6,58 @@ from collections import Counter
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
-from services.harvester import store
+from services.harvester.manifest import store
 
 if TYPE_CHECKING:
-    from services.harvester.manifest.segments import KnownSegment
-    from shared.storage.postgres import Pool
+    from services.harvester.admission.split import Split
+    from services.harvester.manifest.store import Counts
+    from shared.storage.postgres import Connection
 
 TOP = 10
 
 
-async def counted(pool: Pool, table: str) -> dict[str, Any]:
-    """What is counted over the decisions themselves."""
+async def collect_statistics(conn: Connection, counts: Counts, prompts: Counter[str]) -> dict[str, Any]:
+    """The `statistics` of manifest.json; `prompts` counts the rows by the system prompt that they are trained with."""
+    lengths = await store.count_lengths(conn)
     return {
-        "quarantined": await store.quarantined(pool, table),
-        "concentration": await store.concentration(pool, table),
+        "lengths": _lengths(lengths),
+        "tokens": count_tokens(lengths),
+        "prompts": prompts,
+        "sources": _top(await store.count_by(conn, "source")),
+        "kinds": _top(await store.count_by(conn, "kind")),
+        "redacted": await store.count_found(conn, quarantined=False),
+        "quarantined": await store.count_found(conn, quarantined=True),
+        "concentration": {
+            "session": await store.count_largest(conn, "session"),
+            "source": await store.count_largest(conn, "source"),
+        },
+        "mark": {"created_at": counts.mark.astimezone(UTC).isoformat()} if counts.mark else {},
     }
 
 
-def statistics(counts: dict[str, Any], segments: list[KnownSegment], stretches: list[dict[str, Any]]) -> dict[str, Any]:
-    totals: dict[str, Counter[str]] = {}
-    for segment in segments:
-        for name, numbers in segment.statistics.items():
-            totals.setdefault(name, Counter()).update(numbers)
-    return counts | {
-        "lengths": {name.removeprefix("lengths_"): c for name, c in totals.items() if "lengths_" in name},
-        "tokens": totals.get("tokens", Counter()),
-        "prompts": totals.get("prompts", Counter()),
-        "sources": _top(totals.get("sources", Counter())),
-        "kinds": _top(totals.get("kinds", Counter())),
-        "redacted": totals.get("redacted", Counter()),
-        "mark": {"created_at": stretches[-1]["last_at"].astimezone(UTC).isoformat()} if stretches else {},
-    }
+def count_tokens(lengths: list[tuple[Split, int, int]]) -> Counter[str]:
+    """Tokens of each side."""
+    tokens: Counter[str] = Counter()
+    for side, length, records in lengths:
+        tokens[str(side)] += length * records
+    return tokens
 
 
-def _top(counts: Counter[str]) -> dict[str, int]:
+def _lengths(lengths: list[tuple[Split, int, int]]) -> dict[str, Counter[str]]:
+    classes: dict[str, Counter[str]] = {}
+    for side, length, records in lengths:
+        classes.setdefault(str(side), Counter())[str(length_class(length))] += records
+    return classes
+
+
+def length_class(tokens: int) -> int:
+    """The power of two, or one and a half times one, that a length in tokens does not exceed."""
+    power = 1 << max(tokens - 1, 0).bit_length()
+    middle = power * 3 // 4
+    return middle if tokens <= middle else power
+
+
+def _top(counts: dict[str, int]) -> dict[str, int]:
     """The largest, and the rest in one sum."""
     ranked = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
     rest = sum(count for _, count in ranked[TOP:])

@@ -30,8 +30,7 @@ class RedactionPolicy(Frozen):
     """Per class of text: hold the record back, put a placeholder in its place, or leave it.
 
     The default suits one person's own karma: a record with a secret is held back, since what stands around a secret
-    is seldom worth a lesson; personal data become placeholders. The dump of a policy, with `recognisers.VERSION`,
-    identifies what a scanner finds.
+    is seldom worth a lesson; personal data become placeholders.
     """
 
     secrets: Literal["quarantine", "redact"] = Field("quarantine", description="Secrets; they are never kept.")

@@ -5,11 +5,10 @@ A Scanner holds Hyperscan's databases and scratch space: build one in each proce
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import hyperscan
 
-from services.harvester.patterns import met
 from services.harvester.redaction.addresses import ADDRESSES
 from services.harvester.redaction.assignments import ASSIGNMENTS, judged
 from services.harvester.redaction.commands import COMMANDS
@@ -20,8 +19,6 @@ from services.harvester.redaction.recogniser import Recogniser
 from services.harvester.redaction.sensitive import PLACEHOLDER, RANK, Sensitive, Span
 from services.harvester.redaction.tokens import TOKENS
 
-#: Raised whenever a recogniser finds more, less or otherwise than before: what was scanned before is scanned anew.
-VERSION = 2
 RECOGNISERS: tuple[Recogniser, ...] = (*TOKENS, *ASSIGNMENTS, *COMMANDS, *PERSONAL_DATA, *PHONES, *ADDRESSES)
 #: In the raw text of a JSON document these may hide a character that an anchor waits for.
 _ESCAPES = r"\\u(?:00|20)|\\/"
@@ -48,13 +45,9 @@ class Scanner:
         self._met: set[int] = set()
         self._meet = lambda anchor, *_: self._met.add(anchor)
 
-    def suspicious(self, text: str | bytes) -> bool:
+    def suspicious(self, text: str) -> bool:
         """Whether a look is worth it: one cheap pass over plain text or a whole JSON document; False means clean."""
         return bool(self._asked(text))
-
-    def suspects(self, texts: Sequence[bytes]) -> set[int]:
-        """The places of all texts that are worth a look; those are JSON documents as PostgreSQL prints them, on one line."""
-        return {place for database, scratch in self._databases for place in met(database, scratch, texts)}
 
     def find(self, text: str, name: str = "") -> tuple[Span, ...]:
         """Everything sensitive in a text, in order and without overlaps.
@@ -101,8 +94,8 @@ class Scanner:
             if span.start < span.end and reported and not touched:
                 yield span
 
-    def _asked(self, text: str | bytes) -> set[int]:
-        data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    def _asked(self, text: str) -> set[int]:
+        data = text.encode("utf-8", "surrogatepass")
         self._met.clear()
         for database, scratch in self._databases:
             database.scan(data, self._meet, scratch=scratch)

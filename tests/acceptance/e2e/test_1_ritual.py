@@ -145,5 +145,5 @@ async def test_nothing_planted_is_in_any_artifact_of_the_ritual(stack: Stack) ->
     assert tables > 50
     assert found == []
     assert report["excluded"]["secret"] == len(PLANTED.secrets)
-    rows = (stack.home / "lab" / "segments").rglob("*.jsonl")
+    rows = (stack.home / "lab" / "manifests").rglob("*.jsonl")
     assert sum(row.read_text().count("[e-mail]") for row in rows) >= 2, "what was redacted was trained"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from services.harvester.golden.spans import Span
+from services.harvester.trajectories.spans import Span
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SYSTEM = {"role": "system", "content": "Be brief."}

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.harvester.golden.path import GoldenPath, rebuild
-from services.harvester.golden.spans import NoPathError
+from services.harvester.trajectories.path import GoldenPath, rebuild
+from services.harvester.trajectories.spans import NoPathError
 from shared.contracts.karma import ChatMessage, KarmaRecord
 from tests.unit.harvester.golden_tape import SYSTEM, USER, Tape, asking, call, got, saying
 

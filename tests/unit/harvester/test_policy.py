@@ -44,7 +44,3 @@ def test_a_wrong_policy_is_refused_with_the_file_and_the_field(tmp_path: Path, t
         load_policy(path)
 
     assert str(path) in str(refused.value)
-
-
-def test_another_policy_has_another_digest() -> None:
-    assert HarvestPolicy().digest() == HarvestPolicy().digest() != HarvestPolicy(common_passage=7).digest()

@@ -71,13 +71,12 @@ def test_what_the_first_pass_lets_by_no_recogniser_would_have_found(text: str) -
 
     assert unasked <= asked
     assert SCANNER.suspicious(text) or not SCANNER.find(text)
-    assert SCANNER.suspicious(text.encode("utf-8", "surrogatepass")) == SCANNER.suspicious(text)
 
 
 def test_one_pass_over_a_whole_row_of_json_lets_nothing_by_that_a_look_at_its_strings_finds() -> None:
     for sample in samples(4):
         for form in (json.dumps(sample.message), json.dumps(sample.message, ensure_ascii=False)):
-            assert SCANNER.suspicious(form.encode()) or not examine(sample.message, SCANNER).found
+            assert SCANNER.suspicious(form) or not examine(sample.message, SCANNER).found
 
 
 NAMES = [

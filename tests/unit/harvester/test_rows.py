@@ -6,12 +6,11 @@ from collections import Counter
 from typing import Any
 
 import orjson
-import pytest
 from orjson import Fragment
 
-from services.harvester.manifest.rows import File, Used, corrected, prompt_form, rows, shortened, written_row
+from services.harvester.admission.split import Split
+from services.harvester.manifest.rows import File, Used, corrected, prompt_form, rows, shortened
 from services.harvester.policy import Prompts
-from services.harvester.split import Split
 
 
 def chat(*turns: str, system: str | None = None) -> list[dict[str, Any]]:
@@ -27,10 +26,7 @@ def used(messages: list[dict[str, Any]], side: Split = Split.TRAIN, **values: An
             "session": "s",
             "side": side,
             "feedback": None,
-            "has_prompt": messages[0]["role"] == "system",
             "messages": messages,
-            "tools": [],
-            "checks": [],
             **values,
         }
     )
@@ -39,7 +35,9 @@ def used(messages: list[dict[str, Any]], side: Split = Split.TRAIN, **values: An
 def test_a_holdout_row_says_nothing_of_training() -> None:
     written = list(rows(used(chat("a", "b"), Split.HOLDOUT, feedback="up"), "scribe", Prompts()))
 
-    assert written == [(File.HOLDOUT, {"id": "k", "session": "s", "messages": chat("a", "b"), "checks": []})]
+    ((file, row),) = written
+    assert file is File.HOLDOUT
+    assert orjson.loads(orjson.dumps(row)) == {"id": "k", "session": "s", "messages": chat("a", "b"), "checks": []}
 
 
 def test_a_correction_that_goes_on_takes_the_place_of_what_it_corrects() -> None:
@@ -86,13 +84,10 @@ def test_a_short_prompt_is_the_policys_or_the_first_sentence() -> None:
     assert shortened("No end") == "No end"
 
 
-@pytest.mark.parametrize("side", Split)
-@pytest.mark.parametrize("tools", [[], [{"type": "function"}]])
-def test_a_row_in_one_piece_is_the_row_put_together_by_key(side: Split, tools: list[dict[str, Any]]) -> None:
-    messages, checks, stored = (orjson.dumps(value) for value in (chat("a", "b", system="S."), [{"kind": "x"}], tools))
-    record = Used('k"1', "ü", side, None, True, Fragment(messages), Fragment(stored) if tools else [], Fragment(checks))
-    ((_, row),) = rows(record, "scribe", Prompts(full=1.0))
+def test_tools_and_checks_are_written_as_they_are_stored() -> None:
+    record = used(chat("a", "b"), tools=Fragment('[{"type": "function"}]'), checks=Fragment('[{"kind": "x"}]'))
+    ((_, row),) = rows(record, "scribe", Prompts())
 
-    piece = written_row('k"1', orjson.dumps("ü"), messages, checks, stored if tools else None, row.get("prompt", ""))
-
-    assert piece == orjson.dumps(row, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
+    written = orjson.loads(orjson.dumps(row))
+    assert (written["tools"], written["checks"]) == ([{"type": "function"}], [{"kind": "x"}])
+    assert "tools" not in next(rows(used(chat("a", "b")), "scribe", Prompts()))[1]

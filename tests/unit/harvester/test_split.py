@@ -8,8 +8,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.harvester.admission.split import Split, join_groups, lineage_place, split_of
 from services.harvester.policy import HarvestPolicy
-from services.harvester.split import Split, joined, lineage_place, split_of
 
 links = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=40).map(
     lambda pairs: [(f"s{one}", f"s{other}") for one, other in pairs]
@@ -23,7 +23,7 @@ def split(persona: str, session: str) -> Split:
 
 @given(links)
 def test_linked_sessions_are_one_lineage_named_by_its_smallest(pairs: list[tuple[str, str]]) -> None:
-    lineage = joined(pairs)
+    lineage = join_groups(pairs)
 
     assert all(lineage[one] == lineage[other] for one, other in pairs)
     assert all(name <= session and lineage[name] == name for session, name in lineage.items())
@@ -34,14 +34,14 @@ def test_lineages_do_not_depend_on_the_order_of_links(pairs: list[tuple[str, str
     shuffled = [pair[:: random.Random(seed).choice((1, -1))] for pair in pairs]
     random.Random(seed).shuffle(shuffled)
 
-    assert joined(shuffled) == joined(pairs)
+    assert join_groups(shuffled) == join_groups(pairs)
 
 
 @given(links, links)
 def test_links_between_other_sessions_move_none(pairs: list[tuple[str, str]], others: list[tuple[str, str]]) -> None:
     elsewhere = [(f"new-{one}", f"new-{other}") for one, other in others]
 
-    assert joined([*pairs, *elsewhere]) == joined(pairs) | joined(elsewhere)
+    assert join_groups([*pairs, *elsewhere]) == join_groups(pairs) | join_groups(elsewhere)
 
 
 def test_the_shares_are_near_what_is_wanted() -> None:

@@ -1,0 +1,199 @@
+"""Decide about every scanned record, in the temporary table `admission`: its side of the split, and why it is left out.
+
+The order of the steps is the order of the reasons: a record bears the first that holds. All of it is SQL in the caller's
+transaction, so that memory does not grow with the karma.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from services.harvester.admission.split import join_groups, lineage_place
+from services.harvester.reasons import Reason
+
+if TYPE_CHECKING:
+    from services.harvester.policy import Shares
+    from services.harvester.request import HarvestRequest
+    from shared.storage.postgres import Connection
+
+BATCH = 1000  # sessions in memory at a time
+
+#: Which of several records that repeat one another stays: what is sealed, then the side that must not leak, then the oldest.
+RANK = "sealed DESC, side = 'holdout' DESC, side = 'dev' DESC, created_at, karma"
+
+CREATE_SEALED_LINEAGE = """
+    CREATE TEMP TABLE sealed_lineage AS
+    SELECT DISTINCT l.lineage FROM sealed s JOIN scanned r ON r.karma = s.karma JOIN lineage l USING (session)
+    WHERE s.persona = $1
+"""
+CREATE_ADMISSION = f"""
+    CREATE TEMP TABLE admission AS
+    WITH revoked_text AS (
+        SELECT DISTINCT text FROM scanned s LEFT JOIN revocation v USING (karma)
+        WHERE text IS NOT NULL AND (status = 'revoked' OR v.karma IS NOT NULL)
+    ), corrected AS (
+        SELECT DISTINCT parent AS karma FROM scanned s LEFT JOIN revocation v USING (karma)
+        WHERE parent IS NOT NULL AND status = 'white_truth' AND v.karma IS NULL
+    )
+    SELECT r.karma, r.created_at, r.session, l.lineage, r.text, r.source, r.kind, r.feedback, r.parent, r.tokens, r.found,
+        CASE
+            WHEN sl.lineage IS NOT NULL OR l.place < $2 THEN 'holdout'
+            WHEN l.place < $2 + $3 THEN 'dev'
+            ELSE 'train'
+        END AS side,
+        s.karma IS NOT NULL AS sealed,
+        CASE
+            WHEN r.status = 'revoked' OR v.karma IS NOT NULL THEN '{Reason.REVOKED}'
+            WHEN rt.text IS NOT NULL THEN '{Reason.REPEATS_REVOKED}'
+            WHEN c.karma IS NOT NULL THEN '{Reason.SUPERSEDED}'
+            WHEN r.status <> 'white_truth' THEN '{Reason.UNCONSECRATED}'
+            WHEN cardinality($4::text[]) > 0 AND r.kind <> ALL ($4) THEN '{Reason.FILTERED}'
+            WHEN r.created_at < $5::timestamptz THEN '{Reason.FILTERED}'
+            WHEN $6 AND w.karma IS NULL THEN '{Reason.FILTERED}'
+            WHEN NOT r.consented THEN '{Reason.NO_CONSENT}'
+            WHEN r.licence <> ALL ($7::text[]) THEN '{Reason.LICENCE}'
+            WHEN r.reason <> '{Reason.CONTAMINATED}' THEN r.reason
+        END AS reason,
+        r.consented AND r.licence = ANY ($7) AND r.reason IS NULL AS presentable,
+        NULL::text AS rejected
+    FROM scanned r
+    JOIN lineage l USING (session)
+    LEFT JOIN sealed_lineage sl USING (lineage)
+    LEFT JOIN sealed s ON s.persona = $1 AND s.karma = r.karma
+    LEFT JOIN revocation v ON v.karma = r.karma
+    LEFT JOIN revoked_text rt ON rt.text = r.text
+    LEFT JOIN corrected c ON c.karma = r.karma
+    LEFT JOIN wanted w ON w.karma = r.karma
+    WHERE $8::timestamptz IS NULL OR r.created_at <= $8
+"""
+EXCLUDE_DUPLICATES = f"""
+    UPDATE admission a SET reason = '{Reason.DUPLICATE}' FROM (
+        SELECT karma, row_number() OVER (PARTITION BY text ORDER BY {RANK}) AS place FROM admission
+        WHERE reason IS NULL
+    ) ranked WHERE ranked.karma = a.karma AND ranked.place > 1
+"""
+# One record of a cluster stays, so a cluster is never on two sides of the split.
+EXCLUDE_NEAR_DUPLICATES = f"""
+    UPDATE admission a SET reason = '{Reason.NEAR_DUPLICATE}' FROM (
+        SELECT karma, row_number() OVER (PARTITION BY name ORDER BY {RANK}) AS place
+        FROM admission JOIN cluster USING (text) WHERE reason IS NULL
+    ) ranked WHERE ranked.karma = a.karma AND ranked.place > 1
+"""
+EXCLUDE_BENCHMARK_ITEMS = f"""
+    UPDATE admission a SET reason = s.reason FROM scanned s
+    WHERE s.karma = a.karma AND a.reason IS NULL AND s.reason = '{Reason.CONTAMINATED}'
+"""
+# A passage of the holdout, unless so many lineages hold it that it is boilerplate.
+EXCLUDE_HOLDOUT_PASSAGES = f"""
+    WITH passage AS NOT MATERIALIZED (
+        SELECT karma, lineage, side, unnest(ngrams) AS ngram FROM admission a JOIN scanned s USING (karma)
+        WHERE a.reason IS NULL
+    ), leak AS MATERIALIZED (
+        SELECT karma, lineage, ngram FROM passage
+        WHERE side <> 'holdout' AND ngram IN (SELECT ngram FROM passage WHERE side = 'holdout')
+    )
+    UPDATE admission SET reason = '{Reason.CONTAMINATED}' WHERE karma IN (
+        SELECT karma FROM leak
+        WHERE ngram IN (SELECT ngram FROM leak GROUP BY ngram HAVING count(DISTINCT lineage) < $1))
+"""
+EXCLUDE_DISLIKED = f"""
+    UPDATE admission SET reason = '{Reason.DISLIKED}' WHERE reason IS NULL AND feedback = 'down' AND side <> 'train'
+"""
+# What one session or source has beyond $1 rows to train on, the newest first.
+EXCLUDE_BEYOND_SHARE = """
+    UPDATE admission a SET reason = $2 FROM (
+        SELECT karma, row_number() OVER (PARTITION BY {column} ORDER BY created_at, karma) AS place FROM admission
+        WHERE reason IS NULL AND side = 'train'
+            AND ($3::text[] IS NULL OR {column} = ANY ($3)) AND {column} <> ALL ($4::text[])
+    ) ranked WHERE ranked.karma = a.karma AND ranked.place > $1
+"""
+EXCLUDE_TOO_LONG = f"UPDATE admission SET reason = '{Reason.TOO_LONG}' WHERE reason IS NULL AND tokens > $1"
+EXCLUDE_OVER_BUDGET = f"""
+    UPDATE admission a SET reason = '{Reason.OVER_BUDGET}' FROM (
+        SELECT karma, sum(tokens) OVER (ORDER BY created_at DESC, karma DESC) AS so_far FROM admission
+        WHERE reason IS NULL AND side = 'train'
+    ) counted WHERE counted.karma = a.karma AND counted.so_far > $1
+"""
+# The answer that a used correction rejects may be shown where its owner's consent and its content allow it.
+NAME_REJECTED_ANSWERS = f"""
+    UPDATE admission a SET rejected = p.karma FROM admission p
+    WHERE p.karma = a.parent AND a.reason IS NULL AND a.side = 'train' AND a.feedback IS DISTINCT FROM 'down'
+        AND p.presentable AND coalesce(p.reason, '') NOT IN ('{Reason.REVOKED}', '{Reason.REPEATS_REVOKED}')
+"""
+
+
+async def admit(conn: Connection, request: HarvestRequest) -> None:
+    """Fill `admission` from `scanned` and `near_text`."""
+    policy = request.policy
+    await _assign_lineages(conn, request.persona, policy.split.key)
+    await _create_admission(conn, request)
+    await conn.execute(EXCLUDE_DUPLICATES)
+    await _exclude_near_duplicates(conn)
+    await conn.execute(EXCLUDE_BENCHMARK_ITEMS)
+    await conn.execute(EXCLUDE_HOLDOUT_PASSAGES, policy.common_passage)
+    await conn.execute(EXCLUDE_DISLIKED)
+    await _exclude_beyond_shares(conn, policy.shares)
+    await conn.execute(EXCLUDE_TOO_LONG, policy.lengths.row)
+    if policy.lengths.budget:
+        await conn.execute(EXCLUDE_OVER_BUDGET, policy.lengths.budget)
+    await conn.execute(NAME_REJECTED_ANSWERS)
+
+
+async def _assign_lineages(conn: Connection, persona: str, key: str) -> None:
+    """Fill `lineage`: sessions that corrections join are one lineage; its place in [0, 1) decides its side."""
+    links = await conn.fetch(
+        "SELECT DISTINCT c.session, p.session FROM scanned c JOIN scanned p ON p.karma = c.parent WHERE c.session <> p.session"
+    )
+    lineage_of = join_groups((one, other) for one, other in links)
+    await conn.execute(
+        "CREATE TEMP TABLE lineage (session text NOT NULL, lineage text NOT NULL, place float8 NOT NULL)"
+    )
+    cursor = await conn.cursor("SELECT DISTINCT session FROM scanned")
+    while sessions := await cursor.fetch(BATCH):
+        lineages = [(session, lineage_of.get(session, session)) for (session,) in sessions]
+        rows = [(session, lineage, lineage_place(key, persona, lineage)) for session, lineage in lineages]
+        await conn.copy_records_to_table("lineage", records=rows)
+    await conn.execute("ANALYZE lineage")
+
+
+async def _create_admission(conn: Connection, request: HarvestRequest) -> None:
+    policy, intent = request.policy, request.intent
+    await conn.execute("CREATE TEMP TABLE wanted (karma text NOT NULL)")
+    await conn.copy_records_to_table("wanted", records=[(karma,) for karma in request.wanted or ()])
+    await conn.execute("ANALYZE wanted")
+    await conn.execute(CREATE_SEALED_LINEAGE, request.persona)
+    await conn.execute("ANALYZE sealed_lineage")
+    await conn.execute(
+        CREATE_ADMISSION,
+        request.persona,
+        policy.split.holdout,
+        policy.split.dev,
+        list(intent.kinds),
+        intent.since,
+        request.wanted is not None,
+        list(policy.licences),
+        intent.until,
+    )
+    await conn.execute("ANALYZE admission")
+
+
+async def _exclude_near_duplicates(conn: Connection) -> None:
+    """Fill `cluster`, the texts that nearly repeat one another, and keep one record of each cluster."""
+    pairs = await conn.fetch("SELECT DISTINCT one, other FROM near_text")
+    clusters: dict[bytes, bytes] = join_groups((one, other) for one, other in pairs)
+    await conn.execute("CREATE TEMP TABLE cluster (text bytea NOT NULL, name bytea NOT NULL)")
+    await conn.copy_records_to_table("cluster", records=clusters.items())
+    await conn.execute("ANALYZE cluster")
+    await conn.execute(EXCLUDE_NEAR_DUPLICATES)
+
+
+async def _exclude_beyond_shares(conn: Connection, shares: Shares) -> None:
+    rows = await conn.fetchval("SELECT count(*) FROM admission WHERE reason IS NULL AND side = 'train'")
+    most = max(shares.session_floor, int(shares.session * rows))
+    by_session = EXCLUDE_BEYOND_SHARE.format(column="session")
+    await conn.execute(by_session, most, Reason.SESSION_SHARE, None, [])
+    by_source = EXCLUDE_BEYOND_SHARE.format(column="source")
+    for source, share in shares.sources.items():
+        await conn.execute(by_source, int(share * rows), Reason.SOURCE_SHARE, [source], [])
+    if shares.source < 1:
+        await conn.execute(by_source, int(shares.source * rows), Reason.SOURCE_SHARE, None, list(shares.sources))

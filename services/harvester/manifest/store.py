@@ -1,0 +1,110 @@
+"""SQL of the manifest: the admitted records in order, and what is counted of them. Reads a harvest's temporary tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from services.harvester.admission.split import Split
+from services.harvester.reasons import Reason
+from services.harvester.trajectories.join import CHECKS, GOLDEN, MESSAGES, TOOLS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from shared.storage.postgres import Connection
+
+BATCH = 250  # records in memory at a time
+MOST = 5  # sessions and sources named in the statistics
+
+_REDACTED_MESSAGES = f"coalesce(s.redacted -> 'messages', {MESSAGES})::text"
+_REDACTED_TOOLS = f"coalesce(s.redacted -> 'tools', {TOOLS})::text"
+LIST_USED = f"""
+    SELECT a.karma, a.session, a.side, a.feedback, {_REDACTED_MESSAGES} AS messages, {_REDACTED_TOOLS} AS tools,
+        {CHECKS}::text AS checks,
+        (SELECT {_REDACTED_MESSAGES} FROM vectors.karma k JOIN scanned s ON s.karma = k.id {GOLDEN} WHERE k.id = a.rejected
+        ) AS rejected
+    FROM admission a JOIN scanned s USING (karma) JOIN vectors.karma k ON k.id = a.karma {GOLDEN}
+    WHERE a.reason IS NULL ORDER BY a.created_at, a.karma
+"""
+
+
+@dataclass(frozen=True)
+class UsedRow:
+    """An admitted record; messages, tools, checks and the rejected conversation are JSON."""
+
+    karma: str
+    session: str
+    side: Split
+    feedback: str | None
+    messages: str
+    tools: str
+    checks: str | None
+    rejected: str | None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was seen and left out; `mark` is the time of the newest record."""
+
+    seen: int
+    used: int
+    redacted: int
+    mark: datetime | None
+    excluded: dict[str, int]
+
+
+async def list_used(conn: Connection) -> AsyncIterator[list[UsedRow]]:
+    """The admitted records in order of time, in batches."""
+    cursor = await conn.cursor(LIST_USED)
+    while rows := await cursor.fetch(BATCH):
+        yield [UsedRow(row[0], row[1], Split(row[2]), *row[3:]) for row in rows]
+
+
+async def count(conn: Connection) -> Counts:
+    row = await conn.fetchrow(
+        "SELECT count(*) AS seen, count(*) FILTER (WHERE reason IS NULL) AS used, "
+        "count(*) FILTER (WHERE reason IS NULL AND found IS NOT NULL) AS redacted, max(created_at) AS mark FROM admission"
+    )
+    assert row is not None, "an aggregate has a row"
+    excluded = await conn.fetch(
+        "SELECT reason, count(*) FROM admission WHERE reason IS NOT NULL GROUP BY reason ORDER BY reason"
+    )
+    return Counts(row["seen"], row["used"], row["redacted"], row["mark"], dict(excluded))
+
+
+async def count_lengths(conn: Connection) -> list[tuple[Split, int, int]]:
+    """(side, tokens, how many admitted records)."""
+    rows = await conn.fetch("SELECT side, tokens, count(*) FROM admission WHERE reason IS NULL GROUP BY side, tokens")
+    return [(Split(side), tokens, records) for side, tokens, records in rows]
+
+
+async def count_by(conn: Connection, column: str) -> dict[str, int]:
+    """How many records outside the holdout have each `source` or `kind`."""
+    return dict(
+        await conn.fetch(
+            f"SELECT {column}, count(*) FROM admission WHERE reason IS NULL AND side <> 'holdout' GROUP BY {column}"
+        )
+    )
+
+
+async def count_largest(conn: Connection, column: str) -> dict[str, int]:
+    """The sessions or sources with most training records."""
+    return dict(
+        await conn.fetch(
+            f"SELECT {column}, count(*) AS used FROM admission WHERE reason IS NULL AND side = 'train' "
+            f"GROUP BY {column} ORDER BY used DESC, {column} LIMIT {MOST}"
+        )
+    )
+
+
+async def count_found(conn: Connection, *, quarantined: bool) -> dict[str, int]:
+    """How often each class of secret or personal data was found in admitted records, or in those held back for it."""
+    held = f"reason IN ('{Reason.SECRET}', '{Reason.PERSONAL}')" if quarantined else "reason IS NULL"
+    return dict(
+        await conn.fetch(
+            "SELECT f.key, sum(f.value::int) FROM admission CROSS JOIN LATERAL jsonb_each_text(found) AS f "
+            f"WHERE {held} GROUP BY f.key ORDER BY f.key"
+        )
+    )

@@ -1,0 +1,123 @@
+-- The vectors chamber: one row per remembered interaction. Other components insert here; so does `soulforge karma import`.
+CREATE EXTENSION IF NOT EXISTS vector WITH SCHEMA public;
+CREATE SCHEMA IF NOT EXISTS vectors;
+
+CREATE TABLE vectors.karma (
+    id              text PRIMARY KEY,
+    persona         text NOT NULL,
+    messages        jsonb NOT NULL,
+    status          text NOT NULL DEFAULT 'speculative' CHECK (status IN ('speculative', 'white_truth', 'revoked')),
+    outcome         jsonb NOT NULL DEFAULT '{}',
+    why             text NOT NULL DEFAULT '',
+    consecrated_by  text,
+    consecrated_at  timestamptz,
+    session         text NOT NULL,
+    parent          text,
+    source          text NOT NULL DEFAULT '',
+    licence         text NOT NULL DEFAULT 'owner',
+    kind            text NOT NULL DEFAULT 'interaction',
+    tools           jsonb NOT NULL DEFAULT '[]',
+    purposes        text[] NOT NULL DEFAULT '{train}',
+    feedback        text CHECK (feedback IN ('up', 'down')),
+    trace_id        text,
+    -- Any embedding model may fill the column; rows of different models are never compared, so each has an index of its own.
+    embedding       vector,
+    embedding_model text,
+    embedding_dims  int GENERATED ALWAYS AS (vector_dims(embedding)) STORED,
+    created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CHECK (status <> 'white_truth' OR consecrated_by IS NOT NULL),
+    CHECK ((embedding IS NULL) = (embedding_model IS NULL))
+);
+CREATE INDEX karma_of_persona ON vectors.karma (persona, status, id);
+CREATE INDEX karma_parent ON vectors.karma (parent) WHERE parent IS NOT NULL;
+CREATE INDEX karma_traced ON vectors.karma (persona, id) WHERE trace_id IS NOT NULL;
+CREATE INDEX karma_unembedded ON vectors.karma (created_at, id) WHERE embedding IS NULL;
+CREATE INDEX karma_minilm ON vectors.karma USING hnsw ((embedding::vector(384)) vector_cosine_ops)
+    WHERE embedding_model = 'all-MiniLM-L6-v2';
+
+-- Consent withdrawn, for good: also for a row that is deleted and comes back under its id.
+CREATE TABLE revocation (
+    karma        text PRIMARY KEY,
+    revoked_by   text NOT NULL,
+    why          text NOT NULL DEFAULT '',
+    revoked_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    announced_at timestamptz
+);
+CREATE INDEX revocation_unannounced ON revocation (karma) WHERE announced_at IS NULL;
+
+CREATE FUNCTION vectors.keep_revoked() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF OLD.status = 'revoked' AND NEW.status <> 'revoked' THEN
+        RAISE EXCEPTION 'karma % was revoked: a revoked record stays out for good', OLD.id;
+    END IF;
+    IF NEW.status = 'revoked' AND OLD.status <> 'revoked' THEN
+        INSERT INTO harvester.revocation (karma, revoked_by)
+            VALUES (NEW.id, coalesce(nullif(current_setting('soulforge.revoked_by', true), ''), current_user))
+            ON CONFLICT DO NOTHING;
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER keep_revoked BEFORE UPDATE ON vectors.karma FOR EACH ROW EXECUTE FUNCTION vectors.keep_revoked();
+
+-- An embedding belongs to the words that it was computed from: other words need another one.
+CREATE FUNCTION vectors.forget_embedding() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.embedding := NULL;
+    NEW.embedding_model := NULL;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER forget_embedding BEFORE UPDATE OF messages ON vectors.karma FOR EACH ROW
+    WHEN (NEW.messages IS DISTINCT FROM OLD.messages AND NEW.embedding IS NOT DISTINCT FROM OLD.embedding)
+    EXECUTE FUNCTION vectors.forget_embedding();
+
+-- The conversation that led to a verified outcome, rebuilt from its trace; trained in place of the record's own messages.
+CREATE TABLE golden_path (
+    karma    text PRIMARY KEY,
+    trace_id text NOT NULL,
+    messages jsonb,               -- NULL: no path could be rebuilt, `problem` says why
+    tools    jsonb NOT NULL DEFAULT '[]',
+    steps    int NOT NULL DEFAULT 0,
+    pruned   int NOT NULL DEFAULT 0,
+    problem  text,
+    read_at  timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- The negative ledger: which record was not used in a ritual, and why. Ids, never content.
+CREATE TABLE exclusion (
+    ritual uuid NOT NULL,
+    karma  text NOT NULL,
+    reason text NOT NULL,
+    PRIMARY KEY (ritual, karma)
+);
+
+-- Which record a persona's sealed holdout has taken: once sealed, never trained.
+CREATE TABLE sealed (
+    persona text NOT NULL,
+    karma   text NOT NULL,
+    PRIMARY KEY (persona, karma)
+);
+
+CREATE TABLE manifest (
+    digest     text PRIMARY KEY,
+    persona    text NOT NULL,
+    holdout    text NOT NULL,
+    train      int NOT NULL,
+    dev        int NOT NULL,
+    held_out   int NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- Which records stand in the files of a manifest or of its holdout, rejected answers included.
+CREATE TABLE manifest_record (
+    manifest text NOT NULL REFERENCES manifest (digest),
+    karma    text NOT NULL,
+    PRIMARY KEY (karma, manifest)
+);
+
+-- When a persona's karma last made a ritual start by itself, and whether it may again.
+CREATE TABLE tipping (
+    persona   text PRIMARY KEY,
+    armed     boolean NOT NULL DEFAULT true,
+    tipped_at timestamptz,
+    intent_id text
+);

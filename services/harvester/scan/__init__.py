@@ -1,0 +1,1 @@
+"""Scan every record once: its words, its passages, and whether its content keeps it out."""

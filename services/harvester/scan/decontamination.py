@@ -1,0 +1,62 @@
+"""Find items of the benchmarks in use: a score would mean nothing after training on them.
+
+An item is its question with the right answer. Of a long item any 13 words in a row count, of a shorter one all of it;
+items of fewer than 8 words are everyday language and are not looked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import hyperscan
+
+from services.harvester.scan.normalise import words_of_text
+
+LONGEST = 13
+SHORTEST = 8
+
+
+def read_passages(folder: Path) -> list[str]:
+    """The passages that must not be trained on, from every `*.jsonl` below `folder`, sorted."""
+    found = {passage for path in folder.rglob("*.jsonl") for item in _items(path) for passage in _passages(item)}
+    return sorted(found)
+
+
+def _items(path: Path) -> Iterator[str]:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        item = json.loads(line)
+        yield f"{item['context']} {item['choices'][item['answer']]}"
+
+
+def _passages(item: str) -> Iterator[str]:
+    words = words_of_text(item).decode().split()
+    if len(words) < SHORTEST:
+        return
+    size = min(len(words), LONGEST)
+    for start in range(len(words) - size + 1):
+        yield " ".join(words[start : start + size])
+
+
+class Benchmarks:
+    """Finds any of many passages in one pass over a text."""
+
+    def __init__(self, passages: list[str]) -> None:
+        self._database: hyperscan.Database | None = None
+        self._found = False
+        if passages:
+            self._database = hyperscan.Database()
+            expressions = [f" {passage} ".encode() for passage in passages]
+            self._database.compile(expressions=expressions, ids=list(range(len(expressions))), literal=True)
+            self._scratch = hyperscan.Scratch(self._database)
+
+    def meets(self, words: bytes) -> bool:
+        """Whether these words, joined by single spaces, hold a passage."""
+        self._found = False
+        if self._database is not None:
+            self._database.scan(b" %b " % words, self._match, scratch=self._scratch)
+        return self._found
+
+    def _match(self, *_: object) -> None:
+        self._found = True

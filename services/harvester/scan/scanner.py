@@ -1,0 +1,105 @@
+"""Scan one record: the digests of its words, what was redacted in it, and why its content keeps it out. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from services.harvester.reasons import Reason
+from services.harvester.redaction.examine import Examined, examine
+from services.harvester.redaction.policy import RedactionPolicy
+from services.harvester.redaction.scanner import Scanner
+from services.harvester.scan.decontamination import Benchmarks, read_passages
+from services.harvester.scan.minhash import bands
+from services.harvester.scan.ngrams import sample_ngrams
+from services.harvester.scan.normalise import fingerprint, join_turns, split_words
+from shared.contracts.checks import Check
+from shared.contracts.karma import ChatMessage, fault
+
+_MESSAGES: TypeAdapter[tuple[ChatMessage, ...]] = TypeAdapter(tuple[ChatMessage, ...])
+_CHECKS: TypeAdapter[tuple[Check, ...]] = TypeAdapter(tuple[Check, ...])
+_EMPTY = "[]"
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """What admission needs to know of a record's content, without the content."""
+
+    reason: Reason | None = None  #: why its content keeps it out
+    text: bytes | None = None  #: digest of its words; None of what is no conversation
+    found: dict[str, int] | None = None  #: class of secret or personal data -> how often
+    redacted: dict[str, Any] | None = None  #: messages and tools with placeholders, where something was found
+    ngrams: list[int] = field(default_factory=list)
+    bands: list[int] = field(default_factory=list)
+
+
+_MALFORMED = Scanned(Reason.MALFORMED)
+
+
+class RecordScanner:
+    """Finds secrets, personal data and benchmark items in records. Build one per process: it is costly to make."""
+
+    def __init__(self, redaction: RedactionPolicy, benchmarks: Path, with_bands: bool = True) -> None:
+        self._redaction, self._with_bands = redaction, with_bands
+        self._sensitive = Scanner(redaction)
+        self._benchmarks = Benchmarks(read_passages(benchmarks))
+
+    def scan(self, messages: str, tools: str, checks: str | None) -> Scanned:
+        """Scan a record's messages, tools and checks, each as PostgreSQL prints its JSON."""
+        try:
+            conversation = _read_conversation(messages)
+            examined = self._examine(messages, conversation, tools)
+        except ValueError:
+            return _MALFORMED
+        if not _are_checks(checks or _EMPTY):
+            return _MALFORMED
+        turns = join_turns(examined.values["messages"])
+        words = split_words(turns)
+        reason = _quarantine(examined, self._redaction)
+        if reason is None and self._benchmarks.meets(words):
+            reason = Reason.CONTAMINATED
+        return Scanned(
+            reason=reason,
+            text=fingerprint(turns, words),
+            found={str(kind): count for kind, count in sorted(examined.found.items())} or None,
+            redacted=examined.values if examined.found else None,
+            ngrams=sample_ngrams(words),
+            bands=bands(words.decode().split()) if self._with_bands else [],
+        )
+
+    def _examine(self, messages: str, conversation: list[dict[str, Any]], tools: str) -> Examined:
+        """Most records hold nothing sensitive, and one pass over their JSON shows it."""
+        if not self._sensitive.suspicious(messages) and (tools == _EMPTY or not self._sensitive.suspicious(tools)):
+            return Examined({"messages": conversation})
+        return examine({"messages": conversation, "tools": orjson.loads(tools)}, self._sensitive)
+
+
+def _read_conversation(text: str) -> list[dict[str, Any]]:
+    """Raises ValueError for what is no whole conversation."""
+    values: list[dict[str, Any]] = orjson.loads(text)
+    if wrong := fault(_MESSAGES.validate_python(values)):
+        raise ValueError(wrong)
+    return values
+
+
+@lru_cache(maxsize=4096)
+def _are_checks(checks: str) -> bool:
+    """Many records bear the same ones."""
+    try:
+        _CHECKS.validate_json(checks)
+    except ValidationError:
+        return False
+    return True
+
+
+def _quarantine(examined: Examined, policy: RedactionPolicy) -> Reason | None:
+    """Why a record is held back, where the policy quarantines what was found in it."""
+    if not examined.quarantined:
+        return None
+    held = {kind.group for kind in examined.found if policy.action(kind) == "quarantine"}
+    return Reason.PERSONAL if held == {"personal"} else Reason.SECRET

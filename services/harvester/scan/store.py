@@ -1,0 +1,75 @@
+"""Scan all karma of a persona into the temporary table `scanned`, one row a record."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from services.harvester.trajectories.join import CHECKS, GOLDEN, MESSAGES, TOOLS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from services.harvester.scan.scanner import RecordScanner
+    from shared.storage.postgres import Connection
+
+BATCH = 250  # records in memory at a time
+
+CREATE_SCANNED = """
+    CREATE TEMP TABLE scanned (
+        karma      text NOT NULL,
+        created_at timestamptz NOT NULL,
+        status     text NOT NULL,
+        session    text NOT NULL,
+        parent     text,
+        source     text NOT NULL,
+        licence    text NOT NULL,
+        kind       text NOT NULL,
+        feedback   text,
+        consented  boolean NOT NULL,
+        tokens     int NOT NULL,        -- estimated as a quarter of the bytes
+        reason     text,                -- why its content keeps it out
+        text       bytea,               -- digest of the normalised words
+        found      jsonb,               -- class of secret or personal data -> how often; never the thing itself
+        redacted   jsonb,               -- messages and tools with placeholders, where something was found
+        ngrams     bigint[] NOT NULL,   -- sampled passages of 13 words
+        bands      bigint[] NOT NULL    -- MinHash bands
+    )
+"""
+COLUMNS = (
+    "karma", "created_at", "status", "session", "parent", "source", "licence", "kind", "feedback", "consented", "tokens",
+    "reason", "text", "found", "redacted", "ngrams", "bands",
+)  # fmt: skip
+SELECT_KARMA = f"""
+    SELECT k.id, k.created_at, k.status, k.session, k.parent, k.source, k.licence, k.kind, k.feedback,
+        coalesce($2 = ANY (k.purposes), false) AS consented, (octet_length({MESSAGES}::text) + 3) / 4 AS tokens,
+        {MESSAGES}::text AS messages, {TOOLS}::text AS tools, {CHECKS}::text AS checks
+    FROM vectors.karma k {GOLDEN} WHERE k.persona = $1
+"""
+
+
+async def scan_karma(
+    conn: Connection, persona: str, purpose: str, scanner: RecordScanner, on_progress: Callable[[int, int], None]
+) -> None:
+    """Scan every record of the persona, in the caller's transaction. `on_progress` gets how many of how many are done."""
+    await conn.execute(CREATE_SCANNED)
+    total = await conn.fetchval("SELECT count(*) FROM vectors.karma WHERE persona = $1", persona)
+    cursor = await conn.cursor(SELECT_KARMA, persona, purpose)
+    done = 0
+    while records := await cursor.fetch(BATCH):
+        rows = await asyncio.to_thread(_scan_all, scanner, records)
+        await conn.copy_records_to_table("scanned", records=rows, columns=COLUMNS)
+        done += len(records)
+        on_progress(done, total)
+    await conn.execute("CREATE UNIQUE INDEX scanned_karma ON scanned (karma)")
+    await conn.execute("ANALYZE scanned")
+
+
+def _scan_all(scanner: RecordScanner, records: list[Any]) -> list[tuple[Any, ...]]:
+    return [_row(scanner, record) for record in records]
+
+
+def _row(scanner: RecordScanner, record: Any) -> tuple[Any, ...]:
+    *fields, messages, tools, checks = record
+    scanned = scanner.scan(messages, tools, checks)
+    return (*fields, scanned.reason, scanned.text, scanned.found, scanned.redacted, scanned.ngrams, scanned.bands)

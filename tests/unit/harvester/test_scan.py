@@ -1,0 +1,172 @@
+"""What is read in a record: its words, its passages, and whether it holds a benchmark's item."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.harvester.reasons import Reason
+from services.harvester.redaction.policy import RedactionPolicy
+from services.harvester.scan import ngrams
+from services.harvester.scan.decontamination import Benchmarks, read_passages
+from services.harvester.scan.ngrams import sample_ngrams
+from services.harvester.scan.normalise import fingerprint, join_turns, split_words, words_of, words_of_text
+from services.harvester.scan.scanner import RecordScanner, Scanned
+
+VOCABULARY = [f"w{number}" for number in range(500)]
+
+
+def said(seed: int, length: int) -> list[str]:
+    return random.Random(seed).choices(VOCABULARY, k=length)
+
+
+def joined(words: list[str]) -> bytes:
+    return " ".join(words).encode()
+
+
+def chat(question: str, answer: str, system: str = "Be brief.") -> list[dict[str, str]]:
+    return [
+        {"role": "system", "content": system},
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": answer},
+    ]
+
+
+def printed_json(value: object) -> str:
+    """As PostgreSQL prints a jsonb: a space after commas and colons."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def scan(scanner: RecordScanner, messages: object, tools: str = "[]", checks: str | None = None) -> Scanned:
+    return scanner.scan(printed_json(messages), tools, checks)
+
+
+def scanner(folder: Path) -> RecordScanner:
+    return RecordScanner(RedactionPolicy(), folder)
+
+
+def printed(messages: list[dict[str, str]]) -> bytes:
+    turns = join_turns(messages)
+    return fingerprint(turns, split_words(turns))
+
+
+def test_words_are_the_same_whatever_their_case_spacing_and_form() -> None:
+    assert words_of_text("  Straße\n ＡＢＣ  “so”") == words_of_text("STRASSE abc so")
+    one = printed(chat("Who  is it?", "ME."))
+    assert one == printed(chat("who is it?", "me.", "Another prompt."))
+    others = [chat("Who is it? Me.", ""), chat("Who is it?", "Me!"), chat("Whois it?", "Me.")]
+    assert one not in {printed(other) for other in others}
+
+
+def test_the_system_prompt_is_not_said_but_a_tool_call_is() -> None:
+    call = {"role": "assistant", "tool_calls": [{"function": {"name": "run", "arguments": "{}"}}]}
+
+    assert words_of([*chat("Go.", "Done!"), call]) == ["go", "done", "run"]
+
+
+def test_words_are_joined_by_single_spaces() -> None:
+    assert [split_words(turns) for turns in (b" \t a,b  \n", b"", b"...", b"C")] == [b"a b", b"", b"", b"c"]
+
+
+def test_a_tool_call_of_another_form_has_no_words() -> None:
+    assert words_of([{"role": "assistant", "content": "So.", "tool_calls": [{"function": "odd"}, {}]}]) == ["so"]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 60), st.integers(0, 60))
+def test_two_texts_share_the_sampled_passages_of_what_they_share(seed: int, before: int, after: int) -> None:
+    shared = said(seed, 400)
+    one = sample_ngrams(joined([*said(seed + 1, before), *shared]))
+    other = sample_ngrams(joined([*shared, *said(seed + 2, after), "end"]))
+    alone = set(sample_ngrams(joined(shared)))
+
+    assert alone and alone <= set(one) and alone <= set(other)
+    assert len(alone) < 2 * 400 / ngrams.SAMPLED
+
+
+def test_a_text_of_fewer_words_than_a_passage_has_none() -> None:
+    assert [sample_ngrams(joined(said(number, 12))) for number in range(400)] == [[]] * 400
+    assert sample_ngrams(b"") == []
+
+
+def test_unlike_texts_share_no_passage_and_long_ones_are_sampled_alike() -> None:
+    one, other = (joined(said(number, 300)) for number in range(2))
+    long = joined(said(2, 40_000))
+
+    assert not set(sample_ngrams(one)) & set(sample_ngrams(other))
+    assert len(long) > ngrams.USUAL_BYTES and set(sample_ngrams(one)) <= set(sample_ngrams(b"%b %b" % (one, long)))
+
+
+def test_an_item_of_a_benchmark_is_found_inside_other_words(tmp_path: Path) -> None:
+    items = [
+        {
+            "context": "The oldest of the seven bridges over the river is the",
+            "choices": ["iron one", "stone one"],
+            "answer": 1,
+        },
+        {"context": "It is", "choices": ["late"], "answer": 0},
+    ]
+    (tmp_path / "suite").mkdir()
+    (tmp_path / "suite" / "items.jsonl").write_bytes(b"".join(orjson.dumps(item) + b"\n" for item in items))
+    benchmarks = Benchmarks(read_passages(tmp_path))
+
+    said = [
+        b"he said the oldest of the seven bridges over the river is the stone one of course",
+        b"the oldest of the seven bridges over the river is the iron one",
+        b"",
+        b"it is late",
+        b"the oldest of the seven bridges over the river is the",
+        b"stone one",
+        b"the oldest of the seven bridges over the river is the stone one",
+    ]
+    assert [place for place, words in enumerate(said) if benchmarks.meets(words)] == [0, 6]
+    assert not Benchmarks([]).meets(b"anything")
+
+
+def test_a_scan_tells_what_keeps_a_record_out_and_holds_none_of_its_words(tmp_path: Path) -> None:
+    token = "ghp" + "_" + "".join(random.Random(1).choices("abcdefghjkABCDEFGH23456789", k=36))
+    one = scanner(tmp_path)
+    clean = scan(one, chat("Why?", "Because."))
+    secret = scan(one, chat("Which token?", f"Use {token} there."))
+    personal = scan(one, chat("Whom to ask?", "Write to maria.keller@posteo.de please."))
+    broken = scan(one, [{"role": "user", "content": "?"}])
+
+    assert (clean.reason, clean.redacted, clean.found) == (None, None, None)
+    assert (secret.reason, secret.found) == (Reason.SECRET, {"github_token": 1})
+    assert (personal.reason, personal.found) == (None, {"email": 1})
+    assert personal.redacted and personal.redacted["messages"][2]["content"] == "Write to [e-mail] please."
+    assert (broken.reason, broken.text) == (Reason.MALFORMED, None)
+    assert token not in str(secret) and "keller" not in str(personal)
+
+
+def test_only_whole_conversations_with_sound_rules_are_well_formed(tmp_path: Path) -> None:
+    (tmp_path / "items.jsonl").write_bytes(
+        orjson.dumps({"context": " ".join(said(7, 12)), "choices": [said(8, 1)[0]], "answer": 0})
+    )
+    one = scanner(tmp_path)
+    tool = [{"type": "function", "function": {"name": "call", "description": "Call 030 555 1234 567."}}]
+    contaminated = f"{' '.join([*said(7, 12), said(8, 1)[0]])} and so on"
+
+    assert scan(one, chat("Straße?", "Überall, „dort“ — ÄÖ.")).reason is None
+    assert scan(one, chat("Tool?", "Yes."), tools=printed_json(tool)).reason is None
+    assert scan(one, chat("Go.", "Gone."), checks='[{"kind": "contains", "text": "a"}]').reason is None
+    assert scan(one, chat("Go.", contaminated)).reason is Reason.CONTAMINATED
+    assert scan(one, chat("Key?", "password = 'Hunter77!seven'")).reason is Reason.SECRET
+    for broken in ([], ["so", 1], {"a": 1}, None, [{"role": "assistant", "content": "So."}], chat("Why?", "")):
+        assert scan(one, broken).reason is Reason.MALFORMED
+    assert scan(one, chat("Why?", "So."), checks='[{"kind": "none"}]').reason is Reason.MALFORMED
+    assert scan(one, chat("Why?", "So."), checks="null").reason is Reason.MALFORMED
+
+
+@pytest.mark.parametrize("number", ["1e5000", f"1{'0' * 5000}"])
+def test_a_number_that_no_program_can_hold_makes_a_record_malformed(tmp_path: Path, number: str) -> None:
+    """PostgreSQL stores such ones; a scan must not end at them."""
+    called = f'[{{"role": "user", "content": "?"}}, {{"role": "assistant", "content": "!", "tool_calls": [{{"n": {number}}}]}}]'
+
+    assert scanner(tmp_path).scan(called, "[]", None).reason is Reason.MALFORMED
