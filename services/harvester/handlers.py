@@ -10,8 +10,8 @@ import structlog
 from faststream import Context
 from faststream.nats.annotations import NatsMessage
 
-from services.harvester.consent import mark_announced, recalls, revoke
-from services.harvester.remember import Consecration, consecrate
+from services.harvester.ingest.consent import mark_announced, recalls, revoke
+from services.harvester.ingest.karma import Consecration, consecrate
 from services.harvester.replies import RequestReplies
 from shared.config.recipe import RecipeError, load_recipe
 from shared.contracts.intent import TrainingIntent

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from services.harvester import foreign
 from services.harvester.admission.admit import admit
 from services.harvester.dedup.near_duplicates import find_near_duplicates
 from services.harvester.embedding.keep import embed_missing
 from services.harvester.embedding.model import MODEL
 from services.harvester.embedding.search import within
+from services.harvester.ingest import source_view
 from services.harvester.manifest.compile import Compiled, compile_manifest
 from services.harvester.scan.scanner import RecordScanner
 from services.harvester.scan.store import scan_karma
@@ -68,7 +68,7 @@ async def prepare(
 ) -> list[str] | None:
     """Take in what lies elsewhere or is missing; the ids that the intent's query asks for, None where it has none."""
     if view:
-        await foreign.absorb(context.pool, view)
+        await source_view.absorb(context.pool, view)
     await _rebuild_golden_paths(context, ritual)
     if by_meaning or intent.query:
         await _embed(context, ritual.persona, embedder, on_progress)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from services.harvester import store
-from services.harvester.consent import announce, revoked_in
 from services.harvester.embedding.embedder import Embedder, EmbedderFailed, EmbedderMissing
-from services.harvester.foreign import ViewError, check_view
 from services.harvester.harvest import harvest, harvest_connection, prepare
+from services.harvester.ingest.consent import announce, revoked_in
+from services.harvester.ingest.source_view import ViewError, check_view
 from services.harvester.manifest.compile import sweep
 from services.harvester.manifest.rows import File
 from services.harvester.policy import PolicyError, load_policy

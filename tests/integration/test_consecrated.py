@@ -11,7 +11,7 @@ from nats.aio.client import Client
 
 from services.harvester import app as harvester_app
 from services.harvester.handlers import karma_consecrated
-from services.harvester.remember import Consecration, consecrate
+from services.harvester.ingest.karma import Consecration, consecrate
 from shared.config.settings import Settings
 from shared.contracts.karma import KarmaConsecrated
 from shared.messaging.router import Router

@@ -10,9 +10,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from services.harvester.consent import recalls, revoked_in, touched_by
 from services.harvester.handlers import karma_revoked
-from services.harvester.remember import remember
+from services.harvester.ingest.karma import remember
 from shared.config.settings import Settings
 from shared.contracts.karma import KarmaRecalled, KarmaRevoked
 from shared.runtime.context import ServiceContext

@@ -14,7 +14,7 @@ import pytest
 
 from deploy.cli.main import run
 from services.harvester import app as harvester
-from services.harvester.remember import remember
+from services.harvester.ingest.karma import remember
 from services.registry import store
 from services.registry.store import Version
 from shared.config.settings import Settings

@@ -54,7 +54,7 @@ async def look_up(settings: Settings, ids: Iterable[str]) -> RecallReport:
     from deploy.cli.queries.adapters import list_outcomes
     from deploy.cli.queries.karma import list_records
     from deploy.cli.views.recall import build_recall
-    from services.harvester.consent import rituals_of, where_used
+    from services.harvester.ingest.consent import rituals_of, where_used
 
     ids = list(dict.fromkeys(ids))
     async with database(settings) as pool:

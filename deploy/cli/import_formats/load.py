@@ -18,7 +18,7 @@ from deploy.cli.import_formats.formats import FOREIGN, Format
 from deploy.cli.import_formats.parser import Fault, Line, parse_file
 from deploy.cli.import_formats.reader import check_file
 from deploy.cli.import_formats.record import ImportDefaults
-from services.harvester.remember import remember
+from services.harvester.ingest.karma import remember
 from shared.contracts.karma import PERSONA_PATTERN
 from shared.storage.postgres import UNREACHABLE
 

@@ -10,8 +10,8 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import TypeAdapter
 
-from services.harvester.foreign import ViewError, absorb, check_view
-from services.harvester.remember import remember
+from services.harvester.ingest.karma import remember
+from services.harvester.ingest.source_view import ViewError, absorb, check_view
 from services.harvester.settings import HarvesterSettings
 from shared.config.settings import PROJECT
 from shared.contracts.karma import ChatMessage, KarmaRecord
