@@ -22,7 +22,7 @@ __all__ = ["dockerd", "engine"]  # one engine of containers for the whole sessio
 TABLES = (
     "public.lease, public.ritual_fact, public.ritual, vectors.karma, "
     "harvester.exclusion, harvester.sealed, harvester.manifest, harvester.manifest_record, harvester.revocation, "
-    "harvester.golden_path, harvester.tipping, "
+    "harvester.golden_path, harvester.auto_trigger, "
     "orchestrator.hand_over, orchestrator.rune_failure, orchestrator.containment, orchestrator.decision, "
     "orchestrator.reclaim, registry.alias, registry.alias_history, registry.version, "
     + ", ".join(f"{service}.{table}" for service in SERVICES for table in ("outbox", "dead_letter"))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
+from services.harvester.auto_trigger.watch import trigger_loop
 from services.harvester.embedding.embedder import Embedder
 from services.harvester.embedding.keep import embedding_loop
 from services.harvester.handlers import answer_invalid, router
 from services.harvester.reconcile import Harvester
 from services.harvester.replies import RequestReplies
 from services.harvester.settings import HarvesterSettings
-from services.harvester.tipping.watch import tipping_loop
 from shared.contracts.intent import TrainingIntent
 from shared.runtime.context import ServiceContext
 from shared.runtime.service import App, Service
@@ -32,7 +32,7 @@ def build(context: ServiceContext) -> Service:
 
     return Service(
         harvester.reconcile,
-        loops=(embedding_loop(context, embedder), *tipping_loop(context), root_export_loop(context)),
+        loops=(embedding_loop(context, embedder), *trigger_loop(context), root_export_loop(context)),
         start=start,
         stop=stop,
         dependencies={"replies": replies},

@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from services.harvester.handlers import karma_revoked
+from services.harvester.ingest.consent import recalls, revoked_in, touched_by
 from services.harvester.ingest.karma import remember
 from shared.config.settings import Settings
 from shared.contracts.karma import KarmaRecalled, KarmaRevoked

@@ -93,7 +93,7 @@ def stats() -> None:
         out.print(weights_table(found))
         if not found.enabled:
             print_note(
-                "no ritual starts by itself: SOULFORGE_TIPPING_ENABLED=true in the environment of the harvester turns it on"
+                "no ritual starts by itself: SOULFORGE_AUTO_TRIGGER_ENABLED=true in the environment of the harvester turns it on"
             )
 
 
@@ -101,19 +101,19 @@ async def _count(settings: Settings) -> KarmaCounts:
     from datetime import UTC, datetime
 
     from deploy.cli.views.karma import KarmaCounts, PersonaCounts
+    from services.harvester.auto_trigger.policy import TriggerState, decide_trigger
+    from services.harvester.auto_trigger.store import get_trigger_states, list_new_karma
+    from services.harvester.auto_trigger.watch import TriggerSettings
     from services.harvester.store import list_karma_statistics
-    from services.harvester.tipping.policy import Scale, decide
-    from services.harvester.tipping.scales import measure, read_scales
-    from services.harvester.tipping.watch import TippingSettings
 
-    policy = load_settings_of(TippingSettings)
+    policy = load_settings_of(TriggerSettings)
     async with database(settings) as pool:
         rows = [PersonaCounts(**row) for row in await list_karma_statistics(pool)]
-        scales = await read_scales(pool)
+        states = await get_trigger_states(pool)
         now = datetime.now(UTC)
         decisions = {
-            measured.persona: decide(measured, policy, scales.get(measured.persona, Scale()), now)
-            for measured in await measure(pool)
+            karma.persona: decide_trigger(karma, policy, states.get(karma.persona, TriggerState()), now)
+            for karma in await list_new_karma(pool)
         }
     return KarmaCounts(rows, decisions, policy.enabled)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from services.harvester.tipping.policy import Decision
+    from services.harvester.auto_trigger.policy import TriggerDecision
 
 BAR = 20
 
@@ -30,10 +30,10 @@ class PersonaCounts:
 
 @dataclass(frozen=True)
 class KarmaCounts:
-    """Counts per persona, and what the policy of automatic rituals decides about each that has a white truth."""
+    """Counts per persona, and what the automatic trigger decides about each that has a white truth."""
 
     rows: list[PersonaCounts]
-    decisions: dict[str, Decision]
+    decisions: dict[str, TriggerDecision]
     enabled: bool
 
 
@@ -52,7 +52,7 @@ def counts_table(found: KarmaCounts) -> Table:
 def weights_table(found: KarmaCounts) -> Table:
     """How heavy each persona's new karma is, as a bar up to its threshold, and why."""
     table = Table(box=None, pad_edge=False)
-    table.add_column("tipping")
+    table.add_column("automatic trigger")
     table.add_column("", no_wrap=True)
     table.add_column("weight", justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
@@ -64,10 +64,10 @@ def weights_table(found: KarmaCounts) -> Table:
     return table
 
 
-def _state(decision: Decision, enabled: bool) -> str:
+def _state(decision: TriggerDecision, enabled: bool) -> str:
     if not enabled:
         return "off"
-    return "tips now" if decision.tip else "armed" if decision.armed else "disarmed"
+    return "fires now" if decision.fire else "armed" if decision.armed else "disarmed"
 
 
 def bar(share: float, width: int = BAR) -> str:

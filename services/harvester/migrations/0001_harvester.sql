@@ -115,9 +115,9 @@ CREATE TABLE manifest_record (
 );
 
 -- When a persona's karma last made a ritual start by itself, and whether it may again.
-CREATE TABLE tipping (
+CREATE TABLE auto_trigger (
     persona   text PRIMARY KEY,
     armed     boolean NOT NULL DEFAULT true,
-    tipped_at timestamptz,
+    fired_at timestamptz,
     intent_id text
 );

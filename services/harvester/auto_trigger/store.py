@@ -1,4 +1,4 @@
-"""The scales in SQL: what lies on them, when each tipped last, and the intent that leaves with a tipping."""
+"""SQL of the automatic trigger: each persona's new karma, when its trigger last fired, and the intent that it asks with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import uuid5
 
-from services.harvester.tipping.policy import MEASURED_AT_MOST, Decision, Measured, Scale
+from services.harvester.auto_trigger.policy import COUNTED_AT_MOST, NewKarma, TriggerDecision, TriggerState
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import RITUAL_NAMESPACE
 from shared.messaging.outbox import enqueue
@@ -14,63 +14,63 @@ from shared.messaging.outbox import enqueue
 if TYPE_CHECKING:
     from shared.storage.postgres import Connection, Pool
 
-ASKER = "tipping policy"
+ASKER = "automatic trigger"
 PRIORITY = 3  # behind what a person asks for
 
 
-async def measure(source: Connection | Pool) -> list[Measured]:
-    """What lies on the scale of every persona that has a white truth."""
+async def list_new_karma(source: Connection | Pool) -> list[NewKarma]:
+    """The new karma of every persona that has a white truth."""
     rows = await source.fetch(
         """
-        WITH looked AS (
+        WITH considered AS (
             SELECT r.persona, max(least(f.started_at, (r.intent ->> 'until')::timestamptz)) AS at
             FROM public.ritual r JOIN public.ritual_fact f ON f.ritual = r.id
             WHERE f.subject IN ('karma.harvested', 'karma.refused') AND r.intent ->> 'since' IS NULL
               AND coalesce(r.intent ->> 'query', '') = '' AND coalesce(r.intent -> 'kinds', '[]') = '[]'
             GROUP BY r.persona
         )
-        SELECT p.persona, new.*, looked.at AS looked_at,
+        SELECT p.persona, new.*, considered.at AS considered_at,
             EXISTS (SELECT FROM public.ritual r WHERE r.persona = p.persona AND r.ended_at IS NULL) AS open_ritual
         FROM (SELECT DISTINCT persona FROM vectors.karma WHERE status = 'white_truth') p
-        LEFT JOIN looked USING (persona)
+        LEFT JOIN considered USING (persona)
         CROSS JOIN LATERAL (
             SELECT count(*) AS truths, count(parent) AS corrections,
                 coalesce(sum(octet_length(messages::text)) / 4, 0)::bigint AS tokens, min(at) AS oldest
             FROM (
                 SELECT parent, messages, greatest(created_at, consecrated_at) AS at FROM vectors.karma k
                 WHERE k.persona = p.persona AND status = 'white_truth'
-                  AND greatest(created_at, consecrated_at) > coalesce(looked.at, '-infinity')
+                  AND greatest(created_at, consecrated_at) > coalesce(considered.at, '-infinity')
                   AND NOT EXISTS (SELECT FROM harvester.revocation v WHERE v.karma = k.id)
                 LIMIT $1
             ) k
         ) new
         ORDER BY p.persona
         """,
-        MEASURED_AT_MOST,
+        COUNTED_AT_MOST,
     )
-    return [Measured.model_validate(dict(row)) for row in rows]
+    return [NewKarma.model_validate(dict(row)) for row in rows]
 
 
-async def read_scales(source: Connection | Pool) -> dict[str, Scale]:
-    rows = await source.fetch("SELECT persona, armed, tipped_at FROM harvester.tipping")
-    return {row["persona"]: Scale(armed=row["armed"], tipped_at=row["tipped_at"]) for row in rows}
+async def get_trigger_states(source: Connection | Pool) -> dict[str, TriggerState]:
+    rows = await source.fetch("SELECT persona, armed, fired_at FROM harvester.auto_trigger")
+    return {row["persona"]: TriggerState(armed=row["armed"], fired_at=row["fired_at"]) for row in rows}
 
 
-async def tip(conn: Connection, persona: str, scale: Scale, decision: Decision, now: datetime) -> bool:
-    """Disarm the scale and ask for a ritual. False when another ritual or another look was faster."""
+async def fire(conn: Connection, persona: str, state: TriggerState, decision: TriggerDecision, now: datetime) -> bool:
+    """Disarm the trigger and ask for a ritual. False when another ritual or another check was faster."""
     id = await conn.fetchval(
         """
-        INSERT INTO harvester.tipping (persona, armed, tipped_at, intent_id)
-        SELECT $1, false, $2, 'tipping/' || $1 || '/1'
+        INSERT INTO harvester.auto_trigger (persona, armed, fired_at, intent_id)
+        SELECT $1, false, $2, 'auto-trigger/' || $1 || '/1'
         WHERE NOT EXISTS (SELECT FROM public.ritual WHERE persona = $1 AND ended_at IS NULL)
-        ON CONFLICT (persona) DO UPDATE SET armed = false, tipped_at = $2,
-            intent_id = 'tipping/' || $1 || '/' || (coalesce(nullif(split_part(tipping.intent_id, '/', 3), '')::int, 0) + 1)
-            WHERE tipping.tipped_at IS NOT DISTINCT FROM $3
+        ON CONFLICT (persona) DO UPDATE SET armed = false, fired_at = $2,
+            intent_id = 'auto-trigger/' || $1 || '/' || (coalesce(nullif(split_part(auto_trigger.intent_id, '/', 3), '')::int, 0) + 1)
+            WHERE auto_trigger.fired_at IS NOT DISTINCT FROM $3
         RETURNING intent_id
         """,
         persona,
         now,
-        scale.tipped_at,
+        state.fired_at,
     )
     if id is None:
         return False
@@ -79,7 +79,8 @@ async def tip(conn: Connection, persona: str, scale: Scale, decision: Decision, 
     return True
 
 
-async def rearm(conn: Connection, persona: str, scale: Scale) -> None:
+async def rearm(conn: Connection, persona: str, state: TriggerState) -> None:
+    """Arm the trigger again, unless it fired meanwhile."""
     await conn.execute(
-        "UPDATE harvester.tipping SET armed = true WHERE persona = $1 AND tipped_at = $2", persona, scale.tipped_at
+        "UPDATE harvester.auto_trigger SET armed = true WHERE persona = $1 AND fired_at = $2", persona, state.fired_at
     )

@@ -1,4 +1,4 @@
-"""The tipping policy on the real database and bus: one ritual opens by itself, and no second one before it is armed again."""
+"""The automatic trigger on the real database and bus: one ritual opens by itself, and no second one before it is armed again."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 
 from deploy.cli.main import run
 from services.harvester.app import app
-from services.harvester.tipping.policy import TippingPolicy
-from services.harvester.tipping.scales import measure, read_scales
-from services.harvester.tipping.watch import look, tipping_loop
+from services.harvester.auto_trigger.policy import TriggerPolicy
+from services.harvester.auto_trigger.store import get_trigger_states, list_new_karma
+from services.harvester.auto_trigger.watch import check_personas, trigger_loop
 from shared.config.settings import Settings
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
 from shared.contracts.intent import RitualCancelled, TrainingIntent
@@ -27,21 +27,21 @@ from shared.storage.postgres import Pool
 from tests.support.running import eventually
 from tests.support.services import nothing, running
 
-POLICY = TippingPolicy(enabled=True, threshold=5, min_hours=0, token_weight=0, age_weight=0)
+POLICY = TriggerPolicy(enabled=True, threshold=5, min_hours=0, token_weight=0, age_weight=0)
 
 
 def harvester() -> App:
     """The harvester's handlers and the loop that weighs karma."""
     return replace(
-        app, build=lambda context: replace(app.build(context), reconcile=nothing, loops=tipping_loop(context))
+        app, build=lambda context: replace(app.build(context), reconcile=nothing, loops=trigger_loop(context))
     )
 
 
 @pytest.fixture
-def tipping(monkeypatch: pytest.MonkeyPatch) -> None:
+def trigger(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in POLICY.model_dump(exclude={"thresholds", "rearm_share"}).items():
-        monkeypatch.setenv(f"SOULFORGE_TIPPING_{name.upper()}", str(value))
-    monkeypatch.setenv("SOULFORGE_TIPPING_POLL_S", "0.1")
+        monkeypatch.setenv(f"SOULFORGE_AUTO_TRIGGER_{name.upper()}", str(value))
+    monkeypatch.setenv("SOULFORGE_AUTO_TRIGGER_POLL_S", "0.1")
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ async def rituals(pool: Pool) -> list[dict[str, Any]]:
     return [dict(row) for row in await pool.fetch("SELECT intent_id, priority, intent FROM ritual ORDER BY created_at")]
 
 
-@pytest.mark.usefixtures("tipping")
+@pytest.mark.usefixtures("trigger")
 async def test_enough_karma_opens_exactly_one_ritual_by_itself_and_another_only_when_armed_again(
     settings: Settings, pool: Pool, context: ServiceContext
 ) -> None:
@@ -95,126 +95,126 @@ async def test_enough_karma_opens_exactly_one_ritual_by_itself_and_another_only_
         await remember(pool, 1, parent="k0")
         await eventually(lambda: opened(1), 10, "the first ritual opens by itself")
         first = (await rituals(pool))[0]
-        assert first["intent_id"] == "tipping/scribe/1" and first["priority"] < 5
-        assert first["intent"]["requested_by"] == "tipping policy"
+        assert first["intent_id"] == "auto-trigger/scribe/1" and first["priority"] < 5
+        assert first["intent"]["requested_by"] == "automatic trigger"
         assert first["intent"]["why"].startswith("5 white truths, and no ritual yet, 1 of them corrections")
         assert "weight 6 of 5" in first["intent"]["why"]
 
         await remember(pool, 50)
         await asyncio.sleep(0.5)
-        assert await opened(1), "its ritual is open, and the scale disarmed"
+        assert await opened(1), "its ritual is open, and the trigger disarmed"
 
         await refuse(context, await pool.fetchval("SELECT id FROM ritual"))
         await asyncio.sleep(0.5)
-        assert await opened(1), "the ritual looked at all there was"
+        assert await opened(1), "the ritual considered all there was"
 
         await remember(pool, 5)
         await eventually(lambda: opened(2), 10, "the second ritual opens")
-    assert [row["intent_id"] for row in await rituals(pool)] == ["tipping/scribe/1", "tipping/scribe/2"]
+    assert [row["intent_id"] for row in await rituals(pool)] == ["auto-trigger/scribe/1", "auto-trigger/scribe/2"]
 
 
 async def test_it_is_off_by_default(settings: Settings, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SOULFORGE_TIPPING_POLL_S", "0.05")
+    monkeypatch.setenv("SOULFORGE_AUTO_TRIGGER_POLL_S", "0.05")
     await remember(pool, 500)
     async with running(harvester(), settings):
         await asyncio.sleep(0.5)
 
-    assert await rituals(pool) == [] and await read_scales(pool) == {}
+    assert await rituals(pool) == [] and await get_trigger_states(pool) == {}
 
 
-async def test_a_tipping_leaves_with_its_intent_or_not_at_all(context: ServiceContext, pool: Pool) -> None:
+async def test_the_trigger_fires_with_its_intent_or_not_at_all(context: ServiceContext, pool: Pool) -> None:
     await remember(pool, 6)
     await pool.execute("ALTER TABLE outbox ADD CONSTRAINT full_up CHECK (false) NOT VALID")
     try:
         with pytest.raises(Exception, match="full_up"):
-            await look(context, POLICY)
+            await check_personas(context, POLICY)
     finally:
         await pool.execute("ALTER TABLE outbox DROP CONSTRAINT full_up")
-    assert await read_scales(pool) == {}
+    assert await get_trigger_states(pool) == {}
 
-    assert await look(context, POLICY) == ["scribe"]
+    assert await check_personas(context, POLICY) == ["scribe"]
     assert await pool.fetchval("SELECT count(*) FROM outbox WHERE subject = 'training.intent'") == 1
 
 
-async def test_two_looks_side_by_side_tip_once(context: ServiceContext, pool: Pool) -> None:
+async def test_two_checks_side_by_side_fire_once(context: ServiceContext, pool: Pool) -> None:
     await remember(pool, 6)
 
-    tipped = await asyncio.gather(*(look(context, POLICY) for _ in range(4)))
+    fired = await asyncio.gather(*(check_personas(context, POLICY) for _ in range(4)))
 
-    assert sorted(tipped) == [[], [], [], ["scribe"]]
-    assert await pool.fetchval("SELECT intent_id FROM tipping") == "tipping/scribe/1"
+    assert sorted(fired) == [[], [], [], ["scribe"]]
+    assert await pool.fetchval("SELECT intent_id FROM auto_trigger") == "auto-trigger/scribe/1"
 
 
-async def test_nothing_tips_while_a_ritual_is_open(context: ServiceContext, pool: Pool) -> None:
+async def test_nothing_fires_while_a_ritual_is_open(context: ServiceContext, pool: Pool) -> None:
     await remember(pool, 6)
     ritual = await open_ritual(pool, "mine")
-    assert await look(context, POLICY) == []
+    assert await check_personas(context, POLICY) == []
 
     await state(context, ritual, RitualCancelled)
 
-    assert await look(context, POLICY) == ["scribe"], "cancelled before anybody looked at the karma"
+    assert await check_personas(context, POLICY) == ["scribe"], "cancelled before it considered the karma"
 
 
-async def test_a_scale_that_fell_low_is_armed_again_and_waits_for_its_hours(
+async def test_a_trigger_whose_weight_fell_low_is_armed_again_and_waits_for_its_hours(
     context: ServiceContext, pool: Pool
 ) -> None:
     await remember(pool, 6)
-    assert await look(context, POLICY) == ["scribe"]
-    assert not (await read_scales(pool))["scribe"].armed
+    assert await check_personas(context, POLICY) == ["scribe"]
+    assert not (await get_trigger_states(pool))["scribe"].armed
     await pool.execute("UPDATE vectors.karma SET status = 'revoked'")
     await remember(pool, 1)
-    assert await look(context, POLICY) == []
-    assert (await read_scales(pool))["scribe"].armed
+    assert await check_personas(context, POLICY) == []
+    assert (await get_trigger_states(pool))["scribe"].armed
 
     await remember(pool, 6)
-    assert await look(context, POLICY.model_copy(update={"min_hours": 1.0})) == []
-    assert await look(context, POLICY) == ["scribe"]
-    assert await pool.fetchval("SELECT intent_id FROM tipping") == "tipping/scribe/2"
+    assert await check_personas(context, POLICY.model_copy(update={"min_hours": 1.0})) == []
+    assert await check_personas(context, POLICY) == ["scribe"]
+    assert await pool.fetchval("SELECT intent_id FROM auto_trigger") == "auto-trigger/scribe/2"
 
 
-async def test_only_white_truths_that_no_whole_ritual_has_looked_at_lie_on_the_scale(
+async def test_only_white_truths_that_no_whole_ritual_has_considered_at_lie_on_the_scale(
     context: ServiceContext, pool: Pool
 ) -> None:
     old = datetime.now(UTC) - timedelta(days=3)
     await remember(pool, 7, created_at=old)
     await remember(pool, 2, created_at=old, status="revoked")
     await pool.execute("INSERT INTO revocation (karma, revoked_by) VALUES ('k0', 'me')")
-    assert [(lying.truths, lying.looked_at) for lying in await measure(pool)] == [(6, None)]
+    assert [(new.truths, new.considered_at) for new in await list_new_karma(pool)] == [(6, None)]
 
     filters: dict[str, dict[str, Any]] = {"kinds": {"kinds": ("chat",)}, "near": {"query": "x"}, "late": {"since": old}}
     for id, intent in filters.items():
         await refuse(context, await open_ritual(pool, id, **intent))
-    assert [lying.truths for lying in await measure(pool)] == [6], "those looked at a part only"
+    assert [new.truths for new in await list_new_karma(pool)] == [6], "those considered a part only"
 
     until = old - timedelta(days=1)
     await refuse(context, await open_ritual(pool, "past", until=until))
-    assert [(lying.truths, lying.looked_at) for lying in await measure(pool)] == [(6, until)]
+    assert [(new.truths, new.considered_at) for new in await list_new_karma(pool)] == [(6, until)]
 
     counts = {"manifest": "m", "holdout": "h", "train": 1, "dev": 0, "held_out": 0, "seen": 1, "excluded": {}}
     await state(context, await open_ritual(pool, "whole"), KarmaHarvested, **counts)
-    assert [lying.truths for lying in await measure(pool)] == [0]
+    assert [new.truths for new in await list_new_karma(pool)] == [0]
     await remember(pool, 3, created_at=old, consecrated_at=datetime.now(UTC), parent="k1")
-    lying = (await measure(pool))[0]
-    assert (lying.truths, lying.corrections, lying.open_ritual) == (3, 3, True), "remembered long ago, vouched for now"
+    new = (await list_new_karma(pool))[0]
+    assert (new.truths, new.corrections, new.open_ritual) == (3, 3, True), "remembered long ago, vouched for now"
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-async def test_stats_show_how_far_each_persona_is_from_tipping(
+async def test_stats_show_how_far_each_persona_is_from_a_ritual(
     enabled: bool,
     settings: Settings,
     pool: Pool,
-    tipping: None,
+    trigger: None,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("SOULFORGE_DATABASE", settings.database_url)
     monkeypatch.setenv("SOULFORGE_HOME", str(tmp_path))
-    monkeypatch.setenv("SOULFORGE_TIPPING_ENABLED", str(enabled))
+    monkeypatch.setenv("SOULFORGE_AUTO_TRIGGER_ENABLED", str(enabled))
     await remember(pool, 2)
     await remember(pool, 6, "coder")
     await remember(pool, 8, "muse")
-    await pool.execute("INSERT INTO tipping VALUES ('muse', false, now(), 'tipping/muse/1')")
+    await pool.execute("INSERT INTO auto_trigger VALUES ('muse', false, now(), 'auto-trigger/muse/1')")
 
     assert await asyncio.to_thread(run, ["karma", "stats"]) == 0
 
@@ -222,8 +222,8 @@ async def test_stats_show_how_far_each_persona_is_from_tipping(
     counted, weighed = shown.out.split("\n\n")
     assert [line.split()[:2] for line in counted.splitlines()[1:]] == [["coder", "6"], ["muse", "8"], ["scribe", "2"]]
     lines = {line.split()[0]: line for line in weighed.splitlines()[1:]}
-    states = {"coder": "tips now", "muse": "disarmed", "scribe": "armed"} if enabled else dict.fromkeys(lines, "off")
+    states = {"coder": "fires now", "muse": "disarmed", "scribe": "armed"} if enabled else dict.fromkeys(lines, "off")
     for persona, weight in {"coder": "6/5", "muse": "8/5", "scribe": "2/5"}.items():
         assert f"{weight}  {states[persona]} " in lines[persona]
     assert lines["scribe"].count("█") == 8 and lines["coder"].count("█") == 20
-    assert ("SOULFORGE_TIPPING_ENABLED" in shown.err) is not enabled
+    assert ("SOULFORGE_AUTO_TRIGGER_ENABLED" in shown.err) is not enabled

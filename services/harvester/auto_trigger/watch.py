@@ -1,0 +1,54 @@
+"""Check at intervals whether a persona's new karma asks for a ritual; idle where the policy is off."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import structlog
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.harvester.auto_trigger.policy import TriggerPolicy, TriggerState, decide_trigger
+from services.harvester.auto_trigger.store import fire, get_trigger_states, list_new_karma, rearm
+from shared.runtime.loops import Loop
+
+if TYPE_CHECKING:
+    from shared.runtime.context import ServiceContext
+
+log = structlog.get_logger()
+
+
+class TriggerSettings(TriggerPolicy, BaseSettings):
+    """The policy from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="SOULFORGE_AUTO_TRIGGER_", frozen=True, extra="ignore")
+
+    poll_s: float = Field(60.0, gt=0, description="Seconds between two checks. Default: 60.")
+
+
+def trigger_loop(context: ServiceContext) -> tuple[Loop, ...]:
+    """The loop that checks every persona; none where the policy is off."""
+    settings = TriggerSettings()
+
+    async def run() -> None:
+        await check_personas(context, settings)
+
+    return (Loop("auto-trigger", run, settings.poll_s),) if settings.enabled else ()
+
+
+async def check_personas(context: ServiceContext, policy: TriggerPolicy) -> list[str]:
+    """Decide for every persona, record the decision, and ask for rituals. Returns the personas whose trigger fired."""
+    now, fired = datetime.now(UTC), []
+    states = await get_trigger_states(context.pool)
+    for karma in await list_new_karma(context.pool):
+        state = states.get(karma.persona, TriggerState())
+        decision = decide_trigger(karma, policy, state, now)
+        async with context.pool.acquire() as conn, conn.transaction():
+            if decision.fire and await fire(conn, karma.persona, state, decision, now):
+                fired.append(karma.persona)
+                log.info("automatic trigger fired", persona=karma.persona, why=decision.why)
+            elif decision.armed and not state.armed:
+                await rearm(conn, karma.persona, state)
+                log.info("automatic trigger armed again", persona=karma.persona, why=decision.why)
+    return fired

@@ -1,1 +1,0 @@
-"""When new karma weighs enough, the harvester asks for a ritual by itself."""
