@@ -18,6 +18,8 @@ from services.harvester.embedding.model import MODEL
 from services.harvester.embedding.search import within
 from services.harvester.ingest import source_view
 from services.harvester.manifest.compile import Compiled, compile_manifest
+from services.harvester.manifest.rows import File
+from services.harvester.reasons import Reason
 from services.harvester.scan.scanner import RecordScanner
 from services.harvester.scan.store import scan_karma
 from services.harvester.trajectories.fill import fill
@@ -27,6 +29,7 @@ from shared.storage.postgres import open_pool
 if TYPE_CHECKING:
     from services.harvester.embedding.embedder import Embedder
     from services.harvester.request import HarvestRequest, OnProgress
+    from services.harvester.settings import HarvesterSettings
     from shared.contracts.intent import TrainingIntent
     from shared.ritual.ledger import Ritual
     from shared.runtime.context import ServiceContext
@@ -40,6 +43,18 @@ EMBEDDED_AT_ONCE = 256
 LIMIT_S = 3600  # a statement over millions of records may take minutes on a small machine
 # Compiling statements takes longer than it saves here, and small temporary tables should not go through the disk.
 SERVER_SETTINGS = {"jit": "off", "work_mem": "128MB", "temp_buffers": "128MB"}
+
+#: What an owner can do about the commonest reasons.
+REMEDIES = {
+    Reason.UNCONSECRATED: "consecrate records whose outcome was verified",
+    Reason.FILTERED: "widen the intent's kinds, since, until or query",
+    Reason.NO_CONSENT: "only records whose `purposes` name training are used",
+    Reason.LICENCE: "add their licence to `licences` in harvest.toml, where it allows training",
+    Reason.SECRET: 'remove the secrets from these records, or set `redaction.secrets = "redact"` in harvest.toml',
+    Reason.PERSONAL: 'set `redaction.personal = "redact"` in harvest.toml',
+    Reason.MALFORMED: "look at the records: a conversation must end in the assistant's answer",
+    Reason.TOO_LONG: "raise `lengths.row` in harvest.toml",
+}
 
 
 @asynccontextmanager
@@ -91,6 +106,26 @@ async def harvest(conn: Connection, request: HarvestRequest, artifacts: Artifact
         return await compile_manifest(conn, request, artifacts, partial(on_progress, "writing"))
 
 
+def shortfall(compiled: Compiled, settings: HarvesterSettings) -> str | None:
+    """What is missing for a training that can be judged; None when nothing is."""
+    if compiled.seen == 0:
+        return "this persona has no karma: import or consecrate some first"
+    if compiled.used == 0:
+        return f"none of {compiled.seen} records can be used: {_excluded(compiled)}{_remedy(compiled)}"
+    train, held_out = compiled.rows[File.TRAIN], compiled.rows[File.HOLDOUT]
+    if train < settings.min_train:
+        return (
+            f"{train} records to train on, {settings.min_train} needed (seen {compiled.seen}; excluded: "
+            f"{_excluded(compiled)}){_remedy(compiled)}"
+        )
+    if held_out < settings.min_held_out:
+        return (
+            f"no viable holdout: {held_out} records in it, {settings.min_held_out} needed to carry a verdict; karma from more "
+            f"sessions is missing (excluded: {_excluded(compiled)})"
+        )
+    return None
+
+
 async def _rebuild_golden_paths(context: ServiceContext, ritual: Ritual) -> None:
     """Where Phoenix stays away for long, the records are used as they are."""
     try:
@@ -121,3 +156,13 @@ async def _find_wanted(
     async with context.pool.acquire() as conn:
         found = await within(conn, persona, MODEL, vector, intent.query_likeness)
     return [neighbour.karma for neighbour in found]
+
+
+def _excluded(compiled: Compiled) -> str:
+    ranked = sorted(compiled.excluded.items(), key=lambda entry: (-entry[1], entry[0]))
+    return ", ".join(f"{count} {reason}" for reason, count in ranked) or "none"
+
+
+def _remedy(compiled: Compiled) -> str:
+    known = [(count, reason) for reason, count in compiled.excluded.items() if reason in REMEDIES]
+    return f"; {REMEDIES[Reason(max(known)[1])]}" if known else ""

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from services.harvester import store
 from services.harvester.embedding.embedder import Embedder, EmbedderFailed, EmbedderMissing
-from services.harvester.harvest import harvest, harvest_connection, prepare
+from services.harvester.harvest import harvest, harvest_connection, prepare, shortfall
 from services.harvester.ingest.consent import announce, revoked_in
 from services.harvester.ingest.source_view import ViewError, check_view
 from services.harvester.manifest.compile import sweep
 from services.harvester.manifest.rows import File
 from services.harvester.policy import PolicyError, load_policy
-from services.harvester.progress import ProgressReporter
 from services.harvester.request import HarvestRequest
 from services.harvester.settings import HarvesterSettings
-from services.harvester.shortfall import shortfall
 from services.harvester.trajectories.phoenix import PhoenixError
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
+from shared.contracts.intent import RitualProgress
 from shared.contracts.message import Fact
 from shared.contracts.ritual import State
 from shared.ritual import ledger
@@ -36,9 +37,38 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+PROGRESS_S = 1.0  # between two reports of a harvest's progress
+
 
 class RevokedMeanwhile(Exception):
     """Consent was withdrawn while a manifest was compiled; nothing of the attempt counts."""
+
+
+class ProgressReporter:
+    """Reports the progress of one harvest, at most every PROGRESS_S."""
+
+    def __init__(self, context: ServiceContext, ritual: Ritual) -> None:
+        self._context, self._ritual = context, ritual
+        self._reported_at = 0.0
+        self._publishing: asyncio.Task[None] | None = None
+
+    def report(self, phase: str, done: int, total: int) -> None:
+        self._context.reconciled_at = monotonic()
+        if monotonic() - self._reported_at < PROGRESS_S:
+            return
+        self._reported_at = monotonic()
+        progress = RitualProgress(
+            ritual=self._ritual.id,
+            persona=self._ritual.persona,
+            job="harvest",
+            phase=phase,
+            done=done,
+            total=total,
+            unit="records",
+        )
+        self._publishing = asyncio.create_task(
+            self._context.nats.publish(RitualProgress.subject, progress.model_dump_json().encode())
+        )
 
 
 class Harvester:

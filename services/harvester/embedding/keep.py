@@ -10,7 +10,6 @@ import structlog
 from services.harvester.embedding.embedder import Embedder, EmbedderFailed, EmbedderMissing
 from services.harvester.embedding.model import MODEL, WORDLESS
 from services.harvester.embedding.search import use_vectors
-from services.harvester.embedding.text import embedding_text
 from shared.ritual import lease
 from shared.runtime.loops import Loop
 
@@ -24,6 +23,12 @@ BATCH = 256
 LOOK_S = 5.0  # between two looks for rows; also how soon a freed anvil is seen
 FAILED_S = 60.0
 MISSING_S = 600.0
+
+# The model reads 256 word pieces, some 1000 characters. Of a longer talk its beginning and its end are kept:
+# the question and the answer tell records apart, the middle rarely does.
+HEAD = 600
+TAIL = 600
+_TURNS = ("user", "assistant")
 
 _MISSING = """
     SELECT id, messages, xmin::text AS version FROM vectors.karma
@@ -76,3 +81,24 @@ async def embed_missing(pool: Pool, embedder: Embedder, limit: int, persona: str
     if rows:
         log.info("embedded", records=len(spoken), wordless=len(rows) - len(spoken))
     return len(rows)
+
+
+def embedding_text(messages: Any) -> str:
+    """The words of the user's and the assistant's turns, one turn a line; '' for what is no conversation.
+
+    Rows come from any component, so any JSON value is taken and never raises.
+    """
+    if not isinstance(messages, list):
+        return ""
+    text = "\n".join(words for message in messages if (words := _words(message)))
+    if len(text) > HEAD + TAIL:
+        text = f"{text[:HEAD]}\n{text[-TAIL:]}"
+    # A lone surrogate is no character; the tokenizer refuses it.
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _words(message: Any) -> str:
+    if not isinstance(message, dict) or message.get("role") not in _TURNS:
+        return ""
+    content = message.get("content")
+    return " ".join(content.split()) if isinstance(content, str) else ""

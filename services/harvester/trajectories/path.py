@@ -8,8 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from services.harvester.trajectories.failing import failed, only, runner
-from services.harvester.trajectories.openinference import outputs, same, tools
-from services.harvester.trajectories.outcome import outcome
+from services.harvester.trajectories.openinference import outputs, result, same, tools
 from services.harvester.trajectories.spans import NoPathError, Span, Trace
 from services.harvester.trajectories.turns import Call, Turn, history, turn_of, turns
 from shared.contracts.karma import ChatMessage
@@ -25,10 +24,18 @@ class GoldenPath:
     pruned: int  #: model and tool calls of the trace that it does without
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The model call that gave a trace's outcome, and its answer."""
+
+    span: Span
+    answer: ChatMessage
+
+
 def rebuild(spans: Iterable[Span], answer: str | None = None) -> GoldenPath:
     """The path to `answer`, or to what the trace ends with where nobody says one. Raises NoPathError."""
     trace = Trace(spans)
-    end = outcome(trace, answer)
+    end = _outcome(trace, answer)
     story = turns(history(end.span, trace.models))
     _find_makers(story, end.span, trace)
     _find_runners(story, end.span, trace)
@@ -127,3 +134,35 @@ def _left_out(trace: Trace, path: Sequence[Span], kept: Sequence[Turn]) -> int:
 def _unseen(story: Sequence[Turn]) -> int:
     """Pruned calls that left no span of their own."""
     return sum(not call.good and call.runner is None for turn in story for call in turn.calls)
+
+
+def _outcome(trace: Trace, answer: str | None) -> Outcome:
+    """The call that gave the record's answer, or the root's; else the root's last, where the root vouches for the answer."""
+    if not trace.models:
+        raise NoPathError("the trace holds no model call that succeeded")
+    roots = [result(root) for root in trace.roots if result(root)]
+    for wanted in [answer] if answer else roots:
+        if found := _giving(trace, wanted):
+            return found
+    if answer and not any(same(said, answer) for said in roots):
+        # Only what was verified may be trained: this trace ended elsewhere, or its last spans are not here.
+        raise NoPathError("no model call of the trace gave the record's answer")
+    return _last(trace)
+
+
+def _giving(trace: Trace, wanted: str) -> Outcome | None:
+    giving = [
+        Outcome(span, ChatMessage(role="assistant", content=said.content))
+        for span in trace.models
+        for said in outputs(span)
+        if said.content and same(said.content, wanted)
+    ]
+    return max(giving, key=lambda each: (-trace.depth(each.span), each.span.ended_at), default=None)
+
+
+def _last(trace: Trace) -> Outcome:
+    span = max(trace.models, key=lambda each: (-trace.depth(each), each.ended_at))
+    said = next((said for said in outputs(span) if said.content and not said.tool_calls), None)
+    if said is None:
+        raise NoPathError("the last model call of the trace asks for tools and gives no answer")
+    return Outcome(span, said)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from services.harvester.embedding.keep import HEAD, TAIL, embedding_text
 from services.harvester.embedding.search import nearest_sql
-from services.harvester.embedding.text import HEAD, TAIL, embedding_text
 
 
 def test_the_system_prompt_and_tool_results_are_left_out() -> None:
