@@ -10,7 +10,7 @@ import structlog
 from faststream import Context
 from faststream.nats.annotations import NatsMessage
 
-from services.harvester.ingest.consent import mark_announced, recalls, revoke
+from services.harvester.ingest.consent import list_recalls, mark_announced, revoke
 from services.harvester.ingest.karma import Consecration, consecrate
 from services.harvester.replies import RequestReplies
 from shared.config.recipe import RecipeError, load_recipe
@@ -88,7 +88,7 @@ async def karma_revoked(command: KarmaRevoked, message: NatsMessage, service: In
     """Revoke the records, and announce what was built from them."""
     async with service.pool.acquire() as conn, conn.transaction():
         await revoke(conn, command)
-        for recall in await recalls(conn, command.karma):
+        for recall in await list_recalls(conn, command.karma):
             event = uuid5(RITUAL_NAMESPACE, f"{_delivery(message)} {recall.model_dump_json()}")
             await enqueue(conn, recall, event, {})
         await mark_announced(conn, command.karma)

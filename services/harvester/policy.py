@@ -1,4 +1,4 @@
-"""What a house admits to its weights: the harvest's policy, from `harvest.toml`; every field has a default that is safe."""
+"""The harvest's policy, from `harvest.toml`: what is admitted to the weights. Every field has a safe default."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PromptForm = Literal["full", "short", "none"]
 
 
 class PolicyError(Exception):
-    """The policy cannot be used; the message says which file and field, and what is accepted."""
+    """The policy cannot be used; the message names the file and the field, and what is accepted."""
 
 
 class LikenessPolicy(Frozen):
@@ -84,7 +84,7 @@ class HarvestPolicy(Frozen):
     redaction: RedactionPolicy = RedactionPolicy()
     likeness: LikenessPolicy = LikenessPolicy()
     common_passage: int = Field(
-        6, ge=2, description="A passage that stands in this many lineages is boilerplate, no contamination."
+        6, ge=2, description="A passage that occurs in this many lineages is boilerplate, not contamination."
     )
     split: SplitShares = SplitShares()
     shares: Shares = Shares()

@@ -1,4 +1,4 @@
-"""Why a record is not used in a ritual: the words of the negative ledger, in the order in which they are asked."""
+"""Why a record is not used in a ritual: the reasons of the negative ledger, in the order in which they are checked."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
+    """One reason; a record bears the first that holds."""
+
     REVOKED = "revoked"  #: consent was withdrawn
     REPEATS_REVOKED = "repeats_revoked"  #: the same words as a revoked record
     SUPERSEDED = "superseded"  #: a consecrated correction of it exists
-    UNCONSECRATED = "unconsecrated"  #: nobody vouched for it
+    UNCONSECRATED = "unconsecrated"  #: its owner has not vouched for it
     FILTERED = "filtered"  #: not what the intent asked for
     NO_CONSENT = "no_consent"  #: its owner consents to other purposes only
     LICENCE = "licence"  #: its licence is not among the accepted ones

@@ -1,4 +1,4 @@
-"""Make every admitted intent a manifest, or a refusal that says what is missing."""
+"""Turn every admitted intent into a manifest, or into a refusal that names what is missing."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import structlog
 
 from services.harvester import store
 from services.harvester.embedding.embedder import Embedder, EmbedderFailed, EmbedderMissing
 from services.harvester.harvest import harvest, harvest_connection, prepare, shortfall
-from services.harvester.ingest.consent import announce, revoked_in
+from services.harvester.ingest.consent import announce, list_revoked
 from services.harvester.ingest.source_view import ViewError, check_view
 from services.harvester.manifest.compile import sweep
 from services.harvester.manifest.rows import File
@@ -44,8 +45,12 @@ class RevokedMeanwhile(Exception):
     """Consent was withdrawn while a manifest was compiled; nothing of the attempt counts."""
 
 
+#: What ends an attempt, but not the ritual: another harvest of the persona goes on, or something is away for a while.
+POSTPONED = (PhoenixError, RevokedMeanwhile, EmbedderFailed, asyncpg.LockNotAvailableError)
+
+
 class ProgressReporter:
-    """Reports the progress of one harvest, at most every PROGRESS_S."""
+    """Reports the progress of one harvest: on the bus, at most every PROGRESS_S, and to the health check."""
 
     def __init__(self, context: ServiceContext, ritual: Ritual) -> None:
         self._context, self._ritual = context, ritual
@@ -151,7 +156,7 @@ async def record_outcome(conn: Connection, ritual: Ritual, compiled: Compiled, *
     if harvested:
         await store.record_manifest(conn, ritual.persona, compiled)
         await store.seal_holdout(conn, ritual.persona)
-        if revoked := await revoked_in(conn, compiled.manifest):
+        if revoked := await list_revoked(conn, compiled.manifest):
             raise RevokedMeanwhile(f"{len(revoked)} records were revoked during the harvest: it is done again")
 
 

@@ -1,7 +1,7 @@
-"""Answers to intents that were sent as requests.
+"""Answer intents that were sent as requests.
 
-The stream of intents does not acknowledge, so that the harvester can say more than "stored": the id of the ritual, or
-what is wrong with the intent. A plain subscription notes who waits for an answer; the durable consumer does the work and
+The stream of intents does not acknowledge, so that the harvester can answer more than "stored": the id of the ritual, or
+what is wrong with the intent. A plain subscription notes the requests; the durable consumer does the work and
 answers here. JetStream publishers read the same answer as their acknowledgement.
 """
 

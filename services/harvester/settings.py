@@ -1,4 +1,4 @@
-"""What the harvester is told beyond the common settings."""
+"""Settings of the harvester."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class HarvesterSettings(BaseSettings):
+    """Settings of the harvester, from `SOULFORGE_HARVESTER_*`."""
+
     model_config = SettingsConfigDict(env_prefix="SOULFORGE_HARVESTER_", frozen=True, extra="ignore")
 
     min_train: int = Field(40, ge=1, description="Fewest records worth a training run. Default: 40.")
@@ -17,7 +19,7 @@ class HarvesterSettings(BaseSettings):
     )
     policy: Path | None = Field(
         None,
-        description="TOML file that says what is admitted. Default: <home>/harvest.toml, else the built-in policy.",
+        description="TOML file with the policy of admission. Default: <home>/harvest.toml, else the built-in policy.",
     )
     view: str | None = Field(
         None,

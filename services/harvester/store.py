@@ -22,7 +22,7 @@ async def record_exclusions(conn: Connection, ritual: UUID) -> None:
 
 
 async def record_manifest(conn: Connection, persona: str, compiled: Compiled) -> None:
-    """Record the manifest and which records stand in its files; repeatable, as it is named by its content."""
+    """Record the manifest and which records are in its files; repeatable, as it is named by its content."""
     await conn.execute(
         "INSERT INTO manifest (digest, persona, holdout, train, dev, held_out) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
         compiled.manifest,

@@ -11,10 +11,10 @@ import asyncpg
 import pytest
 
 from services.harvester.handlers import karma_revoked
-from services.harvester.ingest.consent import recalls, revoked_in, touched_by
-from services.harvester.ingest.karma import remember
+from services.harvester.ingest.consent import list_recalls, list_revoked
+from services.harvester.ingest.karma import store_records
 from shared.config.settings import Settings
-from shared.contracts.karma import KarmaRecalled, KarmaRevoked
+from shared.contracts.karma import KarmaRevoked
 from shared.runtime.context import ServiceContext
 from shared.storage.postgres import Pool
 from tests.support.consents import HARVESTER, bus, heard, history, of, status, truth
@@ -85,7 +85,7 @@ async def test_sql_cannot_set_a_revoked_record_back_and_its_id_stays_revoked_whe
         await pool.execute("UPDATE vectors.karma SET status = 'white_truth' WHERE id = 'a'")
     await pool.execute("DELETE FROM vectors.karma WHERE id = 'a'")
     async with pool.acquire() as conn, conn.transaction():
-        assert await remember(conn, [truth("a"), truth("d")]) == 1, "only the one that was never revoked"
+        assert await store_records(conn, [truth("a"), truth("d")]) == 1, "only the one that was never revoked"
 
     assert await pool.fetchval("SELECT true FROM revocation WHERE karma = 'a'")
 
@@ -94,19 +94,15 @@ async def test_a_recall_blames_no_manifest_for_a_record_that_it_does_not_hold(
     pool: Pool, history: dict[str, UUID]
 ) -> None:
     async with pool.acquire() as conn:
-        apart = await recalls(conn, ["b", "c", "a", "b"])
-        whole = await touched_by(conn, ["a", "b", "c"])
+        apart = await list_recalls(conn, ["b", "c", "a", "b"])
 
     assert {said.karma: said.manifests for said in apart} == {("b",): ("m2",), ("c",): (), ("a",): ("m1", "m2")}
     assert next(said for said in apart if said.karma == ("b",)).rituals == (history["r2"],)
-    assert whole == KarmaRecalled(
-        karma=("a", "b", "c"), manifests=("m1", "m2"), rituals=tuple(sorted(history.values()))
-    )
 
 
 async def test_many_ids_are_said_in_messages_that_the_bus_takes(pool: Pool) -> None:
     async with pool.acquire() as conn:
-        said = await recalls(conn, [f"{number:0200}" for number in range(2500)])
+        said = await list_recalls(conn, [f"{number:0200}" for number in range(2500)])
 
     assert [len(one.karma) for one in said] == [1000, 1000, 500]
     assert max(len(one.model_dump_json()) for one in said) < 2**20 / 4
@@ -117,7 +113,7 @@ async def test_a_manifest_that_is_stated_beside_a_revocation_is_seen_by_one_of_t
 ) -> None:
     context = ServiceContext("harvester", settings, pool, None)  # type: ignore[arg-type]
     async with pool.acquire() as conn, conn.transaction():
-        assert await revoked_in(conn, "m2") == []
+        assert await list_revoked(conn, "m2") == []
         beside = asyncio.create_task(
             karma_revoked(KarmaRevoked(karma=("b", "zz", "x"), by="owner"), delivery(1), context)
         )
@@ -126,5 +122,5 @@ async def test_a_manifest_that_is_stated_beside_a_revocation_is_seen_by_one_of_t
     await beside
 
     async with pool.acquire() as conn, conn.transaction():
-        assert await revoked_in(conn, "m1") == ["x"]
-        assert await revoked_in(conn, "m2") == ["b", "x"]
+        assert await list_revoked(conn, "m1") == ["x"]
+        assert await list_revoked(conn, "m2") == ["b", "x"]

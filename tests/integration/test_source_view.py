@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import TypeAdapter
 
-from services.harvester.ingest.karma import remember
+from services.harvester.ingest.karma import store_records
 from services.harvester.ingest.source_view import ViewError, absorb, check_view
 from services.harvester.settings import HarvesterSettings
 from shared.config.settings import PROJECT
@@ -328,7 +328,7 @@ async def test_a_view_row_may_be_imported_before_and_follows_the_view_then(pool:
     await given_view(pool)
     record = {"id": "a", "persona": "scribe", "session": "s", "messages": TURNS}
     async with pool.acquire() as conn, conn.transaction():
-        assert await remember(conn, [KarmaRecord.model_validate_json(json.dumps(record))]) == 1
+        assert await store_records(conn, [KarmaRecord.model_validate_json(json.dumps(record))]) == 1
     await put(pool, id="a", status="white_truth", consecrated_by="me")
 
     assert await absorb(pool, VIEW) == 1

@@ -14,7 +14,7 @@ import pytest
 
 from deploy.cli.main import run
 from services.harvester import app as harvester
-from services.harvester.ingest.karma import remember
+from services.harvester.ingest.karma import store_records
 from services.registry import store
 from services.registry.store import Version
 from shared.config.settings import Settings
@@ -72,7 +72,7 @@ async def record_manifest(pool: Pool, digest: str, *karma: str) -> None:
 async def history(pool: Pool) -> dict[str, UUID]:
     """Two rituals of one persona: `a` is in both manifests, `b` in the second, `c` in none."""
     async with pool.acquire() as conn, conn.transaction():
-        await remember(conn, [truth(id) for id in ("a", "b", "c")])
+        await store_records(conn, [truth(id) for id in ("a", "b", "c")])
     await record_manifest(pool, "m1", "a", "x")
     await record_manifest(pool, "m2", "a", "x", "b", "y")
     rituals = {name: await harvested(pool, name, f"m{name[1]}") for name in ("r1", "r2")}

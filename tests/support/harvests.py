@@ -11,7 +11,7 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 from services.harvester import store
 from services.harvester.admission.split import Split, lineage_place, split_of
 from services.harvester.harvest import harvest, shortfall
-from services.harvester.ingest.karma import remember as remember_records
+from services.harvester.ingest.karma import store_records
 from services.harvester.manifest.compile import Compiled
 from services.harvester.policy import HarvestPolicy, LikenessPolicy
 from services.harvester.request import HarvestRequest
@@ -49,7 +49,7 @@ def record(id: str, session: str, question: str, answer: str, **values: Any) -> 
 
 async def remember(pool: Pool, records: Iterable[KarmaRecord]) -> None:
     async with pool.acquire() as conn, conn.transaction():
-        await remember_records(conn, list(records))
+        await store_records(conn, list(records))
 
 
 async def harvested(

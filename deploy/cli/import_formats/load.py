@@ -18,7 +18,7 @@ from deploy.cli.import_formats.formats import FOREIGN, Format
 from deploy.cli.import_formats.parser import Fault, Line, parse_file
 from deploy.cli.import_formats.reader import check_file
 from deploy.cli.import_formats.record import ImportDefaults
-from services.harvester.ingest.karma import remember
+from services.harvester.ingest.karma import store_records
 from shared.contracts.karma import PERSONA_PATTERN
 from shared.storage.postgres import UNREACHABLE
 
@@ -158,7 +158,7 @@ async def _insert(pool: Pool, records: list[tuple[Fault, KarmaRecord]], result: 
         return
     try:
         async with pool.acquire() as conn, conn.transaction():
-            new = await remember(conn, [record for _, record in records])
+            new = await store_records(conn, [record for _, record in records])
     except REFUSED:
         if len(records) == 1:
             result.add_fault(records[0][0])

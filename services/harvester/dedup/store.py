@@ -41,16 +41,16 @@ ADD_CANDIDATES = f"""
         SELECT band, place, text, first_of_text,
             count(*) FILTER (WHERE first_of_text) OVER (PARTITION BY band ORDER BY place) AS rank
         FROM member JOIN shared USING (band)
-    ), met AS (
-        SELECT DISTINCT band, place, text, met.rank
+    ), neighbour AS (
+        SELECT DISTINCT band, place, text, near.rank
         FROM ranked CROSS JOIN LATERAL (
-            SELECT generate_series(1, {FIRST}) UNION SELECT generate_series(rank - {LAST}, rank - 1)) AS met (rank)
-        WHERE met.rank BETWEEN 1 AND ranked.rank
+            SELECT generate_series(1, {FIRST}) UNION SELECT generate_series(rank - {LAST}, rank - 1)) AS near (rank)
+        WHERE near.rank BETWEEN 1 AND ranked.rank
     )
     INSERT INTO dedup_candidate
-    SELECT met.place, other.place
-    FROM met JOIN ranked AS other ON other.band = met.band AND other.rank = met.rank AND other.first_of_text
-    WHERE other.text <> met.text
+    SELECT neighbour.place, other.place
+    FROM neighbour JOIN ranked AS other ON other.band = neighbour.band AND other.rank = neighbour.rank AND other.first_of_text
+    WHERE other.text <> neighbour.text
     EXCEPT SELECT one, other FROM dedup_candidate
 """
 # A correction nearly repeats what it corrects; that is its nature.

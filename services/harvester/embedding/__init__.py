@@ -1,1 +1,1 @@
-"""Embeddings of karma: what a record says, as a vector that other records are compared with."""
+"""Embeddings of karma: the words of a record as a vector that other records are compared with."""

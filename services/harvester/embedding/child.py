@@ -26,10 +26,10 @@ def main() -> None:
     answers = _own_stdout()
     try:
         embed = _load()
-    except Exception as error:  # told to the parent, which says what to do
-        _say(answers, {"error": f"{type(error).__name__}: {error}"[:500]})
+    except Exception as error:  # reported to the parent, whose message names the remedy
+        _send(answers, {"error": f"{type(error).__name__}: {error}"[:500]})
         raise SystemExit(1) from None
-    _say(answers, {"model": MODEL, "dims": DIMS})
+    _send(answers, {"model": MODEL, "dims": DIMS})
     for line in sys.stdin.buffer:
         answers.write(embed(json.loads(line)))
         answers.flush()
@@ -42,7 +42,7 @@ def _own_stdout() -> BinaryIO:
     return answers
 
 
-def _say(answers: BinaryIO, value: dict[str, Any]) -> None:
+def _send(answers: BinaryIO, value: dict[str, Any]) -> None:
     answers.write(json.dumps(value).encode() + b"\n")
     answers.flush()
 

@@ -30,7 +30,7 @@ SETUP = "run `make setup`, or set SOULFORGE_JOBS_PYTHON to an interpreter that h
 
 
 class EmbedderMissing(Exception):
-    """This installation cannot embed; the message says what lacks and what to do."""
+    """This installation cannot embed; the message names what is missing and what to do."""
 
 
 class EmbedderFailed(Exception):
@@ -96,7 +96,7 @@ class Embedder:
                 log.warning("embedder lost", error=type(error).__name__)
                 await self._kill()
             except asyncio.CancelledError:
-                await self._kill()  # half an answer is in the pipe: nobody may read on from there
+                await self._kill()  # half an answer is in the pipe: no one may read on from there
                 raise
         raise EmbedderFailed(f"the embedder died twice over the same {len(texts)} texts")
 
@@ -140,11 +140,11 @@ async def _greeting(child: Process) -> None:
     assert child.stdout is not None
     line = await child.stdout.readline()
     try:
-        said = json.loads(line)
+        greeting = json.loads(line)
     except json.JSONDecodeError:
-        raise EmbedderMissing(f"the embedder ended before it said anything; {SETUP}") from None
-    if said.get("model") != MODEL or said.get("dims") != DIMS:
-        raise EmbedderMissing(f"the embedder cannot load {MODEL}: {said.get('error', said)}; {SETUP}")
+        raise EmbedderMissing(f"the embedder ended before it was ready; {SETUP}") from None
+    if greeting.get("model") != MODEL or greeting.get("dims") != DIMS:
+        raise EmbedderMissing(f"the embedder cannot load {MODEL}: {greeting.get('error', greeting)}; {SETUP}")
 
 
 async def _ask(child: Process, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Embeddings computed in the background: rows without one are read, embedded outside of any transaction, written."""
+"""Compute embeddings in the background: rows without one are read, embedded outside of any transaction, written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 BATCH = 256
-LOOK_S = 5.0  # between two looks for rows; also how soon a freed anvil is seen
+LOOK_S = 5.0  # between two queries for rows; also how soon a freed anvil is seen
 FAILED_S = 60.0
 MISSING_S = 600.0
 
@@ -34,7 +34,7 @@ _MISSING = """
     SELECT id, messages, xmin::text AS version FROM vectors.karma
     WHERE embedding IS NULL AND status <> 'revoked' AND ($2::text IS NULL OR persona = $2) ORDER BY created_at, id LIMIT $1
 """
-# Whoever was quicker, or changed the record meanwhile, wins.
+# Only while the row is as it was read: another process may have embedded or changed it.
 _WRITE = """
     UPDATE vectors.karma SET embedding = $3, embedding_model = $4
     WHERE id = $1 AND embedding IS NULL AND xmin::text = $2
@@ -62,7 +62,7 @@ async def embed_pass(context: ServiceContext, embedder: Embedder) -> float:
 
 
 async def embed_missing(pool: Pool, embedder: Embedder, limit: int, persona: str | None = None) -> int:
-    """Embed up to `limit` rows of a persona or of all, the oldest first; how many were looked at, 0 when none lacks an embedding.
+    """Embed up to `limit` rows of a persona or of all, the oldest first; how many were handled, 0 when none lacks an embedding.
 
     A row without words gets a mark in place of an embedding, so that it is not read again. Raises EmbedderMissing,
     EmbedderFailed and what asyncpg raises; may be repeated.

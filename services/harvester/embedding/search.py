@@ -1,4 +1,4 @@
-"""The records nearest to a vector, through the HNSW index of their embedding model. Other models' rows are never met."""
+"""Find the records nearest to a vector, through the HNSW index of their embedding model; rows of other models are left out."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def use_vectors(conn: Connection) -> None:
 async def nearest(conn: Connection, persona: str, model: str, vector: Sequence[float], limit: int) -> list[Neighbour]:
     """The `limit` records of a persona nearest to `vector`, the nearest first; fewer only when it has fewer.
 
-    Approximate (HNSW, Malkov & Yashunin 2016); the scan goes on until enough rows of the persona were met
+    Approximate (HNSW, Malkov & Yashunin 2016); the scan goes on until enough rows of the persona were found
     (pgvector's `hnsw.iterative_scan`), at most `hnsw.max_scan_tuples`. Raises ValueError for a model without an index.
     """
     await use_vectors(conn)
@@ -49,7 +49,7 @@ async def nearest(conn: Connection, persona: str, model: str, vector: Sequence[f
 async def within(
     conn: Connection, persona: str, model: str, vector: Sequence[float], least_likeness: float
 ) -> list[Neighbour]:
-    """The records of a persona whose cosine with `vector` is at least `least_likeness`, the likest first.
+    """The records of a persona whose cosine with `vector` is at least `least_likeness`, the most similar first.
 
     Asks for the nearest few and for more while all of them are like enough, up to WIDEST: a bound on the distance
     inside the query would make the index scan go on past the last row that is like enough.
@@ -64,7 +64,7 @@ async def within(
 
 
 def nearest_sql(model: str) -> str:
-    """Persona, vector and limit are $1 to $3. The model stands in the text: a partial index needs it there."""
+    """Persona, vector and limit are $1 to $3. The model is part of the text: a partial index needs it there."""
     if model not in INDEXED:
         raise ValueError(f"no index for embeddings of {model!r}; known: {', '.join(INDEXED)}")
     typed = f"vector({INDEXED[model]})"

@@ -1,4 +1,4 @@
-"""Consent withdrawn: the records are revoked for good, and what was built from them is found and said on the bus."""
+"""Withdraw consent: revoke records for good, find what was built from them, and announce it on the bus."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 CONSENT_LOCK = 0x434F4E53  # a manifest is stated before a revocation looks for it, or after, never beside it
-IDS_SAID = 1000  # ids of one announcement: at 200 characters each they stay far below what the bus takes
+IDS_ANNOUNCED = 1000  # ids of one announcement: at 200 characters each they stay far below what the bus takes
 
 
 async def announce(conn: Connection) -> None:
-    """Say where records had got to that were revoked without a word on the bus: in SQL, by a view or by an import."""
+    """Announce where records are used that were not revoked by a message: in SQL, by a view or by an import."""
     rows = await conn.fetch(
         "SELECT karma FROM harvester.revocation WHERE announced_at IS NULL ORDER BY karma LIMIT $1 FOR UPDATE SKIP LOCKED",
-        IDS_SAID,
+        IDS_ANNOUNCED,
     )
-    for recall in await recalls(conn, [row["karma"] for row in rows]) if rows else ():
+    for recall in await list_recalls(conn, [row["karma"] for row in rows]) if rows else ():
         if recall.manifests:
             await enqueue(conn, recall, uuid5(RITUAL_NAMESPACE, f"announced {recall.model_dump_json()}"), {})
     await mark_announced(conn, [row["karma"] for row in rows])
@@ -43,25 +43,25 @@ async def mark_announced(conn: Connection, karma: Iterable[str]) -> None:
     )
 
 
-async def revoke(conn: Connection, said: KarmaRevoked) -> None:
-    """Withdraw consent to these ids; an id that is not remembered is entered too, for the day it comes."""
+async def revoke(conn: Connection, revoked: KarmaRevoked) -> None:
+    """Withdraw consent to these ids; an unknown id is recorded too, in case its record comes later."""
     await conn.execute("SELECT pg_advisory_xact_lock($1)", CONSENT_LOCK)
     await conn.execute(
         "INSERT INTO harvester.revocation (karma, revoked_by, why) SELECT DISTINCT id, $2, $3 FROM unnest($1::text[]) AS id "
         "ON CONFLICT DO NOTHING",
-        said.karma,
-        said.by,
-        said.why,
+        revoked.karma,
+        revoked.by,
+        revoked.why,
     )
     await conn.execute(
-        "UPDATE vectors.karma SET status = 'revoked' WHERE id = ANY ($1::text[]) AND status <> 'revoked'", said.karma
+        "UPDATE vectors.karma SET status = 'revoked' WHERE id = ANY ($1::text[]) AND status <> 'revoked'", revoked.karma
     )
 
 
-async def revoked_in(conn: Connection, manifest: str) -> list[str]:
+async def list_revoked(conn: Connection, manifest: str) -> list[str]:
     """Ids in the manifest whose consent is withdrawn by now.
 
-    To be asked in the transaction that states `karma.harvested`, after the manifest's records were recorded: what is
+    To be called in the transaction that states `karma.harvested`, after the manifest's records were recorded: what is
     revoked later finds this manifest, because both take CONSENT_LOCK.
     """
     await conn.execute("SELECT pg_advisory_xact_lock($1)", CONSENT_LOCK)
@@ -72,37 +72,30 @@ async def revoked_in(conn: Connection, manifest: str) -> list[str]:
     return [row["karma"] for row in rows]
 
 
-async def touched_by(conn: Connection | Pool, karma: Iterable[str]) -> KarmaRecalled:
-    """Everything that was built from any of these records."""
-    ids = tuple(dict.fromkeys(karma))
-    used = await where_used(conn, ids)
-    manifests = tuple(sorted({manifest for found in used.values() for manifest in found}))
-    made = await rituals_of(conn, manifests)
-    rituals = tuple(sorted({ritual for found in made.values() for ritual in found}))
-    return KarmaRecalled(karma=ids, manifests=manifests, rituals=rituals)
+async def list_recalls(conn: Connection, karma: Iterable[str]) -> list[KarmaRecalled]:
+    """What was built from these records, one recall for those that are in the same manifests.
 
-
-async def recalls(conn: Connection, karma: Iterable[str]) -> list[KarmaRecalled]:
-    """The same, told apart: each announcement is true of every record it names, so that no adapter is blamed for another's."""
+    Each holds for every record it names, so that no adapter is blamed for another's record.
+    """
     ids = tuple(dict.fromkeys(karma))
     alike: dict[tuple[str, ...], list[str]] = {}
-    used = await where_used(conn, ids)
+    used = await list_manifests(conn, ids)
     for id in ids:
         alike.setdefault(used.get(id, ()), []).append(id)
-    made = await rituals_of(conn, {manifest for manifests in alike for manifest in manifests})
+    made = await list_rituals(conn, {manifest for manifests in alike for manifest in manifests})
     return [
         KarmaRecalled(
-            karma=tuple(group[start : start + IDS_SAID]),
+            karma=tuple(group[start : start + IDS_ANNOUNCED]),
             manifests=manifests,
             rituals=tuple(sorted({ritual for manifest in manifests for ritual in made.get(manifest, ())})),
         )
         for manifests, group in alike.items()
-        for start in range(0, len(group), IDS_SAID)
+        for start in range(0, len(group), IDS_ANNOUNCED)
     ]
 
 
-async def where_used(conn: Connection | Pool, karma: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """id → the manifests in whose files (train, dev or holdout) it stands."""
+async def list_manifests(conn: Connection | Pool, karma: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """id → the manifests in whose files (train, dev or holdout) the record is."""
     rows = await conn.fetch(
         "SELECT karma, array_agg(manifest ORDER BY manifest) AS manifests FROM harvester.manifest_record "
         "WHERE karma = ANY ($1::text[]) GROUP BY karma",
@@ -111,8 +104,8 @@ async def where_used(conn: Connection | Pool, karma: Iterable[str]) -> dict[str,
     return {row["karma"]: tuple(row["manifests"]) for row in rows}
 
 
-async def rituals_of(conn: Connection | Pool, manifests: Iterable[str]) -> dict[str, tuple[UUID, ...]]:
-    """manifest → the rituals that were given it."""
+async def list_rituals(conn: Connection | Pool, manifests: Iterable[str]) -> dict[str, tuple[UUID, ...]]:
+    """manifest → the rituals that it was compiled for."""
     rows = await conn.fetch(
         "SELECT body ->> 'manifest' AS manifest, array_agg(DISTINCT ritual ORDER BY ritual) AS rituals FROM public.ritual_fact "
         "WHERE subject = 'karma.harvested' AND body ->> 'manifest' = ANY ($1::text[]) GROUP BY 1",

@@ -1,4 +1,4 @@
-"""All SQL that brings karma in: records of a file in bulk, and one record whose owner vouches for it."""
+"""SQL that stores karma: records of a file in bulk, and one record whose owner vouches for it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Consecration(StrEnum):
     OTHER = "other"  #: its id belongs to other messages or to another persona
 
 
-async def remember(conn: Connection, records: Sequence[KarmaRecord]) -> int:
+async def store_records(conn: Connection, records: Sequence[KarmaRecord]) -> int:
     """Store new records and return how many; a known one is not changed, a revoked one stays out. Needs a transaction.
 
     Repeatable. What arrives as revoked is noted as revoked for good.
@@ -96,7 +96,7 @@ async def remember(conn: Connection, records: Sequence[KarmaRecord]) -> int:
     )
 
 
-# Messages without what says nothing: other components may write nulls and empty lists that the contract leaves out.
+# Messages without empty fields: other components may write nulls and empty lists that the contract leaves out.
 _SAME = """(
     SELECT jsonb_agg(
         CASE WHEN jsonb_typeof(m) = 'object'
@@ -108,9 +108,9 @@ _IS_SAME = f"k.persona = excluded.persona AND {_SAME.format('k.messages')} = {_S
 
 
 async def consecrate(conn: Connection, record: KarmaConsecrated) -> Consecration:
-    """Remember a white truth, or make one of the speculative record that it vouches for. Repeatable.
+    """Store a white truth, or make one of the speculative record that it vouches for. Repeatable.
 
-    What the message says of outcome, reason, feedback and trace is taken over; all else stays as it was stored.
+    Outcome, reason, feedback and trace of the message are taken over; all else stays as it was stored.
     """
     marks = ", ".join(
         f"${place}::text::jsonb" if kind == "jsonb" else f"${place}::{kind}"
@@ -136,7 +136,7 @@ async def consecrate(conn: Connection, record: KarmaConsecrated) -> Consecration
 
 
 async def _why_not(conn: Connection, record: KarmaRecord) -> Consecration:
-    """Why nothing was written: read afterwards, to tell it."""
+    """Why nothing was written; read afterwards, for the dead letter."""
     row = await conn.fetchrow(
         f"""
         SELECT bool_or(k.status = 'revoked') OR EXISTS (SELECT FROM harvester.revocation WHERE karma = $1) AS revoked,

@@ -1,6 +1,6 @@
-"""Karma that lies in somebody else's table: a SQL view with the contract's columns, taken over before each harvest.
+"""Take over karma of another table: a SQL view with the contract's columns, taken over before each harvest.
 
-The view is checked at start; what it says of a row is what the row says here, but for a revocation, which is for good.
+The view is checked at start. A row is taken over as it is, but for a revocation, which is for good.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MINILM = ("all-MiniLM-L6-v2", 384)  # the one model whose rows an index casts to
 
 
 class ViewError(Exception):
-    """The configured view cannot be read as karma; the message says which column and what is needed."""
+    """The configured view cannot be read as karma; the message names the column and what is needed."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ COLUMNS = {
     "embedding_model": Column("text", "NULL::text"),
 }
 EMBEDDING = ("embedding", "embedding_model")
-SAID = tuple(name for name in COLUMNS if name not in EMBEDDING)
+CONTENT = tuple(name for name in COLUMNS if name not in EMBEDDING)
 
 
 async def check_view(conn: Connection, name: str) -> None:
@@ -132,16 +132,16 @@ async def absorb(pool: Pool, name: str) -> int:
             raise ViewError(f"the view {name} cannot be read ({type(error).__name__} {error.sqlstate})") from None
     assert row is not None, "an aggregate has a row"
     if row["refused"]:
-        log.warning("foreign rows left out", view=name, rows=row["refused"], examples=row["examples"])
+        log.warning("rows of the view left out", view=name, rows=row["refused"], examples=row["examples"])
     if row["stored"]:
-        log.info("foreign karma absorbed", view=name, rows=row["stored"], revoked=row["revoked"])
+        log.info("karma of the view absorbed", view=name, rows=row["stored"], revoked=row["revoked"])
     return int(row["stored"])
 
 
 def _absorb_sql(name: str, has: set[str]) -> str:
-    said = [column for column in SAID if column in has]
-    taken = ", ".join(f"{column} = excluded.{column}" for column in said if column != "id")
-    before, after = (", ".join(f"{row}.{column}" for column in said) for row in ("k", "excluded"))
+    content = [column for column in CONTENT if column in has]
+    taken = ", ".join(f"{column} = excluded.{column}" for column in content if column != "id")
+    before, after = (", ".join(f"{row}.{column}" for column in content) for row in ("k", "excluded"))
     return f"""
         WITH upstream AS MATERIALIZED (
             SELECT *, {_fault()} AS fault FROM (SELECT {_taken_over(has)} FROM {_quoted(name)}) AS v
@@ -151,7 +151,7 @@ def _absorb_sql(name: str, has: set[str]) -> str:
             ORDER BY id, created_at DESC, messages
         ), stored AS (
             INSERT INTO vectors.karma AS k ({", ".join(COLUMNS)})
-            SELECT {", ".join(SAID)}, {_embedding("embedding")}, {_embedding("embedding_model")} FROM sound
+            SELECT {", ".join(CONTENT)}, {_embedding("embedding")}, {_embedding("embedding_model")} FROM sound
             ON CONFLICT (id) DO UPDATE SET {taken}, {_kept("embedding")}, {_kept("embedding_model")}
             WHERE k.status <> 'revoked' AND (
                 ({before}) IS DISTINCT FROM ({after})
@@ -197,7 +197,7 @@ def _fault() -> str:
 
 
 def _embedding(column: str) -> str:
-    """An embedding without its model, or of another size than its model's index holds, is computed anew instead."""
+    """An embedding without its model, or of another size than its model's index holds, is computed again instead."""
     model, size = MINILM
     fits = f"embedding_model <> '{model}' OR vector_dims(embedding) = {size}"
     return f"CASE WHEN embedding IS NOT NULL AND ({fits}) THEN {column} END AS {column}"

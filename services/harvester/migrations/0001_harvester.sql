@@ -74,7 +74,7 @@ CREATE TRIGGER forget_embedding BEFORE UPDATE OF messages ON vectors.karma FOR E
 CREATE TABLE golden_path (
     karma    text PRIMARY KEY,
     trace_id text NOT NULL,
-    messages jsonb,               -- NULL: no path could be rebuilt, `problem` says why
+    messages jsonb,               -- NULL: no path could be rebuilt, `problem` has the reason
     tools    jsonb NOT NULL DEFAULT '[]',
     steps    int NOT NULL DEFAULT 0,
     pruned   int NOT NULL DEFAULT 0,
@@ -107,7 +107,7 @@ CREATE TABLE manifest (
     created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- Which records stand in the files of a manifest or of its holdout, rejected answers included.
+-- Which records are in the files of a manifest or of its holdout, rejected answers included.
 CREATE TABLE manifest_record (
     manifest text NOT NULL REFERENCES manifest (digest),
     karma    text NOT NULL,

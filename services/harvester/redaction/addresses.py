@@ -1,4 +1,4 @@
-"""Addresses on the Internet that are globally routed, told from versions by what stands before them."""
+"""Addresses on the Internet that are globally routed, distinguished from versions by what precedes them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _ip_addresses(text: str, policy: RedactionPolicy) -> Iterator[Range]:
 
 
 def _is_version(before: str) -> bool:
-    """Whether four numbers with dots are a version, from what stands before them on the line: the nearest word decides."""
+    """Whether four numbers with dots are a version, from what precedes them on the line: the nearest word decides."""
     version, addresses = _IS_VERSION.search(before), list(_IS_ADDRESS.finditer(before))
     return version is not None and not (addresses and addresses[-1].end() > version.start() + 1)
 

@@ -155,7 +155,7 @@ def _all_assigned(text: str) -> tuple[tuple[Sensitive, int, int], ...]:
 
 
 def _each(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
-    """Matches from the left; the next one is looked for behind the name, since a value may hold another name."""
+    """Matches from the left; the next search begins behind the name, since a value may hold another name."""
     at = 0
     while (match := pattern.search(text, at)) is not None:
         at = match.end("name")

@@ -1,4 +1,4 @@
-"""Every string of a conversation looked at: messages, tool calls with their JSON arguments, tools, and whatever else it holds."""
+"""Examine every string of a conversation: messages, tool calls with their JSON arguments, tools, and whatever else it holds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PLAIN = frozenset({"content", "role", "text", "arguments", "value", "name", "ty
 class Examined:
     """A copy of the values without what is sensitive, what that was, and whether the record is to be held back.
 
-    The copy is redacted even where it is quarantined. `unread` tells that something was nested too deeply to be looked at.
+    The copy is redacted even where it is quarantined. `unread`: something was nested too deeply to be examined.
     """
 
     values: Any
@@ -95,7 +95,7 @@ class _Walk:
         return number if cleaned == digits else cleaned
 
     def document(self, text: str, depth: int) -> str:
-        """A string that holds a JSON document, as a call's arguments do: read, looked at, and written as valid JSON."""
+        """A string that holds a JSON document, as a call's arguments do: read, examined, and written as valid JSON."""
         if not self.scanner.suspicious(text):
             return text
         try:
@@ -113,10 +113,10 @@ def _named(mapping: dict[str, Any]) -> str:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; one with the same key twice would hide the first value, and is looked at as plain text instead."""
+    """An object; one with the same key twice would hide the first value, and is examined as plain text instead."""
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("a key occurs twice")
     return values
 
 

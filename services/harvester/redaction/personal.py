@@ -1,6 +1,6 @@
 """Personal data with a form or a check digit: e-mail, cards, accounts, national numbers, wallets.
 
-Street addresses and names of persons are left out: without a language model they cannot be told from other text precisely.
+Street addresses and names of persons are left out: without a language model they cannot be recognised precisely.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def _ssns(text: str, policy: RedactionPolicy) -> Iterator[Range]:
     yield from (m.span("number") for m in _BARE_SSN.finditer(text) if ssn.is_valid(re.sub(r"\D", "", m["number"])))
 
 
-#: A number is one only where its name stands before it: nine digits with a check digit are everywhere.
+#: A number is one only where its name precedes it: nine digits with a check digit are everywhere.
 _NATIONAL: tuple[tuple[str, str, Callable[[str], bool]], ...] = (
     (
         r"steuer-?(?:id\b|identifikations|nummer)|\bidnr\b|\btax.?id\b",

@@ -1,4 +1,4 @@
-"""Phone numbers, as libphonenumber knows them: international ones anywhere, national ones where the text says what they are."""
+"""Phone numbers, as libphonenumber knows them: international ones anywhere, national ones where the text names them as phone numbers."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ Action = Literal["quarantine", "redact", "keep"]
 
 #: Public resolvers, which everybody's notes are full of.
 RESOLVERS = ("1.1.1.1", "1.0.0.1", "8.8.8.8", "8.8.4.4", "9.9.9.9", "2606:4700:4700::1111", "2001:4860:4860::8888")
-#: Reserved for documentation and tests by RFC 2606 and RFC 6761: nobody's address.
+#: Reserved for documentation and tests by RFC 2606 and RFC 6761: no one's address.
 DOCUMENTATION_DOMAINS = (
     "example.com",
     "example.net",
@@ -29,7 +29,7 @@ DOCUMENTATION_DOMAINS = (
 class RedactionPolicy(Frozen):
     """Per class of text: hold the record back, put a placeholder in its place, or leave it.
 
-    The default suits one person's own karma: a record with a secret is held back, since what stands around a secret
+    The default suits one person's own karma: a record with a secret is held back, since what surrounds a secret
     is seldom worth a lesson; personal data become placeholders.
     """
 
@@ -47,7 +47,7 @@ class RedactionPolicy(Frozen):
     phone_regions: tuple[str, ...] = Field(
         ("US", "GB", "DE"),
         description="ISO 3166 codes, in this order, in which a number without country code is read where its context "
-        "says that it is a phone number.",
+        "names it as a phone number.",
     )
 
     def action(self, sensitive: Sensitive) -> Action:

@@ -1,4 +1,4 @@
-"""The anatomy of every recogniser: what it finds, what must stand in a text before it is asked, and how it finds."""
+"""The anatomy of every recogniser: what it finds, what must occur in a text before it is run, and how it finds."""
 
 from __future__ import annotations
 

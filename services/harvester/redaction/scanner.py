@@ -1,4 +1,4 @@
-"""Find and replace: one Hyperscan pass says which recognisers are worth asking, and only those are asked.
+"""Find and replace: one Hyperscan pass tells which recognisers may find something, and only those run.
 
 A Scanner holds Hyperscan's databases and scratch space: build one in each process, do not share it between threads.
 """
@@ -52,7 +52,7 @@ class Scanner:
     def find(self, text: str, name: str = "") -> tuple[Span, ...]:
         """Everything sensitive in a text, in order and without overlaps.
 
-        `name` is what the text is the value of, where it is one: `hunter2` alone says nothing, as a `password` it does.
+        `name` is what the text is the value of, where it is one: `hunter2` alone is nothing, as a `password` it is a secret.
         """
         name = "" if PLACEHOLDER.search(name) else name  # `[api key]` is a name that we gave ourselves
         probe = f"{name}: {text}" if name else text
@@ -122,7 +122,7 @@ def redact(text: str, spans: Iterable[Span]) -> str:
 
 
 def _merged(spans: Iterable[Span]) -> tuple[Span, ...]:
-    """Overlapping findings as one, over the whole of them, named by the class that stands first."""
+    """Overlapping findings as one, over the whole of them, named by the class that comes first."""
     merged: list[Span] = []
     for span in sorted(spans):
         if merged and span.start < merged[-1].end:

@@ -1,4 +1,4 @@
-"""What is looked for: the classes, the group each belongs to, and the placeholder that stands for it afterwards."""
+"""The classes of secret and personal data: the group of each, and the placeholder that replaces it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Group = Literal["secret", "personal"]
 
 
 class Sensitive(StrEnum):
-    """A class of text that must not enter weights. Where findings overlap, the class that stands first names the whole."""
+    """A class of text that must not enter weights. Where findings overlap, the class that comes first names the whole."""
 
     PRIVATE_KEY = "private_key"  #: PEM, OpenSSH, PGP or PuTTY block, from its first line to its last
     AWS_ACCESS_KEY_ID = "aws_access_key_id"
@@ -50,7 +50,7 @@ class Sensitive(StrEnum):
 
     @property
     def placeholder(self) -> str:
-        """What stands for it in a redacted text; says what it was, never what it said."""
+        """What replaces it in a redacted text: its class, never its content."""
         return f"[{_LABELS.get(self, self.value.replace('_', ' '))}]"
 
 
@@ -77,7 +77,7 @@ PLACEHOLDER = re.compile("|".join(sorted({re.escape(s.placeholder) for s in Sens
 
 
 class Span(NamedTuple):
-    """Where in a text something sensitive stands, in characters."""
+    """Where in a text something sensitive is, in characters."""
 
     start: int
     end: int

@@ -25,7 +25,7 @@ from services.harvester.redaction.policy import RedactionPolicy
 from services.harvester.redaction.recogniser import Range, Recogniser
 from services.harvester.redaction.sensitive import Sensitive
 
-_SAMPLE, _VARIED = 20, 6  # `ghp_xxxx…` stands for a token: one has more different characters at its end
+_SAMPLE, _VARIED = 20, 6  # `ghp_xxxx…` is a sample of a token: one has more different characters at its end
 _TAIL = re.compile(r"[A-Za-z0-9_\-]*")
 
 
@@ -70,7 +70,7 @@ _NEAR = 200  # characters between what announces an AWS secret and the secret
 
 
 def _aws_secrets(text: str, policy: RedactionPolicy) -> Iterator[Range]:
-    # Forty characters alone may be a git object's name: what stands before them decides, and they must be mixed.
+    # Forty characters alone may be a git object's name: what precedes them decides, and they must be mixed.
     for match in _AWS_SECRET.finditer(text):
         mixed = re.search("[a-z]", match[0]) and re.search("[A-Z]", match[0]) and re.search("[0-9]", match[0])
         if mixed and _AWS_CONTEXT.search(text, max(0, match.start() - _NEAR), match.start()):

@@ -1,7 +1,7 @@
 """Find items of the benchmarks in use: a score would mean nothing after training on them.
 
 An item is its question with the right answer. Of a long item any 13 words in a row count, of a shorter one all of it;
-items of fewer than 8 words are everyday language and are not looked for.
+items of fewer than 8 words are everyday language and do not count.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Passages of 13 words, sampled, by which texts that share one are found (GPT-3, arXiv 2005.14165, appendix C).
 
-A passage is kept when its own hash says so (1 of 16), so both texts that share it keep the same ones: a shared run of
+A passage is kept depending on its own hash (1 of 16), so both texts that share it keep the same ones: a shared run of
 13 + 15 words is found with probability 0.64, one of 13 + 60 with 0.98.
 """
 

@@ -35,9 +35,9 @@ def only(call: Call, spans: Sequence[Span]) -> Span | None:
 
 
 def failed(call: Call, tried_again: bool) -> bool:
-    """Whether a call's span or result says that it failed.
+    """Whether a call's span or result reports a failure.
 
-    Words that look like an error may be what a tool was to read: against a span that says OK they are believed only
+    Words that look like an error may be what a tool was to read: against a span with status OK they are believed only
     where the tool was called again, with success.
     """
     if call.runner and call.runner.failed:

@@ -1,4 +1,4 @@
-"""What OpenInference's attributes say: the messages of a model call, the tools it had, the arguments of a tool call.
+"""Read OpenInference's attributes: the messages of a model call, the tools it had, the arguments of a tool call.
 
 Names: https://github.com/Arize-ai/openinference/blob/main/spec/semantic_conventions.md
 """
@@ -25,7 +25,7 @@ ROLES: dict[str, Role] = {
     "tool": "tool",
 }
 CALL_IDS = ("tool_call.id", "tool.id", "gen_ai.tool.call.id")
-MASKED = "__REDACTED__"  # what OpenInference writes in place of content that it was told to hide
+MASKED = "__REDACTED__"  # what OpenInference writes in place of content that it is set to hide
 NOT_TEXT = frozenset({"image", "audio", "file", "video"})
 
 
@@ -33,15 +33,15 @@ def inputs(span: Span) -> list[ChatMessage]:
     """The context a model call was given. Raises NoPathError where it is not plain text, or not all there."""
     rows = _rows(span.attributes, "llm.input_messages")
     if list(rows) != list(range(len(rows))):
-        # OpenTelemetry keeps 128 attributes of a span unless told otherwise, and drops the first ones without a word.
+        # OpenTelemetry keeps 128 attributes of a span by default, and drops the first ones silently.
         raise NoPathError("the trace lost messages of a model call: record with OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT=10000")
     return [_message(row) for row in rows.values()]
 
 
 def outputs(span: Span) -> list[ChatMessage]:
-    """What a model call said: one message a sample, or one an item of the Responses API; those with nothing left out."""
-    said = [_message(row) for row in _rows(span.attributes, "llm.output_messages").values()]
-    return [message for message in said if message.content or message.tool_calls]
+    """The answer of a model call: one message a sample, or one an item of the Responses API; those with nothing left out."""
+    messages = [_message(row) for row in _rows(span.attributes, "llm.output_messages").values()]
+    return [message for message in messages if message.content or message.tool_calls]
 
 
 def tools(span: Span) -> tuple[dict[str, Any], ...]:
@@ -78,7 +78,7 @@ def parsed(value: Any) -> Any:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether two texts say the same, as words or as JSON."""
+    """Whether two texts are equal as words or as JSON."""
     if isinstance(one, str) and isinstance(other, str) and one.strip() == other.strip():
         return True
     return bool(parsed(one) == parsed(other))

@@ -33,7 +33,7 @@ class Outcome:
 
 
 def rebuild(spans: Iterable[Span], answer: str | None = None) -> GoldenPath:
-    """The path to `answer`, or to what the trace ends with where nobody says one. Raises NoPathError."""
+    """The path to `answer`, or to what the trace ends with where none is given. Raises NoPathError."""
     trace = Trace(spans)
     end = _outcome(trace, answer)
     story = turns(history(end.span, trace.models))
@@ -53,23 +53,23 @@ def rebuild(spans: Iterable[Span], answer: str | None = None) -> GoldenPath:
 
 
 def _find_makers(story: Sequence[Turn], end: Span, trace: Trace) -> None:
-    """The maker is the first model call, of those not taken by an earlier turn, that made this tool call or said this."""
+    """The maker is the first model call, of those not taken by an earlier turn, that made this tool call or gave this answer."""
     free = [(span, outputs(span)) for span in trace.models if span.ended_at <= end.started_at]
     for turn in story:
         for call in turn.calls:
-            call.maker = next((span for span, said in free if _made(said, call)), None)
+            call.maker = next((span for span, answers in free if _made(answers, call)), None)
         if turn.message.role == "assistant" and not turn.calls:
-            turn.maker = next((span for span, said in free if _spoke(said, turn.message.content)), None)
+            turn.maker = next((span for span, answers in free if _spoke(answers, turn.message.content)), None)
         taken = {span.id for span in turn.makers}
-        free = [(span, said) for span, said in free if span.id not in taken]
+        free = [(span, answers) for span, answers in free if span.id not in taken]
 
 
-def _made(said: Sequence[ChatMessage], call: Call) -> bool:
-    return any(call.key == each.key for message in said for each in turn_of(message).calls)
+def _made(answers: Sequence[ChatMessage], call: Call) -> bool:
+    return any(call.key == each.key for message in answers for each in turn_of(message).calls)
 
 
-def _spoke(said: Sequence[ChatMessage], words: str | None) -> bool:
-    return any(not message.tool_calls and same(message.content, words) for message in said)
+def _spoke(answers: Sequence[ChatMessage], words: str | None) -> bool:
+    return any(not message.tool_calls and same(message.content, words) for message in answers)
 
 
 def _find_runners(story: Sequence[Turn], end: Span, trace: Trace) -> None:
@@ -106,7 +106,7 @@ def _check(story: Sequence[Turn]) -> None:
         raise NoPathError("the model call that gave the answer was asked by no user message")
     calls = [call for turn in story[asked[-1] :] for call in turn.calls]
     if calls and not any(call.good for call in calls):
-        # Without them the answer would stand on nothing, and teach to answer so.
+        # Without them the answer would rest on nothing, and teach to answer so.
         raise NoPathError("every tool call that the answer could rest on failed")
 
 
@@ -144,7 +144,7 @@ def _outcome(trace: Trace, answer: str | None) -> Outcome:
     for wanted in [answer] if answer else roots:
         if found := _giving(trace, wanted):
             return found
-    if answer and not any(same(said, answer) for said in roots):
+    if answer and not any(same(text, answer) for text in roots):
         # Only what was verified may be trained: this trace ended elsewhere, or its last spans are not here.
         raise NoPathError("no model call of the trace gave the record's answer")
     return _last(trace)
@@ -152,17 +152,17 @@ def _outcome(trace: Trace, answer: str | None) -> Outcome:
 
 def _giving(trace: Trace, wanted: str) -> Outcome | None:
     giving = [
-        Outcome(span, ChatMessage(role="assistant", content=said.content))
+        Outcome(span, ChatMessage(role="assistant", content=message.content))
         for span in trace.models
-        for said in outputs(span)
-        if said.content and same(said.content, wanted)
+        for message in outputs(span)
+        if message.content and same(message.content, wanted)
     ]
     return max(giving, key=lambda each: (-trace.depth(each.span), each.span.ended_at), default=None)
 
 
 def _last(trace: Trace) -> Outcome:
     span = max(trace.models, key=lambda each: (-trace.depth(each), each.ended_at))
-    said = next((said for said in outputs(span) if said.content and not said.tool_calls), None)
-    if said is None:
+    message = next((message for message in outputs(span) if message.content and not message.tool_calls), None)
+    if message is None:
         raise NoPathError("the last model call of the trace asks for tools and gives no answer")
-    return Outcome(span, said)
+    return Outcome(span, message)

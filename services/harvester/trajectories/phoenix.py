@@ -28,7 +28,7 @@ Read = TypeVar("Read")
 
 
 class PhoenixError(Exception):
-    """Phoenix cannot be asked now, whatever the trace; the message says what to do."""
+    """Phoenix cannot be asked now, whatever the trace; the message names what to do."""
 
 
 class Phoenix:

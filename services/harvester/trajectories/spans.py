@@ -1,4 +1,4 @@
-"""The spans of one trace, as much of them as a golden path needs, and where each stands in the tree."""
+"""The spans of one trace, as much of them as a golden path needs, and the place of each in the tree."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OWNERS = frozenset({"AGENT", "TOOL", LLM})
 
 
 class NoPathError(Exception):
-    """No golden path can be rebuilt; the message says why and holds nothing of the trace's content."""
+    """No golden path can be rebuilt; the message has the reason and holds nothing of the trace's content."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from shared.contracts.karma import ChatMessage
 
 @dataclass(slots=True)
 class Call:
-    """One tool call of a turn and what came back; no result means that nobody waited for it."""
+    """One tool call of a turn and what came back; no result means that none was awaited."""
 
     asked: dict[str, Any]
     result: ChatMessage | None = None
@@ -24,7 +24,7 @@ class Call:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What tells it from others, also where a server counts ids anew."""
+        """What distinguishes it from others, also where a server restarts its ids."""
         return self.id, self.name, json.dumps(self.arguments, sort_keys=True)
 
     @property
@@ -44,7 +44,7 @@ class Call:
 class Turn:
     message: ChatMessage
     calls: list[Call] = field(default_factory=list)
-    maker: Span | None = None  #: the model call that said it, where it made no calls
+    maker: Span | None = None  #: the model call that gave it, where it made no calls
 
     @property
     def makers(self) -> list[Span]:
@@ -61,7 +61,7 @@ def turn_of(message: ChatMessage) -> Turn:
 
 
 def turns(messages: Iterable[ChatMessage]) -> list[Turn]:
-    """Results go to the latest call of their id: some servers count ids anew in every answer. A result of no call is left out."""
+    """Results go to the latest call of their id: some servers restart their ids in every answer. A result of no call is left out."""
     found: list[Turn] = []
     for message in messages:
         if message.role != "tool":
@@ -107,6 +107,8 @@ def _asker(call_id: str, span: Span, models: Sequence[Span]) -> Span | None:
     """The last model call before `span` that made this tool call."""
     earlier = [each for each in models if each.id != span.id and each.ended_at <= span.started_at < span.ended_at]
     asking = [
-        each for each in earlier if any(call["id"] == call_id for said in outputs(each) for call in said.tool_calls)
+        each
+        for each in earlier
+        if any(call["id"] == call_id for message in outputs(each) for call in message.tool_calls)
     ]
     return max(asking, key=lambda each: each.ended_at, default=None)
