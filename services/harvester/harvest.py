@@ -20,6 +20,7 @@ from services.harvester.ingest import source_view
 from services.harvester.manifest.compile import Compiled, compile_manifest
 from services.harvester.manifest.rows import File
 from services.harvester.reasons import Reason
+from services.harvester.request import HarvestRequest
 from services.harvester.scan.scanner import RecordScanner
 from services.harvester.scan.store import scan_karma
 from services.harvester.trajectories.fill import fill
@@ -28,7 +29,8 @@ from shared.storage.postgres import open_pool
 
 if TYPE_CHECKING:
     from services.harvester.embedding.embedder import Embedder
-    from services.harvester.request import HarvestRequest, OnProgress
+    from services.harvester.policy import HarvestPolicy
+    from services.harvester.request import OnProgress
     from services.harvester.settings import HarvesterSettings
     from shared.contracts.intent import TrainingIntent
     from shared.ritual.ledger import Ritual
@@ -75,26 +77,30 @@ async def harvest_connection(url: str, persona: str) -> AsyncIterator[Connection
 async def prepare(
     context: ServiceContext,
     ritual: Ritual,
-    intent: TrainingIntent,
+    policy: HarvestPolicy,
     view: str | None,
-    by_meaning: bool,
     embedder: Embedder,
     on_progress: OnProgress,
-) -> list[str] | None:
-    """Take in what lies elsewhere or is missing; the ids that the intent's query asks for, None where it has none."""
+) -> HarvestRequest:
+    """Take in what lies elsewhere or is missing: karma of the view, golden paths, embeddings.
+
+    Raises ViewError, PhoenixError, EmbedderMissing and EmbedderFailed; may be repeated.
+    """
+    intent = ritual.intent
     if view:
         await source_view.absorb(context.pool, view)
     await _rebuild_golden_paths(context, ritual)
-    if by_meaning or intent.query:
+    if policy.likeness.by_meaning or intent.query:
         await _embed(context, ritual.persona, embedder, on_progress)
-    return await _find_wanted(context, ritual.persona, intent, embedder)
+    wanted = await _find_wanted(context, ritual.persona, intent, embedder)
+    return HarvestRequest(ritual.persona, intent, policy, context.settings.suites, wanted)
 
 
 async def harvest(conn: Connection, request: HarvestRequest, artifacts: Artifacts, on_progress: OnProgress) -> Compiled:
     """Compile the manifest of a request. May be repeated at any time.
 
-    All of it sees one snapshot of the database, so what is written is what was scanned. `admission` stays for the
-    connection, to be recorded from.
+    All of it sees one snapshot of the database, so what is written is what was scanned. The temporary table `admission`
+    stays on the connection: the outcome is recorded from it.
     """
     policy = request.policy
     scanner = await asyncio.to_thread(RecordScanner, policy.redaction, request.suites, policy.likeness.by_words)
@@ -127,7 +133,7 @@ def shortfall(compiled: Compiled, settings: HarvesterSettings) -> str | None:
 
 
 async def _rebuild_golden_paths(context: ServiceContext, ritual: Ritual) -> None:
-    """Where Phoenix stays away for long, the records are used as they are."""
+    """Where Phoenix does not answer for long, the records are used as they are."""
     try:
         await fill(context.pool, context.settings.phoenix_url, ritual.persona)
     except PhoenixError as error:

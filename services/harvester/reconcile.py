@@ -18,7 +18,6 @@ from services.harvester.ingest.source_view import ViewError, check_view
 from services.harvester.manifest.compile import sweep
 from services.harvester.manifest.rows import File
 from services.harvester.policy import PolicyError, load_policy
-from services.harvester.request import HarvestRequest
 from services.harvester.settings import HarvesterSettings
 from services.harvester.trajectories.phoenix import PhoenixError
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
@@ -31,7 +30,6 @@ from shared.storage.artifacts import Artifacts
 if TYPE_CHECKING:
     from services.harvester.manifest.compile import Compiled
     from services.harvester.policy import HarvestPolicy
-    from services.harvester.request import OnProgress
     from shared.ritual.ledger import Ritual
     from shared.runtime.context import ServiceContext
     from shared.storage.postgres import Connection
@@ -119,7 +117,8 @@ async def _harvest(context: ServiceContext, ritual: Ritual, settings: HarvesterS
     started_at = datetime.now(UTC)
     report = ProgressReporter(context, ritual).report
     try:
-        request = await _request(context, ritual, settings, embedder, report)
+        policy = _policy(context, settings)
+        request = await prepare(context, ritual, policy, settings.view, embedder, report)
     except (PolicyError, ViewError) as error:
         await context.record(KarmaRefused(**_of(ritual), reason=str(error)), started_at)
         return
@@ -137,14 +136,6 @@ async def _harvest(context: ServiceContext, ritual: Ritual, settings: HarvesterS
                 await record_outcome(conn, ritual, compiled, harvested=missing is None)
     if recorded:
         log.info("harvested", ritual=str(ritual.id), fact=fact.subject, seen=compiled.seen, excluded=compiled.excluded)
-
-
-async def _request(
-    context: ServiceContext, ritual: Ritual, settings: HarvesterSettings, embedder: Embedder, report: OnProgress
-) -> HarvestRequest:
-    policy = _policy(context, settings)
-    wanted = await prepare(context, ritual, ritual.intent, settings.view, policy.likeness.by_meaning, embedder, report)
-    return HarvestRequest(ritual.persona, ritual.intent, policy, context.settings.suites, wanted)
 
 
 async def record_outcome(conn: Connection, ritual: Ritual, compiled: Compiled, *, harvested: bool) -> None:

@@ -54,7 +54,7 @@ async def look_up(settings: Settings, ids: Iterable[str]) -> RecallReport:
     from deploy.cli.queries.adapters import list_outcomes
     from deploy.cli.queries.karma import list_records
     from deploy.cli.views.recall import build_recall
-    from services.harvester.ingest.consent import list_rituals, list_manifests
+    from services.harvester.ingest.consent import list_manifests, list_rituals
 
     ids = list(dict.fromkeys(ids))
     async with database(settings) as pool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -37,8 +37,8 @@ class Compiled:
     used: int
     redacted: int
     tokens: int  #: to train on, and to watch training by
-    rows: Counter[str] = field(default_factory=Counter)
-    excluded: dict[str, int] = field(default_factory=dict)
+    rows: Counter[str]
+    excluded: dict[str, int]
 
 
 async def compile_manifest(

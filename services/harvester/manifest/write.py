@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -126,7 +127,7 @@ def _used(record: UsedRow) -> Used:
     )
 
 
-def _describe(folder: Path, files: Any, written: dict[File, Written], facts: dict[str, Any]) -> str:
+def _describe(folder: Path, files: Iterable[File], written: dict[File, Written], facts: dict[str, Any]) -> str:
     named = {f"{file}/{shard_name(0)}": written[file] for file in sorted(files)}
     values = facts | {"files": {name: asdict(one) for name, one in named.items()}}
     text = orjson.dumps(values, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)

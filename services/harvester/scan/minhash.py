@@ -21,7 +21,7 @@ BANDS = 16
 ROWS = 8
 PERMUTATIONS = BANDS * ROWS
 
-# Stored bands are compared with later ones: a change of any of these makes the stored ones worthless.
+# Fixed, so that the same records are compared on any machine.
 SEED = 20_060
 _DIGEST = struct.Struct(f"<{PERMUTATIONS}I")
 _FOLD = np.random.Generator(np.random.PCG64(SEED)).integers(0, 2**63, (BANDS, ROWS), dtype=np.uint64) * 2 + 1
