@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.harvester.admission.split import join_groups, lineage_place
+from services.harvester.admission.split import Split, join_groups, lineage_place, split_of
 from services.harvester.reasons import Reason
 
 if TYPE_CHECKING:
-    from services.harvester.policy import Shares
+    from services.harvester.policy import Shares, SplitShares
     from services.harvester.request import HarvestRequest
     from shared.storage.postgres import Connection
 
@@ -36,25 +36,21 @@ CREATE_ADMISSION = f"""
         WHERE parent IS NOT NULL AND status = 'white_truth' AND v.karma IS NULL
     )
     SELECT r.karma, r.created_at, r.session, l.lineage, r.text, r.source, r.kind, r.feedback, r.parent, r.tokens, r.found,
-        CASE
-            WHEN sl.lineage IS NOT NULL OR l.place < $2 THEN 'holdout'
-            WHEN l.place < $2 + $3 THEN 'dev'
-            ELSE 'train'
-        END AS side,
+        CASE WHEN sl.lineage IS NOT NULL THEN 'holdout' ELSE l.side END AS side,
         s.karma IS NOT NULL AS sealed,
         CASE
             WHEN r.status = 'revoked' OR v.karma IS NOT NULL THEN '{Reason.REVOKED}'
             WHEN rt.text IS NOT NULL THEN '{Reason.REPEATS_REVOKED}'
             WHEN c.karma IS NOT NULL THEN '{Reason.SUPERSEDED}'
             WHEN r.status <> 'white_truth' THEN '{Reason.UNCONSECRATED}'
-            WHEN cardinality($4::text[]) > 0 AND r.kind <> ALL ($4) THEN '{Reason.FILTERED}'
-            WHEN r.created_at < $5::timestamptz THEN '{Reason.FILTERED}'
-            WHEN $6 AND w.karma IS NULL THEN '{Reason.FILTERED}'
+            WHEN cardinality($2::text[]) > 0 AND r.kind <> ALL ($2) THEN '{Reason.FILTERED}'
+            WHEN r.created_at < $3::timestamptz THEN '{Reason.FILTERED}'
+            WHEN $4 AND w.karma IS NULL THEN '{Reason.FILTERED}'
             WHEN NOT r.consented THEN '{Reason.NO_CONSENT}'
-            WHEN r.licence <> ALL ($7::text[]) THEN '{Reason.LICENCE}'
+            WHEN r.licence <> ALL ($5::text[]) THEN '{Reason.LICENCE}'
             WHEN r.reason <> '{Reason.CONTAMINATED}' THEN r.reason
         END AS reason,
-        r.consented AND r.licence = ANY ($7) AND r.reason IS NULL AS presentable,
+        r.consented AND r.licence = ANY ($5) AND r.reason IS NULL AS presentable,
         NULL::text AS rejected
     FROM scanned r
     JOIN lineage l USING (session)
@@ -64,7 +60,7 @@ CREATE_ADMISSION = f"""
     LEFT JOIN revoked_text rt ON rt.text = r.text
     LEFT JOIN corrected c ON c.karma = r.karma
     LEFT JOIN wanted w ON w.karma = r.karma
-    WHERE $8::timestamptz IS NULL OR r.created_at <= $8
+    WHERE $6::timestamptz IS NULL OR r.created_at <= $6
 """
 EXCLUDE_DUPLICATES = f"""
     UPDATE admission a SET reason = '{Reason.DUPLICATE}' FROM (
@@ -125,7 +121,7 @@ NAME_REJECTED_ANSWERS = f"""
 async def admit(conn: Connection, request: HarvestRequest) -> None:
     """Fill `admission` from `scanned` and `near_text`."""
     policy = request.policy
-    await _assign_lineages(conn, request.persona, policy.split.key)
+    await _assign_lineages(conn, request.persona, policy.split)
     await _create_admission(conn, request)
     await conn.execute(EXCLUDE_DUPLICATES)
     await _exclude_near_duplicates(conn)
@@ -139,21 +135,23 @@ async def admit(conn: Connection, request: HarvestRequest) -> None:
     await conn.execute(NAME_REJECTED_ANSWERS)
 
 
-async def _assign_lineages(conn: Connection, persona: str, key: str) -> None:
-    """Fill `lineage`: sessions that corrections join are one lineage; its place in [0, 1) decides its side."""
+async def _assign_lineages(conn: Connection, persona: str, split: SplitShares) -> None:
+    """Fill `lineage`: sessions that corrections join are one lineage, and a lineage is on one side."""
     links = await conn.fetch(
         "SELECT DISTINCT c.session, p.session FROM scanned c JOIN scanned p ON p.karma = c.parent WHERE c.session <> p.session"
     )
     lineage_of = join_groups((one, other) for one, other in links)
-    await conn.execute(
-        "CREATE TEMP TABLE lineage (session text NOT NULL, lineage text NOT NULL, place float8 NOT NULL)"
-    )
+    await conn.execute("CREATE TEMP TABLE lineage (session text NOT NULL, lineage text NOT NULL, side text NOT NULL)")
     cursor = await conn.cursor("SELECT DISTINCT session FROM scanned")
     while sessions := await cursor.fetch(BATCH):
         lineages = [(session, lineage_of.get(session, session)) for (session,) in sessions]
-        rows = [(session, lineage, lineage_place(key, persona, lineage)) for session, lineage in lineages]
+        rows = [(session, lineage, _side(persona, lineage, split)) for session, lineage in lineages]
         await conn.copy_records_to_table("lineage", records=rows)
     await conn.execute("ANALYZE lineage")
+
+
+def _side(persona: str, lineage: str, split: SplitShares) -> Split:
+    return split_of(lineage_place(split.key, persona, lineage), split.holdout, split.dev)
 
 
 async def _create_admission(conn: Connection, request: HarvestRequest) -> None:
@@ -166,8 +164,6 @@ async def _create_admission(conn: Connection, request: HarvestRequest) -> None:
     await conn.execute(
         CREATE_ADMISSION,
         request.persona,
-        policy.split.holdout,
-        policy.split.dev,
         list(intent.kinds),
         intent.since,
         request.wanted is not None,

@@ -1,4 +1,4 @@
-"""Which split a record belongs to: by lineage, by keyed hash, fixed before anything is generated from the data.
+"""Assign records to splits: by lineage, by keyed hash, fixed before anything is generated from the data.
 
 All records of a lineage (a session and everything joined to it by correction) share one split, and a split never
 changes as karma grows: the hash of a lineage does not depend on any other.
@@ -9,17 +9,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from enum import StrEnum
-from functools import lru_cache
 from typing import AnyStr
 
 
 class Split(StrEnum):
+    """The sides of a manifest."""
+
     TRAIN = "train"
     DEV = "dev"
     HOLDOUT = "holdout"
 
 
-@lru_cache(maxsize=4096)
 def lineage_place(key: str, persona: str, lineage: str) -> float:
     """A number in [0, 1), evenly spread over lineages and the same for ever."""
     return int.from_bytes(hashlib.sha256(f"{key} {persona}/{lineage}".encode()).digest()[:8], "big") / 2**64
