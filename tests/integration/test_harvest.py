@@ -157,6 +157,20 @@ async def test_near_duplicates_on_both_sides_of_the_split_end_up_on_one(pool: Po
     assert found.excluded == {"near_duplicate": 60}
 
 
+@pytest.mark.parametrize(("times", "stays"), [((2, 1), "b"), ((1, 2), "a"), ((1, 1), "a")])
+async def test_of_near_duplicates_the_oldest_stays_and_at_one_time_the_first_id(
+    pool: Pool, tmp_path: Path, times: tuple[int, int], stays: str
+) -> None:
+    text = " ".join(random.Random(6).choices(VOCABULARY, k=60))
+    for id, day in zip("ba", times[::-1], strict=True):
+        await remember(pool, [record(id, TRAIN, "Say it.", f"{text} {id}", created_at=f"2026-05-{day:02d}T00:00:00Z")])
+
+    found, _ = await harvested(pool, tmp_path)
+
+    assert [row["id"] for row in open_rows(tmp_path, found)] == [stays]
+    assert list((await reasons(pool)).values()) == ["near_duplicate"]
+
+
 async def test_what_was_sealed_stays_sealed_when_its_session_is_joined_to_another(pool: Pool, tmp_path: Path) -> None:
     await remember(pool, SCRIBE)
     before, _ = await harvested(pool, tmp_path)
