@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from services.orchestrator.handover.probes import Answers
+from services.orchestrator.handover.probes import Answers, differing, missing
 from services.orchestrator.handover.steps import Detail, Step
 from services.orchestrator.scheduling.decision import Measures, Verdict
 
@@ -19,6 +19,16 @@ if TYPE_CHECKING:
     from shared.storage.postgres import Connection, Pool
 
     Source = Connection | Pool
+
+__all__ = [
+    "Answers",
+    "Detail",
+    "Measures",
+    "Step",
+    "Verdict",
+    "differing",
+    "missing",
+]  # what readers need of other modules
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +62,7 @@ class Handover:
     seconds_without_inference: float | None
     probes_before: dict[str, Answers] | None
     probes_after: dict[str, Answers] | None
-    steps: tuple[HandoverStep, ...]  #: in the order in which they began
+    steps: tuple[HandoverStep, ...] = ()  #: in the order in which they began
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +109,12 @@ class Reclaim:
 class AnvilStatus:
     """An anvil at `now`, on the database's clock. `open_fence` is that of a hand-over after which inference is away."""
 
+    name: str
     now: datetime
-    holder: Holder | None
-    containment: Containment | None
-    reclaim: Reclaim | None
-    open_fence: int | None
+    holder: Holder | None = None
+    containment: Containment | None = None
+    reclaim: Reclaim | None = None
+    open_fence: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +182,7 @@ async def get_anvil_status(source: Source, anvil: str) -> AnvilStatus:
     )
     assert row is not None  # it is joined to one row of values
     return AnvilStatus(
+        name=anvil,
         now=row["now"],
         holder=Holder(row["ritual"], row["persona"], row["attempt"], row["fence"], row["live"])
         if row["ritual"]

@@ -15,12 +15,12 @@ import pytest
 from nats.aio.client import Client
 
 from deploy.cli.main import run
-from deploy.cli.queries.anvils import get_anvil, list_hand_overs
 from deploy.cli.queries.rituals import get_snapshot, list_rituals
 from deploy.cli.views.stages import wait_reason
 from services.orchestrator import store as orchestrator
 from services.orchestrator.handover.steps import Step, Steps
 from services.orchestrator.scheduling.decision import Cause, wait
+from services.orchestrator.views import get_anvil_status, list_handovers
 from shared.config.settings import Settings
 from shared.contracts.evacuate import GpuAccept, GpuEvacuated, GpuInterrupted, GpuReclaim
 from shared.contracts.harvest import KarmaHarvested
@@ -146,7 +146,7 @@ async def test_steps_stay_with_their_own_hand_over(rows: Pool) -> None:
     ritual = await interrupted(rows)
     await taken(rows, ritual, attempt=2)
 
-    found = await list_hand_overs(rows, ritual)
+    found = await list_handovers(rows, ritual)
 
     assert [(row.fence, [step.step for step in row.steps]) for row in found] == [
         (2, ["announce", "close", "drain", "take-back"]),
@@ -276,14 +276,14 @@ async def test_only_what_serves_and_is_contained_can_be_accepted(
 async def test_the_status_of_an_anvil_shows_its_holder_its_containment_and_who_wants_it(
     rows: Pool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    free = await get_anvil(rows, ANVIL)
+    free = await get_anvil_status(rows, ANVIL)
     assert (free.holder, free.containment, free.reclaim, free.open_fence) == (None, None, None, None)
     steps = await evacuated(rows, await harvested(rows))
-    held = await get_anvil(rows, ANVIL)
+    held = await get_anvil_status(rows, ANVIL)
     assert held.holder and (held.holder.fence, held.holder.live, held.holder.persona) == (steps.fence, True, "scribe")
     assert held.open_fence == steps.fence
     await released(rows, steps)
-    returning = await get_anvil(rows, ANVIL)
+    returning = await get_anvil_status(rows, ANVIL)
     assert (returning.holder, returning.open_fence) == (None, steps.fence)
     await restored(rows, steps)
     await orchestrator.record_reclaim(rows, ANVIL, "demo", 600)

@@ -96,12 +96,12 @@ async def _get_version(settings: Settings, persona: str) -> str:
 
 async def _no_answer(settings: Settings, error: Exception) -> UserError:
     """Why the rune does not answer: because a ritual holds its anvil, or because it is down."""
-    from deploy.cli.queries.anvils import get_anvil
+    from services.orchestrator.views import get_anvil_status
     from shared.config.load import load
 
     configuration = load(settings)
     async with database(settings) as pool:
-        anvil = await get_anvil(pool, configuration.forge)
+        anvil = await get_anvil_status(pool, configuration.forge)
     if anvil.holder:
         ritual = short_id(anvil.holder.ritual)
         holds = f"ritual {ritual} ({anvil.holder.persona}) holds {anvil.name}"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rich.status import Status
 
-    from deploy.cli.queries.anvils import Anvil, Restoration
+    from services.orchestrator.views import AnvilStatus, Restoration
     from shared.config.settings import Settings
     from shared.storage.postgres import Pool
 
@@ -53,13 +53,13 @@ def reclaim(
 
 async def _reclaim(settings: Settings, given: str | None, hold_s: float, why: str, timeout_s: float | None) -> None:
     """Publish the reclaim, print its effect, and wait for at most `timeout_s`; None does not wait."""
-    from deploy.cli.queries.anvils import get_anvil
+    from services.orchestrator.views import get_anvil_status
     from shared.contracts.evacuate import GpuReclaim
 
     name = find_anvil(settings, given)
     message = make_message(GpuReclaim, {"hold_s": "--for"}, anvil=name, hold_s=hold_s, why=why)
     async with database(settings) as pool:
-        anvil = await get_anvil(pool, name)
+        anvil = await get_anvil_status(pool, name)
         await publish(settings, message)
         for line in effect_of(anvil, hold_s):
             out.print(line, markup=False, soft_wrap=True)
@@ -68,7 +68,7 @@ async def _reclaim(settings: Settings, given: str | None, hold_s: float, why: st
             await wait_restored(pool, name, fence, anvil.now, timeout_s)
 
 
-def effect_of(anvil: Anvil, hold_s: float) -> list[str]:
+def effect_of(anvil: AnvilStatus, hold_s: float) -> list[str]:
     """What a reclaim interrupts, and until when no ritual takes the anvil."""
     if holder := anvil.holder:
         ritual = f"ritual {short_id(holder.ritual)} ({holder.persona})"
@@ -98,13 +98,13 @@ def accept(
 
 async def _accept(settings: Settings, given: str | None, why: str) -> str:
     """Publish `gpu.accept`. Raises UserError where there is nothing to accept."""
-    from deploy.cli.queries.anvils import get_anvil
+    from services.orchestrator.views import get_anvil_status
     from shared.contracts.evacuate import GpuAccept
 
     name = find_anvil(settings, given)
     message = make_message(GpuAccept, {}, anvil=name, why=why)
     async with database(settings) as pool:
-        containment = (await get_anvil(pool, name)).containment
+        containment = (await get_anvil_status(pool, name)).containment
     if containment is None:
         raise UserError(f"{name} is not contained: there is nothing to accept")
     if not containment.until_accepted:
@@ -128,7 +128,7 @@ def find_anvil(settings: Settings, given: str | None) -> str:
 
 async def wait_restored(pool: Pool, anvil: str, fence: int, since: datetime, timeout_s: float) -> None:
     """Wait until inference is back, and print so. Raises UserError when it is contained, or the time is up."""
-    from deploy.cli.queries.anvils import get_restoration
+    from services.orchestrator.views import get_restoration
 
     line = _StatusLine()
     try:
@@ -154,11 +154,13 @@ async def wait_restored(pool: Pool, anvil: str, fence: int, since: datetime, tim
 
 def activity(row: Restoration | None) -> str:
     """What happens before inference is back."""
+    from services.orchestrator.views import Step
+
     step = f" ({row.step} {row.part}".rstrip() + ")" if row and row.step else ""
     if row and row.released_at:
         return f"inference comes back{step}"
     # The reclaim came while it was evacuated, or while its job ran.
-    evacuating = row and row.step not in (None, "take-back")
+    evacuating = row and row.step not in (None, Step.TAKE_BACK)
     return f"the evacuation is given up{step}" if evacuating else "the job saves its checkpoint and ends"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from deploy.cli.errors import UserError
-from deploy.cli.queries.anvils import Decision, HandOver, get_decision, list_hand_overs
+from services.orchestrator.views import Handover, RecordedDecision, get_decision, list_handovers
 from shared.contracts.evacuate import GpuInterrupted
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Fact
@@ -86,8 +86,8 @@ class Snapshot:
 
     ritual: Ritual
     facts: tuple[RecordedFact, ...]
-    hand_overs: tuple[HandOver, ...]
-    decision: Decision | None = None
+    hand_overs: tuple[Handover, ...]
+    decision: RecordedDecision | None = None
 
     @property
     def now(self) -> datetime:
@@ -151,7 +151,7 @@ async def get_snapshot(pool: Pool, ritual: UUID) -> Snapshot | None:
         if row is None:
             return None
         facts = await list_facts(conn, row)
-        hand_overs = await list_hand_overs(conn, ritual)
+        hand_overs = await list_handovers(conn, ritual)
         return Snapshot(row, tuple(facts), tuple(hand_overs), await get_decision(conn, ritual))
 
 

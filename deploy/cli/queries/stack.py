@@ -10,11 +10,11 @@ import httpx
 
 from deploy.cli.connect import bus, database, error_text, host_port
 from deploy.cli.errors import UserError
-from deploy.cli.queries.anvils import Anvil, get_anvil
 from deploy.cli.queries.rituals import ListedRitual, list_open_rituals
 from deploy.embedded import stack
 from deploy.embedded.part import PartStatus
 from deploy.services import SERVICES, service_url
+from services.orchestrator.views import AnvilStatus, get_anvil_status
 from shared.config.load import ConfigurationError, load
 from shared.drivers.inference.http import Http
 from shared.drivers.inference.port import InferenceError
@@ -57,7 +57,7 @@ class StackStatus:
     parts: tuple[Finding, ...]
     configuration: Configuration | None
     runes: dict[str, RuneStatus]
-    anvils: dict[str, Anvil] | None
+    anvils: dict[str, AnvilStatus] | None
     open_rituals: tuple[ListedRitual, ...]
     processes: dict[str, PartStatus]
 
@@ -85,10 +85,10 @@ def _load(settings: Settings) -> tuple[Configuration | None, tuple[Finding, ...]
 
 async def _get_ledger(
     settings: Settings, names: tuple[str, ...]
-) -> tuple[Finding, dict[str, Anvil] | None, tuple[ListedRitual, ...]]:
+) -> tuple[Finding, dict[str, AnvilStatus] | None, tuple[ListedRitual, ...]]:
     try:
         async with asyncio.timeout(TIMEOUT_S), database(settings) as pool:
-            anvils = {name: await get_anvil(pool, name) for name in names}
+            anvils = {name: await get_anvil_status(pool, name) for name in names}
             rituals = tuple(await list_open_rituals(pool))
     except Exception as error:
         return Finding("postgres", False, _reason(error)), None, ()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 from pydantic import Field
 
-from deploy.cli.queries.anvils import Answers, HandOver, HandOverStep
-from services.orchestrator.handover.probes import differing, missing
+from services.orchestrator.views import Answers, Handover, HandoverStep, Step, differing, missing
 from shared.contracts.frozen import Frozen
+
+Figures = Mapping[str, str | bool | int]  # bool first, or JSON would have 1 for true
 
 
 class Phase(StrEnum):
@@ -34,14 +34,14 @@ class PhaseReport(Frozen):
 class StepReport(Frozen):
     """One step. `part` is the rune or queue that it was about, `detail` the figures that it found; memory in bytes."""
 
-    step: str
+    step: Step
     part: str
     phase: Phase
     began_at: datetime
     ended_at: datetime | None
     seconds: float | None
     tries: int
-    detail: dict[str, Any]
+    detail: Figures
 
 
 class ProbesReport(Frozen):
@@ -51,8 +51,8 @@ class ProbesReport(Frozen):
     asked: int = Field(description="Models that answered before.")
     differing: tuple[str, ...] = Field(description="Models that answer differently than before.")
     missing: tuple[str, ...] = Field(description="Models that answered before and do not now.")
-    before: dict[str, dict[str, str | None]] | None
-    after: dict[str, dict[str, str | None]] | None
+    before: dict[str, Answers] | None
+    after: dict[str, Answers] | None
 
 
 class HandOverReport(Frozen):
@@ -78,7 +78,7 @@ class HandOverReport(Frozen):
     steps: tuple[StepReport, ...]
 
 
-def build_receipt(row: HandOver, now: datetime) -> HandOverReport:
+def build_receipt(row: Handover, now: datetime) -> HandOverReport:
     """The receipt of a hand-over, which may be under way."""
     phases = tuple(_phases(row, now))
     return HandOverReport(
@@ -103,7 +103,7 @@ def build_receipt(row: HandOver, now: datetime) -> HandOverReport:
     )
 
 
-def compare(before: Answers | None, after: Answers | None) -> ProbesReport:
+def compare(before: dict[str, Answers] | None, after: dict[str, Answers] | None) -> ProbesReport:
     """Compare what every model of every rune answered before with what it answers afterwards."""
     asked = {rune: answers for rune, answers in (before or {}).items() if any(_given(answers))}
     other = {rune: differing(answers, (after or {}).get(rune, {})) for rune, answers in asked.items()}
@@ -119,7 +119,7 @@ def compare(before: Answers | None, after: Answers | None) -> ProbesReport:
     )
 
 
-def _given(answers: dict[str, str | None]) -> Iterator[bool]:
+def _given(answers: Answers) -> Iterator[bool]:
     return (answer is not None for answer in answers.values())
 
 
@@ -128,9 +128,9 @@ def _names(models: dict[str, list[str]], several: bool) -> Iterable[str]:
     return (f"{model} on {rune}" if several else model for rune, found in models.items() for model in found)
 
 
-def _phases(row: HandOver, now: datetime) -> Iterator[PhaseReport]:
+def _phases(row: Handover, now: datetime) -> Iterator[PhaseReport]:
     """The phases so far. An evacuation that was refused or abandoned is followed by the restoration at once."""
-    taken_back = next((step.began_at for step in row.steps if step.step == "take-back"), row.released_at)
+    taken_back = next((step.began_at for step in row.steps if step.step is Step.TAKE_BACK), row.released_at)
     yield _phase(Phase.EVACUATION, row.began_at, row.evacuated_at or taken_back, now)
     if row.evacuated_at:
         yield _phase(Phase.WORK, row.evacuated_at, taken_back, now)
@@ -143,7 +143,7 @@ def _phase(name: Phase, began_at: datetime, ended_at: datetime | None, now: date
     return PhaseReport(name=name, began_at=began_at, ended_at=ended_at, seconds=seconds)
 
 
-def _step(step: HandOverStep, phases: tuple[PhaseReport, ...]) -> StepReport:
+def _step(step: HandoverStep, phases: tuple[PhaseReport, ...]) -> StepReport:
     restoration = next((phase for phase in phases if phase.name is Phase.RESTORATION), None)
     back = restoration is not None and step.began_at >= restoration.began_at
     return StepReport(
@@ -158,6 +158,6 @@ def _step(step: HandOverStep, phases: tuple[PhaseReport, ...]) -> StepReport:
     )
 
 
-def _total(steps: Iterable[HandOverStep], figure: str) -> int | None:
-    found = [step.detail[figure] for step in steps if figure in step.detail]
+def _total(steps: Iterable[HandoverStep], figure: str) -> int | None:
+    found = [value for step in steps if isinstance(value := step.detail.get(figure), int)]
     return sum(found) if found else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -14,7 +14,7 @@ from deploy.cli.views.receipt import Phase
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from deploy.cli.views.receipt import HandOverReport, PhaseReport, ProbesReport, StepReport
+    from deploy.cli.views.receipt import Figures, HandOverReport, PhaseReport, ProbesReport, StepReport
 
 BAR_WIDTH = 60
 LONGEST_PART = 28  # longer names of runes and queues are folded
@@ -90,12 +90,12 @@ def took(seconds: float | None) -> str:
     return f"{seconds * 1000:.0f} ms" if seconds is not None and seconds < MILLISECONDS_BELOW_S else duration(seconds)
 
 
-def figures(detail: dict[str, Any]) -> Text:
+def figures(detail: Figures) -> Text:
     """What a step found, in words; a figure without words of its own is shown as it is."""
     return Text(", ").join(part for key, value in detail.items() if (part := _figure(key, value)))
 
 
-def _figure(key: str, value: Any) -> Text:
+def _figure(key: str, value: str | bool | int) -> Text:
     match key, value:
         case "memory", int():
             return Text(f"{size(value)} in use", "dim")

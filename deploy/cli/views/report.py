@@ -14,11 +14,11 @@ from uuid import UUID
 
 from pydantic import Field
 
-from deploy.cli.queries.anvils import HandOver
 from deploy.cli.queries.rituals import RecordedFact, Snapshot
 from deploy.cli.views.fact_text import end_reason
 from deploy.cli.views.receipt import HandOverReport, build_receipt
 from deploy.cli.views.stages import get_interruption, last_move
+from services.orchestrator.views import Handover, Measures, Verdict
 from shared.contracts.forge import AdapterForged
 from shared.contracts.frozen import Frozen
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
@@ -43,10 +43,10 @@ class StateReport(Frozen):
 class TippingReport(Frozen):
     """The last decision about when the ritual takes the anvil: `now`, `wait` or `refused`, and from which measures."""
 
-    verdict: str
+    verdict: Verdict
     reason: str
     until: datetime | None
-    measures: dict[str, Any]
+    measures: Measures
     decided_at: datetime
 
 
@@ -175,6 +175,6 @@ def _counts(facts: Mapping[type[Fact], Fact], excluded: dict[str, int]) -> dict[
     return {}
 
 
-def _seconds_without_inference(hand_overs: Iterable[HandOver]) -> float | None:
+def _seconds_without_inference(hand_overs: Iterable[Handover]) -> float | None:
     seconds = [row.seconds_without_inference for row in hand_overs if row.seconds_without_inference is not None]
     return sum(seconds) if seconds else None

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from deploy.cli.queries.anvils import Decision, HandOver
 from deploy.cli.queries.rituals import ListedRitual, RecordedFact, Ritual, Snapshot
+from services.orchestrator.views import Handover, RecordedDecision, Step, Verdict
 from shared.contracts.evacuate import GpuInterrupted
 from shared.contracts.ritual import ENDS, HOLDS_ANVIL, State
 
@@ -113,14 +113,14 @@ def activity(snapshot: Snapshot) -> str:
     return f"{waits}; then {RESUMES}" if get_interruption(ritual, snapshot.facts) else waits
 
 
-def wait_reason(ritual: Ritual, decision: Decision | None) -> str | None:
+def wait_reason(ritual: Ritual, decision: RecordedDecision | None) -> str | None:
     """Why the anvil is not taken yet; None where that was not decided since the ritual began to wait."""
-    if ritual.state is not State.HARVESTED or not decision or decision.verdict == "now":
+    if ritual.state is not State.HARVESTED or not decision or decision.verdict is Verdict.NOW:
         return None
     return decision.reason if decision.decided_at >= ritual.entered_at else None
 
 
-def _evacuation(ritual: Ritual, hand_overs: Iterable[HandOver]) -> str | None:
+def _evacuation(ritual: Ritual, hand_overs: Iterable[Handover]) -> str | None:
     """The step under way of this attempt's evacuation."""
     own = [row for row in hand_overs if row.released_at is None and row.attempt == ritual.attempt]
     if not own:
@@ -148,7 +148,7 @@ def shown_state(ritual: ListedRitual) -> str:
     return INTERRUPTED if ritual.interruption is not None else str(ritual.state)
 
 
-def inference_outage(hand_overs: Iterable[HandOver], now: datetime) -> InferenceOutage | None:
+def inference_outage(hand_overs: Iterable[Handover], now: datetime) -> InferenceOutage | None:
     """None while the ritual never took inference down."""
     taken = [(row, closed_at) for row in hand_overs if (closed_at := _closed_at(row))]
     if not taken:
@@ -159,9 +159,9 @@ def inference_outage(hand_overs: Iterable[HandOver], now: datetime) -> Inference
     return InferenceOutage(bool(away), seconds)
 
 
-def _closed_at(row: HandOver) -> datetime | None:
+def _closed_at(row: Handover) -> datetime | None:
     """When the first rune admitted no request any more; it is announced earlier, while worker queues drain."""
-    closed = [step.began_at for step in row.steps if step.step == "close"]
+    closed = [step.began_at for step in row.steps if step.step is Step.CLOSE]
     return min(closed, default=None if row.steps and not row.released_at else row.suspended_at)
 
 

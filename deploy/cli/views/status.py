@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from deploy.cli.queries.anvils import Anvil, Containment, LeaseHolder
     from deploy.cli.queries.rituals import ListedRitual
     from deploy.cli.queries.stack import RuneStatus, StackStatus
     from deploy.embedded.part import PartStatus
+    from services.orchestrator.views import AnvilStatus, Containment, Holder
     from shared.config.settings import Settings
 
 NAME_WIDTH = 13
@@ -42,7 +42,7 @@ def anvil_findings(settings: Settings, status: StackStatus) -> Iterator[Finding]
         yield anvil_finding(part, anvil) if anvil else Finding(part, True, "unknown without the ledger")
 
 
-def anvil_finding(part: str, anvil: Anvil) -> Finding:
+def anvil_finding(part: str, anvil: AnvilStatus) -> Finding:
     """Whether an anvil is free, held or contained."""
     if anvil.containment:
         return Finding(part, False, _containment(anvil, anvil.containment))
@@ -54,7 +54,7 @@ def anvil_finding(part: str, anvil: Anvil) -> Finding:
     return Finding(part, False, expired)
 
 
-def rune_finding(part: str, where: str, rune: RuneStatus, name: str, anvil: Anvil | None) -> Finding:
+def rune_finding(part: str, where: str, rune: RuneStatus, name: str, anvil: AnvilStatus | None) -> Finding:
     """What a rune serves, or why it does not; `name` is that of its anvil, which is None where the ledger is away."""
     holder = anvil.holder if anvil else None
     if holder and (not rune.answers or rune.closed):
@@ -69,7 +69,7 @@ def rune_finding(part: str, where: str, rune: RuneStatus, name: str, anvil: Anvi
     return Finding(part, True, f"serves {', '.join(rune.models)}" if rune.models else f"answers at {where}")
 
 
-def _reclaim(anvil: Anvil) -> str:
+def _reclaim(anvil: AnvilStatus) -> str:
     """Until when no ritual takes the anvil, because a user reclaimed it."""
     if anvil.reclaim is None:
         return ""
@@ -77,7 +77,7 @@ def _reclaim(anvil: Anvil) -> str:
     return f"; reclaimed{why}: no ritual takes it until {anvil.reclaim.until.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
-def _containment(anvil: Anvil, found: Containment) -> str:
+def _containment(anvil: AnvilStatus, found: Containment) -> str:
     for_s = (anvil.now - found.since).total_seconds()
     count = f"{found.failures} failure{'' if found.failures == 1 else 's'}"
     text = f"{anvil.name} is contained for {duration(for_s)}, after {count}: {found.reason}".rstrip(".")
@@ -88,7 +88,7 @@ def _containment(anvil: Anvil, found: Containment) -> str:
     return f"{text}; {end}{_reclaim(anvil)}"
 
 
-def _holder(holder: LeaseHolder) -> str:
+def _holder(holder: Holder) -> str:
     return f"ritual {short_id(holder.ritual)} ({holder.persona}), attempt {holder.attempt}, fence {holder.fence}"
 
 

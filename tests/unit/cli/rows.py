@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from deploy.cli.queries.anvils import Anvil, Decision, HandOver, HandOverStep
 from deploy.cli.queries.rituals import ListedRitual, RecordedFact, Ritual, Snapshot
+from services.orchestrator import views as orchestrator
+from services.orchestrator.views import AnvilStatus, Handover, HandoverStep, RecordedDecision, Step
 from services.verifier.verdict import Verdict
 from shared.contracts.evacuate import GpuEvacuated, GpuInterrupted, GpuRestored
 from shared.contracts.forge import AdapterForged
@@ -122,12 +123,15 @@ def recorded(fact: Fact, move: str, stated_s: float, started_s: float | None = N
 
 
 def snapshot(
-    row: Ritual, facts: list[RecordedFact], hand_overs: list[HandOver] | None = None, decision: Decision | None = None
+    row: Ritual,
+    facts: list[RecordedFact],
+    hand_overs: list[Handover] | None = None,
+    decision: RecordedDecision | None = None,
 ) -> Snapshot:
     return Snapshot(row, tuple(facts), tuple(hand_overs or ()), decision)
 
 
-def hand_over(**values: Any) -> HandOver:
+def hand_over(**values: Any) -> Handover:
     times = {
         "began_at": at(10),
         "suspended_at": at(11),
@@ -139,22 +143,22 @@ def hand_over(**values: Any) -> HandOver:
     probes = {"probes_before": None, "probes_after": None}
     seconds = {"seconds_without_inference": 21.5, "expected_s": None}
     found = {"anvil": "anvil0", "fence": 1, "attempt": 1, **times, **memory, **probes, **seconds, **values}
-    return HandOver(**{**found, "steps": tuple(found.get("steps", ()))})
+    return Handover(**{**found, "steps": tuple(found.get("steps", ()))})
 
 
-def anvil(**values: Any) -> Anvil:
+def anvil(**values: Any) -> AnvilStatus:
     """An anvil; free without values."""
-    return Anvil(**{"name": "anvil0", "now": at(100), **values})
+    return AnvilStatus(**{"name": "anvil0", "now": at(100), **values})
 
 
 def step(
     name: str, began_s: float, ended_s: float | None = None, part: str = "", tries: int = 1, **detail: Any
-) -> HandOverStep:
-    return HandOverStep(name, part, at(began_s), None if ended_s is None else at(ended_s), tries, detail)
+) -> HandoverStep:
+    return HandoverStep(Step(name), part, at(began_s), None if ended_s is None else at(ended_s), tries, detail)
 
 
 STEPS = [
-    step("print_plain", 10, 10.2, memory=3 * 1024**3),
+    step("announce", 10, 10.2, memory=3 * 1024**3),
     step("hold", 10.2, 10.3, "thumbnails"),
     step("drain-queue", 10.3, 10.9, "thumbnails"),
     step("close", 11, 11.1, "rune", closed=True),
@@ -175,14 +179,14 @@ STEPS = [
 ANSWERS = {"rune": {"base": "An anvil.", "scribe@a": "A hammer."}}
 
 
-def receipt(**values: Any) -> HandOver:
+def receipt(**values: Any) -> Handover:
     """A whole hand-over with every step."""
     found = {"steps": STEPS, "probes_before": ANSWERS, "probes_after": ANSWERS, "memory_restored": 3 * 1024**3}
     return hand_over(**{**found, "expected_s": 30.0, **values})
 
 
-def decision(verdict: str, reason: str, decided_s: float = 2, **measures: Any) -> Decision:
-    return Decision(verdict, reason, None, measures, at(decided_s))
+def decision(verdict: str, reason: str, decided_s: float = 2, **measures: Any) -> RecordedDecision:
+    return RecordedDecision(orchestrator.Verdict(verdict), reason, None, measures, at(decided_s))
 
 
 WHOLE = [

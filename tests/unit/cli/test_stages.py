@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy.cli.queries.anvils import HandOver
 from deploy.cli.queries.rituals import RecordedFact, Ritual
 from deploy.cli.views.stages import (
     Mark,
@@ -15,6 +14,7 @@ from deploy.cli.views.stages import (
     seconds_in_stage,
     stages,
 )
+from services.orchestrator.views import Handover
 from shared.contracts.forge import AdapterFailed
 from tests.unit.cli.rows import (
     NAMED,
@@ -82,7 +82,7 @@ def test_a_ritual_that_ended_early_is_marked_where_it_was() -> None:
 def test_a_ritual_is_over_when_it_ended_and_inference_is_back() -> None:
     away = hand_over(restored_at=None, seconds_without_inference=None)
 
-    def over(row: Ritual, *hand_overs: HandOver) -> bool:
+    def over(row: Ritual, *hand_overs: Handover) -> bool:
         return is_over(snapshot(row, [], list(hand_overs)))
 
     assert not over(ritual("verified", 30), hand_over())

@@ -14,15 +14,15 @@ import pytest
 from rich.console import Console
 
 from deploy.cli.commands.anvil import activity, effect_of
-from deploy.cli.queries.anvils import Anvil, Containment, LeaseHolder, Reclaim, Restoration
 from deploy.cli.queries.stack import Finding, RuneStatus, StackStatus, get_rune
 from deploy.cli.views.status import anvil_finding, rune_finding, status_view
+from services.orchestrator.views import AnvilStatus, Containment, Holder, Reclaim, Restoration
 from shared.config.model import RuneConfig
 from shared.contracts.evacuate import GpuInterrupted
 from shared.drivers.inference.admission import HELD as PAUSED
 from tests.unit.cli.rows import NAMED, RITUAL, anvil, at, listed
 
-HOLDER = LeaseHolder(RITUAL, "scribe", attempt=2, fence=7, live=True)
+HOLDER = Holder(RITUAL, "scribe", attempt=2, fence=7, live=True)
 HELD: dict[str, Any] = {"holder": HOLDER, "open_fence": 7}
 CONTAINED = Containment("rune small is stuck.", 5, until_accepted=False, since=at(10))
 WHERE = "127.0.0.1:7610"
@@ -72,7 +72,7 @@ def test_a_reclaimed_anvil_shows_until_when() -> None:
         (RuneStatus(True, ("base",), "starting"), anvil(open_fence=7), False, "no requests: starting; the orchestrator brings it back"),
     ],
 )  # fmt: skip
-def test_a_rune_serves_or_says_why_not(rune: RuneStatus, row: Anvil | None, ok: bool, text: str) -> None:
+def test_a_rune_serves_or_says_why_not(rune: RuneStatus, row: AnvilStatus | None, ok: bool, text: str) -> None:
     found = rune_finding("rune", WHERE, rune, "anvil0", row)
     assert found.ok is ok and found.text.endswith(text)
 
