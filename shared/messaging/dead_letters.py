@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from shared.storage.postgres import Connection, Pool
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One dead letter of the service that could not handle it; a service has them in the schema of its name."""
+
+    service: str
+    id: int
+    subject: str
+    body: bytes
+    headers: dict[str, str]
+    error: str
+    died_at: datetime
+    replayed_at: datetime | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.service}/{self.id}"
 
 
 async def record_dead_letter(
@@ -23,13 +43,15 @@ async def record_dead_letter(
     )
 
 
-async def listed(conn: Connection | Pool, schema: str) -> list[dict[str, Any]]:
+async def list_dead_letters(conn: Connection | Pool, service: str) -> list[DeadLetter]:
     """The dead letters of one service, oldest first."""
     rows = await conn.fetch(
-        f"SELECT id, subject, body, headers, error, died_at, replayed_at FROM {schema}.dead_letter ORDER BY id"
+        f"SELECT id, subject, body, headers, error, died_at, replayed_at FROM {service}.dead_letter ORDER BY id"
     )
-    return [dict(row) for row in rows]
+    return [DeadLetter(service, **row) for row in rows]
 
 
-async def mark_replayed(conn: Connection | Pool, schema: str, letter: int) -> None:
-    await conn.execute(f"UPDATE {schema}.dead_letter SET replayed_at = clock_timestamp() WHERE id = $1", letter)
+async def mark_replayed(conn: Connection | Pool, letter: DeadLetter) -> None:
+    await conn.execute(
+        f"UPDATE {letter.service}.dead_letter SET replayed_at = clock_timestamp() WHERE id = $1", letter.id
+    )

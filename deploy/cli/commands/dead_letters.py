@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 from uuid import uuid4
 
@@ -17,6 +15,7 @@ from deploy.cli.format import ago
 
 if TYPE_CHECKING:
     from shared.config.settings import Settings
+    from shared.messaging.dead_letters import DeadLetter
     from shared.storage.postgres import Pool
 
 PANEL = "Repair"
@@ -27,24 +26,6 @@ group = typer.Typer(no_args_is_help=True, help="Messages that no service could h
 
 def register(app: typer.Typer) -> None:
     app.add_typer(group, name="dead-letters", rich_help_panel=PANEL)
-
-
-@dataclass(frozen=True)
-class DeadLetter:
-    """One dead letter and the service that could not handle it."""
-
-    service: str
-    id: int
-    subject: str
-    body: bytes
-    headers: dict[str, str]
-    error: str
-    died_at: datetime
-    replayed_at: datetime | None
-
-    @property
-    def name(self) -> str:
-        return f"{self.service}/{self.id}"
 
 
 @group.command("list")
@@ -114,7 +95,7 @@ async def publish_again(settings: Settings, given: str) -> DeadLetter:
             await client.flush()
         else:
             await client.jetstream().publish(letter.subject, letter.body, headers=headers)
-        await mark_replayed(pool, letter.service, letter.id)
+        await mark_replayed(pool, letter)
     return letter
 
 
@@ -126,15 +107,10 @@ def fresh_headers(old: dict[str, str]) -> dict[str, str]:
 
 async def _list(settings: Settings) -> list[DeadLetter]:
     from deploy.services import SERVICES
+    from shared.messaging.dead_letters import list_dead_letters
 
     async with database(settings) as pool:
-        return [letter for service in SERVICES for letter in await _list_of(pool, service)]
-
-
-async def _list_of(pool: Pool, service: str) -> list[DeadLetter]:
-    from shared.messaging.dead_letters import listed
-
-    return [DeadLetter(service, **row) for row in await listed(pool, service)]
+        return [letter for service in SERVICES for letter in await list_dead_letters(pool, service)]
 
 
 async def _get(settings: Settings, given: str) -> DeadLetter:
@@ -143,8 +119,10 @@ async def _get(settings: Settings, given: str) -> DeadLetter:
 
 
 async def _find(pool: Pool, given: str) -> DeadLetter:
+    from shared.messaging.dead_letters import list_dead_letters
+
     service, number = parse_name(given)
-    for letter in await _list_of(pool, service):
+    for letter in await list_dead_letters(pool, service):
         if letter.id == number:
             return letter
     raise UserError(f"there is no letter {given}: `soulforge dead-letters list` shows them")
