@@ -22,8 +22,10 @@ from deploy.embedded import stack
 from deploy.embedded.preflight import PreflightError
 from deploy.embedded.state import LockError
 from examples.karma.unseen import UNSEEN
+from services.registry.views import list_aliases
 from shared.config.load import load
 from shared.config.settings import PROJECT, Settings
+from shared.contracts.intent import TrainingIntent
 from shared.drivers.inference.port import InferenceError, Turn
 from shared.drivers.inference.vllm import Vllm
 from shared.storage.postgres import open_pool
@@ -63,7 +65,7 @@ def _ritual(settings: Settings, persona: str) -> int:
     answer = asyncio.run(publish(settings.nats_url, {"persona": persona, "requested_by": "make ritual"}))
     if "ritual" not in answer:
         return _print_error(f"the intent was refused: {answer.get('error', answer)}")
-    console.print(f"intent published on training.intent; it opened ritual {answer['ritual']}")
+    console.print(f"intent published on {TrainingIntent.subject}; it opened ritual {answer['ritual']}")
     if code := _soulforge("watch", answer["ritual"]):
         return code
     asyncio.run(_side_by_side(settings, persona))
@@ -75,7 +77,7 @@ async def publish(url: str, intent: dict[str, Any]) -> dict[str, Any]:
     """Start a ritual as any component does: one request on the bus; returns the reply."""
     client = await nats.connect(url)
     try:
-        reply = await client.request("training.intent", json.dumps(intent).encode(), timeout=REPLY_S)
+        reply = await client.request(TrainingIntent.subject, json.dumps(intent).encode(), timeout=REPLY_S)
         answer: dict[str, Any] = json.loads(reply.data)
         return answer
     finally:
@@ -84,8 +86,8 @@ async def publish(url: str, intent: dict[str, Any]) -> dict[str, Any]:
 
 async def _side_by_side(settings: Settings, persona: str) -> None:
     """Print the answers of base and adapter to prompts that are in no record, from the same engine."""
-    pool = await open_pool(settings.database_url, "registry", size=1)
-    version = await pool.fetchval("SELECT version FROM alias WHERE persona = $1", persona)
+    pool = await open_pool(settings.database_url, "public", size=1)
+    version = (await list_aliases(pool))[persona]
     await pool.close()
     table = Table("prompt", settings.base, version, title="unseen prompts", show_lines=True)
     for prompt in UNSEEN[persona]:

@@ -20,6 +20,7 @@ from deploy.embedded.preflight import PreflightError
 from deploy.embedded.state import lock, read_living
 from deploy.embedded.supervisor import Supervisor
 from deploy.services import migrations
+from services.registry.views import list_aliases
 from shared.config.load import load
 from shared.config.ports import container_name
 from shared.config.settings import Settings
@@ -126,7 +127,7 @@ async def _serves(settings: Settings, url: str) -> frozenset[str]:
     except (InferenceError, *UNREACHABLE):
         return frozenset()
     try:
-        wanted = {row["version"] for row in await conn.fetch("SELECT version FROM registry.alias")}
+        wanted = set((await list_aliases(conn)).values())
     finally:
         await conn.close()
     return served if wanted <= served else frozenset()

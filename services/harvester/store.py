@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from services.harvester.manifest.rows import File
 
 if TYPE_CHECKING:
     from services.harvester.manifest.compile import Compiled
-    from shared.storage.postgres import Connection, Pool
+    from shared.storage.postgres import Connection
 
 
 async def record_exclusions(conn: Connection, ritual: UUID) -> None:
@@ -47,14 +47,3 @@ async def seal_holdout(conn: Connection, persona: str) -> None:
         "ORDER BY karma ON CONFLICT DO NOTHING",
         persona,
     )
-
-
-async def list_karma_statistics(conn: Connection | Pool) -> list[dict[str, Any]]:
-    """Counts of karma per persona and status, with sessions and the newest record's time."""
-    rows = await conn.fetch(
-        "SELECT persona, count(*) AS records, count(*) FILTER (WHERE status = 'white_truth') AS white_truths, "
-        "count(*) FILTER (WHERE status = 'speculative') AS speculative, count(*) FILTER (WHERE status = 'revoked') AS revoked, "
-        "count(*) FILTER (WHERE parent IS NOT NULL) AS corrections, count(DISTINCT session) AS sessions, max(created_at) AS newest "
-        "FROM vectors.karma GROUP BY persona ORDER BY persona"
-    )
-    return [dict(row) for row in rows]

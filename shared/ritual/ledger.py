@@ -160,8 +160,11 @@ async def fact(conn: Connection | Pool, ritual: UUID, kind: type[FactType]) -> F
         ritual,
         kind.subject,
     )
-    if row is None:
-        return None
+    return as_fact(kind, row) if row else None
+
+
+def as_fact(kind: type[FactType], row: Any) -> FactType:
+    """Make the fact of a row with its body, ritual, persona and attempt. Raises ValidationError."""
     return kind.model_validate({**row["body"], **{name: row[name] for name in ("ritual", "persona", "attempt")}})
 
 
@@ -170,14 +173,6 @@ async def required_fact(conn: Connection | Pool, ritual: UUID, kind: type[FactTy
     if found := await fact(conn, ritual, kind):
         return found
     raise RuntimeError(f"ritual {ritual} has no {kind.subject}")
-
-
-async def fact_body(conn: Connection | Pool, ritual: UUID, subject: str) -> dict[str, Any] | None:
-    """What the latest fact of that subject said, or None."""
-    body: dict[str, Any] | None = await conn.fetchval(
-        "SELECT body FROM ritual_fact WHERE ritual = $1 AND subject = $2 ORDER BY attempt DESC LIMIT 1", ritual, subject
-    )
-    return body
 
 
 async def failures(conn: Connection | Pool, ritual: UUID) -> int:

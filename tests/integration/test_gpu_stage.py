@@ -16,7 +16,7 @@ from nats.aio.client import Client
 
 from shared.config.settings import Settings
 from shared.contracts.evacuate import GpuEvacuated
-from shared.contracts.forge import AdapterForged
+from shared.contracts.forge import AdapterFailed, AdapterForged
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.job import JobResult
@@ -117,8 +117,8 @@ async def test_a_job_that_ends_well_is_concluded_and_forgotten(context: ServiceC
 
     assert (await reconcile_until_moved(stage, ritual)).state is State.FORGED
 
-    body = await ledger.fact_body(context.pool, ritual, "adapter.forged")
-    assert body and (body["training"], body["fence"]) == ({"rows": 1}, fence)
+    forged = await ledger.required_fact(context.pool, ritual, AdapterForged)
+    assert (forged.training, forged.fence) == ({"rows": 1}, fence)
     containers = job_containers(context)
     assert await containers.inspect(Jobs(context, containers, stage.kind).name(ritual, 1)) is None
 
@@ -137,8 +137,8 @@ async def test_a_job_that_fails_gets_another_attempt_and_the_last_one_ends_the_r
     await lease.release(context.pool, ANVIL, fence)
     await evacuated(context.pool, ritual, attempt=2)
     assert (await reconcile_until_moved(stage, ritual)).state is State.FAILED
-    body = await ledger.fact_body(context.pool, ritual, "adapter.failed")
-    assert body and "given up after 2 attempts" in body["reason"]
+    failed = await ledger.required_fact(context.pool, ritual, AdapterFailed)
+    assert "given up after 2 attempts" in failed.reason
 
 
 async def test_a_failure_that_no_retry_can_mend_ends_the_ritual_at_once(context: ServiceContext) -> None:

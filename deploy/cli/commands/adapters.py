@@ -13,7 +13,7 @@ from deploy.cli.errors import UserError
 from deploy.cli.format import ago, short_digest, short_id
 
 if TYPE_CHECKING:
-    from deploy.cli.queries.adapters import Version
+    from services.registry.views import RegisteredVersion
     from shared.config.settings import Settings
 
 PANEL = "Adapters"
@@ -42,8 +42,8 @@ def adapters() -> None:
     out.print(table)
 
 
-async def _list(settings: Settings) -> list[Version]:
-    from deploy.cli.queries.adapters import list_versions
+async def _list(settings: Settings) -> list[RegisteredVersion]:
+    from services.registry.views import list_versions
 
     async with database(settings) as pool:
         return await list_versions(pool)
@@ -81,7 +81,7 @@ async def answer(settings: Settings, persona: str, text: str, max_tokens: int, b
 
 
 async def _get_version(settings: Settings, persona: str) -> str:
-    from deploy.cli.queries.adapters import list_aliases
+    from services.registry.views import list_aliases
 
     async with database(settings) as pool:
         aliases = await list_aliases(pool)

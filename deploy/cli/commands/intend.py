@@ -145,8 +145,9 @@ def cancel(
 
 async def request_cancel(settings: Settings, given: str, why: str) -> UUID:
     """Publish `ritual.cancel` for a ritual that is under way. Raises UserError for one that ended."""
-    from deploy.cli.queries.rituals import find_ritual, get_ritual
+    from deploy.cli.queries.rituals import find_ritual
     from shared.contracts.intent import RitualCancel
+    from shared.ritual.views import get_ritual
 
     async with database(settings) as pool:
         ritual = await find_ritual(pool, given)

@@ -98,24 +98,12 @@ def stats() -> None:
 
 
 async def _count(settings: Settings) -> KarmaCounts:
-    from datetime import UTC, datetime
-
-    from deploy.cli.views.karma import KarmaCounts, PersonaCounts
-    from services.harvester.auto_trigger.policy import TriggerState, decide_trigger
-    from services.harvester.auto_trigger.store import get_trigger_states, list_new_karma
-    from services.harvester.auto_trigger.watch import TriggerSettings
-    from services.harvester.store import list_karma_statistics
+    from deploy.cli.views.karma import KarmaCounts
+    from services.harvester.views import TriggerSettings, list_decisions, list_persona_counts
 
     policy = load_settings_of(TriggerSettings)
     async with database(settings) as pool:
-        rows = [PersonaCounts(**row) for row in await list_karma_statistics(pool)]
-        states = await get_trigger_states(pool)
-        now = datetime.now(UTC)
-        decisions = {
-            karma.persona: decide_trigger(karma, policy, states.get(karma.persona, TriggerState()), now)
-            for karma in await list_new_karma(pool)
-        }
-    return KarmaCounts(rows, decisions, policy.enabled)
+        return KarmaCounts(await list_persona_counts(pool), await list_decisions(pool, policy), policy.enabled)
 
 
 @group.command()
@@ -172,7 +160,7 @@ async def withdraw(settings: Settings, ids: list[str], by: str, why: str) -> int
     """Publish the revocation and wait, REVOKED_WITHIN_S at most; returns how many records are not revoked by then."""
     from time import monotonic
 
-    from deploy.cli.queries.karma import list_unrevoked
+    from services.harvester.views import list_unrevoked
     from shared.contracts.karma import KarmaRevoked
 
     parts = (tuple(ids[start : start + IDS_PER_MESSAGE]) for start in range(0, len(ids), IDS_PER_MESSAGE))

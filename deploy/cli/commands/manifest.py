@@ -15,8 +15,8 @@ from deploy.cli.errors import UserError
 from deploy.cli.format import short_digest
 
 if TYPE_CHECKING:
-    from deploy.cli.queries.karma import Manifest
     from deploy.cli.views.manifest import ManifestFile
+    from services.harvester.views import Manifest
     from shared.config.settings import Settings
 
 PANEL = "Karma"
@@ -74,7 +74,7 @@ def show(
 
 
 async def _list(settings: Settings) -> list[Manifest]:
-    from deploy.cli.queries.karma import list_manifests
+    from services.harvester.views import list_manifests
 
     async with database(settings) as pool:
         return await list_manifests(pool)

@@ -51,16 +51,15 @@ def print_report(report: RecallReport) -> None:
 
 async def look_up(settings: Settings, ids: Iterable[str]) -> RecallReport:
     """Find everything that was built from these records."""
-    from deploy.cli.queries.adapters import list_outcomes
-    from deploy.cli.queries.karma import list_records
     from deploy.cli.views.recall import build_recall
-    from services.harvester.ingest.consent import list_manifests, list_rituals
+    from services.harvester.views import list_manifests_of, list_records, list_rituals_of
+    from services.registry.views import list_outcomes
 
     ids = list(dict.fromkeys(ids))
     async with database(settings) as pool:
         known = await list_records(pool, ids)
-        used = await list_manifests(pool, ids)
-        rituals = await list_rituals(pool, {manifest for found in used.values() for manifest in found})
+        used = await list_manifests_of(pool, ids)
+        rituals = await list_rituals_of(pool, {manifest for found in used.values() for manifest in found})
         outcomes = await list_outcomes(pool, {ritual for found in rituals.values() for ritual in found})
     by_manifest = {manifest: [outcomes[ritual] for ritual in found] for manifest, found in rituals.items()}
     return build_recall(ids, known, used, by_manifest)

@@ -61,7 +61,8 @@ def show(
 
 async def _get(settings: Settings, given: str) -> tuple[Snapshot, dict[str, int]]:
     """The ritual, and how many records were left out of it, by reason."""
-    from deploy.cli.queries.rituals import count_excluded, find_ritual, get_snapshot
+    from deploy.cli.queries.rituals import find_ritual, get_snapshot
+    from services.harvester.views import count_excluded
 
     async with database(settings) as pool:
         ritual = await find_ritual(pool, given)

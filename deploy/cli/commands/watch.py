@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
     from nats.aio.msg import Msg
 
-    from deploy.cli.queries.rituals import Ritual, Snapshot
+    from deploy.cli.queries.rituals import Snapshot
     from deploy.cli.views.live import LiveView
     from shared.config.settings import Settings
     from shared.contracts.intent import RitualProgress
+    from shared.ritual.views import RitualStatus
     from shared.storage.postgres import Pool
 
 PANEL = "Rituals"
@@ -148,7 +149,7 @@ class ProgressListener:
         if progress.ritual == self.ritual:
             self._last, self._received_at = progress, monotonic()
 
-    def get(self, ritual: Ritual) -> RitualProgress | None:
+    def get(self, ritual: RitualStatus) -> RitualProgress | None:
         """The last progress of the job that runs in the ritual's state; None when it is another job's or old."""
         from deploy.cli.views.stages import running_job
 

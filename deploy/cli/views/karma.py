@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from services.harvester.auto_trigger.policy import TriggerDecision
+    from services.harvester.views import PersonaCounts, TriggerDecision
 
 BAR = 20
-
-
-@dataclass(frozen=True)
-class PersonaCounts:
-    """What one persona remembers."""
-
-    persona: str
-    records: int
-    white_truths: int
-    speculative: int
-    revoked: int
-    corrections: int
-    sessions: int
-    newest: datetime
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,9 @@ from shared.contracts.ritual import State
 from shared.contracts.verify import AdapterBanished, Judged
 
 if TYPE_CHECKING:
-    from deploy.cli.queries.rituals import RecordedFact, Ritual, Snapshot
+    from deploy.cli.queries.rituals import Snapshot
     from shared.contracts.intent import RitualProgress
+    from shared.ritual.views import RecordedFact, RitualStatus
 
 PROGRESS_EVERY_S = 10.0
 WAITING_EVERY_S = 300.0  # the figures of a reason change all the time
@@ -123,7 +124,7 @@ class LiveView:
         self._console.print(f"{moment.astimezone():%H:%M:%S}  {line}", markup=False, soft_wrap=True)
 
 
-def intent_line(ritual: Ritual) -> str:
+def intent_line(ritual: RitualStatus) -> str:
     """`ritual 6cb89406 intended: train scribe, recipe default, priority 5, by me: it is time`."""
     by = f", by {ritual.intent.requested_by}" if ritual.intent.requested_by else ""
     why = f": {ritual.intent.why}" if ritual.intent.why else ""

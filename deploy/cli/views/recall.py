@@ -11,8 +11,8 @@ from rich.text import Text
 from rich.tree import Tree
 
 from deploy.cli.format import short_digest, short_id
-from deploy.cli.queries.adapters import Outcome
-from deploy.cli.queries.karma import KnownRecord
+from services.harvester.views import KnownRecord
+from services.registry.views import Outcome
 from shared.contracts.frozen import Frozen
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from deploy.cli.queries.rituals import RecordedFact, Snapshot
+from deploy.cli.queries.rituals import Snapshot
 from deploy.cli.views.fact_text import end_reason
 from deploy.cli.views.receipt import HandOverReport, build_receipt
 from deploy.cli.views.stages import get_interruption, last_move
@@ -26,6 +26,7 @@ from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Fact
 from shared.contracts.registry import AdapterRegistered
 from shared.contracts.verify import Judged
+from shared.ritual.views import RecordedFact
 
 
 class StateReport(Frozen):

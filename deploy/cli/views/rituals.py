@@ -18,8 +18,9 @@ from shared.contracts.ritual import State
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from deploy.cli.queries.rituals import ListedRitual, RecordedFact
+    from deploy.cli.queries.rituals import ListedRitual
     from deploy.cli.views.report import RitualReport, TippingReport
+    from shared.ritual.views import RecordedFact
 
 
 def list_view(rituals: Sequence[ListedRitual]) -> RenderableType:

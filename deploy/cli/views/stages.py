@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from deploy.cli.queries.rituals import ListedRitual, RecordedFact, Ritual, Snapshot
+from deploy.cli.queries.rituals import ListedRitual, Snapshot
 from services.orchestrator.views import Handover, RecordedDecision, Step, Verdict
 from shared.contracts.evacuate import GpuInterrupted
 from shared.contracts.ritual import ENDS, HOLDS_ANVIL, State
+from shared.ritual.views import RecordedFact, RitualStatus
 
 STAGES = (
     *(State.INTENDED, State.HARVESTED, State.EVACUATED, State.FORGED),
@@ -113,14 +114,14 @@ def activity(snapshot: Snapshot) -> str:
     return f"{waits}; then {RESUMES}" if get_interruption(ritual, snapshot.facts) else waits
 
 
-def wait_reason(ritual: Ritual, decision: RecordedDecision | None) -> str | None:
+def wait_reason(ritual: RitualStatus, decision: RecordedDecision | None) -> str | None:
     """Why the anvil is not taken yet; None where that was not decided since the ritual began to wait."""
     if ritual.state is not State.HARVESTED or not decision or decision.verdict is Verdict.NOW:
         return None
     return decision.reason if decision.decided_at >= ritual.entered_at else None
 
 
-def _evacuation(ritual: Ritual, hand_overs: Iterable[Handover]) -> str | None:
+def _evacuation(ritual: RitualStatus, hand_overs: Iterable[Handover]) -> str | None:
     """The step under way of this attempt's evacuation."""
     own = [row for row in hand_overs if row.released_at is None and row.attempt == ritual.attempt]
     if not own:
@@ -131,7 +132,7 @@ def _evacuation(ritual: Ritual, hand_overs: Iterable[Handover]) -> str | None:
     return f"the anvil is evacuated: {steps[-1].step} {steps[-1].part}".rstrip()
 
 
-def get_interruption(ritual: Ritual, facts: Sequence[RecordedFact]) -> Interruption | None:
+def get_interruption(ritual: RitualStatus, facts: Sequence[RecordedFact]) -> Interruption | None:
     """The interruption that the ritual waits after; None when it never was interrupted, or went on."""
     last = next((recorded for recorded in reversed(facts) if recorded.moved), None)
     if last is None or not isinstance(last.fact, GpuInterrupted) or ritual.state is not State.HARVESTED:
@@ -171,6 +172,6 @@ def is_over(snapshot: Snapshot) -> bool:
     return snapshot.ritual.ended_at is not None and back
 
 
-def running_job(ritual: Ritual) -> str | None:
+def running_job(ritual: RitualStatus) -> str | None:
     """The role of the job that may run in the ritual's state."""
     return JOBS.get(ritual.state)

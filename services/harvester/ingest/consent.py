@@ -79,10 +79,10 @@ async def list_recalls(conn: Connection, karma: Iterable[str]) -> list[KarmaReca
     """
     ids = tuple(dict.fromkeys(karma))
     alike: dict[tuple[str, ...], list[str]] = {}
-    used = await list_manifests(conn, ids)
+    used = await list_manifests_of(conn, ids)
     for id in ids:
         alike.setdefault(used.get(id, ()), []).append(id)
-    made = await list_rituals(conn, {manifest for manifests in alike for manifest in manifests})
+    made = await list_rituals_of(conn, {manifest for manifests in alike for manifest in manifests})
     return [
         KarmaRecalled(
             karma=tuple(group[start : start + IDS_ANNOUNCED]),
@@ -94,7 +94,7 @@ async def list_recalls(conn: Connection, karma: Iterable[str]) -> list[KarmaReca
     ]
 
 
-async def list_manifests(conn: Connection | Pool, karma: Iterable[str]) -> dict[str, tuple[str, ...]]:
+async def list_manifests_of(conn: Connection | Pool, karma: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """id → the manifests in whose files (train, dev or holdout) the record is."""
     rows = await conn.fetch(
         "SELECT karma, array_agg(manifest ORDER BY manifest) AS manifests FROM harvester.manifest_record "
@@ -104,7 +104,7 @@ async def list_manifests(conn: Connection | Pool, karma: Iterable[str]) -> dict[
     return {row["karma"]: tuple(row["manifests"]) for row in rows}
 
 
-async def list_rituals(conn: Connection | Pool, manifests: Iterable[str]) -> dict[str, tuple[UUID, ...]]:
+async def list_rituals_of(conn: Connection | Pool, manifests: Iterable[str]) -> dict[str, tuple[UUID, ...]]:
     """manifest → the rituals that it was compiled for."""
     rows = await conn.fetch(
         "SELECT body ->> 'manifest' AS manifest, array_agg(DISTINCT ritual ORDER BY ritual) AS rituals FROM public.ritual_fact "

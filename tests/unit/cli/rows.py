@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from deploy.cli.queries.rituals import ListedRitual, RecordedFact, Ritual, Snapshot
+from deploy.cli.queries.rituals import ListedRitual, Snapshot
 from services.orchestrator import views as orchestrator
 from services.orchestrator.views import AnvilStatus, Handover, HandoverStep, RecordedDecision, Step
 from services.verifier.verdict import Verdict
@@ -18,6 +18,7 @@ from shared.contracts.message import Fact
 from shared.contracts.registry import AdapterAwakened, AdapterRegistered
 from shared.contracts.ritual import State
 from shared.contracts.verify import AdapterBanished, AdapterVerified
+from shared.ritual.views import RecordedFact, RitualStatus
 
 RITUAL = UUID("6cb89406-a5da-5a31-a79c-4983e87f3f29")
 START = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -82,8 +83,8 @@ def at(seconds: float) -> datetime:
     return START + timedelta(seconds=seconds)
 
 
-def ritual(state: str, entered_s: float = 0, ended_s: float | None = None, **values: Any) -> Ritual:
-    return Ritual(**_ritual(state, entered_s, ended_s, values))
+def ritual(state: str, entered_s: float = 0, ended_s: float | None = None, **values: Any) -> RitualStatus:
+    return RitualStatus(**_ritual(state, entered_s, ended_s, values))
 
 
 def listed(state: str, entered_s: float = 0, ended_s: float | None = None, **values: Any) -> ListedRitual:
@@ -123,7 +124,7 @@ def recorded(fact: Fact, move: str, stated_s: float, started_s: float | None = N
 
 
 def snapshot(
-    row: Ritual,
+    row: RitualStatus,
     facts: list[RecordedFact],
     hand_overs: list[Handover] | None = None,
     decision: RecordedDecision | None = None,

@@ -12,8 +12,8 @@ import pytest
 from deploy.cli.commands.manifest import choose, read_manifest, write_picture
 from deploy.cli.console import out
 from deploy.cli.errors import UserError
-from deploy.cli.queries.karma import Manifest
 from deploy.cli.views.manifest import ManifestFile, draw, manifest_view, sort_counts
+from services.harvester.views import Manifest
 from shared.config.settings import Settings
 
 ROWS = [

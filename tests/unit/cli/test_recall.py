@@ -13,10 +13,10 @@ from rich.console import Console
 
 from deploy.cli.commands.karma import gather_ids
 from deploy.cli.errors import UserError
-from deploy.cli.queries.adapters import Outcome
-from deploy.cli.queries.karma import KnownRecord
 from deploy.cli.views.karma import bar
 from deploy.cli.views.recall import RecallReport, build_recall, recall_view
+from services.harvester.views import KnownRecord
+from services.registry.views import Outcome
 
 RITUAL = UUID("6cb89406-0000-4000-8000-000000000000")
 AT = datetime(2026, 11, 20, 8, 30, tzinfo=UTC)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy.cli.queries.rituals import RecordedFact, Ritual
 from deploy.cli.views.stages import (
     Mark,
     activity,
@@ -16,6 +15,7 @@ from deploy.cli.views.stages import (
 )
 from services.orchestrator.views import Handover
 from shared.contracts.forge import AdapterFailed
+from shared.ritual.views import RecordedFact, RitualStatus
 from tests.unit.cli.rows import (
     NAMED,
     STEPS,
@@ -35,7 +35,7 @@ from tests.unit.cli.rows import (
 NAMES = ["intended", "harvested", "evacuated", "forged", "verified", "registered", "awakened"]
 
 
-def marks(row: Ritual, facts: list[RecordedFact]) -> list[Mark]:
+def marks(row: RitualStatus, facts: list[RecordedFact]) -> list[Mark]:
     return [stage.mark for stage in stages(snapshot(row, facts))]
 
 
@@ -82,7 +82,7 @@ def test_a_ritual_that_ended_early_is_marked_where_it_was() -> None:
 def test_a_ritual_is_over_when_it_ended_and_inference_is_back() -> None:
     away = hand_over(restored_at=None, seconds_without_inference=None)
 
-    def over(row: Ritual, *hand_overs: Handover) -> bool:
+    def over(row: RitualStatus, *hand_overs: Handover) -> bool:
         return is_over(snapshot(row, [], list(hand_overs)))
 
     assert not over(ritual("verified", 30), hand_over())

@@ -1,0 +1,131 @@
+"""What readers may see of the ledger: rituals with the moment at which they were read, and their recorded facts.
+
+Every function works on any connection, whatever its search path, and writes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from shared.contracts.evacuate import GpuInterrupted
+from shared.contracts.intent import TrainingIntent
+from shared.contracts.message import Fact
+from shared.contracts.ritual import FACTS, State
+from shared.ritual.ledger import as_fact
+
+if TYPE_CHECKING:
+    from shared.storage.postgres import Connection, Pool
+
+    Source = Connection | Pool
+
+FACTS_BY_SUBJECT = {kind.subject: kind for kind in FACTS}
+
+
+@dataclass(frozen=True)
+class RitualStatus:
+    """A ritual at `now`, on the database's clock, which also wrote the other times."""
+
+    id: UUID
+    persona: str
+    intent: TrainingIntent
+    priority: int
+    state: State
+    attempt: int
+    trace_id: str
+    cancel_requested_at: datetime | None
+    created_at: datetime
+    entered_at: datetime
+    ended_at: datetime | None
+    now: datetime
+
+
+@dataclass(frozen=True)
+class RecordedFact:
+    """A fact as the ledger recorded it, without its spans."""
+
+    fact: Fact
+    owner: str
+    state_before: str
+    state_after: str
+    started_at: datetime
+    stated_at: datetime
+
+    @property
+    def moved(self) -> bool:
+        """Whether the fact changed the ritual's state; others only inform."""
+        return self.state_before != self.state_after
+
+
+_RITUAL = (
+    "id, persona, intent, priority, state, attempt, trace_id, cancel_requested_at, created_at, entered_at, ended_at, "
+    "clock_timestamp() AS now"
+)
+
+
+async def get_ritual(source: Source, ritual: UUID) -> RitualStatus | None:
+    row = await source.fetchrow(f"SELECT {_RITUAL} FROM public.ritual WHERE id = $1", ritual)
+    return _as_ritual(row) if row else None
+
+
+async def get_newest(source: Source) -> UUID | None:
+    ritual: UUID | None = await source.fetchval("SELECT id FROM public.ritual ORDER BY created_at DESC LIMIT 1")
+    return ritual
+
+
+async def list_matching(source: Source, prefix: str) -> list[UUID]:
+    """Rituals whose id starts with this lower-case hex without dashes, the newest first, two at most."""
+    rows = await source.fetch(
+        "SELECT id FROM public.ritual WHERE replace(id::text, '-', '') LIKE $1 || '%' ORDER BY created_at DESC LIMIT 2",
+        prefix,
+    )
+    return [row["id"] for row in rows]
+
+
+async def list_rituals(source: Source, limit: int) -> list[RitualStatus]:
+    """The newest rituals first."""
+    rows = await source.fetch(f"SELECT {_RITUAL} FROM public.ritual ORDER BY created_at DESC LIMIT $1", limit)
+    return [_as_ritual(row) for row in rows]
+
+
+async def list_open_rituals(source: Source) -> list[RitualStatus]:
+    """The rituals under way, the most urgent first."""
+    rows = await source.fetch(
+        f"SELECT {_RITUAL} FROM public.ritual WHERE ended_at IS NULL ORDER BY priority DESC, created_at"
+    )
+    return [_as_ritual(row) for row in rows]
+
+
+async def list_interruptions(source: Source) -> dict[UUID, GpuInterrupted]:
+    """What interrupted the attempt before, of the rituals that wait for the next one."""
+    rows = await source.fetch(
+        "SELECT f.ritual, r.persona, f.attempt, f.body FROM public.ritual_fact f JOIN public.ritual r ON r.id = f.ritual "
+        "WHERE r.state = $1 AND f.subject = $2 AND f.attempt = r.attempt - 1",
+        State.HARVESTED,
+        GpuInterrupted.subject,
+    )
+    return {row["ritual"]: as_fact(GpuInterrupted, row) for row in rows}
+
+
+async def list_facts(source: Source, ritual: UUID) -> list[RecordedFact]:
+    """Every fact about a ritual in the order in which it was recorded."""
+    rows = await source.fetch(
+        "SELECT f.subject, f.owner, f.ritual, r.persona, f.attempt, f.state_before, f.state_after, f.body - 'spans' AS body, "
+        "f.started_at, f.stated_at FROM public.ritual_fact f JOIN public.ritual r ON r.id = f.ritual "
+        "WHERE f.ritual = $1 ORDER BY f.stated_at, f.subject",
+        ritual,
+    )
+    return [
+        RecordedFact(
+            as_fact(FACTS_BY_SUBJECT[row["subject"]], row),
+            *(row[name] for name in ("owner", "state_before", "state_after", "started_at", "stated_at")),
+        )
+        for row in rows
+    ]
+
+
+def _as_ritual(row: Any) -> RitualStatus:
+    values = {**row, "state": State(row["state"]), "intent": TrainingIntent.model_validate(row["intent"])}
+    return RitualStatus(**values)
