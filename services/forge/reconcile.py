@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from services.forge.adapter import AdapterError, adapter_digest
 from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, IDENTITY_FILE, TrainerJob
 from shared.config.recipe import load_recipe
-from shared.contracts.forge import AdapterFailed, AdapterForged
+from shared.contracts.forge import AdapterFailed, AdapterForged, TrainingFigures
 from shared.contracts.harvest import KarmaHarvested
 from shared.jobs.runner import OUTPUT, Finished, JobPlan
 from shared.ritual import ledger
@@ -69,7 +69,7 @@ class Forge:
             base=find_base(self._context.settings).digest,
             recipe=ritual.intent.recipe,
             fence=held.fence,
-            training=finished.result.result,
+            training=TrainingFigures.model_validate(finished.result.result),
             spans=finished.result.spans,
             isolation=finished.isolation,
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from shared.contracts.frozen import Frozen
-from shared.contracts.verify import Probe
+from shared.contracts.verify import Probe, Verdict
 from shared.storage.artifacts import Artifacts, publish
 from shared.storage.digests import digest_tree
 
@@ -37,7 +37,7 @@ class Sidecar(Frozen):
     holdout: str
     recipe: str
     ritual: str
-    verdict: dict[str, object]
+    verdict: Verdict
 
 
 def freeze(artifacts: Artifacts, source: Path, sidecar: Sidecar, probes: tuple[Probe, ...]) -> Path:

@@ -4,101 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
-
-from pydantic import Field
 
 from services.verifier import statistics
 from services.verifier.results import Arm, HeldOut, Results
-from shared.contracts.frozen import Frozen
-
-
-class Policy(Frozen):
-    """What a promotion takes. Scores and margins are shares of 1; NLL is nats a token."""
-
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of every one-sided bound. Default: 0.95.")
-    margin: float = Field(0.03, gt=0, lt=1, description="Largest drop in base logic that is borne. Default: 0.03.")
-    min_items: int = Field(200, ge=1, description="Fewest base-logic items that can carry a verdict. Default: 200.")
-    min_gain: float = Field(0.05, gt=0, lt=1, description="Smallest worthwhile gain in rule score. Default: 0.05.")
-    min_nll_gain: float = Field(
-        0.05, gt=0, description="Smallest worthwhile gain in NLL, without rules. Default: 0.05."
-    )
-    min_held_out: int = Field(12, ge=1, description="Fewest held-out items that can carry a verdict. Default: 12.")
-    min_sessions: int = Field(
-        5, ge=5, description="Fewest sessions that they come from. Default: 5, least that the bounds bear."
-    )
-    resamples: int = Field(4000, ge=200, description="Resamples of the cluster bootstrap. Default: 4000.")
-    seed: int = 0
-
-
-class Interval(Frozen):
-    low: float
-    high: float
-
-
-class Score(Frozen):
-    """Right answers of one arm, with Wilson's two-sided interval. It takes items as independent: a description, no test."""
-
-    right: int
-    n: int
-    share: float
-    interval: Interval
-
-
-class Gain(Frozen):
-    """Mean paired gain of the candidate, with one-sided bounds of a cluster bootstrap by session."""
-
-    mean: float
-    low: float | None = Field(description="None where fewer than two sessions leave it unbounded.")
-    high: float | None
-
-
-class TargetEvidence(Frozen):
-    """The sealed holdout. `metric` is what decides: the rules where enough items carry them, else NLL."""
-
-    metric: Literal["rule", "nll"]
-    items: int
-    sessions: int
-    base: Score | None
-    candidate: Score | None
-    rule_gain: Gain | None
-    nll_base: float
-    nll_candidate: float
-    nll_gain: Gain
-
-    @property
-    def gain(self) -> Gain:
-        return self.rule_gain if self.metric == "rule" and self.rule_gain is not None else self.nll_gain
-
-
-class KindEvidence(Frozen):
-    """One kind of the suite. Not `counted`: the base is not shown to be above chance on it, so nothing can be lost."""
-
-    kind: str
-    n: int
-    chance: float
-    base: Score
-    candidate: Score
-    counted: bool
-    lost: int
-    won: int
-
-
-class BaseLogicEvidence(Frozen):
-    """The counted kinds together. `drop` is the base's score less the candidate's, with Tango's one-sided bounds."""
-
-    items: int
-    base: Score
-    candidate: Score
-    drop: float
-    drop_low: float
-    drop_high: float
-    margin: float
-    minimum_detectable_drop: float
-    lost: tuple[str, ...]
-    won: tuple[str, ...]
-    kinds: tuple[KindEvidence, ...]
-
+from shared.contracts.verify import BaseLogicEvidence, Gain, Interval, KindEvidence, Policy, Score, TargetEvidence
 
 Pair = tuple[str, str, bool, bool]  # kind, item, base right, candidate right
 

@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from services.verifier.evidence import Policy
 from services.verifier.job import HOLDOUT, EvaluatorJob
 from services.verifier.results import BASE_SCORES_FILE, RESULTS_FILE, Results
 from services.verifier.verdict import judge
 from shared.contracts.forge import AdapterForged
 from shared.contracts.harvest import KarmaHarvested
-from shared.contracts.verify import AdapterBanished, AdapterVerified
+from shared.contracts.verify import AdapterBanished, AdapterVerified, Policy
 from shared.jobs.runner import Finished, JobPlan
 from shared.ritual import ledger
 from shared.storage.artifacts import Artifacts, write_atomically
@@ -80,7 +79,7 @@ class Verifier:
             adapter=forged.adapter,
             decision=verdict.decision,
             reasons=verdict.reasons,
-            verdict=verdict.model_dump(mode="json"),
+            verdict=verdict,
             results=str(file),
             spans=finished.result.spans,
             isolation=finished.isolation,

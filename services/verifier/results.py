@@ -76,3 +76,15 @@ class Results(Frozen):
         {}, description="Items that the base's chat template cannot show: why, by id."
     )
     probes: tuple[Probe, ...]
+
+
+class Evaluated(Frozen):
+    """What the evaluator's `result.json` has: where the results are, and their counts. `left_out` is by reason."""
+
+    results: str
+    digest: str
+    engine: str
+    base_scores: Literal["measured", "cached"]
+    items: int
+    held_out: int
+    left_out: dict[str, int]

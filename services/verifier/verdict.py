@@ -23,27 +23,17 @@ Only `promote` is ever served. The base against itself has gained nothing, so it
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Literal
-
-from services.verifier.evidence import BaseLogicEvidence, Policy, TargetEvidence, base_logic_evidence, target_evidence
+from services.verifier.evidence import base_logic_evidence, target_evidence
 from services.verifier.results import Results
-from shared.contracts.frozen import Frozen
-
-Decision = Literal["promote", "banish", "inconclusive"]
-
-
-class BaseLogic(StrEnum):
-    INTACT = "intact"
-    BROKEN = "broken"
-    UNPROVEN = "unproven"
-
-
-class Target(StrEnum):
-    LEARNED = "learned"
-    UNLEARNED = "unlearned"
-    UNPROVEN = "unproven"
-
+from shared.contracts.verify import (
+    BaseLogic,
+    BaseLogicEvidence,
+    Decision,
+    Policy,
+    Target,
+    TargetEvidence,
+    Verdict,
+)
 
 DECISIONS: dict[tuple[BaseLogic, Target], Decision] = {
     (BaseLogic.INTACT, Target.LEARNED): "promote",
@@ -56,18 +46,6 @@ DECISIONS: dict[tuple[BaseLogic, Target], Decision] = {
     (BaseLogic.UNPROVEN, Target.UNLEARNED): "banish",
     (BaseLogic.UNPROVEN, Target.UNPROVEN): "inconclusive",
 }
-
-
-class Verdict(Frozen):
-    """What was decided, why in plain sentences, and all the evidence that it rests on."""
-
-    decision: Decision
-    reasons: tuple[str, ...]
-    base_logic_state: BaseLogic
-    target_state: Target
-    target: TargetEvidence
-    base_logic: BaseLogicEvidence
-    policy: Policy
 
 
 def judge(results: Results, policy: Policy) -> Verdict:

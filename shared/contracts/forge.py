@@ -2,14 +2,61 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from pydantic import Field
+
+from shared.contracts.frozen import Frozen
 from shared.contracts.job import JobSpan
 from shared.contracts.message import Fact
 
 
+class SplitFigures(Frozen):
+    """The audit of a rendered split. `prompts` counts the trained rows by the form of their system prompt.
+
+    `skipped` (the base's template cannot show them) and `refused` (no trained token, or too long) count rows by reason.
+    """
+
+    rows: int
+    examples: int
+    tokens: int
+    trained_tokens: int
+    least_trained: int
+    longest: int
+    prompts: dict[str, int]
+    skipped: dict[str, int]
+    refused: dict[str, int]
+
+
+class MaskAudit(Frozen):
+    """The audits of both splits: what is trained on, and what the loss is measured on."""
+
+    train: SplitFigures
+    dev: SplitFigures
+
+
+class TrainingFigures(Frozen):
+    """What the trainer measured. Losses are nats per trained token; `seen_tokens` counts all tokens passed, without padding."""
+
+    steps: int
+    epochs: float
+    final_loss: float | None = None
+    dev_loss_before: float | None = None
+    dev_loss_after: float | None = None
+    seen_tokens: int
+    tokens_per_s: float
+    resumed_at: int = Field(0, description="The step of the checkpoint that it continued from; 0 from the beginning.")
+    replayed: int = Field(0, description="Examples of the base's own answers that were mixed in.")
+    rows: int
+    examples: int
+    trained_tokens: int
+    mask_audit: MaskAudit
+    adapter: dict[str, str] = Field(description="The digest of each file of the adapter.")
+    versions: dict[str, str] = Field(description="The version of each library.")
+
+
 class AdapterForged(Fact):
-    """An adapter was trained and lies in the run's directory. `training` holds the trainer's own figures."""
+    """An adapter was trained and lies in the run's directory."""
 
     subject: ClassVar[str] = "adapter.forged"
     step: ClassVar[str] = "forge"
@@ -20,7 +67,7 @@ class AdapterForged(Fact):
     base: str
     recipe: str
     fence: int
-    training: dict[str, Any]
+    training: TrainingFigures
     spans: tuple[JobSpan, ...] = ()
     isolation: tuple[str, ...] = ()
 

@@ -48,4 +48,4 @@ class JobResult(Frozen):
     permanent: bool = False
     interrupted: bool = False
     spans: tuple[JobSpan, ...] = ()
-    result: dict[str, Any] = Field(default_factory=dict)
+    result: dict[str, Any] = Field(default_factory=dict, description="What the job measured: a model of its service.")

@@ -11,8 +11,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from shared.contracts.frozen import Frozen
 from shared.contracts.job import EXIT_FAILED, EXIT_INTERRUPTED, PROGRESS_FILE, RESULT_FILE, JobResult, JobSpan, Progress
 from shared.storage.artifacts import write_atomically
 
@@ -49,10 +49,10 @@ class ResultWriter:
     def seconds(self, name: str) -> float:
         return sum(span.end_ns - span.start_ns for span in self.spans if span.name == name) / 1e9
 
-    def run(self, work: Callable[[], dict[str, Any]]) -> int:
+    def run(self, work: Callable[[], Frozen]) -> int:
         """Do the work and leave its result, whatever happens. Returns the exit status of the job."""
         try:
-            self.write(JobResult(ok=True, result=work()))
+            self.write(JobResult(ok=True, result=work().model_dump(mode="json")))
             return 0
         except Interrupted as stopped:
             self.write(JobResult(ok=False, error=str(stopped), interrupted=True))

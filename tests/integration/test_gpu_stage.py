@@ -16,7 +16,7 @@ from nats.aio.client import Client
 
 from shared.config.settings import Settings
 from shared.contracts.evacuate import GpuEvacuated
-from shared.contracts.forge import AdapterFailed, AdapterForged
+from shared.contracts.forge import AdapterFailed, AdapterForged, TrainingFigures
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.job import JobResult
@@ -29,12 +29,14 @@ from shared.ritual.lease import Lease
 from shared.ritual.ledger import Ritual
 from shared.runtime.context import ServiceContext
 from shared.storage.postgres import Pool
+from tests.support.facts import TRAINING
 from tests.support.fakes.ending_job import EndingJob
 
 ANVIL = "anvil0"
 JOB_S = 30
 MAX_ATTEMPTS = 2
-GOOD, BAD = JobResult(ok=True, result={"rows": 1}), JobResult(ok=False, error="out of memory")
+GOOD = JobResult(ok=True, result=TRAINING.model_dump(mode="json"))
+BAD = JobResult(ok=False, error="out of memory")
 
 
 @pytest.fixture
@@ -60,7 +62,7 @@ class Ending:
             base="sha256:b",
             recipe="default",
             fence=held.fence,
-            training=finished.result.result,
+            training=TrainingFigures.model_validate(finished.result.result),
         )
 
 
@@ -118,7 +120,7 @@ async def test_a_job_that_ends_well_is_concluded_and_forgotten(context: ServiceC
     assert (await reconcile_until_moved(stage, ritual)).state is State.FORGED
 
     forged = await ledger.required_fact(context.pool, ritual, AdapterForged)
-    assert (forged.training, forged.fence) == ({"rows": 1}, fence)
+    assert (forged.training, forged.fence) == (TRAINING, fence)
     containers = job_containers(context)
     assert await containers.inspect(Jobs(context, containers, stage.kind).name(ritual, 1)) is None
 

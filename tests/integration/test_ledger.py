@@ -16,6 +16,7 @@ from shared.contracts.message import Fact, ritual_id
 from shared.contracts.ritual import State
 from shared.ritual import lease, ledger
 from shared.storage.postgres import Pool
+from tests.support.facts import TRAINING
 
 ANVIL = "anvil0"
 
@@ -66,7 +67,7 @@ def forged(ritual: UUID, fence: int) -> AdapterForged:
         base="sha256:b",
         recipe="default",
         fence=fence,
-        training={},
+        training=TRAINING,
     )
 
 

@@ -21,6 +21,7 @@ from shared.contracts.message import Fact
 from shared.contracts.verify import AdapterBanished
 from shared.ritual import ledger
 from shared.storage.postgres import Pool, open_pool
+from tests.support.facts import TRAINING
 from tests.unit.cli.rows import COUNTS, VERDICT
 
 
@@ -47,8 +48,10 @@ async def record_banished(pool: Pool) -> UUID:
     facts: list[Fact] = [
         KarmaHarvested(**named, manifest="sha256:m", holdout="sha256:h", **COUNTS),
         GpuEvacuated(**named, anvil="anvil0", fence=1, **memory, device="cpu", spans=spans),
-        AdapterForged(**named, **made, training={"steps": 40}, spans=spans, isolation=("network",)),
-        AdapterBanished(**named, **judged, verdict={**VERDICT, "decision": "banish", "reasons": ["Too little."]}),
+        AdapterForged(**named, **made, training=TRAINING, spans=spans, isolation=("network",)),
+        AdapterBanished(
+            **named, **judged, verdict=VERDICT.model_copy(update={"decision": "banish", "reasons": ("Too little.",)})
+        ),
         GpuRestored(**named, anvil="anvil0", seconds_without_inference=21.5),
     ]
     for fact in facts:

@@ -67,13 +67,9 @@ def _evacuated(fact: GpuEvacuated) -> str:
 
 def _forged(fact: AdapterForged) -> str:
     figures = fact.training
-    parts = [f"{figures['steps']} steps"] if "steps" in figures else []
-    before, after = figures.get("dev_loss_before"), figures.get("dev_loss_after")
-    if before is not None and after is not None:
-        parts.append(f"dev loss {before:.3f} → {after:.3f}")
-    if speed := figures.get("tokens_per_s"):
-        parts.append(f"{speed:.0f} tokens/s")
-    return ", ".join(parts) or f"adapter {fact.adapter}"
+    before, after = figures.dev_loss_before, figures.dev_loss_after
+    loss = [f"dev loss {before:.3f} → {after:.3f}"] if before is not None and after is not None else []
+    return ", ".join([f"{figures.steps} steps", *loss, f"{figures.tokens_per_s:.0f} tokens/s"])
 
 
 def _restored(fact: GpuRestored) -> str:

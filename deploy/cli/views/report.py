@@ -18,14 +18,15 @@ from deploy.cli.queries.rituals import Snapshot
 from deploy.cli.views.fact_text import end_reason
 from deploy.cli.views.receipt import HandOverReport, build_receipt
 from deploy.cli.views.stages import get_interruption, last_move
-from services.orchestrator.views import Handover, Measures, Verdict
+from services.orchestrator import views as orchestrator
+from services.orchestrator.views import Handover
 from shared.contracts.forge import AdapterForged
 from shared.contracts.frozen import Frozen
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Fact
 from shared.contracts.registry import AdapterRegistered
-from shared.contracts.verify import Judged
+from shared.contracts.verify import Decision, Judged, Verdict
 from shared.ritual.views import RecordedFact
 
 
@@ -44,10 +45,10 @@ class StateReport(Frozen):
 class TippingReport(Frozen):
     """The last decision about when the ritual takes the anvil: `now`, `wait` or `refused`, and from which measures."""
 
-    verdict: Verdict
+    verdict: orchestrator.Verdict
     reason: str
     until: datetime | None
-    measures: Measures
+    measures: orchestrator.Measures
     decided_at: datetime
 
 
@@ -78,9 +79,9 @@ class RitualReport(Frozen):
     digests: dict[str, str] = Field(description="manifest, holdout, adapter, base: as far as they exist.")
     counts: dict[str, int] = Field(description="Records: train, dev, held_out, seen, excluded.")
     excluded: dict[str, int] = Field(description="Records left out, by reason.")
-    decision: str | None = Field(description="promote, banish, inconclusive, or null before the verdict.")
+    decision: Decision | None = Field(description="promote, banish, inconclusive, or null before the verdict.")
     reasons: tuple[str, ...]
-    scores: dict[str, Any] = Field(description="The verdict: both arms with intervals, and the policy.")
+    scores: Verdict | None = Field(description="The verdict: both arms with intervals, and the policy; null before it.")
     version: str | None = Field(description="The name that the engine serves the adapter by.")
     seconds_without_inference: float | None = Field(
         description="Over all hand-overs that ended; null when there was none."
@@ -119,7 +120,7 @@ def build_report(snapshot: Snapshot, excluded: dict[str, int], phoenix_url: str)
         excluded=excluded,
         decision=judged.decision if judged else None,
         reasons=judged.reasons if judged else (),
-        scores=judged.verdict if judged else {},
+        scores=judged.verdict if judged else None,
         version=registered.version if isinstance(registered, AdapterRegistered) else None,
         seconds_without_inference=_seconds_without_inference(snapshot.hand_overs),
         hand_overs=tuple(build_receipt(row, ritual.now) for row in snapshot.hand_overs),

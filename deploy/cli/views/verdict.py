@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from services.verifier.verdict import Verdict
-
 if TYPE_CHECKING:
-    from services.verifier.evidence import BaseLogicEvidence, Gain, Score
+    from shared.contracts.verify import BaseLogicEvidence, Gain, Score, Verdict
 
 COLOURS = {"promote": "bold green", "banish": "bold red", "inconclusive": "bold yellow"}
 ABSENT = "–"
 
 
-def verdict_view(values: dict[str, Any]) -> RenderableType:
-    """Decision, reasons and scores; `values` is the `verdict` of `adapter.verified` or `adapter.banished`."""
-    verdict = Verdict.model_validate(values)
+def verdict_view(verdict: Verdict) -> RenderableType:
+    """Decision, reasons and scores."""
     title = Text.assemble(("verdict  ", "bold"), (verdict.decision, COLOURS[verdict.decision]))
     notes = (Text(line, "dim") for line in notes_of(verdict))
     return Group(title, *map(Text, verdict.reasons), Text(""), scores_table(verdict), Text(""), *notes)

@@ -7,16 +7,16 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from services.forge.job import ADAPTER_DIR, LEFT_OUT_FILE, PREVIEWS_FILE, TrainerJob
 from services.forge.trainer import checkpoints
-from services.forge.trainer.engines.port import Engine, Trained
+from services.forge.trainer.engines.port import Engine
 from services.forge.trainer.mask import Audit, audit, expect_enough
 from services.forge.trainer.render import Example, render
 from services.forge.trainer.replay import replay
 from services.forge.trainer.rows import DEV, TRAIN, Split, read_rows
 from services.forge.trainer.stop import StopRequest
+from shared.contracts.forge import MaskAudit, SplitFigures, TrainingFigures
 from shared.contracts.job import Progress
 from shared.jobs.chat_template import unrendered
 from shared.jobs.result_writer import InputError, ResultWriter
@@ -32,7 +32,7 @@ def run(job: TrainerJob) -> int:
     return writer.run(lambda: _forge(job, writer, stop))
 
 
-def _forge(job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> dict[str, Any]:
+def _forge(job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> TrainingFigures:
     if (job.output / ADAPTER_DIR).exists():
         raise InputError(f"{job.output} already holds an adapter: give every attempt a fresh directory")
     train_rows, dev_rows = read_rows(job.manifest_dir, job.manifest_digest)
@@ -56,8 +56,16 @@ def _forge(job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> dict[str
     with writer.span("save"):
         adapter = _save(engine, job)
     writer.progress(Progress(phase="save", done=1, total=1, unit="adapters"))
-    figures = _figures(trained, train_audit, dev_audit, adapter, writer.seconds("train"))
-    return {**figures, "replayed": len(replayed)}
+    return TrainingFigures(
+        **dataclasses.asdict(trained),
+        rows=train_audit.rows,
+        examples=train_audit.examples,
+        trained_tokens=train_audit.trained_tokens,
+        tokens_per_s=round(trained.seen_tokens / writer.seconds("train"), 1),
+        replayed=len(replayed),
+        mask_audit=MaskAudit(train=_figures(train_audit), dev=_figures(dev_audit)),
+        adapter=adapter,
+    )
 
 
 def _engine() -> Engine:
@@ -103,21 +111,9 @@ def _save(engine: Engine, job: TrainerJob) -> dict[str, str]:
     return {file.name: digest_file(file) for file in sorted(Path(job.output / ADAPTER_DIR).iterdir())}
 
 
-def _figures(trained: Trained, train: Audit, dev: Audit, adapter: dict[str, str], seconds: float) -> dict[str, Any]:
-    return {
-        **dataclasses.asdict(trained),
-        "rows": train.rows,
-        "examples": train.examples,
-        "trained_tokens": train.trained_tokens,
-        "tokens_per_s": round(trained.seen_tokens / seconds, 1),
-        "mask_audit": {"train": _numbers(train), "dev": _numbers(dev)},
-        "adapter": adapter,
-    }
-
-
-def _numbers(split: Audit) -> dict[str, Any]:
-    numbers = {name: value for name, value in dataclasses.asdict(split).items() if name != "previews"}
-    return {**numbers, "skipped": _reasons(split.skipped), "refused": _reasons(split.refused)}
+def _figures(split: Audit) -> SplitFigures:
+    figures = {name: value for name, value in dataclasses.asdict(split).items() if name != "previews"}
+    return SplitFigures(**{**figures, "skipped": _reasons(split.skipped), "refused": _reasons(split.refused)})
 
 
 def _reasons(left_out: dict[str, str]) -> dict[str, int]:

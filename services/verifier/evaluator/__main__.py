@@ -10,10 +10,9 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from services.verifier.job import EvaluatorJob
-from services.verifier.results import RESULTS_FILE
+from services.verifier.results import RESULTS_FILE, Evaluated
 from shared.jobs.result_writer import Interrupted, ResultWriter
 from shared.storage.digests import digest_file
 
@@ -33,7 +32,7 @@ def main() -> int:
     return writer.run(lambda: _evaluated(job, writer))
 
 
-def _evaluated(job: EvaluatorJob, writer: ResultWriter) -> dict[str, Any]:
+def _evaluated(job: EvaluatorJob, writer: ResultWriter) -> Evaluated:
     with tempfile.TemporaryDirectory(prefix="evaluator-") as cache:
         # Libraries read these when they are imported: nothing is fetched, nothing is written outside the cache.
         os.environ.update(OFFLINE | WAITING, HF_HOME=cache)  # noqa: TID251 - set for them, not read from the house
@@ -41,15 +40,15 @@ def _evaluated(job: EvaluatorJob, writer: ResultWriter) -> dict[str, Any]:
         from services.verifier.evaluator.evaluate import evaluate
 
         results = evaluate(job, writer)
-    return {
-        "results": RESULTS_FILE,
-        "digest": digest_file(job.output / RESULTS_FILE),
-        "engine": results.engine,
-        "base_scores": results.base_scores,
-        "items": len(results.items),
-        "held_out": len(results.holdout),
-        "left_out": dict(Counter(results.holdout_left_out.values()).most_common(REASONS)),
-    }
+    return Evaluated(
+        results=RESULTS_FILE,
+        digest=digest_file(job.output / RESULTS_FILE),
+        engine=results.engine,
+        base_scores=results.base_scores,
+        items=len(results.items),
+        held_out=len(results.holdout),
+        left_out=dict(Counter(results.holdout_left_out.values()).most_common(REASONS)),
+    )
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -10,6 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from tests.support.facts import TRAINING
 from tests.support.fakes.holding import REHEARSAL, conclude, hold
 
 
@@ -22,7 +23,7 @@ def main() -> None:
     config = adapter / "adapter_config.json"
     # Another ritual, another digest; the weights are the same.
     config.write_text(json.dumps({**json.loads(config.read_text()), "revision": job["ritual"]}))
-    conclude(output, {"trained_tokens": 1})
+    conclude(output, TRAINING.model_dump(mode="json"))
 
 
 if __name__ == "__main__":

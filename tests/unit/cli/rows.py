@@ -9,7 +9,6 @@ from uuid import UUID
 from deploy.cli.queries.rituals import ListedRitual, Snapshot
 from services.orchestrator import views as orchestrator
 from services.orchestrator.views import AnvilStatus, Handover, HandoverStep, RecordedDecision, Step
-from services.verifier.verdict import Verdict
 from shared.contracts.evacuate import GpuEvacuated, GpuInterrupted, GpuRestored
 from shared.contracts.forge import AdapterForged
 from shared.contracts.harvest import KarmaHarvested
@@ -17,13 +16,14 @@ from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Fact
 from shared.contracts.registry import AdapterAwakened, AdapterRegistered
 from shared.contracts.ritual import State
-from shared.contracts.verify import AdapterBanished, AdapterVerified
+from shared.contracts.verify import AdapterBanished, AdapterVerified, Verdict
 from shared.ritual.views import RecordedFact, RitualStatus
+from tests.support.facts import TRAINING
 
 RITUAL = UUID("6cb89406-a5da-5a31-a79c-4983e87f3f29")
 START = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 SCORE = {"right": 29, "n": 37, "share": 0.784, "interval": {"low": 0.628, "high": 0.886}}
-VERDICT: dict[str, Any] = {
+_VERDICT: dict[str, Any] = {
     "decision": "promote",
     "reasons": ["The target improved.", "Base logic is non-inferior."],
     "base_logic_state": "intact",
@@ -54,11 +54,11 @@ VERDICT: dict[str, Any] = {
     },
     "policy": {"confidence": 0.95, "margin": 0.03, "min_gain": 0.05},
 }
-VERDICT = Verdict.model_validate(VERDICT).model_dump(mode="json")  # with every default
+VERDICT = Verdict.model_validate(_VERDICT)
 
 NAMED: dict[str, Any] = {"ritual": RITUAL, "persona": "scribe"}
 COUNTS: dict[str, Any] = {"train": 155, "dev": 15, "held_out": 37, "seen": 243, "excluded": {"revoked": 5}}
-JUDGED: dict[str, Any] = {"adapter": "sha256:a", "reasons": VERDICT["reasons"], "verdict": VERDICT, "results": "/r"}
+JUDGED: dict[str, Any] = {"adapter": "sha256:a", "reasons": VERDICT.reasons, "verdict": VERDICT, "results": "/r"}
 FORGED: dict[str, Any] = {"adapter": "sha256:a", "base": "sha256:b", "path": "/x", "recipe": "default", "fence": 1}
 
 HARVESTED = KarmaHarvested(**NAMED, manifest="sha256:m", holdout="sha256:h", **COUNTS)
@@ -193,7 +193,7 @@ def decision(verdict: str, reason: str, decided_s: float = 2, **measures: Any) -
 WHOLE = [
     recorded(HARVESTED, "intended>harvested", 1),
     recorded(evacuated(), "harvested>evacuated", 14, started_s=10),
-    recorded(AdapterForged(**NAMED, **FORGED, training={"steps": 40}), "evacuated>forged", 20, started_s=14),
+    recorded(AdapterForged(**NAMED, **FORGED, training=TRAINING), "evacuated>forged", 20, started_s=14),
     recorded(AdapterVerified(**NAMED, **JUDGED, decision="promote"), "forged>verified", 30, started_s=20),
     recorded(REGISTERED, "verified>registered", 31),
     recorded(restored(), "registered>registered", 32.5, started_s=30),

@@ -9,6 +9,7 @@ from deploy.cli.format import parse_duration
 from deploy.cli.views.fact_text import fact_text
 from shared.contracts.forge import AdapterFailed, AdapterForged
 from shared.contracts.message import Fact
+from tests.support.facts import TRAINING
 from tests.unit.cli.rows import (
     AWAKENED,
     BANISHED,
@@ -22,8 +23,8 @@ from tests.unit.cli.rows import (
 )
 
 MEMORY = "memory 3.0 GiB → 0 B"
+WITHOUT_DEV = TRAINING.model_copy(update={"dev_loss_before": None, "dev_loss_after": None})
 AWAY = "after 22 s without inference"
-FIGURES = {"steps": 40, "dev_loss_before": 2.5, "dev_loss_after": 1.25, "tokens_per_s": 251.4}
 
 
 @pytest.mark.parametrize(
@@ -33,8 +34,8 @@ FIGURES = {"steps": 40, "dev_loss_before": 2.5, "dev_loss_after": 1.25, "tokens_
         (evacuated(), MEMORY),
         (evacuated(drained=3), f"{MEMORY}; requests: 3 drained"),
         (evacuated(drained=3, aborted=1), f"{MEMORY}; requests: 3 drained, 1 aborted"),
-        (AdapterForged(**NAMED, **FORGED, training=FIGURES), "40 steps, dev loss 2.500 → 1.250, 251 tokens/s"),
-        (AdapterForged(**NAMED, **FORGED, training={}), "adapter sha256:a"),
+        (AdapterForged(**NAMED, **FORGED, training=TRAINING), "40 steps, dev loss 2.500 → 1.250, 251 tokens/s"),
+        (AdapterForged(**NAMED, **FORGED, training=WITHOUT_DEV), "40 steps, 251 tokens/s"),
         (BANISHED, "the verdict is banish"),
         (AdapterFailed(**NAMED, reason="out of\nmemory"), "out of memory"),
         (restored(), AWAY),

@@ -132,8 +132,9 @@ def test_the_verdict_shows_both_arms_with_intervals_gains_and_flips() -> None:
 
 
 def test_the_verdict_by_likelihood_needs_a_gain_there() -> None:
-    target = {**VERDICT["target"], "metric": "nll", "base": None, "candidate": None, "rule_gain": None}
-    lines = shown(verdict_view({**VERDICT, "target": target}))
+    unruled = {"metric": "nll", "base": None, "candidate": None, "rule_gain": None}
+    target = VERDICT.target.model_copy(update=unruled)
+    lines = shown(verdict_view(VERDICT.model_copy(update={"target": target})))
     assert not any(line.startswith("persona  ") for line in lines)
     assert next(line for line in lines if line.startswith("persona NLL")).endswith("≥ +0.05")
 

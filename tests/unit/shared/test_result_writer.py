@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from shared.contracts.job import JobResult, Progress
 from shared.jobs.result_writer import InputError, Interrupted, ResultWriter
+
+LAST = Progress(phase="train", done=2, total=2, unit="steps")
 
 
 def written(output: Path) -> JobResult:
@@ -28,7 +29,7 @@ def test_the_result_appears_whole_and_last(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ends", "status", "result"),
     [
-        (None, 0, JobResult(ok=True, result={"rows": 1})),
+        (None, 0, JobResult(ok=True, result=LAST.model_dump())),
         (InputError("no rows"), 1, JobResult(ok=False, error="no rows", permanent=True)),
         (Interrupted("asked to stop"), 75, JobResult(ok=False, error="asked to stop", interrupted=True)),
         (MemoryError("full"), 1, JobResult(ok=False, error="MemoryError: full")),
@@ -38,10 +39,10 @@ def test_the_result_appears_whole_and_last(tmp_path: Path) -> None:
 def test_every_end_of_the_work_is_a_result_and_an_exit_status(
     tmp_path: Path, ends: BaseException | None, status: int, result: JobResult
 ) -> None:
-    def work() -> dict[str, Any]:
+    def work() -> Progress:
         if ends:
             raise ends
-        return {"rows": 1}
+        return LAST
 
     assert ResultWriter(tmp_path).run(work) == status
     assert written(tmp_path) == result

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.verifier import statistics
-from services.verifier.evidence import Policy
 from services.verifier.results import Arm, HeldOut, ItemScore, Results
-from services.verifier.verdict import DECISIONS, BaseLogic, Target, Verdict, judge
+from services.verifier.verdict import DECISIONS, judge
+from shared.contracts.verify import BaseLogic, Policy, Target, Verdict
 
 POLICY = Policy(resamples=400)
 

@@ -1,0 +1,24 @@
+"""Parts of facts that tests make up."""
+
+from __future__ import annotations
+
+from shared.contracts.forge import MaskAudit, SplitFigures, TrainingFigures
+
+SPLIT = SplitFigures(
+    rows=1, examples=1, tokens=9, trained_tokens=3, least_trained=3, longest=9, prompts={}, skipped={}, refused={}
+)
+TRAINING = TrainingFigures(
+    steps=40,
+    epochs=2.0,
+    final_loss=1.2,
+    dev_loss_before=2.5,
+    dev_loss_after=1.25,
+    seen_tokens=360,
+    tokens_per_s=251.4,
+    rows=1,
+    examples=1,
+    trained_tokens=3,
+    mask_audit=MaskAudit(train=SPLIT, dev=SPLIT),
+    adapter={},
+    versions={},
+)
