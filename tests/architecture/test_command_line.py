@@ -1,0 +1,50 @@
+"""The command line reads other owners' rows through their views only."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from shared.config.settings import PROJECT
+
+CLI = PROJECT / "deploy" / "cli"
+SQL = re.compile(r"\b(SELECT|INSERT INTO|DELETE FROM)\s|\bUPDATE \S+ SET\b")
+READ = re.compile(r"services\.\w+\.views|shared\.ritual\.(views|ledger)|shared\.messaging\.dead_letters")
+# What the command line asks an owner to do, besides reading.
+DONE = {
+    "services.harvester.remember",  # an import of karma goes through the harvester's own guarded statements
+    "services.orchestrator.engine_command",  # `runes create` makes the containers that the orchestrator starts
+    "shared.messaging.streams",  # the names of the streams
+}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Every module that a file imports, wherever in it; `from a import b` is `a.b` where that is a module."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if is_module(whole) else node.module
+
+
+def is_module(name: str) -> bool:
+    path = PROJECT.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def test_the_command_line_has_no_sql() -> None:
+    found = [str(path.relative_to(CLI)) for path in CLI.rglob("*.py") if SQL.search(path.read_text(encoding="utf-8"))]
+
+    assert found == []
+
+
+def test_the_command_line_imports_only_what_owners_offer_to_readers() -> None:
+    owned = re.compile(r"(services|shared\.(ritual|messaging))\.")
+    found = {(path.name, name) for path in CLI.rglob("*.py") for name in imported(path) if owned.match(name)}
+
+    assert {(file, name) for file, name in found if not READ.fullmatch(name) and name not in DONE} == set()
+    assert {name for _, name in found} >= DONE, "an exception that nothing needs"
