@@ -47,9 +47,6 @@ class TrainingFigures(Frozen):
     tokens_per_s: float
     resumed_at: int = Field(0, description="The step of the checkpoint that it continued from; 0 from the beginning.")
     replayed: int = Field(0, description="Examples of the base's own answers that were mixed in.")
-    rows: int
-    examples: int
-    trained_tokens: int
     mask_audit: MaskAudit
     adapter: dict[str, str] = Field(description="The digest of each file of the adapter.")
     versions: dict[str, str] = Field(description="The version of each library.")

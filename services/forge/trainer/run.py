@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 from collections import Counter
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from services.forge.job import ADAPTER_DIR, LEFT_OUT_FILE, PREVIEWS_FILE, TrainerJob
 from services.forge.trainer import checkpoints
-from services.forge.trainer.engines.port import Engine
+from services.forge.trainer.engines.port import Engine, Trained
 from services.forge.trainer.mask import Audit, audit, expect_enough
 from services.forge.trainer.render import Example, render
 from services.forge.trainer.replay import replay
@@ -56,16 +55,8 @@ def _forge(job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> Training
     with writer.span("save"):
         adapter = _save(engine, job)
     writer.progress(Progress(phase="save", done=1, total=1, unit="adapters"))
-    return TrainingFigures(
-        **dataclasses.asdict(trained),
-        rows=train_audit.rows,
-        examples=train_audit.examples,
-        trained_tokens=train_audit.trained_tokens,
-        tokens_per_s=round(trained.seen_tokens / writer.seconds("train"), 1),
-        replayed=len(replayed),
-        mask_audit=MaskAudit(train=_figures(train_audit), dev=_figures(dev_audit)),
-        adapter=adapter,
-    )
+    audits = MaskAudit(train=_audited(train_audit), dev=_audited(dev_audit))
+    return _figures(trained, audits, adapter, len(replayed), writer.seconds("train"))
 
 
 def _engine() -> Engine:
@@ -111,9 +102,37 @@ def _save(engine: Engine, job: TrainerJob) -> dict[str, str]:
     return {file.name: digest_file(file) for file in sorted(Path(job.output / ADAPTER_DIR).iterdir())}
 
 
-def _figures(split: Audit) -> SplitFigures:
-    figures = {name: value for name, value in dataclasses.asdict(split).items() if name != "previews"}
-    return SplitFigures(**{**figures, "skipped": _reasons(split.skipped), "refused": _reasons(split.refused)})
+def _figures(
+    trained: Trained, audits: MaskAudit, adapter: dict[str, str], replayed: int, seconds: float
+) -> TrainingFigures:
+    return TrainingFigures(
+        steps=trained.steps,
+        epochs=trained.epochs,
+        final_loss=trained.final_loss,
+        dev_loss_before=trained.dev_loss_before,
+        dev_loss_after=trained.dev_loss_after,
+        seen_tokens=trained.seen_tokens,
+        tokens_per_s=round(trained.seen_tokens / seconds, 1),
+        resumed_at=trained.resumed_at,
+        replayed=replayed,
+        mask_audit=audits,
+        adapter=adapter,
+        versions=trained.versions,
+    )
+
+
+def _audited(split: Audit) -> SplitFigures:
+    return SplitFigures(
+        rows=split.rows,
+        examples=split.examples,
+        tokens=split.tokens,
+        trained_tokens=split.trained_tokens,
+        least_trained=split.least_trained,
+        longest=split.longest,
+        prompts=split.prompts,
+        skipped=_reasons(split.skipped),
+        refused=_reasons(split.refused),
+    )
 
 
 def _reasons(left_out: dict[str, str]) -> dict[str, int]:
