@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid5
 
 from services.harvester.auto_trigger.policy import COUNTED_AT_MOST, NewKarma, TriggerDecision, TriggerState
+from shared.contracts.harvest import KarmaHarvested, KarmaRefused
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import RITUAL_NAMESPACE
 from shared.messaging.outbox import enqueue
@@ -25,7 +26,7 @@ async def list_new_karma(source: Connection | Pool) -> list[NewKarma]:
         WITH considered AS (
             SELECT r.persona, max(least(f.started_at, (r.intent ->> 'until')::timestamptz)) AS at
             FROM public.ritual r JOIN public.ritual_fact f ON f.ritual = r.id
-            WHERE f.subject IN ('karma.harvested', 'karma.refused') AND r.intent ->> 'since' IS NULL
+            WHERE f.subject = ANY ($2::text[]) AND r.intent ->> 'since' IS NULL
               AND coalesce(r.intent ->> 'query', '') = '' AND coalesce(r.intent -> 'kinds', '[]') = '[]'
             GROUP BY r.persona
         )
@@ -47,6 +48,7 @@ async def list_new_karma(source: Connection | Pool) -> list[NewKarma]:
         ORDER BY p.persona
         """,
         COUNTED_AT_MOST,
+        [KarmaHarvested.subject, KarmaRefused.subject],
     )
     return [NewKarma.model_validate(dict(row)) for row in rows]
 

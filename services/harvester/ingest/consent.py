@@ -7,6 +7,7 @@ from uuid import UUID, uuid5
 
 import structlog
 
+from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.karma import KarmaRecalled, KarmaRevoked
 from shared.contracts.message import RITUAL_NAMESPACE
 from shared.messaging.outbox import enqueue
@@ -108,7 +109,8 @@ async def list_rituals_of(conn: Connection | Pool, manifests: Iterable[str]) -> 
     """manifest → the rituals that it was compiled for."""
     rows = await conn.fetch(
         "SELECT body ->> 'manifest' AS manifest, array_agg(DISTINCT ritual ORDER BY ritual) AS rituals FROM public.ritual_fact "
-        "WHERE subject = 'karma.harvested' AND body ->> 'manifest' = ANY ($1::text[]) GROUP BY 1",
+        "WHERE subject = $2 AND body ->> 'manifest' = ANY ($1::text[]) GROUP BY 1",
         list(manifests),
+        KarmaHarvested.subject,
     )
     return {row["manifest"]: tuple(row["rituals"]) for row in rows}
