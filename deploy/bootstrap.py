@@ -12,8 +12,8 @@ import nats
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
-from deploy.services import SERVICES, load_app, migrations, service_port, subscriptions
-from shared.config.settings import Settings
+from deploy.services import SERVICES, load_app, load_configuration, migrations, service_port, subscriptions
+from shared.config.settings import Settings, SettingsError
 from shared.messaging.streams import declare
 from shared.runtime.service import main as run_service
 from shared.storage.postgres import UNREACHABLE, MigrationError, migrate
@@ -60,15 +60,16 @@ def main() -> None:
         raise SystemExit(f"unknown service {service!r}: one of {', '.join(SERVICES)}")
     settings = Settings()
     try:
+        configuration = load_configuration(settings)
         applied = asyncio.run(prepare(settings))
     except TimeoutError:
         raise SystemExit(f"PostgreSQL or NATS did not answer within {DEADLINE_S} s: is the stack up?") from None
-    except MigrationError as error:
+    except (MigrationError, SettingsError) as error:
         raise SystemExit(str(error)) from None
     for name in applied:
         print(f"applied {name}", flush=True)
     if service:
-        run_service(load_app(service), service_port(settings, service), migrations())
+        run_service(load_app(service), settings, configuration, service_port(settings, service), migrations())
 
 
 if __name__ == "__main__":

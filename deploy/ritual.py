@@ -21,9 +21,9 @@ from rich.table import Table
 from deploy.embedded import stack
 from deploy.embedded.preflight import PreflightError
 from deploy.embedded.state import LockError
+from deploy.services import load_configuration
 from examples.karma.unseen import UNSEEN
 from services.registry.views import list_aliases
-from shared.config.load import load
 from shared.config.settings import PROJECT, Settings
 from shared.contracts.intent import TrainingIntent
 from shared.drivers.inference.port import InferenceError, Turn
@@ -89,11 +89,12 @@ async def _side_by_side(settings: Settings, persona: str) -> None:
     pool = await open_pool(settings.database_url, "public", size=1)
     version = (await list_aliases(pool))[persona]
     await pool.close()
-    table = Table("prompt", settings.base, version, title="unseen prompts", show_lines=True)
+    configuration = load_configuration(settings)
+    base = configuration.base_of(persona)
+    rune = Vllm(configuration.rune_url(settings, configuration.serving_rune(persona)))
+    table = Table("prompt", base, version, title="unseen prompts", show_lines=True)
     for prompt in UNSEEN[persona]:
-        table.add_row(
-            prompt, *(await _answers(Vllm(load(settings).rune_url(settings)), prompt, (settings.base, version)))
-        )
+        table.add_row(prompt, *(await _answers(rune, prompt, (base, version))))
     console.print(table)
 
 

@@ -1,4 +1,4 @@
-"""The services of an installation: names, ports, entry points, the states each owns, and the migrations of all schemas."""
+"""The services of an installation: names, ports, entry points, tables in soulforge.toml, states each owns, and migrations."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ import importlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from services.forge.settings import ForgeSettings
+from services.harvester.settings import HarvesterSettings, TriggerSettings
+from services.orchestrator.settings import OrchestratorSettings
+from services.registry.settings import RegistrySettings
+from services.verifier.settings import VerifierSettings
+from shared.config.load import load
 from shared.config.settings import FIRST_SERVICE_PORT, PROJECT
 from shared.contracts.ritual import State
 from shared.storage.postgres import Migration
 
 if TYPE_CHECKING:
+    from shared.config.model import Configuration
     from shared.config.settings import Settings
     from shared.messaging.router import Subscription
     from shared.runtime.service import App
@@ -26,6 +33,21 @@ OWNERS: dict[State, str] = {
     State.VERIFIED: "registry",
     State.REGISTERED: "registry",
 }
+
+# The tables that services read in soulforge.toml.
+SECTIONS = (
+    HarvesterSettings,
+    TriggerSettings,
+    OrchestratorSettings,
+    ForgeSettings,
+    VerifierSettings,
+    RegistrySettings,
+)
+
+
+def load_configuration(settings: Settings) -> Configuration:
+    """The configuration in use, with the tables of all services. Raises ConfigurationError."""
+    return load(settings, SECTIONS)
 
 
 def service_port(settings: Settings, service: str) -> int:

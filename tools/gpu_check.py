@@ -17,7 +17,7 @@ import typer
 
 from services.orchestrator.handover.proof import UnprovenError, objections, proven_free
 from shared.config.model import AnvilConfig
-from shared.config.settings import Settings
+from shared.config.tables import JobsConfig
 from shared.drivers.accelerators.nvml import NvmlAccelerator, load_nvml
 from shared.drivers.accelerators.port import AcceleratorError
 from shared.drivers.containers.port import ContainerSpec, ContainerState
@@ -51,7 +51,7 @@ def main(
 
 
 def command(holder: str, gib: int, device: int) -> tuple[str, ...]:
-    own = (str(Settings().jobs_python), "-c", HOLD.format(gib=gib, device=device))
+    own = (str(JobsConfig().python), "-c", HOLD.format(gib=gib, device=device))
     return tuple(shlex.split(holder)) if holder else own
 
 

@@ -21,6 +21,7 @@ import httpx
 
 from bench.handover.places import Place, docker_place, process_place
 from shared.config.settings import PROJECT
+from shared.config.tables import EMBEDDED_BASE
 from tests.support.orchestrated import Orchestrated, orchestrated
 from tests.support.servers import house
 
@@ -95,7 +96,7 @@ async def bare_restart(ours: Orchestrated, place: Place) -> float:
 
 async def first_answer(ours: Orchestrated, closed: bool = False) -> None:
     """Until the engine answers one request of a client; one that starts `closed` is opened as soon as it can be."""
-    body = {"model": ours.settings.base, "prompt": "The smith", "max_tokens": 1, "temperature": 0}
+    body = {"model": EMBEDDED_BASE, "prompt": "The smith", "max_tokens": 1, "temperature": 0}
     deadline = monotonic() + UP_S
     async with httpx.AsyncClient(base_url=ours.rune.url, timeout=60) as client:
         while monotonic() < deadline:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import docker  # type: ignore[import-untyped]
 
 from deploy.cli.commands.runes import create_containers
+from deploy.services import load_configuration
 from services.orchestrator.engine_command import rune_spec
-from shared.config.load import load
 from shared.drivers.containers.docker import DockerContainers
-from shared.storage.base_model import find_base
 from tests.support.engine import IMAGE, daemon
 from tests.support.orchestrated import RUNE
 
@@ -41,10 +40,8 @@ class ProcessPlace:
 
     async def start(self) -> None:
         house = self._ours.settings
-        configuration = load(house)
-        rune = configuration.runes["rune"].model_copy(update={"port": configuration.port_of("rune", house)})
-        device = configuration.anvils["anvil0"]
-        await self._ours.containers.start(rune_spec(RUNE, "anvil0", device, rune, house, find_base(house)))
+        configuration = load_configuration(house)
+        await self._ours.containers.start(await rune_spec(house, configuration, "rune"))
 
 
 class DockerPlace:

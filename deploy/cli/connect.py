@@ -13,36 +13,27 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from nats.aio.client import Client
-    from pydantic_settings import BaseSettings
 
     from shared.config.settings import Settings
     from shared.contracts.message import Message
     from shared.storage.postgres import Pool
 
     M = TypeVar("M", bound=Message)
-    S = TypeVar("S", bound=BaseSettings)
 
 CONNECT_TIMEOUT_S = 3
 
 
 def load_settings() -> Settings:
     """Read the settings. Raises UserError naming the variable that cannot be used."""
-    from shared.config.settings import Settings
-
-    return load_settings_of(Settings)
-
-
-def load_settings_of(kind: type[S]) -> S:
-    """Read settings of any kind from the environment. Raises UserError naming the variable that cannot be used."""
     from pydantic import ValidationError
 
+    from shared.config.settings import Settings
+
     try:
-        return kind()
+        return Settings()
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
-        prefix = str(kind.model_config["env_prefix"]).rstrip("_")
-        name = "_".join([prefix, *(str(part).upper() for part in first["loc"])])
-        raise UserError(f"{name} cannot be used: {first['msg']}") from error
+        raise UserError(f"SOULFORGE_{str(first['loc'][0]).upper()} cannot be used: {first['msg']}") from error
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from shared.config.settings import Settings
 
 
 def parts(settings: Settings, environment: Mapping[str, str]) -> list[Part]:
-    """Everything to supervise. `environment` is what the services inherit: it carries their own settings."""
+    """Everything to supervise. `environment` is what the services inherit: it carries addresses and secrets."""
     home = settings.home
     return [
         Part(
@@ -45,6 +45,7 @@ def _service(settings: Settings, environment: Mapping[str, str], service: str) -
     ours = {
         "SOULFORGE_HOME": str(settings.home),
         "SOULFORGE_PORT_BASE": str(settings.port_base),
+        "SOULFORGE_MODELS": str(settings.models_dir),
         "PYTHONUNBUFFERED": "1",
     }
     if path := find(settings):

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from deploy.services import SERVICES, service_port
-from shared.config.load import load
+from deploy.services import SERVICES, load_configuration, service_port
 from shared.config.settings import PORT_OFFSETS, Settings
+from shared.storage.base_model import CONFIG
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from shared.config.model import Configuration
 
 GIB = 1024**3
 MEMORY_NEEDED = 5 * GIB
@@ -27,20 +29,32 @@ class PreflightError(Exception):
 
 def check(settings: Settings, own_ports: Iterable[str] = ()) -> None:
     """Raise PreflightError naming everything that is missing. `own_ports` are parts of ours that run already."""
-    faults = [*_software(settings), *_room(settings), *_ports(settings, set(own_ports))]
+    configuration = load_configuration(settings)
+    faults = [
+        *_software(configuration),
+        *_bases(configuration),
+        *_room(settings),
+        *_ports(settings, configuration, set(own_ports)),
+    ]
     if faults:
         raise PreflightError("\n".join(faults))
 
 
-def _software(settings: Settings) -> Iterable[str]:
-    if not settings.jobs_python.exists():
-        yield f"the environment with torch is missing ({settings.jobs_python}): run `make setup`"
+def _software(configuration: Configuration) -> Iterable[str]:
+    if not (python := configuration.jobs.python).exists():
+        yield f"the environment with torch is missing ({python}): run `make setup`, or set jobs.python in soulforge.toml"
     try:
         ctypes.CDLL("libnuma.so.1")
     except OSError:
         yield "the system library libnuma.so.1 is missing; vLLM needs it: install it (Debian, Ubuntu: apt-get install libnuma1)"
     if not any(shutil.which(name) for name in ("cc", "gcc", "clang")):
         yield "a C compiler is missing; vLLM needs it: install one (Debian, Ubuntu: apt-get install gcc)"
+
+
+def _bases(configuration: Configuration) -> Iterable[str]:
+    for name, base in configuration.bases.items():
+        if name in configuration.bases_in_use() and not (base.path / CONFIG).is_file():
+            yield f"there is no base model in {base.path} ({CONFIG} is missing): correct bases.{name}.path in soulforge.toml"
 
 
 def _room(settings: Settings) -> Iterable[str]:
@@ -56,10 +70,10 @@ def _room(settings: Settings) -> Iterable[str]:
         )
 
 
-def _ports(settings: Settings, own: set[str]) -> Iterable[str]:
+def _ports(settings: Settings, configuration: Configuration, own: set[str]) -> Iterable[str]:
     fixed = {part: settings.port(part) for part in PORT_OFFSETS if part != "rune"}
     fixed |= {service: service_port(settings, service) for service in SERVICES}
-    for part, port in {**fixed, **load(settings).ports(settings)}.items():
+    for part, port in {**fixed, **configuration.ports(settings)}.items():
         if part not in own and not _free(settings.host, port):
             yield f"port {port} ({part}) on {settings.host} is taken by another program: end it, or set SOULFORGE_PORT_BASE"
 

@@ -19,9 +19,8 @@ from deploy.embedded.parts import parts
 from deploy.embedded.preflight import PreflightError
 from deploy.embedded.state import lock, read_living
 from deploy.embedded.supervisor import Supervisor
-from deploy.services import migrations
+from deploy.services import load_configuration, migrations
 from services.registry.views import list_aliases
-from shared.config.load import load
 from shared.config.ports import container_name
 from shared.config.settings import Settings
 from shared.drivers.containers.open import open_containers
@@ -55,7 +54,7 @@ def run(settings: Settings, announce: Announce) -> int:
 
 async def _run(settings: Settings, announce: Announce) -> None:
     preflight.check(settings, await _running_ports(settings))
-    base.prepare(settings, announce)
+    await base.prepare(settings, load_configuration(settings), announce)
     postgres.initialise(settings)
     nats.initialise(settings)
 
@@ -79,7 +78,7 @@ async def _run(settings: Settings, announce: Announce) -> None:
 
 async def _running_ports(settings: Settings) -> list[str]:
     """Runes whose containers outlived a supervisor: they hold their ports, and the services take them over."""
-    configuration = load(settings)
+    configuration = load_configuration(settings)
     held = []
     for name, rune in configuration.runes.items():
         containers = open_containers(settings, rune.driver, configuration.docker)
@@ -103,34 +102,37 @@ async def _announce_up(settings: Settings, supervisor: Supervisor, announce: Ann
     """Announce that everything is up: all parts, and the rune or the ritual that holds its anvil."""
     while any(part.state is not PartState.READY for part in supervisor.status.values()):
         await asyncio.sleep(POLL_S)
-    configuration = load(settings)
-    url = configuration.rune_url(settings)
-    while not (serving := await _serves(settings, url)) and not (
+    configuration = load_configuration(settings)
+    urls = [configuration.rune_url(settings, rune) for rune in configuration.serving_runes().values()]
+    while not (serving := await _serves(settings, urls)) and not (
         ritual := await _holder(settings, configuration.forge)
     ):
         await asyncio.sleep(POLL_S)
     if serving:
-        announce(f"rune ready: {', '.join(sorted(serving))} answer at {url}/v1")
+        for url, models in serving.items():
+            announce(f"rune ready: {', '.join(sorted(models))} answer at {url}/v1")
     else:
         announce(f"the rune waits: ritual {ritual} goes on; watch it: soulforge watch {ritual}")
     announce(f"everything is up; traces at {settings.phoenix_url}")
 
 
-async def _serves(settings: Settings, url: str) -> frozenset[str]:
-    """The models that the rune serves, once they include every aliased version; nothing before."""
+async def _serves(settings: Settings, urls: list[str]) -> dict[str, frozenset[str]]:
+    """The models that the runes serve, once they include every aliased version; nothing before."""
+    served = {}
     try:
-        rune = Vllm(url)
-        if (await rune.admission()).closed:
-            return frozenset()
-        served = await rune.models()
+        for url in urls:
+            rune = Vllm(url)
+            if (await rune.admission()).closed:
+                return {}
+            served[url] = await rune.models()
         conn = await asyncpg.connect(settings.database_url, timeout=5)
     except (InferenceError, *UNREACHABLE):
-        return frozenset()
+        return {}
     try:
         wanted = set((await list_aliases(conn)).values())
     finally:
         await conn.close()
-    return served if wanted <= served else frozenset()
+    return served if wanted <= frozenset().union(*served.values()) else {}
 
 
 async def _holder(settings: Settings, anvil: str) -> UUID | None:
@@ -148,7 +150,7 @@ async def _holder(settings: Settings, anvil: str) -> UUID | None:
 
 async def end_containers(settings: Settings, announce: Announce) -> None:
     """Stop the runes and every job, and remove the runes: what is stopped on purpose has not crashed."""
-    configuration = load(settings)
+    configuration = load_configuration(settings)
     drivers = {"process", configuration.jobs.driver, *(rune.driver for rune in configuration.runes.values())}
     for driver in sorted(drivers):
         containers = open_containers(settings, driver, configuration.docker)

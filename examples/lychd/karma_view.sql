@@ -1,4 +1,4 @@
--- LychD's own `karma` table as Soulforge reads it: set SOULFORGE_HARVESTER_VIEW=soulforge_karma.records.
+-- LychD's own `karma` table as Soulforge reads it: view = "soulforge_karma.records" in [harvest].
 --
 -- A row of LychD is a memory, not yet a conversation. It becomes one
 --   * by `meta.messages`: OpenAI-style messages, taken as they are;

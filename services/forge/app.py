@@ -16,8 +16,8 @@ TRAINER = "services.forge.trainer"
 
 def build(context: ServiceContext, trainer: str = TRAINER) -> Service:
     """Wire the service; `trainer` is the module that is run as its job."""
-    settings = ForgeSettings()
-    kind = JobKind(ROLE, ("-m", trainer), settings.memory_bytes, settings.time_limit_s)
+    settings = context.configuration.section(ForgeSettings)
+    kind = JobKind(ROLE, ("-m", trainer), settings.memory, settings.time_limit_s)
     stage = GpuStage(context, State.EVACUATED, kind, settings.max_attempts, Forge(context))
     return Service(stage.reconcile, loops=(stage.heartbeat(),))
 

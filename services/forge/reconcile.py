@@ -9,10 +9,10 @@ from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, IDENTITY_FILE, Trai
 from shared.config.recipe import load_recipe
 from shared.contracts.forge import AdapterFailed, AdapterForged, TrainingFigures
 from shared.contracts.harvest import KarmaHarvested
-from shared.jobs.runner import OUTPUT, Finished, JobPlan
+from shared.jobs.runner import JOB_FILE, OUTPUT, Finished, JobPlan
 from shared.ritual import ledger
 from shared.storage.artifacts import Artifacts
-from shared.storage.base_model import find_base
+from shared.storage.base_model import Bases
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,11 +32,13 @@ class Forge:
     def __init__(self, context: ServiceContext) -> None:
         self._context = context
         self._artifacts = Artifacts(context.settings.home)
+        self._bases = Bases(context.settings, context.configuration)
 
     async def plan(self, ritual: Ritual, held: Lease) -> Planner:
         harvested = await ledger.required_fact(self._context.pool, ritual.id, KarmaHarvested)
         manifest = self._artifacts.manifest(harvested.manifest)
-        base = find_base(self._context.settings)
+        base = await self._bases.get(self._context.configuration.base_of(ritual.persona))
+        max_rank = self._context.configuration.max_lora_rank(ritual.persona)
 
         def planned(output: Path) -> JobPlan:
             resume = self._earlier_checkpoints(ritual)
@@ -47,7 +49,7 @@ class Forge:
                 base=base,
                 manifest_dir=manifest,
                 manifest_digest=harvested.manifest,
-                recipe=load_recipe(ritual.intent.recipe),
+                recipe=load_recipe(ritual.intent.recipe, max_rank),
                 output=output,
                 resume_from=resume,
                 seed=ritual.intent.seed,
@@ -62,11 +64,12 @@ class Forge:
             digest = adapter_digest(adapter)
         except AdapterError as error:
             return AdapterFailed(**ritual.key, reason=str(error))
+        job = TrainerJob.model_validate_json((finished.output.parent / JOB_FILE).read_bytes())
         return AdapterForged(
             **ritual.key,
             adapter=digest,
             path=str(adapter),
-            base=find_base(self._context.settings).digest,
+            base=job.base.digest,
             recipe=ritual.intent.recipe,
             fence=held.fence,
             training=TrainingFigures.model_validate(finished.result.result),

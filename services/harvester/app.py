@@ -10,7 +10,7 @@ from services.harvester.embedding.keep import embedding_loop
 from services.harvester.handlers import answer_invalid, router
 from services.harvester.reconcile import Harvester
 from services.harvester.replies import RequestReplies
-from services.harvester.settings import HarvesterSettings
+from services.harvester.settings import HarvesterSettings, TriggerSettings
 from shared.contracts.intent import TrainingIntent
 from shared.runtime.context import ServiceContext
 from shared.runtime.service import App, Service
@@ -18,8 +18,10 @@ from shared.runtime.telemetry import root_export_loop
 
 
 def build(context: ServiceContext) -> Service:
-    embedder = Embedder(context.settings.jobs_python, context.settings.project)
-    harvester = Harvester(context, HarvesterSettings(), embedder)
+    configuration = context.configuration
+    embedder = Embedder(configuration.jobs.python, context.settings.project)
+    harvester = Harvester(context, configuration.section(HarvesterSettings), embedder)
+    trigger = trigger_loop(context, configuration.section(TriggerSettings))
     replies = RequestReplies(context.nats, TrainingIntent.subject)
 
     async def start() -> None:
@@ -32,7 +34,7 @@ def build(context: ServiceContext) -> Service:
 
     return Service(
         harvester.reconcile,
-        loops=(embedding_loop(context, embedder), *trigger_loop(context), root_export_loop(context)),
+        loops=(embedding_loop(context, embedder), *trigger, root_export_loop(context)),
         start=start,
         stop=stop,
         dependencies={"replies": replies},

@@ -13,7 +13,8 @@ from faststream.nats.annotations import NatsMessage
 from services.harvester.ingest.consent import list_recalls, mark_announced, revoke
 from services.harvester.ingest.karma import Consecration, consecrate
 from services.harvester.replies import RequestReplies
-from shared.config.recipe import RecipeError, load_recipe
+from shared.config.errors import ConfigurationError
+from shared.config.recipe import load_recipe
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.karma import KarmaConsecrated, KarmaRevoked
 from shared.contracts.message import RITUAL_NAMESPACE
@@ -41,8 +42,8 @@ InReplies = Annotated[RequestReplies, Context("replies")]
 async def training_intent(intent: TrainingIntent, message: NatsMessage, service: InContext, replies: InReplies) -> None:
     """Open the ritual of an intent, and answer the request it came with."""
     try:
-        load_recipe(intent.recipe, service.configuration.max_lora_rank(service.settings))
-    except RecipeError as error:
+        load_recipe(intent.recipe, service.configuration.max_lora_rank(intent.persona))
+    except ConfigurationError as error:
         raise PermanentError(f"recipe: {error}") from error
     async with service.pool.acquire() as conn, conn.transaction():
         ritual = await ledger.open_ritual(conn, intent, intent_id(intent, message), message.headers.get("traceparent"))

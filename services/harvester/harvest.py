@@ -51,11 +51,11 @@ REMEDIES = {
     Reason.UNCONSECRATED: "consecrate records whose outcome was verified",
     Reason.FILTERED: "widen the intent's kinds, since, until or query",
     Reason.NO_CONSENT: "only records whose `purposes` name training are used",
-    Reason.LICENCE: "add their licence to `licences` in harvest.toml, where it allows training",
-    Reason.SECRET: 'remove the secrets from these records, or set `redaction.secrets = "redact"` in harvest.toml',
-    Reason.PERSONAL: 'set `redaction.personal = "redact"` in harvest.toml',
+    Reason.LICENCE: "add their licence to `harvest.licences` in soulforge.toml, where it allows training",
+    Reason.SECRET: 'remove the secrets from these records, or set `harvest.redaction.secrets = "redact"` in soulforge.toml',
+    Reason.PERSONAL: 'set `harvest.redaction.personal = "redact"` in soulforge.toml',
     Reason.MALFORMED: "look at the records: a conversation must end in the assistant's answer",
-    Reason.TOO_LONG: "raise `lengths.row` in harvest.toml",
+    Reason.TOO_LONG: "raise `harvest.lengths.row` in soulforge.toml",
 }
 
 
@@ -93,7 +93,7 @@ async def prepare(
     if policy.likeness.by_meaning or intent.query:
         await _embed(context, ritual.persona, embedder, on_progress)
     wanted = await _find_wanted(context, ritual.persona, intent, embedder)
-    return HarvestRequest(ritual.persona, intent, policy, context.settings.suites, wanted)
+    return HarvestRequest(ritual.persona, intent, policy, context.configuration.suites, wanted)
 
 
 async def harvest(conn: Connection, request: HarvestRequest, artifacts: Artifacts, on_progress: OnProgress) -> Compiled:

@@ -1,22 +1,15 @@
-"""The harvest's policy, from `harvest.toml`: what is admitted to the weights. Every field has a safe default."""
+"""What is admitted to a training set: the policy of `[harvest]`; every field has a default that is safe."""
 
 from __future__ import annotations
 
-import tomllib
-from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from services.harvester.redaction.policy import RedactionPolicy
-from shared.config.errors import wrong_values
 from shared.contracts.frozen import Frozen
 
 PromptForm = Literal["full", "short", "none"]
-
-
-class PolicyError(Exception):
-    """The policy cannot be used; the message names the file and the field, and what is accepted."""
 
 
 class LikenessPolicy(Frozen):
@@ -90,17 +83,3 @@ class HarvestPolicy(Frozen):
     shares: Shares = Shares()
     lengths: Lengths = Lengths()
     prompts: Prompts = Prompts()
-
-
-def load_policy(path: Path) -> HarvestPolicy:
-    """The policy in a TOML file; the defaults where there is no such file. Raises PolicyError."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        return HarvestPolicy.model_validate(tomllib.loads(text))
-    except FileNotFoundError:
-        return HarvestPolicy()
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PolicyError(f"harvest policy {path} cannot be read: {error}") from error
-    except ValidationError as error:
-        faults = wrong_values(error, text, HarvestPolicy)
-        raise PolicyError(f"harvest policy {path}: {'; '.join(faults)}") from error

@@ -17,7 +17,6 @@ from services.harvester.ingest.consent import announce, list_revoked
 from services.harvester.ingest.source_view import ViewError, check_view
 from services.harvester.manifest.compile import sweep
 from services.harvester.manifest.rows import File
-from services.harvester.policy import PolicyError, load_policy
 from services.harvester.settings import HarvesterSettings
 from services.harvester.trajectories.phoenix import PhoenixError
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
@@ -29,7 +28,6 @@ from shared.storage.artifacts import Artifacts
 
 if TYPE_CHECKING:
     from services.harvester.manifest.compile import Compiled
-    from services.harvester.policy import HarvestPolicy
     from shared.ritual.ledger import Ritual
     from shared.runtime.context import ServiceContext
     from shared.storage.postgres import Connection
@@ -99,17 +97,13 @@ class Harvester:
                 log.warning("harvest postponed", ritual=str(ritual.id), error=str(error))
 
 
-def _policy(context: ServiceContext, settings: HarvesterSettings) -> HarvestPolicy:
-    return load_policy(settings.policy or context.settings.home / "harvest.toml")
-
-
 async def _log_wrong_configuration(context: ServiceContext, settings: HarvesterSettings) -> None:
+    if not settings.view:
+        return
     try:
-        _policy(context, settings)
-        if settings.view:
-            async with context.pool.acquire() as conn:
-                await check_view(conn, settings.view)
-    except (PolicyError, ViewError) as error:
+        async with context.pool.acquire() as conn:
+            await check_view(conn, settings.view)
+    except ViewError as error:
         log.error("wrong configuration: every ritual will be refused", error=str(error))
 
 
@@ -117,13 +111,12 @@ async def _harvest(context: ServiceContext, ritual: Ritual, settings: HarvesterS
     started_at = datetime.now(UTC)
     report = ProgressReporter(context, ritual).report
     try:
-        policy = _policy(context, settings)
-        request = await prepare(context, ritual, policy, settings.view, embedder, report)
-    except (PolicyError, ViewError) as error:
+        request = await prepare(context, ritual, settings.policy, settings.view, embedder, report)
+    except ViewError as error:
         await context.record(KarmaRefused(**_of(ritual), reason=str(error)), started_at)
         return
     except EmbedderMissing as error:
-        reason = f"{error}; or set likeness.by_meaning = false in harvest.toml and ask without a query"
+        reason = f"{error}; or set harvest.likeness.by_meaning = false in soulforge.toml and ask without a query"
         await context.record(KarmaRefused(**_of(ritual), reason=reason), started_at)
         return
     async with harvest_connection(context.settings.database_url, ritual.persona) as conn:

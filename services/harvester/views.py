@@ -13,8 +13,8 @@ from uuid import UUID
 
 from services.harvester.auto_trigger.policy import TriggerDecision, TriggerState, decide_trigger
 from services.harvester.auto_trigger.store import get_trigger_states, list_new_karma
-from services.harvester.auto_trigger.watch import TriggerSettings
 from services.harvester.ingest.consent import list_manifests_of, list_rituals_of
+from services.harvester.settings import TriggerSettings
 
 if TYPE_CHECKING:
     from services.harvester.auto_trigger.policy import TriggerPolicy

@@ -124,7 +124,7 @@ def open_anvils(context: ServiceContext, settings: OrchestratorSettings) -> tupl
 
 def _open(context: ServiceContext, settings: OrchestratorSettings, name: str, config: AnvilConfig) -> Anvil:
     common, configuration = context.settings, context.configuration
-    runes = _open_runes(context, name, config)
+    runes = _open_runes(context, name)
     return Anvil(
         context,
         settings,
@@ -141,15 +141,13 @@ def _open(context: ServiceContext, settings: OrchestratorSettings, name: str, co
     )
 
 
-def _open_runes(context: ServiceContext, anvil: str, device: AnvilConfig) -> tuple[Rune, ...]:
+def _open_runes(context: ServiceContext, anvil: str) -> tuple[Rune, ...]:
     settings, configuration = context.settings, context.configuration
     return tuple(
         Rune(
             name,
-            config.model_copy(update={"port": configuration.port_of(name, settings)}),
             settings,
-            anvil,
-            device,
+            configuration,
             open_containers(settings, config.driver, configuration.docker),
             Vllm(configuration.rune_url(settings, name), inside=True),
         )

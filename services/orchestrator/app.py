@@ -12,8 +12,8 @@ from shared.runtime.service import App, Service
 
 def build(context: ServiceContext) -> Service:
     """Wire the service. Raises AcceleratorError where a configured device is not there."""
-    anvils = open_anvils(context, OrchestratorSettings())
-    reconciler = Reconciler(anvils, context.settings.reconcile_s)
+    anvils = open_anvils(context, context.configuration.section(OrchestratorSettings))
+    reconciler = Reconciler(anvils, context.configuration.runtime.reconcile_s)
     return Service(reconciler.reconcile, start=reconciler.clean_up, stop=reconciler.stop)
 
 

@@ -11,10 +11,9 @@ from services.orchestrator.engine_command import rune_spec
 from shared.config.ports import container_name
 from shared.drivers.containers.port import Containers, ContainerState
 from shared.drivers.inference.port import InferenceError
-from shared.storage.base_model import find_base
 
 if TYPE_CHECKING:
-    from shared.config.model import AnvilConfig, RuneConfig
+    from shared.config.model import Configuration
     from shared.config.settings import Settings
     from shared.drivers.inference.port import Inference
 
@@ -37,21 +36,18 @@ class Rune:
     def __init__(
         self,
         name: str,
-        config: RuneConfig,
         settings: Settings,
-        anvil: str,
-        device: AnvilConfig,
+        configuration: Configuration,
         containers: Containers,
         inference: Inference,
     ) -> None:
         self.name = name
-        self.config = config
         self.settings = settings
-        self.anvil = anvil
-        self.device = device
+        self.configuration = configuration
         self.containers = containers
         self.inference = inference
-        self.container = container_name(anvil, name)
+        self.config = configuration.runes[name]
+        self.container = container_name(configuration.anvil_of(name), name)
         self._answered_at = 0.0
         self._stopped = False
 
@@ -75,10 +71,7 @@ class Rune:
         if self.config.driver == "docker":
             await self.containers.revive(self.container)
             return
-        settings = self.settings.model_copy(update={"base": self.config.base or self.settings.base})
-        await self.containers.start(
-            rune_spec(self.container, self.anvil, self.device, self.config, settings, find_base(settings))
-        )
+        await self.containers.start(await rune_spec(self.settings, self.configuration, self.name))
 
     async def free_memory(self) -> None:
         """Stop it and prove that nothing of it is left, or put it to sleep. May be repeated."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from shared.config.ports import container_name
 from shared.drivers.containers.port import ContainerSpec, Mount
 from shared.storage.artifacts import Artifacts
+from shared.storage.base_model import Bases
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from shared.config.model import AnvilConfig, RuneConfig
+    from shared.config.model import Configuration, RuneConfig
     from shared.config.settings import Settings
     from shared.storage.base_model import Base
 
@@ -19,19 +21,25 @@ SHM_BYTES = 2 * 1024**3
 GATE = "shared.drivers.inference.gate.asgi.Gate"
 
 
-def rune_spec(
-    name: str, anvil: str, device: AnvilConfig, config: RuneConfig, settings: Settings, base: Base
-) -> ContainerSpec:
-    """Build the container of a rune. The engine's admin routes are unauthenticated: it binds to `settings.host`."""
+async def rune_spec(settings: Settings, configuration: Configuration, name: str) -> ContainerSpec:
+    """Build the container of a rune. The engine's admin routes are unauthenticated: it binds to `settings.host`.
+
+    Raises BaseError where its base is missing or has changed.
+    """
+    config, anvil = configuration.runes[name], configuration.anvil_of(name)
+    device, port = configuration.anvils[anvil], configuration.port_of(name, settings)
+    base = await Bases(settings, configuration).get(config.base_name) if config.base_name else None
     cache, crypt = settings.home / "cache" / "rune", Artifacts(settings.home).crypt
     for folder in (cache, crypt):
         folder.mkdir(parents=True, exist_ok=True)
-    own = () if config.python else settings.jobs_interpreter
-    port = config.port or settings.port("rune")
-    on_cpu = device.accelerator == "cpu"
-    command = _own_command(config, settings, port) if config.command else _vllm(config, settings, base, port, on_cpu)
+    python = config.python or str(configuration.jobs.python)
+    own = () if config.python else configuration.jobs.mounted
+    if base and not config.command:
+        command = _vllm(config, settings.host, python, base, port, on_cpu=device.accelerator == "cpu")
+    else:
+        command = _own_command(config, settings.host, port)
     return ContainerSpec(
-        name=name,
+        name=container_name(anvil, name),
         command=command,
         cwd=cache,
         image=config.image,
@@ -39,7 +47,7 @@ def rune_spec(
         labels={"role": ROLE, "anvil": anvil},
         # Only an engine of containers needs them; a process sees what its user sees.
         mounts=(
-            *(Mount(path=path) for path in (settings.project, *own, base.path, crypt)),
+            *(Mount(path=path) for path in (settings.project, *own, *([base.path] if base else []), crypt)),
             Mount(path=cache, read_only=False),
         ),
         devices=device.devices if device.accelerator == "nvml" else (),
@@ -68,15 +76,15 @@ def _environment(config: RuneConfig, settings: Settings, cache: Path) -> dict[st
     }
 
 
-def _own_command(config: RuneConfig, settings: Settings, port: int) -> tuple[str, ...]:
-    return tuple(word.replace("{port}", str(port)).replace("{host}", settings.host) for word in config.command)
+def _own_command(config: RuneConfig, host: str, port: int) -> tuple[str, ...]:
+    return tuple(word.replace("{port}", str(port)).replace("{host}", host) for word in config.command)
 
 
-def _vllm(config: RuneConfig, settings: Settings, base: Base, port: int, on_cpu: bool) -> tuple[str, ...]:
+def _vllm(config: RuneConfig, host: str, python: str, base: Base, port: int, on_cpu: bool) -> tuple[str, ...]:
     flags = {
         "--model": base.path,
         "--served-model-name": base.name,
-        "--host": settings.host,
+        "--host": host,
         "--port": port,
         "--dtype": "bfloat16",
         "--max-loras": config.max_loras,
@@ -88,7 +96,7 @@ def _vllm(config: RuneConfig, settings: Settings, base: Base, port: int, on_cpu:
     }
     return (
         # The wheel's `vllm` script looks for a distribution of another name and fails; the module does not.
-        config.python or str(settings.jobs_python),
+        python,
         "-m",
         "vllm.entrypoints.openai.api_server",
         *(str(word) for flag in flags.items() for word in flag),

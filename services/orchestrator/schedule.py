@@ -100,7 +100,9 @@ async def _queued(anvil: Anvil, ritual: Ritual) -> QueuedRitual:
 async def _lease(anvil: Anvil, ritual: Ritual) -> None:
     context = anvil.context
     async with context.pool.acquire() as conn, conn.transaction():
-        fence = await lease.acquire(conn, anvil.name, ritual.id, ritual.attempt, context.settings.lease_ttl_s)
+        fence = await lease.acquire(
+            conn, anvil.name, ritual.id, ritual.attempt, context.configuration.runtime.lease_ttl_s
+        )
         if fence is not None:
             await store.insert_handover(conn, anvil.name, fence, ritual.id, ritual.attempt)
             log.info("anvil leased", anvil=anvil.name, ritual=str(ritual.id), attempt=ritual.attempt, fence=fence)

@@ -10,7 +10,7 @@ from shared.runtime.service import App, Service
 
 
 def build(context: ServiceContext) -> Service:
-    return Service(Registry(context, RegistrySettings()).reconcile)
+    return Service(Registry(context, context.configuration.section(RegistrySettings)).reconcile)
 
 
 app = App("registry", router, build)

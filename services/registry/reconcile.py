@@ -24,7 +24,7 @@ from shared.drivers.inference.port import InferenceError
 from shared.drivers.inference.vllm import Vllm
 from shared.ritual import lease, ledger
 from shared.storage.artifacts import Artifacts
-from shared.storage.base_model import find_base
+from shared.storage.base_model import Base, Bases
 
 if TYPE_CHECKING:
     from services.registry.settings import RegistrySettings
@@ -47,6 +47,7 @@ class Registry:
     def __init__(self, context: ServiceContext, settings: RegistrySettings) -> None:
         self._context, self._settings = context, settings
         self._artifacts = Artifacts(context.settings.home)
+        self._bases = Bases(context.settings, context.configuration)
         self._proven: dict[str, Binding] = {}
 
     async def reconcile(self) -> None:
@@ -66,12 +67,18 @@ class Registry:
         harvested = await ledger.required_fact(pool, ritual.id, KarmaHarvested)
         forged = await ledger.required_fact(pool, ritual.id, AdapterForged)
         verified = await ledger.required_fact(pool, ritual.id, AdapterVerified)
+        if (base := await self._bases.find(forged.base)) is None:
+            reason = (
+                f"no rune of {self._context.configuration.forge} serves the base that it was trained on ({forged.base})"
+            )
+            await self._context.record(AdapterFailed(**ritual.key, reason=reason), started_at)
+            return
         sidecar = Sidecar(
             persona=ritual.persona,
             version=version_name(ritual.persona, forged.adapter),
             adapter=forged.adapter,
             base=forged.base,
-            base_name=find_base(self._context.settings).name,
+            base_name=base.name,
             manifest=harvested.manifest,
             holdout=harvested.holdout,
             recipe=forged.recipe,
@@ -93,23 +100,28 @@ class Registry:
         await self._context.record(registered, started_at)
 
     async def _serve(self) -> None:
-        inference = Vllm(self._context.configuration.rune_url(self._context.settings), inside=True)
-        if not await inference.healthy():
-            return
+        context = self._context
+        for name, rune in context.configuration.serving_runes().items():
+            inference = Vllm(context.configuration.rune_url(context.settings, rune), inside=True)
+            if await inference.healthy():
+                await self._serve_base(inference, await self._bases.get(name))
+
+    async def _serve_base(self, inference: Inference, base: Base) -> None:
+        """Load the versions of a base into the rune that serves it, and awaken those that wait."""
         loaded = await inference.models()
         for version in await store.list_wanted(self._context.pool):
-            if version.name not in loaded:
+            if version.base == base.digest and version.name not in loaded:
                 self._proven.pop(version.name, None)
-                await self._load(inference, version)
+                await self._load(inference, base, version)
         for ritual in await ledger.waiting(self._context.pool, State.REGISTERED):
-            await self._awaken(inference, ritual)
+            await self._awaken(inference, base, ritual)
 
-    async def _load(self, inference: Inference, version: Version) -> None:
+    async def _load(self, inference: Inference, base: Base, version: Version) -> None:
         bundle = Path(version.bundle)
         try:
             check(bundle, version.adapter)
             await inference.load(version.name, bundle / ADAPTER)
-            binding = await self._prove(inference, version)
+            binding = await self._prove(inference, base, version)
         except (BundleError, InferenceError) as error:
             log.error("adapter not loaded", version=version.name, error=str(error))
             return
@@ -117,7 +129,7 @@ class Registry:
             self._proven[version.name] = binding
         log.info("adapter loaded", version=version.name, **binding.model_dump(), proven=binding.proven)
 
-    async def _awaken(self, inference: Inference, ritual: Ritual) -> None:
+    async def _awaken(self, inference: Inference, base: Base, ritual: Ritual) -> None:
         if ritual.cancel_requested_at:
             await self._context.record_cancelled(ritual)
             return
@@ -129,8 +141,10 @@ class Registry:
         version = await store.get_version(self._context.pool, registered.version)
         if version is None:
             raise RuntimeError(f"ritual {ritual.id} is registered without a version")
+        if version.base != base.digest:
+            return
         try:
-            binding = self._proven.get(version.name) or await self._prove(inference, version)
+            binding = self._proven.get(version.name) or await self._prove(inference, base, version)
         except InferenceError as error:
             log.warning("awakening postponed", ritual=str(ritual.id), error=str(error))
             return
@@ -139,10 +153,9 @@ class Registry:
         else:
             await self._record_unproven(ritual, version, binding)
 
-    async def _prove(self, inference: Inference, version: Version) -> Binding:
-        base = find_base(self._context.settings).name
+    async def _prove(self, inference: Inference, base: Base, version: Version) -> Binding:
         probes = probes_of(Path(version.bundle))
-        return await prove(inference, version.name, base, probes, self._settings.probe_tokens)
+        return await prove(inference, version.name, base.name, probes, self._settings.probe_tokens)
 
     async def _record_unproven(self, ritual: Ritual, version: Version, binding: Binding) -> None:
         failures = await store.record_failed_probe(self._context.pool, version.name)

@@ -16,8 +16,8 @@ EVALUATOR = "services.verifier.evaluator"
 
 def build(context: ServiceContext, evaluator: str = EVALUATOR) -> Service:
     """Wire the service; `evaluator` is the module that is run as its job."""
-    settings = VerifierSettings()
-    kind = JobKind(ROLE, ("-m", evaluator), settings.memory_bytes, settings.time_limit_s)
+    settings = context.configuration.section(VerifierSettings)
+    kind = JobKind(ROLE, ("-m", evaluator), settings.memory, settings.time_limit_s)
     stage = GpuStage(context, State.FORGED, kind, settings.max_attempts, Verifier(context, settings))
     return Service(stage.reconcile, loops=(stage.heartbeat(),))
 

@@ -11,11 +11,11 @@ from services.verifier.results import BASE_SCORES_FILE, RESULTS_FILE, Results
 from services.verifier.verdict import judge
 from shared.contracts.forge import AdapterForged
 from shared.contracts.harvest import KarmaHarvested
-from shared.contracts.verify import AdapterBanished, AdapterVerified, Policy
+from shared.contracts.verify import AdapterBanished, AdapterVerified
 from shared.jobs.runner import Finished, JobPlan
 from shared.ritual import ledger
 from shared.storage.artifacts import Artifacts, write_atomically
-from shared.storage.base_model import find_base
+from shared.storage.base_model import BaseError, Bases
 from shared.storage.shards import lines
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from shared.runtime.context import ServiceContext
 
 ROLE = "evaluator"
-SUITES = Path(__file__).parent / "suites"
 
 
 class Verifier:
@@ -36,11 +35,14 @@ class Verifier:
     def __init__(self, context: ServiceContext, settings: VerifierSettings) -> None:
         self._context, self._settings = context, settings
         self._artifacts = Artifacts(context.settings.home)
+        self._bases = Bases(context.settings, context.configuration)
 
     async def plan(self, ritual: Ritual, held: Lease) -> Planner:
         harvested = await ledger.required_fact(self._context.pool, ritual.id, KarmaHarvested)
         forged = await ledger.required_fact(self._context.pool, ritual.id, AdapterForged)
-        base = find_base(self._context.settings)
+        if (base := await self._bases.find(forged.base)) is None:
+            raise BaseError(f"no rune serves the base that adapter {forged.adapter} was trained on ({forged.base})")
+        suites = self._context.configuration.suites
         holdout = self._artifacts.holdout(harvested.holdout)
         known = self._artifacts.base_scores(base.digest)
 
@@ -55,20 +57,21 @@ class Verifier:
                 adapter_digest=forged.adapter,
                 holdout=holdout,
                 holdout_digest=harvested.holdout,
-                suites=SUITES,
+                suites=suites,
                 output=output,
                 seed=ritual.intent.seed,
                 base_scores=known if known.exists() else None,
                 probe_prompts=probe_prompts(holdout, self._settings.probes),
             )
-            return JobPlan(job, (base.path, Path(forged.path), holdout, *([known] if known.exists() else [])))
+            inputs = (base.path, Path(forged.path), holdout, suites)
+            return JobPlan(job, (*inputs, *([known] if known.exists() else [])))
 
         return planned
 
     async def conclude(self, ritual: Ritual, held: Lease, finished: Finished) -> Fact:
         file = finished.output / RESULTS_FILE
         results = Results.model_validate_json(file.read_bytes())
-        verdict = judge(results, Policy())
+        verdict = judge(results, self._settings.verdict)
         kept = self._artifacts.base_scores(results.base_digest)
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(kept, (finished.output / BASE_SCORES_FILE).read_text(encoding="utf-8"))

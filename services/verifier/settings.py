@@ -1,23 +1,22 @@
-"""What the verifier is told beyond the common settings."""
+"""`[evaluation]`: what an evaluator job may use, and what a promotion takes."""
 
 from __future__ import annotations
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from typing import ClassVar
 
-from shared.jobs.runner import GIB
+from pydantic import ByteSize, Field
+
+from shared.config.tables import GIB, Section, Size
+from shared.contracts.verify import Policy
 
 
-class VerifierSettings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="SOULFORGE_VERIFIER_", frozen=True, extra="ignore")
+class VerifierSettings(Section):
+    table: ClassVar[str] = "evaluation"
 
-    memory_bytes: int = Field(
-        10 * GIB, gt=0, description="Most resident memory of an evaluator job, in bytes. Default: 10 GiB."
-    )
-    time_limit_s: float = Field(
-        2 * 3600, gt=0, description="Longest life of an evaluator job, in seconds. Default: 2 hours."
-    )
-    max_attempts: int = Field(3, ge=1, description="Attempts after which lost GPU work fails the ritual. Default: 3.")
+    memory: Size = Field(ByteSize(10 * GIB), gt=0, description="Most resident memory of an evaluator job.")
+    time_limit_s: float = Field(2 * 3600.0, gt=0, description="Longest life of an evaluator job, in seconds.")
+    max_attempts: int = Field(3, ge=1, description="Attempts after which lost GPU work fails the ritual.")
     probes: int = Field(
-        3, ge=1, le=10, description="Fixed prompts whose greedy answers prove the binding later. Default: 3."
+        3, ge=1, le=10, description="Fixed prompts whose greedy answers prove the binding later, one a session."
     )
+    verdict: Policy = Field(Policy(), description="What a promotion takes.")

@@ -1,4 +1,4 @@
-"""What a well-formed `soulforge.toml` can still get wrong: each fault with its key and the reason."""
+"""Check what no single table can: that names are known and belong together. Each fault has its key and the reason."""
 
 from __future__ import annotations
 
@@ -9,36 +9,38 @@ from typing import TYPE_CHECKING, get_args
 from shared.config.errors import Fault, nearest
 from shared.config.ports import parts
 from shared.config.recipe import Rank
+from shared.config.tables import EMBEDDED_BASE
 
 if TYPE_CHECKING:
-    from shared.config.model import Configuration, JobsConfig, RuneConfig
+    from shared.config.model import Configuration, RuneConfig
     from shared.config.settings import Settings
+    from shared.config.tables import JobsConfig
 
 SCHEMES = ("unix://", "tcp://", "ssh://")
 
 
 def faults(configuration: Configuration, settings: Settings) -> list[Fault]:
-    """Everything that is wrong, kind by kind; empty where the house can stand like this."""
+    """Everything that is wrong, kind by kind; empty where the configuration can be used."""
     found = [
-        *_forge(configuration, settings),
+        *_forge(configuration),
         *_anvils(configuration),
         *_runes(configuration),
         *_covens(configuration),
         *_once(configuration),
         *_image(("jobs", "image"), configuration.jobs),
+        *_image_python(configuration.jobs),
         *_docker(configuration),
+        *_bases(configuration),
     ]
-    if not _dangling(configuration):  # who serves, and where, follows from who stands where
-        found += [*_serving(configuration, settings), *_ports(configuration, settings)]
+    if not _dangling(configuration):  # ports and bases of personas follow from the runes of each anvil
+        found += _serving(configuration)
+        found += _ports(configuration, settings) if configuration.serving_runes() else ()
     return found
 
 
-def _forge(configuration: Configuration, settings: Settings) -> Iterator[Fault]:
-    forge = configuration.forge
-    if forge not in configuration.anvils:
-        yield Fault(("forge",), _unknown("anvil", forge, configuration.anvils))
-    elif "anvil" in settings.model_fields_set and settings.anvil != forge:
-        yield Fault(("forge",), f'is "{forge}", but SOULFORGE_ANVIL says "{settings.anvil}": unset that variable')
+def _forge(configuration: Configuration) -> Iterator[Fault]:
+    if configuration.forge not in configuration.anvils:
+        yield Fault(("forge",), _unknown("anvil", configuration.forge, configuration.anvils))
 
 
 def _anvils(configuration: Configuration) -> Iterator[Fault]:
@@ -46,7 +48,7 @@ def _anvils(configuration: Configuration) -> Iterator[Fault]:
     used = {coven.anvil for coven in configuration.covens.values()}
     for name, anvil in configuration.anvils.items():
         if name not in used:
-            yield Fault(("anvils", name), "no coven stands on it: name it in one, or take it out")
+            yield Fault(("anvils", name), "no coven uses it: name it in one, or take it out")
         if anvil.accelerator == "cpu":
             if "devices" in anvil.model_fields_set:
                 yield Fault(("anvils", name, "devices"), 'a CPU anvil has none: set accelerator = "nvml"')
@@ -79,6 +81,11 @@ def _image(place: tuple[str, ...], part: RuneConfig | JobsConfig) -> Iterator[Fa
         yield Fault(place, 'the process driver runs no image: set driver = "docker", or take this out')
 
 
+def _image_python(jobs: JobsConfig) -> Iterator[Fault]:
+    if jobs.driver == "process" and jobs.image_python:
+        yield Fault(("jobs", "image_python"), "the process driver runs no image: name the interpreter in jobs.python")
+
+
 def _covens(configuration: Configuration) -> Iterator[Fault]:
     for name, coven in configuration.covens.items():
         if coven.anvil not in configuration.anvils:
@@ -92,18 +99,18 @@ def _covens(configuration: Configuration) -> Iterator[Fault]:
 
 
 def _once(configuration: Configuration) -> Iterator[Fault]:
-    """Every rune stands in one coven; every queue is named by one at least."""
+    """Every rune is in one coven; every queue is named by one at least."""
     found: dict[str, list[str]] = defaultdict(list)
     queues = {queue for coven in configuration.covens.values() for queue in coven.queues}
     for name, coven in configuration.covens.items():
         for place, rune in enumerate(coven.runes):
             found[rune].append(name)
             if len(found[rune]) > 1:
-                reason = f'rune "{rune}" already stands in coven "{found[rune][0]}"; it can stand in one only'
+                reason = f'rune "{rune}" is already in coven "{found[rune][0]}"; it can be in one only'
                 yield Fault(("covens", name, "runes", place), reason)
     for rune in configuration.runes:
         if rune not in found:
-            yield Fault(("runes", rune), "stands in no coven: add it to the `runes` of one, or take it out")
+            yield Fault(("runes", rune), "is in no coven: add it to the `runes` of one, or take it out")
     for queue in configuration.queues:
         if queue not in queues:
             yield Fault(("queues", queue), "no coven names it: add it to the `queues` of one, or take it out")
@@ -113,22 +120,35 @@ def _dangling(configuration: Configuration) -> bool:
     return any(name not in configuration.runes for coven in configuration.covens.values() for name in coven.runes)
 
 
-def _serving(configuration: Configuration, settings: Settings) -> Iterator[Fault]:
-    if configuration.forge in configuration.anvils and not configuration.serving_runes(settings):
-        reason = (
-            f'no rune on "{configuration.forge}" serves the base {settings.base} and takes adapters: give it one '
-            "without `command` (or with a stated `max_loras`), whose `base` is left out or is that one"
-        )
-        yield Fault(("forge",), reason)
+def _bases(configuration: Configuration) -> Iterator[Fault]:
+    """Every rune's base is declared, or the embedded one."""
+    known = {EMBEDDED_BASE, *configuration.bases}
+    for name, rune in configuration.runes.items():
+        if rune.base and rune.base not in known:
+            yield Fault(("runes", name, "base"), _unknown("base", rune.base, known))
+
+
+def _serving(configuration: Configuration) -> Iterator[Fault]:
+    """Some rune of the training anvil takes adapters, and one serves the base of every persona."""
+    if configuration.forge not in configuration.anvils:
+        return
+    served = configuration.serving_runes()
+    if not served:
+        reason = "takes adapters: give it one without `command`, or with a stated `max_loras`"
+        yield Fault(("forge",), f'no rune on "{configuration.forge}" {reason}')
+    for persona, decided in configuration.personas.items():
+        if served and decided.base not in served:
+            reason = f'no rune on "{configuration.forge}" serves the base "{decided.base}" and takes adapters; '
+            yield Fault(("personas", persona, "base"), reason + nearest(decided.base, served))
 
 
 def _ports(configuration: Configuration, settings: Settings) -> Iterator[Fault]:
     ports = configuration.ports(settings)
-    others = {port: f"the house's {part}" for port, part in parts(settings.port_base).items()}
+    others = {port: f"Soulforge's {part}" for port, part in parts(settings.port_base).items()}
     for name in configuration.runes:
         place = ("runes", name, "port")
         if name not in ports:
-            yield Fault(place, "the house's row of ports is full: give this rune one of its own")
+            yield Fault(place, "Soulforge's row of ports is full: give this rune a port of its own")
         elif ports[name] in others:
             yield Fault(place, f"{ports[name]} is the port of {others[ports[name]]}")
         else:

@@ -1,16 +1,24 @@
-"""What is wrong in a TOML file that people write: each fault with its key (`table.key`) and the reason."""
+"""Read a TOML file that people write; whatever is wrong in it is one kind of error: each fault with its key and the reason."""
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Any, NamedTuple, get_args
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from shared.config.settings import SettingsError
+
 Place = tuple[str | int, ...]
+M = TypeVar("M", bound=BaseModel)
+
+
+class ConfigurationError(SettingsError):
+    """A file cannot be used; the message has every fault: which key, and why."""
 
 
 class Fault(NamedTuple):
@@ -30,28 +38,48 @@ def _dotted(place: Place) -> str:
     return "".join(words).removeprefix(".")
 
 
-def wrong_values(error: ValidationError, text: str, model: type[BaseModel]) -> list[str]:
-    """What pydantic found wrong in a TOML text, a line per fault."""
-    return describe(faults_of(error, tomllib.loads(text), model))
+def refusal(source: str, found: list[Fault]) -> ConfigurationError:
+    """The error about a file with faults: on one line where there is one, else a line per fault."""
+    lines = describe(found)
+    if len(lines) == 1:
+        return ConfigurationError(f"{source}: {lines[0]}")
+    return ConfigurationError("\n  ".join([f"{source} has {len(lines)} faults:", *lines]))
 
 
-def faults_of(error: ValidationError, values: dict[str, Any], model: type[BaseModel]) -> list[Fault]:
-    """What pydantic found wrong in the values of a file, without the names that it gives to branches of its own."""
-    return [_fault(found, values, model) for found in error.errors(include_url=False)]
+def read_toml(path: Path, advice: str) -> dict[str, Any]:
+    """The values of a TOML file. Raises ConfigurationError; `advice` is for a file that is not there."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigurationError(f"there is no file {path}: {advice}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path} is not TOML: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}") from error
+
+
+def validated(path: Path, values: dict[str, Any], model: type[M]) -> M:
+    """The values of a file as its model. Raises ConfigurationError with every fault."""
+    try:
+        return model.model_validate(values, context={"folder": path.parent})
+    except ValidationError as error:
+        faults = [_fault(found, values, model) for found in error.errors(include_url=False)]
+        raise refusal(str(path), faults) from error
 
 
 def _fault(found: ErrorDetails, values: dict[str, Any], model: type[BaseModel]) -> Fault:
+    """A fault that pydantic found, without the names that it gives to branches of its own."""
     place = _place(found["loc"], values)
-    said = found.get("ctx", {})
+    details = found.get("ctx", {})
     match found["type"]:
         case "missing":
             return Fault((*place, found["loc"][-1]), "is required")
         case "extra_forbidden":
             return Fault(place, f"unknown key; {nearest(str(place[-1]), keys_at(model, place[:-1]))}")
         case "union_tag_not_found":
-            return Fault((*place, said["discriminator"].strip("'")), "is required")
+            return Fault((*place, details["discriminator"].strip("'")), "is required")
         case "union_tag_invalid":
-            return Fault((*place, said["discriminator"].strip("'")), f"must be one of {said['expected_tags']}")
+            return Fault((*place, details["discriminator"].strip("'")), f"must be one of {details['expected_tags']}")
     return Fault(place, found["msg"].removeprefix("Value error, "))
 
 

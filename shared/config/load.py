@@ -1,88 +1,63 @@
-"""Find `soulforge.toml`, read it, and refuse a wrong one with the keys and the reasons."""
+"""Find `soulforge.toml`, read it with the tables of all services, and refuse a wrong one with the keys and the reasons."""
 
 from __future__ import annotations
 
-import tomllib
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import create_model
 
 from shared.config.checks import faults
-from shared.config.errors import describe, wrong_values
+from shared.config.errors import read_toml, refusal, validated
 from shared.config.model import Configuration, embedded
-from shared.config.settings import Settings, SettingsError
+from shared.config.settings import Settings
+from shared.config.tables import Section
 
 FILE = "soulforge.toml"
-HOUSE = ("anvils", "runes", "covens")
-
-
-class ConfigurationError(SettingsError):
-    """`soulforge.toml` cannot be used; the message has a line per fault: which key, and why."""
+MACHINE = ("forge", "anvils", "runes", "covens")
+ADVICE = "name another in SOULFORGE_CONFIG, or start from `soulforge config example embedded`"
+Sections = tuple[type[Section], ...]
 
 
 def find(settings: Settings) -> Path | None:
-    """The file of this house: the one that is named, else in its home, else in the working directory; None: built in."""
+    """The file in use: the one that is named, else in the home, else in the working directory; None: built in."""
     if settings.config:
         return settings.config
     places = (settings.home / FILE, Path.cwd() / FILE)
     return next((path for path in places if path.is_file()), None)
 
 
-def load(settings: Settings) -> Configuration:
-    """What stands in this house. Raises ConfigurationError."""
+def load(settings: Settings, sections: Sections) -> Configuration:
+    """The configuration in use; `sections` are the tables of the services. Raises ConfigurationError."""
     if path := find(settings):
-        return read(path, settings)
-    return _checked("the built-in configuration", _built_in(settings), settings)
+        return read(path, settings, sections)
+    return _checked("the built-in configuration", _file_model(sections).model_validate(_built_in()), settings)
 
 
-def read(path: Path, settings: Settings) -> Configuration:
-    """What a file says of this house. Raises ConfigurationError."""
-    text = _text(path)
-    return _checked(str(path), _valid(path, text, settings), settings)
+def read(path: Path, settings: Settings, sections: Sections) -> Configuration:
+    """The configuration in a file. Raises ConfigurationError."""
+    values = _completed(read_toml(path, ADVICE))
+    return _checked(str(path), validated(path, values, _file_model(sections)), settings)
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        advice = "name another in SOULFORGE_CONFIG, or start from `soulforge config example embedded`"
-        raise ConfigurationError(f"there is no configuration at {path}: {advice}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} cannot be read: {error}") from error
+@lru_cache
+def _file_model(sections: Sections) -> type[Configuration]:
+    """The model of the whole file: one field more per section."""
+    fields: dict[str, Any] = {kind.table: (kind, kind()) for kind in sections}
+    return create_model("Configuration", __base__=Configuration, **fields)
 
 
-def _valid(path: Path, text: str, settings: Settings) -> Configuration:
-    try:
-        return Configuration.model_validate(_whole(tomllib.loads(text), settings))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{path} is not TOML: {error}") from error
-    except ValidationError as error:
-        raise _refused(str(path), wrong_values(error, text, Configuration)) from error
+def _completed(values: dict[str, Any]) -> dict[str, Any]:
+    """A file without any table of the machine means the built-in one."""
+    return values if values.keys() & set(MACHINE) else {**_built_in(), **values}
 
 
-def _whole(values: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """A file that tells nothing of the house itself, only how it is shared, means the built-in house."""
-    if values.keys() & {"forge", *HOUSE}:
-        return values
-    return {**_built_in(settings).model_dump(include={"forge", *HOUSE}, exclude_unset=True), **values}
-
-
-def _built_in(settings: Settings) -> Configuration:
-    try:
-        return embedded(settings.anvil)
-    except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise ConfigurationError(f'SOULFORGE_ANVIL is "{settings.anvil}": {reason}') from error
+def _built_in() -> dict[str, Any]:
+    return embedded().model_dump(include=set(MACHINE), exclude_unset=True)
 
 
 def _checked(source: str, configuration: Configuration, settings: Settings) -> Configuration:
     if found := faults(configuration, settings):
-        raise _refused(source, describe(found))
+        raise refusal(source, found)
     return configuration
-
-
-def _refused(source: str, lines: list[str]) -> ConfigurationError:
-    if len(lines) == 1:
-        return ConfigurationError(f"{source}: {lines[0]}")
-    return ConfigurationError("\n  ".join([f"{source} has {len(lines)} faults:", *lines]))

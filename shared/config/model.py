@@ -1,29 +1,38 @@
-"""The words of `soulforge.toml`: anvils, runes, covens, queues, the tipping point, jobs. Times in seconds, sizes in bytes."""
+"""The tables of `soulforge.toml`: anvils, runes, covens, queues, the tipping point, and the whole file. Times in seconds."""
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, tzinfo
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeVar
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, ByteSize, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, ByteSize, Field, field_validator, model_validator
 
 from shared.config.ports import assign
+from shared.config.settings import PROJECT
+from shared.config.tables import (
+    EMBEDDED_BASE,
+    MIB,
+    BaseConfig,
+    BaseName,
+    DockerConfig,
+    FilePath,
+    JobsConfig,
+    Name,
+    Persona,
+    PersonaConfig,
+    RuntimeConfig,
+    Section,
+    Size,
+)
 from shared.contracts.frozen import Frozen
 
 if TYPE_CHECKING:
     from shared.config.settings import Settings
 
-MIB = 1024**2
-GIB = 1024**3
 YEAR_S = 366 * 86400.0
-
-
-def _name(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,40}", text):
-        raise ValueError("a name is up to 41 of a-z, 0-9, _ and -, and starts with a letter or digit")
-    return text
+S = TypeVar("S", bound=Section)
 
 
 def _window(text: str) -> str:
@@ -32,29 +41,22 @@ def _window(text: str) -> str:
     return text
 
 
-Name = Annotated[str, AfterValidator(_name)]
 Window = Annotated[str, AfterValidator(_window)]
 Device = Annotated[int, Field(ge=0)]
 
 
-class Strict(Frozen):
-    """A table of the file: what it does not know is a mistake, not a comment."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class AnvilConfig(Strict):
+class AnvilConfig(Frozen):
     """A set of devices that is leased as one."""
 
     accelerator: Literal["cpu", "nvml"] = Field(
         "cpu", description="Where memory is measured: RSS of the runes, or NVML."
     )
     devices: tuple[Device, ...] = Field((0,), min_length=1, description="NVML indices of the GPUs.")
-    free_below: ByteSize = Field(ByteSize(256 * MIB), gt=0, description="Used memory under which the anvil is free.")
+    free_below: Size = Field(ByteSize(256 * MIB), gt=0, description="Used memory under which the anvil is free.")
     free_within_s: float = Field(20.0, gt=0, description="Time the memory may take to come free after the stop.")
 
 
-class RuneConfig(Strict):
+class RuneConfig(Frozen):
     """One inference engine. Without `command` it is vLLM as the embedded default starts it."""
 
     driver: Literal["process", "docker"] = "process"
@@ -65,11 +67,11 @@ class RuneConfig(Strict):
         (), description="What to run instead of vLLM; `{port}` and `{host}` are filled in."
     )
     python: str | None = Field(
-        None, description="Interpreter with vLLM inside the image; default: the house's own, which is mounted."
+        None, description="Interpreter with vLLM, of the image with `docker`; default: that of the jobs."
     )
     env: dict[str, str] = Field(default_factory=dict)
     port: int | None = Field(None, ge=1, le=65535, description="Default: the rune's place in the house's ports.")
-    base: str | None = Field(None, description="Base model it serves; default: the house's.")
+    base: BaseName | None = Field(None, description="Base that it serves; default: the embedded one.")
     max_loras: int = Field(4, ge=1, description="Adapters that may answer in one batch.")
     max_lora_rank: int = Field(16, ge=1, description="Largest rank it accepts.")
     max_model_len: int = Field(2048, ge=256, description="Longest request in tokens.")
@@ -87,12 +89,17 @@ class RuneConfig(Strict):
     order: int = Field(0, description="Lower ones start first and stop last.")
 
     @property
+    def base_name(self) -> str | None:
+        """The base that it serves; a foreign command that takes no adapters needs none."""
+        return self.base or (EMBEDDED_BASE if self.takes_adapters else None)
+
+    @property
     def takes_adapters(self) -> bool:
         """Whether the registry may load adapters into it: a foreign command says so by stating `max_loras`."""
         return not self.command or "max_loras" in self.model_fields_set
 
 
-class CovenConfig(Strict):
+class CovenConfig(Frozen):
     """Runes that share an anvil, and the queues whose workers use it."""
 
     anvil: Name
@@ -100,7 +107,7 @@ class CovenConfig(Strict):
     queues: tuple[Name, ...] = ()
 
 
-class SaqConfig(Strict):
+class SaqConfig(Frozen):
     """SAQ's queues in PostgreSQL."""
 
     driver: Literal["saq"]
@@ -110,7 +117,7 @@ class SaqConfig(Strict):
     grace_s: float = Field(60.0, ge=0, description="Time that active jobs have to finish.")
 
 
-class BusConfig(Strict):
+class BusConfig(Frozen):
     """Workers that pause when they are asked on the bus, and say so."""
 
     driver: Literal["bus"]
@@ -121,7 +128,7 @@ class BusConfig(Strict):
 QueueConfig = Annotated[SaqConfig | BusConfig, Field(discriminator="driver")]
 
 
-class TippingConfig(Strict):
+class TippingConfig(Frozen):
     """When a waiting ritual may take the anvil."""
 
     policy: Literal["immediate", "idle", "window"] = Field(
@@ -196,32 +203,29 @@ def _zone(name: str) -> tzinfo:
     return UTC if name == "UTC" else ZoneInfo(name)  # UTC needs no tzdata
 
 
-class JobsConfig(Strict):
-    """Where trainer and evaluator run."""
-
-    driver: Literal["process", "docker"] = "process"
-    image: str | None = Field(None, description="Image of the jobs' containers, with `docker`.")
-    python: str | None = Field(
-        None, description="Interpreter with torch inside the image; default: the house's own, which is mounted."
-    )
-
-
-class DockerConfig(Strict):
-    host: str = Field("unix:///var/run/docker.sock", description="The engine's socket; Podman's does too.")
-    house: Name = Field("soulforge", description="Begins the names of this house's containers on the engine.")
-
-
-class Configuration(Strict):
-    """A whole `soulforge.toml`."""
+class Configuration(Frozen):
+    """A whole `soulforge.toml`; `load` adds the tables of the services, which `section` returns."""
 
     forge: Name = Field("anvil0", description="The anvil on which training takes place.")
+    suites: FilePath = Field(
+        PROJECT / "services/verifier/suites",
+        description="Folder of the benchmarks: adapters are evaluated on them, and karma with their items is not trained on.",
+    )
     anvils: dict[Name, AnvilConfig]
     runes: dict[Name, RuneConfig]
     covens: dict[Name, CovenConfig]
     queues: dict[Name, QueueConfig] = Field(default_factory=dict)
+    bases: dict[BaseName, BaseConfig] = Field(default_factory=dict)
+    personas: dict[Persona, PersonaConfig] = Field(default_factory=dict)
     tipping: TippingConfig = TippingConfig()
     jobs: JobsConfig = JobsConfig()
     docker: DockerConfig = DockerConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    def section(self, kind: type[S]) -> S:
+        """A service's table; its defaults where the file has none."""
+        found = getattr(self, kind.table, None)
+        return found if isinstance(found, kind) else kind()
 
     def runes_of(self, anvil: str) -> dict[str, RuneConfig]:
         """The runes of an anvil by name, in the order in which they start."""
@@ -234,47 +238,57 @@ class Configuration(Strict):
         return {name: self.queues[name] for name in dict.fromkeys(names)}
 
     def anvil_of(self, rune: str) -> str:
-        """The anvil on which a rune stands. Raises KeyError for an unknown one."""
+        """The anvil of a rune. Raises KeyError for an unknown one."""
         for coven in self.covens.values():
             if rune in coven.runes:
                 return coven.anvil
         raise KeyError(rune)
 
-    def serving_runes(self, settings: Settings) -> tuple[str, ...]:
-        """The forge's runes that serve the house's base and take adapters, in the order in which they start."""
-        return tuple(
-            name
-            for name, rune in self.runes_of(self.forge).items()
-            if rune.takes_adapters and rune.base in (None, settings.base)
-        )
+    def serving_runes(self) -> dict[str, str]:
+        """Base -> the rune into which its adapters are loaded: the first of the training anvil to start with that base."""
+        found: dict[str, str] = {}
+        for name, rune in self.runes_of(self.forge).items():
+            if rune.takes_adapters and rune.base_name:
+                found.setdefault(rune.base_name, name)
+        return found
 
-    def serving(self, settings: Settings) -> str:
-        """The rune into which adapters are loaded; `load` refuses a file that has none."""
-        return self.serving_runes(settings)[0]
+    def bases_in_use(self) -> tuple[str, ...]:
+        """The bases that the runes serve."""
+        return tuple(sorted({rune.base_name for rune in self.runes.values() if rune.base_name}))
 
-    def max_lora_rank(self, settings: Settings) -> int:
-        """The largest rank that the rune into which adapters are loaded accepts."""
-        return self.runes[self.serving(settings)].max_lora_rank
+    def serving_rune(self, persona: str | None = None) -> str:
+        """The rune that answers for a persona; without one, the first that takes adapters. `load` refuses a file without."""
+        runes = self.serving_runes()
+        return runes[self.base_of(persona)] if persona else next(iter(runes.values()))
+
+    def base_of(self, persona: str | None = None) -> str:
+        """The base on which a persona is trained; without one, that of the first rune that takes adapters."""
+        if persona in self.personas:
+            return self.personas[persona].base
+        return next(iter(self.serving_runes()))
+
+    def max_lora_rank(self, persona: str) -> int:
+        """The largest rank of an adapter that the persona's rune accepts."""
+        return self.runes[self.serving_rune(persona)].max_lora_rank
 
     def ports(self, settings: Settings) -> dict[str, int]:
         """The port of every rune; one that finds no free port is missing, and `load` refuses such a file."""
         wanted = {name: rune.port for name, rune in self.runes.items()}
-        return assign(wanted, self.serving_runes(settings)[:1], settings.port_base)
+        return assign(wanted, self.serving_rune(), settings.port_base)
 
     def port_of(self, name: str, settings: Settings) -> int:
-        """The configured port of a rune, else its place in the house's ports."""
+        """The configured port of a rune, else its place in the row of ports."""
         return self.ports(settings)[name]
 
     def rune_url(self, settings: Settings, name: str | None = None) -> str:
-        """Where a rune answers; without a name the one that serves the adapters."""
-        return f"http://{settings.host}:{self.port_of(name or self.serving(settings), settings)}"
+        """The URL of a rune; without a name, of the first that takes adapters."""
+        return f"http://{settings.host}:{self.port_of(name or self.serving_rune(), settings)}"
 
 
-def embedded(anvil: str = "anvil0") -> Configuration:
-    """The house without a file: one CPU anvil and the one vLLM of the embedded stack."""
+def embedded() -> Configuration:
+    """The configuration without a file: one CPU anvil and one vLLM with the embedded base."""
     return Configuration(
-        forge=anvil,
-        anvils={anvil: AnvilConfig()},
+        anvils={"anvil0": AnvilConfig()},
         runes={"rune": RuneConfig()},
-        covens={"hearth": CovenConfig(anvil=anvil, runes=("rune",))},
+        covens={"hearth": CovenConfig(anvil="anvil0", runes=("rune",))},
     )

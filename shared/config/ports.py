@@ -12,12 +12,12 @@ SERVICES = range(FIRST_SERVICE_PORT, FIRST_SERVICE_PORT + SERVICE_PORTS)
 FREE = tuple(offset for offset in range(SERVING, ROW) if offset not in {*PORT_OFFSETS.values(), *SERVICES})
 
 
-def assign(wanted: Mapping[str, int | None], serving: tuple[str, ...], base: int) -> dict[str, int]:
+def assign(wanted: Mapping[str, int | None], serving: str, base: int) -> dict[str, int]:
     """The port of each rune, in the order of the file. A rune that finds no place left is not in the answer."""
     free = [base + offset for offset in FREE if base + offset not in wanted.values()]
     found: dict[str, int] = {}
     for name, port in wanted.items():
-        if port is None and name in serving:
+        if port is None and name == serving:
             port = base + SERVING
         elif port is None and free:
             port = free.pop(0)

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from shared.config.errors import wrong_values
+from shared.config.errors import Fault, read_toml, refusal, validated
 from shared.contracts.frozen import Frozen
 
 SHIPPED = Path(__file__).parent / "recipes"
 # vLLM 0.32, config/lora.py: any other rank is refused, and so is one above `--max-lora-rank` (16 unless told).
 Rank = Literal[1, 8, 16, 32, 64, 128, 256, 320, 512]
 SERVED_RANK = 16
-
-
-class RecipeError(Exception):
-    """The recipe cannot be used; the message says which file and field, and what is accepted."""
 
 
 class Recipe(Frozen):
@@ -51,29 +46,11 @@ class Recipe(Frozen):
 def load_recipe(recipe: str | Path, max_rank: int = SERVED_RANK) -> Recipe:
     """A recipe by the name of a shipped one, or from a TOML file. `max_rank` is what the serving engine was started with.
 
-    Raises RecipeError.
+    Raises ConfigurationError.
     """
     path = recipe if isinstance(recipe, Path) else SHIPPED / f"{recipe}.toml"
-    loaded = _validated(path, _read(path))
+    shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.toml")))
+    loaded = validated(path, read_toml(path, f"shipped recipes are {shipped}"), Recipe)
     if loaded.r > max_rank:
-        raise RecipeError(f"recipe {path}: r is {loaded.r}, but the serving engine takes at most {max_rank}")
+        raise refusal(str(path), [Fault(("r",), f"is {loaded.r}, but the serving engine takes at most {max_rank}")])
     return loaded
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.toml")))
-        raise RecipeError(f"no recipe at {path}; shipped recipes: {shipped}") from None
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"recipe {path} is not TOML: {error}") from error
-
-
-def _validated(path: Path, text: str) -> Recipe:
-    try:
-        return Recipe.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"recipe {path} is not TOML: {error}") from error
-    except ValidationError as error:
-        raise RecipeError(f"recipe {path}: {'; '.join(wrong_values(error, text, Recipe))}") from error

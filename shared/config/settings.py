@@ -1,6 +1,6 @@
-"""What every process of Soulforge is told: read once from the environment, passed down from there.
+"""The environment of every process: where the home, the file and the servers are. Everything else is in `soulforge.toml`.
 
-Variables are named `SOULFORGE_<FIELD>`, e.g. `SOULFORGE_HOME`, `SOULFORGE_PORT_BASE`.
+Read once at the start and passed down. Variables are named `SOULFORGE_<FIELD>`, e.g. `SOULFORGE_HOME`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings):
-    """Everything that differs between one house and another."""
+    """Places, ports, and the addresses that may carry a password."""
 
     model_config = SettingsConfigDict(env_prefix="SOULFORGE_", frozen=True, extra="ignore")
 
@@ -29,46 +29,20 @@ class Settings(BaseSettings):
     )
     config: Path | None = Field(
         None,
-        description="File that says what stands in the house. Default: <home>/soulforge.toml, else ./soulforge.toml, "
-        "else one CPU anvil with one vLLM.",
+        description="The configuration. Default: <home>/soulforge.toml, else ./soulforge.toml, else built in: one CPU "
+        "anvil with one vLLM.",
     )
     host: str = Field("127.0.0.1", description="Address that every server binds to. Default: loopback.")
     port_base: int = Field(7600, ge=1024, le=65000, description="First of 32 TCP ports in a row. Default: 7600.")
     nats: str | None = Field(None, description="URL of the NATS server. Default: the embedded one.")
     database: str | None = Field(None, description="URL of PostgreSQL. Default: the embedded one.")
     phoenix: str | None = Field(None, description="URL of Phoenix. Default: the embedded one.")
-    jobs_python: Path = Field(
-        PROJECT / ".venv-jobs/bin/python", description="Interpreter of the environment with torch."
-    )
-    models: Path | None = Field(None, description="Directory of prepared base models. Default: <home>/models.")
-    base: str = Field(
-        "smollm2-135m-instruct",
-        description="Name of the base model, as clients ask for it. Default: smollm2-135m-instruct.",
-    )
-    suites: Path = Field(
-        PROJECT / "services/verifier/suites",
-        description="Directory of the benchmarks in use; karma that holds their items is not trained on.",
-    )
-    anvil: str = Field("anvil0", description="Name of the set of devices that is leased as one. Default: anvil0.")
-    lease_ttl_s: float = Field(
-        60.0, gt=0, description="Life of an unrenewed lease, in seconds of the database's clock. Default: 60."
-    )
-    reconcile_s: float = Field(
-        3.0, gt=0, description="Seconds between two looks at rows and the real world. Default: 3."
-    )
-    log_level: str = Field("INFO", description="Least severe level that is logged. Default: INFO.")
+    models: Path | None = Field(None, description="Where Soulforge prepares the embedded base. Default: <home>/models.")
 
-    @field_validator("home", "config", "models", "jobs_python")
+    @field_validator("home", "config", "models")
     @classmethod
     def absolute(cls, path: Path | None) -> Path | None:
-        # Not resolve(): the interpreter of a virtual environment is a link that must stay one.
         return path.expanduser().absolute() if path else None
-
-    @property
-    def jobs_interpreter(self) -> tuple[Path, ...]:
-        """What a container has to see of the jobs' environment: it, and the Python it was made from, where that is no part of a system."""
-        made_from = self.jobs_python.resolve().parents[1]
-        return (self.jobs_python.parents[1], *([] if made_from == Path("/usr") else [made_from]))
 
     @property
     def project(self) -> Path:

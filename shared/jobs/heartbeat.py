@@ -30,7 +30,7 @@ PATIENCE = 2 / 3  # share of the lease's life after which an unrenewed job is ki
 def lease_heartbeat(context: ServiceContext, containers: Containers, state: State, role: str) -> Loop:
     """The loop that renews the lease of every ritual in `state` while its job runs."""
     heartbeat = Heartbeat(context, containers, state, role)
-    return Loop("lease-heartbeat", heartbeat.beat, context.settings.lease_ttl_s / RENEWALS_PER_TTL)
+    return Loop("lease-heartbeat", heartbeat.beat, context.configuration.runtime.lease_ttl_s / RENEWALS_PER_TTL)
 
 
 class Heartbeat:
@@ -47,7 +47,7 @@ class Heartbeat:
                 await self._renew(ritual)
             self._renewed_at = monotonic()
         except UNREACHABLE:
-            if monotonic() - self._renewed_at > self._context.settings.lease_ttl_s * PATIENCE:
+            if monotonic() - self._renewed_at > self._context.configuration.runtime.lease_ttl_s * PATIENCE:
                 labels = {"role": self._role, "anvil": self._context.configuration.forge}
                 await self._kill(labels, "the lease cannot be renewed")
             raise
@@ -58,7 +58,7 @@ class Heartbeat:
         # A stage that never gets its job started must not keep the anvil: its lease is left to run out.
         if held and not await self._containers.list({**labels, "fence": str(held.fence)}):
             return
-        ttl_s = self._context.settings.lease_ttl_s
+        ttl_s = self._context.configuration.runtime.lease_ttl_s
         renewal = held and await lease.renew(self._context.pool, held.anvil, held.fence, ttl_s)
         if renewal and renewal.cancelled:
             self._context.wake()

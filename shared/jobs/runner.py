@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 STOP_GRACE_S = 30.0
+JOB_FILE = "job.json"
 OUTPUT = "out"
 LOG_TAIL = 12
 KEPT_LOG = 2000
-GIB = 1024**3
 
 
 @dataclass(frozen=True)
@@ -113,18 +113,18 @@ class Jobs:
         output = folder / OUTPUT
         (output / "tmp").mkdir(parents=True)
         planned = plan(output)
-        job_file = folder / "job.json"
+        job_file = folder / JOB_FILE
         write_atomically(job_file, planned.values.model_dump_json(indent=2))
         sync(folder)
         settings = self.context.settings
         # Its own code and interpreter are named too: they may lie below a place that is hidden from it.
-        place = self.context.configuration.jobs
-        own = () if place.python else settings.jobs_interpreter
+        jobs = self.context.configuration.jobs
+        own = () if jobs.image_python else jobs.mounted
         readable = (job_file, settings.project, *own, *planned.inputs)
         await self.containers.start(
             ContainerSpec(
                 name=self.name(ritual.id, ritual.attempt),
-                command=(place.python or str(settings.jobs_python), *self.kind.command, str(job_file)),
+                command=(jobs.image_python or str(jobs.python), *self.kind.command, str(job_file)),
                 cwd=output,
                 env=job_environment(output, settings.project),
                 labels={
@@ -138,7 +138,7 @@ class Jobs:
                     Mount(path=output, read_only=False),
                 ),
                 hidden=(settings.home,),
-                image=place.image,
+                image=jobs.image,
                 devices=self._devices(),
                 isolated=True,
                 memory_bytes=self.kind.memory_bytes,

@@ -22,7 +22,7 @@ import uvicorn
 from faststream import ContextRepo
 from nats.errors import Error as NatsError
 
-from shared.config.load import load
+from shared.config.model import Configuration
 from shared.config.settings import Settings, SettingsError
 from shared.messaging import outbox
 from shared.messaging.bus import open_broker
@@ -64,12 +64,13 @@ class App:
     build: Callable[[ServiceContext], Service]
 
 
-def main(app: App, port: int, migrations: Iterable[Migration]) -> None:
+def main(
+    app: App, settings: Settings, configuration: Configuration, port: int, migrations: Iterable[Migration]
+) -> None:
     """Run a service process; returns after SIGTERM or SIGINT, exits where it is wrongly configured."""
-    settings = Settings()
-    configure_logging(settings.log_level, app.name)
+    configure_logging(configuration.runtime.log_level, app.name)
     try:
-        asyncio.run(serve(app, settings, port, migrations))
+        asyncio.run(serve(app, settings, configuration, port, migrations))
     except SettingsError as error:
         raise SystemExit(f"{app.name}: {error}") from None
 
@@ -91,12 +92,13 @@ def configure_logging(level: str, service: str) -> None:
     structlog.contextvars.bind_contextvars(service=service)
 
 
-async def serve(app: App, settings: Settings, port: int, migrations: Iterable[Migration] = ()) -> None:
-    """Run a service until a signal. Raises ConfigurationError before anything else is touched.
+async def serve(
+    app: App, settings: Settings, configuration: Configuration, port: int, migrations: Iterable[Migration] = ()
+) -> None:
+    """Run a service until a signal.
 
     `port` is where it answers health and metrics; `migrations` are the files that its schemas must have.
     """
-    configuration = load(settings)
     async with AsyncExitStack() as stack:
         pool = await _database(settings, app.name)
         stack.push_async_callback(pool.close)
@@ -164,7 +166,9 @@ async def _run(app: App, service: Service, context: ServiceContext, port: int) -
 
 
 def _loops(app: App, service: Service, context: ServiceContext) -> Iterable[Loop]:
-    yield Loop("reconcile", partial(_reconcile, service, context), context.settings.reconcile_s, context.woken)
+    yield Loop(
+        "reconcile", partial(_reconcile, service, context), context.configuration.runtime.reconcile_s, context.woken
+    )
     yield Loop("relay", partial(_relay, context), RELAY_POLL_S)
     yield fact_export_loop(context)
     yield Loop("consumers", _ConsumerCheck(app, context).run, CONSUMER_CHECK_S)

@@ -16,14 +16,16 @@ from services.harvester.app import app
 from services.harvester.auto_trigger.policy import TriggerPolicy
 from services.harvester.auto_trigger.store import get_trigger_states, list_new_karma
 from services.harvester.auto_trigger.watch import check_personas, trigger_loop
+from services.harvester.settings import TriggerSettings
 from shared.config.settings import Settings
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
 from shared.contracts.intent import RitualCancelled, TrainingIntent
 from shared.contracts.message import Fact
 from shared.ritual import ledger
 from shared.runtime.context import ServiceContext
-from shared.runtime.service import App
+from shared.runtime.service import App, Service
 from shared.storage.postgres import Pool
+from tests.support.configurations import configured
 from tests.support.running import eventually
 from tests.support.services import nothing, running
 
@@ -32,16 +34,18 @@ POLICY = TriggerPolicy(enabled=True, threshold=5, min_hours=0, token_weight=0, a
 
 def harvester() -> App:
     """The harvester's handlers and the loop that weighs karma."""
-    return replace(
-        app, build=lambda context: replace(app.build(context), reconcile=nothing, loops=trigger_loop(context))
-    )
+
+    def build(context: ServiceContext) -> Service:
+        trigger = trigger_loop(context, context.configuration.section(TriggerSettings))
+        return replace(app.build(context), reconcile=nothing, loops=trigger)
+
+    return replace(app, build=build)
 
 
 @pytest.fixture
-def trigger(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in POLICY.model_dump(exclude={"thresholds", "rearm_share"}).items():
-        monkeypatch.setenv(f"SOULFORGE_AUTO_TRIGGER_{name.upper()}", str(value))
-    monkeypatch.setenv("SOULFORGE_AUTO_TRIGGER_POLL_S", "0.1")
+def triggering(settings: Settings, tmp_path: Path) -> Settings:
+    """Settings under which karma asks for rituals by itself."""
+    return configured(settings, tmp_path, auto_trigger=POLICY.model_dump() | {"poll_s": 0.1})
 
 
 @pytest.fixture
@@ -79,16 +83,15 @@ async def rituals(pool: Pool) -> list[dict[str, Any]]:
     return [dict(row) for row in await pool.fetch("SELECT intent_id, priority, intent FROM ritual ORDER BY created_at")]
 
 
-@pytest.mark.usefixtures("trigger")
 async def test_enough_karma_opens_exactly_one_ritual_by_itself_and_another_only_when_armed_again(
-    settings: Settings, pool: Pool, context: ServiceContext
+    triggering: Settings, pool: Pool, context: ServiceContext
 ) -> None:
     async def opened(count: int) -> bool:
         return len(await rituals(pool)) == count
 
     await remember(pool, 4)
     await remember(pool, 9, "coder", status="speculative")
-    async with running(harvester(), settings):
+    async with running(harvester(), triggering):
         await asyncio.sleep(0.5)
         assert await rituals(pool) == []
 
@@ -113,8 +116,8 @@ async def test_enough_karma_opens_exactly_one_ritual_by_itself_and_another_only_
     assert [row["intent_id"] for row in await rituals(pool)] == ["auto-trigger/scribe/1", "auto-trigger/scribe/2"]
 
 
-async def test_it_is_off_by_default(settings: Settings, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SOULFORGE_AUTO_TRIGGER_POLL_S", "0.05")
+async def test_it_is_off_by_default(settings: Settings, pool: Pool, tmp_path: Path) -> None:
+    settings = configured(settings, tmp_path, auto_trigger={"poll_s": 0.05})
     await remember(pool, 500)
     async with running(harvester(), settings):
         await asyncio.sleep(0.5)
@@ -203,14 +206,13 @@ async def test_stats_show_how_far_each_persona_is_from_a_ritual(
     enabled: bool,
     settings: Settings,
     pool: Pool,
-    trigger: None,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("SOULFORGE_DATABASE", settings.database_url)
     monkeypatch.setenv("SOULFORGE_HOME", str(tmp_path))
-    monkeypatch.setenv("SOULFORGE_AUTO_TRIGGER_ENABLED", str(enabled))
+    configured(settings, tmp_path, auto_trigger=POLICY.model_dump() | {"enabled": enabled})
     await remember(pool, 2)
     await remember(pool, 6, "coder")
     await remember(pool, 8, "muse")
@@ -226,4 +228,4 @@ async def test_stats_show_how_far_each_persona_is_from_a_ritual(
     for persona, weight in {"coder": "6/5", "muse": "8/5", "scribe": "2/5"}.items():
         assert f"{weight}  {states[persona]} " in lines[persona]
     assert lines["scribe"].count("█") == 8 and lines["coder"].count("█") == 20
-    assert ("SOULFORGE_AUTO_TRIGGER_ENABLED" in shown.err) is not enabled
+    assert ("[auto_trigger]" in shown.err) is not enabled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -10,15 +11,15 @@ import pytest
 from services.registry import app as registry
 from services.registry import store
 from services.registry.recall import act_on_recalls
-from services.registry.settings import RegistrySettings
 from services.registry.store import Version
 from shared.config.settings import Settings
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import ritual_id
-from shared.contracts.registry import AdapterTainted
+from shared.contracts.registry import AdapterTainted, RecallAction
 from shared.ritual import ledger
 from shared.runtime.context import ServiceContext
 from shared.storage.postgres import Pool
+from tests.support.configurations import configured
 from tests.support.consents import HARVESTER, Tell, bus, crypt, harvested, heard, history, of, told
 from tests.support.running import eventually
 from tests.support.services import running
@@ -45,8 +46,8 @@ async def test_by_default_a_tainted_adapter_is_warned_of_and_goes_on_serving(
     context: ServiceContext, crypt: Pool, history: dict[str, UUID]
 ) -> None:
     await recall(crypt, *history.values())
-    await act_on_recalls(context.pool, RegistrySettings().on_recall)
-    await act_on_recalls(context.pool, RegistrySettings().on_recall)
+    await act_on_recalls(context.pool, "warn")
+    await act_on_recalls(context.pool, "warn")
 
     said = await tainted(crypt)
     assert [(one.version, one.karma, one.action, one.alias_withdrawn) for one in said] == [
@@ -68,12 +69,11 @@ async def asked(crypt: Pool) -> list[TrainingIntent]:
 
 
 async def test_a_withdrawn_name_goes_back_to_the_version_before_where_that_one_is_clean(
-    context: ServiceContext, crypt: Pool, history: dict[str, UUID], monkeypatch: pytest.MonkeyPatch, told: Tell
+    context: ServiceContext, crypt: Pool, history: dict[str, UUID], told: Tell
 ) -> None:
-    monkeypatch.setenv("SOULFORGE_REGISTRY_ON_RECALL", "withdraw")
     await recall(crypt, history["r2"], karma="b")
-    await act_on_recalls(context.pool, RegistrySettings().on_recall)
-    await act_on_recalls(context.pool, RegistrySettings().on_recall)
+    await act_on_recalls(context.pool, "withdraw")
+    await act_on_recalls(context.pool, "withdraw")
 
     assert [(one.version, one.alias_withdrawn) for one in await tainted(crypt)] == [("scribe@r2", True)]
     assert await alias(crypt) == "scribe@r1"
@@ -86,11 +86,10 @@ async def test_a_withdrawn_name_goes_back_to_the_version_before_where_that_one_i
 
 
 async def test_a_name_with_no_clean_version_points_nowhere_and_asking_it_says_so(
-    context: ServiceContext, crypt: Pool, history: dict[str, UUID], monkeypatch: pytest.MonkeyPatch, told: Tell
+    context: ServiceContext, crypt: Pool, history: dict[str, UUID], told: Tell
 ) -> None:
-    monkeypatch.setenv("SOULFORGE_REGISTRY_ON_RECALL", "withdraw")
     await recall(crypt, *history.values())
-    await act_on_recalls(context.pool, RegistrySettings().on_recall)
+    await act_on_recalls(context.pool, "withdraw")
 
     assert await alias(crypt) is None
     assert await store.list_wanted(crypt) == []
@@ -103,16 +102,15 @@ async def test_a_name_with_no_clean_version_points_nowhere_and_asking_it_says_so
 
 
 async def test_a_clean_ritual_is_asked_for_once_and_only_where_a_name_was_withdrawn(
-    context: ServiceContext, crypt: Pool, history: dict[str, UUID], monkeypatch: pytest.MonkeyPatch
+    context: ServiceContext, crypt: Pool, history: dict[str, UUID]
 ) -> None:
-    monkeypatch.setenv("SOULFORGE_REGISTRY_ON_RECALL", "withdraw_and_retrain")
     await recall(crypt, history["r1"])
-    await act_on_recalls(context.pool, RegistrySettings().on_recall)
+    await act_on_recalls(context.pool, "withdraw_and_retrain")
     assert await asked(crypt) == [] and await alias(crypt) == "scribe@r2"
 
     for karma in ("b", "b", "y"):
         await recall(crypt, history["r2"], karma=karma)
-        await act_on_recalls(context.pool, RegistrySettings().on_recall)
+        await act_on_recalls(context.pool, "withdraw_and_retrain")
 
     intent = (await asked(crypt))[0]
     assert len(await asked(crypt)) == 1
@@ -122,13 +120,12 @@ async def test_a_clean_ritual_is_asked_for_once_and_only_where_a_name_was_withdr
 
 
 async def test_a_name_never_goes_back_to_a_tainted_version_not_even_for_a_moment(
-    context: ServiceContext, crypt: Pool, history: dict[str, UUID], monkeypatch: pytest.MonkeyPatch
+    context: ServiceContext, crypt: Pool, history: dict[str, UUID]
 ) -> None:
-    monkeypatch.setenv("SOULFORGE_REGISTRY_ON_RECALL", "withdraw_and_retrain")
     async with crypt.acquire() as conn, conn.transaction():
         await store.move_alias(conn, "scribe", "scribe@r1", history["r1"])
     await recall(crypt, *history.values())
-    await act_on_recalls(context.pool, RegistrySettings().on_recall)
+    await act_on_recalls(context.pool, "withdraw_and_retrain")
 
     ways = await crypt.fetch("SELECT version, previous FROM alias_history WHERE why <> ''")
     assert [tuple(row) for row in ways] == [(None, "scribe@r1")]
@@ -136,13 +133,12 @@ async def test_a_name_never_goes_back_to_a_tainted_version_not_even_for_a_moment
 
 
 async def test_a_stricter_policy_withdraws_what_was_only_warned_of(
-    context: ServiceContext, crypt: Pool, history: dict[str, UUID], monkeypatch: pytest.MonkeyPatch
+    context: ServiceContext, crypt: Pool, history: dict[str, UUID]
 ) -> None:
     await recall(crypt, *history.values())
-    await act_on_recalls(context.pool, RegistrySettings().on_recall)
-    monkeypatch.setenv("SOULFORGE_REGISTRY_ON_RECALL", "withdraw")
-    await act_on_recalls(context.pool, RegistrySettings().on_recall)
-    await act_on_recalls(context.pool, RegistrySettings().on_recall)
+    await act_on_recalls(context.pool, "warn")
+    await act_on_recalls(context.pool, "withdraw")
+    await act_on_recalls(context.pool, "withdraw")
 
     assert await alias(crypt) is None
     assert [one.action for one in await tainted(crypt)] == ["warn", "warn", "withdraw", "withdraw"]
@@ -150,12 +146,11 @@ async def test_a_stricter_policy_withdraws_what_was_only_warned_of(
 
 @pytest.mark.parametrize(("policy", "ends"), [("warn", False), ("withdraw", True)])
 async def test_a_ritual_under_way_on_revoked_karma_is_asked_to_end_unless_the_policy_only_warns(
-    policy: str, ends: bool, context: ServiceContext, pool: Pool, crypt: Pool, monkeypatch: pytest.MonkeyPatch
+    policy: RecallAction, ends: bool, context: ServiceContext, pool: Pool, crypt: Pool
 ) -> None:
-    monkeypatch.setenv("SOULFORGE_REGISTRY_ON_RECALL", policy)
     ritual = await harvested(pool, "r3", "m3", state="evacuated")
     await recall(crypt, ritual)
-    await act_on_recalls(context.pool, RegistrySettings().on_recall)
+    await act_on_recalls(context.pool, policy)
 
     found = await ledger.find(pool, ritual)
     assert found and bool(found.cancel_requested_at) is ends
@@ -165,7 +160,7 @@ async def test_a_ritual_under_way_on_revoked_karma_is_asked_to_end_unless_the_po
         await store.insert_version(conn, Version("scribe@late", "scribe", "sha256:late", "base", ritual, "/nowhere"))
         await store.move_alias(conn, "scribe", "scribe@late", ritual)
     assert await store.list_wanted(crypt) == [], "not served before it was decided upon"
-    await act_on_recalls(context.pool, RegistrySettings().on_recall)
+    await act_on_recalls(context.pool, policy)
     assert [one.version for one in await tainted(crypt)] == ["scribe@late"]
     assert (await alias(crypt) is None) is ends
 
@@ -176,9 +171,9 @@ async def test_from_the_revocation_to_the_clean_ritual_over_the_bus(
     history: dict[str, UUID],
     heard: list[Any],
     bus: Any,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setenv("SOULFORGE_REGISTRY_ON_RECALL", "withdraw_and_retrain")
+    settings = configured(settings, tmp_path, serving={"on_recall": "withdraw_and_retrain"})
     clean = ritual_id("recall/scribe@r2")
 
     async def opened() -> bool:

@@ -21,11 +21,12 @@ from services.harvester.embedding.model import DIMS, MODEL, WORDLESS
 from services.harvester.embedding.search import nearest, nearest_sql, use_vectors, within
 from shared.config.model import embedded
 from shared.config.settings import PROJECT, Settings
+from shared.config.tables import JobsConfig
 from shared.ritual import lease
 from shared.runtime.loops import repeat
 from shared.storage.postgres import Connection, Pool
 
-PYTHON = Settings().jobs_python
+PYTHON = JobsConfig().python
 needs_torch = pytest.mark.skipif(not PYTHON.is_file(), reason=f"needs the jobs environment at {PYTHON}")
 
 
@@ -196,13 +197,13 @@ async def test_the_background_rests_while_a_ritual_holds_the_anvil(pool: Pool, s
         "VALUES ($1, 'i', 'scribe', '{}', 1, 'evacuated', 't')",
         ritual,
     )
-    fence = await lease.acquire(pool, settings.anvil, ritual, 1, 60)
+    fence = await lease.acquire(pool, embedded().forge, ritual, 1, 60)
     assert fence is not None
     fake: Any = Fake()
     assert await keep.embed_pass(context, fake) == keep.LOOK_S
     assert (fake.seen, fake.ended) == ([], 1)
 
-    await lease.release(pool, settings.anvil, fence)
+    await lease.release(pool, embedded().forge, fence)
     assert await keep.embed_pass(context, fake) == 0
     assert len(fake.seen) == 1
     assert await keep.embed_pass(context, fake) == keep.LOOK_S

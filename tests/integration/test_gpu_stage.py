@@ -14,7 +14,9 @@ from uuid import UUID
 import pytest
 from nats.aio.client import Client
 
+from shared.config.model import embedded
 from shared.config.settings import Settings
+from shared.config.tables import JobsConfig
 from shared.contracts.evacuate import GpuEvacuated
 from shared.contracts.forge import AdapterFailed, AdapterForged, TrainingFigures
 from shared.contracts.harvest import KarmaHarvested
@@ -41,8 +43,8 @@ BAD = JobResult(ok=False, error="out of memory")
 
 @pytest.fixture
 def context(settings: Settings, pool: Pool, client: Client) -> ServiceContext:
-    house = settings.model_copy(update={"jobs_python": Path(sys.executable)})
-    return ServiceContext("forge", house, pool, client)
+    configuration = embedded().model_copy(update={"jobs": JobsConfig(python=Path(sys.executable))})
+    return ServiceContext("forge", settings, pool, client, configuration)
 
 
 @dataclass

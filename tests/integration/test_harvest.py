@@ -530,7 +530,9 @@ async def test_when_everything_is_filtered_the_refusal_says_by_what(pool: Pool, 
 
     _, missing = await harvested(pool, tmp_path)
 
-    assert "none of 1 records can be used: 1 licence; add their licence to `licences` in harvest.toml" in str(missing)
+    assert "none of 1 records can be used: 1 licence; add their licence to `harvest.licences` in soulforge.toml" in str(
+        missing
+    )
 
 
 async def test_a_missing_holdout_is_said(pool: Pool, tmp_path: Path) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import nats
-import pytest
 
 from services.harvester.admission.split import Split
 from services.harvester.app import app
 from shared.config.settings import Settings
 from shared.contracts.intent import TrainingIntent
 from shared.storage.postgres import Pool
+from tests.support.configurations import configured
 from tests.support.harvests import example, record, remember, session_on
 from tests.support.running import eventually
 from tests.support.services import running
@@ -53,11 +53,8 @@ async def test_a_harvest_is_stated_with_its_counts_and_its_ledger(pool: Pool, se
     )
 
 
-async def test_a_query_uses_only_what_is_near_to_it(
-    pool: Pool, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SOULFORGE_HARVESTER_MIN_TRAIN", "1")
-    monkeypatch.setenv("SOULFORGE_HARVESTER_MIN_HELD_OUT", "1")
+async def test_a_query_uses_only_what_is_near_to_it(pool: Pool, settings: Settings, tmp_path: Path) -> None:
+    settings = configured(settings, tmp_path, harvest={"min_train": 1, "min_held_out": 1})
     garden, money = "the apple tree in the garden needs pruning", "the bank charged interest on the loan"
     for side in (Split.TRAIN, Split.HOLDOUT):
         session = session_on(side)
@@ -75,22 +72,8 @@ async def test_a_query_uses_only_what_is_near_to_it(
     assert [json.loads(line)["id"] for line in train.read_text().splitlines()] == ["garden-train"]
 
 
-async def test_a_wrong_policy_refuses_the_ritual_and_names_the_place(pool: Pool, settings: Settings) -> None:
-    policy = settings.home / "harvest.toml"
-    policy.write_text("[split]\nholdout = 7\n")
-    try:
-        subject, said = await outcome(pool, settings)
-    finally:
-        policy.unlink()
-
-    assert subject == "karma.refused"
-    assert f"harvest policy {policy}: split.holdout" in said["reason"]
-
-
-async def test_a_view_that_is_not_there_refuses_the_ritual(
-    pool: Pool, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SOULFORGE_HARVESTER_VIEW", "elsewhere.karma")
+async def test_a_view_that_is_not_there_refuses_the_ritual(pool: Pool, settings: Settings, tmp_path: Path) -> None:
+    settings = configured(settings, tmp_path, harvest={"view": "elsewhere.karma"})
 
     subject, said = await outcome(pool, settings)
 
@@ -100,7 +83,7 @@ async def test_a_view_that_is_not_there_refuses_the_ritual(
 
 async def test_without_an_embedder_the_refusal_says_what_to_do(pool: Pool, settings: Settings, tmp_path: Path) -> None:
     await remember(pool, example("scribe")[:5])
-    app_without = settings.model_copy(update={"jobs_python": tmp_path / "python"})
+    app_without = configured(settings, tmp_path, jobs={"python": str(tmp_path / "python")})
 
     subject, said = await outcome(pool, app_without)
 

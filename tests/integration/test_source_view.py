@@ -253,7 +253,7 @@ async def test_a_view_of_another_shape_is_named_with_its_column_and_what_it_must
 
 async def test_a_view_that_is_not_there_is_named_and_what_is_no_name_is_never_run(pool: Pool) -> None:
     async with pool.acquire() as conn:
-        with pytest.raises(ViewError, match=r"SOULFORGE_HARVESTER_VIEW names no.where, which does not exist"):
+        with pytest.raises(ViewError, match=r"harvest.view in soulforge.toml is no.where, which does not exist"):
             await check_view(conn, "no.where")
         with pytest.raises(ViewError, match=r"expected schema\.view"):
             await check_view(conn, "vectors.karma; DROP TABLE vectors.karma")

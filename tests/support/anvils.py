@@ -20,6 +20,7 @@ from shared.drivers.inference.port import Activity
 from shared.ritual import ledger
 from shared.runtime.context import ServiceContext
 from shared.storage.postgres import Pool, open_pool
+from tests.support.orchestrated import named_base
 from tests.support.servers import House
 
 MIB = 1024**2
@@ -132,8 +133,7 @@ async def context(house: House, tmp_path: Path) -> AsyncIterator[ServiceContext]
     pool = await open_pool(house.settings.database_url, "orchestrator")
     client = await nats.connect(house.settings.nats_url)
     models = tmp_path / "models"
-    (models / house.settings.base).mkdir(parents=True)
-    (models / f"{house.settings.base}.sha256").write_text("sha256:base\n")
+    named_base(models)
     settings = house.settings.model_copy(update={"models": models})
     yield ServiceContext("orchestrator", settings, pool, client)
     await client.close()

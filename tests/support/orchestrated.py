@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 
 from shared.config.model import embedded
 from shared.config.settings import PROJECT, Settings
+from shared.config.tables import EMBEDDED_BASE
 from shared.contracts.forge import AdapterFailed
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.intent import TrainingIntent
@@ -32,6 +33,12 @@ POLL_S = 0.05
 
 TOML = """
 forge = "anvil0"
+[runtime]
+lease_ttl_s = 6.0
+reconcile_s = 0.2
+[hand_over]
+models_within_s = 2
+reclaim_grace_s = 5
 [anvils.anvil0]
 accelerator = "{accelerator}"
 free_within_s = {free_within_s}
@@ -117,11 +124,7 @@ class Orchestrated:
             "SOULFORGE_HOME": str(self.settings.home),
             "SOULFORGE_PORT_BASE": str(self.settings.port_base),
             "SOULFORGE_CONFIG": str(self.settings.config),
-            "SOULFORGE_LEASE_TTL_S": str(self.settings.lease_ttl_s),
-            "SOULFORGE_RECONCILE_S": str(self.settings.reconcile_s),
             "SOULFORGE_MODELS": str(self.settings.models_dir),
-            "SOULFORGE_ORCHESTRATOR_MODELS_WITHIN_S": "2",
-            "SOULFORGE_ORCHESTRATOR_RECLAIM_GRACE_S": "5",
         }
         self.process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "deploy.bootstrap", "orchestrator", env=env, stdout=log, stderr=log, cwd=PROJECT
@@ -197,14 +200,19 @@ class Orchestrated:
             await self.containers.remove(info.name)
 
 
+def named_base(models: Path) -> None:
+    """A base model of which there is only the name, for engines that read none."""
+    (models / EMBEDDED_BASE).mkdir(parents=True)
+    (models / EMBEDDED_BASE / "config.json").write_text("{}")
+
+
 @asynccontextmanager
 async def orchestrated(settings: Settings, folder: Path, models: Path | None = None) -> AsyncIterator[Orchestrated]:
     """`models`: where real base models are prepared; without it there is only the name of one."""
     pool = await open_pool(settings.database_url, "orchestrator")
     if models is None:
         models = folder / "models"
-        (models / settings.base).mkdir(parents=True)
-        (models / f"{settings.base}.sha256").write_text("sha256:base\n")
+        named_base(models)
     house = Orchestrated(settings.model_copy(update={"models": models}), pool, folder)
     try:
         yield house

@@ -15,6 +15,7 @@ from time import monotonic
 from deploy.bootstrap import prepare
 from deploy.embedded import nats, postgres
 from shared.config.settings import Settings
+from tests.support.configurations import configured
 
 READY_S = 60
 
@@ -76,8 +77,8 @@ class House:
     """Settings of a house with a real database and a real bus, and the servers behind them."""
 
     def __init__(self, home: Path) -> None:
-        self.settings = Settings(home=home, port_base=free_port_base(), lease_ttl_s=6.0, reconcile_s=0.2)
         home.mkdir(parents=True, exist_ok=True)
+        self.settings = configured(Settings(home=home, port_base=free_port_base()), home)
         postgres.initialise(self.settings)
         nats.initialise(self.settings)
         self.postgres = Server(

@@ -10,7 +10,7 @@ from time import monotonic
 
 import httpx
 
-from deploy.services import migrations, service_port, service_url
+from deploy.services import load_configuration, migrations, service_port, service_url
 from shared.config.settings import Settings
 from shared.runtime.service import App, serve
 
@@ -29,7 +29,9 @@ def handlers_only(app: App) -> App:
 async def running(app: App, settings: Settings) -> AsyncIterator[str]:
     """The URL of the service, from when it is live until the block ends."""
     url = service_url(settings, app.name)
-    task = asyncio.create_task(serve(app, settings, service_port(settings, app.name), migrations()))
+    task = asyncio.create_task(
+        serve(app, settings, load_configuration(settings), service_port(settings, app.name), migrations())
+    )
     try:
         await _live(url, task)
         yield url

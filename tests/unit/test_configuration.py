@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
-from shared.config.load import ConfigurationError, find, load, read
+from deploy.services import SECTIONS, load_configuration
+from services.forge.settings import ForgeSettings
+from services.harvester.settings import HarvesterSettings
+from services.registry.settings import RegistrySettings
+from services.verifier.settings import VerifierSettings
+from shared.config.errors import ConfigurationError
+from shared.config.load import find
+from shared.config.load import read as read_with
 from shared.config.model import (
     AnvilConfig,
     BusConfig,
     Configuration,
     CovenConfig,
-    DockerConfig,
-    JobsConfig,
     RuneConfig,
     SaqConfig,
     TippingConfig,
     embedded,
 )
 from shared.config.settings import PROJECT, Settings, SettingsError
+from shared.config.tables import EMBEDDED_BASE, BaseConfig, DockerConfig, JobsConfig, PersonaConfig, RuntimeConfig
 
 EXAMPLES = sorted((PROJECT / "examples" / "soulforge").glob("*.toml"))
 HOUSE = """\
@@ -39,7 +46,7 @@ runes = ["chat", "ears"]
 
 @pytest.fixture(autouse=True)
 def _empty_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ANVIL", "CONFIG", "BASE", "HOST", "PORT_BASE", "HOME"):
+    for name in ("CONFIG", "HOST", "PORT_BASE", "HOME"):
         monkeypatch.delenv(f"SOULFORGE_{name}", raising=False)
     monkeypatch.chdir(tmp_path)
 
@@ -47,6 +54,14 @@ def _empty_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path / "home")
+
+
+def load(settings: Settings) -> Configuration:
+    return load_configuration(settings)
+
+
+def read(path: Path, settings: Settings) -> Configuration:
+    return read_with(path, settings, SECTIONS)
 
 
 def loaded(text: str, settings: Settings) -> Configuration:
@@ -64,46 +79,61 @@ def refusal(text: str, settings: Settings) -> str:
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_every_example_loads(path: Path, settings: Settings) -> None:
     configuration = read(path, settings)
-    assert configuration.serving(settings) in configuration.runes_of(configuration.forge)
+    assert configuration.serving_rune() in configuration.runes_of(configuration.forge)
 
 
 def test_there_is_an_example_for_each_deployment() -> None:
-    assert [path.stem for path in EXAMPLES] == ["embedded", "gpu", "podman", "two-anvils"]
+    assert [path.stem for path in EXAMPLES] == ["embedded", "gpu", "podman", "policies", "two-anvils"]
 
 
-def test_the_embedded_example_is_what_stands_there_without_a_file(settings: Settings) -> None:
-    assert read(PROJECT / "examples/soulforge/embedded.toml", settings) == embedded() == load(settings)
+@pytest.mark.parametrize("name", ["embedded", "policies"])
+def test_an_example_of_defaults_is_the_configuration_without_a_file(name: str, settings: Settings) -> None:
+    example, built_in = read(PROJECT / f"examples/soulforge/{name}.toml", settings), load(settings)
+
+    assert example.runes["rune"].base_name == built_in.runes["rune"].base_name
+    runes = {"rune": example.runes["rune"].model_copy(update={"base": None})}
+    assert example.model_copy(update={"runes": runes}) == built_in
 
 
-def test_every_field_is_set_and_explained_in_an_example(settings: Settings) -> None:
-    found: dict[type[BaseModel], set[str]] = {}
-    for path in EXAMPLES:
-        configuration = read(path, settings)
-        explained = _explained(path)
-        tables = [configuration, configuration.tipping, configuration.jobs, configuration.docker]
-        tables += [*configuration.anvils.values(), *configuration.runes.values()]
-        tables += [*configuration.covens.values(), *configuration.queues.values()]
-        for table in tables:
-            named = {type(table).model_fields[name].alias or name for name in table.model_fields_set}
-            found.setdefault(type(table), set()).update(named & explained)
-    for kind in (
-        AnvilConfig, RuneConfig, CovenConfig, SaqConfig, BusConfig, TippingConfig, JobsConfig, DockerConfig,
-    ):  # fmt: skip
-        fields = {field.alias or name for name, field in kind.model_fields.items()}
-        assert found[kind] == fields, kind.__name__
-    assert {name for path in EXAMPLES for name in tomllib.loads(path.read_text())} == Configuration.model_fields.keys()
+def test_every_key_is_set_or_shown_and_explained_in_an_example(settings: Settings) -> None:
+    """A key is explained by the comment on its line; one whose default is computed is shown in a comment itself."""
+    missing: dict[str, set[str]] = {}
+    explained = set().union(*(_explained(path) for path in EXAMPLES))
+    for kind in (*KINDS, *SECTIONS):
+        for table, fields in _tables(kind):
+            if lacking := fields - explained:
+                missing[table] = lacking
+    assert missing == {}
+    shown = "\n".join(path.read_text() for path in EXAMPLES)
+    sections = {f"[{table}]" for kind in SECTIONS for table, _ in _tables(kind, kind.table)}
+    assert {table for table in sections if table not in shown} == set()
+    assert {name for path in EXAMPLES for name in tomllib.loads(path.read_text())} | {"suites"} == {
+        *Configuration.model_fields, *(kind.table for kind in SECTIONS),
+    }  # fmt: skip
+
+
+KINDS = (
+    AnvilConfig, RuneConfig, CovenConfig, SaqConfig, BusConfig, TippingConfig, JobsConfig, DockerConfig, BaseConfig,
+    PersonaConfig, RuntimeConfig,
+)  # fmt: skip
+
+
+def _tables(kind: type[BaseModel], name: str = "") -> Iterator[tuple[str, set[str]]]:
+    """A table and those in it, each with its plain keys."""
+    inner = {
+        key: field.annotation
+        for key, field in kind.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    }
+    keys = {field.alias or key for key, field in kind.model_fields.items()}
+    yield name or kind.__name__, keys - inner.keys()
+    for key, model in inner.items():
+        yield from _tables(model, f"{name}.{key}")
 
 
 def _explained(path: Path) -> set[str]:
     """The keys whose line has a comment."""
-    return set(re.findall(r"^(\w+) = .*#", path.read_text(), re.MULTILINE))
-
-
-def test_the_built_in_house_is_what_the_orchestrator_ran_until_now() -> None:
-    anvil, rune = embedded().anvils["anvil0"], embedded().runes["rune"]
-    assert (anvil.accelerator, anvil.devices, anvil.free_below, anvil.free_within_s) == ("cpu", (0,), 256 * 1024**2, 20)
-    assert (rune.stop_grace_s, rune.start_within_s, rune.max_loras, rune.max_lora_rank) == (15, 300, 4, 16)
-    assert (rune.max_model_len, rune.max_num_seqs, rune.kv_cache_gib) == (2048, 16, 1)
+    return set(re.findall(r"^(?:# )?(\w+) = .*#", path.read_text(), re.MULTILINE))
 
 
 def test_the_named_file_goes_before_the_home_and_the_home_before_the_working_directory(tmp_path: Path) -> None:
@@ -125,7 +155,7 @@ def test_the_environment_names_the_file(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_named_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"there is no configuration at .*mine\.toml: name another"):
+    with pytest.raises(SettingsError, match=r"there is no file .*mine\.toml: name another"):
         load(Settings(config=tmp_path / "mine.toml"))
 
 
@@ -142,20 +172,12 @@ def test_a_file_that_only_says_how_the_house_is_shared_keeps_the_built_in_one(se
     assert configuration.runes == embedded().runes and configuration.anvils == embedded().anvils
 
 
-def test_the_built_in_anvil_has_the_name_that_the_environment_gives(tmp_path: Path) -> None:
-    settings = Settings(anvil="other")
-    assert load(settings).forge == "other" and loaded("[tipping]", settings).forge == "other"
-    with pytest.raises(ConfigurationError, match='SOULFORGE_ANVIL is "A B": a name is'):
-        load(Settings(anvil="A B"))
-    assert 'forge: is "gpu0", but SOULFORGE_ANVIL says "other"' in refusal(HOUSE, settings)
-
-
 def test_the_serving_rune_has_the_houses_place_and_further_ones_the_next_free(settings: Settings) -> None:
     text = HOUSE.replace("[runes.chat]", "[runes.first]\nport = 7611\norder = 2\n[runes.chat]").replace(
         '["chat", "ears"]', '["first", "ears", "chat"]'
     )
     configuration = loaded(text, settings)
-    assert configuration.serving(settings) == "chat"
+    assert configuration.serving_rune() == "chat"
     assert configuration.ports(settings) == {"first": 7611, "chat": 7610, "ears": 7612}
     assert configuration.rune_url(settings) == "http://127.0.0.1:7610"
     assert configuration.rune_url(settings, "ears") == "http://127.0.0.1:7612"
@@ -165,19 +187,94 @@ def test_the_built_in_rune_answers_at_the_tenth_port(settings: Settings) -> None
     assert embedded().rune_url(settings) == "http://127.0.0.1:7610"
 
 
-def test_the_serving_rune_is_the_first_to_start_on_the_forge_with_the_houses_base(settings: Settings) -> None:
-    text = HOUSE.replace("[runes.chat]", '[runes.chat]\nbase = "other"').replace(
-        "[runes.ears]", "[runes.ears]\norder = 5"
+BASES = """\
+[bases.large]
+path = "models/large"
+[bases.small]
+path = "/srv/small"
+"""
+
+
+def test_a_persona_is_trained_on_its_base_and_answered_by_the_rune_that_serves_it(settings: Settings) -> None:
+    text = HOUSE.replace("[runes.chat]", "[runes.chat]\nbase = 'large'\nmax_lora_rank = 64").replace(
+        "[runes.ears]", "[runes.ears]\norder = 5\nbase = 'small'\n" + BASES
     )
-    assert loaded(text, settings).serving(settings) == "ears"
-    assert loaded(text.replace("other", settings.base), settings).serving(settings) == "chat"
+    configuration = loaded(text + "[personas.coder]\nbase = 'small'\n", settings)
+
+    assert configuration.serving_runes() == {"large": "chat", "small": "ears"}
+    assert (configuration.base_of("scribe"), configuration.serving_rune("scribe")) == ("large", "chat")
+    assert (configuration.base_of("coder"), configuration.serving_rune("coder")) == ("small", "ears")
+    assert (configuration.max_lora_rank("scribe"), configuration.max_lora_rank("coder")) == (64, 16)
+    assert configuration.bases["large"].path == Path.cwd() / "models/large"
+    assert configuration.bases["small"].path == Path("/srv/small")
+
+
+def test_without_a_declaration_the_embedded_base_is_served_and_trained_on(settings: Settings) -> None:
+    assert load(settings).serving_runes() == {EMBEDDED_BASE: "rune"}
+    assert load(settings).base_of("anyone") == EMBEDDED_BASE
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("[personas.coder]\nbase = 'larg'", 'no rune on "gpu0" serves the base "larg" and takes adapters; did you mean "large"?'),
+        ("[personas.coder]\nbase = 'small'", 'personas.coder.base: no rune on "gpu0" serves the base "small"'),
+        ("[personas.Coder]\nbase = 'large'", "personas.Coder: the name of a persona must match"),
+        ("[personas.coder]", "personas.coder.base: is required"),
+        ("[bases.other]", "bases.other.path: is required"),
+        ("[bases.other]\npath = 'x'\npth = 'x'", 'bases.other.pth: unknown key; did you mean "path"?'),
+    ],
+)  # fmt: skip
+def test_a_persona_whose_base_no_rune_of_the_training_anvil_serves_is_refused(
+    more: str, told: str, settings: Settings
+) -> None:
+    text = HOUSE.replace("[runes.", "[runes.").replace("[runes.ears]", "[runes.ears]\nbase = 'large'\n" + BASES)
+    text = text.replace("[runes.chat]", "[runes.chat]\nbase = 'large'")
+    assert told in refusal(f"{text}\n{more}\n", settings)
+
+
+def test_a_rune_with_an_unknown_base_is_refused(settings: Settings) -> None:
+    text = HOUSE.replace("[runes.chat]", "[runes.chat]\nbase = 'smal'\n" + BASES)
+    assert 'runes.chat.base: there is no base "smal"; did you mean "small"?' in refusal(text, settings)
+
+
+def test_the_tables_of_services_are_in_the_same_file_with_their_defaults(settings: Settings) -> None:
+    text = "[training]\nmemory = '20GiB'\n[evaluation.verdict]\nmargin = 0.02\n[harvest.split]\ndev = 0.1\n"
+    configuration = loaded(text, settings)
+
+    assert configuration.section(ForgeSettings).memory == 20 * 1024**3
+    assert configuration.section(VerifierSettings).verdict.margin == 0.02
+    assert configuration.section(HarvesterSettings).policy.split.dev == 0.1
+    assert configuration.section(RegistrySettings) == RegistrySettings()
+    assert embedded().section(ForgeSettings) == ForgeSettings()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[trainig]", 'trainig: unknown key; did you mean "training"?'),
+        ("[training]\nmemry = 1", 'training.memry: unknown key; did you mean "memory"?'),
+        ("[evaluation.verdict]\nmargn = 1", 'evaluation.verdict.margn: unknown key; did you mean "margin"?'),
+        ("[harvest]\nlicences = 3", "harvest.licences: Input should be a valid tuple"),
+        ("[harvest.split]\nholdout = 2", "harvest.split.holdout: Input should be less than 0.9"),
+        ("[harvest.redaction]\nsecrets = 'keep'", "harvest.redaction.secrets: Input should be 'quarantine' or 'redact'"),
+        ("[harvest.prompts]\nfull = 0.7\nshort = 0.7", "harvest.prompts: full and short together are more than all rows"),
+        ("[harvest]\nview = 'karma'", "harvest.view: String should match pattern"),
+        ("[serving]\non_recall = 'forget'", "serving.on_recall: Input should be 'warn'"),
+        ("[auto_trigger]\nrearm_share = 1", "auto_trigger.rearm_share: Input should be less than 1"),
+        ("[runtime]\nlog_level = 'LOUD'", "runtime.log_level: Input should be 'DEBUG'"),
+        ("[jobs]\nimage_python = 'x'", "jobs.image_python: the process driver runs no image"),
+    ],
+)  # fmt: skip
+def test_a_fault_in_the_table_of_a_service_has_the_same_message(text: str, told: str, settings: Settings) -> None:
+    assert f"soulforge.toml: {told}" in refusal(text + "\n", settings)
 
 
 def test_a_foreign_command_takes_adapters_only_where_it_says_how_many(settings: Settings) -> None:
     text = HOUSE.replace("[runes.chat]", '[runes.chat]\ncommand = ["engine"]')
-    assert loaded(text, settings).serving(settings) == "ears"
+    assert loaded(text, settings).serving_rune() == "ears"
     text = text.replace('["engine"]', '["engine"]\nmax_loras = 2')
-    assert loaded(text, settings).serving(settings) == "chat"
+    assert loaded(text, settings).serving_rune() == "chat"
 
 
 def test_no_two_runes_without_a_port_get_the_same_one_or_one_of_the_houses(settings: Settings) -> None:
@@ -186,7 +283,7 @@ def test_no_two_runes_without_a_port_get_the_same_one_or_one_of_the_houses(setti
     ports = configuration.ports(settings).values()
     assert len(set(ports)) == 16
     assert not set(ports) & {7600, 7601, 7602, 7603, 7604, 7620, 7621, 7622, 7623, 7624, 7625}
-    assert "runes.r16.port: the house's row of ports is full" in refusal(_many(names), settings)
+    assert "runes.r16.port: Soulforge's row of ports is full" in refusal(_many(names), settings)
 
 
 def _many(names: list[str]) -> str:
@@ -212,12 +309,12 @@ def _many(names: list[str]) -> str:
         (
             '["chat", "ears"]',
             '["chat"]',
-            "runes.ears: stands in no coven: add it to the `runes` of one, or take it out",
+            "runes.ears: is in no coven: add it to the `runes` of one, or take it out",
         ),
         (
             '"ears"]',
             '"ears", "chat"]',
-            'covens.hearth.runes[2]: rune "chat" already stands in coven "hearth"; it can stand in one only',
+            'covens.hearth.runes[2]: rune "chat" is already in coven "hearth"; it can be in one only',
         ),
         (
             '"ears"]',
@@ -232,7 +329,7 @@ def _many(names: list[str]) -> str:
         (
             "[anvils.gpu0]",
             "[anvils.spare]\n[anvils.gpu0]",
-            "anvils.spare: no coven stands on it: name it in one, or take it out",
+            "anvils.spare: no coven uses it: name it in one, or take it out",
         ),
         (
             'accelerator = "nvml"',
@@ -268,7 +365,7 @@ def _many(names: list[str]) -> str:
         (
             "[runes.chat]",
             "[runes.chat]\nport = 7602",
-            "runes.chat.port: 7602 is the port of the house's postgres",
+            "runes.chat.port: 7602 is the port of Soulforge's postgres",
         ),
         (
             "[runes.chat]",
@@ -351,14 +448,14 @@ def test_a_gpu_belongs_to_one_anvil(settings: Settings) -> None:
 
 def test_a_rune_in_two_covens_is_refused(settings: Settings) -> None:
     text = HOUSE + "[covens.second]\nanvil = 'gpu0'\nrunes = ['ears']\n"
-    assert 'covens.second.runes[0]: rune "ears" already stands in coven "hearth"' in refusal(text, settings)
+    assert 'covens.second.runes[0]: rune "ears" is already in coven "hearth"' in refusal(text, settings)
 
 
-def test_a_forge_without_a_rune_for_the_houses_base_is_refused(settings: Settings) -> None:
-    text = HOUSE.replace("[runes.chat]", "[runes.chat]\nbase = 'x'").replace(
+def test_a_training_anvil_without_a_rune_that_takes_adapters_is_refused(settings: Settings) -> None:
+    text = HOUSE.replace("[runes.chat]", "[runes.chat]\ncommand = ['x']").replace(
         "[runes.ears]", "[runes.ears]\ncommand = ['y']"
     )
-    assert f'forge: no rune on "gpu0" serves the base {settings.base} and takes adapters' in refusal(text, settings)
+    assert 'forge: no rune on "gpu0" takes adapters: give it one without `command`' in refusal(text, settings)
 
 
 def test_all_faults_are_named_at_once_each_by_its_key(settings: Settings) -> None:

@@ -14,6 +14,7 @@ import pytest
 from deploy.embedded import preflight
 from deploy.embedded.preflight import GIB, PreflightError
 from shared.config.settings import Settings
+from tests.support.configurations import configured
 from tests.support.servers import free_port_base
 
 
@@ -21,7 +22,9 @@ from tests.support.servers import free_port_base
 def settings(tmp_path: Path) -> Settings:
     python = tmp_path / "python"
     python.touch()
-    return Settings(home=tmp_path / "home", port_base=free_port_base(), jobs_python=python)
+    return configured(
+        Settings(home=tmp_path / "home", port_base=free_port_base()), tmp_path, jobs={"python": str(python)}
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +97,17 @@ def test_too_little_memory_and_too_little_disk_are_said_together(
 
 
 def test_a_missing_jobs_environment_is_said(settings: Settings, tmp_path: Path) -> None:
-    bare = settings.model_copy(update={"jobs_python": tmp_path / "none" / "python"})
+    bare = configured(settings, tmp_path, jobs={"python": str(tmp_path / "none" / "python")})
 
     assert "make setup" in faults(bare)
+
+
+def test_a_declared_base_that_is_not_there_is_named_with_its_key(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "soulforge.toml").write_text(
+        '[bases.mine]\npath = "mine"\n[anvils.anvil0]\n[runes.rune]\nbase = "mine"\n'
+        '[covens.hearth]\nanvil = "anvil0"\nrunes = ["rune"]\n'
+    )
+
+    shown = faults(settings)
+
+    assert f"no base model in {tmp_path / 'mine'}" in shown and "bases.mine.path" in shown

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.config.recipe import SHIPPED, RecipeError, load_recipe
+from shared.config.errors import ConfigurationError
+from shared.config.recipe import SHIPPED, load_recipe
 
 SHIPPED_NAMES = sorted(file.stem for file in SHIPPED.glob("*.toml"))
 
@@ -40,13 +41,13 @@ def test_a_file_of_ones_own_loads(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_served_is_refused_by_name(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "odd.toml").write_text(text)
-    with pytest.raises(RecipeError, match=said) as refusal:
+    with pytest.raises(ConfigurationError, match=said) as refusal:
         load_recipe(tmp_path / "odd.toml")
     assert "odd.toml" in str(refusal.value)
 
 
 def test_an_unknown_name_lists_the_shipped_ones() -> None:
-    with pytest.raises(RecipeError, match="default, overtrained"):
+    with pytest.raises(ConfigurationError, match="default, overtrained"):
         load_recipe("no-such-recipe")
 
 

@@ -65,18 +65,20 @@ def ask(
 
 async def answer(settings: Settings, persona: str, text: str, max_tokens: int, base: bool = False) -> str:
     """Ask the persona's version (or the base). Raises UserError where nothing can answer now."""
-    from shared.config.load import load
+    from deploy.services import load_configuration
     from shared.drivers.inference.port import InferenceError, Turn
     from shared.drivers.inference.vllm import Vllm
 
-    rune = Vllm(load(settings).rune_url(settings))
-    model = settings.base if base else await _get_version(settings, persona)
+    configuration = load_configuration(settings)
+    url = configuration.rune_url(settings, configuration.serving_rune(persona))
+    rune = Vllm(url)
+    model = configuration.base_of(persona) if base else await _get_version(settings, persona)
     try:
         served = await rune.models()
         if model in served:
             return await rune.answer(model, (Turn(role="user", content=text),), max_tokens)
     except InferenceError as error:
-        raise await _no_answer(settings, error) from error
+        raise await _no_answer(settings, configuration.forge, url, error) from error
     raise UserError(f"the rune does not serve {model} (it serves {', '.join(sorted(served))}): see `soulforge status`")
 
 
@@ -94,17 +96,15 @@ async def _get_version(settings: Settings, persona: str) -> str:
     raise UserError(f"persona {persona!r} has no adapter; these have one: {', '.join(aliases)}")
 
 
-async def _no_answer(settings: Settings, error: Exception) -> UserError:
+async def _no_answer(settings: Settings, forge: str, url: str, error: Exception) -> UserError:
     """Why the rune does not answer: because a ritual holds its anvil, or because it is down."""
     from services.orchestrator.views import get_anvil_status
-    from shared.config.load import load
 
-    configuration = load(settings)
     async with database(settings) as pool:
-        anvil = await get_anvil_status(pool, configuration.forge)
+        anvil = await get_anvil_status(pool, forge)
     if anvil.holder:
         ritual = short_id(anvil.holder.ritual)
         holds = f"ritual {ritual} ({anvil.holder.persona}) holds {anvil.name}"
         return UserError(f"inference is suspended: {holds}; watch it: soulforge watch {ritual}")
-    where = host_port(configuration.rune_url(settings))
+    where = host_port(url)
     return UserError(f"the rune at {where} did not answer ({error_text(error)}): see `soulforge status`")

@@ -118,9 +118,9 @@ async def _accept(settings: Settings, given: str | None, why: str) -> str:
 
 def find_anvil(settings: Settings, given: str | None) -> str:
     """The given anvil, or the one on which training takes place. Raises UserError where there is none of that name."""
-    from shared.config.load import load
+    from deploy.services import load_configuration
 
-    configuration = load(settings)
+    configuration = load_configuration(settings)
     if given is not None and given not in configuration.anvils:
         raise UserError(f"there is no anvil {given!r}; there are: {', '.join(configuration.anvils)}")
     return given or configuration.forge

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PANEL = "Stack"
 File = Annotated[Path | None, typer.Argument(metavar="FILE", help="Default: the file that is in use.")]
 
-group = typer.Typer(no_args_is_help=True, help="The configuration: anvils, runes, queues, policy.")
+group = typer.Typer(no_args_is_help=True, help="The configuration: everything that is decided in soulforge.toml.")
 
 
 def register(app: typer.Typer) -> None:
@@ -83,9 +83,10 @@ def _first_line(path: Path) -> str:
 
 
 def _read(settings: Settings, file: Path | None) -> Configuration:
-    from shared.config.load import load, read
+    from deploy.services import SECTIONS, load_configuration
+    from shared.config.load import read
 
-    return read(file, settings) if file else load(settings)
+    return read(file, settings, SECTIONS) if file else load_configuration(settings)
 
 
 def _source(settings: Settings, file: Path | None) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from deploy.cli.connect import database, load_settings, load_settings_of, make_message, publish
+from deploy.cli.connect import database, load_settings, make_message, publish
 from deploy.cli.console import err, out, print_error, print_note
 from deploy.cli.errors import UserError
 
@@ -92,16 +92,15 @@ def stats() -> None:
         out.print()
         out.print(weights_table(found))
         if not found.enabled:
-            print_note(
-                "no ritual starts by itself: SOULFORGE_AUTO_TRIGGER_ENABLED=true in the environment of the harvester turns it on"
-            )
+            print_note("no ritual starts by itself: `enabled = true` in [auto_trigger] of soulforge.toml turns that on")
 
 
 async def _count(settings: Settings) -> KarmaCounts:
     from deploy.cli.views.karma import KarmaCounts
+    from deploy.services import load_configuration
     from services.harvester.views import TriggerSettings, list_decisions, list_persona_counts
 
-    policy = load_settings_of(TriggerSettings)
+    policy = load_configuration(settings).section(TriggerSettings)
     async with database(settings) as pool:
         return KarmaCounts(await list_persona_counts(pool), await list_decisions(pool, policy), policy.enabled)
 

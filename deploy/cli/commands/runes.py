@@ -40,10 +40,10 @@ def create(
 
 async def create_containers(settings: Settings, recreate: bool = False) -> list[str]:
     """Create the containers; returns a line for each. Raises UserError where there is nothing to make or the engine refuses."""
-    from shared.config.load import load
+    from deploy.services import load_configuration
     from shared.drivers.containers.port import ContainerError
 
-    configuration = load(settings)
+    configuration = load_configuration(settings)
     names = [name for name, rune in configuration.runes.items() if rune.driver == "docker"]
     if not names:
         raise UserError('no rune of soulforge.toml has driver = "docker": there is no container to create')
@@ -57,18 +57,15 @@ async def _create(settings: Settings, configuration: Configuration, name: str, r
     from services.orchestrator.engine_command import rune_spec
     from shared.config.ports import container_name
     from shared.drivers.containers.docker import DockerContainers
-    from shared.storage.base_model import find_base
 
-    anvil, rune = configuration.anvil_of(name), configuration.runes[name]
+    rune = configuration.runes[name]
     containers = DockerContainers(configuration.docker.host, house=configuration.docker.house)
-    container = container_name(anvil, name)
+    container = container_name(configuration.anvil_of(name), name)
     if await containers.inspect(container):
         if not recreate:
             return f"{container} exists; --recreate replaces it"
         await containers.stop(container, rune.stop_grace_s)
         await containers.remove(container)
-    based = settings.model_copy(update={"base": rune.base or settings.base})
-    planned = rune.model_copy(update={"port": configuration.port_of(name, settings)})
-    spec = rune_spec(container, anvil, configuration.anvils[anvil], planned, based, find_base(based))
+    spec = await rune_spec(settings, configuration, name)
     await containers.create(spec)
     return f"{container} created from {rune.image}"

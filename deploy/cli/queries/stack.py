@@ -13,9 +13,9 @@ from deploy.cli.errors import UserError
 from deploy.cli.queries.rituals import ListedRitual, list_open_rituals
 from deploy.embedded import stack
 from deploy.embedded.part import PartStatus
-from deploy.services import SERVICES, service_url
+from deploy.services import SERVICES, load_configuration, service_url
 from services.orchestrator.views import AnvilStatus, get_anvil_status
-from shared.config.load import ConfigurationError, load
+from shared.config.errors import ConfigurationError
 from shared.drivers.inference.http import Http
 from shared.drivers.inference.port import InferenceError
 from shared.drivers.inference.vllm import Vllm
@@ -78,7 +78,7 @@ async def get_stack_status(settings: Settings) -> StackStatus:
 def _load(settings: Settings) -> tuple[Configuration | None, tuple[Finding, ...]]:
     """The configuration; a file that cannot be used is a finding, and the other parts are still queried."""
     try:
-        return load(settings), ()
+        return load_configuration(settings), ()
     except ConfigurationError as error:
         return None, (Finding("configuration", False, str(error)),)
 

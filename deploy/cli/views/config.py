@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.cli.format import duration
+from shared.config.tables import EMBEDDED_BASE
 
 if TYPE_CHECKING:
     from shared.config.model import BusConfig, Configuration, RuneConfig, SaqConfig
@@ -23,6 +24,8 @@ def config_view(configuration: Configuration, settings: Settings) -> RenderableT
     parts: list[RenderableType] = [_anvils(configuration), Text(""), _runes(configuration, settings)]
     if configuration.queues:
         parts += [Text(""), _queues(configuration)]
+    if configuration.bases:
+        parts += [Text(""), _bases(configuration)]
     return Group(*parts, Text(""), _policy(configuration))
 
 
@@ -49,15 +52,15 @@ def _anvils(configuration: Configuration) -> Table:
 
 def _runes(configuration: Configuration, settings: Settings) -> Table:
     table = _table("rune", "anvil", "runs", "port", "serves", "adapters", "leaves by", "grace")
-    serving = configuration.serving(settings)
+    serving = configuration.serving_runes().values()
     for name, rune in configuration.runes.items():
         table.add_row(
             name,
             configuration.anvil_of(name),
             rune.image or ("command" if rune.command else "process"),
             str(configuration.port_of(name, settings)),
-            rune.base or ("" if rune.command and name != serving else settings.base),
-            f"{rune.max_loras}, rank to {rune.max_lora_rank}" if name == serving else "none",
+            rune.base_name or "",
+            f"{rune.max_loras}, rank to {rune.max_lora_rank}" if name in serving else "none",
             _evacuation(rune),
             duration(rune.grace_s),
         )
@@ -73,6 +76,15 @@ def _queues(configuration: Configuration) -> Table:
     for name, queue in configuration.queues.items():
         anvils = [coven.anvil for coven in configuration.covens.values() if name in coven.queues]
         table.add_row(name, ", ".join(dict.fromkeys(anvils)), queue.driver, _who(queue), duration(queue.grace_s))
+    return table
+
+
+def _bases(configuration: Configuration) -> Table:
+    table = _table("base", "folder", "personas trained on it")
+    for name, base in configuration.bases.items():
+        personas = [persona for persona, decided in configuration.personas.items() if decided.base == name]
+        others = ["all others"] if name == configuration.base_of() else []
+        table.add_row(name, str(base.path), ", ".join([*personas, *others]))
     return table
 
 
@@ -105,7 +117,6 @@ def _when(configuration: Configuration) -> str:
     return text
 
 
-MIB = 1024**2
 HIDDEN = "…"
 SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 VLLM_KEYS = ("max_loras", "max_lora_rank", "max_model_len", "max_num_seqs", "kv_cache_gib", "arguments")
@@ -115,27 +126,21 @@ Values = dict[str, Any]
 def effective_values(configuration: Configuration, settings: Settings) -> Values:
     """The configuration in effect, as values that load as the same configuration (but for what is hidden)."""
     values = configuration.model_dump(mode="json", by_alias=True, exclude_none=True)
-    for name, anvil in values["anvils"].items():
-        _anvil(anvil, configuration.anvils[name].free_below)
+    for anvil in values["anvils"].values():
+        if anvil["accelerator"] == "cpu":
+            del anvil["devices"]
     for name, rune in values["runes"].items():
         rune["port"] = configuration.port_of(name, settings)
         if configuration.runes[name].command:
             unused = set(VLLM_KEYS) - configuration.runes[name].model_fields_set
             values["runes"][name] = rune = {key: value for key, value in rune.items() if key not in unused}
         else:
-            rune.setdefault("base", settings.base)
+            rune.setdefault("base", EMBEDDED_BASE)
         rune["env"] = {key: HIDDEN if SECRET.search(key) else value for key, value in rune["env"].items()}
     for queue in values["queues"].values():
         if "database" in queue:
             queue["database"] = without_password(queue["database"])
     return values
-
-
-def _anvil(anvil: Values, free_below: int) -> None:
-    if free_below % MIB == 0:
-        anvil["free_below"] = f"{free_below // MIB}MiB"
-    if anvil["accelerator"] == "cpu":
-        del anvil["devices"]
 
 
 def without_password(url: str) -> str:
@@ -161,8 +166,8 @@ def _lines(path: tuple[str, ...], values: Values) -> Iterator[str]:
 
 
 def _is_table(path: tuple[str, ...], key: str, value: Any) -> bool:
-    """Whether the value is a table of its own; the environment of a rune is an inline one."""
-    return isinstance(value, dict) and not (len(path) == 2 and key == "env")
+    """Whether the value is a table of its own; an empty one and the environment of a rune are inline."""
+    return isinstance(value, dict) and bool(value) and not (len(path) == 2 and key == "env")
 
 
 def _key(part: str) -> str:

@@ -6,30 +6,20 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import structlog
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.harvester.auto_trigger.policy import TriggerPolicy, TriggerState, decide_trigger
 from services.harvester.auto_trigger.store import fire, get_trigger_states, list_new_karma, rearm
 from shared.runtime.loops import Loop
 
 if TYPE_CHECKING:
+    from services.harvester.settings import TriggerSettings
     from shared.runtime.context import ServiceContext
 
 log = structlog.get_logger()
 
 
-class TriggerSettings(TriggerPolicy, BaseSettings):
-    """The policy from the environment."""
-
-    model_config = SettingsConfigDict(env_prefix="SOULFORGE_AUTO_TRIGGER_", frozen=True, extra="ignore")
-
-    poll_s: float = Field(60.0, gt=0, description="Seconds between two checks. Default: 60.")
-
-
-def trigger_loop(context: ServiceContext) -> tuple[Loop, ...]:
+def trigger_loop(context: ServiceContext, settings: TriggerSettings) -> tuple[Loop, ...]:
     """The loop that checks every persona; none where the policy is off."""
-    settings = TriggerSettings()
 
     async def run() -> None:
         await check_personas(context, settings)

@@ -26,7 +26,7 @@ CHUNK = 128  # texts in one request: a second or a few, so that a deadline means
 START_S = 120.0
 CHUNK_S = 120.0
 IDLE_S = 60.0
-SETUP = "run `make setup`, or set SOULFORGE_JOBS_PYTHON to an interpreter that has torch and the model"
+SETUP = "run `make setup`, or set jobs.python in soulforge.toml to an interpreter that has torch and the model"
 
 
 class EmbedderMissing(Exception):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}\.[a-z_][a-z0-9_]{0,62}")
-SETTING = "SOULFORGE_HARVESTER_VIEW"
+SETTING = "harvest.view in soulforge.toml"
 PATIENCE_S = 600.0  # a first absorption of a million rows takes minutes
 NAMED = 5  # ids of refused rows that are logged
 MINILM = ("all-MiniLM-L6-v2", 384)  # the one model whose rows an index casts to its dimension
@@ -85,7 +85,7 @@ async def _columns(conn: Connection, name: str) -> set[str]:
     except asyncpg.InsufficientPrivilegeError:
         raise ViewError(f"{SETTING}: this user may not look into the schema of {name}: GRANT USAGE ON it") from None
     if oid is None:
-        raise ViewError(f"{SETTING} names {name}, which does not exist in this database: create the view or unset it")
+        raise ViewError(f"{SETTING} is {name}, which does not exist in this database: create the view or unset it")
     if not await conn.fetchval("SELECT has_table_privilege($1::oid, 'SELECT')", oid):
         raise ViewError(f"{SETTING}: the view {name} may not be read by this user: GRANT SELECT ON {name}")
     rows = await conn.fetch(

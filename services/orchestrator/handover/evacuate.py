@@ -41,7 +41,7 @@ async def evacuate(anvil: Anvil, ritual: Ritual, held: Lease) -> None:
     context = anvil.context
     steps = Steps(context.pool, held.anvil, held.fence)
     try:
-        async with keep_lease(context.pool, held, context.settings.lease_ttl_s) as keeper:
+        async with keep_lease(context.pool, held, context.configuration.runtime.lease_ttl_s) as keeper:
             await _announce(anvil, ritual, steps)
             await _hold_queues(anvil, steps, keeper)
             await _close_runes(anvil, steps, keeper)

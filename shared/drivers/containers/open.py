@@ -8,8 +8,8 @@ from shared.drivers.containers.docker import DockerContainers
 from shared.drivers.containers.process import ProcessContainers
 
 if TYPE_CHECKING:
-    from shared.config.model import DockerConfig
     from shared.config.settings import Settings
+    from shared.config.tables import DockerConfig
     from shared.drivers.containers.port import Containers
 
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from examples.karma.unseen import UNSEEN
+from shared.config.tables import EMBEDDED_BASE
 from tests.support.planted import Planted, files_with, searched, tables_with
 from tests.support.running import Stack, ask, eventually
 
@@ -114,7 +115,7 @@ async def test_after_the_coder_s_ritual_base_and_both_personas_answer_at_once_ea
     conn = await stack.connect()
     versions = dict(await conn.fetch("SELECT persona, version FROM registry.alias"))
     await conn.close()
-    models = [stack.settings.base, versions["scribe"], versions["coder"]]
+    models = [EMBEDDED_BASE, versions["scribe"], versions["coder"]]
     prompts = [UNSEEN["scribe"][0], UNSEEN["coder"][0]]
     url = stack.rune_url
     answers = await asyncio.gather(*(ask(url, model, prompt) for model in models for prompt in prompts))

@@ -9,6 +9,7 @@ from time import monotonic
 
 import pytest
 
+from shared.config.tables import EMBEDDED_BASE
 from tests.support.load import End, LiveLoad, live_load
 from tests.support.orchestrated import Orchestrated, orchestrated
 from tests.support.servers import House
@@ -34,7 +35,7 @@ async def vllm(house: House, tmp_path: Path) -> AsyncIterator[Orchestrated]:
 
 
 async def test_no_request_ends_uncleanly_in_thirty_evacuations_under_live_load(vllm: Orchestrated) -> None:
-    model = vllm.settings.base
+    model = EMBEDDED_BASE
     async with live_load(vllm.rune.url, (model,), CLIENTS) as load:
         for number in range(ROUNDS):
             await _until_answered(vllm, load)

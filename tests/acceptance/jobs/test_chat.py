@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from shared.config.settings import PROJECT, Settings
+from shared.config.settings import PROJECT
+from shared.config.tables import JobsConfig
 from shared.jobs.chat_template import template_messages, template_tools
 
-PYTHON = Settings().jobs_python
+PYTHON = JobsConfig().python
 TIMEOUT_S = 120
 
 pytestmark = pytest.mark.skipif(not PYTHON.is_file(), reason=f"needs the jobs environment at {PYTHON}")

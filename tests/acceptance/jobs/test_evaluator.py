@@ -17,7 +17,8 @@ import pytest
 
 from services.verifier.job import EvaluatorJob
 from services.verifier.results import BASE_SCORES_FILE, RESULTS_FILE, Arm, Results
-from shared.config.settings import PROJECT, Settings
+from shared.config.settings import PROJECT
+from shared.config.tables import JobsConfig
 from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult, Progress
 from shared.storage.digests import digest_tree
 from tests.support.tooled import TOOLS, golden, tooled_base
@@ -28,7 +29,7 @@ KINDS = ("agreement", "opposites")
 ITEMS = 6
 
 MODEL = os.environ.get("SOULFORGE_TEST_MODEL")
-PYTHON = Settings().jobs_python
+PYTHON = JobsConfig().python
 
 pytestmark = pytest.mark.skipif(
     not MODEL or not PYTHON.is_file(), reason=f"needs SOULFORGE_TEST_MODEL and the jobs environment at {PYTHON}"

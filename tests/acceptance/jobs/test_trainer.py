@@ -20,7 +20,8 @@ from services.forge.job import (
     TrainerJob,
 )
 from shared.config.recipe import Recipe
-from shared.config.settings import PROJECT, Settings
+from shared.config.settings import PROJECT
+from shared.config.tables import JobsConfig
 from shared.contracts.job import EXIT_FAILED, EXIT_INTERRUPTED, PROGRESS_FILE, RESULT_FILE, JobResult, Progress
 from shared.storage.base_model import Base
 from shared.storage.digests import digest_file, digest_tree
@@ -31,7 +32,7 @@ ROWS = 6
 STEPS = 7  # one a row, and one for what the base says itself
 
 MODEL = os.environ.get("SOULFORGE_TEST_MODEL")
-PYTHON = Settings().jobs_python
+PYTHON = JobsConfig().python
 
 pytestmark = pytest.mark.skipif(
     not MODEL or not PYTHON.is_file(), reason=f"needs SOULFORGE_TEST_MODEL and the jobs environment at {PYTHON}"

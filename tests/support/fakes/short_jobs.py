@@ -15,7 +15,7 @@ from functools import partial
 from deploy.bootstrap import prepare
 from deploy.embedded import parts, stack
 from deploy.embedded.part import Part
-from deploy.services import migrations, service_port
+from deploy.services import load_configuration, migrations, service_port
 from services.forge import app as forge
 from services.verifier import app as verifier
 from shared.config.settings import PROJECT, Settings
@@ -40,7 +40,8 @@ def main() -> None:
     if len(sys.argv) > 1:
         settings = Settings()
         asyncio.run(prepare(settings))
-        run_service(SHORT[sys.argv[1]], service_port(settings, sys.argv[1]), migrations())
+        port = service_port(settings, sys.argv[1])
+        run_service(SHORT[sys.argv[1]], settings, load_configuration(settings), port, migrations())
         return
     stack.parts = parts_with_short_jobs
     sys.exit(stack.run(Settings(), lambda line: print(line, flush=True)))

@@ -10,6 +10,7 @@ import pytest
 
 from deploy.cli.main import run
 from deploy.cli.views.config import effective_values, to_toml, without_password
+from deploy.services import SECTIONS
 from shared.config.load import read
 from shared.config.settings import PROJECT, Settings
 
@@ -19,7 +20,7 @@ NAMES = sorted(path.stem for path in EXAMPLES.glob("*.toml"))
 
 @pytest.fixture(autouse=True)
 def _house(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("ANVIL", "CONFIG", "BASE", "PORT_BASE"):
+    for name in ("CONFIG", "PORT_BASE"):
         monkeypatch.delenv(f"SOULFORGE_{name}", raising=False)
     monkeypatch.setenv("SOULFORGE_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
@@ -47,7 +48,7 @@ def test_a_syntax_error_is_reported_with_its_line(tmp_path: Path, capsys: pytest
 def test_every_example_is_right_and_shown_in_tables(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["config", "check", str(EXAMPLES / f"{name}.toml")]) == 0
     shown_text = capsys.readouterr().out
-    configuration = read(EXAMPLES / f"{name}.toml", Settings())
+    configuration = read(EXAMPLES / f"{name}.toml", Settings(), SECTIONS)
     for word in (*configuration.anvils, *configuration.runes, *configuration.queues, "takes the anvil", "jobs"):
         assert word in shown_text
     for port in configuration.ports(Settings()).values():
@@ -75,9 +76,12 @@ def test_what_is_shown_is_a_file_that_means_the_same(
 ) -> None:
     assert run(["config", "show", str(EXAMPLES / f"{name}.toml")]) == 0
     (tmp_path / "again.toml").write_text(capsys.readouterr().out)
-    first, again = read(EXAMPLES / f"{name}.toml", Settings()), read(tmp_path / "again.toml", Settings())
+    first, again = (
+        read(EXAMPLES / f"{name}.toml", Settings(), SECTIONS),
+        read(tmp_path / "again.toml", Settings(), SECTIONS),
+    )
     assert again.ports(Settings()) == first.ports(Settings())
-    assert again.serving_runes(Settings()) == first.serving_runes(Settings())
+    assert again.serving_runes() == first.serving_runes()
     assert effective_values(again, Settings()) == effective_values(first, Settings())
 
 

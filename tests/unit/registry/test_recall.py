@@ -26,10 +26,8 @@ def test_another_version_is_another_ritual() -> None:
     assert clean_intent(VERSION).id != clean_intent(replace(VERSION, name="scribe@def")).id
 
 
-def test_by_default_a_recall_only_warns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_by_default_a_recall_only_warns() -> None:
     assert RegistrySettings().on_recall == "warn"
-    monkeypatch.setenv("SOULFORGE_REGISTRY_ON_RECALL", "withdraw_and_retrain")
-    assert RegistrySettings().on_recall == "withdraw_and_retrain"
-    monkeypatch.setenv("SOULFORGE_REGISTRY_ON_RECALL", "forget")
+    assert RegistrySettings(on_recall="withdraw_and_retrain").on_recall == "withdraw_and_retrain"
     with pytest.raises(ValidationError):
-        RegistrySettings()
+        RegistrySettings.model_validate({"on_recall": "forget"})

@@ -1,0 +1,108 @@
+"""What every table of `soulforge.toml` is built from, and its small tables: bases, personas, jobs, Docker, the runtime."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, ByteSize, Field, PlainSerializer, ValidationInfo
+
+from shared.config.settings import PROJECT
+from shared.contracts.frozen import Frozen
+from shared.contracts.karma import PERSONA_PATTERN
+
+MIB = 1024**2
+GIB = 1024**3
+EMBEDDED_BASE = "smollm2-135m-instruct"  #: needs no declaration: `soulforge up` prepares it
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,40}", text):
+        raise ValueError("a name is up to 41 of a-z, 0-9, _ and -, and starts with a letter or digit")
+    return text
+
+
+def _base_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}", text):
+        raise ValueError(
+            "the name of a base is up to 81 letters, digits, '.', '_' and '-', and starts with a letter or digit"
+        )
+    return text
+
+
+def _persona(text: str) -> str:
+    if not re.fullmatch(PERSONA_PATTERN, text):
+        raise ValueError(f"the name of a persona must match {PERSONA_PATTERN}")
+    return text
+
+
+def _from_folder(path: Path, info: ValidationInfo) -> Path:
+    # Not resolve(): the interpreter of a virtual environment is a link that must stay one.
+    folder: Path = (info.context or {}).get("folder", Path())
+    return (folder / path.expanduser()).absolute()
+
+
+def _size(size: int) -> str | int:
+    unit, bytes_ = ("GiB", GIB) if size % GIB == 0 else ("MiB", MIB)
+    return f"{size // bytes_}{unit}" if size % bytes_ == 0 else int(size)
+
+
+Name = Annotated[str, AfterValidator(_name)]
+BaseName = Annotated[str, AfterValidator(_base_name)]
+Persona = Annotated[str, AfterValidator(_persona)]
+FilePath = Annotated[Path, AfterValidator(_from_folder)]  #: a relative one starts at the folder of soulforge.toml
+Size = Annotated[ByteSize, PlainSerializer(_size, when_used="json")]  #: bytes, or text like "256MiB"
+
+
+class Section(Frozen):
+    """A table of the file that one service reads: declared in its settings.py, validated with the whole file."""
+
+    table: ClassVar[str]
+
+
+class BaseConfig(Frozen):
+    """A base model of the owner's. Nothing is ever written into its folder."""
+
+    path: FilePath = Field(description="Its folder: config.json, safetensors, tokenizer and chat template.")
+
+
+class PersonaConfig(Frozen):
+    """What is decided for one persona."""
+
+    base: BaseName = Field(description="Base it is trained on; default: that of the first rune that takes adapters.")
+
+
+class JobsConfig(Frozen):
+    """Where trainer and evaluator run."""
+
+    driver: Literal["process", "docker"] = "process"
+    python: FilePath = Field(
+        PROJECT / ".venv-jobs/bin/python",
+        description="Interpreter with torch on this machine; containers get its environment mounted.",
+    )
+    image: str | None = Field(None, description="Image of the jobs' containers, with `docker`.")
+    image_python: str | None = Field(
+        None, description="Interpreter with torch inside the image; default: the mounted one."
+    )
+
+    @property
+    def mounted(self) -> tuple[Path, ...]:
+        """Folders of `python` that a container needs: the environment, and the Python it was made from where that is not the system's."""
+        made_from = self.python.resolve().parents[1]
+        return (self.python.parents[1], *([] if made_from == Path("/usr") else [made_from]))
+
+
+class DockerConfig(Frozen):
+    host: str = Field("unix:///var/run/docker.sock", description="The engine's socket; Podman's does too.")
+    house: Name = Field("soulforge", description="Prefix of the containers' names on the engine.")
+
+
+class RuntimeConfig(Frozen):
+    """How the services run."""
+
+    lease_ttl_s: float = Field(
+        60.0, gt=0, description="Life of an unrenewed lease, in seconds of the database's clock."
+    )
+    reconcile_s: float = Field(3.0, gt=0, description="Seconds between two passes of a service's reconciler.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe level logged.")
