@@ -27,7 +27,7 @@ def test_an_unknown_recipe_is_refused_before_anything_is_done(stack: Stack) -> N
     refused = stack.run("intend", "scribe", "--recipe", "no-such")
 
     assert refused.returncode != 0
-    assert "no recipe" in refused.stdout + refused.stderr
+    assert "shipped recipes are" in refused.stdout + refused.stderr
     assert "Traceback" not in refused.stderr
 
 
