@@ -19,7 +19,7 @@ from shared.storage.postgres import Migration
 if TYPE_CHECKING:
     from shared.config.model import Configuration
     from shared.config.settings import Settings
-    from shared.messaging.router import Subscription
+    from shared.messaging.streams import Subscription
     from shared.runtime.service import App
 
 SERVICES = ("harvester", "orchestrator", "forge", "verifier", "registry")

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from faststream.nats import JStream, NatsMessage, NatsRouter, PullSub
-from nats.js.api import AckPolicy, ConsumerConfig
 from pydantic import ValidationError
 
 from shared.contracts.message import Message
-from shared.messaging.streams import stream_of
-
-ACK_WAIT_S = 30
+from shared.messaging.streams import Subscription
 
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[None]])
 # Answers the publisher of an invalid message; False where no one waits for an answer.
@@ -22,33 +18,6 @@ AnswerInvalid = Callable[[NatsMessage, str], Awaitable[bool]]
 
 class PermanentError(Exception):
     """This message can never be handled as it is; the text says why, without repeating the message."""
-
-
-@dataclass(frozen=True)
-class Subscription:
-    """The durable consumer of one service for one kind of message."""
-
-    service: str
-    message: type[Message]
-
-    @property
-    def stream(self) -> str:
-        return stream_of(self.message)
-
-    @property
-    def durable(self) -> str:
-        return f"{self.service}-{self.message.subject.replace('.', '-')}"
-
-    def config(self) -> ConsumerConfig:
-        """No `backoff` (it would replace `ack_wait`) and no `max_deliver` (the service decides when a message is dead)."""
-        return ConsumerConfig(
-            durable_name=self.durable,
-            filter_subject=self.message.subject,
-            ack_policy=AckPolicy.EXPLICIT,
-            ack_wait=ACK_WAIT_S,
-            max_deliver=-1,
-            max_ack_pending=16,
-        )
 
 
 class Router(NatsRouter):

@@ -5,9 +5,10 @@ Limits retention, because work queues forget their deduplication at a restart.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 
 from shared.contracts.intent import RitualCancel, RitualCancelled, TrainingIntent
@@ -18,12 +19,12 @@ if TYPE_CHECKING:
     from nats.js import JetStreamContext
 
     from shared.contracts.message import Message
-    from shared.messaging.router import Subscription
 
 INTENTS = "INTENTS"
 SOUL = "SOUL"
 DUPLICATE_WINDOW_S = 3600
 MAX_AGE_S = 30 * 24 * 3600
+ACK_WAIT_S = 30
 
 STREAMS = (
     # The harvester answers a request on the intent's subject itself: a stream that acknowledges would answer first.
@@ -60,6 +61,33 @@ class BusError(Exception):
 def stream_of(message: type[Message]) -> str:
     """The stream that stores this kind of message."""
     return INTENTS if message is TrainingIntent else SOUL
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """The durable consumer of one service for one kind of message."""
+
+    service: str
+    message: type[Message]
+
+    @property
+    def stream(self) -> str:
+        return stream_of(self.message)
+
+    @property
+    def durable(self) -> str:
+        return f"{self.service}-{self.message.subject.replace('.', '-')}"
+
+    def config(self) -> ConsumerConfig:
+        """No `backoff` (it would replace `ack_wait`) and no `max_deliver` (the service decides when a message is dead)."""
+        return ConsumerConfig(
+            durable_name=self.durable,
+            filter_subject=self.message.subject,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=ACK_WAIT_S,
+            max_deliver=-1,
+            max_ack_pending=16,
+        )
 
 
 async def declare(jetstream: JetStreamContext, subscriptions: Iterable[Subscription]) -> None:

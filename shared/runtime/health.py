@@ -16,7 +16,7 @@ from shared.messaging.streams import check_consumers
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
 
-    from shared.messaging.router import Subscription
+    from shared.messaging.streams import Subscription
     from shared.runtime.context import ServiceContext
 
 CHECK_TIMEOUT_S = 3.0
