@@ -15,7 +15,7 @@ from services.orchestrator import store
 from services.orchestrator.anvil import TAKEN
 from services.orchestrator.engine import Condition
 from services.orchestrator.handover.evacuate import evacuate
-from services.orchestrator.handover.steps import Step, Steps
+from services.orchestrator.steps import Step, Steps
 from shared.contracts.evacuate import GpuInterrupted
 from shared.contracts.job import JobResult
 from shared.contracts.ritual import HOLDS_ANVIL, State

@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from services.orchestrator.handover.steps import Step
+from services.orchestrator.steps import Step
 from shared.contracts.verify import AdapterBanished, AdapterVerified
 
 if TYPE_CHECKING:
-    from services.orchestrator.handover.probes import Answers
     from services.orchestrator.scheduling.decision import Decision
+    from services.orchestrator.steps import Answers
     from shared.storage.postgres import Connection, Pool
 
 RECENT = 20  # hand-overs that the estimate of the next one is made from

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from services.orchestrator.handover.probes import Answers, differing, missing
-from services.orchestrator.handover.steps import Detail, Step
 from services.orchestrator.scheduling.decision import Measures, Verdict
+from services.orchestrator.steps import Answers, Detail, Step
 
 if TYPE_CHECKING:
     from shared.storage.postgres import Connection, Pool

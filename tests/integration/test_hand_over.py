@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from services.orchestrator.anvil import Anvil
-from services.orchestrator.handover.steps import Step
+from services.orchestrator.steps import Step
 from shared.contracts.evacuate import GpuEvacuated, GpuRestored
 from shared.contracts.forge import AdapterFailed
 from shared.contracts.ritual import State

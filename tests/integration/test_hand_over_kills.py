@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from nats.aio.client import Client
 
-from services.orchestrator.handover.steps import EVACUATION, RESTORATION, Step
+from services.orchestrator.steps import EVACUATION, RESTORATION, Step
 from shared.contracts.evacuate import GpuEvacuated, GpuRestored
 from shared.contracts.message import ritual_id
 from shared.drivers.queues.worker import pausable

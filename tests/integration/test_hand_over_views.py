@@ -7,8 +7,8 @@ from uuid import uuid4
 
 from services.orchestrator import containment, store, views
 from services.orchestrator.anvil import Anvil
-from services.orchestrator.handover.steps import Step
 from services.orchestrator.scheduling.decision import Verdict
+from services.orchestrator.steps import Step
 from shared.contracts.forge import AdapterFailed
 from shared.runtime.context import ServiceContext
 from tests.support.anvils import MIB, FakeRune, anvil, checks, context, rune

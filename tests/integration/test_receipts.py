@@ -18,8 +18,8 @@ from deploy.cli.main import run
 from deploy.cli.queries.rituals import get_snapshot, list_rituals
 from deploy.cli.views.stages import wait_reason
 from services.orchestrator import store as orchestrator
-from services.orchestrator.handover.steps import Step, Steps
 from services.orchestrator.scheduling.decision import Cause, wait
+from services.orchestrator.steps import Step, Steps
 from services.orchestrator.views import get_anvil_status, list_handovers
 from shared.config.settings import Settings
 from shared.contracts.evacuate import GpuAccept, GpuEvacuated, GpuInterrupted, GpuReclaim

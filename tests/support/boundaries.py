@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from services.orchestrator.handover.steps import Step
+from services.orchestrator.steps import Step
 
 LOCK = 4711
 EDGES = ("begin", "end")

@@ -16,9 +16,9 @@ from services.orchestrator.anvil import TAKEN
 from services.orchestrator.handover.lease_keeper import LeaseLostError, keep_lease
 from services.orchestrator.handover.probes import ask_all
 from services.orchestrator.handover.proof import UnprovenError, proven_free
-from services.orchestrator.handover.steps import EVACUATION, Step, Steps
 from services.orchestrator.metrics import ABORTED, HAND_OVERS
 from services.orchestrator.scheduling.budget import estimate_away_s
+from services.orchestrator.steps import EVACUATION, Step, Steps
 from shared.contracts.evacuate import GpuEvacuated, InferenceSuspended
 from shared.drivers.accelerators.port import AcceleratorError
 from shared.drivers.containers.port import ContainerError

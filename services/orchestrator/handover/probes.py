@@ -15,6 +15,7 @@ import structlog
 from shared.drivers.inference.port import InferenceError, Turn
 
 if TYPE_CHECKING:
+    from services.orchestrator.steps import Answers
     from shared.drivers.inference.port import Inference
 
 log = structlog.get_logger()
@@ -22,8 +23,6 @@ QUESTION = (Turn(role="user", content="Name three things that a smith needs."),)
 TOKENS = 12
 ALONE_WITHIN_S = 30.0
 IDLE_S = 5.0
-
-Answers = dict[str, str | None]
 
 
 async def ask_all(inference: Inference) -> Answers:

@@ -13,8 +13,8 @@ from services.orchestrator import store
 from services.orchestrator.containment import contain, lift
 from services.orchestrator.engine import Condition
 from services.orchestrator.handover.probes import ask_all, compare_runes, differing, missing
-from services.orchestrator.handover.steps import RESTORATION, Step, Steps
 from services.orchestrator.metrics import HAND_OVERS, SECONDS_WITHOUT_INFERENCE, SERVING
+from services.orchestrator.steps import RESTORATION, Step, Steps
 from shared.contracts.evacuate import GpuRestored, InferenceResumed
 from shared.drivers.inference.port import InferenceError
 from shared.messaging.outbox import enqueue
@@ -23,7 +23,7 @@ from shared.ritual import ledger
 if TYPE_CHECKING:
     from services.orchestrator.anvil import Anvil
     from services.orchestrator.engine import Rune
-    from services.orchestrator.handover.probes import Answers
+    from services.orchestrator.steps import Answers
     from services.orchestrator.store import OpenHandover, RestoredHandover
     from shared.contracts.job import JobSpan
     from shared.storage.postgres import Connection
