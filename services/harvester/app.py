@@ -21,7 +21,7 @@ def build(context: ServiceContext) -> Service:
     configuration = context.configuration
     embedder = Embedder(configuration.jobs.python, context.settings.project)
     harvester = Harvester(context, configuration.section(HarvesterSettings), embedder)
-    trigger = trigger_loop(context, configuration.section(TriggerSettings))
+    trigger = configuration.section(TriggerSettings)
     replies = RequestReplies(context.nats, TrainingIntent.subject)
 
     async def start() -> None:
@@ -34,7 +34,11 @@ def build(context: ServiceContext) -> Service:
 
     return Service(
         harvester.reconcile,
-        loops=(embedding_loop(context, embedder), *trigger, root_export_loop(context)),
+        loops=(
+            embedding_loop(context, embedder),
+            *trigger_loop(context, trigger, trigger.poll_s),
+            root_export_loop(context),
+        ),
         start=start,
         stop=stop,
         dependencies={"replies": replies},

@@ -36,8 +36,9 @@ def harvester() -> App:
     """The harvester's handlers and the loop that weighs karma."""
 
     def build(context: ServiceContext) -> Service:
-        trigger = trigger_loop(context, context.configuration.section(TriggerSettings))
-        return replace(app.build(context), reconcile=nothing, loops=trigger)
+        trigger = context.configuration.section(TriggerSettings)
+        loops = trigger_loop(context, trigger, trigger.poll_s)
+        return replace(app.build(context), reconcile=nothing, loops=loops)
 
     return replace(app, build=build)
 

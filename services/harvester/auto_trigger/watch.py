@@ -12,19 +12,18 @@ from services.harvester.auto_trigger.store import fire, get_trigger_states, list
 from shared.runtime.loops import Loop
 
 if TYPE_CHECKING:
-    from services.harvester.settings import TriggerSettings
     from shared.runtime.context import ServiceContext
 
 log = structlog.get_logger()
 
 
-def trigger_loop(context: ServiceContext, settings: TriggerSettings) -> tuple[Loop, ...]:
+def trigger_loop(context: ServiceContext, policy: TriggerPolicy, every_s: float) -> tuple[Loop, ...]:
     """The loop that checks every persona; none where the policy is off."""
 
     async def run() -> None:
-        await check_personas(context, settings)
+        await check_personas(context, policy)
 
-    return (Loop("auto-trigger", run, settings.poll_s),) if settings.enabled else ()
+    return (Loop("auto-trigger", run, every_s),) if policy.enabled else ()
 
 
 async def check_personas(context: ServiceContext, policy: TriggerPolicy) -> list[str]:
