@@ -26,8 +26,8 @@ from examples.karma.unseen import UNSEEN
 from services.registry.views import list_aliases
 from shared.config.settings import PROJECT, Settings
 from shared.contracts.intent import TrainingIntent
-from shared.drivers.inference.port import InferenceError, Turn
-from shared.drivers.inference.vllm import Vllm
+from shared.drivers.inference.open import open_rune
+from shared.drivers.inference.port import Inference, InferenceError, Turn
 from shared.storage.postgres import open_pool
 
 console = Console()
@@ -91,14 +91,14 @@ async def _side_by_side(settings: Settings, persona: str) -> None:
     await pool.close()
     configuration = load_configuration(settings)
     base = configuration.base_of(persona)
-    rune = Vllm(configuration.rune_url(settings, configuration.serving_rune(persona)))
+    rune = open_rune(configuration, settings, configuration.serving_rune(persona))
     table = Table("prompt", base, version, title="unseen prompts", show_lines=True)
     for prompt in UNSEEN[persona]:
         table.add_row(prompt, *(await _answers(rune, prompt, (base, version))))
     console.print(table)
 
 
-async def _answers(inference: Vllm, prompt: str, models: tuple[str, ...]) -> list[str]:
+async def _answers(inference: Inference, prompt: str, models: tuple[str, ...]) -> list[str]:
     turns = (Turn(role="user", content=prompt),)
     return list(await asyncio.gather(*(inference.answer(model, turns, ANSWER_TOKENS) for model in models)))
 

@@ -25,14 +25,14 @@ from shared.config.ports import container_name
 from shared.config.settings import Settings
 from shared.drivers.containers.open import open_containers
 from shared.drivers.containers.port import ContainerState
-from shared.drivers.inference.port import InferenceError
-from shared.drivers.inference.vllm import Vllm
+from shared.drivers.inference.open import open_rune
+from shared.drivers.inference.port import Inference, InferenceError
 from shared.processes.identity import send, wait_ended
 from shared.ritual import lease
 from shared.storage.postgres import UNREACHABLE, MigrationError, check_version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     Announce = Callable[[str], None]
 
@@ -103,8 +103,11 @@ async def _announce_up(settings: Settings, supervisor: Supervisor, announce: Ann
     while any(part.state is not PartState.READY for part in supervisor.status.values()):
         await asyncio.sleep(POLL_S)
     configuration = load_configuration(settings)
-    urls = [configuration.rune_url(settings, rune) for rune in configuration.serving_runes().values()]
-    while not (serving := await _serves(settings, urls)) and not (
+    runes = {
+        configuration.rune_url(settings, name): open_rune(configuration, settings, name)
+        for name in configuration.serving_runes().values()
+    }
+    while not (serving := await _serves(settings, runes)) and not (
         ritual := await _holder(settings, configuration.forge)
     ):
         await asyncio.sleep(POLL_S)
@@ -116,12 +119,11 @@ async def _announce_up(settings: Settings, supervisor: Supervisor, announce: Ann
     announce(f"everything is up; traces at {settings.phoenix_url}")
 
 
-async def _serves(settings: Settings, urls: list[str]) -> dict[str, frozenset[str]]:
+async def _serves(settings: Settings, runes: Mapping[str, Inference]) -> dict[str, frozenset[str]]:
     """The models that the runes serve, once they include every aliased version; nothing before."""
     served = {}
     try:
-        for url in urls:
-            rune = Vllm(url)
+        for url, rune in runes.items():
             if (await rune.admission()).closed:
                 return {}
             served[url] = await rune.models()

@@ -15,8 +15,8 @@ from shared.drivers.accelerators.cpu import CpuAccelerator
 from shared.drivers.accelerators.nvml import NvmlAccelerator, load_nvml
 from shared.drivers.containers.open import open_containers
 from shared.drivers.containers.port import ContainerState
+from shared.drivers.inference.open import open_rune
 from shared.drivers.inference.port import InferenceError
-from shared.drivers.inference.vllm import Vllm
 from shared.drivers.queues import open_queue
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _open_runes(context: ServiceContext, anvil: str) -> tuple[Rune, ...]:
             settings,
             configuration,
             open_containers(settings, config.driver, configuration.docker),
-            Vllm(configuration.rune_url(settings, name), inside=True),
+            open_rune(configuration, settings, name, inside=True),
         )
         for name, config in configuration.runes_of(anvil).items()
     )

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from services.orchestrator.handover.probes import Answers, differing, missing
+from services.orchestrator.handover.probes import differing, missing
 from services.orchestrator.scheduling.decision import Measures, Verdict
 from services.orchestrator.steps import Answers, Detail, Step
 

@@ -20,8 +20,8 @@ from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.registry import AdapterAwakened, AdapterRegistered
 from shared.contracts.ritual import State
 from shared.contracts.verify import AdapterVerified, Probe
+from shared.drivers.inference.open import open_rune
 from shared.drivers.inference.port import InferenceError
-from shared.drivers.inference.vllm import Vllm
 from shared.ritual import lease, ledger
 from shared.storage.artifacts import Artifacts
 from shared.storage.base_model import Base, Bases
@@ -102,7 +102,7 @@ class Registry:
     async def _serve(self) -> None:
         context = self._context
         for name, rune in context.configuration.serving_runes().items():
-            inference = Vllm(context.configuration.rune_url(context.settings, rune), inside=True)
+            inference = open_rune(context.configuration, context.settings, rune, inside=True)
             if await inference.healthy():
                 await self._serve_base(inference, await self._bases.get(name))
 

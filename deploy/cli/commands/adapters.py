@@ -66,12 +66,12 @@ def ask(
 async def answer(settings: Settings, persona: str, text: str, max_tokens: int, base: bool = False) -> str:
     """Ask the persona's version (or the base). Raises UserError where nothing can answer now."""
     from deploy.services import load_configuration
+    from shared.drivers.inference.open import open_rune
     from shared.drivers.inference.port import InferenceError, Turn
-    from shared.drivers.inference.vllm import Vllm
 
     configuration = load_configuration(settings)
-    url = configuration.rune_url(settings, configuration.serving_rune(persona))
-    rune = Vllm(url)
+    name = configuration.serving_rune(persona)
+    url, rune = configuration.rune_url(settings, name), open_rune(configuration, settings, name)
     model = configuration.base_of(persona) if base else await _get_version(settings, persona)
     try:
         served = await rune.models()

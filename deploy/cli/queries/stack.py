@@ -17,8 +17,8 @@ from deploy.services import SERVICES, load_configuration, service_url
 from services.orchestrator.views import AnvilStatus, get_anvil_status
 from shared.config.errors import ConfigurationError
 from shared.drivers.inference.http import Http
-from shared.drivers.inference.port import InferenceError
-from shared.drivers.inference.vllm import Vllm
+from shared.drivers.inference.open import open_rune
+from shared.drivers.inference.port import Inference, InferenceError
 
 if TYPE_CHECKING:
     from shared.config.model import Configuration, RuneConfig
@@ -130,14 +130,17 @@ def _reason(error: BaseException) -> str:
 async def _get_runes(settings: Settings, configuration: Configuration | None) -> dict[str, RuneStatus]:
     if configuration is None:
         return {}
-    urls = {name: configuration.rune_url(settings, name) for name in configuration.runes}
-    found = await asyncio.gather(*(get_rune(urls[name], rune) for name, rune in configuration.runes.items()))
-    return dict(zip(urls, found, strict=True))
+    found = await asyncio.gather(
+        *(
+            get_rune(open_rune(configuration, settings, name), configuration.rune_url(settings, name), config)
+            for name, config in configuration.runes.items()
+        )
+    )
+    return dict(zip(configuration.runes, found, strict=True))
 
 
-async def get_rune(url: str, config: RuneConfig) -> RuneStatus:
+async def get_rune(rune: Inference, url: str, config: RuneConfig) -> RuneStatus:
     """Query one rune. A foreign engine that lists no models answers by its health path."""
-    rune = Vllm(url)
     try:
         models = tuple(sorted(await rune.models()))
     except UNREADABLE:
@@ -152,7 +155,7 @@ async def _healthy(url: str, path: str) -> bool:
         return False
 
 
-async def _closed(rune: Vllm) -> str | None:
+async def _closed(rune: Inference) -> str | None:
     try:
         admission = await rune.admission()
     except UNREADABLE:

@@ -20,12 +20,14 @@ from services.orchestrator.views import AnvilStatus, Containment, Holder, Reclai
 from shared.config.model import RuneConfig
 from shared.contracts.evacuate import GpuInterrupted
 from shared.drivers.inference.admission import HELD as PAUSED
+from shared.drivers.inference.vllm import Vllm
 from tests.unit.cli.rows import NAMED, RITUAL, anvil, at, listed
 
 HOLDER = Holder(RITUAL, "scribe", attempt=2, fence=7, live=True)
 HELD: dict[str, Any] = {"holder": HOLDER, "open_fence": 7}
 CONTAINED = Containment("rune small is stuck.", 5, until_accepted=False, since=at(10))
 WHERE = "127.0.0.1:7610"
+NOWHERE = "http://127.0.0.1:1"
 
 
 def text_of(**values: Any) -> str:
@@ -143,11 +145,11 @@ CLOSED = (200, {"state": "closed", "since": "12:00", "reason": "training scribe"
 )  # fmt: skip
 async def test_a_rune_has_the_status_that_it_answers(answers: dict[str, Any], status: RuneStatus, url: str) -> None:
     Rune.answers = answers
-    assert await get_rune(url, RuneConfig(health="/ready")) == status
+    assert await get_rune(Vllm(url), url, RuneConfig(health="/ready")) == status
 
 
 async def test_a_rune_that_is_away_does_not_answer() -> None:
-    assert await get_rune("http://127.0.0.1:1", RuneConfig()) == RuneStatus(False)
+    assert await get_rune(Vllm(NOWHERE), NOWHERE, RuneConfig()) == RuneStatus(False)
 
 
 def test_a_reclaim_shows_what_it_interrupts_and_until_when() -> None:
