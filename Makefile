@@ -72,19 +72,19 @@ test-docker: setup ## the container driver, its proxy and a vLLM on a real engin
 bench-harvest: setup ## time and memory of a large harvest with everything on (ROWS="100000 1000000")
 	@$(BIN)/python -m bench.harvest $(ROWS)
 
-bench-handover: setup ## evacuate and restore, against a bare stop and start of the same vLLM (DRIVERS="process docker")
+bench-handover: setup ## evacuate and restore, against a bare stop and start of the same vLLM (DRIVERS="process docker" ROUNDS=3)
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
-	@$(BIN)/python -m bench.handover $(DRIVERS)
+	@$(BIN)/python -m bench.handover $(DRIVERS) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 test-handover: setup ## thirty evacuations of the real vLLM under live load, and every kill twice; 40 minutes on two cores
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
 	@SOULFORGE_TEST_MODEL=$(MODELS)/smollm2-135m-instruct $(BIN)/python -m pytest -s -m extended tests/integration tests/acceptance/extended
 
-gpu-check: setup ## prove on real device memory that a GPU is occupied, and free again after the stop
-	@$(BIN)/python -m tools.gpu_check
+gpu-check: setup ## prove on real device memory that a GPU is occupied, and free again after the stop (DEVICES=0 GIB=4)
+	@$(BIN)/python -m tools.gpu_check $(if $(DEVICES),--devices $(DEVICES)) $(if $(GIB),--gib $(GIB))
 
-bench-redaction: .venv/.ready ## recall and precision of every class of secret and personal data, on a seeded corpus
-	@$(BIN)/python -m tests.support.corpora.sensitive
+bench-redaction: .venv/.ready ## recall and precision of every class of secret and personal data, on seeded corpora (SEEDS="6 7 8")
+	@$(BIN)/python -m tests.support.corpora.sensitive $(SEEDS)
 
 contracts: .venv/.ready ## write docs/asyncapi and the diagram of a ritual's states from the contracts
 	@$(BIN)/python -m tools.contracts
