@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import asyncpg
@@ -216,8 +216,7 @@ def stop(settings: Settings, announce: Announce) -> None:
     announce("everything is down")
 
 
-def status(settings: Settings) -> dict[str, dict[str, Any]]:
+def status(settings: Settings) -> dict[str, PartStatus]:
     """The parts as the running supervisor sees them; empty when none runs."""
     state = read_living(settings.home)
-    parts = state.parts if state else {}
-    return {name: {**part.model_dump(mode="json"), "pid": part.pid} for name, part in parts.items()}
+    return state.parts if state else {}

@@ -118,7 +118,7 @@ async def _get_service(settings: Settings, name: str) -> Finding:
 def _get_processes(settings: Settings) -> dict[str, PartStatus]:
     if not settings.home.is_dir():
         return {}
-    return {name: PartStatus.model_validate(part) for name, part in stack.status(settings).items()}
+    return stack.status(settings)
 
 
 def _reason(error: BaseException) -> str:
