@@ -7,7 +7,7 @@ BIN := .venv/bin
 PYTHON_CHECK := import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Soulforge needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.11 ...")
 PIP := pip --disable-pip-version-check install -qq --no-deps --no-compile
 
-.PHONY: help setup up down ritual check test test-docker bench-harvest bench-handover bench-redaction test-handover gpu-check lock contracts karma suite clean
+.PHONY: help setup up down ritual check test test-integration test-docker bench-harvest bench-handover bench-redaction test-handover gpu-check lock contracts karma suite clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,7 +63,11 @@ MODELS := $(CURDIR)/.cache/models
 test: setup ## everything: checks, drivers, integration, and real rituals on the embedded stack; 40 minutes on two cores
 	@$(MAKE) --no-print-directory check
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
-	@SOULFORGE_TEST_MODEL=$(MODELS)/smollm2-135m-instruct $(BIN)/python -m pytest --durations=20 tests/integration tests/acceptance/docker/test_vllm.py tests/acceptance/jobs tests/acceptance/e2e
+	@SOULFORGE_TEST_MODEL=$(MODELS)/smollm2-135m-instruct $(BIN)/python -m pytest --durations=20 tests/integration tests/acceptance/docker/test_vllm.py tests/acceptance/jobs tests/acceptance/e2e tests/acceptance/test_documented.py
+
+test-integration: setup ## drivers and services on a real NATS and PostgreSQL; five minutes on two cores
+	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
+	@SOULFORGE_TEST_MODEL=$(MODELS)/smollm2-135m-instruct $(BIN)/python -m pytest --durations=20 tests/integration
 
 test-docker: setup ## the container driver, its proxy and a vLLM on a real engine; whole parts of the house in containers
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
