@@ -97,7 +97,7 @@ def list_unknown_lines() -> list[str]:
 
 
 def list_mentions(program: str) -> list[Command]:
-    """Every command of this program that stands in a sentence, up to its first argument."""
+    """Every command of this program in running text, up to its first argument."""
     found = []
     for document in DOCUMENTS:
         prose = BLOCK.sub("", document.read_text(encoding="utf-8"))
