@@ -1,1 +1,1 @@
-"""What is said between services: one file per stage, plus the values they share."""
+"""Messages between services: one file per stage, plus the values they share."""

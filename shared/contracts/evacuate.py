@@ -1,4 +1,4 @@
-"""Stages 2 and 5, the hand-over of the anvil: evacuation, and restoration after the GPU work. Stated by the orchestrator."""
+"""Stages 2 and 5, the hand-over of the anvil: evacuation, and restoration after the GPU work. Recorded by the orchestrator."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class GpuEvacuated(Fact):
     memory_before: int
     memory_after: int
     device: str
-    drained: int = Field(0, description="Requests that were under way and got their whole answer.")
-    aborted: int = Field(0, description="Requests that were ended because the grace was over.")
+    drained: int = Field(0, description="Requests in flight that were answered in full.")
+    aborted: int = Field(0, description="Requests in flight that were aborted when the grace was over.")
     spans: tuple[JobSpan, ...] = ()
 
 
@@ -57,7 +57,7 @@ class GpuRestored(Fact):
 class GpuInterrupted(Fact):
     """The GPU work of this attempt ended early (a lost lease, a killed job); the ritual waits for another attempt.
 
-    `asked`: it stopped because somebody wanted the anvil back, which is no failure and does not count as one.
+    `asked`: it stopped because the anvil was reclaimed, which does not count as a failure.
     """
 
     subject: ClassVar[str] = "gpu.interrupted"
@@ -68,30 +68,26 @@ class GpuInterrupted(Fact):
 
 
 class GpuReclaim(Message):
-    """Asks for the anvil back, now: the job under way saves a checkpoint, inference returns, the ritual waits."""
+    """Reclaim the anvil now: the running job saves a checkpoint, inference is restored, the ritual waits."""
 
     subject: ClassVar[str] = "gpu.reclaim"
 
-    anvil: str | None = Field(
-        None, description="Which one; where it is left out, the anvil on which training takes place."
-    )
-    hold_s: float = Field(600.0, ge=0, le=7 * 24 * 3600, description="Seconds in which no ritual takes it again.")
+    anvil: str | None = Field(None, description="Name of the anvil; default: the one that training uses.")
+    hold_s: float = Field(600.0, ge=0, le=7 * 24 * 3600, description="Seconds during which no ritual may take it.")
     why: str = Field("", max_length=2000)
 
 
 class GpuAccept(Message):
-    """Says that a contained anvil which serves, but answers otherwise than before a hand-over, is well as it is."""
+    """Accept a contained anvil that serves but answers differently than before a hand-over."""
 
     subject: ClassVar[str] = "gpu.accept"
 
-    anvil: str | None = Field(
-        None, description="Which one; where it is left out, the anvil on which training takes place."
-    )
+    anvil: str | None = Field(None, description="Name of the anvil; default: the one that training uses.")
     why: str = Field("", max_length=2000)
 
 
 class GpuContained(Message):
-    """An alarm: the anvil does not serve and restoring it failed again and again. No ritual takes it until it serves."""
+    """An alarm: restoring the anvil failed repeatedly. No ritual takes it until it serves."""
 
     subject: ClassVar[str] = "gpu.contained"
 
@@ -101,7 +97,7 @@ class GpuContained(Message):
 
 
 class InferenceSuspended(Message):
-    """The anvil's local models do not answer from now on; route elsewhere."""
+    """The anvil's local models stop answering now; route requests elsewhere."""
 
     subject: ClassVar[str] = "inference.suspended"
 
@@ -109,7 +105,9 @@ class InferenceSuspended(Message):
     ritual: UUID
     reason: str
     models: tuple[str, ...]
-    expected_s: float | None = Field(None, description="How long it may be away, from the hand-overs before.")
+    expected_s: float | None = Field(
+        None, description="Expected duration in seconds, estimated from earlier hand-overs."
+    )
 
 
 class InferenceResumed(Message):

@@ -1,4 +1,4 @@
-"""Stage 3, forge: a manifest becomes an adapter. Stated by the forge; a failure by whoever owns the stage that failed."""
+"""Stage 3, forge: a manifest becomes an adapter. Recorded by the forge; a failure by the owner of the stage."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class TrainingFigures(Frozen):
 
 
 class AdapterForged(Fact):
-    """An adapter was trained and lies in the run's directory."""
+    """An adapter was trained; it is in the run's directory."""
 
     subject: ClassVar[str] = "adapter.forged"
     step: ClassVar[str] = "forge"
@@ -70,7 +70,7 @@ class AdapterForged(Fact):
 
 
 class AdapterFailed(Fact):
-    """The ritual ends without an adapter that serves; `reason` says what went wrong and what to do."""
+    """The ritual ends without an adapter that serves; `reason` is what went wrong and what to do."""
 
     subject: ClassVar[str] = "adapter.failed"
     step: ClassVar[str] = "fail"

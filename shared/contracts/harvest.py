@@ -1,4 +1,4 @@
-"""Stage 1, harvest: an intent becomes a dataset manifest. Stated by the harvester."""
+"""Stage 1, harvest: an intent becomes a dataset manifest. Recorded by the harvester."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from shared.contracts.message import Fact
 
 
 class KarmaHarvested(Fact):
-    """A manifest lies in the Lab; the sealed holdout lies apart from it."""
+    """A manifest was written to the Lab; the sealed holdout is stored apart from it."""
 
     subject: ClassVar[str] = "karma.harvested"
     step: ClassVar[str] = "harvest"
@@ -29,7 +29,7 @@ class KarmaHarvested(Fact):
 
 
 class KarmaRefused(Fact):
-    """There is not enough to train on; `reason` says what is missing."""
+    """There is not enough karma to train on; `reason` names what is missing."""
 
     subject: ClassVar[str] = "karma.refused"
     step: ClassVar[str] = "harvest"

@@ -18,7 +18,7 @@ EXIT_INTERRUPTED = 75  #: EX_TEMPFAIL of sysexits.h: stopped on request
 
 
 class Progress(Frozen):
-    """How far a job is. `loss` is nats per trained token; `eta_s` seconds."""
+    """Progress of a job. `loss` is nats per trained token; `eta_s` seconds."""
 
     phase: str
     done: int = Field(ge=0)
@@ -38,7 +38,7 @@ class JobSpan(Frozen):
 
 
 class JobResult(Frozen):
-    """The envelope of `result.json`. `error` says what went wrong and what to do; `permanent` that a retry is useless.
+    """The envelope of `result.json`. `error` is what went wrong and what to do; `permanent`: a retry is useless.
 
     `interrupted` marks a job that stopped on request after saving a checkpoint.
     """

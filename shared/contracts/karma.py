@@ -1,4 +1,4 @@
-"""Karma as it is exchanged: one remembered interaction a record, and what is said of records on the bus."""
+"""Karma records as they are exchanged: one interaction per record; and the messages about records."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ PERSONA_PATTERN = r"^[a-z][a-z0-9_-]{0,40}$"
 class Status(StrEnum):
     """How far a record's owner has vouched for it. Only white truths are ever trained."""
 
-    SPECULATIVE = "speculative"  #: remembered, vouched for by nobody
+    SPECULATIVE = "speculative"  #: stored, not vouched for
     WHITE_TRUTH = "white_truth"  #: consecrated by its owner after its outcome was verified
-    REVOKED = "revoked"  #: consent withdrawn; stays out for good
+    REVOKED = "revoked"  #: consent withdrawn; never trained on again
 
 
 class ChatMessage(Frozen):
@@ -36,7 +36,7 @@ class ChatMessage(Frozen):
 
 
 def fault(messages: Sequence[ChatMessage]) -> str | None:
-    """Why messages are no whole interaction, or None."""
+    """Why messages are not a complete interaction; None where they are."""
     if not messages or messages[-1].role != "assistant" or not messages[-1].content:
         return "messages must end with an assistant message that has content"
     if not any(message.role == "user" for message in messages):
@@ -53,7 +53,7 @@ class Outcome(Frozen):
 
 
 class KarmaRecord(Frozen):
-    """One remembered interaction of a persona, ending in the assistant's answer."""
+    """One stored interaction of a persona, ending in the assistant's answer."""
 
     id: str = Field(min_length=1, max_length=200)
     persona: str = Field(pattern=PERSONA_PATTERN)
@@ -70,7 +70,7 @@ class KarmaRecord(Frozen):
     kind: str = Field("interaction", min_length=1, max_length=60, description="What sort of interaction it was.")
     tools: tuple[dict[str, Any], ...] = Field((), description="Tools the assistant could call, in OpenAI's form.")
     purposes: tuple[str, ...] = Field(("train",), description="What its owner consents to; training needs `train`.")
-    feedback: Literal["up", "down"] | None = Field(None, description="A thumb, where somebody gave one.")
+    feedback: Literal["up", "down"] | None = Field(None, description="The user's thumb, where one was given.")
     trace_id: str | None = None
     created_at: datetime | None = None
 
@@ -84,7 +84,7 @@ class KarmaRecord(Frozen):
 
 
 class KarmaConsecrated(KarmaRecord, Message):
-    """Its owner vouches for one record: a new one is remembered, a speculative one becomes a white truth."""
+    """Consecrate one record: a new record is stored, a speculative one becomes a white truth."""
 
     subject: ClassVar[str] = "karma.consecrated"
 
@@ -92,7 +92,7 @@ class KarmaConsecrated(KarmaRecord, Message):
 
 
 class KarmaRevoked(Message):
-    """Consent to these records is withdrawn, for good; whoever knows the ids may say it."""
+    """Withdraw consent to these records permanently. Any publisher that knows the ids may send it."""
 
     subject: ClassVar[str] = "karma.revoked"
 
@@ -102,7 +102,7 @@ class KarmaRevoked(Message):
 
 
 class KarmaRecalled(Message):
-    """Where revoked records had got to: the manifests that hold them, and the rituals that trained on those."""
+    """The manifests that contain revoked records, and the rituals that trained on those manifests."""
 
     subject: ClassVar[str] = "karma.recalled"
 

@@ -17,7 +17,7 @@ class Message(Frozen):
 
 
 class Fact(Message):
-    """Something that happened to a ritual, stated once by the owner of the stage.
+    """Something that happened to a ritual, recorded once by the owner of the stage.
 
     `attempt` counts from 1 and grows when the GPU work is repeated.
     """

@@ -1,4 +1,4 @@
-"""Stages 6 and 7, registration and awakening: a verified adapter becomes a version that serves. Stated by the registry."""
+"""Stages 6 and 7, registration and awakening: a verified adapter becomes a version that serves. Recorded by the registry."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ RecallAction = Literal["warn", "withdraw", "withdraw_and_retrain"]
 
 
 class AdapterRegistered(Fact):
-    """The bundle is frozen in the Crypt under its digest. `version` is the name that the engine serves it by."""
+    """The bundle is frozen in the Crypt under its digest. The engine serves it under the name `version`."""
 
     subject: ClassVar[str] = "adapter.registered"
     step: ClassVar[str] = "register"
@@ -34,7 +34,7 @@ class AdapterAwakened(Fact):
 
 
 class AdapterTainted(Message):
-    """A version was trained on records whose consent is withdrawn since; `action` is what the house's policy did about it."""
+    """A version was trained on records whose consent was withdrawn later; `action` is the policy that was applied."""
 
     subject: ClassVar[str] = "adapter.tainted"
 

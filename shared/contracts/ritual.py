@@ -14,7 +14,7 @@ from shared.contracts.verify import AdapterBanished, AdapterVerified
 
 
 class State(StrEnum):
-    """A ritual's state is the last fact stated about it."""
+    """A ritual's state: it follows from the last fact recorded about it."""
 
     INTENDED = "intended"  #: an intent was admitted; the harvester compiles the manifest
     HARVESTED = "harvested"  #: waits for the anvil
@@ -26,7 +26,7 @@ class State(StrEnum):
     REFUSED = "refused"  #: too little karma, or the anvil did not come free. End.
     FAILED = "failed"  #: something broke for good. End.
     BANISHED = "banished"  #: the verdict was not a promotion. End.
-    CANCELLED = "cancelled"  #: its owner asked for it. End.
+    CANCELLED = "cancelled"  #: at its owner's request. End.
 
 
 ENDS = frozenset({State.AWAKENED, State.REFUSED, State.FAILED, State.BANISHED, State.CANCELLED})

@@ -1,4 +1,4 @@
-"""Stage 4, verify: an adapter meets its verdict. Stated by the verifier."""
+"""Stage 4, verification: an adapter is evaluated and gets a verdict. Recorded by the verifier."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Decision = Literal["promote", "banish", "inconclusive"]
 
 
 class Probe(Frozen):
-    """A fixed prompt and the greedy answers of base and adapter, as the evaluator heard them."""
+    """A fixed prompt and the greedy answers of base and adapter, as the evaluator measured them."""
 
     prompt: str
     base: str
@@ -134,7 +134,7 @@ class Verdict(Frozen):
 
 
 class Judged(Fact):
-    """What both verdicts say: the scores, the decision and its reasons."""
+    """The fields of both verdicts: the scores, the decision and its reasons."""
 
     job: ClassVar[str | None] = "evaluator"
 
