@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from shared.config.settings import PROJECT
-from shared.drivers.inference.gate import passage
+from shared.drivers.inference.gate import request
 from shared.drivers.inference.gate.asgi import ADMIN, Gate
 
 Message = dict[str, Any]
@@ -358,7 +358,7 @@ async def test_a_second_abort_counts_nothing_twice() -> None:
 
 
 async def test_an_application_that_does_not_listen_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passage, "LEAVE_S", 0.05)
+    monkeypatch.setattr(request, "LEAVE_S", 0.05)
     cancelled = asyncio.Event()
 
     async def deaf(scope: Any, receive: Any, send: Any) -> None:
@@ -381,7 +381,7 @@ async def test_an_application_that_does_not_listen_is_cancelled(monkeypatch: pyt
 async def test_the_client_of_an_application_that_cannot_be_ended_is_told_and_the_request_stays_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(passage, "LEAVE_S", 0.05)
+    monkeypatch.setattr(request, "LEAVE_S", 0.05)
     monkeypatch.setattr("shared.drivers.inference.gate.asgi.ABORT_WITHIN_S", 0.3)
     go = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""What the gate knows: whether it is open, why not, and what went through. Plain values; time comes from outside."""
+"""State of a closed gate and the command that closes it. Plain values; time comes from outside."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ RETRY_AFTER_S = 30.0
 
 
 @dataclass(frozen=True)
-class Order:
-    """A command to close: why, and when clients may ask again. The reason is shown to clients."""
+class CloseCommand:
+    """A command to close the gate: the reason that clients are shown, and when they may try again."""
 
     reason: str
     retry_after_s: float = RETRY_AFTER_S
@@ -20,38 +20,38 @@ class Order:
 
 @dataclass(frozen=True)
 class Closed:
-    """Why and since when nothing is admitted."""
+    """Why and since when no request is admitted, and how many were refused."""
 
-    order: Order
+    command: CloseCommand
     since: datetime
     refused: int = 0
 
     @property
     def message(self) -> str:
         return (
-            f"inference is closed since {self.since:%Y-%m-%dT%H:%M:%SZ}: {self.order.reason}; "
-            f"ask again in {self.order.retry_after_s:.0f} s"
+            f"inference is closed since {self.since:%Y-%m-%dT%H:%M:%SZ}: {self.command.reason}; "
+            f"ask again in {self.command.retry_after_s:.0f} s"
         )
 
-    def again(self, order: Order) -> Closed:
-        """Closed once more: the newest reason counts, the time of the first."""
-        return replace(self, order=order)
+    def again(self, command: CloseCommand) -> Closed:
+        """Close a closed gate: the newest reason counts, with the time of the first."""
+        return replace(self, command=command)
 
     def one_more(self) -> Closed:
         return replace(self, refused=self.refused + 1)
 
 
-def read_order(body: bytes) -> Order:
-    """The command in a request's body. Raises ValueError with what is wrong with it."""
+def parse_close(body: bytes) -> CloseCommand:
+    """Parse the body of a close request. Raises ValueError with what is wrong with it."""
     try:
-        said: Any = json.loads(body or b"{}")
+        given: Any = json.loads(body or b"{}")
     except ValueError as wrong:
         raise ValueError(f"the body is not JSON: {wrong}") from None
-    if not isinstance(said, dict) or said.keys() - {"reason", "retry_after_s"}:
+    if not isinstance(given, dict) or given.keys() - {"reason", "retry_after_s"}:
         raise ValueError("the body must be a JSON object with `reason` and `retry_after_s`, and nothing else")
-    reason, seconds = said.get("reason"), said.get("retry_after_s", RETRY_AFTER_S)
+    reason, seconds = given.get("reason"), given.get("retry_after_s", RETRY_AFTER_S)
     if not isinstance(reason, str) or not reason.strip():
-        raise ValueError("`reason` must be a text that tells clients why")
+        raise ValueError("`reason` must be a text: clients are shown it")
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= 86_400:
         raise ValueError("`retry_after_s` must be a number of seconds from 0 to 86400")
-    return Order(" ".join(reason.split())[:500], float(seconds))
+    return CloseCommand(" ".join(reason.split())[:500], float(seconds))

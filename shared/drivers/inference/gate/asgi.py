@@ -1,14 +1,14 @@
 """The gate: `--middleware shared.drivers.inference.gate.asgi.Gate` on vLLM's command line, with PYTHONPATH at the project.
 
-It admits or refuses requests, counts those under way, and ends them cleanly when told to. One process, one gate: with
+It admits or refuses requests, counts those in flight, and aborts them cleanly on command. One process, one gate: with
 several API servers (`--api-server-count`) each would have its own. Its routes are as unauthenticated as the engine's
 own admin routes, so the engine must listen on loopback or a private address only.
 
-    GET  /soulforge/gate         how it stands
-    POST /soulforge/gate/close   {"reason": ..., "retry_after_s": ...}: refuse from now on, let what is under way go on
-    POST /soulforge/gate/open    admit again
-    POST /soulforge/gate/abort   end what is under way; the answer says how many
-    POST /soulforge/gate/leave   last call before the process is ended: hold new connections off, answer those there are
+    GET  /soulforge/gate         state and counters
+    POST /soulforge/gate/close   {"reason": ..., "retry_after_s": ...}: refuse new requests, finish those in flight
+    POST /soulforge/gate/open    admit requests again
+    POST /soulforge/gate/abort   abort the requests in flight; the answer has their number
+    POST /soulforge/gate/leave   last call before the process is stopped: accept no new connection, answer the open ones
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.drivers.inference.gate.admission import Closed, Order, read_order
+from shared.drivers.inference.gate.admission import CloseCommand, Closed, parse_close
 from shared.drivers.inference.gate.listener import hold_off, let_in
-from shared.drivers.inference.gate.passage import LEAVE_S, Passage
 from shared.drivers.inference.gate.replies import REFUSED, App, Receive, Scope, Send, error, reply, swallow
+from shared.drivers.inference.gate.request import LEAVE_S, InFlightRequest
 
 ROUTE = "/soulforge/gate"
-# Our own services prove an engine before they open it to everybody.
+# Our own services prove an engine before they open it to clients.
 INSIDE = (b"soulforge-inside", b"1")
 READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-# What asks nothing of the engine's time; it passes a closed gate and is not counted. Everything else is a request.
+# Routes that take none of the engine's time pass a closed gate and are not counted. Everything else is a request.
 ADMIN = frozenset(
     {
         "/ping",
@@ -50,20 +50,20 @@ ADMIN = frozenset(
 )
 ABORT_WITHIN_S = LEAVE_S + 1.0
 REFUSAL_S = 10.0
-# `leave`: quiet for so long means that every connection was answered; it waits for that at most so long.
+# `leave` returns once no request came for QUIET_S (every connection was answered), after LEAVE_WITHIN_S at the latest.
 QUIET_S = 0.1
 LEAVE_WITHIN_S = 3.0
-# Who left and was not ended comes back: nothing could reach it any more to tell it so.
+# A process that was not stopped after `leave` accepts connections again: no command could reach it to undo that.
 BACK_AFTER_S = 30.0
-UNPROVEN = Order("starting: not yet proven")
+UNPROVEN = CloseCommand("starting: not yet proven")
 
 
 class Gate:
-    """Stands before the whole application of one engine. Starts closed with SOULFORGE_GATE=closed."""
+    """ASGI middleware around the whole application of one engine. Starts closed with SOULFORGE_GATE=closed."""
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._under_way: set[Passage] = set()
+        self._in_flight: set[InFlightRequest] = set()
         self._admitted = self._aborted = self._refused = self._refusing = 0
         self._closed: Closed | None = None
         # It runs in the engine's process, which has no settings of ours.
@@ -82,13 +82,13 @@ class Gate:
         return await self._admit(scope, receive, send)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
-        passage = Passage(receive, send)
-        self._under_way.add(passage)
+        request = InFlightRequest(receive, send)
+        self._in_flight.add(request)
         self._admitted += 1
         try:
-            await passage.run(self._app, scope)
+            await request.run(self._app, scope)
         finally:
-            self._under_way.discard(passage)
+            self._in_flight.discard(request)
 
     async def _refuse(self, receive: Receive, send: Send) -> None:
         assert self._closed
@@ -99,12 +99,12 @@ class Gate:
         try:
             with suppress(TimeoutError):
                 await asyncio.wait_for(swallow(receive), REFUSAL_S)
-            await reply(send, 503, error(why.message, REFUSED), why.order.retry_after_s)
+            await reply(send, 503, error(why.message, REFUSED), why.command.retry_after_s)
         finally:
             self._refusing -= 1
 
     async def _converse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A websocket is admitted or refused; it is not counted, and the engine's stop ends it."""
+        """Admit or refuse a websocket; it is not counted, and the engine's stop ends it."""
         if self._closed and INSIDE not in scope["headers"]:
             await receive()
             return await send({"type": "websocket.close", "code": 1013, "reason": self._closed.message[:120]})
@@ -116,7 +116,7 @@ class Gate:
             case "GET", "":
                 await reply(send, 200, self._state())
             case "POST", "/close":
-                await self._close_as_told(body, send)
+                await self._close_on_command(body, send)
             case "POST", "/open":
                 self._closed = None
                 let_in(_port(scope))
@@ -131,31 +131,31 @@ class Gate:
                     send, 404, error(f"the gate knows no {method} {ROUTE}{path}", "not_found", "not_found_error")
                 )
 
-    async def _close_as_told(self, body: bytes, send: Send) -> None:
+    async def _close_on_command(self, body: bytes, send: Send) -> None:
         try:
-            self._close(read_order(body))
+            self._close(parse_close(body))
         except ValueError as wrong:
-            await reply(send, 400, error(str(wrong), "invalid_order", "invalid_request_error"))
+            await reply(send, 400, error(str(wrong), "invalid_command", "invalid_request_error"))
         else:
             await reply(send, 200, self._state())
 
-    def _close(self, order: Order) -> None:
-        self._closed = self._closed.again(order) if self._closed else Closed(order, datetime.now(UTC))
+    def _close(self, command: CloseCommand) -> None:
+        self._closed = self._closed.again(command) if self._closed else Closed(command, datetime.now(UTC))
 
     async def _abort(self) -> int:
-        """End what is under way; returns how many ended so, when they are gone or the time for it is over."""
-        why = self._closed.order if self._closed else Order("ended by the operator")
-        ended = {
-            one
-            for one in self._under_way
-            if one.abort(f"ended before it was complete: {why.reason}", why.retry_after_s)
+        """Abort the requests in flight and return how many, once they are gone or ABORT_WITHIN_S is over."""
+        why = self._closed.command if self._closed else CloseCommand("ended by the operator")
+        aborted = {
+            request
+            for request in self._in_flight
+            if request.abort(f"ended before it was complete: {why.reason}", why.retry_after_s)
         }
-        self._aborted += len(ended)
-        await _until(lambda: not ended & self._under_way, ABORT_WITHIN_S)
-        return len(ended)
+        self._aborted += len(aborted)
+        await _until(lambda: not aborted & self._in_flight, ABORT_WITHIN_S)
+        return len(aborted)
 
     async def _leave(self, scope: Scope) -> bool:
-        """Hold new connections off and wait until those there are were answered; false where that is not possible."""
+        """Hold off new connections and wait until the open ones are answered; False where that is not possible."""
         port = _port(scope)
         if self._closed is None or not hold_off(port):
             return False
@@ -171,10 +171,10 @@ class Gate:
         closed = self._closed
         return {
             "state": "closed" if closed else "open",
-            "reason": closed.order.reason if closed else None,
+            "reason": closed.command.reason if closed else None,
             "since": closed.since.isoformat() if closed else None,
-            "retry_after_s": closed.order.retry_after_s if closed else None,
-            "in_flight": len(self._under_way),
+            "retry_after_s": closed.command.retry_after_s if closed else None,
+            "in_flight": len(self._in_flight),
             "refused": closed.refused if closed else 0,
             "refused_total": self._refused,
             "admitted_total": self._admitted,

@@ -1,8 +1,9 @@
-"""The engine's listening socket: new connections are held off before the process ends, so that none is reset by its end.
+"""Hold off new connections to the engine's listening socket before its process ends, so that none is reset.
 
-A socket that is closed resets whoever was connected and not yet accepted. A filter that drops the first packet of
-every new connection leaves time to serve those; who tries meanwhile tries again a second later, by itself, and is
-refused by then. Linux, no privilege needed. See socket(7), SO_ATTACH_FILTER, and bpf(4) for the five instructions.
+A socket that is closed resets connections that were not accepted yet. A filter that drops the first packet of
+every new connection leaves time to serve those; the kernel of a client that connects meanwhile tries again a second
+later, and is refused then. Linux, no privilege needed. See socket(7), SO_ATTACH_FILTER, and bpf(4) for the five
+instructions.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ DROP_NEW = ((0x30, 0, 0, 13), (0x54, 0, 0, 0x12), (0x15, 0, 1, 0x02), (0x06, 0, 
 
 
 def hold_off(port: int) -> bool:
-    """Let no new connection to `port` of this process begin; false where that is not possible."""
+    """Drop new connections to `port` of this process; False where that is not possible."""
     program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in DROP_NEW))
     option = struct.pack("HP", len(DROP_NEW), ctypes.addressof(program))
     found = False
@@ -34,7 +35,7 @@ def hold_off(port: int) -> bool:
 
 
 def let_in(port: int) -> None:
-    """Undo `hold_off`; where nothing was held off, nothing happens."""
+    """Undo `hold_off`; does nothing where nothing was held off."""
     for listener in _listeners(port):
         with suppress(OSError):
             listener.setsockopt(socket.SOL_SOCKET, DETACH_FILTER, 0)
@@ -43,7 +44,7 @@ def let_in(port: int) -> None:
 def _listeners(port: int) -> Iterator[socket.socket]:
     """This process's sockets that listen on `port`. Copies, closed after use: they would keep the port open."""
     for number in _sockets():
-        # One that was closed meanwhile, or is no listener of the internet family, is not it.
+        # A descriptor that was closed meanwhile, or is no internet socket, is passed over.
         with suppress(OSError), socket.socket(fileno=os.dup(number)) as found:
             is_listener = found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
             if is_listener and found.family in INTERNET and found.getsockname()[1] == port:

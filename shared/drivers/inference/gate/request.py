@@ -1,4 +1,4 @@
-"""One request under way behind the gate: it can be ended at any time so that the engine stops and the client gets a clean end."""
+"""A request in flight behind the gate: it can be aborted at any time, so that the engine stops and its client gets an error."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 from shared.drivers.inference.gate.replies import ABORTED, App, Message, Receive, Scope, Send, error, last_events, reply
 
-# Time the application has to leave by itself once it was told that its client is gone.
+# Time the application has to return by itself after `http.disconnect`.
 LEAVE_S = 2.0
 
 
-class Passage:
-    """Stands between server and application for one request."""
+class InFlightRequest:
+    """Wraps `receive` and `send` of one request between server and application."""
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive, self._send = receive, send
@@ -24,7 +24,7 @@ class Passage:
         self._begun = self._events = self._ended = False
 
     def abort(self, why: str, retry_after_s: float) -> bool:
-        """End it soon. False where it is over, or where a whole answer is being written out already."""
+        """Abort it soon. False where it has ended, or where a complete answer is being sent already."""
         if self._stop.is_set() or self._ended or (self._begun and not self._events):
             return False
         self._why, self._retry_after_s = why, retry_after_s
@@ -32,24 +32,24 @@ class Passage:
         return True
 
     async def run(self, app: App, scope: Scope) -> None:
-        """Let the application answer; when it is stopped, make the end clean."""
-        work: asyncio.Future[Any] = asyncio.ensure_future(app(scope, self._hear, self._say))
+        """Run the application; when the request is aborted, complete its response with an error."""
+        work: asyncio.Future[Any] = asyncio.ensure_future(app(scope, self._receive_next, self._forward))
         try:
             await _sooner(work, self._stop)
             if not self._stop.is_set():
                 await work
                 return
-            # It hears `http.disconnect` now, so the engine drops the request; who does not listen is cancelled below.
+            # The application receives `http.disconnect` now and drops the request; else it is cancelled below.
             await asyncio.wait({work}, timeout=LEAVE_S)
-            # Its client is told even if the application hangs; the request counts as under way until that is over.
+            # The client gets the error even if the application hangs; until that is over the request is in flight.
             await self._close()
         finally:
             await _end(work)
             if self._incoming:
                 await _end(self._incoming)
 
-    async def _hear(self) -> Message:
-        """The next message of the client; `http.disconnect` from the moment it is stopped."""
+    async def _receive_next(self) -> Message:
+        """The next message of the client; `http.disconnect` once the request is aborted."""
         # Kept across calls: an application that cancels its wait must not lose the message.
         incoming = self._incoming = self._incoming or asyncio.ensure_future(_next(self._receive))
         await _sooner(incoming, self._stop)
@@ -58,8 +58,8 @@ class Passage:
         self._incoming = None
         return incoming.result()
 
-    async def _say(self, message: Message) -> None:
-        """Pass on what the application says; after the stop nothing more of it reaches the client."""
+    async def _forward(self, message: Message) -> None:
+        """Send a message of the application to the client, or drop it once the request is aborted."""
         if self._stop.is_set():
             return
         if message["type"] == "http.response.start":
@@ -69,11 +69,11 @@ class Passage:
         await self._send(message)
 
     async def _close(self) -> None:
-        said = error(self._why, ABORTED)
+        body = error(self._why, ABORTED)
         if not self._begun:
-            await reply(self._send, 503, said, self._retry_after_s)
+            await reply(self._send, 503, body, self._retry_after_s)
         elif not self._ended:
-            await self._send({"type": "http.response.body", "body": last_events(said), "more_body": False})
+            await self._send({"type": "http.response.body", "body": last_events(body), "more_body": False})
         self._ended = True
 
 
@@ -91,7 +91,7 @@ async def _sooner(work: asyncio.Future[Any], stop: asyncio.Event) -> None:
 
 
 async def _end(task: asyncio.Future[Any]) -> None:
-    """Cancel what still runs and wait for it; what it raised is nobody's business any more."""
+    """Cancel a task that still runs and wait for it; its errors are ignored, since its request is over."""
     task.cancel()
     with suppress(asyncio.CancelledError, Exception):
         await task
