@@ -27,7 +27,7 @@ from services.registry.views import list_aliases
 from shared.config.settings import PROJECT, Settings
 from shared.contracts.intent import TrainingIntent
 from shared.drivers.inference.open import open_rune
-from shared.drivers.inference.port import Inference, InferenceError, Turn
+from shared.drivers.inference.port import InferenceError, PromptMessage, Serving
 from shared.storage.postgres import open_pool
 
 console = Console()
@@ -98,9 +98,9 @@ async def _side_by_side(settings: Settings, persona: str) -> None:
     console.print(table)
 
 
-async def _answers(inference: Inference, prompt: str, models: tuple[str, ...]) -> list[str]:
-    turns = (Turn(role="user", content=prompt),)
-    return list(await asyncio.gather(*(inference.answer(model, turns, ANSWER_TOKENS) for model in models)))
+async def _answers(inference: Serving, prompt: str, models: tuple[str, ...]) -> list[str]:
+    messages = (PromptMessage(role="user", content=prompt),)
+    return list(await asyncio.gather(*(inference.answer(model, messages, ANSWER_TOKENS) for model in models)))
 
 
 def _soulforge(*arguments: str) -> int:

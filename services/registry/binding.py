@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.contracts.frozen import Frozen
-from shared.drivers.inference.port import Inference, Turn
+from shared.drivers.inference.port import PromptMessage, Serving
 
 if TYPE_CHECKING:
     from shared.contracts.verify import Probe
@@ -32,14 +32,14 @@ class Binding(Frozen):
         return self.asked > 0 and self.equal * 2 > self.asked and self.different > 0
 
 
-async def prove(inference: Inference, version: str, base: str, probes: tuple[Probe, ...], max_tokens: int) -> Binding:
+async def prove(inference: Serving, version: str, base: str, probes: tuple[Probe, ...], max_tokens: int) -> Binding:
     """Ask every probe of the version and of the base. Raises InferenceError when the engine does not answer."""
     equal = different = 0
     for probe in probes:
-        turns = (Turn(role="user", content=probe.prompt),)
-        answer = await inference.answer(version, turns, max_tokens)
+        messages = (PromptMessage(role="user", content=probe.prompt),)
+        answer = await inference.answer(version, messages, max_tokens)
         equal += begins_alike(answer, probe.candidate)
-        different += answer != await inference.answer(base, turns, max_tokens)
+        different += answer != await inference.answer(base, messages, max_tokens)
     return Binding(asked=len(probes), equal=equal, different=different)
 
 

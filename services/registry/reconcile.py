@@ -28,7 +28,7 @@ from shared.storage.base_model import Base, Bases
 
 if TYPE_CHECKING:
     from services.registry.settings import RegistrySettings
-    from shared.drivers.inference.port import Inference
+    from shared.drivers.inference.port import Serving
     from shared.ritual.ledger import Ritual
     from shared.runtime.context import ServiceContext
 
@@ -106,7 +106,7 @@ class Registry:
             if await inference.healthy():
                 await self._serve_base(inference, await self._bases.get(name))
 
-    async def _serve_base(self, inference: Inference, base: Base) -> None:
+    async def _serve_base(self, inference: Serving, base: Base) -> None:
         """Load the versions of a base into the rune that serves it, and awaken those that wait."""
         loaded = await inference.models()
         for version in await store.list_wanted(self._context.pool):
@@ -116,7 +116,7 @@ class Registry:
         for ritual in await ledger.waiting(self._context.pool, State.REGISTERED):
             await self._awaken(inference, base, ritual)
 
-    async def _load(self, inference: Inference, base: Base, version: Version) -> None:
+    async def _load(self, inference: Serving, base: Base, version: Version) -> None:
         bundle = Path(version.bundle)
         try:
             check(bundle, version.adapter)
@@ -129,7 +129,7 @@ class Registry:
             self._proven[version.name] = binding
         log.info("adapter loaded", version=version.name, **binding.model_dump(), proven=binding.proven)
 
-    async def _awaken(self, inference: Inference, base: Base, ritual: Ritual) -> None:
+    async def _awaken(self, inference: Serving, base: Base, ritual: Ritual) -> None:
         if ritual.cancel_requested_at:
             await self._context.record_cancelled(ritual)
             return
@@ -153,7 +153,7 @@ class Registry:
         else:
             await self._record_unproven(ritual, version, binding)
 
-    async def _prove(self, inference: Inference, base: Base, version: Version) -> Binding:
+    async def _prove(self, inference: Serving, base: Base, version: Version) -> Binding:
         probes = probes_of(Path(version.bundle))
         return await prove(inference, version.name, base.name, probes, self._settings.probe_tokens)
 

@@ -87,7 +87,7 @@ class FakeRune:
     async def models(self) -> frozenset[str]:
         return frozenset({"base"}) if self.up else frozenset()
 
-    async def answer(self, model: str, turns: object, max_tokens: int, salt: str | None = None) -> str:
+    async def answer(self, model: str, messages: object, max_tokens: int, salt: str | None = None) -> str:
         return self.answers
 
     async def list(self, labels: dict[str, str]) -> list[object]:

@@ -67,7 +67,7 @@ async def answer(settings: Settings, persona: str, text: str, max_tokens: int, b
     """Ask the persona's version (or the base). Raises UserError where nothing can answer now."""
     from deploy.services import load_configuration
     from shared.drivers.inference.open import open_rune
-    from shared.drivers.inference.port import InferenceError, Turn
+    from shared.drivers.inference.port import InferenceError, PromptMessage
 
     configuration = load_configuration(settings)
     name = configuration.serving_rune(persona)
@@ -76,7 +76,7 @@ async def answer(settings: Settings, persona: str, text: str, max_tokens: int, b
     try:
         served = await rune.models()
         if model in served:
-            return await rune.answer(model, (Turn(role="user", content=text),), max_tokens)
+            return await rune.answer(model, (PromptMessage(role="user", content=text),), max_tokens)
     except InferenceError as error:
         raise await _no_answer(settings, configuration.forge, url, error) from error
     raise UserError(f"the rune does not serve {model} (it serves {', '.join(sorted(served))}): see `soulforge status`")

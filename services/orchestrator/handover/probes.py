@@ -12,14 +12,14 @@ from uuid import uuid4
 
 import structlog
 
-from shared.drivers.inference.port import InferenceError, Turn
+from shared.drivers.inference.port import InferenceError, PromptMessage
 
 if TYPE_CHECKING:
     from services.orchestrator.steps import Answers
     from shared.drivers.inference.port import Inference
 
 log = structlog.get_logger()
-QUESTION = (Turn(role="user", content="Name three things that a smith needs."),)
+QUESTION = (PromptMessage(role="user", content="Name three things that a smith needs."),)
 TOKENS = 12
 ALONE_WITHIN_S = 30.0
 IDLE_S = 5.0

@@ -1,4 +1,4 @@
-"""How an engine is closed, opened and cut short: by our gate where it has one, else by vLLM's own pause, else not at all."""
+"""Close, open and abort an engine: by our gate where it has one, else by vLLM's own pause, else not at all."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from shared.drivers.inference.port import Admission, InferenceError, Means
 
 GATE = "/soulforge/gate"
 ABORT_TIMEOUT_S = 30.0
-# `/pause?mode=wait` answers when the engine is empty; it is told, and not waited for.
-TELL_S = 2.0
+# `/pause?mode=wait` answers only when the engine is empty: it is sent, and its answer not waited for.
+SEND_S = 2.0
 ABSENT = frozenset({404, 405})
 NO_MEANS = (
     "it has no gate: start vLLM with --middleware shared.drivers.inference.gate.asgi.Gate and PYTHONPATH at the project"
 )
-HELD = "vLLM is paused: new requests wait inside it and are not told why"
+HELD = "vLLM is paused: new requests wait inside it without an answer"
 
 
 async def gate_state(http: Http) -> dict[str, Any] | None:
-    """What the gate knows; None where there is none."""
+    """The gate's state; None where the engine has no gate."""
     return await _optional(http, "GET", GATE)
 
 
@@ -55,13 +55,13 @@ async def leave(http: Http) -> bool:
 
 
 async def abort_at_gate(http: Http) -> int | None:
-    """How many requests the gate ended; None where there is none."""
+    """Abort at the gate and return how many requests; None where the engine has no gate."""
     state = await _optional(http, "POST", f"{GATE}/abort", timeout=ABORT_TIMEOUT_S)
     return None if state is None else int(state["aborted"])
 
 
 async def abort_in_engine(http: Http) -> bool:
-    """End what vLLM works at, and pause it; false where it cannot. Clients get answers that end early."""
+    """Abort what vLLM is computing, and pause it; False where it cannot. Clients get truncated answers."""
     return await _optional(http, "POST", "/pause?mode=abort", timeout=ABORT_TIMEOUT_S) is not None
 
 
@@ -77,7 +77,7 @@ async def _pausable(http: Http) -> bool:
 
 async def _pause_and_wait(http: Http) -> None:
     try:
-        await http.call("POST", "/pause?mode=wait", timeout=TELL_S)
+        await http.call("POST", "/pause?mode=wait", timeout=SEND_S)
     except InferenceError:
         if not await paused(http):
             raise
@@ -86,7 +86,7 @@ async def _pause_and_wait(http: Http) -> None:
 async def _optional(
     http: Http, method: str, path: str, body: dict[str, Any] | None = None, timeout: float = 10.0
 ) -> Any | None:
-    """The answer of a route that not every engine has; None where it does not."""
+    """Call a route that not every engine has; None where this one does not have it."""
     response = await http.ask(method, path, body, timeout)
     if response.status_code in ABSENT:
         return None

@@ -14,7 +14,7 @@ INSIDE = {"soulforge-inside": "1"}
 
 
 class Http:
-    """One engine's address. Those who are `inside` pass its gate while it is closed."""
+    """HTTP client of one engine. Requests marked `inside` pass its gate while it is closed."""
 
     def __init__(self, url: str, inside: bool) -> None:
         self.url = url
@@ -47,5 +47,5 @@ def refusal(response: httpx.Response) -> InferenceError:
 
 @cache
 def _certificates() -> SSLContext:
-    """Read once: it takes longer than a request to an engine on this machine."""
+    """Load the certificates once: that takes longer than a request to an engine on this machine."""
     return httpx.create_ssl_context()

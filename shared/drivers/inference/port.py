@@ -8,11 +8,11 @@ from typing import Protocol
 
 from shared.contracts.frozen import Frozen
 
-# What clients are told to wait before they ask a closed engine again.
+# Retry-After that a closed engine sends to its clients.
 RETRY_AFTER_S = 30.0
 
 
-class Turn(Frozen):
+class PromptMessage(Frozen):
     """One message of a chat request."""
 
     role: str
@@ -20,19 +20,19 @@ class Turn(Frozen):
 
 
 class InferenceError(Exception):
-    """The engine refused or did not answer; the message says what it was asked."""
+    """The engine refused or did not answer; the message names the request."""
 
 
 class Means(StrEnum):
     """How admission to an engine is governed."""
 
     GATE = "gate"  #: our gate in its process: refuses, counts, aborts cleanly
-    PAUSE = "pause"  #: the engine's own pause: new requests wait inside it, nobody is told anything
-    NONE = "none"  #: not at all: new requests are taken as long as it runs
+    PAUSE = "pause"  #: the engine's own pause: new requests wait inside it, without an answer
+    NONE = "none"  #: none: new requests are accepted as long as it runs
 
 
 class Admission(Frozen):
-    """Whether new requests are let in. `closed` is what holds now, not what was asked for."""
+    """Whether new requests are admitted. `closed` is the state now, not the one requested."""
 
     closed: bool
     means: Means
@@ -40,23 +40,23 @@ class Admission(Frozen):
 
 
 class Activity(Frozen):
-    """What an engine is doing now."""
+    """The load of an engine now."""
 
     running: int  #: requests in execution batches
     waiting: int  #: requests queued in the engine
-    finished_total: int  #: requests that ended since its start; those that a gate aborted are not among them
-    in_flight: int | None = None  #: requests accepted and not answered to their last byte; None without a gate
-    admitted_total: int | None = None  #: requests let in since its start; None without a gate
+    finished_total: int  #: requests finished since its start, without those that a gate aborted
+    in_flight: int | None = None  #: requests admitted and not answered to their last byte; None without a gate
+    admitted_total: int | None = None  #: requests admitted since its start; None without a gate
     refused_total: int | None = None  #: requests refused since its start; None without a gate
 
     @property
     def left(self) -> int:
-        """Requests that are not over: what its clients still wait for, or what the engine still works at."""
+        """Requests that are not finished: in flight, or without a gate those that the engine holds."""
         return max(self.running + self.waiting, self.in_flight or 0)
 
 
-class Inference(Protocol):
-    """A running engine. Every call has a deadline and raises InferenceError when it passes."""
+class Serving(Protocol):
+    """The serving side of a running engine. Every call has a deadline and raises InferenceError when it passes."""
 
     async def healthy(self) -> bool:
         """True when the engine answers; never raises. A closed engine is healthy."""
@@ -67,65 +67,71 @@ class Inference(Protocol):
         ...
 
     async def load(self, name: str, path: Path) -> None:
-        """Load the adapter at `path` under `name`; loading a loaded name again is fine.
+        """Load the adapter at `path` under `name`; does nothing where that name is loaded.
 
         A name must never be used for other weights: engines cache by name. Success is not proof: probe it.
         """
         ...
 
-    async def answer(self, model: str, turns: tuple[Turn, ...], max_tokens: int, salt: str | None = None) -> str:
-        """The greedy answer of `model`; with a `salt` computed anew, from nothing that was cached under another.
+    async def answer(
+        self, model: str, messages: tuple[PromptMessage, ...], max_tokens: int, salt: str | None = None
+    ) -> str:
+        """The greedy answer of `model`. With a `salt` it is computed without anything cached under another salt.
 
-        A closed engine answers only those who are inside.
+        A closed engine answers only requests from inside.
         """
         ...
 
     async def activity(self) -> Activity:
-        """What it is doing now. Idle is what stays idle: ask twice, or use `drain`."""
+        """What the engine is doing now. One idle reading proves nothing: ask twice, or use `drain`."""
         ...
 
+
+class AdmissionControl(Protocol):
+    """Control over which requests an engine accepts and finishes. Deadlines and errors as in `Serving`."""
+
     async def admission(self) -> Admission:
-        """Whether new requests are let in now."""
+        """Whether new requests are admitted now."""
         ...
 
     async def close(self, reason: str, retry_after_s: float = RETRY_AFTER_S) -> Admission:
-        """Refuse new requests from now on; what is under way goes on. Clients are shown the reason. May be repeated.
+        """Refuse new requests from now on; those in flight continue. Clients are shown the reason. Repeatable.
 
-        Returns at once. That an engine has no way to close is said in the answer, not raised.
+        Returns at once. An engine that cannot close is reported in the return value, not raised.
         """
         ...
 
     async def open(self) -> Admission:
-        """Admit new requests again. May be repeated."""
+        """Admit new requests again. Repeatable."""
         ...
 
     async def drain(self, grace_s: float) -> int:
-        """Wait until nothing is under way, at most `grace_s`; returns how many requests are left, 0 when it is idle.
+        """Wait until no request is in flight, at most `grace_s`; returns how many are left, 0 when it is idle.
 
-        With a grace of 0 it looks once. Close first: an open engine may never drain.
+        With a grace of 0 it checks once. Close first: an open engine may never drain.
         """
         ...
 
     async def abort(self) -> int:
-        """End what is under way and return how many requests that were; 0 where the engine has no way to. May be repeated.
+        """Abort the requests in flight and return how many; 0 where the engine has no way to abort. Repeatable.
 
-        The engine lets go a moment later: `drain` for a second or two proves it.
+        The engine stops computing them a moment later: `drain` for a second or two proves it.
         """
         ...
 
     async def leave(self) -> bool:
-        """Last call before the process is ended, once closed and idle: answer every connection, let no new one begin.
+        """Last call before the process is stopped, once closed and idle: answer open connections, accept no new one.
 
-        Who connects afterwards is refused when the process is gone, and nobody is cut off by its end. End it at once:
-        it cannot be reached any more, and after 30 seconds it lets connections in again, still closed. False where it
-        has no way to or is not closed; the end may then reset a connection or two.
+        Clients that connect afterwards are refused when the process is gone, and none is cut off by its end. Stop the
+        process at once: it cannot be reached, and after 30 seconds it accepts connections again, still closed. False
+        where the engine has no way to do so or is not closed; stopping it may then reset a connection or two.
         """
         ...
 
     async def sleep(self, level: int) -> None:
-        """Give device memory back but keep the process; close and drain first, what is under way is waited for.
+        """Free the device memory but keep the process. Close and drain first: it waits for requests in flight.
 
-        Level 1 keeps the weights in main memory, 2 drops them. Success is not proof: on a CPU vLLM says yes and
+        Level 1 keeps the weights in main memory, 2 drops them. Success is not proof: on a CPU vLLM reports success and
         frees nothing. Measure.
         """
         ...
@@ -133,3 +139,7 @@ class Inference(Protocol):
     async def wake(self, level: int) -> None:
         """Undo `sleep` of that level. Success is not proof: adapters may answer as the base. Probe them, or load again."""
         ...
+
+
+class Inference(Serving, AdmissionControl, Protocol):
+    """A running engine, as the orchestrator that owns it uses it."""

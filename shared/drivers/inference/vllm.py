@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from shared.drivers.inference import admission
-from shared.drivers.inference.gauges import FINISHED, RUNNING, WAITING, read_gauges
 from shared.drivers.inference.http import Http, refusal
-from shared.drivers.inference.port import RETRY_AFTER_S, Activity, Admission, InferenceError, Turn
+from shared.drivers.inference.port import RETRY_AFTER_S, Activity, Admission, InferenceError, PromptMessage
 
 HEALTH_TIMEOUT_S = 2.0
 LOAD_TIMEOUT_S = 60.0
 ANSWER_TIMEOUT_S = 120.0
 SLEEP_TIMEOUT_S = 300.0
 POLL_S = 0.1
+RUNNING = "vllm:num_requests_running"
+WAITING = "vllm:num_requests_waiting"
+FINISHED = "vllm:request_success_total"
 
 
 class Vllm:
@@ -46,10 +51,12 @@ class Vllm:
         body = {"lora_name": name, "lora_path": str(path)}
         await self._http.call("POST", "/v1/load_lora_adapter", body, LOAD_TIMEOUT_S)
 
-    async def answer(self, model: str, turns: tuple[Turn, ...], max_tokens: int, salt: str | None = None) -> str:
+    async def answer(
+        self, model: str, messages: tuple[PromptMessage, ...], max_tokens: int, salt: str | None = None
+    ) -> str:
         body: dict[str, Any] = {
             "model": model,
-            "messages": [turn.model_dump() for turn in turns],
+            "messages": [message.model_dump() for message in messages],
             "max_tokens": max_tokens,
             "temperature": 0.0,
             **({"cache_salt": salt} if salt else {}),
@@ -58,13 +65,13 @@ class Vllm:
         return answered["choices"][0]["message"]["content"] or ""
 
     async def activity(self) -> Activity:
-        # The gate first: a request that ends between the two looks may then be counted, never overlooked.
+        # The gate first: a request that ends between the two reads may then be counted, never overlooked.
         gate = await admission.gate_state(self._http) or {}
-        gauges = read_gauges(await self._http.call("GET", "/metrics"))
+        metrics = _read_metrics(await self._http.call("GET", "/metrics"))
         return Activity(
-            running=gauges[RUNNING],
-            waiting=gauges[WAITING],
-            finished_total=gauges[FINISHED],
+            running=metrics[RUNNING],
+            waiting=metrics[WAITING],
+            finished_total=metrics[FINISHED],
             in_flight=gate.get("in_flight"),
             admitted_total=gate.get("admitted_total"),
             refused_total=gate.get("refused_total"),
@@ -111,12 +118,12 @@ class Vllm:
 
     async def _left(self) -> int:
         now = await self.activity()
-        # A paused vLLM keeps its newest requests waiting until it is resumed; they hold nothing up.
+        # A paused vLLM keeps its newest requests waiting until it is resumed; they are not in progress.
         held_back = now.in_flight is None and await admission.paused(self._http)
         return now.running if held_back else now.left
 
     async def _develop(self, path: str) -> None:
-        """A route that vLLM has only where it was started for it."""
+        """Call a development route, which vLLM has only where it was started with them."""
         response = await self._http.ask("POST", path, timeout=SLEEP_TIMEOUT_S)
         if response.status_code in admission.ABSENT:
             raise InferenceError(
@@ -124,3 +131,23 @@ class Vllm:
             )
         if response.is_error:
             raise refusal(response)
+
+
+def _read_metrics(text: str) -> Counter[str]:
+    """Parse the three metrics by name. Raises InferenceError where one is missing: unknown is not zero."""
+    found: Counter[str] = Counter()
+    for family in text_string_to_metric_families(_lines_of_interest(text)):
+        for sample in family.samples:
+            found[sample.name] += int(sample.value)
+    if missing := {RUNNING, WAITING, FINISHED} - found.keys():
+        raise InferenceError(
+            f"the engine's metrics lack {', '.join(sorted(missing))}: start it without --disable-log-stats"
+        )
+    return found
+
+
+def _lines_of_interest(text: str) -> str:
+    """Filter before parsing: the page has hundreds of lines, and a drain reads it ten times a second."""
+    return "\n".join(
+        line for line in text.splitlines() if line.startswith((f"{RUNNING}{{", f"{WAITING}{{", f"{FINISHED}{{"))
+    )

@@ -15,7 +15,7 @@ import pytest
 
 from shared.config.settings import PROJECT
 from shared.config.tables import JobsConfig
-from shared.drivers.inference.port import InferenceError, Means, Turn
+from shared.drivers.inference.port import InferenceError, Means, PromptMessage
 from shared.drivers.inference.vllm import Vllm
 from tests.support.fakes.engines import free_port, until
 from tests.support.load import End, LiveLoad, live_load
@@ -106,7 +106,7 @@ async def test_a_real_vllm_is_closed_drained_opened_aborted_and_ended_without_on
 
 async def starts_closed(engine: Vllm) -> None:
     """Healthy, and for our own services only, until it is opened."""
-    asked = (Turn(role="user", content="hello"),)
+    asked = (PromptMessage(role="user", content="hello"),)
     with pytest.raises(InferenceError, match=r"503.*not yet proven"):
         await engine.answer(NAME, asked, 4)
     assert await Vllm(engine.url, inside=True).answer(NAME, asked, 4)

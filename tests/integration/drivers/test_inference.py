@@ -11,12 +11,12 @@ from time import monotonic
 import psutil
 import pytest
 
-from shared.drivers.inference.port import InferenceError, Means, Turn
+from shared.drivers.inference.port import InferenceError, Means, PromptMessage
 from shared.drivers.inference.vllm import Vllm
 from tests.support.fakes.engines import BASE, READY_S, FakeEngine, fake_engine, free_port, until
 from tests.support.load import End, live_load
 
-ASKED = (Turn(role="user", content="who are you?"),)
+ASKED = (PromptMessage(role="user", content="who are you?"),)
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import httpx
 import psutil
 import pytest
 
-from shared.drivers.inference.port import InferenceError, Turn
+from shared.drivers.inference.port import InferenceError, PromptMessage
 from tests.support.fakes.engines import BASE, fake_engine, free_port, until
 
-ASKED = (Turn(role="user", content="who are you?"),)
+ASKED = (PromptMessage(role="user", content="who are you?"),)
 
 
 async def test_an_engine_that_ignores_sigterm_answers_on() -> None:

@@ -31,7 +31,7 @@ class Engine:
         admitted = self.admitted if self.gate else None
         return Activity(running=0, waiting=0, finished_total=0, admitted_total=admitted)
 
-    async def answer(self, model: str, turns: Any, max_tokens: int, salt: str | None = None) -> str:
+    async def answer(self, model: str, messages: Any, max_tokens: int, salt: str | None = None) -> str:
         if model == "broken":
             raise InferenceError("no such adapter")
         self.salts.add(salt)

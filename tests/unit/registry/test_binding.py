@@ -8,7 +8,7 @@ import pytest
 
 from services.registry.binding import begins_alike, prove
 from shared.contracts.verify import Probe
-from shared.drivers.inference.port import Turn
+from shared.drivers.inference.port import PromptMessage
 
 PROBES = tuple(
     Probe(
@@ -35,8 +35,8 @@ class FakeEngine:
     async def load(self, name: str, path: Path) -> None:
         raise AssertionError("a proof loads nothing")
 
-    async def answer(self, model: str, turns: tuple[Turn, ...], max_tokens: int) -> str:
-        probe = next(probe for probe in PROBES if probe.prompt == turns[0].content)
+    async def answer(self, model: str, messages: tuple[PromptMessage, ...], max_tokens: int) -> str:
+        probe = next(probe for probe in PROBES if probe.prompt == messages[0].content)
         return {"base": probe.base, "scribe": probe.candidate, "other": f"Another style. {probe.candidate}"}[
             self.styles[model]
         ]
