@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def open_queue(config: SaqConfig | BusConfig, database_url: str, client: Client) -> WorkerQueue:
-    """The driver of a queue; `database_url` and `client` are the house's. Opens nothing that must be closed."""
+    """Make the driver of a queue; `database_url` and `client` are the installation's. Opens nothing that must be closed."""
     if isinstance(config, BusConfig):
         return BusQueue(config, client)
     return SaqQueue(config, database_url)

@@ -1,4 +1,4 @@
-"""Workers that pause by themselves: asked on the bus, proven by their own answers. Their side is in worker.py."""
+"""Queues of workers that pause by themselves: asked over NATS, proven idle by their answers. Their side is worker.py."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ CALL_S = 10
 
 
 class BusQueue:
-    """The workers named in the configuration. One that does not answer counts as running: it may be at work unheard.
+    """The workers named in the configuration. One that does not answer counts as running.
 
-    Names must be of one process each: of two that answer to one name, the first is believed.
+    Each name must belong to one process: of two answers under one name, the first counts.
     """
 
     def __init__(self, config: BusConfig, client: Client) -> None:
@@ -39,13 +39,13 @@ class BusQueue:
         self.jetstream = client.jetstream()
 
     async def hold(self, holder: str, reason: str = "") -> None:
-        """Store the hold and tell the workers. They may take up to a moment to hear it: `drained` is the proof."""
+        """Store the hold and notify the workers. They receive it a moment later: `drained` is the proof."""
         deadline = datetime.now(UTC) + timedelta(seconds=self.grace_s)
         pause = QueuePause(holder=holder, anvil=anvil_of(holder), reason=reason, deadline=deadline)
         async with self._bus():
-            # Stored before it is said: a worker that hears it reads the bucket.
+            # Stored before it is published: a worker that receives it reads the bucket.
             await holds.put(self.jetstream, pause)
-            await self._say(pause)
+            await self._publish(pause)
 
     async def active(self) -> int:
         async with self._bus():
@@ -70,24 +70,24 @@ class BusQueue:
         resume = QueueResume(holder=holder, anvil=anvil_of(holder))
         async with self._bus():
             await holds.remove(self.jetstream, holder)
-            await self._say(resume)
+            await self._publish(resume)
 
     async def held(self) -> tuple[str, ...]:
         async with self._bus():
-            return tuple(sorted(await holds.holders(self.jetstream) or ()))
+            return tuple(sorted(await holds.get_holders(self.jetstream) or ()))
 
     async def _unproven(self) -> tuple[str, ...]:
-        """What is against every worker being idle under the holds that stand now."""
+        """List why the workers are not proven idle under the present holds; empty when they are."""
         async with self._bus():
-            standing = await holds.holders(self.jetstream) or frozenset()
+            current = await holds.get_holders(self.jetstream) or frozenset()
             answers = await self._ask()
         found = ((name, answers.get(name)) for name in self.workers)
         return tuple(
-            reason for name, answer in found if (reason := _running(name, answer) or _deaf(name, answer, standing))
+            reason for name, answer in found if (reason := _running(name, answer) or _unaware(name, answer, current))
         )
 
     async def _ask(self) -> dict[str, QueuePaused]:
-        """Every worker's answer, by name; waits ANSWER_S for those that do not answer."""
+        """Request every worker's answer, by name; waits ANSWER_S for those that do not answer."""
         inbox = self.client.new_inbox()
         answers: dict[str, QueuePaused] = {}
         subscription = await self.client.subscribe(inbox)
@@ -99,18 +99,18 @@ class BusQueue:
                     if (answer := _answer(message.data)) and answer.worker not in answers:
                         answers[answer.worker] = answer
         except TimeoutError:
-            pass  # who has not answered is missing in `answers`
+            pass  # workers that did not answer are missing in `answers`
         finally:
             await subscription.unsubscribe()
         return answers
 
-    async def _say(self, message: Message) -> None:
+    async def _publish(self, message: Message) -> None:
         await self.client.publish(message.subject, message.model_dump_json().encode())
         await self.client.flush(CALL_S)
 
     @asynccontextmanager
     async def _bus(self) -> AsyncIterator[None]:
-        """A deadline for one call; what NATS says against it becomes a QueueError."""
+        """Set the deadline of one call and turn errors of NATS into QueueError."""
         try:
             async with asyncio.timeout(CALL_S):
                 yield
@@ -125,7 +125,7 @@ def _answer(data: bytes) -> QueuePaused | None:
     try:
         return QueuePaused.model_validate_json(data)
     except ValidationError:
-        return None  # somebody else's words, or the server's that nobody listens
+        return None  # a foreign message, or the server's that there are no responders
 
 
 def _running(name: str, answer: QueuePaused | None) -> str | None:
@@ -136,8 +136,8 @@ def _running(name: str, answer: QueuePaused | None) -> str | None:
     return None
 
 
-def _deaf(name: str, answer: QueuePaused | None, standing: frozenset[str]) -> str | None:
-    """An idle worker that has not heard of every hold may start a job."""
-    if missing := sorted(standing - set(answer.holders if answer else ())):
-        return f"worker {name}: has not heard of the hold {', '.join(missing)}"
-    return None if standing else f"worker {name}: is not held any more"
+def _unaware(name: str, answer: QueuePaused | None, current: frozenset[str]) -> str | None:
+    """Why an idle worker may still start a job: it does not know of every hold."""
+    if missing := sorted(current - set(answer.holders if answer else ())):
+        return f"worker {name}: does not know of the hold {', '.join(missing)}"
+    return None if current else f"worker {name}: is not held any more"

@@ -1,4 +1,4 @@
-"""The wait of every queue driver: until nothing runs, or the grace is over."""
+"""Wait until a queue has drained, or the grace is over; the same for every driver."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ POLL_S = 0.25
 
 
 async def drained(running: Callable[[], Awaitable[tuple[str, ...]]], grace_s: float) -> tuple[str, ...]:
-    """What `running` still names after `grace_s`; empty as soon as it names nothing. Asks at least once."""
+    """Return what `running` still names after `grace_s`, or empty as soon as it names nothing. Calls it at least once."""
     deadline = monotonic() + grace_s
     while left := await running():
         if monotonic() >= deadline:

@@ -13,8 +13,8 @@ CREATE TABLE IF NOT EXISTS soulforge_hold (
 CREATE OR REPLACE FUNCTION soulforge_gate() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
-    -- Until the dequeue commits, `hold` waits for it; then its jobs are seen as active. The lock comes before the look:
-    -- at READ COMMITTED, the server's default, the look is newer than the lock.
+    -- Until the dequeue commits, `hold` waits for it; then its jobs are seen as active. The lock comes before the read:
+    -- at READ COMMITTED, the server's default, the read is newer than the lock.
     PERFORM pg_advisory_xact_lock_shared(hashtextextended(TG_TABLE_SCHEMA || '.' || NEW.queue, 0));
     IF EXISTS (SELECT FROM soulforge_hold WHERE queue = NEW.queue) THEN
         RETURN NULL; -- the dequeue finds nothing; the job waits on as it was

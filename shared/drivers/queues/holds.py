@@ -1,4 +1,4 @@
-"""The holds of the bus driver: a JetStream bucket with one key a holder, which outlives orchestrator and workers."""
+"""The holds of the bus driver: a JetStream bucket with one key per holder, which outlives orchestrator and workers."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ async def remove(jetstream: JetStreamContext, holder: str) -> None:
         await jetstream.purge_stream(STREAM, subject=KEY + holder)
 
 
-async def holders(jetstream: JetStreamContext) -> frozenset[str] | None:
-    """Who holds; None where there is no bucket: nobody ever held, or the bus was wiped."""
+async def get_holders(jetstream: JetStreamContext) -> frozenset[str] | None:
+    """The holders; None where there is no bucket: there never was a hold, or the bus was wiped."""
     try:
         info = await jetstream.stream_info(STREAM, subjects_filter=KEY + ">")
     except NotFoundError:

@@ -23,7 +23,7 @@ GATE = (Path(__file__).parent / "gate.sql").read_text()
 VERSION = hashlib.sha256(GATE.encode()).hexdigest()
 CALL_S = 10
 LOCK_S = 5
-INSTALLING = 0x534151  # one at a time makes the gate; any constant does
+INSTALLING = 0x534151  # advisory lock: one process at a time creates the gate; any constant does
 
 INSTALLED = """
     SELECT EXISTS (
@@ -46,7 +46,7 @@ RELEASE = """
     SELECT pg_notify('saq:' || queue, 'saq:enqueue') FROM released
 """
 HELD = "SELECT DISTINCT holder FROM soulforge_hold ORDER BY holder"
-STANDS = "SELECT bool_and(EXISTS (SELECT FROM soulforge_hold WHERE queue = name)) FROM unnest($1::text[]) AS name"
+ALL_HELD = "SELECT bool_and(EXISTS (SELECT FROM soulforge_hold WHERE queue = name)) FROM unnest($1::text[]) AS name"
 ACTIVE = """
     SELECT queue, key, job FROM saq_jobs
     WHERE queue = ANY ($1) AND status IN ('active', 'aborting')
@@ -61,11 +61,11 @@ WAITING = """
 
 
 class SaqQueue:
-    """The SAQ queues `config.names`, whose tables `saq_jobs` stand in `config.schema_name`.
+    """The SAQ queues `config.names`, whose tables `saq_jobs` are in `config.schema_name`.
 
-    A job whose worker died stays active until SAQ's sweep puts it back, after its own timeout. A thread that runs on
-    after SAQ gave its job up is not seen here; the device's memory is the last proof. The workers need SAQ 0.25 or
-    newer (older ones keep a lock of their session on a job they looked at) and READ COMMITTED, PostgreSQL's default.
+    A job whose worker died stays active until SAQ's sweep puts it back, after its own timeout. A thread that continues
+    after SAQ gave up its job is not seen here; the device's memory is the last proof. The workers need SAQ 0.25 or
+    newer (older ones keep a session lock on each job they read) and READ COMMITTED, PostgreSQL's default.
     """
 
     def __init__(self, config: SaqConfig, database_url: str) -> None:
@@ -79,7 +79,7 @@ class SaqQueue:
         async with self._database() as database:
             await self._install(database)
             await database.execute(HOLD, self.names, holder, reason)
-            # A dequeue that looked before the hold was there may not have committed; nobody sees its jobs until then.
+            # A dequeue that began before the hold may not have committed yet; its jobs are not visible until then.
             await database.execute(WAIT_FOR_DEQUEUES, self.names, self.schema)
 
     async def active(self) -> int:
@@ -97,12 +97,12 @@ class SaqQueue:
 
     async def drained(self, grace_s: float | None = None) -> tuple[str, ...]:
         async with self._database() as database:
-            if not await self._stands(database):
+            if not await self._all_held(database):
                 raise QueueError(f"queues {self._named} are not all held, so idle proves nothing: call hold first")
             return await drained(lambda: self._running(database), self.grace_s if grace_s is None else grace_s)
 
     async def release(self, holder: str) -> None:
-        # By holder alone: names that were taken out of the configuration since must not stay held for ever.
+        # By holder alone: queues that were removed from the configuration must not stay held for ever.
         async with self._database() as database:
             if await _was_ever_held(database):
                 await database.execute(RELEASE, holder)
@@ -118,11 +118,11 @@ class SaqQueue:
         rows = await database.fetch(ACTIVE, self.names)
         return tuple(describe(row["queue"], row["key"], row["job"], time.time()) for row in rows)
 
-    async def _stands(self, database: Connection) -> bool:
-        return bool(await _was_ever_held(database) and await database.fetchval(STANDS, self.names))
+    async def _all_held(self, database: Connection) -> bool:
+        return bool(await _was_ever_held(database) and await database.fetchval(ALL_HELD, self.names))
 
     async def _install(self, database: Connection) -> None:
-        """Make the gate, or make it what this version needs. Waits for the writers of saq_jobs, and they for it."""
+        """Create the gate, or update it to this version. Waits for the writers of saq_jobs, and they wait for it."""
         await self._assert_tables(database)
         if await database.fetchval(INSTALLED, VERSION):
             return
@@ -144,7 +144,7 @@ class SaqQueue:
 
     @asynccontextmanager
     async def _database(self) -> AsyncIterator[Connection]:
-        """A connection to SAQ's own schema for one call; what PostgreSQL says against it becomes a QueueError."""
+        """Connect to SAQ's own schema for one call and turn errors of PostgreSQL into QueueError."""
         try:
             database = await asyncpg.connect(
                 self.url, timeout=CALL_S, command_timeout=CALL_S, server_settings=self._settings
@@ -181,10 +181,10 @@ async def _was_ever_held(database: Connection) -> bool:
 
 
 def describe(queue: str, key: str, job: bytes, now: float) -> str:
-    """A job in words; only its key where its worker writes jobs in another form than JSON."""
+    """Describe a job for the owner; only by its key where its worker does not write jobs as JSON."""
     try:
-        told = json.loads(job)
-        since = f", for {max(0.0, now - told['started'] / 1000):.0f} s" if told.get("started") else ""
-        return f"queue {queue}: {told['function']} ({key}) on worker {told.get('worker_id', 'unknown')}{since}"
+        fields = json.loads(job)
+        since = f", for {max(0.0, now - fields['started'] / 1000):.0f} s" if fields.get("started") else ""
+        return f"queue {queue}: {fields['function']} ({key}) on worker {fields.get('worker_id', 'unknown')}{since}"
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"queue {queue}: job {key}"

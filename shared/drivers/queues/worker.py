@@ -1,4 +1,4 @@
-"""The worker's side of the bus driver, for anyone's workers: `async with pausable(client, "embedder") as gate`.
+"""The worker's side of the bus driver, for workers of any program: `async with pausable(client, "embedder") as gate`.
 
     async with pausable(client, "embedder") as gate:
         async for item in source:
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def pausable(client: Client, name: str) -> AsyncIterator[Pausable]:
-    """A gate for the jobs of worker `name`, which knows of a hold from the start.
+    """Open a gate for the jobs of worker `name`, which knows of existing holds from the start.
 
     Raises QueueError where the holds cannot be read within START_S. `client` stays the caller's.
     """
@@ -51,7 +51,7 @@ async def pausable(client: Client, name: str) -> AsyncIterator[Pausable]:
 
 
 class Pausable:
-    """Pauses its jobs while anyone holds. When NATS is away it stays as it is: held, or unable to acknowledge."""
+    """Pauses jobs while there is a hold. When NATS is down it keeps its state: held, or unable to acknowledge."""
 
     def __init__(self, client: Client, name: str) -> None:
         self.client = client
@@ -63,42 +63,42 @@ class Pausable:
         self._stopping = False
         self._open = asyncio.Event()
         self._open.set()
-        self._nudged = asyncio.Event()
+        self._changed = asyncio.Event()
         self._subscriptions: list[Subscription] = []
         self._rereading: asyncio.Task[None] | None = None
 
     @property
     def held(self) -> tuple[str, ...]:
-        """The holders that this worker pauses for; empty when it may work."""
+        """The holders for which this worker pauses; empty when it may work."""
         return tuple(sorted(self._holds))
 
     async def wait(self) -> None:
-        """Return when nobody holds. A job must begin before the next await, or use `job`."""
+        """Wait until there is no hold. A job must begin before the next await, or use `job`."""
         while self._holds:
             await self._open.wait()
 
     @asynccontextmanager
     async def job(self) -> AsyncIterator[None]:
-        """Wait until nobody holds, then count what is inside as running."""
+        """Wait until there is no hold, then count the block as a running job."""
         await self.wait()
-        self._active += 1  # no await since the look: no hold can come between
+        self._active += 1  # no await since the check: no hold can come between
         try:
             yield
         finally:
             self._active -= 1
             if self._holds and not self._active:
                 with suppress(NatsError):
-                    await self._say(QueuePaused.subject)
+                    await self._publish(QueuePaused.subject)
 
     async def start(self) -> None:
-        hears = (
+        handlers = (
             (QueuePause.subject, self._pause),
             (QueueResume.subject, self._resume),
             (QueueAsk.subject, self._answer),
         )
         try:
             async with asyncio.timeout(START_S):
-                for subject, handle in hears:
+                for subject, handle in handlers:
                     self._subscriptions.append(await self.client.subscribe(subject, cb=handle))
                 await self.client.flush()
                 while not await self._read():
@@ -121,27 +121,27 @@ class Pausable:
         self._subscriptions.clear()
 
     async def _reread(self) -> None:
-        """Believe the bucket, not the messages: they are lossy, and a holder may die between the two."""
+        """Read the bucket again: messages are lossy, and a holder may die between storing and publishing."""
         while not self._stopping:  # asyncio.wait_for of Python 3.11, below the request, may swallow the cancellation
             with suppress(TimeoutError):
                 async with asyncio.timeout(REREAD_S):
-                    await self._nudged.wait()
-            self._nudged.clear()
+                    await self._changed.wait()
+            self._changed.clear()
             if not await self._read():
-                self._nudged.set()
+                self._changed.set()
                 await asyncio.sleep(REREAD_S / 10)
 
     async def _read(self) -> bool:
-        """Take over what the bucket says; False when it could not be read, or something was heard meanwhile."""
+        """Take over the holds in the bucket; False when it could not be read, or a message arrived meanwhile."""
         before = self._changes
         try:
-            found = await holds.holders(self._jetstream)
+            found = await holds.get_holders(self._jetstream)
         except (NatsError, TimeoutError) as error:
             log.warning("worker %s cannot read its holds: %s", self.name, error or type(error).__name__)
             return False
         if before != self._changes:
             return False
-        if found is not None:  # a bucket that is gone says nothing: what was held before stays held
+        if found is not None:  # a bucket that is gone proves nothing: what was held before stays held
             self._hold(found)
         return True
 
@@ -163,13 +163,13 @@ class Pausable:
     def _change(self, holders: frozenset[str]) -> None:
         self._changes += 1
         self._hold(holders)
-        self._nudged.set()
+        self._changed.set()
 
     async def _answer(self, message: Msg) -> None:
         if message.reply:
             with suppress(NatsError):
-                await self._say(message.reply)
+                await self._publish(message.reply)
 
-    async def _say(self, subject: str) -> None:
-        said = QueuePaused(worker=self.name, holders=self.held, active=self._active)
-        await self.client.publish(subject, said.model_dump_json().encode())
+    async def _publish(self, subject: str) -> None:
+        state = QueuePaused(worker=self.name, holders=self.held, active=self._active)
+        await self.client.publish(subject, state.model_dump_json().encode())

@@ -52,7 +52,7 @@ async def main():
     queue = BusQueue(BusConfig(driver="bus", workers=("scribe",)), client)
     async def die(self, message):
         os.kill(os.getpid(), signal.SIGKILL)
-    BusQueue._say = die
+    BusQueue._publish = die
     await getattr(queue, sys.argv[2])(sys.argv[3])
 
 asyncio.run(main())
@@ -62,7 +62,7 @@ asyncio.run(main())
 @pytest.fixture(autouse=True)
 async def no_holds(client: Client) -> AsyncIterator[None]:
     yield
-    for holder in await holds.holders(client.jetstream()) or ():
+    for holder in await holds.get_holders(client.jetstream()) or ():
         await holds.remove(client.jetstream(), holder)
 
 
@@ -239,7 +239,7 @@ async def test_a_look_that_began_before_the_pause_does_not_undo_it(
         return frozenset()
 
     with monkeypatch.context() as patched:
-        patched.setattr("shared.drivers.queues.worker.holds.holders", stale)
+        patched.setattr("shared.drivers.queues.worker.holds.get_holders", stale)
         look = asyncio.create_task(gate._read())
         await looked.wait()
     await queue.hold(A)
@@ -259,7 +259,7 @@ async def test_an_idle_worker_that_has_not_heard_of_the_hold_proves_nothing(sett
     deaf = await client.subscribe("queue.ask", cb=answer)
     await queue.hold(A)
     assert await queue.active() == 0
-    assert await queue.drained(0.5) == ("worker deaf: has not heard of the hold anvil0/17",)
+    assert await queue.drained(0.5) == ("worker deaf: does not know of the hold anvil0/17",)
     await queue.release(A)
     await deaf.unsubscribe()
 
