@@ -1,4 +1,4 @@
-"""The processor as an accelerator: its memory is what the rune's processes hold."""
+"""The CPU as an accelerator: its used memory is the resident memory of the rune's processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 
 class CpuAccelerator:
-    """Resident memory, as `measure` finds it at each look: the tree of the rune, with whoever survived its stop."""
+    """Resident memory as `measure` finds it at each call: the rune's process tree, with survivors of its stop."""
 
     description = "CPU"
 
@@ -17,5 +17,5 @@ class CpuAccelerator:
         return await self._measure()
 
     async def processes(self) -> tuple[int, ...]:
-        """None: whoever else computes on a processor does not keep it from anybody."""
+        """None: other processes on a CPU do not keep it from being used."""
         return ()

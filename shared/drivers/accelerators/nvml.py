@@ -1,4 +1,4 @@
-"""NVIDIA devices, asked through NVML. MIG and every other setting stays as it is."""
+"""NVIDIA devices, read through NVML. MIG and every other setting stays as it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The accelerator port: the proof that device memory is free before it is given to somebody else."""
+"""The accelerator port: proves that device memory is free before the device is handed over."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class AcceleratorError(Exception):
-    """A device could not be asked; the message says which and what to do. Unknown memory is never free memory."""
+    """A device could not be read; the message names it and what to do. Unknown memory is never free memory."""
 
 
 class Accelerator(Protocol):
@@ -14,7 +14,7 @@ class Accelerator(Protocol):
 
     @property
     def description(self) -> str:
-        """What the devices are, for people."""
+        """The devices, described for people."""
         ...
 
     async def used_bytes(self) -> int:

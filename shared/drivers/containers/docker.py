@@ -1,7 +1,7 @@
 """Containers of a Docker engine, also of Podman through its socket.
 
-The engine is the only memory: a new instance takes over every container of its house, the name that a configuration
-gives to its containers. Names in the engine are `<house>-<name>`; only containers with the label of the house are
+All state is in the engine: a new instance takes over every container of its installation, which is a name given by the
+configuration. Names in the engine are `<installation>-<name>`; only containers with the label of the installation are
 listed, stopped or removed.
 """
 
@@ -22,13 +22,13 @@ from shared.processes.identity import PROC, ProcessIdentity, identify, wait_ende
 PORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,127}")
 TIMEOUT_S = 30.0
 LAUNCH_S = 10.0
-# Where the engine does not show processes, a payload that has not failed for so long counts as launched.
+# Where the engine does not list processes, a payload that has not failed within this time counts as launched.
 BLIND_S = 0.5
-# Another start of the same name is between its create and its start no longer than this.
+# Longest time between create and start of a concurrent start of the same name.
 OTHER_START_S = 5.0
 KILL_S = 15.0
 POLL_S = 0.05
-# What the engine runs before the payload is executed.
+# Processes that the engine runs before the payload is executed.
 INITS = ("/sbin/docker-init", "docker-init", "/dev/init", "/run/podman-init", "catatonit", "timeout --foreground")
 NOT_LAUNCHED = (1, 126, 127)
 COMPLAINTS = ("[FATAL tini", "timeout:", "ERROR (catatonit")
@@ -46,7 +46,7 @@ class DockerContainers:
         self._house = house
 
     async def create(self, spec: ContainerSpec) -> ContainerInfo:
-        """Make the container of a rune, which `revive` starts; one that exists stays as it is."""
+        """Create the container of a rune, which `revive` starts; an existing one is left as it is."""
         await self._create(spec)
         return describe(await self._found(spec.name))
 
@@ -88,7 +88,7 @@ class DockerContainers:
 
     async def inspect(self, name: str) -> ContainerInfo | None:
         found = await self._inspect(name)
-        # A job whose start was cut short never ran: to its caller it is still to be started.
+        # A job whose start was interrupted never ran: for the caller it is still to be started.
         return None if found is None or (never_ran(found) and isolated(found)) else describe(found)
 
     async def list(self, labels: dict[str, str]) -> list[ContainerInfo]:
@@ -112,7 +112,7 @@ class DockerContainers:
             await self._engine.remove(found["Id"])
 
     async def _create(self, spec: ContainerSpec) -> bool:
-        """Whether it was made now; False where the name is in use."""
+        """Create the container; False where the name is in use."""
         image = spec.image or self._image
         if image is None:
             raise ContainerError(f"container {spec.name} has no image: name one in soulforge.toml")
@@ -126,7 +126,7 @@ class DockerContainers:
         return True
 
     async def _started_elsewhere(self, spec: ContainerSpec) -> Inspected:
-        """A container that another start made, after it had the time to start it; made again if it is of an earlier try."""
+        """The container that a concurrent start made, once it had time to start; created again if it is an earlier one."""
         deadline = time.monotonic() + OTHER_START_S
         while time.monotonic() < deadline:
             found = await self._inspect(spec.name)  # Its name is taken a moment before it is there.
@@ -140,7 +140,7 @@ class DockerContainers:
         return await self._found(spec.name)
 
     async def _start(self, name: str) -> ContainerInfo:
-        """Start it and see its payload executed: behind an init the engine itself does not notice a wrong command."""
+        """Start it and wait for its payload: behind an init the engine itself does not notice a wrong command."""
         await self._engine.start(self._name(name))
         started = time.monotonic()
         while True:
@@ -188,7 +188,7 @@ class DockerContainers:
     def _name(self, name: str) -> str:
         if not PORT_NAME.fullmatch(name):
             raise ContainerError(f"container name {name!r}: use letters, digits and _ . @ - only, at most 128")
-        # The engine knows no @.
+        # The engine allows no @ in names.
         return f"{self._house}-{name.replace('@', '_at_')}"
 
 
@@ -202,7 +202,7 @@ def _matches(found: Inspected, spec: ContainerSpec) -> bool:
 
 
 def _first_process(found: Inspected) -> ProcessIdentity | None:
-    """Its init, where the engine runs on this machine: with it the kernel ends all that is in its PID namespace."""
+    """Its init, where the engine runs on this machine: when it dies, the kernel ends everything in its PID namespace."""
     pid = int(found["State"]["Pid"])
     try:
         ours = found["Id"] in (PROC / str(pid) / "cgroup").read_text()

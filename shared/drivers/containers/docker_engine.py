@@ -1,4 +1,4 @@
-"""The engine behind the driver: the docker SDK, its blocking calls in threads, its errors as ContainerError."""
+"""Calls to the engine: the docker SDK, its blocking calls in threads, its errors as ContainerError."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ KNOCK_S = 5.0
 
 
 class TakenError(Exception):
-    """A container of that name is there already."""
+    """A container of that name exists already."""
 
 
 class Engine:
-    """One engine, reached on first use. Every call waits at most `timeout_s` for it and raises ContainerError."""
+    """One engine, connected on first use. Every call waits at most `timeout_s` and raises ContainerError."""
 
     def __init__(self, host: str, timeout_s: float) -> None:
         self.host = host
@@ -45,15 +45,15 @@ class Engine:
         )
 
     async def create(self, name: str, body: CreateBody) -> None:
-        """Raises TakenError where the name is in use."""
+        """Create a container. Raises TakenError where the name is in use."""
         await self._call(lambda api: api.create_container_from_config(body.request(), name))
 
     async def start(self, name: str) -> None:
-        """Nothing happens to one that runs."""
+        """Start a container; does nothing to a running one."""
         await self._call(lambda api: api.start(name))
 
     async def signal(self, name: str, number: int) -> None:
-        """One that does not run, or is not there, is left alone."""
+        """Signal a container; does nothing where it does not run or does not exist."""
         await self._call(lambda api: _while_it_runs(api, name, lambda: api.kill(name, signal=number)))
 
     async def inspect(self, name: str) -> Inspected | None:
@@ -61,13 +61,13 @@ class Engine:
         return None if found is None else Inspected(found)
 
     async def all_of(self, house: str) -> list[Inspected]:
-        """Every container of that house, whatever its state."""
+        """List every container of that installation, in any state."""
         return await self._call(lambda api: _list(api, house))
 
     async def commands(self, name: str) -> list[str] | None:
-        """The command lines of its processes; empty when it does not run, None where the engine cannot tell."""
+        """List the command lines of its processes; empty when it does not run, None where the engine cannot list them."""
         table = await self._call(lambda api: _while_it_runs(api, name, lambda: _table(api, name)))
-        # No rows where it ended between the look at its pids and that at their commands.
+        # No rows where it ended between the read of its pids and that of their commands.
         return None if table == {} else [row[-1] for row in (table or {}).get("Processes") or ()]
 
     async def logs(self, name: str, tail: int) -> str:
@@ -75,7 +75,7 @@ class Engine:
         return (raw or b"").decode(errors="replace")
 
     async def stats(self, name: str) -> dict[str, Any]:
-        """Empty when it does not run."""
+        """Read its statistics; empty when it does not run."""
         return (
             await self._call(
                 lambda api: _while_it_runs(api, name, lambda: api.stats(name, stream=False, one_shot=True))
@@ -91,7 +91,7 @@ class Engine:
 
     def _in_thread(self, do: Callable[[Any], T]) -> T:
         try:
-            _knock(self.host)
+            _check_socket(self.host)
             return do(self._connected())
         except APIError as error:
             if TAKEN in str(error.explanation):
@@ -100,19 +100,19 @@ class Engine:
         except (DockerException, requests.RequestException, OSError) as error:
             raise ContainerError(
                 f"the container engine at {self.host} does not answer: start it (systemctl start docker), "
-                f"or correct `host` under [docker] in soulforge.toml. It said: {_last_words(error)}"
+                f"or correct `host` under [docker] in soulforge.toml. Error: {_root_cause(error)}"
             ) from error
 
     def _connected(self) -> Any:
         with self._connecting:
             if self._api is None:
-                # Asks the engine for its version, and so fails here while it is away.
+                # Requests the engine's version, and so fails here while the engine is down.
                 self._api = docker.APIClient(base_url=self.host, version="auto", timeout=self._timeout_s)
             return self._api
 
 
-def _knock(host: str) -> None:
-    """Raises OSError while nothing listens on a socket of this machine. The SDK would leak a socket at each such try."""
+def _check_socket(host: str) -> None:
+    """Raise OSError while nothing listens on a local socket. The SDK would leak a socket at each such attempt."""
     if host.startswith(UNIX):
         with socket.socket(socket.AF_UNIX) as visitor:
             visitor.settimeout(KNOCK_S)
@@ -126,7 +126,7 @@ def _list(api: Any, house: str) -> list[Inspected]:
 
 
 def _table(api: Any, name: str) -> dict[str, Any]:
-    """Podman 4 may answer nothing at all."""
+    """The table of processes; Podman 4 may return an empty body."""
     try:
         return dict(api.top(name))
     except requests.exceptions.JSONDecodeError:
@@ -141,7 +141,7 @@ def _known(do: Callable[[], T]) -> T | None:
 
 
 def _while_it_runs(api: Any, name: str, do: Callable[[], T]) -> T | None:
-    """None for a container that does not run, or ends meanwhile: engines refuse that in many words."""
+    """The result, or None for a container that does not run or ends meanwhile: engines report that in different ways."""
     try:
         return do()
     except NotFound:
@@ -153,7 +153,7 @@ def _while_it_runs(api: Any, name: str, do: Callable[[], T]) -> T | None:
         raise
 
 
-def _last_words(error: BaseException) -> str:
-    """The innermost cause: what is wrapped around it is about HTTP."""
+def _root_cause(error: BaseException) -> str:
+    """The innermost cause: the errors wrapped around it are about HTTP."""
     inner = error.__cause__ or error.__context__
-    return _last_words(inner) if inner else f"{type(error).__name__}: {error}"
+    return _root_cause(inner) if inner else f"{type(error).__name__}: {error}"

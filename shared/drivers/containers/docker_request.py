@@ -1,4 +1,4 @@
-"""From a specification to the request that creates its container. Pure, but for a look at which hidden paths exist."""
+"""Build the request that creates a container from its specification. Pure, except for checks which hidden paths exist."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from shared.drivers.containers.port import ContainerSpec, Mount
 
 SCRATCH = ("/tmp", "/run")
 JOB_PIDS = 4096
-# Always in the way of the payload: an init that reaps and forwards signals, and the time limit, which thereby holds
-# while no service watches. When `timeout` of the coreutils kills the payload, it ends, the init with it, and so all.
-# In the foreground it hands a SIGTERM on once; else the payload gets it a second time, while it saves its checkpoint.
+# Every payload runs below an init, which reaps and forwards signals, and below `timeout` of the coreutils, so that the
+# time limit holds while no service watches. When `timeout` kills the payload it ends, and with it the init and all else.
+# With --foreground it forwards a SIGTERM once; else the payload gets it twice, while it saves its checkpoint.
 TIMEOUT = ("timeout", "--foreground", "--signal=KILL")
 
 
 class EngineKind(Frozen):
-    """What an engine is, where that changes the request."""
+    """Properties of an engine that change the request."""
 
     rootless: bool = False  #: root inside is the engine's own user outside
     podman: bool = False  #: its tmpfs begins with a copy of what it covers, unless it is set not to
@@ -69,7 +69,7 @@ def _job_host(spec: ContainerSpec, kind: EngineKind) -> JobHost:
 
 
 def _open_host(spec: ContainerSpec) -> Host:
-    # On the host's network a rune binds to loopback by itself, as it does without an engine.
+    # On the host's network a rune binds to loopback, as it does without an engine.
     return Host(
         network_mode="host",
         readonly_rootfs=False,
@@ -88,7 +88,7 @@ def _limited(time_limit_s: float | None) -> tuple[str, ...]:
 
 
 def _environment(spec: ContainerSpec) -> tuple[str, ...]:
-    # A name without a value is removed. The engine adds the image's own, PATH and HOME where they are not given.
+    # A name without a value is removed. The engine adds the image's variables, and PATH and HOME where not given.
     given = tuple(f"{name}={value}" for name, value in spec.env.items())
     return given if "HOSTNAME" in spec.env else (*given, "HOSTNAME")
 
@@ -114,7 +114,7 @@ def _bind(source: str, target: str, read_only: bool) -> Bind:
 
 
 def _tmpfs(spec: ContainerSpec, kind: EngineKind) -> dict[str, str]:
-    """Its own scratch directories, and an empty read-only cover over what is hidden below a mount."""
+    """Scratch directories, and an empty read-only cover over what is hidden below a mount."""
     size = f",size={spec.memory_bytes}" if spec.memory_bytes else ""
     scratch = dict.fromkeys(SCRATCH, f"rw,exec,nosuid,nodev,mode=1777{size}")
     mounts = {str(mount.path) for mount in spec.mounts}
@@ -124,7 +124,7 @@ def _tmpfs(spec: ContainerSpec, kind: EngineKind) -> dict[str, str]:
 
 
 def _covered(spec: ContainerSpec) -> list[Path]:
-    """What is hidden below a mount; everything else that is hidden is not there at all."""
+    """Hidden paths below a mount; other hidden paths do not exist in the container."""
     mounts = {mount.path for mount in spec.mounts}
     return [path for path in spec.hidden if path.exists() and path not in mounts and mounts & set(path.parents)]
 

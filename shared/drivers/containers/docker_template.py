@@ -1,7 +1,7 @@
-"""What the engine may be asked to create: one typed body for jobs, with all its isolation, and one for runes.
+"""Typed request bodies for creating containers: one for jobs, with all their isolation, and one for runes.
 
-The proxy before the engine's socket (deploy/docker) lets only a `JobBody` through, so a field that is added here is a
-power that is given. Names are those of the Engine API: https://docs.docker.com/reference/api/engine/
+The proxy before the engine's socket (deploy/docker) admits only a `JobBody`, so every field that is added here is a
+permission granted. Names are those of the Engine API: https://docs.docker.com/reference/api/engine/
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_pascal
 
 PREFIX = "soulforge."
-HOUSE = "soulforge-house"  #: its owner; nothing without this label is ever touched
+HOUSE = "soulforge-house"  #: the owner; a container without this label is never touched
 NAME = "soulforge-name"
 ISOLATED = "soulforge-isolated"
 TIME_LIMIT = "soulforge-time-limit-s"
@@ -28,7 +28,7 @@ def _covering(options: dict[str, str]) -> dict[str, str]:
 
 
 class Body(BaseModel):
-    """Part of a request; a field that it does not know is refused."""
+    """Part of a request; unknown fields are refused."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", alias_generator=to_pascal, validate_by_name=True, strict=True
@@ -66,7 +66,7 @@ class Restart(Body):
 
 
 class LogOptions(Body):
-    """64 MiB: a job that prints without end would fill the disk of the engine."""
+    """At most 64 MiB of logs: a job that prints without end would fill the engine's disk."""
 
     max_size: Literal["67108864"] = Field("67108864", alias="max-size")
     max_file: Literal["1"] = Field("1", alias="max-file")
@@ -78,13 +78,13 @@ class LogConfig(Body):
 
 
 class Health(Body):
-    """The image's own health check never runs."""
+    """Disables the image's own health check."""
 
     test: tuple[Literal["NONE"]] = ("NONE",)
 
 
 class Host(Body):
-    """What holds for every container: no capability but those asked for, no new ones, an init, no restart."""
+    """Settings of every container: only the capabilities asked for, no new ones, an init, no restart."""
 
     network_mode: Literal["none", "host"]
     readonly_rootfs: bool
@@ -105,7 +105,7 @@ class Host(Body):
 
 
 class JobHost(Host):
-    """The isolation of a job."""
+    """Settings of a job: all of its isolation."""
 
     network_mode: Literal["none"] = "none"
     readonly_rootfs: Literal[True] = True
@@ -115,7 +115,7 @@ class JobHost(Host):
 
 
 class Common(Body):
-    """A container to create. `entrypoint` is the whole command: the image adds no word to it."""
+    """A container to create. `entrypoint` is the whole command: the image adds nothing to it."""
 
     image: str
     entrypoint: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What the engine says of a container, in the words of the port. Pure: dictionaries in, values out."""
+"""Translate the engine's description of a container into the port's. Pure: dictionaries in, values out."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Inspected = NewType("Inspected", dict[str, Any])
 NEVER = "created"
 OVER = ("exited", "dead", "removing")
 SIGNALLED = 128
-# What the engine writes for a container whose end it did not see.
+# Exit code that the engine records for a container whose end it did not observe.
 LOST_EXIT = 255
-# A process that its time limit ends may be seen a moment early: the engine's clock starts a little after it.
+# A process ended by its time limit may appear to have ended early: the engine's clock starts a little after it.
 TIME_SLACK_S = 0.2
 
 
@@ -50,7 +50,7 @@ def isolated(found: Inspected) -> bool:
 
 
 def isolation(host: dict[str, Any]) -> tuple[str, ...]:
-    """What separates the container, according to the engine."""
+    """List the isolation of a container, according to the engine."""
     separations = {
         "process-group": True,
         "environment": True,
@@ -64,7 +64,7 @@ def isolation(host: dict[str, Any]) -> tuple[str, ...]:
 
 
 def resident_bytes(stats: dict[str, Any]) -> int:
-    """Memory that is held: anonymous and shared pages, not the page cache, which the kernel takes back by itself."""
+    """Memory in use: anonymous and shared pages, without the page cache, which the kernel reclaims by itself."""
     memory = stats.get("memory_stats") or {}
     kinds = memory.get("stats") or {}
     if "anon" in kinds:  # cgroup v2
@@ -75,7 +75,7 @@ def resident_bytes(stats: dict[str, Any]) -> int:
 
 
 def _exit_code(state: dict[str, Any]) -> int | None:
-    """Negative for a signal; None where it is unknown. An init reports a signal as 128 and its number."""
+    """The exit code, negative for a signal; None where it is unknown. An init reports a signal as 128 + its number."""
     code = int(state["ExitCode"])
     if _lost(state):
         return None

@@ -1,4 +1,4 @@
-"""From the record of a container to its first process: fork, isolation, limits, exec."""
+"""Start the first process of a container from its record: fork, isolation, limits, exec."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ NOT_LAUNCHED = 127
 
 
 class LaunchError(Exception):
-    """The payload never ran; the message says why."""
+    """The payload never ran; the message is the reason."""
 
 
 class Launched(NamedTuple):
-    """The first process, what separates it, and where the init of its PID namespace writes the exit code."""
+    """The first process, its isolation, and the descriptor to which the init of its PID namespace writes the exit code."""
 
     pid: int
     isolation: tuple[str, ...]
@@ -30,7 +30,7 @@ class Launched(NamedTuple):
 
 
 def launch(record: ContainerRecord, log: Path) -> Launched:
-    """Start the payload; returns once it is executed. Raises LaunchError. Blocks for milliseconds."""
+    """Start the payload and return once it is executed. Raises LaunchError. Blocks for milliseconds."""
     spec = record.spec
     granted = permitted() if spec.isolated else None
     failure, failure_end = os.pipe()
@@ -49,7 +49,7 @@ def launch(record: ContainerRecord, log: Path) -> Launched:
 
 
 def exit_code(launched: Launched, status: int) -> int:
-    """The payload's exit code, of which `status` of the first process is only the messenger in a PID namespace."""
+    """The payload's exit code; in a PID namespace it is read from the init, `status` is only that of the first process."""
     code = _read(launched.verdict)
     return int(code) if code else os.waitstatus_to_exitcode(status)
 
@@ -78,7 +78,7 @@ def _become(
 
 
 def _plain_signals() -> None:
-    # Python ignores SIGPIPE, the shim blocks what it waits for, and both would be inherited.
+    # Python ignores SIGPIPE and the shim blocks the signals it waits for; the payload would inherit both.
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -99,6 +99,6 @@ def _redirect(log: Path) -> None:
 
 
 def _read(descriptor: int) -> str:
-    """Everything until the last writer is gone."""
+    """Read until the last writer has closed the pipe."""
     with os.fdopen(descriptor, "rb") as pipe:
         return pipe.read().decode(errors="replace")

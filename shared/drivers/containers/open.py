@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def open_containers(settings: Settings, driver: str, docker: DockerConfig) -> Containers:
-    """Return the driver. Nothing is asked of an engine yet: one that is away is noticed at the first call."""
+    """Return the driver. It does not connect to an engine: one that is down is noticed at the first call."""
     return (
         DockerContainers(docker.host, house=docker.house)
         if driver == "docker"

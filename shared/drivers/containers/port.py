@@ -19,15 +19,15 @@ class Mount(Frozen):
 
 
 class ContainerSpec(Frozen):
-    """What to run. `env` is the whole environment: nothing is inherited.
+    """A container to run. `env` is the whole environment: nothing is inherited.
 
     An `isolated` container has no network, sees nothing below `hidden` except its mounts, writes nowhere but into its
-    writable mounts and its own empty /tmp, /run and /dev/shm, and holds no capability. What it needs from below those
-    places or `hidden`, its interpreter and `cwd` included, must be a mount; the most specific path wins. A path that
-    does not exist at the start is not hidden. `memory_bytes` bounds the resident memory of the whole tree,
+    writable mounts and its own empty /tmp, /run and /dev/shm, and holds no capability. Whatever it needs from below those
+    directories or `hidden`, its interpreter and `cwd` included, must be a mount; the most specific path wins. A path
+    that does not exist at the start is not hidden. `memory_bytes` bounds the resident memory of the whole tree,
     `time_limit_s` its life from each start.
 
-    A container engine shows even a container that is not isolated only the image and its mounts, which bring the
+    With a container engine even a container that is not isolated sees only the image and its mounts, which provide the
     interpreter where the image lacks it. The fields from `image` on are for an engine; processes need none of them.
     """
 
@@ -43,7 +43,7 @@ class ContainerSpec(Frozen):
     time_limit_s: float | None = None
     image: str | None = Field(None, description="Default: the driver's.")
     devices: tuple[int, ...] = Field((), description="Indices of the GPUs it is given.")
-    capabilities: tuple[str, ...] = Field((), description="What one that is not isolated keeps, e.g. SYS_NICE.")
+    capabilities: tuple[str, ...] = Field((), description="Capabilities of one that is not isolated, e.g. SYS_NICE.")
     shm_bytes: int | None = Field(
         None, description="Size of /dev/shm; default: memory_bytes, or what the engine gives."
     )
@@ -56,10 +56,10 @@ class ContainerState(StrEnum):
 
 
 class ContainerInfo(Frozen):
-    """What is known of a container. `exit_code` is negative for a signal; `limit` names what ended it:
-    `memory`, `time`, or `lost` when its end was not seen (power cut, killed shim) and `exit_code` is unknown.
+    """Status of a container. `exit_code` is negative for a signal; `limit` names what ended it:
+    `memory`, `time`, or `lost` when its end was not observed (power cut, killed shim) and `exit_code` is unknown.
 
-    `isolation` lists what in fact separates it; where the system denies namespaces that is less than was asked.
+    `isolation` lists the isolation in force; where the system denies namespaces that is less than was requested.
     """
 
     name: str
@@ -73,7 +73,7 @@ class ContainerInfo(Frozen):
 
 
 class ContainerError(Exception):
-    """A container could not be started, stopped or read; the message says what to do."""
+    """A container could not be started, stopped or read; the message includes what to do."""
 
 
 class Containers(Protocol):
@@ -109,7 +109,7 @@ class Containers(Protocol):
         ...
 
     async def list(self, labels: dict[str, str]) -> list[ContainerInfo]:
-        """Every container that bears all `labels`, oldest first."""
+        """List the containers that have all `labels`, oldest first."""
         ...
 
     async def logs(self, name: str, tail: int = 100) -> str:

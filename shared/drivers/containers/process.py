@@ -1,7 +1,7 @@
 """Containers as supervised process trees: for a machine without a container engine.
 
-Each has a shim of its own, which outlives this process; all that is known is in `directory`/<name>/, so that a new
-instance takes over every container of an earlier one. Linux 5.12 or newer.
+Each has a shim of its own, which outlives this process; all state is in `directory`/<name>/, so that a new instance
+takes over every container of an earlier one. Linux 5.12 or newer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ IMPORT_ROOT = Path(__file__).resolve().parents[3]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,127}")
 LAUNCH_S = 30.0
 KILL_S = 10.0
-# A shim that is itself stopped cannot finish: after this long it is ended as well.
+# A shim that is itself suspended cannot finish: after this time it is killed as well.
 SHIM_GRACE_S = 3.0
 POLL_S = 0.02
 
@@ -102,7 +102,7 @@ class ProcessContainers:
 
 
 def _record(before: ContainerRecord | None, spec: ContainerSpec) -> ContainerRecord:
-    # Of an interrupted start the shim may be on its way: it must find the token it is known by.
+    # After an interrupted start its shim may be about to run: it must find the token that identifies it.
     token = before.token if before and before.spec == spec else uuid4().hex
     return ContainerRecord(token=token, requested_at=time.time(), spec=spec)
 
@@ -131,7 +131,7 @@ def _all(directory: Path) -> list[ContainerInfo]:
 
 
 def _terminate(state: State) -> bool:
-    """Ask the container to end; False when nothing of it runs."""
+    """Send SIGTERM to the container; False when nothing of it runs."""
     if state.settled():
         return False
     run = state.run()

@@ -1,4 +1,4 @@
-"""The sandbox of an isolated container: namespaces, the view of the file system, no capability.
+"""The sandbox of an isolated container: namespaces, its own mounts, no capability.
 
 Called in a forked child of the shim. With a PID namespace a small first process stays behind as its init:
 it reaps, and when it dies the kernel ends everything in the namespace.
@@ -23,8 +23,8 @@ from shared.drivers.containers.kernel import (
     mount_private,
     unshare,
 )
+from shared.drivers.containers.mounts import mount_all
 from shared.drivers.containers.port import ContainerSpec
-from shared.drivers.containers.view import arrange
 
 ROOT = Path("/")
 HIGHEST_DESCRIPTOR = 1 << 16
@@ -32,7 +32,7 @@ ALWAYS = ("process-group", "environment")
 
 
 class Isolation(NamedTuple):
-    """Which namespaces this system grants. An ordinary user needs one of users first."""
+    """The namespaces that this system grants. An ordinary user needs a user namespace first."""
 
     user: bool
     pid: bool
@@ -59,7 +59,7 @@ def permitted() -> Isolation | None:
 
 
 def list_isolation(isolated: bool, granted: Isolation | None) -> tuple[str, ...]:
-    """What in fact separates a container from the rest."""
+    """List the isolation in force."""
     if not isolated:
         return ALWAYS
     if granted is None:
@@ -74,7 +74,7 @@ def enter(spec: ContainerSpec, granted: Isolation | None, shim: int, verdict: in
     The init of a PID namespace writes the payload's exit code to the descriptor `verdict`. The processes
     between die with the process `shim`. Raises OSError when the isolation cannot be set up.
     """
-    # No process of the sandbox may hold a way around the covers: neither a working directory nor a descriptor.
+    # No process of the sandbox may keep a path around the covers: neither a working directory nor a descriptor.
     os.chdir(ROOT)
     if granted is None:
         drop_privileges()
@@ -84,7 +84,7 @@ def enter(spec: ContainerSpec, granted: Isolation | None, shim: int, verdict: in
         die_with_parent(shim)
         _leave_behind(_relay, keep=())
         mount_new("proc", Path("/proc"))
-    arrange(spec)
+    mount_all(spec)
     drop_privileges()
     # Parents outside a PID namespace are seen as 0.
     die_with_parent(0 if granted.pid else shim)
@@ -119,7 +119,7 @@ def _separate(granted: Isolation) -> None:
 
 
 def _leave_behind(stay: Callable[[int], NoReturn], keep: tuple[int, ...]) -> None:
-    """Go on as a child of this process, which stays to watch that child with only the descriptors `keep`."""
+    """Continue as a child of this process, which stays to watch that child with only the descriptors `keep`."""
     child = os.fork()
     if child == 0:
         return

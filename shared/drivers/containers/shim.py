@@ -30,13 +30,13 @@ def main(state: State) -> None:
     os.setsid()
     with state.lock() as alone:
         record = state.record()
-        # Another shim is at it, or was: a name runs once.
+        # Another shim has run it or runs it: a name runs once.
         if alone and record and not state.run() and not state.exit():
             Shim(state, record).run()
 
 
 def exceeded(spec: ContainerSpec, lived_s: float, resident: int) -> str | None:
-    """The limit that is exceeded, if any."""
+    """The limit that is exceeded; None where none is."""
     if spec.memory_bytes is not None and resident > spec.memory_bytes:
         return "memory"
     if spec.time_limit_s is not None and lived_s > spec.time_limit_s:
@@ -70,7 +70,7 @@ class Shim:
         self._state.write_exit(Exit(exit_code=exit_code(launched, status), limit=limit, finished_at=time.time()))
 
     def _watch(self, first: int) -> tuple[int, str | None]:
-        """The wait status of the first process, and the limit that was exceeded."""
+        """Wait for the first process; return its wait status and the limit that was exceeded."""
         started = time.monotonic()
         limit: str | None = None
         while True:
@@ -87,7 +87,7 @@ class Shim:
                 return status, limit
 
     def _sample(self) -> Processes:
-        """The payload's processes now; records the whole tree where it has changed."""
+        """List the payload's processes now; record the whole tree where it has changed."""
         self._next_sample = time.monotonic() + POLL_S
         found = descendants(self._run.shim)
         if found != set(self._run.tree.members):
@@ -100,7 +100,7 @@ class Shim:
         send_all(descendants(self._run.shim), signal.SIGKILL)
 
     def _sweep(self) -> None:
-        """End what outlived the first process. As its reaper the shim is done only when it has no child left."""
+        """Kill what outlived the first process. As its reaper the shim is done only when it has no child left."""
         while _has_children():
             self._kill()
             signal.sigtimedwait(AWAITED, SWEEP_S)
@@ -114,13 +114,13 @@ def _identity(pid: int) -> ProcessIdentity:
 
 
 def _reap(first: int) -> int | None:
-    """Reap all that ended; the wait status of `first` if it was among them."""
+    """Reap every process that ended; return the wait status of `first` if it was among them."""
     while True:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if pid == 0:
             return None
         if pid == first:
-            # What is left is the sweep's.
+            # `_sweep` deals with the rest.
             return status
 
 

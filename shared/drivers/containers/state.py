@@ -1,6 +1,6 @@
-"""What is known of one container of processes, from its files and the kernel: nothing is kept in memory.
+"""State of one container of processes, from its files and the kernel: nothing is kept in memory.
 
-container.json what was asked · run.json the shim and the processes below it · exit.json the end.
+container.json: the request · run.json: the shim and the processes below it · exit.json: the end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LOST = "lost"
 
 
 class ContainerRecord(Frozen):
-    """What was asked. `token` is unique to this run: see ProcessTree."""
+    """The request. `token` is unique to this run: see ProcessTree."""
 
     token: str
     requested_at: float
@@ -29,7 +29,7 @@ class ContainerRecord(Frozen):
 
 
 class Run(Frozen):
-    """A run as its shim last saw it, kept for the case that the shim is killed.
+    """A run as its shim last observed it, kept in case the shim is killed.
 
     `started_at` is None until the payload is executed; the leader of `tree` is the first process below the shim.
     """
@@ -40,7 +40,7 @@ class Run(Frozen):
     isolation: tuple[str, ...] = ()
 
     def payload(self, processes: Processes) -> Processes:
-        """`processes` without the two that hold a PID namespace together: the first one and its child, the init."""
+        """`processes` without the two that keep a PID namespace alive: the first one and its child, the init."""
         if self.tree.leader is None or "pid" not in self.isolation:
             return processes
         first = self.tree.leader.pid
@@ -48,7 +48,7 @@ class Run(Frozen):
 
 
 class Exit(Frozen):
-    """The end. `error` is the reason why the payload could not be executed."""
+    """The end of a run. `error` is the reason why the payload could not be executed."""
 
     exit_code: int | None
     limit: str | None = None
@@ -84,33 +84,33 @@ class State:
         write_record(self.directory / "exit.json", end)
 
     def renew(self, record: ContainerRecord) -> None:
-        """Forget the last run and ask for a new one. Cut short, it is an interrupted start, which settles as lost."""
+        """Forget the last run and request a new one. Interrupted, it leaves a start that is settled as lost."""
         self.write_record(record)
-        # The end goes last: until then the run that is over is what is known.
+        # The end is removed last: until then the finished run is the known state.
         for name in ("run.json", "exit.json"):
             (self.directory / name).unlink(missing_ok=True)
 
     def lock(self) -> AbstractContextManager[bool]:
-        """Whether this process alone may now launch or settle the container."""
+        """Try to become the only process that may launch or settle the container; False where another holds the lock."""
         return try_lock(self.directory / "lock")
 
     def processes(self) -> Processes:
         """Find every living process of the container but its shim. Blocks for milliseconds."""
         run, record = self.run(), self.record()
         if run and alive(run.shim):
-            # All of it: the shim is the reaper of whatever is orphaned below it.
+            # All of it: the shim is the reaper of every orphan below it.
             return descendants(run.shim)
         if run:
             return run.tree.processes()
         return ProcessTree(token=record.token).processes() if record else set()
 
     def payload(self) -> Processes:
-        """Find the living processes that were asked for."""
+        """Find the living processes of the payload."""
         run = self.run()
         return run.payload(self.processes()) if run else self.processes()
 
     def settled(self) -> Exit | None:
-        """How the container ended; None while it runs or may yet begin. Settles one whose shim is gone."""
+        """The container's end; None while it runs or may yet start. Settles one whose shim is gone."""
         if found := self.exit():
             return found
         run, record = self.run(), self.record()
@@ -122,11 +122,11 @@ class State:
         return self.settle()
 
     def settle(self) -> Exit | None:
-        """Record as lost the end that no shim will record; None while a shim holds the container."""
+        """Record the container as lost, since no shim will record its end; None while a shim holds it."""
         with self.lock() as alone:
             if not alone:
                 return None
-            # The shim may have written its own between the look and the lock.
+            # The shim may have written its own between the check and the lock.
             found = self.exit()
             if found is None:
                 found = Exit(exit_code=None, limit=LOST, finished_at=time.time())
