@@ -72,13 +72,15 @@ async def docker_place(ours: Orchestrated) -> AsyncIterator[Place]:
     """A real engine of our own, and the rune's container made by `soulforge runes create`."""
     with daemon() as engine:
         url = engine.url
-        ours.configure(real=True, **TIMES, image=IMAGE, more=f'[docker]\nhost = "{url}"\nhouse = "soulforge-bench"\n')
+        ours.configure(
+            real=True, **TIMES, image=IMAGE, more=f'[docker]\nhost = "{url}"\ninstallation = "soulforge-bench"\n'
+        )
         await create_containers(ours.settings)
         place = DockerPlace(url, f"soulforge-bench-{RUNE}")
         try:
             yield place
         finally:
             place.close()
-            containers = DockerContainers(url, house="soulforge-bench")
+            containers = DockerContainers(url, installation="soulforge-bench")
             await containers.kill(RUNE)
             await containers.remove(RUNE)

@@ -141,7 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m deploy.docker.proxy", description=__doc__)
     parser.add_argument("--listen", type=Path, required=True, help="socket for the services")
     parser.add_argument("--engine", type=Path, default=Path("/var/run/docker.sock"), help="socket of the engine")
-    parser.add_argument("--house", default="soulforge", help="whose containers these are")
+    parser.add_argument("--installation", default="soulforge", help="whose containers these are")
     parser.add_argument("--image", action="append", required=True, help="image of a job; may be repeated")
     parser.add_argument("--readable", action="append", type=Path, default=[], help="root a job may read below")
     parser.add_argument("--writable", action="append", type=Path, default=[], help="root a job may write below")
@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("--group", help="group that may use the socket besides its owner")
     told = parser.parse_args()
     limits = Limits(
-        house=told.house,
+        installation=told.installation,
         images=frozenset(told.image),
         readable=tuple(root.resolve() for root in told.readable),
         writable=tuple(root.resolve() for root in told.writable),

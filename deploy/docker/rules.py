@@ -16,7 +16,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from shared.contracts.frozen import Frozen
-from shared.drivers.containers.docker_template import HOUSE, ISOLATED, NAME, NULL, Bind, JobBody
+from shared.drivers.containers.docker_template import INSTALLATION, ISOLATED, NAME, NULL, Bind, JobBody
 
 Query = dict[str, str]
 VERSION = r"(?P<version>/v\d+\.\d+)?"
@@ -31,7 +31,7 @@ class RefusedError(Exception):
 class Limits(Frozen):
     """Whose containers, and what a new job may name. A path counts with all that lies below it."""
 
-    house: str
+    installation: str
     images: frozenset[str]
     readable: tuple[Path, ...]
     writable: tuple[Path, ...]
@@ -43,8 +43,8 @@ class Scope(StrEnum):
 
     ENGINE = "engine"
     LIST = "list"
-    OURS = "ours"  #: one container of the house
-    JOB = "job"  #: one isolated container of the house
+    OURS = "ours"  #: one container of the installation
+    JOB = "job"  #: one isolated container of the installation
     CREATE = "create"
 
 
@@ -77,14 +77,14 @@ def passage(method: str, path: str, query: Query) -> Passage:
 
 def check_ours(labels: dict[str, str], scope: Scope, limits: Limits) -> None:
     """Raises RefusedError unless a container with these labels may be handled so."""
-    if labels.get(HOUSE) != limits.house:
+    if labels.get(INSTALLATION) != limits.installation:
         raise RefusedError("the container is not Soulforge's")
     if scope is Scope.JOB and labels.get(ISOLATED) != "yes":
         raise RefusedError("a rune is created and removed at deployment, not through the proxy")
 
 
 def list_query(limits: Limits) -> Query:
-    return {"all": "1", "filters": json.dumps({"label": [f"{HOUSE}={limits.house}"]})}
+    return {"all": "1", "filters": json.dumps({"label": [f"{INSTALLATION}={limits.installation}"]})}
 
 
 def job(name: str, raw: bytes, limits: Limits) -> JobBody:
@@ -121,8 +121,8 @@ def _conditions(name: str, body: JobBody, limits: Limits) -> tuple[tuple[bool, s
     labels = body.labels
     return (
         (body.image in limits.images, f"the image {body.image} is not on the list"),
-        (name.startswith(f"{limits.house}-"), f"the name must begin with {limits.house}-"),
-        (labels.get(HOUSE) == limits.house, "the label of the house is missing"),
+        (name.startswith(f"{limits.installation}-"), f"the name must begin with {limits.installation}-"),
+        (labels.get(INSTALLATION) == limits.installation, "the label of the installation is missing"),
         (labels.get(ISOLATED) == "yes" and NAME in labels, "the labels of a job are missing"),
         (limits.user in (None, body.user), f"jobs run as {limits.user}"),
         (body.host_config.memory > 0, "a job needs a memory limit"),

@@ -95,7 +95,9 @@ class JobsConfig(Frozen):
 
 class DockerConfig(Frozen):
     host: str = Field("unix:///var/run/docker.sock", description="The engine's socket; Podman's does too.")
-    house: Name = Field("soulforge", description="Prefix of the containers' names on the engine.")
+    installation: Name = Field(
+        "soulforge", description="Name of this installation on the engine: prefix and label of its containers."
+    )
 
 
 class RuntimeConfig(Frozen):

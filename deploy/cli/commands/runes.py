@@ -59,7 +59,7 @@ async def _create(settings: Settings, configuration: Configuration, name: str, r
     from shared.drivers.containers.docker import DockerContainers
 
     rune = configuration.runes[name]
-    containers = DockerContainers(configuration.docker.host, house=configuration.docker.house)
+    containers = DockerContainers(configuration.docker.host, installation=configuration.docker.installation)
     container = container_name(configuration.anvil_of(name), name)
     if await containers.inspect(container):
         if not recreate:

@@ -14,7 +14,7 @@ import time
 
 from shared.drivers.containers.docker_engine import Engine, TakenError
 from shared.drivers.containers.docker_request import create_body
-from shared.drivers.containers.docker_template import HOUSE, NAME, PREFIX
+from shared.drivers.containers.docker_template import INSTALLATION, NAME, PREFIX
 from shared.drivers.containers.docker_view import Inspected, describe, isolated, never_ran, resident_bytes, runs
 from shared.drivers.containers.port import ContainerError, ContainerInfo, ContainerSpec
 from shared.processes.identity import PROC, ProcessIdentity, identify, wait_ended
@@ -38,12 +38,12 @@ class DockerContainers:
     """The container port over an engine."""
 
     def __init__(
-        self, host: str, image: str | None = None, house: str = "soulforge", timeout_s: float = TIMEOUT_S
+        self, host: str, image: str | None = None, installation: str = "soulforge", timeout_s: float = TIMEOUT_S
     ) -> None:
         """`host` is the URL of the socket; `image` serves specifications that name none."""
         self._engine = Engine(host, timeout_s)
         self._image = image
-        self._house = house
+        self._installation = installation
 
     async def create(self, spec: ContainerSpec) -> ContainerInfo:
         """Create the container of a rune, which `revive` starts; an existing one is left as it is."""
@@ -92,7 +92,7 @@ class DockerContainers:
         return None if found is None or (never_ran(found) and isolated(found)) else describe(found)
 
     async def list(self, labels: dict[str, str]) -> list[ContainerInfo]:
-        infos = [describe(found) for found in await self._engine.all_of(self._house)]
+        infos = [describe(found) for found in await self._engine.all_of(self._installation)]
         chosen = [info for info in infos if labels.items() <= info.labels.items()]
         return sorted(chosen, key=lambda info: (info.started_at, info.name))
 
@@ -118,7 +118,7 @@ class DockerContainers:
             raise ContainerError(f"container {spec.name} has no image: name one in soulforge.toml")
         if await self._inspect(spec.name):
             return False
-        body = create_body(spec, self._house, image, await self._engine.kind())
+        body = create_body(spec, self._installation, image, await self._engine.kind())
         try:
             await self._engine.create(self._name(spec.name), body)
         except TakenError:
@@ -181,7 +181,7 @@ class DockerContainers:
         if found is None:
             return None
         labels = found["Config"]["Labels"] or {}
-        if labels.get(HOUSE) != self._house or labels.get(NAME) != name:
+        if labels.get(INSTALLATION) != self._installation or labels.get(NAME) != name:
             raise ContainerError(f"container {self._name(name)} of the engine is not Soulforge's: rename or remove it")
         return found
 
@@ -189,7 +189,7 @@ class DockerContainers:
         if not PORT_NAME.fullmatch(name):
             raise ContainerError(f"container name {name!r}: use letters, digits and _ . @ - only, at most 128")
         # The engine allows no @ in names.
-        return f"{self._house}-{name.replace('@', '_at_')}"
+        return f"{self._installation}-{name.replace('@', '_at_')}"
 
 
 def _launched(commands: list[str] | None) -> bool:

@@ -14,7 +14,7 @@ import requests
 from docker.errors import APIError, DockerException, NotFound  # type: ignore[import-untyped]
 
 from shared.drivers.containers.docker_request import EngineKind
-from shared.drivers.containers.docker_template import HOUSE, CreateBody
+from shared.drivers.containers.docker_template import INSTALLATION, CreateBody
 from shared.drivers.containers.docker_view import Inspected
 from shared.drivers.containers.port import ContainerError
 
@@ -60,9 +60,9 @@ class Engine:
         found = await self._call(lambda api: _known(lambda: api.inspect_container(name)))
         return None if found is None else Inspected(found)
 
-    async def all_of(self, house: str) -> list[Inspected]:
+    async def all_of(self, installation: str) -> list[Inspected]:
         """List every container of that installation, in any state."""
-        return await self._call(lambda api: _list(api, house))
+        return await self._call(lambda api: _list(api, installation))
 
     async def commands(self, name: str) -> list[str] | None:
         """List the command lines of its processes; empty when it does not run, None where the engine cannot list them."""
@@ -119,8 +119,8 @@ def _check_socket(host: str) -> None:
             visitor.connect(host.removeprefix(UNIX))
 
 
-def _list(api: Any, house: str) -> list[Inspected]:
-    rows = api.containers(all=True, filters={"label": f"{HOUSE}={house}"})
+def _list(api: Any, installation: str) -> list[Inspected]:
+    rows = api.containers(all=True, filters={"label": f"{INSTALLATION}={installation}"})
     found = (_known(partial(api.inspect_container, row["Id"])) for row in rows)
     return [Inspected(one) for one in found if one is not None]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from shared.contracts.frozen import Frozen
 from shared.drivers.containers.docker_template import (
-    HOUSE,
+    INSTALLATION,
     ISOLATED,
     NAME,
     NULL,
@@ -41,14 +41,14 @@ class EngineKind(Frozen):
     podman: bool = False  #: its tmpfs begins with a copy of what it covers, unless it is set not to
 
 
-def create_body(spec: ContainerSpec, house: str, image: str, kind: EngineKind) -> CreateBody:
+def create_body(spec: ContainerSpec, installation: str, image: str, kind: EngineKind) -> CreateBody:
     """The request for `spec`."""
     common = Common(
         image=image,
         entrypoint=(*_limited(spec.time_limit_s), *spec.command),
         working_dir=str(spec.cwd),
         env=_environment(spec),
-        labels=_labels(spec, house),
+        labels=_labels(spec, installation),
         user="0:0" if kind.rootless else f"{os.getuid()}:{os.getgid()}",
     )
     if spec.isolated:
@@ -93,8 +93,8 @@ def _environment(spec: ContainerSpec) -> tuple[str, ...]:
     return given if "HOSTNAME" in spec.env else (*given, "HOSTNAME")
 
 
-def _labels(spec: ContainerSpec, house: str) -> dict[str, str]:
-    own = {HOUSE: house, NAME: spec.name, ISOLATED: "yes" if spec.isolated else "no"}
+def _labels(spec: ContainerSpec, installation: str) -> dict[str, str]:
+    own = {INSTALLATION: installation, NAME: spec.name, ISOLATED: "yes" if spec.isolated else "no"}
     if spec.time_limit_s is not None:
         own[TIME_LIMIT] = f"{spec.time_limit_s:g}"
     return {**{PREFIX + key: value for key, value in spec.labels.items()}, **own}

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_pascal
 
 PREFIX = "soulforge."
-HOUSE = "soulforge-house"  #: the owner; a container without this label is never touched
+INSTALLATION = "soulforge-installation"  #: the owner; a container without this label is never touched
 NAME = "soulforge-name"
 ISOLATED = "soulforge-isolated"
 TIME_LIMIT = "soulforge-time-limit-s"

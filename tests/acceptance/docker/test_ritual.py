@@ -36,7 +36,7 @@ driver = "docker"
 image = "{image}"
 [docker]
 host = "{host}"
-house = "{house}"
+installation = "{house}"
 """
 RITUAL_S = 2400
 

@@ -41,7 +41,16 @@ def proxy(engine: str, lab: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     path = tmp_path_factory.mktemp("proxy") / "proxy.sock"
     command = [
         *(sys.executable, "-m", "deploy.docker.proxy", "--listen", str(path)),
-        *("--engine", engine.removeprefix("unix://"), "--house", HOUSE, "--image", IMAGE, "--writable", str(lab)),
+        *(
+            "--engine",
+            engine.removeprefix("unix://"),
+            "--installation",
+            HOUSE,
+            "--image",
+            IMAGE,
+            "--writable",
+            str(lab),
+        ),
         *(word for mount in INTERPRETER for word in ("--readable", str(mount.path))),
     ]
     with (path.parent / "log").open("wb") as log:
@@ -177,7 +186,7 @@ async def test_a_job_gets_nothing_beyond_the_template(client: httpx.AsyncClient,
 OUTSIDE: dict[str, tuple[dict[str, Any], str]] = {
     "an image": ({"Image": "debian"}, "image debian is not on the list"),
     "a volume": ({"Volumes": {"/v": {}}}, "Volumes"),
-    "no label": ({"Labels": {}}, "label of the house"),
+    "no label": ({"Labels": {}}, "label of the installation"),
     "a user name": ({"User": "root"}, "User"),
     "a network": ({"NetworkingConfig": {"EndpointsConfig": {}}}, "NetworkingConfig"),
     "a health check": ({"Healthcheck": {"Test": ["CMD", "true"]}}, "Healthcheck"),
@@ -305,7 +314,7 @@ async def test_the_socket_of_the_proxy_is_not_for_everybody(proxy: str) -> None:
 
 async def test_an_engine_away_behind_the_gate_is_told(tmp_path: Path, work: Work) -> None:
 
-    limits = Limits(house=HOUSE, images=frozenset({IMAGE}), readable=(), writable=())
+    limits = Limits(installation=HOUSE, images=frozenset({IMAGE}), readable=(), writable=())
     app = application(tmp_path / "absent.sock", limits)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://proxy") as client:
