@@ -1,1 +1,1 @@
-"""The common language and tools of the services; knows no service."""
+"""What the services share: contracts, configuration, messaging, storage, jobs and drivers. Imports no service."""

@@ -144,7 +144,7 @@ async def _holder(settings: Settings, anvil: str) -> UUID | None:
     except UNREACHABLE:
         return None
     try:
-        held = await lease.held(conn, anvil)
+        held = await lease.get_lease(conn, anvil)
         return held.ritual if held else None
     finally:
         await conn.close()

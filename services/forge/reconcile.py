@@ -35,7 +35,7 @@ class Forge:
         self._bases = Bases(context.settings, context.configuration)
 
     async def plan(self, ritual: Ritual, held: Lease) -> Planner:
-        harvested = await ledger.required_fact(self._context.pool, ritual.id, KarmaHarvested)
+        harvested = await ledger.require_fact(self._context.pool, ritual.id, KarmaHarvested)
         manifest = self._artifacts.manifest(harvested.manifest)
         base = await self._bases.get(self._context.configuration.base_of(ritual.persona))
         max_rank = self._context.configuration.max_lora_rank(ritual.persona)

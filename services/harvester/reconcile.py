@@ -87,7 +87,7 @@ class Harvester:
         context = self._context
         async with context.pool.acquire() as conn, conn.transaction():
             await announce(conn)
-        for ritual in await ledger.waiting(context.pool, State.INTENDED):
+        for ritual in await ledger.list_rituals(context.pool, State.INTENDED):
             if ritual.cancel_requested_at:
                 await context.record_cancelled(ritual)
                 continue

@@ -55,7 +55,7 @@ def choose_action(held: Lease, ritual: Ritual, reclaimed: bool = False) -> Actio
 async def reconcile_held(anvil: Anvil, held: Lease) -> None:
     """Do what the held anvil needs now. Raises RuntimeError where its ritual is unknown."""
     context, settings = anvil.context, anvil.settings
-    ritual = await ledger.find(context.pool, held.ritual)
+    ritual = await ledger.get_ritual(context.pool, held.ritual)
     if ritual is None:
         raise RuntimeError(f"anvil {held.anvil} is leased to unknown ritual {held.ritual}")
     reclaimed = await store.get_reclaim(context.pool, anvil.name)
@@ -67,7 +67,7 @@ async def reconcile_held(anvil: Anvil, held: Lease) -> None:
             context.wake()
         case Action.INTERRUPT:
             await anvil.end_jobs("its lease expired")
-            failures = await ledger.failures(context.pool, ritual.id)
+            failures = await ledger.count_failures(context.pool, ritual.id)
             await context.record(unfinished(ritual, EXPIRED, failures, settings.max_attempts), datetime.now(UTC))
             await take_back(anvil, held)
         case Action.YIELD:

@@ -61,10 +61,10 @@ async def check(anvil: Anvil) -> None:
     """Check one anvil once; an error of a driver is counted, never raised."""
     pool = anvil.context.pool
     try:
-        if held := await lease.held(pool, anvil.name):
+        if held := await lease.get_lease(pool, anvil.name):
             CONTAINED.labels(anvil.name).set(0)
             await reconcile_held(anvil, held)
-        if await lease.held(pool, anvil.name):
+        if await lease.get_lease(pool, anvil.name):
             return
         if await restore(anvil):
             await anvil.monitor.sample(anvil.runes)

@@ -29,9 +29,9 @@ log = structlog.get_logger()
 async def schedule(anvil: Anvil) -> None:
     """Decide about every waiting ritual, record why, and lease the anvil to the one that goes now."""
     pool = anvil.context.pool
-    if await ledger.waiting(pool, State.VERIFIED, State.REGISTERED):
+    if await ledger.list_rituals(pool, State.VERIFIED, State.REGISTERED):
         return  # an adapter is about to be awakened: it needs inference first
-    waiting = {ritual.id: ritual for ritual in await ledger.waiting(pool, State.HARVESTED)}
+    waiting = {ritual.id: ritual for ritual in await ledger.list_rituals(pool, State.HARVESTED)}
     for ritual in [ritual for ritual in waiting.values() if ritual.cancel_requested_at]:
         await anvil.context.record_cancelled(waiting.pop(ritual.id))
     if not waiting or await _withhold(anvil, list(waiting)):
@@ -46,7 +46,7 @@ async def schedule(anvil: Anvil) -> None:
 
 async def explain_wait(anvil: Anvil) -> None:
     """Record why the rituals that wait for an anvil which does not serve are kept from it."""
-    await _withhold(anvil, [ritual.id for ritual in await ledger.waiting(anvil.context.pool, State.HARVESTED)])
+    await _withhold(anvil, [ritual.id for ritual in await ledger.list_rituals(anvil.context.pool, State.HARVESTED)])
 
 
 async def _withhold(anvil: Anvil, waiting: list[UUID]) -> bool:
@@ -86,7 +86,7 @@ async def _measure_load(anvil: Anvil) -> Load:
 
 async def _queued(anvil: Anvil, ritual: Ritual) -> QueuedRitual:
     refuse_after_s = anvil.context.configuration.tipping.refuse_after_s
-    harvested = await ledger.fact(anvil.context.pool, ritual.id, KarmaHarvested)
+    harvested = await ledger.get_fact(anvil.context.pool, ritual.id, KarmaHarvested)
     return QueuedRitual(
         id=ritual.id,
         priority=ritual.priority if 0 <= ritual.priority <= 9 else DEFAULT_PRIORITY,

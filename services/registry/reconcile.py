@@ -52,11 +52,11 @@ class Registry:
 
     async def reconcile(self) -> None:
         pool = self._context.pool
-        for ritual in await ledger.waiting(pool, State.VERIFIED):
+        for ritual in await ledger.list_rituals(pool, State.VERIFIED):
             await self._register(ritual)
         # Recalls come before serving: nothing that they withdraw is to be loaded or awakened.
         await act_on_recalls(pool, self._settings.on_recall)
-        if await lease.held(pool, self._context.configuration.forge) is None:
+        if await lease.get_lease(pool, self._context.configuration.forge) is None:
             await self._serve()
 
     async def _register(self, ritual: Ritual) -> None:
@@ -64,9 +64,9 @@ class Registry:
             await self._context.record_cancelled(ritual)
             return
         started_at, pool = datetime.now(UTC), self._context.pool
-        harvested = await ledger.required_fact(pool, ritual.id, KarmaHarvested)
-        forged = await ledger.required_fact(pool, ritual.id, AdapterForged)
-        verified = await ledger.required_fact(pool, ritual.id, AdapterVerified)
+        harvested = await ledger.require_fact(pool, ritual.id, KarmaHarvested)
+        forged = await ledger.require_fact(pool, ritual.id, AdapterForged)
+        verified = await ledger.require_fact(pool, ritual.id, AdapterVerified)
         if (base := await self._bases.find(forged.base)) is None:
             reason = (
                 f"no rune of {self._context.configuration.forge} serves the base that it was trained on ({forged.base})"
@@ -113,7 +113,7 @@ class Registry:
             if version.base == base.digest and version.name not in loaded:
                 self._proven.pop(version.name, None)
                 await self._load(inference, base, version)
-        for ritual in await ledger.waiting(self._context.pool, State.REGISTERED):
+        for ritual in await ledger.list_rituals(self._context.pool, State.REGISTERED):
             await self._awaken(inference, base, ritual)
 
     async def _load(self, inference: Serving, base: Base, version: Version) -> None:
@@ -134,10 +134,10 @@ class Registry:
             await self._context.record_cancelled(ritual)
             return
         # Inference must have come back after this ritual's own GPU work.
-        if await ledger.fact(self._context.pool, ritual.id, GpuRestored) is None:
+        if await ledger.get_fact(self._context.pool, ritual.id, GpuRestored) is None:
             return
         started_at = datetime.now(UTC)
-        registered = await ledger.required_fact(self._context.pool, ritual.id, AdapterRegistered)
+        registered = await ledger.require_fact(self._context.pool, ritual.id, AdapterRegistered)
         version = await store.get_version(self._context.pool, registered.version)
         if version is None:
             raise RuntimeError(f"ritual {ritual.id} is registered without a version")

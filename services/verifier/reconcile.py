@@ -38,8 +38,8 @@ class Verifier:
         self._bases = Bases(context.settings, context.configuration)
 
     async def plan(self, ritual: Ritual, held: Lease) -> Planner:
-        harvested = await ledger.required_fact(self._context.pool, ritual.id, KarmaHarvested)
-        forged = await ledger.required_fact(self._context.pool, ritual.id, AdapterForged)
+        harvested = await ledger.require_fact(self._context.pool, ritual.id, KarmaHarvested)
+        forged = await ledger.require_fact(self._context.pool, ritual.id, AdapterForged)
         if (base := await self._bases.find(forged.base)) is None:
             raise BaseError(f"no rune serves the base that adapter {forged.adapter} was trained on ({forged.base})")
         suites = self._context.configuration.suites
@@ -75,7 +75,7 @@ class Verifier:
         kept = self._artifacts.base_scores(results.base_digest)
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(kept, (finished.output / BASE_SCORES_FILE).read_text(encoding="utf-8"))
-        forged = await ledger.required_fact(self._context.pool, ritual.id, AdapterForged)
+        forged = await ledger.require_fact(self._context.pool, ritual.id, AdapterForged)
         judged = AdapterVerified if verdict.decision == "promote" else AdapterBanished
         return judged(
             **ritual.key,

@@ -1,4 +1,4 @@
-"""A conversation as the serving engine hands it to a chat template, so that training and evaluation render as serving does.
+"""Prepare a conversation for the chat template as the serving engine does, so that training and evaluation render alike.
 
 Follows vLLM 0.32 (renderers/chat_utils.py and the dump of its tool models) for templates that take content as text.
 """
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 Message = dict[str, Any]
-SHOWN = 120  # characters of a template's own complaint
+SHOWN = 120  # characters of a template's error message
 
 
 class Templated(Protocol):
@@ -29,12 +29,12 @@ def under_prompt(messages: Sequence[Message], prompt: str | None) -> list[Messag
 
 
 def template_messages(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
-    """Messages in OpenAI's form as a template is given them: content is text, arguments are objects. Raises ValueError."""
+    """Convert messages from OpenAI's form to a template's: content is text, arguments are objects. Raises ValueError."""
     return [_message(message) for message in messages]
 
 
 def template_tools(tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
-    """Tools with the keys and the order that serving gives them; None where there are none. Raises ValueError."""
+    """Convert tools to the keys and their order in serving; None where there are none. Raises ValueError."""
     return [_tool(tool) for tool in tools] or None
 
 
@@ -43,12 +43,12 @@ def unrendered(
 ) -> str | None:
     """Why the base's chat template cannot show this conversation; None where it can.
 
-    A template that knows no tools leaves calls out without a word: the model would learn an answer from nothing.
+    A template without tools drops calls silently: the model would learn an answer from nothing.
     """
     try:
         return _left_out(tokenizer, template_messages(messages), template_tools(tools))
     except Exception as error:
-        # Templates raise what they like, and a row that one refuses is told with this reason.
+        # Templates may raise anything, and a row that one refuses is reported with this reason.
         return f"the chat template refuses it: {type(error).__name__}: {str(error)[:SHOWN]}"
 
 
@@ -87,7 +87,7 @@ def _call(call: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _arguments(given: object) -> dict[str, Any]:
-    """An object; what is none counts as empty, as in the serving engine."""
+    """The arguments as an object; anything else counts as empty, as in the serving engine."""
     try:
         parsed = json.loads(given) if isinstance(given, str) and given else given
     except json.JSONDecodeError:

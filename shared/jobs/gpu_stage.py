@@ -1,7 +1,7 @@
-"""A stage of GPU work: for every ritual that holds an anvil in its state, one job per attempt, followed to its end.
+"""A stage of GPU work: runs one job per attempt for every ritual that holds an anvil in its state.
 
-Forge and verifier are such stages. Each names its job, plans it, and turns what the job left into a fact; cancellation,
-another attempt and the end after too many are the same for both.
+Forge and verifier are such stages. Each defines its job, plans it, and turns its result into a fact; cancellation,
+further attempts and the end after too many are the same for both.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 
 class Work(Protocol):
-    """What differs between the stages."""
+    """The part that differs between the stages."""
 
     async def plan(self, ritual: Ritual, held: Lease) -> Planner:
-        """The function that gives the plan of this attempt's job for its output directory. Called at every pass."""
+        """Return a function that plans this attempt's job for an output directory. Called at every pass."""
 
     async def conclude(self, ritual: Ritual, held: Lease, finished: Finished) -> Fact:
-        """The fact about a job that ended well."""
+        """Return the fact about a job that succeeded."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,16 @@ class GpuStage:
     async def _fact(self, ritual: Ritual, held: Lease, finished: Finished) -> Fact:
         if finished.result.ok:
             return await self.work.conclude(ritual, held, finished)
-        failures = await ledger.failures(self.context.pool, ritual.id)
+        failures = await ledger.count_failures(self.context.pool, ritual.id)
         return unfinished(ritual, finished.result, failures, self.max_attempts)
 
 
 async def _holders(pool: Pool, state: State) -> list[tuple[Ritual, Lease]]:
-    """The rituals in `state` that hold an anvil for their present attempt, each with its live lease.
+    """List the rituals in `state` that hold an anvil for their present attempt, each with its live lease.
 
-    Without one the orchestrator is about to take the anvil back: there is nothing to do for the ritual then.
+    Without a live lease the orchestrator is about to take back the anvil: nothing is to be done for the ritual then.
     """
-    holders = [(ritual, await lease.held_by(pool, ritual.id)) for ritual in await ledger.waiting(pool, state)]
+    holders = [
+        (ritual, await lease.get_live_lease(pool, ritual.id)) for ritual in await ledger.list_rituals(pool, state)
+    ]
     return [(ritual, held) for ritual, held in holders if held and held.attempt == ritual.attempt]

@@ -1,7 +1,7 @@
 """The lease heartbeat of a stage that holds the anvil: renews its lease, and ends its jobs when that fails.
 
-A job whose lease may have run out must not touch the anvil: it is killed here before the time is over, and the
-orchestrator kills it again before anything else is granted.
+A job whose lease may have expired must not use the anvil: it is killed here before the lease expires, and the
+orchestrator kills it again before it leases the anvil to another ritual.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 RENEWALS_PER_TTL = 6
-PATIENCE = 2 / 3  # share of the lease's life after which an unrenewed job is killed
+KILL_AFTER = 2 / 3  # share of the lease's life after which an unrenewed job is killed
 
 
 def lease_heartbeat(context: ServiceContext, containers: Containers, state: State, role: str) -> Loop:
@@ -43,19 +43,19 @@ class Heartbeat:
 
     async def beat(self) -> None:
         try:
-            for ritual in await ledger.waiting(self._context.pool, self._state):
+            for ritual in await ledger.list_rituals(self._context.pool, self._state):
                 await self._renew(ritual)
             self._renewed_at = monotonic()
         except UNREACHABLE:
-            if monotonic() - self._renewed_at > self._context.configuration.runtime.lease_ttl_s * PATIENCE:
+            if monotonic() - self._renewed_at > self._context.configuration.runtime.lease_ttl_s * KILL_AFTER:
                 labels = {"role": self._role, "anvil": self._context.configuration.forge}
                 await self._kill(labels, "the lease cannot be renewed")
             raise
 
     async def _renew(self, ritual: Ritual) -> None:
-        held = await lease.held_by(self._context.pool, ritual.id)
+        held = await lease.get_live_lease(self._context.pool, ritual.id)
         labels = {"role": self._role, "ritual": str(ritual.id)}
-        # A stage that never gets its job started must not keep the anvil: its lease is left to run out.
+        # A stage that cannot start its job must not keep the anvil: its lease is left to expire.
         if held and not await self._containers.list({**labels, "fence": str(held.fence)}):
             return
         ttl_s = self._context.configuration.runtime.lease_ttl_s

@@ -1,6 +1,6 @@
-"""What a job leaves for its service: progress lines, timed spans, and the result, written last and whole.
+"""Write a job's output for its service: progress lines, timed spans, and the result, written last and atomically.
 
-Trainer and evaluator use it in the environment of the jobs, which has pydantic and little else of the services'.
+Used by trainer and evaluator in the jobs environment, which has pydantic and few other packages of the services.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from shared.storage.artifacts import write_atomically
 
 
 class InputError(Exception):
-    """The job or one of its inputs can never be used as it is; the message says which and why."""
+    """The job or one of its inputs can never be used as it is; the message names it and the reason."""
 
 
 class Interrupted(BaseException):
-    """The job was asked to stop. Not an Exception, so that no library takes it for an error of its own."""
+    """The job was asked to stop. Not an Exception, so that no library handles it as an error of its own."""
 
 
 class ResultWriter:
-    """The writing side of a job's output directory."""
+    """Writes to a job's output directory."""
 
     def __init__(self, output: Path) -> None:
         self.output = output
         self.spans: list[JobSpan] = []
 
     def progress(self, progress: Progress) -> None:
-        """Append one line. One write each, so that a reader never sees two lines mixed."""
+        """Append one line with a single write, so that a reader never sees lines mixed."""
         with (self.output / PROGRESS_FILE).open("a", encoding="utf-8") as file:
             file.write(progress.model_dump_json() + "\n")
 
     @contextmanager
     def span(self, name: str) -> Iterator[None]:
-        """Time a step of the job, also one that fails."""
+        """Time the block as a step of the job, also where it fails."""
         start = time.time_ns()
         try:
             yield
@@ -67,6 +67,6 @@ class ResultWriter:
         return EXIT_FAILED
 
     def write(self, result: JobResult) -> None:
-        """Write the result with the spans so far: it appears whole or not at all."""
+        """Write the result with the spans so far, atomically."""
         whole = result.model_copy(update={"spans": tuple(self.spans)})
         write_atomically(self.output / RESULT_FILE, whole.model_dump_json(indent=2) + "\n")

@@ -1,6 +1,6 @@
-"""Jobs: one container per attempt, followed from rows and the real world; a restarted service finds its job again.
+"""Jobs: one container per attempt; a restarted service finds its job again.
 
-The container's name is the key: nothing there means "to be started", exited means "read the result".
+The container's name is the key: no such container means "start it", an exited one means "read the result".
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ KEPT_LOG = 2000
 
 @dataclass(frozen=True)
 class JobKind:
-    """A kind of job: its role, how it is started, and what it may use."""
+    """A kind of job: its role, its command, and its limits."""
 
     role: str
     command: tuple[str, ...]
@@ -50,7 +50,7 @@ class JobKind:
 
 @dataclass(frozen=True)
 class JobPlan:
-    """What a job of one attempt is told (`values`, written as job.json) and may read."""
+    """The plan of one attempt's job: its parameters (`values`, written as job.json) and the inputs that it may read."""
 
     values: Frozen
     inputs: tuple[Path, ...]
@@ -58,7 +58,7 @@ class JobPlan:
 
 @dataclass(frozen=True)
 class Finished:
-    """A job that ended: its result, where its output lies, and how it was held apart."""
+    """A job that ended: its result, its output directory, and the isolation that was in force."""
 
     result: JobResult
     output: Path
@@ -66,7 +66,7 @@ class Finished:
 
 
 def job_containers(context: ServiceContext) -> Containers:
-    """Where this house runs its jobs."""
+    """Open the container driver that is configured for jobs."""
     return open_containers(context.settings, context.configuration.jobs.driver, context.configuration.docker)
 
 
@@ -83,7 +83,7 @@ class Jobs:
         return f"{self.kind.role}-{ritual}-{attempt}"
 
     async def follow(self, ritual: Ritual, fence: int, plan: Callable[[Path], JobPlan]) -> Finished | None:
-        """Start the job of this attempt, or tell how far it is; its end once it ended, None before."""
+        """Start the job of this attempt, or publish its progress; returns its end once it ended, None before."""
         name = self.name(ritual.id, ritual.attempt)
         folder = self.artifacts.run(ritual.id, ritual.attempt, self.kind.role)
         info = await self.containers.inspect(name)
@@ -91,7 +91,7 @@ class Jobs:
             await self._start(ritual, fence, folder, plan)
             return None
         if info.state is ContainerState.RUNNING:
-            await self._tell_progress(ritual, folder / OUTPUT)
+            await self._publish_progress(ritual, folder / OUTPUT)
             return None
         return Finished(await self._result(info, folder / OUTPUT), folder / OUTPUT, info.isolation)
 
@@ -100,7 +100,7 @@ class Jobs:
         await self.containers.stop(self.name(ritual.id, ritual.attempt), STOP_GRACE_S)
 
     async def forget(self, ritual: Ritual) -> None:
-        """Once the end of a job is stated: keep its log with its output and remove its container."""
+        """Save the job's log beside its output and remove its container; call it once its end is recorded."""
         name = self.name(ritual.id, ritual.attempt)
         if await self.containers.inspect(name):
             folder = self.artifacts.run(ritual.id, ritual.attempt, self.kind.role)
@@ -108,7 +108,7 @@ class Jobs:
             await self.containers.remove(name)
 
     async def _start(self, ritual: Ritual, fence: int, folder: Path, plan: Callable[[Path], JobPlan]) -> None:
-        # Without a container nothing ever ran here: what lies in the folder is a start that was cut short.
+        # Without a container nothing ever ran here: the folder's content is from an interrupted start.
         shutil.rmtree(folder, ignore_errors=True)
         output = folder / OUTPUT
         (output / "tmp").mkdir(parents=True)
@@ -148,11 +148,11 @@ class Jobs:
         log.info("job started", job=self.kind.role, ritual=str(ritual.id), attempt=ritual.attempt, fence=fence)
 
     def _devices(self) -> tuple[int, ...]:
-        """The GPUs of the anvil that is trained on."""
+        """The GPUs of the anvil that training uses."""
         anvil = self.context.configuration.anvils[self.context.configuration.forge]
         return anvil.devices if anvil.accelerator == "nvml" else ()
 
-    async def _tell_progress(self, ritual: Ritual, output: Path) -> None:
+    async def _publish_progress(self, ritual: Ritual, output: Path) -> None:
         if (progress := last_progress(output / PROGRESS_FILE)) is None:
             return
         message = RitualProgress(ritual=ritual.id, persona=ritual.persona, job=self.kind.role, **progress.model_dump())
@@ -165,7 +165,7 @@ class Jobs:
             tail = await self.containers.logs(info.name, LOG_TAIL)
             ended = f"went over its {info.limit} limit" if info.limit else f"exited with {info.exit_code}"
             return JobResult(
-                ok=False, error=f"the {self.kind.role} {ended} and left no result; its last words:\n{tail}"
+                ok=False, error=f"the {self.kind.role} {ended} and left no result; the end of its log:\n{tail}"
             )
         except ValidationError as error:
             return JobResult(
@@ -174,7 +174,7 @@ class Jobs:
 
 
 def job_environment(output: Path, project: Path) -> dict[str, str]:
-    """The whole environment of a job: nothing of the service's own gets in."""
+    """The whole environment of a job: nothing is inherited from the service."""
     return {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "HOME": str(output / "tmp"),
@@ -186,14 +186,14 @@ def job_environment(output: Path, project: Path) -> dict[str, str]:
         "HF_DATASETS_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        # Threads that spin while they wait bring a shared machine to a crawl.
+        # Threads that spin while they wait slow down a shared machine.
         "OMP_WAIT_POLICY": "PASSIVE",
         "LANG": "C.UTF-8",
     }
 
 
 def last_progress(path: Path) -> Progress | None:
-    """The last whole line of a progress file; None when there is none."""
+    """The last complete line of a progress file; None when there is none."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""The broker of a service: connection, and the acknowledgement rules of its consumers.
+"""The broker of a service: its connection, and the acknowledgement rules of its consumers.
 
-FastStream's defaults reject at the first exception, retry without delay, and give up reconnecting; every setting here
-answers one of those traps.
+FastStream's defaults reject a message at the first exception, retry without delay, and give up reconnecting; every
+setting here avoids one of these.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def open_broker(
     answer_invalid: AnswerInvalid | None,
     stopping: asyncio.Event,
 ) -> NatsBroker:
-    """Open a broker that reconnects for ever and ends the process when its connection is closed but for `stopping`.
+    """Make a broker that reconnects for ever, and exits the process when its connection closes before `stopping`.
 
-    `answer_invalid` may report to a waiting publisher what is wrong; where it returns True no dead letter is kept.
+    `answer_invalid` may reply to the publisher of an invalid message; where it returns True no dead letter is kept.
     """
 
     async def die() -> None:
@@ -62,7 +62,7 @@ def open_broker(
         middlewares=[partial(_Acknowledgement, pool=pool, answer_invalid=answer_invalid)],
         closed_cb=die,
         error_cb=_on_error,
-        # FastStream logs what goes wrong around a handler; what goes wrong inside is logged here.
+        # FastStream logs errors around a handler; errors inside it are logged here.
         logger=logging.getLogger("faststream"),
         log_level=logging.DEBUG,
     )

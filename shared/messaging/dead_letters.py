@@ -1,4 +1,4 @@
-"""Dead letters: messages that can never be handled as they are, kept whole so that they can be read and replayed."""
+"""Dead letters: messages that can never be handled as they are, stored whole to be read and replayed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class DeadLetter:
 async def record_dead_letter(
     conn: Connection | Pool, subject: str, body: bytes, headers: dict[str, str], error: str, delivery: str
 ) -> None:
-    """Keep a message with what was wrong; the same `delivery` (stream and sequence) is kept once."""
+    """Store a message with its error; the same `delivery` (stream and sequence) is stored once."""
     await conn.execute(
         "INSERT INTO dead_letter (subject, body, headers, error, delivery) VALUES ($1, $2, $3, $4, $5) "
         "ON CONFLICT (delivery) DO NOTHING",

@@ -1,4 +1,4 @@
-"""Outbox: a message leaves with the transaction that made it true, and is published once that is committed."""
+"""Outbox: a message is stored in the transaction that made it true, and published after the commit."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 BATCH = 16  # publishes in flight; more only adds latency when every message is synced to disk
 PUBLISH_TIMEOUT_S = 5.0
-INTENTS_LOOKED_AT = 64  # how far back an unanswered intent is looked for in its stream
+INTENTS_SEARCHED = 64  # the newest intents in the stream among which an unanswered one is searched
 
 log = structlog.get_logger()
 
 
 async def enqueue(conn: Connection, message: Message, event_id: UUID, headers: dict[str, str]) -> None:
-    """Say `message` once this transaction commits; saying the same event again changes nothing."""
+    """Enqueue `message` for publication once this transaction commits; the same event is enqueued once."""
     await conn.execute(
         "INSERT INTO outbox (event_id, subject, body, headers) VALUES ($1, $2, $3, $4) ON CONFLICT (event_id) DO NOTHING",
         event_id,
@@ -39,13 +39,12 @@ async def enqueue(conn: Connection, message: Message, event_id: UUID, headers: d
 
 
 async def relay(pool: Pool, jetstream: JetStreamContext) -> int:
-    """Publish what waits, oldest first, and mark what the server stored. Returns how many.
+    """Publish one batch of waiting messages, oldest first, and mark those that the server stored. Returns how many.
 
-    The rows stay locked while they are published, so that two relays never say the same thing side by side; a crash
-    in between says it twice with the same `Nats-Msg-Id`, which the stream folds into one for as long as it remembers;
-    a handler that gets it twice nevertheless reads the same rows twice. Intents go last, and the first failure ends the
-    round with what was stored before it marked: an intent's answer is the harvester's, who may be away, and nothing
-    else is to wait for that.
+    The rows stay locked while they are published, so that two relays never publish the same message at once. A crash in
+    between publishes it twice with the same `Nats-Msg-Id`, which the stream deduplicates within its window; a handler
+    that still gets it twice reads the same rows twice. Intents go last, and the first failure ends the batch: an intent
+    is answered by the harvester, which may be down, and no other message is to wait for that.
     """
     failed: Exception | None = None
     async with pool.acquire() as conn, conn.transaction():
@@ -68,24 +67,24 @@ async def relay(pool: Pool, jetstream: JetStreamContext) -> int:
 
 
 async def _publish(jetstream: JetStreamContext, row: Any) -> None:
-    """Returns when the message is stored, or when an intent was heard. Raises nats.errors.Error when neither is known."""
+    """Publish and return once the message is stored or the intent answered. Raises nats.errors.Error where unknown."""
     headers = {"Nats-Msg-Id": str(row["event_id"]), "Content-Type": "application/json", **row["headers"]}
     try:
         await jetstream.publish(row["subject"], row["body"], timeout=PUBLISH_TIMEOUT_S, headers=headers)
     except nats.errors.TimeoutError:
-        if row["subject"] != TrainingIntent.subject or not await _kept(jetstream, headers["Nats-Msg-Id"]):
+        if row["subject"] != TrainingIntent.subject or not await _is_stored(jetstream, headers["Nats-Msg-Id"]):
             raise
     except nats.js.errors.BadRequestError as error:
-        # The harvester's own no; it would be the same for ever.
+        # Refused by the harvester; a repetition would be refused too.
         if row["subject"] != TrainingIntent.subject or error.err_code:
             raise
         log.error("intent refused", intent=str(row["event_id"]), error=error.description)
 
 
-async def _kept(jetstream: JetStreamContext, id: str) -> bool:
-    """True when the message lies among the newest of the stream of intents, which does not acknowledge."""
+async def _is_stored(jetstream: JetStreamContext, id: str) -> bool:
+    """True when the message is among the newest in the stream of intents, which does not acknowledge."""
     newest = (await jetstream.stream_info(INTENTS)).state.last_seq
-    for seq in range(newest, max(newest - INTENTS_LOOKED_AT, 0), -1):
+    for seq in range(newest, max(newest - INTENTS_SEARCHED, 0), -1):
         with suppress(nats.js.errors.NotFoundError):
             message = await jetstream.get_msg(INTENTS, seq)
             if (message.headers or {}).get("Nats-Msg-Id") == id:
@@ -98,8 +97,8 @@ async def relay_all(pool: Pool, jetstream: JetStreamContext) -> None:
         await asyncio.sleep(0)
 
 
-async def oldest_unpublished_s(pool: Pool) -> float:
-    """Age in seconds of the oldest thing unsaid; 0 when all is said."""
+async def get_oldest_unpublished_s(pool: Pool) -> float:
+    """Age in seconds of the oldest unpublished message; 0 when all are published."""
     age = await pool.fetchval(
         "SELECT extract(epoch FROM clock_timestamp() - min(created_at))::float8 FROM outbox WHERE published_at IS NULL"
     )

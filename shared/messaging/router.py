@@ -1,4 +1,4 @@
-"""Routers: a service's handlers name in their decorator what they consume, and the durable consumers follow from that."""
+"""Routers: the decorator of a handler names the messages it consumes, and the durable consumers follow from that."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from shared.contracts.message import Message
 from shared.messaging.streams import Subscription
 
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[None]])
-# Answers the publisher of an invalid message; False where no one waits for an answer.
+# Replies to the publisher of an invalid message; False where none waits for a reply.
 AnswerInvalid = Callable[[NatsMessage, str], Awaitable[bool]]
 
 
 class PermanentError(Exception):
-    """This message can never be handled as it is; the text says why, without repeating the message."""
+    """This message can never be handled as it is; the text is the reason, without the message's content."""
 
 
 class Router(NatsRouter):
@@ -29,7 +29,7 @@ class Router(NatsRouter):
         self.subscriptions: list[Subscription] = []
 
     def consume(self, *messages: type[Message]) -> Callable[[Handler], Handler]:
-        """Decorate the handler of these messages; it gets each one validated against its contract."""
+        """Register the decorated handler for these messages; each is validated against its contract."""
 
         def decorate(handler: Handler) -> Handler:
             for message in messages:

@@ -27,7 +27,7 @@ MAX_AGE_S = 30 * 24 * 3600
 ACK_WAIT_S = 30
 
 STREAMS = (
-    # The harvester answers a request on the intent's subject itself: a stream that acknowledges would answer first.
+    # The harvester replies to a request on the intent's subject: a stream that acknowledges would reply first.
     StreamConfig(
         name=INTENTS,
         subjects=[TrainingIntent.subject],
@@ -55,7 +55,7 @@ STREAMS = (
 
 
 class BusError(Exception):
-    """The bus is not as this code needs it; the message says what to do."""
+    """The streams or consumers are not as this version needs them; the message includes what to do."""
 
 
 def stream_of(message: type[Message]) -> str:
@@ -91,7 +91,7 @@ class Subscription:
 
 
 async def declare(jetstream: JetStreamContext, subscriptions: Iterable[Subscription]) -> None:
-    """Make or update every stream and these consumers. Repeatable; waiting messages stay."""
+    """Create or update every stream and these consumers. Repeatable; waiting messages are kept."""
     for stream in STREAMS:
         try:
             await jetstream.update_stream(stream)
@@ -110,11 +110,11 @@ async def check_consumers(jetstream: JetStreamContext, subscriptions: Iterable[S
             raise BusError(
                 f"consumer {subscription.durable} is gone from stream {subscription.stream}: run `soulforge migrate`"
             ) from None
-        wanted, found = subscription.config(), info.config
+        expected, found = subscription.config(), info.config
         if (found.filter_subject, found.ack_wait, found.max_deliver) != (
-            wanted.filter_subject,
-            wanted.ack_wait,
-            wanted.max_deliver,
+            expected.filter_subject,
+            expected.ack_wait,
+            expected.max_deliver,
         ):
             raise BusError(
                 f"consumer {subscription.durable} has other settings than this version needs: run `soulforge migrate`"

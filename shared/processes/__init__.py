@@ -1,1 +1,1 @@
-"""Processes of this machine: which one a record means, the tree below it, and its end."""
+"""Processes of this machine: their identity, process trees, and the files that record them."""

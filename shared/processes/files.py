@@ -1,4 +1,4 @@
-"""The files by which processes are known to others: records, locks, logs."""
+"""The files of processes: records, locks, logs."""
 
 from __future__ import annotations
 

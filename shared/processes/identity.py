@@ -1,6 +1,6 @@
-"""Which process a recorded pid means: the pid, its start time and the boot it belongs to.
+"""Identity of a process: its pid, its start time and the boot it belongs to.
 
-A pid alone is reused. Nothing here, and no user of it, ends a process by name.
+A pid alone is reused. Nothing here, and no caller of it, ends a process by name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DEAD = ("Z", "X", "x")
 
 
 class ProcessIdentity(Frozen):
-    """One process for all time. `start_ticks` is field 22 of /proc/<pid>/stat (see proc(5))."""
+    """A process, identified uniquely. `start_ticks` is field 22 of /proc/<pid>/stat (see proc(5))."""
 
     pid: int
     start_ticks: int
@@ -41,7 +41,7 @@ def boot_id() -> str:
 
 
 def stat(pid: int) -> Stat | None:
-    """Read /proc/<pid>/stat, also of a process that only waits to be reaped; None when it is gone."""
+    """Read /proc/<pid>/stat, also of a zombie; None when it is gone."""
     try:
         text = (PROC / str(pid) / "stat").read_text(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
@@ -52,19 +52,19 @@ def stat(pid: int) -> Stat | None:
 
 
 def identify(pid: int) -> ProcessIdentity | None:
-    """The identity of the process with `pid`, even if it only waits to be reaped; None when there is none."""
+    """The identity of the process with `pid`, also of a zombie; None when there is none."""
     found = stat(pid)
     return found and ProcessIdentity(pid=pid, start_ticks=found.start_ticks, boot_id=boot_id())
 
 
 def living(pid: int) -> ProcessIdentity | None:
-    """The identity of the process that runs as `pid` now."""
+    """The identity of the process that runs as `pid` now; None for a zombie or none."""
     found = identify(pid)
     return found if found and alive(found) else None
 
 
 def alive(identity: ProcessIdentity) -> bool:
-    """Whether exactly that process still runs."""
+    """True while exactly that process runs."""
     found = stat(identity.pid)
     return (
         found is not None

@@ -21,10 +21,10 @@ KILL_S = 10.0
 
 
 class ProcessTree(Frozen):
-    """What finds the processes of a tree again when their starter is dead.
+    """A process tree that can be found again after its starter died.
 
-    Each has `token` in its environment. A process may overwrite its environment (setproctitle does), hence also the
-    session of `leader`, the first process, and the `members` seen last, each with all below it.
+    Each process has `token` in its environment. A process may overwrite its environment (setproctitle does), hence also
+    the session of `leader`, the first process, and the `members` seen last, each with its descendants.
     """
 
     token: str
@@ -33,7 +33,7 @@ class ProcessTree(Frozen):
 
     @property
     def environment(self) -> dict[str, str]:
-        """What its first process gets in addition to its own environment."""
+        """The variables to add to the environment of its first process."""
         return {MARKER: self.token}
 
     def processes(self) -> Processes:
@@ -54,7 +54,7 @@ async def start_process(command: tuple[str, ...], cwd: Path, env: Mapping[str, s
 
 
 def descendants(root: ProcessIdentity) -> Processes:
-    """Every living process below `root`, without it; empty when it is gone."""
+    """The living descendants of `root`, without it; empty when it is gone."""
     if not alive(root):
         return set()
     try:

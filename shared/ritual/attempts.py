@@ -1,4 +1,4 @@
-"""Attempts at the GPU work: what follows when one did not get to its end."""
+"""Attempts at the GPU work: which fact follows from one that did not succeed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def unfinished(ritual: Ritual, result: JobResult, failures: int, max_attempts: int) -> Fact:
-    """Pure: the fact to state about GPU work that ended without what it was for, after so many `failures` before it.
+    """The fact to record about GPU work that ended without a result, after so many `failures` before it. Pure.
 
-    A job that stopped because it was asked to has not failed; a permanent error or one failure too many is the end.
+    A job that stopped on request has not failed; a permanent error or one failure too many ends the ritual.
     """
     reason = result.error or "the job gave no reason"
     if result.interrupted:

@@ -1,6 +1,6 @@
 """The lease of an anvil: one row, a fencing number that only grows, and a life on the database's clock.
 
-An expired lease is not a free one: its holder is first proven gone (services/orchestrator), then it is released.
+An expired lease is not free: first its holder is proven gone (services/orchestrator), then it is released.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Lease:
-    """Who holds the anvil. `live` is false once it expired; the holder may still be there."""
+    """The lease of a held anvil. `live` is false once it expired; the holder may still be running."""
 
     anvil: str
     ritual: UUID
@@ -26,7 +26,7 @@ class Lease:
 
 @dataclass(frozen=True)
 class Renewal:
-    """What a holder learns when it renews."""
+    """The result of a renewal: whether the lease is still held, and whether its ritual is to be cancelled."""
 
     held: bool
     cancelled: bool
@@ -36,7 +36,7 @@ _HELD = "SELECT anvil, ritual, attempt, fence, expires_at > clock_timestamp() AS
 
 
 async def acquire(conn: Connection | Pool, anvil: str, ritual: UUID, attempt: int, ttl_s: float) -> int | None:
-    """Take a free anvil and return the new fence; None while anyone holds it, live or expired."""
+    """Take a free anvil and return the new fence; None while it is held, live or expired."""
     await conn.execute("INSERT INTO lease (anvil) VALUES ($1) ON CONFLICT DO NOTHING", anvil)
     fence: int | None = await conn.fetchval(
         "UPDATE lease SET ritual = $2, attempt = $3, fence = fence + 1, acquired_at = clock_timestamp(), "
@@ -75,14 +75,14 @@ async def release(conn: Connection | Pool, anvil: str, fence: int) -> bool:
     )
 
 
-async def held(conn: Connection | Pool, anvil: str) -> Lease | None:
+async def get_lease(conn: Connection | Pool, anvil: str) -> Lease | None:
     """The lease on this anvil, live or expired; None when it is free."""
     row = await conn.fetchrow(f"{_HELD} WHERE anvil = $1 AND ritual IS NOT NULL", anvil)
     return _as_lease(row)
 
 
-async def held_by(conn: Connection | Pool, ritual: UUID) -> Lease | None:
-    """The live lease of this ritual, if it has one."""
+async def get_live_lease(conn: Connection | Pool, ritual: UUID) -> Lease | None:
+    """The live lease of this ritual; None where it has none."""
     row = await conn.fetchrow(f"{_HELD} WHERE ritual = $1 AND expires_at > clock_timestamp()", ritual)
     return _as_lease(row)
 

@@ -24,7 +24,7 @@ FactType = TypeVar("FactType", bound=Fact)
 
 
 class AttemptKey(TypedDict):
-    """What every fact about an attempt at a ritual begins with."""
+    """The fields that identify an attempt at a ritual in every fact."""
 
     ritual: UUID
     persona: str
@@ -33,7 +33,7 @@ class AttemptKey(TypedDict):
 
 @dataclass(frozen=True)
 class Ritual:
-    """One row of the ledger."""
+    """A row of the ledger."""
 
     id: UUID
     intent_id: str
@@ -67,7 +67,7 @@ def as_ritual(row: Any) -> Ritual:
 
 
 async def open_ritual(conn: Connection, intent: TrainingIntent, intent_id: str, traceparent: str | None) -> UUID:
-    """Open the ritual of an intent, or find the one that this intent id already opened."""
+    """Open the ritual of an intent; the same intent id opens it once. Returns its id."""
     ritual = ritual_id(intent_id)
     trace_id, parent = trace.begin(ritual, traceparent)
     await conn.execute(
@@ -89,8 +89,8 @@ async def record_fact(conn: Connection, fact: Fact, owner: str, started_at: date
     """Record `fact` and move its ritual, or return False and change nothing.
 
     False means that the ritual is not in a state this fact leads from, is at another attempt, or (where `fence` is
-    given) no longer holds a live lease with that fence: somebody else was faster, and the rows say what is true.
-    A fact that leads nowhere (`gpu.restored`) is recorded beside the state, whatever that is by then.
+    given) holds no live lease with that fence: another writer was faster, and the rows are the truth.
+    A fact without a transition (`gpu.restored`) is recorded in any state.
     """
     moves = leads_from(type(fact))
     row = await conn.fetchrow(
@@ -138,13 +138,13 @@ async def record_fact(conn: Connection, fact: Fact, owner: str, started_at: date
     return True
 
 
-async def find(conn: Connection | Pool, ritual: UUID) -> Ritual | None:
+async def get_ritual(conn: Connection | Pool, ritual: UUID) -> Ritual | None:
     row = await conn.fetchrow(f"SELECT {COLUMNS} FROM ritual WHERE id = $1", ritual)
     return as_ritual(row) if row else None
 
 
-async def waiting(conn: Connection | Pool, *states: State) -> list[Ritual]:
-    """Rituals in these states, the most urgent first, then the oldest."""
+async def list_rituals(conn: Connection | Pool, *states: State) -> list[Ritual]:
+    """List the rituals in these states, by priority, then by age."""
     rows = await conn.fetch(
         f"SELECT {COLUMNS} FROM ritual WHERE state = ANY ($1::text[]) ORDER BY priority DESC, created_at, id",
         [str(state) for state in states],
@@ -152,8 +152,8 @@ async def waiting(conn: Connection | Pool, *states: State) -> list[Ritual]:
     return [as_ritual(row) for row in rows]
 
 
-async def fact(conn: Connection | Pool, ritual: UUID, kind: type[FactType]) -> FactType | None:
-    """Read the latest fact of that class about a ritual; None where there is none. Raises ValidationError."""
+async def get_fact(conn: Connection | Pool, ritual: UUID, kind: type[FactType]) -> FactType | None:
+    """The latest fact of that class about a ritual; None where there is none. Raises ValidationError."""
     row = await conn.fetchrow(
         "SELECT f.ritual, r.persona, f.attempt, f.body FROM ritual_fact f JOIN ritual r ON r.id = f.ritual "
         "WHERE f.ritual = $1 AND f.subject = $2 ORDER BY f.attempt DESC LIMIT 1",
@@ -168,15 +168,15 @@ def as_fact(kind: type[FactType], row: Any) -> FactType:
     return kind.model_validate({**row["body"], **{name: row[name] for name in ("ritual", "persona", "attempt")}})
 
 
-async def required_fact(conn: Connection | Pool, ritual: UUID, kind: type[FactType]) -> FactType:
-    """Read a fact that a ritual in this state must have. Raises RuntimeError where it has none."""
-    if found := await fact(conn, ritual, kind):
+async def require_fact(conn: Connection | Pool, ritual: UUID, kind: type[FactType]) -> FactType:
+    """The latest fact of that class, which a ritual in this state must have. Raises RuntimeError where it has none."""
+    if found := await get_fact(conn, ritual, kind):
         return found
     raise RuntimeError(f"ritual {ritual} has no {kind.subject}")
 
 
-async def failures(conn: Connection | Pool, ritual: UUID) -> int:
-    """Attempts at the GPU work that were lost; those that gave way because the anvil was wanted back do not count."""
+async def count_failures(conn: Connection | Pool, ritual: UUID) -> int:
+    """Count the lost attempts at the GPU work, without those that ended because the anvil was reclaimed."""
     count: int = await conn.fetchval(
         "SELECT count(*) FROM ritual_fact WHERE ritual = $1 AND subject = $2 "
         "AND NOT coalesce((body ->> 'asked')::boolean, false)",

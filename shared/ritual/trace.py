@@ -1,6 +1,6 @@
-"""One trace per ritual, from its facts: span ids are derived, so a span can be written after any crash, once or twice.
+"""Ids of the one trace of a ritual: span ids are derived from facts, so that a span can be written again after a crash.
 
-The root span is the ritual; each fact is a child with the time its stage took; a job's steps are children of that.
+The root span is the ritual; each fact is a child with the duration of its stage; a job's steps are children of that.
 """
 
 from __future__ import annotations

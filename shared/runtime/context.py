@@ -1,4 +1,4 @@
-"""What a running service works with: its settings, its connections, and the wake-up of its reconciler."""
+"""The context of a running service: its settings, its connections, and the wake-up of its reconciler."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 @dataclass
 class ServiceContext:
-    """The common part of a service's dependencies, made once at start and passed down."""
+    """The dependencies that all services have in common, made once at start and passed down."""
 
     service: str
     settings: Settings
@@ -37,11 +37,11 @@ class ServiceContext:
     reconciled_at: float = field(default_factory=monotonic)
 
     def wake(self) -> None:
-        """Let the reconciler run now instead of at its next turn."""
+        """Let the reconciler run now instead of after its interval."""
         self.woken.set()
 
     async def record(self, fact: Fact, started_at: datetime, fence: int | None = None) -> bool:
-        """Record a fact in a transaction of its own; False when the rows have moved on (see `ledger.record_fact`)."""
+        """Record a fact in a transaction of its own; False when the ritual has moved on (see `ledger.record_fact`)."""
         async with self.pool.acquire() as conn, conn.transaction():
             recorded = await ledger.record_fact(conn, fact, self.service, started_at, fence)
         if recorded:
@@ -50,7 +50,7 @@ class ServiceContext:
         return recorded
 
     async def record_cancelled(self, ritual: Ritual) -> bool:
-        """End a ritual whose cancellation was requested; the caller has stopped what it was doing for it."""
+        """Record that a ritual is cancelled; the caller has stopped its work before."""
         fact = RitualCancelled(**ritual.key, why=ritual.cancel_why or "")
         return await self.record(fact, ritual.cancel_requested_at or ritual.entered_at)
 

@@ -1,4 +1,4 @@
-"""Health of a service over HTTP: `/health/live` (the loop turns), `/health/ready` (it can do its job), `/metrics`."""
+"""Health of a service over HTTP: `/health/live` (the event loop runs), `/health/ready` (it can work), `/metrics`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def health_app(context: ServiceContext, subscriptions: Sequence[Subscription]) -
 
 
 async def unready_reasons(context: ServiceContext, subscriptions: Sequence[Subscription]) -> list[str]:
-    """Why this service cannot do its job now; empty when it can. Never takes longer than CHECK_TIMEOUT_S."""
+    """List why this service cannot work now; empty when it can. Never takes longer than CHECK_TIMEOUT_S."""
     checks = await asyncio.gather(
         _reason("database", _database(context)),
         _reason("bus", _bus(context, subscriptions)),
@@ -76,6 +76,6 @@ async def _bus(context: ServiceContext, subscriptions: Sequence[Subscription]) -
 
 
 async def _outbox(context: ServiceContext) -> None:
-    age = await outbox.oldest_unpublished_s(context.pool)
+    age = await outbox.get_oldest_unpublished_s(context.pool)
     if age > OUTBOX_STUCK_S:
-        raise RuntimeError(f"the oldest message waits for {age:.0f} s")
+        raise RuntimeError(f"the oldest message has waited for {age:.0f} s")

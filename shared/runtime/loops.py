@@ -19,7 +19,7 @@ log = structlog.get_logger()
 class Loop:
     """Work that is repeated for as long as the service runs.
 
-    `run` makes one pass; it may return the seconds until the next one, else `every_s` counts. `woken` starts it early.
+    `run` makes one pass and may return the seconds until the next one; default: `every_s`. `woken` starts it early.
     """
 
     name: str

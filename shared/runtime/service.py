@@ -45,7 +45,7 @@ CANCEL_AGAIN_S = 1.0
 
 @dataclass(frozen=True)
 class Service:
-    """A wired service: what it repeats in the background, and what its handlers need besides the context."""
+    """A wired service: its background loops, and the dependencies of its handlers besides the context."""
 
     reconcile: Callable[[], Awaitable[None]]
     loops: tuple[Loop, ...] = ()
@@ -97,7 +97,7 @@ async def serve(
 ) -> None:
     """Run a service until a signal.
 
-    `port` is where it answers health and metrics; `migrations` are the files that its schemas must have.
+    `port` serves health and metrics; `migrations` are the files that must have been applied.
     """
     async with AsyncExitStack() as stack:
         pool = await _database(settings, app.name)
@@ -141,7 +141,7 @@ async def _database(settings: Settings, service: str) -> Pool:
 
 
 async def _run(app: App, service: Service, context: ServiceContext, port: int) -> None:
-    """Run everything side by side, until a signal or until one of them ends."""
+    """Run all parts concurrently, until a signal or until one of them ends."""
     server = _web(app, context, port)
     stop = asyncio.Event()
     running = asyncio.get_running_loop()
@@ -176,7 +176,7 @@ def _loops(app: App, service: Service, context: ServiceContext) -> Iterable[Loop
 
 
 async def _end(tasks: list[asyncio.Task[Any]]) -> None:
-    """Cancel until they have ended: a cancellation that meets a timeout inside `wait_for` is lost in Python 3.11."""
+    """Cancel tasks until they have ended: a cancellation that meets a timeout in `wait_for` is lost in Python 3.11."""
     waiting = set(tasks)
     while waiting:
         for task in waiting:
@@ -194,7 +194,7 @@ def _web(app: App, context: ServiceContext, port: int) -> uvicorn.Server:
             lifespan="off",
         )
     )
-    # The signals belong to the service: it stops consuming before it stops answering.
+    # Signals are handled by the service: it stops consuming before its HTTP server stops.
     server.capture_signals = nullcontext  # type: ignore[method-assign,assignment]
     return server
 
@@ -209,13 +209,13 @@ async def _reconcile(service: Service, context: ServiceContext) -> None:
 async def _relay(context: ServiceContext) -> None:
     try:
         await outbox.relay_all(context.pool, context.nats.jetstream())
-        OUTBOX_AGE_SECONDS.set(await outbox.oldest_unpublished_s(context.pool))
+        OUTBOX_AGE_SECONDS.set(await outbox.get_oldest_unpublished_s(context.pool))
     except NatsError as error:
         log.warning("outbox waits", error=str(error) or type(error).__name__)
 
 
 class _ConsumerCheck:
-    """Ends the process when its consumers stay gone: the next start makes them again. Starvation is silent otherwise."""
+    """Ends the process when its consumers stay missing, since the next start creates them; else it would starve silently."""
 
     def __init__(self, app: App, context: ServiceContext) -> None:
         self._app, self._context = app, context
@@ -231,4 +231,4 @@ class _ConsumerCheck:
             self._missing += 1
             log.error("consumer missing", error=str(error))
         if self._missing >= 2:
-            raise SystemExit("consumers are gone; exiting so that the next start makes them again")
+            raise SystemExit("consumers are missing; exiting so that the next start creates them")

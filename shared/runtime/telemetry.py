@@ -1,4 +1,4 @@
-"""Spans for Phoenix, exported from the ledger: what a crash interrupts is exported later, what is sent twice is one span.
+"""Spans for Phoenix, exported from the ledger: after a crash they are exported later; one sent twice is one span.
 
 Each service exports the facts it recorded; the one that opens rituals also exports the root span at their end.
 """
@@ -63,7 +63,7 @@ def fact_export_loop(context: ServiceContext) -> Loop:
 
 
 async def export_facts(pool: Pool, exporter: OTLPSpanExporter, service: str) -> int:
-    """Export the spans of facts this service owns and has not exported. Returns how many facts; 0 when Phoenix is away."""
+    """Export the spans of this service's facts that are not exported yet. Returns how many facts; 0 when Phoenix is down."""
     rows = await pool.fetch(
         "SELECT f.*, r.persona, r.trace_id FROM ritual_fact f JOIN ritual r ON r.id = f.ritual "
         "WHERE f.owner = $1 AND f.exported_at IS NULL ORDER BY f.stated_at LIMIT $2",
@@ -81,7 +81,7 @@ async def export_facts(pool: Pool, exporter: OTLPSpanExporter, service: str) -> 
 
 
 async def export_roots(pool: Pool, exporter: OTLPSpanExporter) -> int:
-    """Export the root span of every ritual that ended and gave its anvil back."""
+    """Export the root span of every ritual that ended and holds no anvil."""
     rows = await pool.fetch(
         "SELECT r.*, (SELECT max(stated_at) FROM ritual_fact f WHERE f.ritual = r.id) AS last_fact_at FROM ritual r "
         "WHERE ended_at IS NOT NULL AND root_exported_at IS NULL "
@@ -118,7 +118,7 @@ def root_span(row: Any) -> ReadableSpan:
 
 
 def fact_spans(row: Any) -> list[ReadableSpan]:
-    """The span of a stage and, below it, the steps that it or its job took."""
+    """The span of a stage and, below it, the spans of its steps or its job's."""
     own = trace.fact_span_id(row["event_id"])
     body = row["body"]
     attributes = {
@@ -146,7 +146,7 @@ def fact_spans(row: Any) -> list[ReadableSpan]:
 
 
 def _step_spans(row: Any, own: str) -> list[ReadableSpan]:
-    """Steps below the job that took them; below the stage itself where it took them without a job."""
+    """Spans of steps, below the span of their job where there is one, else below the stage."""
     steps = [JobSpan.model_validate(step) for step in row["body"].get("spans", [])]
     if not steps:
         return []

@@ -1,6 +1,6 @@
-"""Where working and durable files lie: the Lab (manifests, holdouts, runs, banished) and the Crypt (frozen bundles).
+"""Paths of files: the Lab (working files: manifests, holdouts, runs, banished) and the Crypt (durable files: bundles).
 
-The one place that knows paths, so that an object store can stand here.
+No other module knows paths, so that an object store can replace this one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from uuid import UUID
 
 
 class Artifacts:
-    """Directories of one house, below its home."""
+    """Directories of one installation, below its home."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -21,15 +21,15 @@ class Artifacts:
         self.crypt = home / "crypt"
 
     def manifest(self, digest: str) -> Path:
-        """A dataset manifest: what the trainer may see."""
+        """A dataset manifest: all that the trainer may see."""
         return self.lab / "manifests" / _folder(digest)
 
     def holdout(self, digest: str) -> Path:
-        """A sealed holdout: what only the evaluator may see."""
+        """A sealed holdout: only the evaluator may see it."""
         return self.lab / "holdouts" / _folder(digest)
 
     def run(self, ritual: UUID, attempt: int, job: str) -> Path:
-        """One attempt of one job; a retry gets a fresh one."""
+        """The directory of one attempt of one job; a retry gets a fresh one."""
         return self.lab / "runs" / str(ritual) / str(attempt) / job
 
     def runs(self, ritual: UUID) -> Path:
@@ -44,14 +44,14 @@ class Artifacts:
         return self.crypt / "adapters" / _folder(digest)
 
     def scratch(self) -> Path:
-        """A place on the same file system, for what is renamed into place once it is whole."""
+        """A directory on the same file system, for files that are renamed into place once they are complete."""
         path = self.lab / "scratch"
         path.mkdir(parents=True, exist_ok=True)
         return path
 
 
 def publish(source: Path, target: Path) -> None:
-    """Move a finished directory to its content-addressed place. One that is already there is the same, and stays."""
+    """Move a finished directory to its content-addressed path. An existing one has the same content and is kept."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         source.rename(target)
@@ -73,7 +73,7 @@ def sync(path: Path) -> None:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write `text` so that a reader sees the old file or the whole new one, also after a power cut."""
-    # Of this thread alone: two writers of one file may meet, and the later one wins.
+    # One name per thread: two writers of one file may meet, and the later one wins.
     partial = path.with_name(f".{path.name}.{threading.get_native_id()}.partial")
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)

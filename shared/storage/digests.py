@@ -1,4 +1,4 @@
-"""Digests by which files and directories are named and compared."""
+"""Digests that identify files and directories."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def digest_tree(path: Path) -> str:
 
 
 def digest_files(files: Mapping[str, str]) -> str:
-    """What `digest_tree` says of a directory of these files, given as relative path -> digest."""
+    """The `digest_tree` of a directory with these files, given as relative path -> digest."""
     total = hashlib.sha256()
     for name, digest in sorted(files.items()):
         total.update(f"{name}\0{digest.removeprefix(PREFIX)}\n".encode())

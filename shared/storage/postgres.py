@@ -1,4 +1,4 @@
-"""PostgreSQL: the pool every process shares and the migrations, plain SQL files applied once per owner."""
+"""PostgreSQL: connection pools, and migrations from plain SQL files, applied once per schema."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Pool: TypeAlias = "asyncpg.Pool[Any]"
 
 MIGRATIONS_LOCK = 0x50554C  # one migrator at a time; any constant does
 
-# What a lost, restarting, busy or full server looks like from asyncpg: it may pass, so it is tried again.
+# asyncpg's errors for a lost, restarting, busy or full server: they may pass, so the call is repeated.
 UNREACHABLE = (
     OSError,
     TimeoutError,
@@ -44,15 +44,15 @@ ANOTHER_VERSION = (
 
 
 class MigrationError(Exception):
-    """The database is not at the schema that this code needs; the message says what to do."""
+    """The database does not have the schema that this version needs; the message includes what to do."""
 
 
 async def open_pool(
     url: str, schema: str, size: int = 5, limit_s: int = 30, settings: Mapping[str, str] | None = None
 ) -> Pool:
-    """A pool whose unqualified table names mean `schema` first, `public` second. Raises UNREACHABLE errors.
+    """Open a pool that resolves table names in `schema`, then in `public`. Raises UNREACHABLE errors.
 
-    `limit_s` bounds each statement, and how long a transaction may lie idle; `settings` are more of the server's.
+    `limit_s` bounds each statement and the idle time of a transaction; `settings` are further server settings.
     """
     return await asyncpg.create_pool(
         url,
@@ -125,7 +125,7 @@ async def check_version(url: str, migrations: Sequence[Migration]) -> None:
 async def check_migrated(pool: Pool, migrations: Iterable[Migration]) -> None:
     """Raise MigrationError unless all of these were applied."""
     if not await pool.fetchval("SELECT to_regclass('public.migration') IS NOT NULL"):
-        raise MigrationError("the database was never set up: run `soulforge migrate`")
+        raise MigrationError("the database is not set up: run `soulforge migrate`")
     applied = {f"{row['owner']}/{row['name']}" for row in await pool.fetch("SELECT owner, name FROM public.migration")}
     if missing := sorted({migration.name for migration in migrations} - applied):
         raise MigrationError(f"the database lacks {', '.join(missing)}: run `soulforge migrate`")

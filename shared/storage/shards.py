@@ -10,7 +10,7 @@ DIGITS = 5
 
 
 class ShardError(Exception):
-    """A split cannot be read as it lies there; the message names the shard."""
+    """A split cannot be read; the message names the shard."""
 
 
 def shard_name(number: int) -> str:
@@ -22,12 +22,14 @@ def shards(split: Path) -> list[Path]:
     found = sorted(split.iterdir()) if split.is_dir() else []
     for number, path in enumerate(found):
         if path.name != shard_name(number):
-            raise ShardError(f"{split.name} should go on with {shard_name(number)}, found {path.name}: harvest again")
+            raise ShardError(
+                f"{split.name} should continue with {shard_name(number)}, found {path.name}: harvest again"
+            )
     return found
 
 
 def lines(split: Path) -> Iterator[tuple[str, str]]:
-    """Each line with its place, such as `train/00000.jsonl line 3`; blank lines are passed over. Raises ShardError."""
+    """Each line with its place, such as `train/00000.jsonl line 3`; blank lines are skipped. Raises ShardError."""
     for path in shards(split):
         # Not splitlines(): it also splits at characters that JSON text may hold.
         with path.open(encoding="utf-8") as file:

@@ -152,7 +152,7 @@ async def test_a_ritual_under_way_on_revoked_karma_is_asked_to_end_unless_the_po
     await recall(crypt, ritual)
     await act_on_recalls(context.pool, policy)
 
-    found = await ledger.find(pool, ritual)
+    found = await ledger.get_ritual(pool, ritual)
     assert found and bool(found.cancel_requested_at) is ends
     assert await tainted(crypt) == [], "there is no version yet"
 
@@ -177,7 +177,7 @@ async def test_from_the_revocation_to_the_clean_ritual_over_the_bus(
     clean = ritual_id("recall/scribe@r2")
 
     async def opened() -> bool:
-        return await ledger.find(pool, clean) is not None
+        return await ledger.get_ritual(pool, clean) is not None
 
     async with running(HARVESTER, settings), running(registry.app, settings):
         await bus.publish("karma.revoked", b'{"karma": ["a"], "by": "owner"}')

@@ -106,7 +106,7 @@ async def reconcile_until_moved(stage: GpuStage, ritual: UUID) -> Ritual:
     deadline = monotonic() + JOB_S
     while monotonic() < deadline:
         await stage.reconcile()
-        found = await ledger.find(stage.context.pool, ritual)
+        found = await ledger.get_ritual(stage.context.pool, ritual)
         assert found
         if found.state is not State.EVACUATED:
             return found
@@ -121,7 +121,7 @@ async def test_a_job_that_ends_well_is_concluded_and_forgotten(context: ServiceC
 
     assert (await reconcile_until_moved(stage, ritual)).state is State.FORGED
 
-    forged = await ledger.required_fact(context.pool, ritual, AdapterForged)
+    forged = await ledger.require_fact(context.pool, ritual, AdapterForged)
     assert (forged.training, forged.fence) == (TRAINING, fence)
     containers = job_containers(context)
     assert await containers.inspect(Jobs(context, containers, stage.kind).name(ritual, 1)) is None
@@ -141,7 +141,7 @@ async def test_a_job_that_fails_gets_another_attempt_and_the_last_one_ends_the_r
     await lease.release(context.pool, ANVIL, fence)
     await evacuated(context.pool, ritual, attempt=2)
     assert (await reconcile_until_moved(stage, ritual)).state is State.FAILED
-    failed = await ledger.required_fact(context.pool, ritual, AdapterFailed)
+    failed = await ledger.require_fact(context.pool, ritual, AdapterFailed)
     assert "given up after 2 attempts" in failed.reason
 
 

@@ -29,7 +29,7 @@ async def test_a_free_serving_anvil_is_evacuated_for_the_ritual_that_waits(
 
     assert await state_of(context.pool, ritual) is State.EVACUATED
     assert rune.done == ["free_memory"]
-    fact = await ledger.fact(context.pool, ritual, GpuEvacuated)
+    fact = await ledger.get_fact(context.pool, ritual, GpuEvacuated)
     assert fact
     assert (fact.memory_before, fact.memory_after) == (900 * MIB, 0)
     announced = await context.pool.fetchval("SELECT count(*) FROM outbox WHERE subject = 'inference.suspended'")
@@ -47,7 +47,7 @@ async def test_when_the_gpu_work_ends_inference_is_restored_with_its_receipt(
     await checks(anvil, 3)
 
     assert rune.up
-    restored = await ledger.fact(context.pool, ritual, GpuRestored)
+    restored = await ledger.get_fact(context.pool, ritual, GpuRestored)
     assert restored
     assert 0.05 <= restored.seconds_without_inference < 30
     assert await context.pool.fetchval("SELECT count(*) FROM outbox WHERE subject = 'inference.resumed'") == 1
@@ -61,12 +61,12 @@ async def test_an_expired_lease_is_another_attempt_after_the_holder_is_proven_go
     await context.pool.execute("UPDATE lease SET expires_at = clock_timestamp() - interval '1 second'")
 
     await checks(anvil, 1)
-    found = await ledger.find(context.pool, ritual)
+    found = await ledger.get_ritual(context.pool, ritual)
     assert found
     assert (found.state, found.attempt) == (State.HARVESTED, 2)
     await checks(anvil, 4)
 
-    held = await lease.held(context.pool, "anvil0")
+    held = await lease.get_lease(context.pool, "anvil0")
     assert held
     assert (held.attempt, held.fence) == (2, 2)
     assert await state_of(context.pool, ritual) is State.EVACUATED
@@ -118,7 +118,7 @@ async def test_an_evacuation_cut_short_anywhere_is_taken_up_again(
 
     assert await state_of(context.pool, ritual) is State.EVACUATED
     assert await context.pool.fetchval("SELECT count(*) FROM outbox WHERE subject = 'inference.suspended'") == 1
-    assert await ledger.fact(context.pool, ritual, GpuEvacuated)
+    assert await ledger.get_fact(context.pool, ritual, GpuEvacuated)
 
 
 async def test_every_step_of_a_hand_over_is_on_record_and_in_the_trace(
@@ -134,8 +134,8 @@ async def test_every_step_of_a_hand_over_is_on_record_and_in_the_trace(
     queues = {Step.HOLD, Step.DRAIN_QUEUE, Step.RELEASE}
     assert [row["step"] for row in rows] == [step for step in Step if step not in queues]
     assert all(row["ended_at"] for row in rows)
-    there = await ledger.fact(context.pool, ritual, GpuEvacuated)
-    back = await ledger.fact(context.pool, ritual, GpuRestored)
+    there = await ledger.get_fact(context.pool, ritual, GpuEvacuated)
+    back = await ledger.get_fact(context.pool, ritual, GpuRestored)
     assert there
     assert back
     assert there.aborted == 3

@@ -38,8 +38,8 @@ async def test_memory_that_does_not_come_free_is_a_refusal_and_inference_comes_b
     await checks(anvil, 3)
 
     assert rune.up
-    assert await lease.held(context.pool, "anvil0") is None
-    fact = await ledger.fact(context.pool, ritual, GpuRefused)
+    assert await lease.get_lease(context.pool, "anvil0") is None
+    fact = await ledger.get_fact(context.pool, ritual, GpuRefused)
     assert fact
     assert "419430400 bytes are still in use" in fact.reason
     assert "gpu.evacuated" not in await facts(context.pool, ritual)
@@ -91,7 +91,7 @@ async def test_a_process_that_computes_on_the_device_keeps_the_anvil_from_everyb
     await checks(anvil, 3)
 
     assert await state_of(context.pool, ritual) is State.REFUSED
-    fact = await ledger.fact(context.pool, ritual, GpuRefused)
+    fact = await ledger.get_fact(context.pool, ritual, GpuRefused)
     assert fact
     assert "processes 4242 compute on the device" in fact.reason
 

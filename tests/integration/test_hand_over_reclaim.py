@@ -30,14 +30,14 @@ async def test_an_anvil_that_is_reclaimed_is_taken_back_and_the_ritual_waits_as_
     assert rune.up
     assert rune.open_
     assert jobs.stopped == {"trainer-1": anvil.settings.reclaim_grace_s}
-    found = await ledger.find(context.pool, ritual)
+    found = await ledger.get_ritual(context.pool, ritual)
     assert found
     assert (found.state, found.attempt) == (State.HARVESTED, 2)
-    fact = await ledger.fact(context.pool, ritual, GpuInterrupted)
+    fact = await ledger.get_fact(context.pool, ritual, GpuInterrupted)
     assert fact
     assert fact.asked is True
     assert "a guest asks" in fact.reason
-    assert await ledger.failures(context.pool, ritual) == 0
+    assert await ledger.count_failures(context.pool, ritual) == 0
     reason = await context.pool.fetchval("SELECT reason FROM decision WHERE ritual = $1", ritual)
     assert "is reclaimed until" in reason
 
@@ -61,7 +61,7 @@ async def test_an_anvil_that_is_reclaimed_in_the_middle_of_its_evacuation_is_not
     assert await state_of(context.pool, ritual) is State.HARVESTED
     assert rune.up
     assert rune.open_
-    assert await lease.held(context.pool, "anvil0") is None
+    assert await lease.get_lease(context.pool, "anvil0") is None
 
 
 async def test_a_reclaim_from_before_the_lease_does_not_end_it(anvil: Anvil, context: ServiceContext) -> None:

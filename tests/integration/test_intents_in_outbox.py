@@ -34,7 +34,7 @@ async def test_an_intent_waits_for_no_harvester_and_stops_nothing_that_is_said_a
     assert (await bus.get_last_msg("SOUL", "karma.recalled")).data
 
     async def opened() -> bool:
-        return await ledger.find(pool, ritual_id("first")) is not None
+        return await ledger.get_ritual(pool, ritual_id("first")) is not None
 
     assert not await opened()
     async with running(HARVESTER, settings):
@@ -45,7 +45,7 @@ async def test_an_intent_that_nothing_keeps_is_tried_again_and_stops_nothing_els
     crypt: Pool, bus: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "PUBLISH_TIMEOUT_S", 0.3)
-    monkeypatch.setattr(outbox, "INTENTS_LOOKED_AT", 0)  # as if the stream had lost it
+    monkeypatch.setattr(outbox, "INTENTS_SEARCHED", 0)  # as if the stream had lost it
     await say(crypt, TrainingIntent(persona="scribe", id="first"))
     await say(crypt, KarmaRecalled(karma=("a",), manifests=(), rituals=()))
 

@@ -96,7 +96,7 @@ async def test_a_fact_that_does_not_lead_from_the_state_changes_nothing(pool: Po
     await state(pool, harvested(ritual))
 
     assert not await state(pool, KarmaRefused(ritual=ritual, persona="scribe", reason="late"))
-    found = await ledger.find(pool, ritual)
+    found = await ledger.get_ritual(pool, ritual)
     assert found
     assert (found.state, found.version) == (State.HARVESTED, 1)
 
@@ -130,7 +130,7 @@ async def test_an_expired_lease_is_not_free_until_it_is_released(pool: Pool) -> 
     await asyncio.sleep(0.1)
 
     assert await lease.acquire(pool, ANVIL, second, 1, 60) is None
-    held = await lease.held(pool, ANVIL)
+    held = await lease.get_lease(pool, ANVIL)
     assert held
     assert not held.live
     assert await lease.release(pool, ANVIL, fence)
@@ -151,7 +151,7 @@ async def test_interrupted_work_is_another_attempt_and_its_late_facts_are_ignore
     await state(pool, evacuated(ritual, 1))
 
     assert await state(pool, GpuInterrupted(ritual=ritual, persona="scribe", reason="lost"))
-    found = await ledger.find(pool, ritual)
+    found = await ledger.get_ritual(pool, ritual)
     assert found
     assert (found.state, found.attempt) == (State.HARVESTED, 2)
     assert not await state(pool, forged(ritual, 1))
@@ -160,16 +160,16 @@ async def test_interrupted_work_is_another_attempt_and_its_late_facts_are_ignore
 
 async def test_a_fact_is_read_back_as_its_class_and_the_latest_attempt_counts(pool: Pool) -> None:
     ritual = await opened(pool)
-    assert await ledger.fact(pool, ritual, KarmaHarvested) is None
+    assert await ledger.get_fact(pool, ritual, KarmaHarvested) is None
     await state(pool, harvested(ritual))
-    assert await ledger.fact(pool, ritual, KarmaHarvested) == harvested(ritual)
+    assert await ledger.get_fact(pool, ritual, KarmaHarvested) == harvested(ritual)
 
     for attempt in (1, 2):
         fence = await lease.acquire(pool, ANVIL, ritual, attempt, 60)
         assert fence and await state(pool, evacuated(ritual, fence, attempt))
         await lease.release(pool, ANVIL, fence)
         await state(pool, GpuInterrupted(ritual=ritual, persona="scribe", attempt=attempt, reason="lost"))
-    assert await ledger.fact(pool, ritual, GpuEvacuated) == evacuated(ritual, 2, 2)
+    assert await ledger.get_fact(pool, ritual, GpuEvacuated) == evacuated(ritual, 2, 2)
 
 
 async def test_restoration_is_recorded_whatever_became_of_the_ritual(pool: Pool) -> None:
@@ -179,7 +179,7 @@ async def test_restoration_is_recorded_whatever_became_of_the_ritual(pool: Pool)
 
     assert await state(pool, restored)
     assert not await state(pool, restored)
-    found = await ledger.find(pool, ritual)
+    found = await ledger.get_ritual(pool, ritual)
     assert found
     assert found.state is State.HARVESTED
 
@@ -207,6 +207,6 @@ async def test_a_ritual_joins_the_publisher_s_trace_only_where_it_is_a_valid_one
     async with pool.acquire() as conn, conn.transaction():
         ritual = await ledger.open_ritual(conn, TrainingIntent(persona="scribe"), "one", traceparent)
 
-    found = await ledger.find(pool, ritual)
+    found = await ledger.get_ritual(pool, ritual)
     assert found
     assert found.trace_id == (trace_id or ritual.hex)

@@ -163,7 +163,7 @@ def an_anvil(context: ServiceContext, rune: FakeRune) -> Anvil:
 
 
 async def state_of(pool: Pool, ritual: UUID) -> State:
-    found = await ledger.find(pool, ritual)
+    found = await ledger.get_ritual(pool, ritual)
     assert found
     return found.state
 

@@ -162,19 +162,19 @@ class Orchestrated:
 
     async def end(self, ritual: UUID) -> None:
         """The GPU work of a ritual is over, without an adapter."""
-        found = await ledger.find(self.pool, ritual)
+        found = await ledger.get_ritual(self.pool, ritual)
         assert found
         fact = AdapterFailed(ritual=ritual, persona="scribe", attempt=found.attempt, reason="the test ends it")
         async with self.pool.acquire() as conn, conn.transaction():
             assert await ledger.record_fact(conn, fact, "forge", datetime.now(UTC))
 
     async def state(self, ritual: UUID) -> str:
-        found = await ledger.find(self.pool, ritual)
+        found = await ledger.get_ritual(self.pool, ritual)
         assert found
         return str(found.state)
 
     async def fact(self, ritual: UUID, kind: type[FactType]) -> FactType | None:
-        return await ledger.fact(self.pool, ritual, kind)
+        return await ledger.get_fact(self.pool, ritual, kind)
 
     async def contained(self) -> str | None:
         reason: str | None = await self.pool.fetchval("SELECT reason FROM orchestrator.containment")

@@ -49,7 +49,7 @@ def embedding_loop(context: ServiceContext, embedder: Embedder) -> Loop:
 async def embed_pass(context: ServiceContext, embedder: Embedder) -> float:
     """Make one pass over the rows; the seconds until the next."""
     try:
-        if await lease.held(context.pool, context.configuration.forge):
+        if await lease.get_lease(context.pool, context.configuration.forge):
             await embedder.end()  # the machine is the trainer's now
             return LOOK_S
         return 0 if await embed_missing(context.pool, embedder, BATCH) else LOOK_S

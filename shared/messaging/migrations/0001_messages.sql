@@ -1,4 +1,4 @@
--- What every service keeps of the bus: the messages it has to publish, and those it could not handle.
+-- The messages that a service has to publish, and those it could not handle. Every service has both tables.
 CREATE TABLE outbox (
     seq          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     event_id     uuid NOT NULL UNIQUE,

@@ -1,4 +1,4 @@
--- The ritual ledger: the authority on what every ritual is. JetStream only nudges.
+-- The ritual ledger: the authority on the state of every ritual. Messages only wake the services.
 CREATE TABLE ritual (
     id                  uuid PRIMARY KEY,
     intent_id           text NOT NULL UNIQUE,
@@ -20,7 +20,7 @@ CREATE TABLE ritual (
 CREATE INDEX ritual_open ON ritual (state, priority DESC, created_at) WHERE ended_at IS NULL;
 CREATE INDEX ritual_untraced ON ritual (ended_at) WHERE root_exported_at IS NULL;
 
--- Every fact stated about a ritual, once. Append-only but for exported_at.
+-- Every fact recorded about a ritual, once. Append-only except exported_at.
 CREATE TABLE ritual_fact (
     event_id     uuid PRIMARY KEY,
     ritual       uuid NOT NULL REFERENCES ritual (id),

@@ -66,7 +66,7 @@ def test_a_changed_manifest_is_refused_for_good(tmp_path: Path) -> None:
 def test_a_gap_between_shards_is_refused(tmp_path: Path) -> None:
     write(tmp_path, [values("a")], [values("b")], [values("c")])
     (tmp_path / "train" / "00001.jsonl").unlink()
-    with pytest.raises(InputError, match=r"train should go on with 00001\.jsonl, found 00002\.jsonl"):
+    with pytest.raises(InputError, match=r"train should continue with 00001\.jsonl, found 00002\.jsonl"):
         read_rows(tmp_path, digest_tree(tmp_path))
 
 

@@ -55,7 +55,7 @@ def test_an_unusable_holdout_is_refused_by_place(tmp_path: Path, shards: list[An
 def test_a_missing_shard_is_refused(tmp_path: Path) -> None:
     folder = write(tmp_path, [values("a")], [values("b")])
     (folder / "holdout" / "00000.jsonl").unlink()
-    with pytest.raises(InputError, match=r"should go on with 00000\.jsonl"):
+    with pytest.raises(InputError, match=r"should continue with 00000\.jsonl"):
         read_holdout(folder)
 
 
