@@ -18,9 +18,9 @@ import structlog
 from faststream import AckPolicy, BaseMiddleware, ContextRepo
 from faststream.exceptions import NackMessage, RejectMessage
 from faststream.nats import NatsBroker, NatsMessage
+from prometheus_client import Counter
 
 from shared.messaging.dead_letters import record_dead_letter
-from shared.messaging.metrics import DEAD_LETTERS, HANDLED
 from shared.messaging.router import AnswerInvalid, PermanentError
 from shared.storage.postgres import UNREACHABLE, Pool
 
@@ -28,6 +28,9 @@ log = structlog.get_logger()
 
 LAST_DELIVERY = 6  # an unknown error this often is a permanent one
 LONGEST_DELAY_S = 60
+
+HANDLED = Counter("soulforge_messages_handled_total", "Messages handled.", ["subject"])
+DEAD_LETTERS = Counter("soulforge_dead_letters_total", "Messages kept as dead letters.", ["subject"])
 
 
 def open_broker(
