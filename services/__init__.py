@@ -1,1 +1,1 @@
-"""One folder per stage of a ritual; services meet on the bus and never import each other."""
+"""The services, one folder per stage of a ritual; they communicate over the bus and never import each other."""

@@ -1,1 +1,1 @@
-"""dataset manifest → adapter."""
+"""The forge: trains an adapter from a dataset manifest."""

@@ -1,4 +1,4 @@
-"""What the forge consumes: an evacuated anvil means that there is an adapter to train."""
+"""Handlers of the forge: an evacuated anvil starts the training of an adapter."""
 
 from __future__ import annotations
 

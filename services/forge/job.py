@@ -1,4 +1,4 @@
-"""What the forge asks of its trainer job: `job.json`, and the files in the job's output directory."""
+"""The interface of the trainer job: `job.json`, and the files in the job's output directory."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from shared.storage.base_model import Base
 
 ADAPTER_DIR = "adapter"
 CHECKPOINTS_DIR = "checkpoints"
-IDENTITY_FILE = "identity.json"  #: in a checkpoint, written last: it is complete
+IDENTITY_FILE = "identity.json"  #: in a checkpoint; written last, so that it marks a complete one
 PREVIEWS_FILE = "trained-text.json"
-LEFT_OUT_FILE = "left-out.jsonl"  #: one line a row of the manifest that was not trained: split, id, reason
+LEFT_OUT_FILE = "left-out.jsonl"  #: one line per row of the manifest that was not trained: split, id, reason
 
 
 class TrainerJob(Frozen):

@@ -1,10 +1,10 @@
-"""The forge's work: what its trainer job gets, and the fact about the adapter that the job left."""
+"""The forge's stage: plan the trainer job, and record the adapter that it made."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
-from services.forge.adapter import AdapterError, adapter_digest
 from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, IDENTITY_FILE, TrainerJob
 from shared.config.recipe import load_recipe
 from shared.contracts.forge import AdapterFailed, AdapterForged, TrainingFigures
@@ -13,6 +13,7 @@ from shared.jobs.runner import JOB_FILE, OUTPUT, Finished, JobPlan
 from shared.ritual import ledger
 from shared.storage.artifacts import Artifacts
 from shared.storage.base_model import Bases
+from shared.storage.digests import digest_tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from shared.runtime.context import ServiceContext
 
 ROLE = "trainer"
+ADAPTER_FILES = frozenset(
+    {"adapter_config.json", "adapter_model.safetensors"}
+)  # safetensors only: nothing is unpickled
 
 
 class Forge:
@@ -78,9 +82,29 @@ class Forge:
         )
 
     def _earlier_checkpoints(self, ritual: Ritual) -> Path | None:
-        """The whole checkpoints of the latest attempt that has any; manifest, recipe and seed of a ritual do not change."""
+        """The complete checkpoints of the latest attempt with any; a ritual's manifest, recipe and seed do not change."""
         for attempt in range(ritual.attempt - 1, 0, -1):
             folder = self._artifacts.run(ritual.id, attempt, ROLE) / OUTPUT / CHECKPOINTS_DIR
             if any(folder.glob(f"*/{IDENTITY_FILE}")):
                 return folder
         return None
+
+
+class AdapterError(Exception):
+    """The directory is not an adapter; the message is the reason."""
+
+
+def adapter_digest(path: Path) -> str:
+    """The digest of an adapter. Raises AdapterError unless the directory holds exactly one, as PEFT writes it."""
+    found = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+    if found != ADAPTER_FILES or any((path / name).is_symlink() for name in ADAPTER_FILES):
+        raise AdapterError(
+            f"{path.name} must hold exactly {', '.join(sorted(ADAPTER_FILES))}, found {', '.join(sorted(found)) or 'nothing'}"
+        )
+    try:
+        config = json.loads((path / "adapter_config.json").read_text())
+    except ValueError as error:
+        raise AdapterError(f"adapter_config.json is not JSON: {error}") from error
+    if config.get("peft_type") != "LORA":
+        raise AdapterError(f"adapter_config.json names {config.get('peft_type')!r}, LORA expected")
+    return digest_tree(path)

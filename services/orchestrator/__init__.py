@@ -1,1 +1,1 @@
-"""who has the anvil: evacuation, lease, restoration."""
+"""The orchestrator: leases anvils to rituals; evacuation before, restoration after."""

@@ -1,4 +1,4 @@
-"""What the orchestrator consumes: every fact of a ritual, which may change what an anvil needs, and the commands about anvils."""
+"""Handlers of the orchestrator: every fact of a ritual, which may change what an anvil needs, and commands about anvils."""
 
 from __future__ import annotations
 

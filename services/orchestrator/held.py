@@ -1,4 +1,4 @@
-"""What to do about a held anvil: continue its evacuation, leave it to the job, or take it back.
+"""Reconcile a held anvil: continue its evacuation, leave it to the job, or take it back.
 
 Taking back is physical: the jobs are ended and proven gone, and only then the lease is released.
 """
@@ -32,7 +32,7 @@ EXPIRED = JobResult(ok=False, error="the lease of the anvil expired: it was not 
 
 
 class Action(StrEnum):
-    """What to do about a held anvil."""
+    """The next action on a held anvil."""
 
     EVACUATE = "evacuate"
     LEAVE = "leave"
@@ -42,7 +42,7 @@ class Action(StrEnum):
 
 
 def choose_action(held: Lease, ritual: Ritual, reclaimed: bool = False) -> Action:
-    """Choose from the lease, its ritual, and whether somebody reclaimed the anvil. Pure."""
+    """Choose from the lease, its ritual, and whether the anvil was reclaimed. Pure."""
     at_work = ritual.attempt == held.attempt and ritual.state in HOLDS_ANVIL
     if at_work and reclaimed and not ritual.cancel_requested_at:
         return Action.YIELD

@@ -1,4 +1,4 @@
-"""What others may read of the orchestrator's tables; the command line reads only these.
+"""Read-only views of the orchestrator's tables for other programs; the command line reads only these.
 
 Every function works on any connection, whatever its search path, and writes nothing.
 """

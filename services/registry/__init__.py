@@ -1,1 +1,1 @@
-"""verdict → version, and which version serves."""
+"""The registry: registers verified adapters as versions and serves them under their aliases."""

@@ -1,6 +1,6 @@
-"""Proof that a loaded adapter is the one answering: its answers to fixed prompts, compared with what the evaluator heard.
+"""Proof that a loaded adapter is the one answering: compares its answers to fixed prompts with the evaluator's.
 
-HTTP 200 after a load proves nothing: engines answer with the base, or with another adapter, without a word.
+HTTP 200 after a load proves nothing: engines may silently answer with the base or with another adapter.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SAME_CHARACTERS = 24
 
 
 class Binding(Frozen):
-    """What the probes said: `equal` to the evaluator's answers, `different` from the base's own answers now."""
+    """Result of the probes: answers `equal` to the evaluator's, answers `different` from the base's own now."""
 
     asked: int
     equal: int
@@ -25,15 +25,15 @@ class Binding(Frozen):
 
     @property
     def proven(self) -> bool:
-        """Most answers begin as the evaluator heard them, and none that should differ from the base is the base's.
+        """True where most answers begin as the evaluator's, and none that should differ from the base is the base's.
 
-        Most, not all: two engines round differently, and a greedy answer may part at a near tie.
+        Most, not all: two engines round differently, and greedy answers may diverge at a near tie.
         """
         return self.asked > 0 and self.equal * 2 > self.asked and self.different > 0
 
 
 async def prove(inference: Serving, version: str, base: str, probes: tuple[Probe, ...], max_tokens: int) -> Binding:
-    """Ask every probe of the version and of the base. Raises InferenceError when the engine does not answer."""
+    """Ask version and base every probe. Raises InferenceError when the engine does not answer."""
     equal = different = 0
     for probe in probes:
         messages = (PromptMessage(role="user", content=probe.prompt),)

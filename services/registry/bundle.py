@@ -1,6 +1,6 @@
-"""The bundle of a promoted adapter: the plain PEFT directory beside a sidecar that binds it to everything it came from.
+"""The bundle of a promoted adapter: its PEFT directory, and a sidecar with the digests of everything it was made from.
 
-Immutable and content-addressed: it is written once, whole, and never touched again.
+Immutable and content-addressed: it is written once, atomically, and never changed.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ READ_ONLY = 0o444
 
 
 class BundleError(Exception):
-    """The bundle cannot be trusted; the message says what does not fit."""
+    """The bundle cannot be trusted; the message names the mismatch."""
 
 
 class Sidecar(Frozen):
-    """What an adapter is bound to. All digests are `sha256:<hex>`."""
+    """The provenance of an adapter. All digests are `sha256:<hex>`."""
 
     persona: str
     version: str
@@ -41,7 +41,7 @@ class Sidecar(Frozen):
 
 
 def freeze(artifacts: Artifacts, source: Path, sidecar: Sidecar, probes: tuple[Probe, ...]) -> Path:
-    """Copy the adapter into the Crypt with its sidecar. Raises BundleError when it is not what was verified."""
+    """Copy the adapter into the Crypt with its sidecar. Raises BundleError when it is not the verified one."""
     target = artifacts.bundle(sidecar.adapter)
     if not target.is_dir():
         scratch = artifacts.scratch() / uuid4().hex

@@ -1,4 +1,4 @@
-"""What the registry consumes: facts that give it work, and recalls of karma that adapters were trained on."""
+"""Handlers of the registry: facts that give it work, and recalls of karma that adapters were trained on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def wake(fact: Fact, service: InContext) -> None:
 
 @router.consume(KarmaRecalled)
 async def karma_recalled(recall: KarmaRecalled, service: InContext) -> None:
-    """Record which rituals are tainted; the reconciler acts upon it."""
+    """Record which rituals are tainted; the reconciler acts on it."""
     async with service.pool.acquire() as conn, conn.transaction():
         await store.record_taint(conn, recall.rituals, recall.karma)
     service.wake()

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-IDS_PER_MESSAGE = 1000  # ids of one announcement, so that it stays far below what the bus takes
+IDS_PER_MESSAGE = 1000  # ids per announcement, which keeps it far below the bus's limit
 WHY = "consent to karma it was trained on is withdrawn"
 
 
 async def act_on_recalls(pool: Pool, action: RecallAction) -> None:
-    """Act upon every tainted version and ritual as the policy says now; repeatable.
+    """Apply the policy to every tainted version and ritual; repeatable.
 
-    It reads rows: a version that is registered after the recall, and a policy that became stricter, are found too.
+    It works from rows, so that versions registered after the recall and a stricter policy take effect too.
     """
     async with pool.acquire() as conn, conn.transaction():
         if action != "warn":
@@ -65,7 +65,7 @@ async def _act(conn: Connection, version: TaintedVersion, action: RecallAction) 
 
 
 def clean_intent(version: TaintedVersion) -> TrainingIntent:
-    """The intent that asks for a ritual without the revoked records: one for a version, whatever is revoked later."""
+    """The intent for a ritual without the revoked records; one per version, also where more is revoked later."""
     return TrainingIntent(
         persona=version.persona,
         id=f"recall/{version.name}",

@@ -1,4 +1,4 @@
-"""Make every verified adapter a version in the Crypt, and make the engine serve what the aliases point to."""
+"""Register every verified adapter as a version in the Crypt, and make the engine serve the aliased versions."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Registry:
         pool = self._context.pool
         for ritual in await ledger.list_rituals(pool, State.VERIFIED):
             await self._register(ritual)
-        # Recalls come before serving: nothing that they withdraw is to be loaded or awakened.
+        # Recalls come before serving: a version that they withdraw must not be loaded or awakened.
         await act_on_recalls(pool, self._settings.on_recall)
         if await lease.get_lease(pool, self._context.configuration.forge) is None:
             await self._serve()
@@ -133,7 +133,7 @@ class Registry:
         if ritual.cancel_requested_at:
             await self._context.record_cancelled(ritual)
             return
-        # Inference must have come back after this ritual's own GPU work.
+        # Inference must have been restored after this ritual's own GPU work.
         if await ledger.get_fact(self._context.pool, ritual.id, GpuRestored) is None:
             return
         started_at = datetime.now(UTC)

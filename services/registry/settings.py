@@ -17,5 +17,5 @@ class RegistrySettings(Section):
     probe_tries: int = Field(5, ge=1, description="Failed bindings after which a ritual fails.")
     on_recall: RecallAction = Field(
         "warn",
-        description="What is done with adapters whose karma was revoked: `warn`, `withdraw`, or `withdraw_and_retrain`.",
+        description="Action on adapters whose karma was revoked: `warn`, `withdraw`, or `withdraw_and_retrain`.",
     )

@@ -1,4 +1,4 @@
-"""All SQL of the registry: versions, aliases with their history, and what is tainted by revoked karma."""
+"""All SQL of the registry: versions, aliases with their history, and taint by revoked karma."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Version:
 
 @dataclass(frozen=True)
 class TaintedVersion:
-    """A version to act upon. `karma`: the records not announced yet, or all; `serves`: an alias points to it."""
+    """A version to act on. `karma`: the records not announced yet, or all; `serves`: an alias points to it."""
 
     name: str
     persona: str
@@ -42,7 +42,7 @@ _VERSION = ", ".join(field.name for field in fields(Version))
 
 
 async def insert_version(conn: Connection, version: Version) -> None:
-    """Keep a version; one of that name is left as it is."""
+    """Insert a version; an existing one of that name is left as it is."""
     await conn.execute(
         f"INSERT INTO version ({_VERSION}) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
         version.name,
@@ -57,7 +57,7 @@ async def insert_version(conn: Connection, version: Version) -> None:
 async def list_wanted(conn: Connection | Pool) -> list[Version]:
     """List the versions the engine must serve: every alias's, and every registered one that is about to be awakened.
 
-    Never one that was withdrawn, nor one whose revoked karma was not decided upon yet.
+    Never one that was withdrawn, nor one with revoked karma that is not announced yet.
     """
     rows = await conn.fetch(
         f"SELECT {_VERSION} FROM version WHERE (name IN (SELECT version FROM alias) "
@@ -76,13 +76,13 @@ async def get_version(conn: Connection | Pool, name: str) -> Version | None:
 
 
 async def get_alias(conn: Connection | Pool, persona: str) -> str | None:
-    """The version that the persona's name points to."""
+    """The version that the alias of a persona points to."""
     version: str | None = await conn.fetchval("SELECT version FROM alias WHERE persona = $1", persona)
     return version
 
 
 async def record_failed_probe(conn: Connection | Pool, name: str) -> int:
-    """Count one more failed proof of this version's binding; the failures so far."""
+    """Count one more failed proof of this version's binding; returns the failures so far."""
     failures: int = await conn.fetchval(
         "UPDATE version SET failed_probes = failed_probes + 1 WHERE name = $1 RETURNING failed_probes", name
     )
@@ -90,7 +90,7 @@ async def record_failed_probe(conn: Connection | Pool, name: str) -> int:
 
 
 async def move_alias(conn: Connection, persona: str, version: str, ritual: UUID) -> None:
-    """Point the persona's name to `version`; what it pointed to is kept as the previous one."""
+    """Point the persona's alias to `version`; the one before is kept as `previous`."""
     previous = await get_alias(conn, persona)
     await conn.execute(
         "INSERT INTO alias (persona, version) VALUES ($1, $2) ON CONFLICT (persona) DO UPDATE SET "
@@ -122,7 +122,7 @@ async def record_taint(conn: Connection, rituals: Iterable[UUID], karma: Iterabl
 
 
 async def list_tainted(conn: Connection, withdrawing: bool) -> list[TaintedVersion]:
-    """List the tainted versions to act upon: those not announced, and where `withdrawing` those not withdrawn either."""
+    """List the tainted versions to act on: those not announced, and where `withdrawing` also those not withdrawn."""
     rows = await conn.fetch(
         "SELECT v.name, v.persona, v.ritual, a.version IS NOT NULL AS serves, coalesce("
         "array_agg(t.karma ORDER BY t.karma) FILTER (WHERE t.announced_at IS NULL), array_agg(t.karma ORDER BY t.karma)) AS karma "
@@ -145,7 +145,7 @@ async def mark_taint_announced(conn: Connection, ritual: UUID, karma: Iterable[s
 
 
 async def list_tainted_rituals(conn: Connection) -> list[UUID]:
-    """List the rituals under way that train, or trained, on revoked records and are not flagged to end."""
+    """List the open rituals that train, or trained, on revoked records and are not flagged for cancellation."""
     rows = await conn.fetch(
         "SELECT id FROM ritual WHERE ended_at IS NULL AND cancel_requested_at IS NULL "
         "AND id IN (SELECT ritual FROM taint) ORDER BY id"
@@ -154,9 +154,9 @@ async def list_tainted_rituals(conn: Connection) -> list[UUID]:
 
 
 async def withdraw(conn: Connection, version: str, why: str) -> bool:
-    """Never serve `version` again. True when its persona's name pointed there and was moved or taken away.
+    """Withdraw `version` from serving for good. True when an alias pointed to it and was moved or deleted.
 
-    The name goes back to the version before it where that one is untainted, else it points nowhere.
+    The alias moves back to the previous version where that one is untainted, else it is deleted.
     """
     await conn.execute(
         "UPDATE version SET withdrawn_at = coalesce(withdrawn_at, clock_timestamp()) WHERE name = $1", version

@@ -1,1 +1,1 @@
-"""adapter → verdict."""
+"""The verifier: evaluates an adapter and gives the verdict."""

@@ -1,4 +1,4 @@
-"""From measured items to evidence: how the target and the base logic of both arms compare, and how sure that is."""
+"""Compare both arms on the target and on base logic, with confidence bounds: the evidence for a verdict."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Pair = tuple[str, str, bool, bool]  # kind, item, base right, candidate right
 
 
 def base_logic_evidence(results: Results, policy: Policy) -> BaseLogicEvidence:
-    """Raises ValueError when the arms did not answer the same items."""
+    """Compare base logic. Raises ValueError when the arms did not answer the same items."""
     pairs = _pairs(results)
     kinds = tuple(_kind(kind, results.chance[kind], pairs, policy) for kind in sorted({pair[0] for pair in pairs}))
     counted = {kind.kind for kind in kinds if kind.counted}
@@ -36,7 +36,7 @@ def base_logic_evidence(results: Results, policy: Policy) -> BaseLogicEvidence:
 
 
 def target_evidence(results: Results, policy: Policy) -> TargetEvidence:
-    """Raises ValueError when an item was scored by rule in one arm only."""
+    """Compare the target. Raises ValueError when an item was scored by rule in one arm only."""
     rows = sorted(results.holdout, key=lambda row: row.id)
     ruled = [row for row in rows if _is_ruled(row)]
     by_rule = len(ruled) >= policy.min_held_out and _sessions(ruled) >= policy.min_sessions
@@ -88,7 +88,7 @@ def _kind(kind: str, chance: float, pairs: Sequence[Pair], policy: Policy) -> Ki
 
 
 def above_chance(right: int, n: int, chance: float, confidence: float) -> bool:
-    """True when a one-sided bound of the score is above the score of a guesser."""
+    """True when a one-sided lower bound of the score is above the score of guessing."""
     return statistics.wilson(right, n, confidence, sides=1)[0] > chance
 
 

@@ -1,4 +1,4 @@
-"""What the verifier consumes: a forged adapter waits for its verdict."""
+"""Handlers of the verifier: a forged adapter starts its evaluation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the evaluator is told: the inputs by digest, the questions to ask, and where to write."""
+"""The interface of the evaluator job: its inputs by digest, its limits, and its output directory."""
 
 from __future__ import annotations
 

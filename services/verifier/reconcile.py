@@ -1,4 +1,4 @@
-"""The verifier's work: what its evaluator job gets, and the verdict on the results that the job left."""
+"""The verifier's stage: plan the evaluator job, and record the verdict on its results."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Verifier:
 
 
 def probe_prompts(holdout: Path, count: int) -> tuple[str, ...]:
-    """User turns the adapter was not trained on, the first of as many sessions; the registry asks them again later."""
+    """Held-out user messages, the first of each of `count` sessions; the registry asks them again later."""
     prompts: dict[str, str] = {}
     for _, line in lines(holdout / HOLDOUT):
         row = json.loads(line)

@@ -1,4 +1,4 @@
-"""What the evaluator measured, as it stands in `results.json`: the verdict's only input."""
+"""The evaluator's measurements, `results.json`: the only input of the verdict."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Arm(StrEnum):
-    """Whose answers: both arms see the same items in the same batches."""
+    """The model that answers: both arms get the same items in the same batches."""
 
     BASE = "base"
     CANDIDATE = "candidate"
 
 
 class ItemScore(Frozen):
-    """One arm on one item. `margin` is how far the right answer is ahead of the best wrong one, in nats."""
+    """The score of one arm on one item. `margin`: log-likelihood of the right answer minus the best wrong one, in nats."""
 
     kind: str
     item: str
@@ -34,7 +34,7 @@ class ItemScore(Frozen):
 
 
 class HeldOut(Frozen):
-    """Both arms on one item of the sealed holdout, without the system prompt.
+    """The scores of both arms on one item of the sealed holdout, without the system prompt.
 
     `nll_*` is the mean over the reference answer's tokens, in nats; `pass_*` is None where the item has no checks;
     `answer_*` is the start of the greedy answer that was scored.
@@ -51,7 +51,7 @@ class HeldOut(Frozen):
 
 
 class BaseScores(Frozen):
-    """The base arm of a suite, kept for later evaluations of adapters of the same base."""
+    """The base's scores on a suite, kept for later evaluations of adapters of the same base."""
 
     base_digest: str
     suite_digest: str
@@ -60,7 +60,7 @@ class BaseScores(Frozen):
 
 
 class Results(Frozen):
-    """Everything that was measured, and what it was measured on. `chance` is by kind."""
+    """All measurements, with the digests of what was measured. `chance` is by kind."""
 
     base_digest: str
     adapter_digest: str | None
@@ -73,7 +73,7 @@ class Results(Frozen):
     items: tuple[ItemScore, ...]
     holdout: tuple[HeldOut, ...]
     holdout_left_out: dict[str, str] = Field(
-        {}, description="Items that the base's chat template cannot show: why, by id."
+        {}, description="Items that the base's chat template cannot render: reason by id."
     )
     probes: tuple[Probe, ...]
 

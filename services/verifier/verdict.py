@@ -1,4 +1,4 @@
-"""The verdict: a pure judgement over what the evaluator measured. It touches no file, clock or network.
+"""The verdict: a pure decision from the evaluator's measurements, without file, clock or network.
 
 Each side of the evidence is in one of three states, by one-sided bounds at the policy's confidence:
 
@@ -49,7 +49,7 @@ DECISIONS: dict[tuple[BaseLogic, Target], Decision] = {
 
 
 def judge(results: Results, policy: Policy) -> Verdict:
-    """Raises ValueError when the results are not paired."""
+    """Decide. Raises ValueError when the results are not paired."""
     target, logic = target_evidence(results, policy), base_logic_evidence(results, policy)
     target_state, logic_state = state_of_target(target, policy), state_of_base_logic(logic, policy)
     return Verdict(

@@ -35,10 +35,10 @@ class Target(StrEnum):
 
 
 class Policy(Frozen):
-    """What a promotion takes. Scores and margins are shares of 1; NLL is nats a token."""
+    """Thresholds of a promotion. Scores and margins are shares of 1; NLL is nats per token."""
 
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of every one-sided bound. Default: 0.95.")
-    margin: float = Field(0.03, gt=0, lt=1, description="Largest drop in base logic that is borne. Default: 0.03.")
+    margin: float = Field(0.03, gt=0, lt=1, description="Largest tolerated drop in base logic. Default: 0.03.")
     min_items: int = Field(200, ge=1, description="Fewest base-logic items that can carry a verdict. Default: 200.")
     min_gain: float = Field(0.05, gt=0, lt=1, description="Smallest worthwhile gain in rule score. Default: 0.05.")
     min_nll_gain: float = Field(
@@ -46,7 +46,7 @@ class Policy(Frozen):
     )
     min_held_out: int = Field(12, ge=1, description="Fewest held-out items that can carry a verdict. Default: 12.")
     min_sessions: int = Field(
-        5, ge=5, description="Fewest sessions that they come from. Default: 5, least that the bounds bear."
+        5, ge=5, description="Fewest sessions that they come from. Default: 5, the least for valid bounds."
     )
     resamples: int = Field(4000, ge=200, description="Resamples of the cluster bootstrap. Default: 4000.")
     seed: int = 0
@@ -58,7 +58,7 @@ class Interval(Frozen):
 
 
 class Score(Frozen):
-    """Right answers of one arm, with Wilson's two-sided interval. It takes items as independent: a description, no test."""
+    """Right answers of one arm, with Wilson's two-sided interval. It treats items as independent: descriptive, no test."""
 
     right: int
     n: int
@@ -67,7 +67,7 @@ class Score(Frozen):
 
 
 class Gain(Frozen):
-    """Mean paired gain of the candidate, with one-sided bounds of a cluster bootstrap by session."""
+    """Mean paired gain of the candidate, with one-sided bounds by a cluster bootstrap over sessions."""
 
     mean: float
     low: float | None = Field(description="None where fewer than two sessions leave it unbounded.")
@@ -75,7 +75,7 @@ class Gain(Frozen):
 
 
 class TargetEvidence(Frozen):
-    """The sealed holdout. `metric` is what decides: the rules where enough items carry them, else NLL."""
+    """Evidence from the sealed holdout. `metric` decides: the rules where enough items have them, else NLL."""
 
     metric: Literal["rule", "nll"]
     items: int
@@ -93,7 +93,7 @@ class TargetEvidence(Frozen):
 
 
 class KindEvidence(Frozen):
-    """One kind of the suite. Not `counted`: the base is not shown to be above chance on it, so nothing can be lost."""
+    """Evidence from one kind of the suite. Not `counted` where the base is not shown to be above chance on it."""
 
     kind: str
     n: int
@@ -106,7 +106,7 @@ class KindEvidence(Frozen):
 
 
 class BaseLogicEvidence(Frozen):
-    """The counted kinds together. `drop` is the base's score less the candidate's, with Tango's one-sided bounds."""
+    """Evidence from all counted kinds. `drop`: the base's score minus the candidate's, with Tango's one-sided bounds."""
 
     items: int
     base: Score
@@ -122,7 +122,7 @@ class BaseLogicEvidence(Frozen):
 
 
 class Verdict(Frozen):
-    """What was decided, why in plain sentences, and all the evidence that it rests on."""
+    """The decision, its reasons in plain sentences, and all of its evidence."""
 
     decision: Decision
     reasons: tuple[str, ...]

@@ -1,1 +1,1 @@
-"""The trainer job: a manifest and a base model become an adapter. Runs alone, in the environment with torch."""
+"""The trainer job: trains an adapter from a manifest and a base model, in its own process and environment with torch."""

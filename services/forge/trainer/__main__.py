@@ -1,8 +1,9 @@
-"""The trainer job's entry: `python -m services.forge.trainer JOB.json`. Parses first; torch is imported only to work."""
+"""Entry of the trainer job: `python -m services.forge.trainer JOB.json`. Imports torch only after parsing."""
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import sys
 from pathlib import Path
@@ -13,9 +14,13 @@ ENVIRONMENT = {
     "TRANSFORMERS_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
-    # Threads of the default wait policy spin for milliseconds: on a busy machine that doubles a run's processor time.
+    # With the default wait policy threads spin for milliseconds: on a busy machine that doubles a run's processor time.
     "GOMP_SPINCOUNT": "2000",
 }
+# malloc.h: numbers of mallopt's parameters. glibc returns each large tensor to the kernel and requests it again a moment
+# later: on CPU that cost a third of a run's processor time.
+TRIM_THRESHOLD, TOP_PAD, MMAP_MAX = -1, -2, -4
+MALLOC_PARAMETERS = {MMAP_MAX: 0, TRIM_THRESHOLD: 2**31 - 1, TOP_PAD: 2**28}
 
 
 def main(arguments: list[str]) -> int:
@@ -27,14 +32,20 @@ def main(arguments: list[str]) -> int:
 
     job = TrainerJob.model_validate_json(path.read_bytes())
     job.output.mkdir(parents=True, exist_ok=True)
-    # The sandbox shows only the inputs and the output: every cache of the libraries must lie in the latter.
+    # The sandbox has only the inputs and the output: the libraries' caches must be in the latter.
     scratch = job.output / ".scratch"
     os.environ.update(ENVIRONMENT, HF_HOME=str(scratch / "hf"))  # noqa: TID251 - the libraries read nothing else
-    from services.forge.trainer.allocator import keep_freed_memory
     from services.forge.trainer.run import run
 
-    keep_freed_memory()
+    _keep_freed_memory()
     return run(job)
+
+
+def _keep_freed_memory() -> None:
+    """Keep freed memory in the process; does nothing where the C library is not glibc."""
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        for name, value in MALLOC_PARAMETERS.items():
+            mallopt(name, value)
 
 
 if __name__ == "__main__":

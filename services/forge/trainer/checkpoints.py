@@ -1,4 +1,4 @@
-"""Which checkpoint a run may go on from: a complete one, made from the same manifest with the same recipe and seed."""
+"""Checkpoints from which a run may resume: complete, and made from the same manifest with the same recipe and seed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PREFIX = "checkpoint-"
 
 
 def identity(job: TrainerJob) -> dict[str, object]:
-    """What must be equal for a run to be the same run."""
+    """The values that identify a run: a checkpoint of other values is of another run."""
     return {
         "base": job.base.digest,
         "manifest": job.manifest_digest,
@@ -24,7 +24,7 @@ def identity(job: TrainerJob) -> dict[str, object]:
 
 
 def seal(checkpoint: Path, job: TrainerJob) -> None:
-    """Mark a checkpoint as complete by naming its run; called after its last file."""
+    """Mark a checkpoint as complete with the identity of its run; called after its last file."""
     write_atomically(checkpoint / IDENTITY_FILE, json.dumps(identity(job), sort_keys=True))
 
 
@@ -41,7 +41,7 @@ def newest(folder: Path, job: TrainerJob) -> Path | None:
     differs = [name for name, value in identity(job).items() if found.get(name) != value]
     if differs:
         raise InputError(
-            f"{complete[-1]} was made with another {' and '.join(differs)}: start afresh, without resume_from"
+            f"{complete[-1]} was made with another {' and '.join(differs)}: start again without resume_from"
         )
     return complete[-1]
 

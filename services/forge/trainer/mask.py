@@ -1,4 +1,4 @@
-"""The mask audit: what is trained, counted before a step is made. An empty mask or a cut answer is never trained silently."""
+"""The mask audit: counts what is trained before the first step, so that no empty mask or cut answer is trained silently."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ PREVIEWS = 3
 
 @dataclass(frozen=True)
 class Audit:
-    """The numbers of a rendered split. `prompts` counts the trained rows by the form of their system prompt.
+    """Counts of a rendered split. `prompts` counts the trained rows by the form of their system prompt.
 
-    `skipped` (the base's template cannot show them) and `refused` (no trained token, or too long) hold ids with the
-    reason; `previews` show what is trained.
+    `skipped` (the base's template cannot render them) and `refused` (no trained token, or too long) map ids to reasons;
+    `previews` are examples of the trained text.
     """
 
     rows: int
@@ -37,9 +37,9 @@ class Audit:
 def audit(
     tokenizer: ChatTokenizer, examples: Sequence[Example], skipped: Mapping[str, str], max_length: int
 ) -> tuple[list[Example], Audit]:
-    """The examples fit to train and the audit of them; a row is left out whole when one of its examples is at fault.
+    """Select the examples fit to train, with their audit; a row is left out whole when one of its examples is unfit.
 
-    Raises InputError when more than a tenth of the rendered rows was refused: then the data is at fault, not a few rows.
+    Raises InputError when more than a tenth of the rendered rows is refused: then the data is wrong, not a few rows.
     """
     refused = {example.id: reason for example in examples if (reason := fault(example, max_length))}
     rendered = len({example.id for example in examples})
@@ -62,17 +62,17 @@ def audit(
 
 
 def expect_enough(split: Audit) -> None:
-    """Raises InputError when the base's template cannot show more than half of the rows."""
+    """Raise InputError when the base's template cannot render more than half of the rows."""
     seen = split.rows + len(split.skipped) + len(split.refused)
     if len(split.skipped) > SKIPPED_SHARE * seen:
         raise InputError(
-            f"{len(split.skipped)} of {seen} rows cannot be shown to this base, which needs another chat template "
+            f"{len(split.skipped)} of {seen} rows cannot be rendered for this base, which needs another chat template "
             f"or another base: {_shown(split.skipped)}"
         )
 
 
 def fault(example: Example, max_length: int) -> str | None:
-    """Why an example must not be trained; None when it may. The end-of-turn token alone teaches nothing."""
+    """Why an example must not be trained; None where it may. The end-of-turn token alone teaches nothing."""
     if example.trained < 2:
         return "the loss mask is empty"
     if len(example.input_ids) > max_length:

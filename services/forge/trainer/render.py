@@ -1,4 +1,4 @@
-"""Renders a row to tokens exactly as the serving engine would see it, and marks the tokens that are trained."""
+"""Render a row to tokens exactly as the serving engine would, and mark the tokens that are trained."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class Turn:
 
 
 def render(tokenizer: ChatTokenizer, row: Row, end_of_turn: Collection[int]) -> list[Example]:
-    """Tokens of a row; the loss covers each trained turn with the token that ends it, nothing after it.
+    """Render a row to examples; the loss covers each trained turn with the token that ends it, nothing after it.
 
-    One example where the conversation as a whole shows every trained turn as it is served. A template that rewrites
-    earlier turns gives one example a turn instead.
+    The result is one example where the whole conversation contains every trained turn as it is served. A template that
+    rewrites earlier turns gives one example per turn instead.
     Raises InputError where the template does not render an answered conversation as the served prompt plus the answer:
-    then training would teach a text that serving never shows.
+    then training would teach a text that serving never produces.
     """
     messages, tools = template_messages(row.conversation()), template_tools(row.tools)
     turns = [_turn(tokenizer, row.id, messages[: at + 1], tools, end_of_turn) for at in trained_turns(messages)]
@@ -62,9 +62,9 @@ def render(tokenizer: ChatTokenizer, row: Row, end_of_turn: Collection[int]) -> 
 
 
 def trained_turns(messages: Sequence[Message]) -> list[int]:
-    """Which messages are trained: the answer; with tool calls every assistant's turn, for they are the way to it.
+    """Indices of the trained messages: the answer; with tool calls every assistant's turn, which led to it.
 
-    Earlier answers of a plain chat are not: nothing says that they were verified.
+    Earlier answers of a plain chat are not trained: they may not have been verified.
     """
     if not any(message.get("tool_calls") for message in messages):
         return [len(messages) - 1]
@@ -72,7 +72,7 @@ def trained_turns(messages: Sequence[Message]) -> list[int]:
 
 
 def prove_prefix(row_id: str, served: Sequence[int], whole: Sequence[int]) -> None:
-    """Token by token: the prompt as it is served opens the conversation as it is trained. Raises InputError."""
+    """Check token by token that the served prompt is a prefix of the trained conversation. Raises InputError."""
     for place, token in enumerate(served):
         if place >= len(whole) or whole[place] != token:
             raise InputError(
@@ -95,7 +95,7 @@ def _turn(
 
 
 def _example(row: Row, turns: Sequence[Turn]) -> Example:
-    """The last turn's tokens, trained in every turn. Arrays: a list of numbers takes eight times the memory."""
+    """Make the example of the last turn, trained in all `turns`. Arrays, since a list takes eight times the memory."""
     tokens = array("i", turns[-1].tokens)
     labels = array("i", [IGNORED]) * len(tokens)
     for turn in turns:
@@ -117,7 +117,7 @@ def _tokens(
 
 
 def _end(row_id: str, whole: Sequence[int], start: int, end_of_turn: Collection[int]) -> int:
-    """One past the last end-of-turn token of the answer."""
+    """Index after the last end-of-turn token of the answer."""
     for place in range(len(whole) - 1, start - 1, -1):
         if whole[place] in end_of_turn:
             return place + 1

@@ -1,4 +1,4 @@
-"""Replay: the base's own continuations are mixed among the rows, so that a persona is learned without forgetting.
+"""Replay: the base's own continuations are trained among the rows, so that a persona is learned without forgetting.
 
 Self-generated replay keeps more than real text does, and costs a few seconds (research: arXiv 2605.26097, 2602.20162).
 The same base, seed and share give the same examples.
@@ -18,18 +18,18 @@ ANSWER_TOKENS = 32
 
 
 def replay(engine: Engine, rows: int, share: float) -> list[Example]:
-    """About `share` × `rows` examples of the base's own words; every token that the base said is trained."""
+    """Make about `share` × `rows` examples that the base generates itself; every generated token is trained."""
     chosen = openings()[: round(share * rows)]
     prompts = [_prompt(engine, opening) for opening in chosen]
-    said = engine.say(prompts, ANSWER_TOKENS) if prompts else []
+    continuations = engine.generate(prompts, ANSWER_TOKENS) if prompts else []
     return [
-        Example(f"replay-{number}", [*prompt, *words], [IGNORED] * len(prompt) + words, prompt=None)
-        for number, (prompt, words) in enumerate(zip(prompts, said, strict=True))
+        Example(f"replay-{number}", [*prompt, *tokens], [IGNORED] * len(prompt) + tokens, prompt=None)
+        for number, (prompt, tokens) in enumerate(zip(prompts, continuations, strict=True))
     ]
 
 
 def openings() -> list[str]:
-    """Openings and questions by turns, so that any share has both."""
+    """Openings and questions mixed, so that any share has both."""
     lines = [line for line in OPENINGS.read_text(encoding="utf-8").splitlines() if line and not line.startswith("# ")]
     questions = [line for line in lines if line.startswith(QUESTION)]
     texts = [line for line in lines if not line.startswith(QUESTION)]

@@ -1,4 +1,4 @@
-"""Reads the rows of a manifest after proving that the manifest is the one the job names."""
+"""Read the rows of a manifest, after checking its digest against the job's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PromptForm = Literal["full", "short", "none"]
 
 
 class Row(Frozen):
-    """One conversation that ends in an answer, and under which prompt it is trained. Other fields are let be."""
+    """A conversation that ends in an answer, and the form of the system prompt for its training. Ignores other fields."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -40,7 +40,7 @@ class Row(Frozen):
         return self
 
     def conversation(self) -> list[Message]:
-        """The messages under the prompt that they are trained with."""
+        """The messages with the system prompt used in training."""
         if self.prompt == "full":
             return list(self.messages)
         return under_prompt(self.messages, self.short_prompt if self.prompt == "short" else None)
@@ -48,7 +48,7 @@ class Row(Frozen):
 
 @dataclass(frozen=True)
 class Split:
-    """The rows of one split, read from its shards anew at each pass: memory does not grow with them."""
+    """The rows of one split, read from its shards at each pass, so that memory does not grow with them."""
 
     folder: Path
     rows: int
@@ -61,9 +61,9 @@ class Split:
 
 
 def read_rows(manifest_dir: Path, manifest_digest: str) -> tuple[Split, Split]:
-    """The train and dev splits, every row of them proved sound; a manifest may have no dev split.
+    """Read the train and dev splits and validate every row; a manifest may have no dev split.
 
-    Raises InputError for a digest that differs, a missing shard or a line that is no row.
+    Raises InputError for a digest that differs, a missing shard or a line that is not a row.
     """
     if not manifest_dir.is_dir():
         raise InputError(f"no manifest directory at {manifest_dir}")

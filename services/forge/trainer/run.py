@@ -21,11 +21,11 @@ from shared.jobs.chat_template import unrendered
 from shared.jobs.result_writer import InputError, ResultWriter
 from shared.storage.digests import digest_file
 
-REASONS = 20  # most that are told on the bus; all stand in the file of what was left out
+REASONS = 20  # most that go on the bus; LEFT_OUT_FILE has all of them
 
 
 def run(job: TrainerJob) -> int:
-    """Train and leave a result in the output directory, whatever happens. Returns the exit status."""
+    """Train and write a result to the output directory, also after any error. Returns the exit status."""
     writer, stop = ResultWriter(job.output), StopRequest()
     stop.listen()
     return writer.run(lambda: _forge(job, writer, stop))
@@ -49,7 +49,7 @@ def _forge(job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> Training
         replayed = replay(engine, len(train), job.recipe.replay)
     _write_previews(job, train_audit)
     _write_left_out(job, {TRAIN: train_audit, DEV: dev_audit})
-    stop.honour("before the first step")
+    stop.raise_if_made("before the first step")
     with writer.span("train"):
         trained = engine.train(job, [*train, *replayed], dev, resume, writer, stop)
     with writer.span("save"):
@@ -60,7 +60,7 @@ def _forge(job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> Training
 
 
 def _engine() -> Engine:
-    # Here and not above: importing it imports torch, which takes seconds that bad input need not wait for.
+    # Imported here: it imports torch, which takes seconds that bad input need not wait for.
     from services.forge.trainer.engines.trl import TrlEngine
 
     return TrlEngine()
@@ -70,7 +70,7 @@ def _examples(engine: Engine, job: TrainerJob, rows: Split, stop: StopRequest) -
     rendered: list[Example] = []
     skipped: dict[str, str] = {}
     for row in rows:
-        stop.honour("while the rows were rendered")
+        stop.raise_if_made("while the rows were rendered")
         if reason := unrendered(engine.tokenizer, row.conversation(), row.tools):
             skipped[row.id] = reason
         else:
@@ -80,13 +80,13 @@ def _examples(engine: Engine, job: TrainerJob, rows: Split, stop: StopRequest) -
 
 
 def _write_previews(job: TrainerJob, train: Audit) -> None:
-    """What is trained, for the eye. Karma's content stays in the run's directory; the result goes on the bus."""
+    """Write examples of the trained text, for people. Karma's content stays here; the result goes on the bus."""
     text = json.dumps(train.previews, indent=2, ensure_ascii=False) + "\n"
     (job.output / PREVIEWS_FILE).write_text(text, encoding="utf-8")
 
 
 def _write_left_out(job: TrainerJob, splits: dict[str, Audit]) -> None:
-    """Every row that was not trained, with its reason; the result only counts them, for there may be many."""
+    """Write every row that was not trained, with its reason; the result only counts them, since there may be many."""
     with (job.output / LEFT_OUT_FILE).open("w", encoding="utf-8") as file:
         for split, audited in splits.items():
             for row, reason in (audited.skipped | audited.refused).items():
@@ -94,7 +94,7 @@ def _write_left_out(job: TrainerJob, splits: dict[str, Audit]) -> None:
 
 
 def _save(engine: Engine, job: TrainerJob) -> dict[str, str]:
-    """Write the adapter under its final name only when it is whole; returns the digests of its files."""
+    """Write the adapter and rename it once it is complete; returns the digests of its files."""
     unfinished = job.output / f".{ADAPTER_DIR}"
     shutil.rmtree(unfinished, ignore_errors=True)
     engine.save(unfinished, job.base.name)

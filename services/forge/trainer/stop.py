@@ -1,4 +1,4 @@
-"""SIGTERM asks the run to stop; it is honoured at the next safe point, never in the middle of a step."""
+"""A request to stop the run, by SIGTERM; it takes effect at the next safe point, never in the middle of a step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from shared.jobs.result_writer import Interrupted
 
 
 class StopRequest:
-    """Whether the run was asked to stop. Listens from the main thread, before torch is imported."""
+    """Records SIGTERM. `listen` is called in the main thread, before torch is imported."""
 
     def __init__(self) -> None:
         self.made = False
@@ -20,7 +20,7 @@ class StopRequest:
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self.made = True
 
-    def honour(self, place: str) -> None:
-        """Raises Interrupted when a stop was asked for."""
+    def raise_if_made(self, place: str) -> None:
+        """Raise Interrupted where a stop was requested."""
         if self.made:
             raise Interrupted(f"asked to stop {place}")

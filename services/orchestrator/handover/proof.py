@@ -16,11 +16,11 @@ POLL_S = 0.25
 
 
 class UnprovenError(Exception):
-    """The anvil could not be proven free; the message says what occupies it and what to do."""
+    """The anvil could not be proven free; the message names what occupies it and what to do."""
 
 
 class Occupant(Protocol):
-    """What was to leave the anvil."""
+    """A rune that has to leave the anvil."""
 
     name: str
 

@@ -1,5 +1,5 @@
 -- One row per hand-over of an anvil: the receipt of evacuation and restoration. Memory in bytes.
--- `probes_before` and `probes_after`: what every model answered to the fixed prompt, by rune and model; null where it
+-- `probes_before` and `probes_after`: the answers of every model to the fixed prompt, by rune and model; null where it
 -- could not be asked.
 CREATE TABLE hand_over (
     anvil         text NOT NULL,
@@ -22,7 +22,7 @@ CREATE TABLE hand_over (
 );
 CREATE INDEX hand_over_open ON hand_over (anvil) WHERE restored_at IS NULL;
 
--- What a hand-over did, step by step: written as each step begins and ends, so that a crash between any two is seen.
+-- The steps of a hand-over: written as each step begins and ends, so that a crash between any two is visible.
 -- `part` is the rune or queue that the step is about.
 CREATE TABLE hand_over_step (
     anvil    text NOT NULL,
@@ -37,7 +37,7 @@ CREATE TABLE hand_over_step (
     FOREIGN KEY (anvil, fence) REFERENCES hand_over
 );
 
--- How often a rune came down by itself, so that its restarts keep a growing distance.
+-- Failures of a rune, which delay its next restart.
 CREATE TABLE rune_failure (
     anvil  text NOT NULL,
     rune   text NOT NULL,
@@ -47,7 +47,7 @@ CREATE TABLE rune_failure (
     PRIMARY KEY (anvil, rune)
 );
 
--- An anvil that could not be brought to serve again and again: no ritual takes it while its row is here.
+-- An anvil that repeatedly failed to serve: no ritual takes it while its row exists.
 CREATE TABLE containment (
     anvil    text PRIMARY KEY,
     reason   text NOT NULL,
@@ -56,7 +56,7 @@ CREATE TABLE containment (
     since    timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- What was last decided about each ritual that waits for an anvil.
+-- The latest decision about each ritual that waits for an anvil.
 CREATE TABLE decision (
     ritual     uuid PRIMARY KEY,
     verdict    text NOT NULL CHECK (verdict IN ('now', 'wait', 'refused')),
@@ -66,7 +66,7 @@ CREATE TABLE decision (
     decided_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- Anvils that were asked back: no ritual takes one before `until`.
+-- Anvils that were reclaimed: no ritual takes one before `until`.
 CREATE TABLE reclaim (
     anvil        text PRIMARY KEY,
     why          text NOT NULL,

@@ -23,7 +23,7 @@ def decide_queue(
 ) -> list[tuple[QueuedRitual, Decision]]:
     """Decide about every waiting ritual of an anvil, in the order of the queue; at most one goes now.
 
-    The budget is offered in that order: what earlier rituals will need is reserved for them. Otherwise small rituals
+    The budget is offered in that order: what earlier rituals will need is reserved for them. Else small rituals
     could use it up every day before a large one that waits for its window.
     """
     decisions: list[tuple[QueuedRitual, Decision]] = []

@@ -29,7 +29,7 @@ class Verdict(StrEnum):
 
 
 class Cause(StrEnum):
-    """What decided it. Stays the same while only the numbers of the reason change."""
+    """The rule that decided. Stays the same while only the figures in the reason change."""
 
     IMMEDIATE = "immediate"  #: now: the policy
     URGENT = "urgent"  #: now: its priority

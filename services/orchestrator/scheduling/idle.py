@@ -17,7 +17,7 @@ from shared.config.model import TippingConfig
 
 @dataclass(frozen=True)
 class Bar:
-    """What counts as idle for one ritual at one moment."""
+    """The threshold of load below which the anvil counts as idle for one ritual at one moment."""
 
     quiet_s: float  #: without a request
     per_minute: float  #: requests a minute, and as many at once

@@ -39,7 +39,7 @@ class Opening:
 
 
 def decide_window(ritual: QueuedRitual, load: Load, expected_s: float, config: TippingConfig) -> Decision:
-    """Start where the work fits before the window closes, otherwise wait for a window that is long enough."""
+    """Start where the work fits before the window closes, else wait for a window that is long enough."""
     now, zone = load.now, config.zone
     around = openings(config.windows, now, zone)
     inside = next((each for each in around if each.opens <= now < each.closes), None)

@@ -1,4 +1,4 @@
--- Versions of adapters, and which of them a persona's name points to.
+-- Versions of adapters, and the alias of each persona.
 -- A version with `withdrawn_at` is kept in the Crypt and never served again by itself.
 CREATE TABLE version (
     name          text PRIMARY KEY,
@@ -22,7 +22,7 @@ CREATE TABLE alias (
     moved_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- Every move of an alias. A version of NULL: the name was taken away and points nowhere.
+-- Every move of an alias. version IS NULL: the alias was deleted.
 CREATE TABLE alias_history (
     persona  text NOT NULL,
     version  text,
@@ -32,11 +32,11 @@ CREATE TABLE alias_history (
     why      text NOT NULL DEFAULT ''
 );
 
--- Revoked records and the rituals that trained on them: whatever such a ritual made, now or later, is tainted.
+-- Revoked records and the rituals that trained on them: every version made by such a ritual, also later, is tainted.
 CREATE TABLE taint (
     ritual   uuid NOT NULL REFERENCES public.ritual (id) ON DELETE CASCADE,
     karma    text NOT NULL,
     recalled_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
-    announced_at timestamptz, -- when `adapter.tainted` was published about its version; NULL: not decided upon yet
+    announced_at timestamptz, -- when `adapter.tainted` was published about its version; NULL: the policy was not applied yet
     PRIMARY KEY (ritual, karma)
 );

@@ -1,4 +1,4 @@
-"""python -m services.verifier.evaluator JOB.json: measures base and candidate; torch comes after the job is read."""
+"""Entry of the evaluator job: `python -m services.verifier.evaluator JOB.json`. Imports torch only after parsing."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from shared.jobs.result_writer import Interrupted, ResultWriter
 from shared.storage.digests import digest_file
 
 OFFLINE = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")
-# Threads that spin at a barrier take the cores that the others need: three times slower where anything else runs.
+# Threads that spin at a barrier take the cores that others need: three times slower on a busy machine.
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
-REASONS = 20  # most that are told on the bus
+REASONS = 20  # most that go on the bus
 
 
 def main() -> int:
@@ -35,7 +35,7 @@ def main() -> int:
 def _evaluated(job: EvaluatorJob, writer: ResultWriter) -> Evaluated:
     with tempfile.TemporaryDirectory(prefix="evaluator-") as cache:
         # Libraries read these when they are imported: nothing is fetched, nothing is written outside the cache.
-        os.environ.update(OFFLINE | WAITING, HF_HOME=cache)  # noqa: TID251 - set for them, not read from the house
+        os.environ.update(OFFLINE | WAITING, HF_HOME=cache)  # noqa: TID251 - set for the libraries, not read as configuration
 
         from services.verifier.evaluator.evaluate import evaluate
 

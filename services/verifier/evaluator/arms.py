@@ -1,8 +1,8 @@
-"""The model under test, loaded once: the base arm is the same weights with the adapter switched off."""
+"""The model under test, loaded once, and its answers: the base arm is the same weights with the adapter switched off."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,12 @@ import transformers
 from peft import PeftModel, get_peft_model_state_dict
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from services.verifier.evaluator.holdout import HoldoutItem, rendered_answer, rendered_prompt
 from services.verifier.evaluator.inputs import tensor_names
 from services.verifier.results import Arm
 from shared.jobs.result_writer import InputError
+
+BATCH = 40
 
 
 class Arms:
@@ -28,7 +31,7 @@ class Arms:
 
     @contextmanager
     def use(self, arm: Arm) -> Iterator[None]:
-        """Inside, the model answers as `arm`."""
+        """Make the model answer as `arm` inside the block."""
         if arm is Arm.CANDIDATE or not self.adapted:
             yield
             return
@@ -37,7 +40,7 @@ class Arms:
 
     @property
     def engine(self) -> str:
-        """What scores depend on beside weights and items; scores of another engine are not comparable."""
+        """Versions and device, on which scores depend beside weights and items; others are not comparable."""
         versions = f"lm-eval {version(lm_eval)}, transformers {transformers.__version__}, torch {torch.__version__}"
         return f"{versions}, {self.model.dtype} on {self.model.device.type}"
 
@@ -47,7 +50,7 @@ def version(package: Any) -> str:
 
 
 def load(base: Path, adapter: Path | None, seed: int) -> Arms:
-    """Both arms, on the accelerator where there is one. Raises InputError when the adapter does not fit the base."""
+    """Load both arms, on the accelerator where there is one. Raises InputError when the adapter does not fit the base."""
     torch.manual_seed(seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = AutoTokenizer.from_pretrained(base)
@@ -57,12 +60,34 @@ def load(base: Path, adapter: Path | None, seed: int) -> Arms:
     return Arms(_attach(model, adapter), tokenizer, adapted=True)
 
 
+def nlls(arms: Arms, arm: Arm, items: Sequence[HoldoutItem]) -> list[float]:
+    """Mean negative log-likelihood of each reference answer with its end mark, in nats a token."""
+    with arms.use(arm), torch.inference_mode():
+        return [_nll(arms, item) for item in items]
+
+
+def generated(
+    arms: Arms, arm: Arm, prompts: Sequence[str], max_tokens: int, batch: int, advance: Callable[[int], None]
+) -> list[str]:
+    """The greedy answer to each rendered prompt, in their order."""
+    # Prompts of similar length share a batch: little padding, and no long prompt slows down all.
+    order = sorted(range(len(prompts)), key=lambda at: (len(prompts[at]), at))
+    answers = [""] * len(prompts)
+    with arms.use(arm), torch.inference_mode():
+        for start in range(0, len(order), batch):
+            chosen = order[start : start + batch]
+            for at, answer in zip(chosen, _generate(arms, [prompts[at] for at in chosen], max_tokens), strict=True):
+                answers[at] = answer
+            advance(len(chosen))
+    return answers
+
+
 def _attach(model: Any, adapter: Path) -> Any:
     try:
         adapted = PeftModel.from_pretrained(model, adapter, autocast_adapter_dtype=False)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"adapter: {adapter} does not fit the base model: {error}") from error
-    # PEFT only warns about tensors that it found no place for, and the base would answer in the adapter's name.
+    # PEFT only warns about tensors that match no module, and the base would answer in the adapter's name.
     loaded, stored = set(get_peft_model_state_dict(adapted)), tensor_names(adapter)
     if loaded != stored:
         raise InputError(f"adapter: {len(loaded ^ stored)} tensors do not match the base, e.g. {min(loaded ^ stored)}")
@@ -71,8 +96,31 @@ def _attach(model: Any, adapter: Path) -> Any:
 
 
 def _cast(adapted: Any, dtype: torch.dtype) -> None:
-    """The serving engine computes LoRA in the base's precision; float32 here would judge another model."""
+    """Cast the adapter to the base's precision, in which the serving engine computes it: else another model is judged."""
     # Not adapted.to(): it would also cast the base's float32 rotary buffers, and so change the base itself.
     for name, parameter in adapted.named_parameters():
         if "lora_" in name:
             parameter.data = parameter.data.to(dtype)
+
+
+def _nll(arms: Arms, item: HoldoutItem) -> float:
+    before = _tokens(arms, rendered_prompt(arms.tokenizer, item))
+    answer = _tokens(arms, rendered_answer(arms.tokenizer, item))
+    # Of a conversation longer than the context the end is kept, where the answer is.
+    ids = torch.tensor([(before + answer)[-arms.model.config.max_position_embeddings :]], device=arms.model.device)
+    logits = arms.model(input_ids=ids, logits_to_keep=len(answer) + 1).logits[0, :-1].float()
+    return float(torch.nn.functional.cross_entropy(logits, ids[0, -len(answer) :]))
+
+
+def _tokens(arms: Arms, text: str) -> list[int]:
+    return list(arms.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _generate(arms: Arms, prompts: Sequence[str], max_tokens: int) -> list[str]:
+    limit = arms.model.config.max_position_embeddings - max_tokens
+    rows = [_tokens(arms, prompt)[-limit:] for prompt in prompts]
+    batch = arms.tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt").to(arms.model.device)
+    produced = arms.model.generate(
+        **batch, max_new_tokens=max_tokens, do_sample=False, pad_token_id=arms.tokenizer.pad_token_id
+    )
+    return list(arms.tokenizer.batch_decode(produced[:, batch["input_ids"].shape[1] :], skip_special_tokens=True))

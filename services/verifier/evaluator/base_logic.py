@@ -20,10 +20,10 @@ BATCH = 32
 
 
 class Scorer(HFLM):  # type: ignore[misc]
-    """lm-eval's own model, which also tells how many rows it has read."""
+    """lm-eval's own model, which also reports how many rows it has read."""
 
     def __init__(self, arms: Arms, read: Callable[[int], None]) -> None:
-        # bfloat16 log-probabilities would tie; only the softmax is worth float32.
+        # bfloat16 log-probabilities would tie; only the softmax needs float32.
         super().__init__(pretrained=arms.model, tokenizer=arms.tokenizer, batch_size=BATCH, softmax_dtype=torch.float32)
         self._read = read
 
@@ -34,7 +34,7 @@ class Scorer(HFLM):  # type: ignore[misc]
 
 
 def count(suites: Path) -> int:
-    """How many items the suite has."""
+    """Count the items of the suite."""
     return sum(len(file.read_text("utf-8").splitlines()) for file in (suites / SUITE).glob("*.jsonl"))
 
 
@@ -44,16 +44,16 @@ Chances = dict[str, float]  # the score of a guesser, by kind
 def measure(
     arms: Arms, arm: Arm, suites: Path, seed: int, advance: Callable[[int], None]
 ) -> tuple[list[ItemScore], Chances]:
-    """Every item's score in one arm, and the chance level by kind."""
+    """Score every item in one arm; also returns the chance level by kind."""
     left = count(suites)
 
     def read(rows: int) -> None:
-        # An item is one row, or one row a choice where choices are longer than a token.
+        # An item is one row, or one row per choice where choices are longer than a token.
         nonlocal left
         advance(min(rows, left))
         left -= min(rows, left)
 
-    # Task files name their data from the directory of suites.
+    # Task files name their data relative to the directory of suites.
     with arms.use(arm), chdir(suites):
         evaluated = lm_eval.simple_evaluate(
             model=Scorer(arms, read),

@@ -1,4 +1,4 @@
-"""The evaluation: load once, then each arm over suite, holdout and probes; everything into `results.json`."""
+"""The evaluation: load once, then run both arms over suite, holdout and probes, and write `results.json`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from services.verifier.evaluator import answers, base_logic
-from services.verifier.evaluator.arms import Arms, load
+from services.verifier.evaluator import base_logic
+from services.verifier.evaluator.arms import BATCH, Arms, generated, load, nlls
 from services.verifier.evaluator.holdout import HoldoutItem, read_holdout, rendered_prompt, rendered_question, shown
 from services.verifier.evaluator.inputs import expect_digest, expect_sound_adapter
 from services.verifier.job import EvaluatorJob
@@ -26,7 +26,7 @@ SHOWN = 400  # characters of an answer that are kept
 
 
 class Report:
-    """How far the evaluation is: an answer of one arm to one item is one of `total`."""
+    """Progress of the evaluation: the answer of one arm to one item is one of `total`."""
 
     def __init__(self, writer: ResultWriter) -> None:
         self.total = 0
@@ -44,7 +44,7 @@ class Report:
             yield
 
     def advance(self, items: int) -> None:
-        """`items` more were answered by one arm."""
+        """Count `items` more answers of one arm."""
         self._done = min(self._done + items, self.total)
         self._write()
 
@@ -54,7 +54,7 @@ class Report:
         )
 
     def _eta_s(self) -> float | None:
-        # Loading is no measure of the pace: the clock starts at the first item.
+        # Loading takes another pace: the clock starts at the first item.
         if self._first_ns is None:
             self._first_ns = time.monotonic_ns() if self.total else None
         if self._first_ns is None or not self._done:
@@ -64,7 +64,7 @@ class Report:
 
 
 def evaluate(job: EvaluatorJob, writer: ResultWriter) -> Results:
-    """Raises InputError when an input is unusable; whatever else is raised may pass on a retry."""
+    """Run the evaluation. Raises InputError when an input is unusable; any other error may pass on a retry."""
     report = Report(writer)
     expect_digest("holdout", job.holdout, job.holdout_digest)
     sealed = read_holdout(job.holdout)
@@ -105,7 +105,7 @@ def _loaded(job: EvaluatorJob) -> Arms:
 
 
 def _cached(path: Path | None, base_digest: str, suite_digest: str, engine: str) -> tuple[ItemScore, ...] | None:
-    """Earlier scores of the same base on the same items by the same engine, else None: they are measured again."""
+    """Read earlier scores of the same base on the same items by the same engine; None where there are none."""
     if path is None:
         return None
     try:
@@ -133,8 +133,8 @@ def _holdout(job: EvaluatorJob, arms: Arms, items: list[HoldoutItem], report: Re
     nll, answer = {}, {}
     with report.span("holdout"):
         for arm in Arm:
-            nll[arm] = answers.nlls(arms, arm, items)
-            answer[arm] = answers.generated(arms, arm, prompts, job.answer_max_tokens, answers.BATCH, report.advance)
+            nll[arm] = nlls(arms, arm, items)
+            answer[arm] = generated(arms, arm, prompts, job.answer_max_tokens, BATCH, report.advance)
     return tuple(
         HeldOut(
             id=item.id,
@@ -154,9 +154,7 @@ def _probes(job: EvaluatorJob, arms: Arms, report: Report) -> tuple[Probe, ...]:
     prompts = [rendered_question(arms.tokenizer, prompt) for prompt in job.probe_prompts]
     with report.span("probes"):
         # One at a time: padding moves bfloat16 sums, and the serving engine is asked one at a time too.
-        base, candidate = (
-            answers.generated(arms, arm, prompts, job.probe_max_tokens, 1, report.advance) for arm in Arm
-        )
+        base, candidate = (generated(arms, arm, prompts, job.probe_max_tokens, 1, report.advance) for arm in Arm)
     return tuple(
         Probe(prompt=prompt, base=base[at], candidate=candidate[at]) for at, prompt in enumerate(job.probe_prompts)
     )

@@ -1,4 +1,4 @@
-"""Reads the sealed holdout: conversations with reference answers, in shards below the directory that the job names."""
+"""Read the sealed holdout: conversations with reference answers, in shards below the job's directory."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ class HoldoutItem(Frozen):
     tools: tuple[dict[str, Any], ...] = ()
 
     def spoken(self) -> list[Message]:
-        """The conversation without its system prompt: an adapter has to have taken it in."""
+        """The conversation without its system prompt, which the adapter must have learned."""
         return under_prompt([message.model_dump(mode="json") for message in self.messages], None)
 
 
 def read_holdout(folder: Path) -> list[HoldoutItem]:
-    """The items of the sealed holdout. Raises InputError when it is missing, empty, malformed or has an id twice."""
+    """Read all items. Raises InputError when the holdout is missing, empty, malformed or has an id twice."""
     try:
         items = [_item(place, line) for place, line in lines(folder / HOLDOUT)]
     except ShardError as error:
         raise InputError(f"holdout: {error}") from error
     if not items:
-        raise InputError(f"holdout: {folder / HOLDOUT} has no items: nothing can be said about the target")
+        raise InputError(f"holdout: {folder / HOLDOUT} has no items: the target cannot be judged")
     if len({item.id for item in items}) != len(items):
-        raise InputError(f"holdout: {folder} names an id twice")
+        raise InputError(f"holdout: {folder} has an id twice")
     return items
 
 
 def shown(tokenizer: Templated, items: Sequence[HoldoutItem]) -> tuple[list[HoldoutItem], dict[str, str]]:
-    """The items that the base's template can show, and why it cannot show the others, by id.
+    """Select the items that the base's template can render; also returns why it cannot render the others, by id.
 
     Raises InputError when none is left.
     """
@@ -54,14 +54,16 @@ def shown(tokenizer: Templated, items: Sequence[HoldoutItem]) -> tuple[list[Hold
     }
     kept = [item for item in items if item.id not in left_out]
     if not kept:
-        raise InputError(f"holdout: no item can be shown to this base: {next(iter(left_out.values()), 'it is empty')}")
+        raise InputError(
+            f"holdout: no item can be rendered for this base: {next(iter(left_out.values()), 'it is empty')}"
+        )
     return kept, left_out
 
 
 def rendered(
     tokenizer: Templated, messages: Sequence[Message], tools: Sequence[dict[str, Any]], *, answering: bool
 ) -> str:
-    """The serving chat template over a conversation; `answering` opens the assistant's next turn."""
+    """Render a conversation by the serving chat template; `answering` opens the assistant's next turn."""
     return str(
         tokenizer.apply_chat_template(
             template_messages(messages),
@@ -73,17 +75,17 @@ def rendered(
 
 
 def rendered_prompt(tokenizer: Templated, item: HoldoutItem) -> str:
-    """What the model is asked: everything before the reference answer, with the tools it may call."""
+    """Render the prompt: everything before the reference answer, with the tools it may call."""
     return rendered(tokenizer, item.spoken()[:-1], item.tools, answering=True)
 
 
 def rendered_question(tokenizer: Templated, question: str) -> str:
-    """One question of the user, alone."""
+    """Render a single question of the user."""
     return rendered(tokenizer, [{"role": "user", "content": question}], (), answering=True)
 
 
 def rendered_answer(tokenizer: Templated, item: HoldoutItem) -> str:
-    """The reference answer with its end mark, as it follows the prompt. Raises InputError where the template parts them."""
+    """Render the reference answer with its end mark, as it follows the prompt. Raises InputError where it does not."""
     prompt = rendered_prompt(tokenizer, item)
     whole = rendered(tokenizer, item.spoken(), item.tools, answering=False).rstrip()
     if not whole.startswith(prompt):

@@ -1,4 +1,4 @@
-"""What the evaluator refuses before it loads anything: inputs that are not what the job says, or not safe to load."""
+"""Checks of the evaluator's inputs before it loads them: digests as in the job, and files that are safe to load."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 
 
 def expect_digest(name: str, path: Path, expected: str) -> None:
-    """Raises InputError unless the directory's digest is the one that the job names."""
+    """Raise InputError unless the directory has the digest that the job names."""
     if not path.is_dir():
         raise InputError(f"{name}: {path} is not a directory")
     found = digest_tree(path)
     if found != expected:
-        raise InputError(f"{name}: {path} has digest {found}, the job names {expected}: it is not what was stated")
+        raise InputError(
+            f"{name}: {path} has digest {found}, the job names {expected}: it was changed after it was recorded"
+        )
 
 
 def expect_sound_adapter(path: Path) -> None:
-    """Raises InputError unless `path` is a LoRA in safetensors with finite weights. Nothing is unpickled."""
+    """Raise InputError unless `path` is a LoRA in safetensors with finite weights. Nothing is unpickled."""
     pickles = sorted(file.name for file in path.rglob("*") if file.suffix in PICKLES)
     if pickles:
         raise InputError(f"adapter: {pickles} may run code when loaded; only safetensors are accepted")

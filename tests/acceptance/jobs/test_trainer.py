@@ -202,7 +202,7 @@ def test_a_manifest_that_the_base_can_mostly_not_show_is_refused_for_good(planne
     job = planned(manifest_dir=manifest, manifest_digest=digest)
     status, result = finish(job, start(job))
     assert (status, result.permanent) == (EXIT_FAILED, True)
-    assert "2 of 3 rows cannot be shown to this base" in (result.error or "")
+    assert "2 of 3 rows cannot be rendered for this base" in (result.error or "")
 
 
 @pytest.mark.parametrize(

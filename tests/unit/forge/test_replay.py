@@ -24,7 +24,7 @@ class FakeEngine:
     def encode(self, text: str) -> list[int]:
         return [5] * len(text.split())
 
-    def say(self, prompts: Sequence[list[int]], max_tokens: int) -> list[list[int]]:
+    def generate(self, prompts: Sequence[list[int]], max_tokens: int) -> list[list[int]]:
         return [[7, 8, 9] for _ in prompts]
 
 

@@ -61,13 +61,13 @@ def test_without_a_complete_checkpoint_a_run_starts_afresh(tmp_path: Path) -> No
 )
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
     checkpoint(tmp_path, 5, job(tmp_path))
-    with pytest.raises(InputError, match=f"another {named}: start afresh"):
+    with pytest.raises(InputError, match=f"another {named}: start again"):
         checkpoints.newest(tmp_path, job(tmp_path, **changes))
 
 
 def test_a_stop_request_is_honoured_at_the_next_safe_point() -> None:
     stop = StopRequest()
-    stop.honour("early")
+    stop.raise_if_made("early")
     stop.made = True
     with pytest.raises(Interrupted, match="asked to stop early"):
-        stop.honour("early")
+        stop.raise_if_made("early")

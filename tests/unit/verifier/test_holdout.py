@@ -41,7 +41,7 @@ def test_the_items_of_all_shards_are_read_in_order(tmp_path: Path) -> None:
     ("shards", "said"),
     [
         ([], "has no items"),
-        ([[values("a")], [values("a")]], "names an id twice"),
+        ([[values("a")], [values("a")]], "has an id twice"),
         ([[values("a")], [values("b"), {"id": "c"}]], "holdout/00001.jsonl line 2 is not an item: session"),
         ([[values("a", messages=list(PLAIN[:2]))]], "holdout/00000.jsonl line 1: item a does not end"),
     ],
@@ -75,7 +75,7 @@ def test_items_that_the_base_cannot_show_are_left_out_with_the_reason() -> None:
     items = [HoldoutItem.model_validate(row) for row in (values("a"), golden())]
     assert shown(Tooled(), items) == (items, {})
     assert shown(Letters(), items) == (items[:1], {"g": "the chat template drops its tool calls"})
-    with pytest.raises(InputError, match="no item can be shown to this base: the chat template drops"):
+    with pytest.raises(InputError, match="no item can be rendered for this base: the chat template drops"):
         shown(Letters(), items[1:])
 
 

@@ -1,4 +1,4 @@
-"""Watches a Transformers training loop: tells the progress, honours a stop request, completes each checkpoint."""
+"""Callback in a Transformers training loop: writes progress, obeys a stop request, completes each checkpoint."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shared.contracts.job import Progress
 from shared.jobs.result_writer import ResultWriter
 
 
-class Watch(TrainerCallback):  # type: ignore[misc]  # untyped where transformers is not installed
+class JobCallback(TrainerCallback):  # type: ignore[misc]  # untyped where transformers is not installed
     """Called by the trainer between steps; it only reads state, sets control flags and writes files."""
 
     def __init__(self, job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> None:

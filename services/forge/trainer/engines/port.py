@@ -15,7 +15,7 @@ from shared.jobs.result_writer import ResultWriter
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run achieved. Losses are nats per trained token; `seen_tokens` counts all tokens passed, padding left out."""
+    """Figures of a run. Losses are nats per trained token; `seen_tokens` counts all processed tokens without padding."""
 
     steps: int
     epochs: float
@@ -35,20 +35,20 @@ class Engine(Protocol):
 
     @property
     def end_of_turn(self) -> frozenset[int]:
-        """The tokens at which the served model stops."""
+        """The tokens at which the served model stops generating."""
 
     @property
     def context(self) -> int:
-        """The most tokens that the base takes."""
+        """Context length of the base, in tokens."""
 
     def load(self, job: TrainerJob) -> None:
-        """Load base and tokenizer. Raises InputError where the base is none."""
+        """Load base and tokenizer. Raises InputError where the base cannot be loaded."""
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of plain text, without anything around it."""
+        """The tokens of plain text, without special tokens."""
 
-    def say(self, prompts: Sequence[list[int]], max_tokens: int) -> list[list[int]]:
-        """What the base says after each prompt, sampled by the job's seed, up to and including its end of turn."""
+    def generate(self, prompts: Sequence[list[int]], max_tokens: int) -> list[list[int]]:
+        """Continue each prompt with the base, sampled by the job's seed, up to and including its end of turn."""
 
     def train(
         self,
@@ -62,4 +62,4 @@ class Engine(Protocol):
         """Train, with checkpoints in the output directory. Raises Interrupted after a checkpoint when asked to stop."""
 
     def save(self, folder: Path, base_name: str) -> None:
-        """Write the adapter: its configuration and safetensors, nothing else."""
+        """Write the adapter: its configuration and safetensors only."""

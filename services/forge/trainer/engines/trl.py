@@ -17,15 +17,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, EarlyStoppingCallb
 from trl import SFTConfig, SFTTrainer
 
 from services.forge.job import CHECKPOINTS_DIR, TrainerJob
+from services.forge.trainer.engines.callback import JobCallback
 from services.forge.trainer.engines.port import Trained
-from services.forge.trainer.engines.watch import Watch
 from services.forge.trainer.render import ChatTokenizer, Example
 from services.forge.trainer.stop import StopRequest
 from shared.jobs.result_writer import InputError, Interrupted, ResultWriter
 
 DISTRIBUTIONS = ("torch", "transformers", "trl", "peft", "accelerate")
 STEPS_IN_HAND = 2
-# What PEFT writes beside the two files that serve: a model card.
+# The files that serving needs; PEFT also writes a model card.
 SERVED_FILES = frozenset({"adapter_config.json", "adapter_model.safetensors"})
 
 
@@ -68,13 +68,13 @@ class TrlEngine:
     def encode(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def say(self, prompts: Sequence[list[int]], max_tokens: int) -> list[list[int]]:
+    def generate(self, prompts: Sequence[list[int]], max_tokens: int) -> list[list[int]]:
         padded = self._tokenizer.pad({"input_ids": list(prompts)}, padding_side="left", return_tensors="pt")
         with torch.inference_mode():
-            said = self._model.generate(
+            continued = self._model.generate(
                 **padded.to(self._model.device), max_new_tokens=max_tokens, do_sample=True, temperature=0.8, top_p=0.95
             )
-        return [self._until_end(row.tolist()) for row in said[:, padded["input_ids"].shape[1] :]]
+        return [self._until_end(row.tolist()) for row in continued[:, padded["input_ids"].shape[1] :]]
 
     def _until_end(self, tokens: list[int]) -> list[int]:
         ends = [place for place, token in enumerate(tokens) if token in self.end_of_turn]
@@ -137,7 +137,7 @@ class TrlEngine:
                 else list(recipe.target_modules),
                 task_type="CAUSAL_LM",
             ),
-            callbacks=[Watch(job, writer, stop)],
+            callbacks=[JobCallback(job, writer, stop)],
         )
         if dev and recipe.keep_best:
             trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=STEPS_IN_HAND))
@@ -148,7 +148,7 @@ class TrlEngine:
 
 
 def _dataset(examples: Sequence[Example]) -> Dataset:
-    # With labels present TRL takes the tokens as they are: it neither masks, truncates nor renders again.
+    # With labels present TRL uses the tokens as they are: it neither masks, truncates nor renders.
     return Dataset.from_dict(
         {
             "input_ids": [np.asarray(example.input_ids, dtype=np.int32) for example in examples],
@@ -172,7 +172,7 @@ def _arguments(job: TrainerJob, has_dev: bool) -> SFTConfig:
         bf16=True,
         use_cpu=on_cpu,
         gradient_checkpointing=not on_cpu,
-        # Nothing may be cut: the mask audit has refused what is too long.
+        # Nothing may be truncated: the mask audit has refused examples that are too long.
         max_length=None,
         packing=False,
         dataset_kwargs={"skip_prepare_dataset": True},
