@@ -1,1 +1,1 @@
-"""How the house is put up: the command line and the embedded stack."""
+"""Deployment: the command line, the embedded stack, and what containers need."""

@@ -1,6 +1,6 @@
-"""The bootstrap step: migrations, streams and consumers. Every service is entered through it, so what was deleted comes back.
+"""The bootstrap step: migrations, streams and consumers. Every service starts through it, which restores deleted ones.
 
-`python -m deploy.bootstrap` prepares; `python -m deploy.bootstrap forge` prepares and becomes that service.
+`python -m deploy.bootstrap` only prepares; `python -m deploy.bootstrap forge` prepares and then runs that service.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PAUSE_S = 0.5
 
 
 async def prepare(settings: Settings) -> list[str]:
-    """Make the schemas and the streams what this version needs, and return the names of the migrations applied.
+    """Update schemas and streams to this version; returns the names of the migrations applied.
 
     Waits for the servers up to DEADLINE_S, then raises TimeoutError. Raises MigrationError for a database of another
     version.

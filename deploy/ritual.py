@@ -74,7 +74,7 @@ def _ritual(settings: Settings, persona: str) -> int:
 
 
 async def publish(url: str, intent: dict[str, Any]) -> dict[str, Any]:
-    """Start a ritual as any component does: one request on the bus; returns the reply."""
+    """Publish an intent as any component does, by one request on the bus; returns the reply."""
     client = await nats.connect(url)
     try:
         reply = await client.request(TrainingIntent.subject, json.dumps(intent).encode(), timeout=REPLY_S)

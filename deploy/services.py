@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 SERVICES = ("harvester", "orchestrator", "forge", "verifier", "registry")
 
-# Who records the facts that lead out of a state.
+# The service that records the facts leading out of a state.
 OWNERS: dict[State, str] = {
     State.INTENDED: "harvester",
     State.HARVESTED: "orchestrator",

@@ -1,1 +1,1 @@
-"""With a container engine: the base image, and the proxy that narrows the engine's socket."""
+"""Deployment with a container engine: the base image, and the proxy that restricts the engine's socket."""

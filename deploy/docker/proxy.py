@@ -1,6 +1,6 @@
-"""The proxy before the engine's socket: the services get its socket, not the engine's. See docs/adr/0011.
+"""The proxy before the engine's socket: the services use its socket instead of the engine's. See docs/adr/0011.
 
-`python -m deploy.docker.proxy --help`; it runs as a user who may use the engine, and lets through what rules.py allows.
+`python -m deploy.docker.proxy --help`. It runs as a user with access to the engine and forwards what rules.py allows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from deploy.docker.rules import Limits, Passage, RefusedError, Scope, check_ours, job, list_query, passage
+from deploy.docker.rules import AllowedCall, Limits, RefusedError, Scope, allow, check_ours, job, list_query
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -35,7 +35,7 @@ METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"]
 
 
 class Proxy:
-    """One engine behind one set of limits."""
+    """Forwards allowed calls to one engine, within one set of limits."""
 
     def __init__(self, engine: Path, limits: Limits) -> None:
         self._limits = limits
@@ -51,13 +51,15 @@ class Proxy:
             return await self._pass(request)
         except RefusedError as refusal:
             log.warning("refused", method=request.method, path=request.url.path, reason=str(refusal))
-            return _say(403, f"the proxy refuses: {refusal}")
+            return _reply(403, f"the proxy refuses: {refusal}")
         except httpx.HTTPError as error:
-            log.warning("engine away", error=repr(error))
-            return _say(503, "the container engine behind the proxy does not answer: start it (systemctl start docker)")
+            log.warning("engine does not answer", error=repr(error))
+            return _reply(
+                503, "the container engine behind the proxy does not answer: start it (systemctl start docker)"
+            )
 
     async def _pass(self, request: Request) -> Response:
-        asked = passage(request.method, request.url.path, dict(request.query_params))
+        asked = allow(request.method, request.url.path, dict(request.query_params))
         match asked.scope:
             case Scope.CREATE:
                 body = job(asked.query["name"], await _body(request), self._limits)
@@ -69,18 +71,18 @@ class Proxy:
             case Scope.OURS | Scope.JOB:
                 return await self._on_container(request.method, asked)
 
-    async def _on_container(self, method: str, asked: Passage) -> Response:
+    async def _on_container(self, method: str, asked: AllowedCall) -> Response:
         found = await self._client.get(f"{asked.version}/containers/{asked.container}/json")
         if not found.is_success:
             return _relay(found)
         inspected = found.json()
         check_ours(inspected["Config"]["Labels"] or {}, asked.scope, self._limits)
-        # By its id: a name may belong to another container by now.
+        # By its id: the name may belong to another container meanwhile.
         action = f"/{asked.action}" if asked.action else ""
         return await self._forward(method, asked, f"/containers/{inspected['Id']}{action}", asked.query)
 
     async def _forward(
-        self, method: str, asked: Passage, path: str, query: dict[str, str] | None = None, body: object = None
+        self, method: str, asked: AllowedCall, path: str, query: dict[str, str] | None = None, body: object = None
     ) -> Response:
         return _relay(await self._client.request(method, asked.version + path, params=query, json=body))
 
@@ -97,7 +99,7 @@ def application(engine: Path, limits: Limits) -> Starlette:
 
 
 async def serve(listen: Path, engine: Path, limits: Limits, group: str | None) -> None:
-    """Until SIGTERM. The socket is for this user and `group` only."""
+    """Serve until SIGTERM. The socket is for this user and `group` only."""
     with open_socket(listen, group) as listener:
         config = uvicorn.Config(application(engine, limits), log_level="warning", access_log=False)
         await uvicorn.Server(config).serve(sockets=[listener])
@@ -133,7 +135,7 @@ def _relay(answer: httpx.Response) -> Response:
     return Response(answer.content, answer.status_code, kept)
 
 
-def _say(status: int, message: str) -> Response:
+def _reply(status: int, message: str) -> Response:
     return JSONResponse({"message": message}, status)
 
 
@@ -141,21 +143,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m deploy.docker.proxy", description=__doc__)
     parser.add_argument("--listen", type=Path, required=True, help="socket for the services")
     parser.add_argument("--engine", type=Path, default=Path("/var/run/docker.sock"), help="socket of the engine")
-    parser.add_argument("--installation", default="soulforge", help="whose containers these are")
+    parser.add_argument("--installation", default="soulforge", help="name of the installation that owns the containers")
     parser.add_argument("--image", action="append", required=True, help="image of a job; may be repeated")
-    parser.add_argument("--readable", action="append", type=Path, default=[], help="root a job may read below")
-    parser.add_argument("--writable", action="append", type=Path, default=[], help="root a job may write below")
-    parser.add_argument("--user", help="uid:gid as which jobs must run")
-    parser.add_argument("--group", help="group that may use the socket besides its owner")
-    told = parser.parse_args()
-    limits = Limits(
-        installation=told.installation,
-        images=frozenset(told.image),
-        readable=tuple(root.resolve() for root in told.readable),
-        writable=tuple(root.resolve() for root in told.writable),
-        user=told.user,
+    parser.add_argument(
+        "--readable",
+        action="append",
+        type=Path,
+        default=[],
+        help="directory below which a job may read; may be repeated",
     )
-    asyncio.run(serve(told.listen, told.engine, limits, told.group))
+    parser.add_argument(
+        "--writable",
+        action="append",
+        type=Path,
+        default=[],
+        help="directory below which a job may write; may be repeated",
+    )
+    parser.add_argument("--user", help="uid:gid under which jobs must run")
+    parser.add_argument("--group", help="group that may use the socket besides its owner")
+    arguments = parser.parse_args()
+    limits = Limits(
+        installation=arguments.installation,
+        images=frozenset(arguments.image),
+        readable=tuple(root.resolve() for root in arguments.readable),
+        writable=tuple(root.resolve() for root in arguments.writable),
+        user=arguments.user,
+    )
+    asyncio.run(serve(arguments.listen, arguments.engine, limits, arguments.group))
 
 
 if __name__ == "__main__":

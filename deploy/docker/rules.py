@@ -1,7 +1,7 @@
-"""What the proxy lets through to the engine: a closed table of calls, and jobs that fit the template. Pure but for paths.
+"""The rules of the proxy: a closed table of calls, and jobs that fit the template. Pure except for checks of paths.
 
-Nothing a client writes reaches the engine as it was written: the query is made anew here, the container is named by the
-id that was looked at, and the body of a new job is that of the validated template.
+Nothing from a client reaches the engine as it was written: the query is built here, the container is addressed by the
+id that was inspected, and the body of a new job is the validated template's.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ MOST_LINES = 10_000
 
 
 class RefusedError(Exception):
-    """The call is not let through; the message says why."""
+    """The call is refused; the message is the reason."""
 
 
 class Limits(Frozen):
-    """Whose containers, and what a new job may name. A path counts with all that lies below it."""
+    """The installation whose containers may be used, and the images and paths of new jobs. Paths include all below."""
 
     installation: str
     images: frozenset[str]
@@ -39,7 +39,7 @@ class Limits(Frozen):
 
 
 class Scope(StrEnum):
-    """What a call is about."""
+    """The object of a call."""
 
     ENGINE = "engine"
     LIST = "list"
@@ -55,8 +55,8 @@ class Call(NamedTuple):
     query: Callable[[Query], Query]
 
 
-class Passage(NamedTuple):
-    """A call that may go on: where to, and on which container."""
+class AllowedCall(NamedTuple):
+    """An allowed call, with its container and the query to send."""
 
     scope: Scope
     version: str
@@ -65,18 +65,20 @@ class Passage(NamedTuple):
     query: Query
 
 
-def passage(method: str, path: str, query: Query) -> Passage:
-    """Raises RefusedError for what is not in the table."""
+def allow(method: str, path: str, query: Query) -> AllowedCall:
+    """Find the call in the table. Raises RefusedError for any other."""
     for call in CALLS:
         if call.method == method and (found := call.path.fullmatch(path)):
             part = found.groupdict()
             action = part.get("action") or ""
-            return Passage(call.scope, part["version"] or "", part.get("container") or "", action, call.query(query))
+            return AllowedCall(
+                call.scope, part["version"] or "", part.get("container") or "", action, call.query(query)
+            )
     raise RefusedError(f"{method} {path} is not among the calls that Soulforge needs")
 
 
 def check_ours(labels: dict[str, str], scope: Scope, limits: Limits) -> None:
-    """Raises RefusedError unless a container with these labels may be handled so."""
+    """Raise RefusedError unless a container with these labels may be handled so."""
     if labels.get(INSTALLATION) != limits.installation:
         raise RefusedError("the container is not Soulforge's")
     if scope is Scope.JOB and labels.get(ISOLATED) != "yes":
@@ -88,7 +90,7 @@ def list_query(limits: Limits) -> Query:
 
 
 def job(name: str, raw: bytes, limits: Limits) -> JobBody:
-    """The job that `raw` asks for. Raises RefusedError where it leaves the template or the limits."""
+    """Parse the body of a new job. Raises RefusedError where it does not fit the template or the limits."""
     try:
         body = JobBody.model_validate_json(raw)
     except ValidationError as error:
@@ -103,7 +105,7 @@ def job(name: str, raw: bytes, limits: Limits) -> JobBody:
 
 
 def check_bind(bind: Bind, limits: Limits) -> None:
-    """Raises RefusedError unless it shows a path below the roots, at the same place and without a link on the way."""
+    """Raise RefusedError unless it shows a path below the roots, at the same place and without a link on the way."""
     if bind.source == NULL and bind.read_only:
         return
     path = Path(bind.source)
@@ -114,7 +116,7 @@ def check_bind(bind: Bind, limits: Limits) -> None:
     roots = limits.writable if not bind.read_only else (*limits.readable, *limits.writable)
     if not any(path.is_relative_to(root) for root in roots):
         kind = "read" if bind.read_only else "written"
-        raise RefusedError(f"{bind.source} does not lie where jobs may be shown what is {kind}")
+        raise RefusedError(f"{bind.source} is not below a directory where jobs may have paths {kind}")
 
 
 def _conditions(name: str, body: JobBody, limits: Limits) -> tuple[tuple[bool, str], ...]:
@@ -142,7 +144,7 @@ def _tail(query: Query) -> Query:
     return {"stdout": "1", "stderr": "1", "tail": _number(query.get("tail", ""), MOST_LINES)}
 
 
-def _one_look(_: Query) -> Query:
+def _single_sample(_: Query) -> Query:
     return {"stream": "false", "one-shot": "true"}
 
 
@@ -176,7 +178,7 @@ CALLS = (
     _call("POST", "/containers/create", Scope.CREATE, _named),
     _call("GET", CONTAINER, Scope.OURS, action="json"),
     _call("GET", CONTAINER, Scope.OURS, _tail, "logs"),
-    _call("GET", CONTAINER, Scope.OURS, _one_look, "stats"),
+    _call("GET", CONTAINER, Scope.OURS, _single_sample, "stats"),
     _call("GET", CONTAINER, Scope.OURS, action="top"),
     _call("POST", CONTAINER, Scope.OURS, action="start"),
     _call("POST", CONTAINER, Scope.OURS, _signal, "kill"),

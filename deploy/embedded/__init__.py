@@ -1,1 +1,1 @@
-"""No Docker: nats-server, PostgreSQL, Phoenix, five services and a rune, supervised on one machine."""
+"""The embedded stack, without Docker: nats-server, PostgreSQL, Phoenix, five services and a rune on one machine."""

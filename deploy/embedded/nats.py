@@ -1,4 +1,4 @@
-"""The embedded nats-server: JetStream below the home, every acknowledged message on the disk."""
+"""The embedded nats-server: JetStream below the home, every acknowledged message synced to disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def initialise(settings: Settings) -> None:
         "port": settings.port("nats"),
         "http": f"{settings.host}:{settings.port('nats-monitor')}",
         "max_payload": 1024**2,
-        # The default syncs every two minutes: acknowledged messages would not survive a power cut.
+        # By default it syncs every two minutes: acknowledged messages would not survive a power cut.
         "jetstream": {"store_dir": str(folder / "jetstream"), "sync_interval": "always", "max_file_store": 8 * 1024**3},
     }
     config_file(settings).write_text(json.dumps(config, indent=2))

@@ -1,4 +1,4 @@
-"""One process of the embedded stack: what it is, when it counts as ready, how long to wait before a restart."""
+"""A part of the embedded stack: its process, its readiness check, its delays between restarts."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Ready = Callable[[], Awaitable[bool]]
 
 @dataclass(frozen=True)
 class Part:
-    """What to run. `env` is the whole environment.
+    """A process to run. `env` is the whole environment.
 
-    `ready` answers whether it can do its job; an OSError counts as no. Without it a running part is a ready one.
-    `stop_signal` goes to the first process alone; what is left after `grace_s` is killed with its whole tree.
+    `ready` checks whether it can work; an OSError counts as not ready. Without it a running part is ready.
+    `stop_signal` is sent to the first process only; after `grace_s` its whole tree is killed.
     """
 
     name: str
@@ -48,9 +48,9 @@ class PartState(StrEnum):
 
 
 class PartStatus(Frozen):
-    """What is known of a part. `last_exit` is negative for a signal; `since` is when it entered its state.
+    """The status of a part. `last_exit` is negative for a signal; `since` is when it entered its state.
 
-    `tree` is kept until nothing of it is left; `stop_signal` and `grace_s` are those of the part.
+    `tree` is kept until none of its processes is left; `stop_signal` and `grace_s` are those of the part.
     """
 
     state: PartState = PartState.WAITING
@@ -67,11 +67,11 @@ class PartStatus(Frozen):
 
 
 class PartError(Exception):
-    """A part cannot be run as described; the message says which and what to do."""
+    """A part cannot be run as described; the message names it and what to do."""
 
 
 async def answers(url: str) -> bool:
-    """Whether a server answers at `url` with 200."""
+    """True when a server answers 200 at `url`."""
     try:
         async with httpx.AsyncClient(timeout=2) as client:
             return (await client.get(url)).status_code == httpx.codes.OK
@@ -80,7 +80,7 @@ async def answers(url: str) -> bool:
 
 
 def in_order(parts: Sequence[Part]) -> list[Part]:
-    """Every part after all that it needs, otherwise as given. Raises PartError for unknown needs and circles."""
+    """Order parts after their needs, else as given. Raises PartError for unknown needs and cycles."""
     ordered: list[Part] = []
     waiting = list(parts)
     while waiting:
@@ -100,12 +100,12 @@ def delay_s(failures: int) -> float:
 
 
 def failures_in_a_row(before: int, lived_s: float) -> int:
-    """The count after one more exit: a long healthy life forgives the earlier ones."""
+    """The count after one more exit: a run of HEALTHY_S or longer resets it."""
     return 1 if lived_s >= HEALTHY_S else before + 1
 
 
 def exit_line(name: str, code: int, failures: int) -> str:
-    """The event line of an unwanted exit."""
+    """The line that announces an unexpected exit."""
     how = f"signal {-code}" if code < 0 else f"code {code}"
     return f"{name} exited with {how}; restarting in {delay_s(failures):g} s ({ordinal(failures)} time)"
 

@@ -1,4 +1,4 @@
-"""The supervision of one part: start, become ready, exit, wait, start again; until it is stopped."""
+"""Supervise one part: start it, wait until it is ready, restart it when it exits; until it is stopped."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class PartSupervisor:
         self._life: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Returns when the part is ready. Raises PartError when it cannot be started or is not ready in time."""
+        """Start the part and return when it is ready. Raises PartError when it cannot start or is not ready in time."""
         self._life = asyncio.create_task(self._live())
         await either(self._life, self._ready, self._part.ready_s)
         if self._life.done():
@@ -47,7 +47,7 @@ class PartSupervisor:
             raise PartError(f"{self._part.name} was not ready within {self._part.ready_s:g} s; {end}")
 
     async def stop(self) -> None:
-        """Returns when nothing of the part is left. Raises PartError when something survives SIGKILL."""
+        """Stop the part and return when nothing of it is left. Raises PartError when something survives SIGKILL."""
         if self._life is None:
             return
         self._stopping.set()
@@ -56,7 +56,7 @@ class PartSupervisor:
         self._change(state=PartState.STOPPED)
 
     def hurry(self) -> None:
-        """Let a stop, running or to come, wait no longer."""
+        """End the grace of a stop that runs or is still to come."""
         self._hurry.set()
 
     async def _live(self) -> None:
@@ -75,7 +75,7 @@ class PartSupervisor:
                 await asyncio.wait_for(self._stopping.wait(), delay_s(failures))
 
     async def _run(self, first: bool) -> int:
-        """One life of the process, from its start until nothing of its tree is left; its exit code."""
+        """Run the process once, until nothing of its tree is left; returns its exit code."""
         part, tree = self._part, ProcessTree(token=uuid4().hex)
         try:
             process = await start_process(part.command, part.cwd, {**part.env, **tree.environment}, self._rotated_log())
@@ -99,7 +99,7 @@ class PartSupervisor:
         return await exited
 
     async def _become_ready(self) -> None:
-        # Nothing reports that a server answers: it has to be asked.
+        # A server does not report that it is ready: it is polled.
         while not await _answers(self._part):
             await asyncio.sleep(POLL_S)
         self._ready.set()
@@ -111,7 +111,7 @@ class PartSupervisor:
             raise PartError(f"{self._part.name}: something survives SIGKILL; look for {tree.token} in /proc/*/environ")
 
     def _rotated_log(self) -> Path:
-        """The log; a large one is moved aside first, and one predecessor is kept."""
+        """The path of the log; a large one is rotated first, and one predecessor is kept."""
         if self._log.exists() and self._log.stat().st_size > LOG_BYTES:
             self._log.replace(self._log.with_suffix(".log.1"))
         return self._log

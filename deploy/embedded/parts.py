@@ -1,4 +1,4 @@
-"""The parts of the embedded stack: three servers and the five services. The rune is the orchestrator's own."""
+"""The parts of the embedded stack: three servers and the five services. The rune belongs to the orchestrator."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _service(settings: Settings, environment: Mapping[str, str], service: str) -
         "PYTHONUNBUFFERED": "1",
     }
     if path := find(settings):
-        # A service runs in the home, where a relative path means another file.
+        # A service runs in the home, where a relative path would be another file.
         ours["SOULFORGE_CONFIG"] = str(path.absolute())
     return Part(
         service,

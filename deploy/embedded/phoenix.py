@@ -1,4 +1,4 @@
-"""The embedded Phoenix: its tables in schema `traces` of our PostgreSQL, nothing fetched from or sent to outside."""
+"""The embedded Phoenix: its tables are in schema `traces` of our PostgreSQL; it makes no connection to the internet."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import asyncpg
 from deploy.embedded.preflight import PreflightError
 from shared.config.settings import Settings
 
-# PostgreSQL refuses to run as root. In a user namespace root is nobody to it, and the files stay root's own.
+# PostgreSQL refuses to run as root. In a user namespace it runs as another user, and the files still belong to root.
 AS_NOBODY = ("unshare", "--user", "--map-user=65534", "--map-group=65534")
 DATABASE = "soulforge"
 USER = "soulforge"
@@ -28,7 +28,7 @@ def binaries() -> Path:
 
 
 def unprivileged() -> tuple[str, ...]:
-    """What to put before a command that must not run as root; nothing for an ordinary user."""
+    """The prefix of a command that must not run as root; empty for an ordinary user."""
     if os.geteuid() != 0:
         return ()
     if not shutil.which("unshare") or subprocess.run([*AS_NOBODY, "true"], capture_output=True, check=False).returncode:
@@ -39,7 +39,7 @@ def unprivileged() -> tuple[str, ...]:
 
 
 def initialise(settings: Settings) -> None:
-    """Make the data directory and the password, once. A first try that was cut short is begun again."""
+    """Create the data directory and the password, once. An interrupted first try is repeated."""
     password = settings.database_password_file
     if not password.exists():
         password.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -74,9 +74,9 @@ def initialise(settings: Settings) -> None:
 
 
 def _drop_stale_lock(data: Path) -> None:
-    """Remove the lock file of a server that is gone. PostgreSQL itself only asks whether anybody has that pid now.
+    """Remove the lock file of a server that is gone. PostgreSQL itself only checks whether its pid is in use.
 
-    Raises PreflightError when a server of this very directory runs, started by somebody else.
+    Raises PreflightError when another server runs on this directory.
     """
     lock = data / "postmaster.pid"
     if not lock.exists():
@@ -99,7 +99,7 @@ def command(settings: Settings) -> tuple[str, ...]:
     options = {
         "listen_addresses": settings.host,
         "port": settings.port("postgres"),
-        # No socket file: nothing stale after a power cut, and no limit on how deep the home may lie.
+        # No socket file: none is stale after a power cut, and the home's path may have any length.
         "unix_socket_directories": "",
         "max_connections": 120,
         "shared_buffers": "128MB",
@@ -111,7 +111,7 @@ def command(settings: Settings) -> tuple[str, ...]:
 
 
 async def ready(settings: Settings) -> bool:
-    """True once it answers and holds our database."""
+    """True once it answers and has our database, which is created here."""
     server = settings.database_url.rsplit("/", 1)[0]
     try:
         connection = await asyncpg.connect(f"{server}/postgres", timeout=3)

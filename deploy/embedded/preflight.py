@@ -1,4 +1,4 @@
-"""What must hold before the stack is started; each check that fails says what to do about it."""
+"""Checks before the stack is started; each failure includes what to do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DISK_NEEDED = 3 * GIB
 
 
 class PreflightError(Exception):
-    """The stack cannot be started here and now; the message says why and what to do."""
+    """The stack cannot be started; the message includes the reason and what to do."""
 
 
 def check(settings: Settings, own_ports: Iterable[str] = ()) -> None:
@@ -80,7 +80,7 @@ def _ports(settings: Settings, configuration: Configuration, own: set[str]) -> I
 
 def _free(host: str, port: int) -> bool:
     with socket.socket() as probe:
-        # As servers do: a port whose last connections are only timing out is free.
+        # As servers do: a port whose last connections are in TIME_WAIT is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

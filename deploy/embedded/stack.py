@@ -62,7 +62,7 @@ async def _run(settings: Settings, announce: Announce) -> None:
         if status.state in (PartState.READY, PartState.STOPPED):
             announce(f"{name} {status.state}")
 
-    supervisor = Supervisor(settings.home, parts(settings, os.environ), announce, on_change)  # noqa: TID251 - handed on whole
+    supervisor = Supervisor(settings.home, parts(settings, os.environ), announce, on_change)  # noqa: TID251 - passed on whole
     up = asyncio.create_task(_announce_up(settings, supervisor, announce))
     known = asyncio.create_task(_refuse_another_version(settings, supervisor))
     try:
@@ -88,7 +88,7 @@ async def _running_ports(settings: Settings) -> list[str]:
 
 
 async def _refuse_another_version(settings: Settings, supervisor: Supervisor) -> None:
-    """Stop everything and raise MigrationError where the home is one of another version."""
+    """Stop everything and raise MigrationError where the home was made by another version."""
     while supervisor.status["postgres"].state is not PartState.READY:
         await asyncio.sleep(POLL_S)
     try:
@@ -99,7 +99,7 @@ async def _refuse_another_version(settings: Settings, supervisor: Supervisor) ->
 
 
 async def _announce_up(settings: Settings, supervisor: Supervisor, announce: Announce) -> None:
-    """Announce that everything is up: all parts, and the rune or the ritual that holds its anvil."""
+    """Announce that everything is up: all parts are ready, and the rune serves or a ritual holds its anvil."""
     while any(part.state is not PartState.READY for part in supervisor.status.values()):
         await asyncio.sleep(POLL_S)
     configuration = load_configuration(settings)
@@ -138,7 +138,7 @@ async def _serves(settings: Settings, runes: Mapping[str, Inference]) -> dict[st
 
 
 async def _holder(settings: Settings, anvil: str) -> UUID | None:
-    """The ritual that holds the anvil."""
+    """The ritual that holds the anvil; None where none does."""
     try:
         conn = await asyncpg.connect(settings.database_url, timeout=5)
     except UNREACHABLE:
@@ -160,20 +160,20 @@ async def end_containers(settings: Settings, announce: Announce) -> None:
             if info.state is ContainerState.RUNNING:
                 await containers.stop(info.name, CONTAINER_GRACE_S)
                 announce(f"{info.name} stopped")
-            # A rune of docker is made once, at deployment, and stays.
+            # A rune of the driver docker is created once, at deployment, and kept.
             if info.labels.get("role") == "rune" and driver == "process":
                 await containers.remove(info.name)
 
 
 def start_detached(settings: Settings, announce: Announce) -> None:
-    """Start `soulforge up` as a process of its own and return when everything answers. Raises PreflightError."""
+    """Start `soulforge up` in the background and return when everything answers. Raises PreflightError."""
     settings.home.mkdir(parents=True, exist_ok=True)
     settings.logs_dir.mkdir(parents=True, exist_ok=True)
     log = settings.logs_dir / "up.log"
     with log.open("wb") as file:
         process = subprocess.Popen(
             [sys.executable, "-m", "deploy.cli.main", "up"],
-            env={**os.environ, "SOULFORGE_HOME": str(settings.home)},  # noqa: TID251 - handed on whole
+            env={**os.environ, "SOULFORGE_HOME": str(settings.home)},  # noqa: TID251 - passed on whole
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
@@ -198,7 +198,7 @@ def start_detached(settings: Settings, announce: Announce) -> None:
 
 
 def stop(settings: Settings, announce: Announce) -> None:
-    """Stop the stack of this home, also what a killed supervisor left running."""
+    """Stop the stack of this home, including processes that a killed supervisor left running."""
     if not settings.home.is_dir():
         announce(f"nothing to stop: {settings.home} does not exist")
         return

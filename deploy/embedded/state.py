@@ -1,4 +1,4 @@
-"""One supervisor for one home: its lock, its state on the disk, and the end of what a killed one left running."""
+"""The supervisor's lock and state on disk: one supervisor per home, which ends what a killed one left running."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shared.processes.tree import kill
 
 
 class LockError(Exception):
-    """The home has a running supervisor, or cannot be cleaned; the message names the pid."""
+    """The home has a running supervisor, or processes that survive SIGKILL; the message names the pid."""
 
 
 class SupervisorState(Frozen):
@@ -32,14 +32,14 @@ def write_state(home: Path, parts: dict[str, PartStatus]) -> None:
 
 
 def read_living(home: Path) -> SupervisorState | None:
-    """The state of the supervisor that runs now; None when none does."""
+    """The state of the running supervisor; None when none runs."""
     state = read_record(_file(home), SupervisorState)
     return state if state and alive(state.supervisor) else None
 
 
 @contextmanager
 def lock(home: Path) -> Iterator[list[str]]:
-    """Hold `home` as its only supervisor, after ending what a killed one left running; yields a line for each part ended.
+    """Hold the lock of `home`, after ending what a killed supervisor left running; yields a line for each part ended.
 
     Raises LockError when another supervisor runs or something survives. Blocks. The kernel releases the lock with this
     process, however it ends; parts do not inherit it.

@@ -57,15 +57,15 @@ class Supervisor:
                 loop.remove_signal_handler(number)
 
     def request_stop(self) -> None:
-        """End `run`; asked a second time, end it without grace."""
+        """End `run`; a second request ends it without grace."""
         if self._stop.is_set():
-            self._announce("asked to stop again: killing what is left")
+            self._announce("second stop request: killing the remaining processes")
             for supervisor in self._supervisors.values():
                 supervisor.hurry()
         self._stop.set()
 
     async def start(self) -> None:
-        """Start every part as soon as all that it needs is ready."""
+        """Start every part as soon as its needs are ready."""
         starting: dict[str, asyncio.Task[None]] = {}
 
         async def start_after_needs(part: Part) -> None:
