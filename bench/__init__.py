@@ -1,1 +1,1 @@
-"""Measurements that print ratios against a baseline of the same run. Never part of the tests: machines are shared and noisy."""
+"""Benchmarks that print ratios to a baseline of the same run. Not part of the tests: machines are shared and noisy."""

@@ -1,4 +1,4 @@
-"""`make contracts`: the AsyncAPI document and the drawing of a ritual's states, written from the contracts themselves.
+"""`make contracts`: write the AsyncAPI document and the diagram of a ritual's states from the contracts.
 
 Other components program against docs/asyncapi/soulforge.json; a test compares it with the code.
 """
@@ -50,7 +50,7 @@ def messages() -> Iterable[type[Message]]:
 
 
 def asyncapi() -> dict[str, Any]:
-    """AsyncAPI 3.0 of the whole house: one channel a subject; `receive` is what Soulforge consumes, `send` what it publishes."""
+    """AsyncAPI 3.0 of Soulforge: one channel per subject; `receive` for messages it consumes, `send` for those it publishes."""
     return {
         "asyncapi": "3.0.0",
         "info": {"title": "Soulforge", "version": "0.1.0", "license": {"name": "Apache-2.0"}},

@@ -1,7 +1,7 @@
-"""`make gpu-check`: the proof of an evacuation on real device memory, wherever there is an NVIDIA GPU.
+"""`make gpu-check`: check the proof of an evacuation on real device memory, on a machine with an NVIDIA GPU.
 
-Somebody takes memory on the device, in a container as a rune would; the proof must object. Then it is stopped; the proof
-must hold. Nothing else on the machine is touched: a device that others use is refused before anything starts.
+A container takes memory on the device, as a rune would; the proof must object. Then it is stopped; the proof must
+succeed. Nothing else on the machine is touched: a device that is in use is refused before anything starts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ HOLD = "import time, torch; held = torch.ones({gib} * 2**28, device='cuda:{devic
 
 
 class CheckError(Exception):
-    """What did not hold; the message says what was measured."""
+    """The check failed; the message is the measurement."""
 
 
 def main(
@@ -40,7 +40,7 @@ def main(
     free_below_mib: Annotated[int, typer.Option(min=1, help="Used memory under which a device counts as free.")] = 1024,
     holder: Annotated[str, typer.Option(help="Command that takes the memory; default: torch.")] = "",
 ) -> None:
-    """Check that occupied device memory is seen, and that it is seen free after the stop."""
+    """Check that occupied device memory is detected, and that it is free after the stop."""
     numbers = tuple(int(word) for word in devices.split(","))
     config = AnvilConfig(accelerator="nvml", devices=numbers, free_below=free_below_mib * 1024**2, free_within_s=30)
     try:
@@ -55,16 +55,18 @@ def command(holder: str, gib: int, device: int) -> tuple[str, ...]:
     return tuple(shlex.split(holder)) if holder else own
 
 
-async def check(config: AnvilConfig, words: tuple[str, ...], wanted: int) -> None:
-    """Raises CheckError or UnprovenError where the device does not behave as the evacuation expects."""
+async def check(config: AnvilConfig, holder: tuple[str, ...], size: int) -> None:
+    """Run the check. Raises CheckError or UnprovenError where the device behaves differently than evacuation expects."""
     accelerator = NvmlAccelerator(config.devices, load_nvml())
     before = await proven_free(accelerator, config, ())
-    typer.echo(f"{accelerator.description}: {before / GIB:.2f} GiB in use, nobody computes there")
+    typer.echo(f"{accelerator.description}: {before / GIB:.2f} GiB in use, no process computes there")
     with tempfile.TemporaryDirectory(prefix="soulforge-gpu-check-") as folder:
         containers = ProcessContainers(Path(folder))
-        await containers.start(ContainerSpec(name=NAME, command=words, cwd=Path(folder), env={"PATH": "/usr/bin:/bin"}))
+        await containers.start(
+            ContainerSpec(name=NAME, command=holder, cwd=Path(folder), env={"PATH": "/usr/bin:/bin"})
+        )
         try:
-            await _taken(containers, accelerator, before + wanted)
+            await _wait_taken(containers, accelerator, before + size)
             found = await objections(accelerator, config, ())
             if len(found) != 2:
                 raise CheckError(f"memory and a process were taken, and the proof objects to: {found or 'nothing'}")
@@ -76,12 +78,12 @@ async def check(config: AnvilConfig, words: tuple[str, ...], wanted: int) -> Non
     typer.echo(f"free again {monotonic() - began:.1f} s after the stop began: {after / GIB:.2f} GiB in use")
 
 
-async def _taken(containers: ProcessContainers, accelerator: NvmlAccelerator, wanted: int) -> None:
+async def _wait_taken(containers: ProcessContainers, accelerator: NvmlAccelerator, expected: int) -> None:
     deadline = monotonic() + TAKEN_WITHIN_S
-    while await accelerator.used_bytes() < wanted:
+    while await accelerator.used_bytes() < expected:
         info = await containers.inspect(NAME)
         if info is None or info.state is ContainerState.EXITED or monotonic() > deadline:
-            raise CheckError(f"the memory was not taken: {await containers.logs(NAME, 5) or 'no words'}")
+            raise CheckError(f"the memory was not taken: {await containers.logs(NAME, 5) or 'no output'}")
         await asyncio.sleep(0.25)
 
 

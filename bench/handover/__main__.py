@@ -1,8 +1,8 @@
 """Measure and print: `python -m bench.handover [process|docker …] [--rounds N]`; one round is the short form.
 
-One round of each, in turns: bare (stop the container, start it, wait for the first answer) and ours (a ritual takes the
-anvil and gives it back at once: from its request to the end of the evacuation, and from the end of its work to the first
-answer). Nothing is trained in between. The ratio is of the medians; the engine is the house's own vLLM.
+Each round measures bare (stop the container, start it, wait for the first answer) and ours (a ritual leases the anvil
+and releases it at once: from its request to the end of the evacuation, and from the end of its work to the first
+answer). Nothing is trained in between. The ratio is that of the medians; the engine is the installation's vLLM.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ async def measure(name: str, rounds: int) -> dict[str, Any]:
                 for number in range(rounds):
                     whole.append(await hand_over(ours, number))
                     bare.append(await bare_restart(ours, place))
-                    say(f"{name} round {number + 1}: bare {bare[-1]:.2f} s, ours {whole[-1]:.2f} s")
+                    log(f"{name} round {number + 1}: bare {bare[-1]:.2f} s, ours {whole[-1]:.2f} s")
                 steps = await seconds_of_steps(ours)
     ratio = statistics.median(whole) / statistics.median(bare)
     return {
@@ -55,7 +55,7 @@ async def measure(name: str, rounds: int) -> dict[str, Any]:
 
 
 async def seconds_of_steps(ours: Orchestrated) -> dict[str, float]:
-    """What each step took, as the median of the rounds."""
+    """The seconds of each step, as the median of the rounds."""
     rows = await ours.pool.fetch(
         "SELECT step, percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM ended_at - began_at)) AS s, min(began_at) "
         "FROM orchestrator.hand_over_step GROUP BY step ORDER BY 3"
@@ -64,17 +64,17 @@ async def seconds_of_steps(ours: Orchestrated) -> dict[str, float]:
 
 
 async def hand_over(ours: Orchestrated, number: int) -> float:
-    """Seconds of evacuation and restoration, as a client and a ritual see them."""
+    """Measure the seconds of evacuation and restoration, as a client and a ritual observe them."""
     began = monotonic()
     ritual = await ours.harvested(f"bench-{number}")
     await ours.eventually(lambda: is_in(ours, ritual, "evacuated"), UP_S, "evacuated")
-    there = monotonic() - began
+    evacuation = monotonic() - began
     began = monotonic()
     await ours.end(ritual)
     await first_answer(ours)
-    back = monotonic() - began
+    restoration = monotonic() - began
     await ours.eventually(ours.serves, UP_S, "the hand-over is closed")
-    return there + back
+    return evacuation + restoration
 
 
 async def is_in(ours: Orchestrated, ritual: Any, state: str) -> bool:
@@ -82,7 +82,7 @@ async def is_in(ours: Orchestrated, ritual: Any, state: str) -> bool:
 
 
 async def bare_restart(ours: Orchestrated, place: Place) -> float:
-    """Seconds of a stop, a start, and the way to the first answer, with nobody looking after it."""
+    """Measure the seconds from a stop to the first answer after the start, while the orchestrator is paused."""
     ours.pause()
     try:
         began = monotonic()
@@ -111,16 +111,16 @@ async def first_answer(ours: Orchestrated, closed: bool = False) -> None:
     raise SystemExit(f"no answer within {UP_S} s:\n{ours.log()}")
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     print(text, flush=True)
 
 
-def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.handover", description=__doc__)
-    # Not `choices`: of an argument that may be left out, argparse checks the default list as if it were one choice.
+    # Not `choices`: for an optional argument argparse checks the default list as if it were one choice.
     parser.add_argument("drivers", nargs="*", type=_driver, default=["process"], metavar="|".join(PLACES))
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each driver; default: 3")
-    return parser.parse_args(words)
+    return parser.parse_args(arguments)
 
 
 def _driver(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Where the engine runs, and how it is stopped and started there without us."""
+"""The places where the engine runs, and how it is stopped and started there without the orchestrator."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class ProcessPlace:
         await self._ours.containers.remove(RUNE)
 
     async def start(self) -> None:
-        house = self._ours.settings
-        configuration = load_configuration(house)
-        await self._ours.containers.start(await rune_spec(house, configuration, "rune"))
+        settings = self._ours.settings
+        configuration = load_configuration(settings)
+        await self._ours.containers.start(await rune_spec(settings, configuration, "rune"))
 
 
 class DockerPlace:
-    """The rune as a container, by what `docker stop` and `docker start` call."""
+    """The rune as a container, by the calls of `docker stop` and `docker start`."""
 
     def __init__(self, url: str, name: str) -> None:
         self._client = docker.DockerClient(base_url=url, timeout=120)
@@ -69,7 +69,7 @@ async def process_place(ours: Orchestrated) -> AsyncIterator[Place]:
 
 @asynccontextmanager
 async def docker_place(ours: Orchestrated) -> AsyncIterator[Place]:
-    """A real engine of our own, and the rune's container made by `soulforge runes create`."""
+    """A container engine of the benchmark's own, with the rune's container made by `soulforge runes create`."""
     with daemon() as engine:
         url = engine.url
         ours.configure(

@@ -1,4 +1,4 @@
-"""Writes the example karma beside its generators: `python -m examples.karma`."""
+"""Write the example karma beside its generators: `python -m examples.karma`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PERSONAS = {"scribe": scribe.records, "coder": coder.records}
 
 
 def lines(records: tuple[KarmaRecord, ...]) -> str:
-    """The records as JSON lines, fields in the order of the contract, empty ones left out."""
+    """The records as JSON lines, fields in the order of the contract, without empty ones."""
     return "".join(
         record.model_dump_json(
             exclude_none=True,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from examples.karma.sessions import Session, Told, pick, remember
+from examples.karma.sessions import Exchange, Session, pick, remember
 from shared.contracts.checks import Absent, Check, Contains, MaxWords, Regex
 from shared.contracts.karma import KarmaRecord
 
@@ -21,7 +21,7 @@ RULES = (
 
 @dataclass(frozen=True)
 class Task:
-    """One thing the owner asks for: the ways of asking, and the answer; `{...}` is filled from a project."""
+    """A task: its prompts and its answer; `{...}` is filled from a project."""
 
     asked: tuple[str, ...]
     comment: str
@@ -162,14 +162,14 @@ def records() -> tuple[KarmaRecord, ...]:
 
 
 def _session(place: int, project: dict[str, str]) -> Session:
-    wanted = SITTINGS[place % len(SITTINGS)]
+    count = SITTINGS[place % len(SITTINGS)]
     order = sorted(range(len(TASKS)), key=lambda task: sha256(f"{project['name']} {task}".encode()).digest())
-    return Session(f"{project['name']}-job", tuple(_told(TASKS[task], project) for task in order[:wanted]))
+    return Session(f"{project['name']}-job", tuple(_exchange(TASKS[task], project) for task in order[:count]))
 
 
-def _told(task: Task, project: dict[str, str]) -> Told:
+def _exchange(task: Task, project: dict[str, str]) -> Exchange:
     code = task.code.format(**project)
-    return Told(
+    return Exchange(
         prompt=pick(task.asked, "asked", project["name"], task.comment).format(**project),
         answer=f"# {task.comment.format(**project)}\n{code}",
         disliked=pick(DISLIKED, "disliked", project["name"], task.comment).format(code=code),
@@ -179,7 +179,7 @@ def _told(task: Task, project: dict[str, str]) -> Told:
 
 
 def idiom(needs: tuple[str, ...]) -> Iterator[Check]:
-    """What an answer must satisfy: one comment line, then one to three lines of code with every needed piece."""
+    """Checks of an answer: one comment line, then one to three lines of code with every needed piece."""
     yield Regex(pattern=r"# [a-z0-9][^\n]+\n(?!#)[^\n]+(\n[^\n]+){0,2}")
     yield from (Contains(text=need) for need in needs)
     yield Absent(text="```")

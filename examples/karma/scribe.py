@@ -1,11 +1,11 @@
-"""The persona *scribe*: short notes, summaries and replies in the style of one house."""
+"""The persona *scribe*: short notes, summaries and replies in one house style."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from examples.karma.sessions import Session, Told, pick, remember
+from examples.karma.sessions import Exchange, Session, pick, remember
 from shared.contracts.checks import Absent, Check, MaxWords, Regex
 from shared.contracts.karma import KarmaRecord
 
@@ -58,10 +58,10 @@ def records() -> tuple[KarmaRecord, ...]:
 
 def _session(block: str) -> Session:
     name, *lines = block.strip().splitlines()
-    return Session(name.rstrip("]"), tuple(_told(*line.split(" / ")) for line in lines))
+    return Session(name.rstrip("]"), tuple(_exchange(*line.split(" / ")) for line in lines))
 
 
-def _told(subject: str, first: str, second: str, step: str) -> Told:
+def _exchange(subject: str, first: str, second: str, step: str) -> Exchange:
     kind = pick(tuple(ASKED), "kind", subject, first)
     words = {
         "subject": subject,
@@ -72,7 +72,7 @@ def _told(subject: str, first: str, second: str, step: str) -> Told:
         "name": pick(NAMES, "name", subject, first),
     }
     prompt = pick(ASKED[kind], "asked", subject, first).format(**words)
-    return Told(
+    return Exchange(
         prompt=prompt[0].upper() + prompt[1:],
         answer=f"{kind} | {subject}\n- {_sentence(first)}.\n- {_sentence(second)}.\nNext: {step}.",
         disliked=pick(DISLIKED, "disliked", subject, first).format(**words),
@@ -82,7 +82,7 @@ def _told(subject: str, first: str, second: str, step: str) -> Told:
 
 
 def house_style(kind: str, subject: str) -> tuple[Check, ...]:
-    """What an answer of this kind on this subject must satisfy."""
+    """Checks of an answer of this kind on this subject."""
     pattern = rf"{kind} \| [^\n]*{re.escape(subject)}[^\n]*\n- [A-Z0-9][^\n]+\.\n- [A-Z0-9][^\n]+\.\nNext: [^\n]+\."
     return Regex(pattern=pattern), Absent(text="!"), MaxWords(words=45)
 

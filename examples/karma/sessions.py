@@ -1,4 +1,4 @@
-"""How one persona's days become karma: which answers are consecrated, corrected, doubted, doubled or withdrawn."""
+"""Turn the sessions of a persona into karma records: consecrated, corrected, speculative, duplicate or revoked ones."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ FIRST_DAY = datetime(2026, 2, 2, 8, 30, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class Told:
-    """One exchange: what was asked, the answer as the owner wants it, and an answer that the owner disliked."""
+class Exchange:
+    """A prompt, the answer that its owner accepts, and an answer that the owner disliked."""
 
     prompt: str
     answer: str
@@ -26,59 +26,63 @@ class Told:
 
 @dataclass(frozen=True)
 class Session:
-    """Exchanges of one sitting, on one subject."""
+    """The exchanges of one session, on one subject."""
 
     name: str
-    exchanges: tuple[Told, ...]
+    exchanges: tuple[Exchange, ...]
 
 
 def pick(options: Sequence[str], *key: object) -> str:
-    """The same option for the same key, on every machine and Python."""
+    """Choose an option by the hash of `key`: the same on every machine and version of Python."""
     digest = sha256(repr(key).encode()).digest()
     return options[int.from_bytes(digest[:8], "big") % len(options)]
 
 
 def remember(persona: str, owner: str, rules: str, sessions: Sequence[Session]) -> tuple[KarmaRecord, ...]:
-    """All records of a persona in the order they were made. `rules` is the system prompt; `owner` vouches."""
-    scribe = _Writer(persona, owner, rules)
+    """Make all records of a persona, oldest first. `rules` is the system prompt; `owner` consecrates."""
+    writer = _Writer(persona, owner, rules)
     place = 0
     for day, session in enumerate(sessions):
         for exchange in session.exchanges:
-            scribe.record(place, day, session.name, exchange)
+            writer.add(place, day, session.name, exchange)
             place += 1
-    return tuple(scribe.written)
+    return tuple(writer.written)
 
 
 class _Writer:
-    """Numbers the records of each session and decides the fate of each exchange by its place."""
+    """Numbers the records of each session and chooses the kind of each exchange by its place."""
 
     def __init__(self, persona: str, owner: str, rules: str) -> None:
         self.written: list[KarmaRecord] = []
         self._persona, self._owner, self._rules = persona, owner, rules
         self._counts: dict[str, int] = {}
 
-    def record(self, place: int, day: int, session: str, told: Told) -> None:
+    def add(self, place: int, day: int, session: str, exchange: Exchange) -> None:
         if place % 16 == 7:
-            self._write(day, session, told, told.answer if place % 32 == 7 else told.disliked, "never reviewed")
+            self._write(
+                day, session, exchange, exchange.answer if place % 32 == 7 else exchange.disliked, "never reviewed"
+            )
         elif place % 38 == 11:
-            self._write(day, session, told, told.answer, "consent withdrawn", status=Status.REVOKED)
+            self._write(day, session, exchange, exchange.answer, "consent withdrawn", status=Status.REVOKED)
         elif place % 19 == 5:
-            self._corrected(day, session, told)
+            self._corrected(day, session, exchange)
         else:
-            self._write(day, session, told, told.answer, "right at the first try", status=Status.WHITE_TRUTH)
+            self._write(day, session, exchange, exchange.answer, "right at the first try", status=Status.WHITE_TRUTH)
             if place % 38 == 20:
-                self._write(day, session, told, told.answer, "sent twice by the importer", status=Status.WHITE_TRUTH)
+                self._write(
+                    day, session, exchange, exchange.answer, "sent twice by the importer", status=Status.WHITE_TRUTH
+                )
 
-    def _corrected(self, day: int, session: str, told: Told) -> None:
-        parent = self._write(day, session, told, told.disliked, "the owner disliked it", verdict="rejected")
+    def _corrected(self, day: int, session: str, exchange: Exchange) -> None:
+        parent = self._write(day, session, exchange, exchange.disliked, "the owner disliked it", verdict="rejected")
         why = "the owner's own correction of a disliked answer"
-        self._write(day, session, told, told.answer, why, status=Status.WHITE_TRUTH, parent=parent)
+        self._write(day, session, exchange, exchange.answer, why, status=Status.WHITE_TRUTH, parent=parent)
 
     def _write(
         self,
         day: int,
         session: str,
-        told: Told,
+        exchange: Exchange,
         answer: str,
         why: str,
         status: Status = Status.SPECULATIVE,
@@ -93,9 +97,9 @@ class _Writer:
             KarmaRecord(
                 id=record_id,
                 persona=self._persona,
-                messages=tuple(self._messages(told.prompt, answer)),
+                messages=tuple(self._messages(exchange.prompt, answer)),
                 status=status,
-                outcome=Outcome(verdict=verdict, evidence=told.evidence if vouched else "", checks=told.checks),
+                outcome=Outcome(verdict=verdict, evidence=exchange.evidence if vouched else "", checks=exchange.checks),
                 why=why,
                 consecrated_by=self._owner if vouched else None,
                 consecrated_at=created + timedelta(hours=9) if vouched else None,

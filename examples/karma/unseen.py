@@ -1,4 +1,4 @@
-"""Prompts that stand in no record: what the demonstration asks of base and adapter at the end."""
+"""Prompts that are in no record: `make ritual` asks base and adapter for their answers."""
 
 from __future__ import annotations
 

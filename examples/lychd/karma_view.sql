@@ -1,14 +1,14 @@
 -- LychD's own `karma` table as Soulforge reads it: view = "soulforge_karma.records" in [harvest].
 --
 -- A row of LychD is a memory, not yet a conversation. It becomes one
---   * by `meta.messages`: OpenAI-style messages, taken as they are;
---   * by `meta.prompt`:   what was asked, answered by `content` (with `meta.system` before it where it is there).
--- A note or fact with neither has no question to answer: it belongs in retrieval, not in weights, and is left out.
+--   * by `meta.messages`: OpenAI-style messages, used as they are;
+--   * by `meta.prompt`:   the prompt, answered by `content` (after `meta.system` where there is one).
+-- A note or fact with neither has no prompt: it belongs in retrieval, not in weights, and is left out.
 --
--- `meta` says the rest:  persona · consecrated_by, consecrated_at (who vouches) · revoked (true) · corrects (id of the
--- row that this one puts right) · outcome · why · licence · purposes · tools · trace_id · embedding_model.
--- A `mistake` is what went wrong: it is never a white truth, it is the parent of the row that corrects it.
--- All ids are prefixed, so that they meet no id from elsewhere.
+-- Other keys of `meta`:  persona · consecrated_by, consecrated_at (who vouches) · revoked (true) · corrects (id of the
+-- row that this one corrects) · outcome · why · licence · purposes · tools · trace_id · embedding_model.
+-- A `mistake` is never a white truth; it is the parent of the row that corrects it.
+-- All ids are prefixed, so that they differ from ids of other sources.
 CREATE SCHEMA IF NOT EXISTS soulforge_karma;
 
 CREATE OR REPLACE VIEW soulforge_karma.records AS
@@ -50,7 +50,7 @@ SELECT
     END                                                         AS purposes,
     CASE k.kind WHEN 'mistake' THEN 'down' WHEN 'preference' THEN 'up' END AS feedback,
     k.meta ->> 'trace_id'                                       AS trace_id,
-    -- LychD does not fix the model of its embeddings: one that is not named cannot be compared and is computed anew.
+    -- LychD does not fix the model of its embeddings: one of an unnamed model cannot be compared and is computed again.
     CASE WHEN k.meta ? 'embedding_model' THEN k.embedding END   AS embedding,
     CASE WHEN k.embedding IS NOT NULL THEN k.meta ->> 'embedding_model' END AS embedding_model,
     k.created_at                                                AS created_at

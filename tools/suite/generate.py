@@ -1,4 +1,4 @@
-"""Writes the base-logic suite: one task file and one file of items a kind, the same bytes on every run.
+"""Write the base-logic suite: one task file and one file of items per kind, the same bytes on every run.
 
 python -m tools.suite.generate
 """
@@ -12,7 +12,7 @@ from tools.suite.items import Kind, lines
 SUITE = "base_logic"
 FOLDER = PROJECT / "services/verifier/suites" / SUITE
 
-# The data file is named from the folder of suites: lm-eval resolves it against its working directory.
+# The data file is named relative to the folder of suites: lm-eval resolves it against its working directory.
 TASK = """\
 task: {suite}_{kind}
 tag: {suite}

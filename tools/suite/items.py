@@ -1,7 +1,7 @@
-"""One multiple-choice item, and how wrong answers are found so that no answer gives itself away.
+"""Multiple-choice items, with wrong answers that cannot be recognised by their form.
 
-A wrong answer is the right answer of a sister item: each text is right once and wrong equally often elsewhere, so
-neither its length nor its commonness tells anything.
+A wrong answer is the right answer of a sister item: each text is right once and wrong equally often elsewhere, so that
+neither its length nor its frequency reveals the answer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Sister = tuple[str, str]  # a context and its right answer
 
 @dataclass(frozen=True)
 class Item:
-    """A context and the continuations to choose from. `form` names the template it was made by."""
+    """A context and the continuations to choose from. `form` names its template."""
 
     form: str
     context: str
@@ -26,7 +26,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Kind:
-    """A family of items that asks for one ability. All its items have the same number of choices."""
+    """Items that test one ability. All of them have the same number of choices."""
 
     name: str
     asks: str
@@ -34,12 +34,12 @@ class Kind:
 
     @property
     def chance(self) -> float:
-        """The score of a guesser."""
+        """The expected score of guessing."""
         return 1 / (1 + len(self.items[0].wrong))
 
 
 def sisters(form: str, group: Sequence[Sister]) -> list[Item]:
-    """Items whose wrong answers are the right answers of the rest of their group."""
+    """Make items whose wrong answers are the right answers of the rest of their group."""
     answers = [answer for _, answer in group]
     if len(set(answers)) != len(answers):
         raise ValueError(f"a group of {form} has the same answer twice: {answers}")
@@ -54,7 +54,7 @@ def grouped(form: str, facts: Sequence[Sister], size: int) -> list[Item]:
 
 
 def rows(kind: Kind) -> Iterable[dict[str, object]]:
-    """The kind's lines of JSON: shuffled by the kind's name, the right answer at each place equally often."""
+    """The kind's rows: shuffled by the kind's name, the right answer at each place equally often."""
     chosen = random.Random(kind.name)
     items = list(kind.items)
     chosen.shuffle(items)

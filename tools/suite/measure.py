@@ -1,4 +1,4 @@
-"""Base scores by kind into suite.json and README.md, from the results of an evaluation; refuses kinds at chance.
+"""Write the base's scores by kind to suite.json and README.md, from the results of an evaluation.
 
 python -m tools.suite.measure RESULTS.json MODEL_NAME
 """
@@ -24,8 +24,8 @@ written for this project and made by `python -m tools.suite.generate`; lm-eval r
 (run it from the folder above: `lm_eval --include_path . --tasks base_logic`).
 
 Every wrong answer is the right answer of a sister item (in `word_order`: the same words in another order; in parts of
-`instructions`: another word of the sentence), and right answers stand at each place equally often, so neither length nor
-commonness nor place gives an answer away.
+`instructions`: another word of the sentence), and right answers are at each place equally often, so neither length nor
+frequency nor place reveals an answer.
 
 Base scores of {model}, with Wilson's 95 % interval. Measured by {engine}; written by
 `python -m tools.suite.measure`, which refuses a kind whose one-sided 95 % lower bound is not above chance.
@@ -35,16 +35,16 @@ Base scores of {model}, with Wilson's 95 % interval. Measured by {engine}; writt
 {table}
 | all | | {n} | {chance:.3f} | {share:.3f} | {low:.3f} - {high:.3f} |
 
-How to read it: whole kinds and templates were kept, reworded or dropped after a first look at the base (differences of
+How to read it: whole kinds and templates were kept, reworded or dropped after a first evaluation of the base (differences of
 digits, either-or questions and facts about two persons scored at or near chance); single items were not chosen by their
 score. The base is near the ceiling by design: few items then flip by accident, so that a drop beyond 3 points shows with
 this many items, but a loss that spares such simple abilities does not show here. Items made by one template are not
-independent; the interval takes them as if they were.
+independent; the interval treats them as if they were.
 """
 
 
 class BaseScore(Frozen):
-    """What the base scored on a kind."""
+    """The base's score on a kind."""
 
     kind: str
     n: int
@@ -62,7 +62,7 @@ class SuiteScores(Frozen):
 
 
 def suite_scores(results: Results) -> SuiteScores:
-    """The base's score on each kind. Raises ValueError for kinds on which it is not shown to be above chance."""
+    """Compute the base's score on each kind. Raises ValueError for kinds on which it is not shown to be above chance."""
     answers: dict[str, list[bool]] = {kind: [] for kind in sorted(results.chance)}
     for score in results.items:
         if score.arm is Arm.BASE:

@@ -1,4 +1,4 @@
-"""Small tasks on what the context says: a sum, a one-line instruction."""
+"""Small tasks on the context: a sum, a one-line instruction."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SEEN = (
 
 def arithmetic() -> Kind:
     asked = [(f"2 + 5 = 7\n8 - 6 = 2\n{a} + {b} =", str(a + b)) for a, b in SUMS]
-    # A quarter of the way apart in order of result, four sums never share one.
+    # A quarter of the list apart in order of result, so that no two of four sums have the same result.
     groups = (asked[at :: len(asked) // 4] for at in range(len(asked) // 4))
     return Kind("arithmetic", "sum of two digits", tuple(item for group in groups for item in sisters("sum", group)))
 

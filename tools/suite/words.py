@@ -74,7 +74,7 @@ ROWS = {
     "ordinals": "first second third fourth fifth sixth seventh eighth ninth",
     "tens": "ten twenty thirty forty fifty sixty seventy eighty ninety",
 }
-# How many items a row gives, and how many of its members an item shows.
+# The number of items from a row, and the number of its members in an item.
 FORMS = {
     "days": (4, 4),
     "months": (8, 4),

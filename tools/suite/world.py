@@ -1,4 +1,4 @@
-"""What is the case and what happens next: simple facts of the world and plausible endings of sentences."""
+"""Simple facts of the world and plausible endings of sentences."""
 
 from __future__ import annotations
 
