@@ -108,7 +108,7 @@ class PartSupervisor:
     async def _kill_rest(self) -> None:
         tree = self.status.tree
         if tree and not await asyncio.to_thread(kill, tree.processes):
-            raise PartError(f"{self._part.name}: something survives SIGKILL; look for {tree.token} in /proc/*/environ")
+            raise PartError(f"{self._part.name}: something survives SIGKILL; find {tree.token} in /proc/*/environ")
 
     def _rotated_log(self) -> Path:
         """The path of the log; a large one is rotated first, and one predecessor is kept."""

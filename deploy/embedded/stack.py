@@ -115,7 +115,7 @@ async def _announce_up(settings: Settings, supervisor: Supervisor, announce: Ann
         for url, models in serving.items():
             announce(f"rune ready: {', '.join(sorted(models))} answer at {url}/v1")
     else:
-        announce(f"the rune waits: ritual {ritual} goes on; watch it: soulforge watch {ritual}")
+        announce(f"the rune waits: ritual {ritual} continues; watch it: soulforge watch {ritual}")
     announce(f"everything is up; traces at {settings.phoenix_url}")
 
 

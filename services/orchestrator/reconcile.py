@@ -51,7 +51,7 @@ class Reconciler:
             await task
 
     async def stop(self) -> None:
-        """Cancel the checks under way, before the connections that they use are closed."""
+        """Cancel the running checks, before the connections that they use are closed."""
         for task in self._checks.values():
             task.cancel()
         await asyncio.gather(*self._checks.values(), return_exceptions=True)

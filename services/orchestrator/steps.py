@@ -40,7 +40,7 @@ class Step(StrEnum):
     LOAD = "load"  #: every adapter that it served is loaded again
     COMPARE = "compare"  #: every model answers as before
     OPEN = "open"  #: it admits requests
-    RELEASE = "release"  #: the worker queues go on
+    RELEASE = "release"  #: the worker queues are released
     RESUME = "resume"  #: `gpu.restored` and `inference.resumed` are published
 
 

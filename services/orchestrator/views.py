@@ -107,7 +107,7 @@ class Reclaim:
 
 @dataclass(frozen=True, slots=True)
 class AnvilStatus:
-    """An anvil at `now`, on the database's clock. `open_fence` is that of a hand-over after which inference is away."""
+    """An anvil at `now`, on the database's clock. `open_fence` is that of a hand-over after which inference is not restored."""
 
     name: str
     now: datetime
@@ -119,7 +119,7 @@ class AnvilStatus:
 
 @dataclass(frozen=True, slots=True)
 class Restoration:
-    """How far a hand-over is on its way back; `step` and `part` name the step under way."""
+    """The progress of a restoration; `step` and `part` name the current step."""
 
     now: datetime
     released_at: datetime | None
@@ -170,7 +170,7 @@ async def get_decision(source: Source, ritual: UUID) -> RecordedDecision | None:
 
 
 async def get_anvil_status(source: Source, anvil: str) -> AnvilStatus:
-    """Who holds an anvil, what keeps rituals from it, and whether inference is away; also of one without any row."""
+    """The holder of an anvil, what keeps rituals from it, and whether inference serves; also of one without any row."""
     row = await source.fetchrow(
         "SELECT clock_timestamp() AS now, l.ritual, r.persona, l.attempt, l.fence, l.expires_at > clock_timestamp() AS live, "
         "c.reason, c.failures, c.until_accepted, c.since, w.why, w.until, "
@@ -196,7 +196,7 @@ async def get_anvil_status(source: Source, anvil: str) -> AnvilStatus:
 
 
 async def get_restoration(source: Source, anvil: str, fence: int) -> Restoration | None:
-    """How far one hand-over is on its way back; None where there is none with that fence."""
+    """The progress of one restoration; None where there is no hand-over with that fence."""
     row = await source.fetchrow(
         "SELECT clock_timestamp() AS now, h.released_at, h.restored_at, h.seconds_without_inference, "
         "s.step, s.part, c.reason AS contained FROM orchestrator.hand_over h "

@@ -1,4 +1,4 @@
-"""Recall: adapters that were trained on revoked karma are announced on the bus, and withdrawn where the policy says so."""
+"""Recall: adapters that were trained on revoked karma are announced on the bus, and withdrawn where the policy is to."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class Registry:
     async def _serve_base(self, inference: Serving, base: Base) -> None:
         """Load the versions of a base into the rune that serves it, and awaken those that wait."""
         loaded = await inference.models()
-        for version in await store.list_wanted(self._context.pool):
+        for version in await store.list_versions_to_serve(self._context.pool):
             if version.base == base.digest and version.name not in loaded:
                 self._proven.pop(version.name, None)
                 await self._load(inference, base, version)

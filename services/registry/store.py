@@ -54,7 +54,7 @@ async def insert_version(conn: Connection, version: Version) -> None:
     )
 
 
-async def list_wanted(conn: Connection | Pool) -> list[Version]:
+async def list_versions_to_serve(conn: Connection | Pool) -> list[Version]:
     """List the versions the engine must serve: every alias's, and every registered one that is about to be awakened.
 
     Never one that was withdrawn, nor one with revoked karma that is not announced yet.

@@ -24,7 +24,7 @@ class State(StrEnum):
     REGISTERED = "registered"  #: in the Crypt; waits for inference to load it
     AWAKENED = "awakened"  #: serves. End.
     REFUSED = "refused"  #: too little karma, or the anvil did not come free. End.
-    FAILED = "failed"  #: something broke for good. End.
+    FAILED = "failed"  #: an error that no retry mends. End.
     BANISHED = "banished"  #: the verdict was not a promotion. End.
     CANCELLED = "cancelled"  #: at its owner's request. End.
 

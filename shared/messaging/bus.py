@@ -48,7 +48,7 @@ def open_broker(
 
     async def die() -> None:
         if not stopping.is_set():
-            print("the connection to NATS was closed for good; exiting to be restarted", file=sys.stderr, flush=True)
+            print("the connection to NATS is closed; exiting to be restarted", file=sys.stderr, flush=True)
             os._exit(1)
 
     return NatsBroker(

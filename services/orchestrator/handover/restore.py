@@ -115,14 +115,14 @@ async def _retried_enough(anvil: Anvil, rune: Rune) -> bool:
 async def _compare(anvil: Anvil, rune: Rune, steps: Steps, before: Answers) -> Answers:
     """Wait for the rune's adapters, then ask its models again. Returns their answers."""
     async with steps.step(Step.LOAD, rune.name) as detail:
-        wanted = {model for model, answer in before.items() if answer is not None}
+        expected = {model for model, answer in before.items() if answer is not None}
         deadline = monotonic() + anvil.settings.models_within_s
-        while lacking := wanted - await rune.models():
+        while lacking := expected - await rune.models():
             if monotonic() > deadline:
                 log.error("models missing after a hand-over", anvil=anvil.name, rune=rune.name, missing=sorted(lacking))
                 break
             await asyncio.sleep(POLL_S)
-        detail |= {"models": len(wanted), "missing": len(lacking)}
+        detail |= {"models": len(expected), "missing": len(lacking)}
     async with steps.step(Step.COMPARE, rune.name) as detail:
         after = await ask_all(rune.inference)
         await store.record_probes_after(anvil.context.pool, steps.anvil, steps.fence, rune.name, after)

@@ -24,7 +24,7 @@ from shared.config.model import TippingConfig
 
 QUANTILE = 0.9
 FEWEST = 3  # with fewer receipts, the default fills in for the missing ones
-TIMES_MEDIAN = 3.0  # one hand-over that hung must not refuse a persona for good
+TIMES_MEDIAN = 3.0  # one hand-over that hung must not refuse every later ritual
 LONGEST_S = 366 * 86400.0
 
 

@@ -43,7 +43,7 @@ class Cause(StrEnum):
     BUDGET = "budget"  #: wait: too little is left today; refused: it takes more than a whole day's
     BEHIND = "behind"  #: wait: another ritual goes first
     CONTAINED = "contained"  #: wait: the anvil failed to serve too often
-    RECLAIMED = "reclaimed"  #: wait: somebody reclaimed the anvil for a while
+    RECLAIMED = "reclaimed"  #: wait: the anvil is reclaimed for some time
     TIMED_OUT = "timed_out"  #: refused: it waited for longer than `refuse_after_s`
 
 

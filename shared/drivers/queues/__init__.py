@@ -1,4 +1,4 @@
-"""Worker queues: held while the anvil is away, so that nothing but the ritual uses it."""
+"""Worker queues: held while the anvil is leased, so that only the ritual uses it."""
 
 from __future__ import annotations
 

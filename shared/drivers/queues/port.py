@@ -1,4 +1,4 @@
-"""The worker-queue port: hold the queues whose workers use an anvil, prove them idle, let them go on."""
+"""The worker-queue port: hold the queues whose workers use an anvil, prove them idle, release them."""
 
 from __future__ import annotations
 

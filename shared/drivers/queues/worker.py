@@ -2,7 +2,7 @@
 
     async with pausable(client, "embedder") as gate:
         async for item in source:
-            async with gate.job():  # waits while the anvil is away; counted as running until it ends
+            async with gate.job():  # waits while the anvil is leased; counted as running until it ends
                 await embed(item)
 
 In another language: subscribe to `queue.pause`, `queue.resume` and `queue.ask`; read the keys of the JetStream bucket
