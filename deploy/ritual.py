@@ -22,7 +22,6 @@ from deploy.embedded import stack
 from deploy.embedded.preflight import PreflightError
 from deploy.embedded.state import LockError
 from deploy.services import load_configuration
-from examples.karma.unseen import UNSEEN
 from services.registry.views import list_aliases
 from shared.config.settings import PROJECT, Settings
 from shared.contracts.intent import TrainingIntent
@@ -33,6 +32,19 @@ from shared.storage.postgres import open_pool
 console = Console()
 ANSWER_TOKENS = 80
 REPLY_S = 20
+# Prompts that are in no karma record, by persona.
+UNSEEN = {
+    "scribe": (
+        "Note about the bicycle shed: the lock is rusty and two bikes have no owner.",
+        "Short summary please, the choir practice: the tenor was ill, the new hall is too warm.",
+        "Reply to Mara about the ladder: it is lent until Friday, the top rung is loose.",
+    ),
+    "coder": (
+        "Start a new branch tide-tables.",
+        "Read captain out of ferry.json.",
+        "Python function harbour_of_ships that lists the harbour of each.",
+    ),
+}
 
 
 def main(

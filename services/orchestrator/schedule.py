@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from services.orchestrator import store
-from services.orchestrator.scheduling.budget import estimate_away_s
 from services.orchestrator.scheduling.decide import decide_queue
 from services.orchestrator.scheduling.decision import Cause, Decision, Verdict, clock_text, day_bounds, wait
+from services.orchestrator.scheduling.limits import estimate_away_s
 from services.orchestrator.scheduling.load import Load
 from services.orchestrator.scheduling.queue import DEFAULT_PRIORITY, QueuedRitual
 from shared.contracts.harvest import KarmaHarvested

@@ -17,7 +17,7 @@ from services.orchestrator.handover.lease_keeper import LeaseLostError, keep_lea
 from services.orchestrator.handover.probes import ask_all
 from services.orchestrator.handover.proof import UnprovenError, proven_free
 from services.orchestrator.metrics import ABORTED, HAND_OVERS
-from services.orchestrator.scheduling.budget import estimate_away_s
+from services.orchestrator.scheduling.limits import estimate_away_s
 from services.orchestrator.steps import EVACUATION, Step, Steps
 from shared.contracts.evacuate import GpuEvacuated, InferenceSuspended
 from shared.drivers.accelerators.port import AcceleratorError

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from uuid import UUID
 
-from services.orchestrator.scheduling.budget import check_budget
-from services.orchestrator.scheduling.deadline import apply_deadline, check_expired
 from services.orchestrator.scheduling.decision import Cause, Decision, Measures, Verdict, duration_text, start, wait
 from services.orchestrator.scheduling.idle import decide_idle
+from services.orchestrator.scheduling.limits import apply_deadline, check_budget, check_expired
 from services.orchestrator.scheduling.load import Load
 from services.orchestrator.scheduling.queue import QueuedRitual, aging, ordered
 from services.orchestrator.scheduling.window import decide_window

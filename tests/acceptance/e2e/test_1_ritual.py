@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from examples.karma.unseen import UNSEEN
+from deploy.ritual import UNSEEN
 from shared.config.tables import EMBEDDED_BASE
 from tests.support.planted import Planted, files_with, searched, tables_with
 from tests.support.running import Stack, ask, eventually

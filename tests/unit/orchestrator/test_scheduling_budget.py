@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from services.orchestrator.scheduling.budget import estimate_away_s
+from services.orchestrator.scheduling.limits import estimate_away_s
 from shared.config.model import TippingConfig
 
 

@@ -1,4 +1,4 @@
-"""The budget of seconds without inference: how many a hand-over will take, and whether the day has them left.
+"""The limits of a waiting ritual: the daily budget of seconds without inference, the longest wait, and the deadline.
 
 The whole estimate is charged to the day on which it begins, also where it ends on the next: no day is overdrawn.
 """
@@ -6,16 +6,19 @@ The whole estimate is charged to the day on which it begins, also where it ends 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from math import ceil, isfinite
 from statistics import median
 
 from services.orchestrator.scheduling.decision import (
     Cause,
     Decision,
+    Verdict,
     clock_text,
     day_bounds,
     duration_text,
     refuse,
+    start,
     wait,
 )
 from services.orchestrator.scheduling.load import Load
@@ -66,4 +69,40 @@ def _next_day(ritual: QueuedRitual, load: Load, expected_s: float, budget_s: flo
         f"{duration_text(load.away_today_s)} are spent{reserved}; the next day begins at "
         f"{clock_text(begins, now, zone)} ({config.timezone}){missed}",
         begins,
+    )
+
+
+def check_expired(ritual: QueuedRitual, now: datetime, config: TippingConfig) -> Decision | None:
+    """The refusal of a ritual whose time is over, or None. Depends on time alone, never on load or priority."""
+    if ritual.deadline is not None and ritual.deadline <= now:
+        ended = clock_text(ritual.deadline, now, config.zone)
+        return refuse(Cause.DEADLINE, f"its deadline {ended} has passed; ask again with a later one or none")
+    waited_s, limit_s = ritual.waited_s(now), config.refuse_after_s
+    if limit_s is not None and waited_s > limit_s:
+        return refuse(
+            Cause.TIMED_OUT,
+            f"it has waited for {duration_text(waited_s)}, the limit is {duration_text(limit_s)}: ask again, with a "
+            "higher priority if it matters, or raise refuse_after_s under [tipping] in soulforge.toml",
+        )
+    return None
+
+
+def apply_deadline(
+    decision: Decision, ritual: QueuedRitual, load: Load, expected_s: float, config: TippingConfig
+) -> Decision:
+    """The policy's decision, unless waiting longer would miss the deadline."""
+    if decision.verdict is Verdict.NOW or ritual.deadline is None:
+        return decision
+    now, zone = load.now, config.zone
+    latest, ends = ritual.deadline - timedelta(seconds=expected_s), clock_text(ritual.deadline, now, zone)
+    if latest <= now:
+        late_s = (now - latest).total_seconds()
+        late = f", so it may end {duration_text(late_s)} late" if late_s >= 1 else ""
+        return start(Cause.DEADLINE, f"its deadline is {ends} and {duration_text(expected_s)} are expected{late}")
+    starts = f"for its deadline {ends} it starts at {clock_text(latest, now, zone)} at the latest"
+    return decision.model_copy(
+        update={
+            "reason": f"{decision.reason}; {starts}",
+            "until": min(decision.until, latest) if decision.until else None,
+        }
     )
