@@ -18,6 +18,7 @@ from pathlib import Path
 import nats
 import pytest
 
+from shared.config.model import EMBEDDED_BASE
 from shared.config.settings import PROJECT
 from shared.contracts.intent import TrainingIntent
 from tests.support.documented import NOT_RUN, SHORT_FORMS, Command, list_commands
@@ -112,7 +113,7 @@ def stack() -> Iterator[Stack]:
     """A stack that `make up` started and `make down` ends."""
     one = Stack(Path(tempfile.mkdtemp(prefix="soulforge-documented-")) / "home", free_port_base())
     one.home.mkdir()
-    command = json.dumps([*ENGINE_COMMAND, "--served-model-name", one.settings.base])
+    command = json.dumps([*ENGINE_COMMAND, "--served-model-name", EMBEDDED_BASE])
     (one.home / "soulforge.toml").write_text(ENGINE.format(command=command, project=PROJECT))
     up = make("up", environment=one.environment)
     try:

@@ -9,6 +9,7 @@ import pytest
 
 from services.orchestrator.handover import probes
 from services.orchestrator.handover.probes import ask_all, compare_runes, differing, missing
+from services.orchestrator.steps import Answers
 from shared.drivers.inference.port import Activity, InferenceError
 
 
@@ -70,7 +71,7 @@ async def test_an_engine_that_is_away_has_no_answers() -> None:
 
 def test_what_was_not_asked_before_can_neither_differ_nor_be_missing() -> None:
     before = {"base": "a", "gone": "b", "new": None}
-    after: probes.Answers = {"base": "x", "new": "c"}
+    after: Answers = {"base": "x", "new": "c"}
 
     assert differing(before, after) == ["base"]
     assert missing(before, after) == ["gone"]
