@@ -17,12 +17,13 @@ from typing import Any
 import asyncpg
 from saq.queue.postgres import PostgresQueue
 
+from shared.config.settings import PROJECT
 from shared.drivers.queues.saq import SaqQueue, describe
 from tests.support.saq_queues import A, house_of_saq, look, queue, rows, saq, until
 
 __all__ = ["house_of_saq", "look", "queue", "saq"]  # the fixtures
 
-WORKER = Path(__file__).parent / "queue_workers.py"
+WORKER = PROJECT / "tests" / "support" / "queue_workers.py"
 
 
 @contextmanager
