@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-import docker  # type: ignore[import-untyped]
+import docker
 
 from deploy.cli.commands.runes import create_containers
 from deploy.services import load_configuration

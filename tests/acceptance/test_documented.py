@@ -18,8 +18,8 @@ from pathlib import Path
 import nats
 import pytest
 
-from shared.config.model import EMBEDDED_BASE
 from shared.config.settings import PROJECT
+from shared.config.tables import EMBEDDED_BASE
 from shared.contracts.intent import TrainingIntent
 from tests.support.documented import NOT_RUN, SHORT_FORMS, Command, list_commands
 from tests.support.running import Stack, left_running

@@ -81,7 +81,7 @@ def run_agent(exporter: SpanExporter) -> Run:
     return Run(answer, trace_id, requests)
 
 
-def to_phoenix(url: str) -> OTLPSpanExporter:
+def to_phoenix(url: str) -> SpanExporter:
     return OTLPSpanExporter(endpoint=f"{url}/v1/traces")
 
 

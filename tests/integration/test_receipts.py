@@ -19,7 +19,7 @@ from deploy.cli.queries.rituals import get_snapshot, list_rituals
 from deploy.cli.views.stages import wait_reason
 from services.orchestrator import store as orchestrator
 from services.orchestrator.scheduling.decision import Cause, wait
-from services.orchestrator.steps import Step, Steps
+from services.orchestrator.steps import Answers, Step, Steps
 from services.orchestrator.views import get_anvil_status, list_handovers
 from shared.config.settings import Settings
 from shared.contracts.evacuate import GpuAccept, GpuEvacuated, GpuInterrupted, GpuReclaim
@@ -32,7 +32,7 @@ from shared.storage.postgres import Pool, open_pool
 
 GIB = 1024**3
 ANVIL = "anvil0"
-ANSWERS = {"rune": {"base": "An anvil.", "scribe@a": "A hammer."}}
+ANSWERS: dict[str, Answers] = {"rune": {"base": "An anvil.", "scribe@a": "A hammer."}}
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ async def released(pool: Pool, steps: Steps) -> None:
         await orchestrator.record_released(conn, ANVIL, steps.fence)
 
 
-async def restored(pool: Pool, steps: Steps, answers: dict[str, Any] | None = None) -> None:
+async def restored(pool: Pool, steps: Steps, answers: dict[str, Answers] | None = None) -> None:
     for rune, models in (answers or ANSWERS).items():
         await orchestrator.record_probes_after(pool, ANVIL, steps.fence, rune, models)
     async with pool.acquire() as conn, conn.transaction():

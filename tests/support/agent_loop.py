@@ -140,16 +140,15 @@ class TankAgent:
 
         @self.tracer.agent(name="tank-agent")
         def answer(question: str) -> str:
-            nonlocal trace_id
-            trace_id = trace.format_trace_id(trace.get_current_span().get_span_context().trace_id)
+            trace_ids.append(trace.format_trace_id(trace.get_current_span().get_span_context().trace_id))
             messages: list[Any] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}]
             for _ in range(3):
                 self.step(messages, self.complete(messages)[0])
             self.scout(messages)
-            return max((said["content"] for said in self.complete(messages, n=2)), key=len)
+            return max((str(said["content"]) for said in self.complete(messages, n=2)), key=len)
 
-        trace_id = ""
-        return answer(question), trace_id
+        trace_ids: list[str] = []
+        return answer(question), trace_ids[0]
 
     def scout(self, messages: list[Any]) -> str:
         """A second opinion, asked on a copy of the conversation."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import NoReturn
 
-import docker  # type: ignore[import-untyped]
+import docker
 import httpx
 import psutil
 import pytest

@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Any
 
 import asyncpg
 from saq import CronJob, Worker
 from saq.queue.postgres import PostgresQueue
+from saq.types import Context
 
 QUEUE = "gpu"
 
 
-async def work(context: dict[str, Any], seconds: float = 0.02) -> None:
+class WorkContext(Context):
+    """What SAQ passes to a task, and the pool that this worker lends it."""
+
+    pool: asyncpg.Pool
+
+
+async def work(context: WorkContext, seconds: float = 0.02) -> None:
     """Take `seconds`, and leave a row."""
     job = context["job"]
     row = await context["pool"].fetchval(
@@ -28,14 +34,14 @@ async def work(context: dict[str, Any], seconds: float = 0.02) -> None:
     await context["pool"].execute("UPDATE queue.ran SET ended = clock_timestamp() WHERE id = $1", row)
 
 
-async def stumble(context: dict[str, Any], seconds: float = 0.02) -> None:
+async def stumble(context: WorkContext, seconds: float = 0.02) -> None:
     """Fail the first time."""
     await work(context, seconds)
     if context["job"].attempts == 1:
         raise RuntimeError("the first attempt fails")
 
 
-async def tick(context: dict[str, Any]) -> None:
+async def tick(context: WorkContext) -> None:
     await work(context)
 
 
@@ -46,7 +52,7 @@ async def main(url: str, concurrency: int, extras: list[str]) -> None:
     await queue.connect()
     async with asyncpg.create_pool(url, min_size=1, max_size=concurrency) as pool:
 
-        async def lend(context: dict[str, Any]) -> None:
+        async def lend(context: WorkContext) -> None:
             context["pool"] = pool
 
         worker = Worker(
@@ -55,7 +61,7 @@ async def main(url: str, concurrency: int, extras: list[str]) -> None:
             cron_jobs=[CronJob(tick, cron="* * * * * */1")] if "cron" in extras else None,
             concurrency=concurrency,
             startup=lend,
-            timers={"sweep": 1, "schedule": 1},
+            timers={"sweep": 1, "schedule": 1, "worker_info": 10, "abort": 1},
         )
         await worker.start()
     await queue.disconnect()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import shutil
 import socket
-from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -30,10 +30,8 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture(autouse=True)
 def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with all that is needed, whatever this one has."""
-    memory = namedtuple("memory", "available")
-    disk = namedtuple("disk", "free")
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory(64 * GIB))
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: disk(64 * GIB))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=64 * GIB))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=64 * GIB))
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(ctypes, "CDLL", lambda name: name)
 
@@ -87,8 +85,8 @@ def test_a_missing_compiler_is_named(settings: Settings, monkeypatch: pytest.Mon
 def test_too_little_memory_and_too_little_disk_are_said_together(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: namedtuple("memory", "available")(GIB))
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("disk", "free")(GIB))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=GIB))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=GIB))
 
     said = faults(settings)
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-import docker  # type: ignore[import-untyped]
+import docker
 import requests
-from docker.errors import APIError, DockerException, NotFound  # type: ignore[import-untyped]
+from docker.errors import APIError, DockerException, NotFound
 
 from shared.drivers.containers.docker_request import EngineKind
 from shared.drivers.containers.docker_template import INSTALLATION, CreateBody
@@ -106,8 +106,8 @@ class Engine:
     def _connected(self) -> Any:
         with self._connecting:
             if self._api is None:
-                # Requests the engine's version, and so fails here while the engine is down.
-                self._api = docker.APIClient(base_url=self.host, version="auto", timeout=self._timeout_s)
+                # Requests the engine version, and so fails here while the engine is down.
+                self._api = docker.APIClient(base_url=self.host, version="auto", timeout=self._timeout_s)  # type: ignore[arg-type] # a float will do
             return self._api
 
 

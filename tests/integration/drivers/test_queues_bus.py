@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from time import monotonic
 
 import nats
@@ -167,7 +168,7 @@ async def test_a_dead_worker_is_named_until_it_comes_up_and_learns_of_the_hold(
     proving = asyncio.create_task(three.drained())
     late = await _spawn(settings, "late")
     try:
-        assert await asyncio.to_thread(late.stdout.readline) == b"up anvil0/17\n"
+        assert late.stdout and await asyncio.to_thread(late.stdout.readline) == b"up anvil0/17\n"
         assert await proving == ()
         late.kill()
         late.wait()
@@ -186,6 +187,7 @@ async def _spawn(settings: Settings, name: str) -> subprocess.Popen[bytes]:
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.kill()
     process.wait()
+    assert process.stdout
     process.stdout.close()
 
 
@@ -218,13 +220,17 @@ async def test_a_holder_killed_before_it_could_say_a_word_is_obeyed_all_the_same
     for call, after in (("hold", (A,)), ("release", ())):
         command = [sys.executable, "-c", HOLDER, settings.nats_url, call, A]
         assert (await asyncio.to_thread(subprocess.run, command, timeout=60, check=False)).returncode == -9
-        await until(lambda after=after: workers[0].held == workers[1].held == after)
+        await until(partial(_both_are_held_by, workers, after))
     await queue.hold(A)
     assert await queue.drained() == ()
     other = BusQueue(BusConfig(driver="bus", workers=("scribe", "embedder")), queue.client)
     assert await other.held() == (A,)
     await other.release(A)
     await until(lambda: workers[0].held == workers[1].held == ())
+
+
+def _both_are_held_by(workers: tuple[Pausable, Pausable], holders: tuple[str, ...]) -> bool:
+    return workers[0].held == workers[1].held == holders
 
 
 async def test_a_look_that_began_before_the_pause_does_not_undo_it(

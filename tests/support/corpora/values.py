@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Callable
+from functools import partial
 from random import Random
 from string import ascii_letters, ascii_lowercase, ascii_uppercase, digits
 
@@ -50,6 +52,10 @@ B58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 def some(random: Random, alphabet: str, length: int) -> str:
     return "".join(random.choices(alphabet, k=length))
+
+
+def _any_of(random: Random, *makers: Callable[[], str]) -> str:
+    return random.choice(makers)()
 
 
 def draw(random: Random, sensitive: Sensitive) -> str:
@@ -145,33 +151,29 @@ def _pypi(random: Random) -> str:
 
 def password(random: Random) -> str:
     word = random.choice(WORDS)
-    return random.choice(
-        [
-            lambda: word + str(random.randrange(10, 9999)),
-            lambda: word.capitalize() + random.choice("!$%&?#") + str(random.randrange(1, 999)),
-            lambda: "-".join(random.sample(WORDS, 4)) + "-" + str(random.randrange(1, 99)),
-            lambda: (
-                word.replace("a", "4").replace("e", "3").replace("o", "0")
-                + random.choice("!%?&")
-                + some(random, digits, 2)
-            ),
-            lambda: some(random, ALNUM, 11) + random.choice(digits) + random.choice(ascii_lowercase),
-            lambda: some(random, ALNUM + "!%^+=", 15) + random.choice(digits) + random.choice(ascii_lowercase),
-        ]
-    )()
+    return _any_of(
+        random,
+        lambda: word + str(random.randrange(10, 9999)),
+        lambda: word.capitalize() + random.choice("!$%&?#") + str(random.randrange(1, 999)),
+        lambda: "-".join(random.sample(WORDS, 4)) + "-" + str(random.randrange(1, 99)),
+        lambda: (
+            word.replace("a", "4").replace("e", "3").replace("o", "0") + random.choice("!%?&") + some(random, digits, 2)
+        ),
+        lambda: some(random, ALNUM, 11) + random.choice(digits) + random.choice(ascii_lowercase),
+        lambda: some(random, ALNUM + "!%^+=", 15) + random.choice(digits) + random.choice(ascii_lowercase),
+    )
 
 
 def _secret(random: Random) -> str:
-    return random.choice(
-        [
-            lambda: some(random, HEX, 32),
-            lambda: some(random, HEX, 64),
-            lambda: _base64(random, 32),
-            lambda: some(random, URLSAFE, 42) + "7",
-            lambda: some(random, ALNUM, 23) + "4",
-            lambda: "-".join(some(random, HEX, n) for n in (8, 4, 4, 4, 12)),
-        ]
-    )()
+    return _any_of(
+        random,
+        lambda: some(random, HEX, 32),
+        lambda: some(random, HEX, 64),
+        lambda: _base64(random, 32),
+        lambda: some(random, URLSAFE, 42) + "7",
+        lambda: some(random, ALNUM, 23) + "4",
+        lambda: "-".join(some(random, HEX, n) for n in (8, 4, 4, 4, 12)),
+    )
 
 
 def _url_password(random: Random) -> str:
@@ -283,7 +285,7 @@ def _ssn(random: Random) -> str:
 
 def phone(random: Random) -> str:
     """An international number, after the numbering plans."""
-    d = lambda n: some(random, digits, n)  # noqa: E731
+    d = partial(some, random, digits)
     area = random.choice(["212", "415", "312", "206", "617", "303"])
     exchange = random.choice("2346789") + random.choice("2346789") + random.choice(digits)
     return random.choice(
@@ -307,7 +309,7 @@ def phone(random: Random) -> str:
 
 def national_phone(random: Random) -> str:
     """A number as it is written within the country: United States, Germany, United Kingdom."""
-    d = lambda n: some(random, digits, n)  # noqa: E731
+    d = partial(some, random, digits)
     area, exchange = random.choice(["212", "415", "312", "206"]), "2" + random.choice("346789") + random.choice(digits)
     return random.choice(
         [
@@ -345,13 +347,12 @@ def _bech32(random: Random) -> str:
 
 
 def _wallet(random: Random) -> str:
-    return random.choice(
-        [
-            lambda: _b58check(random.choice([b"\0", b"\5"]) + random.randbytes(20)),
-            lambda: "0x" + "".join(random.choice([c, c.upper()]) for c in random.randbytes(20).hex()),
-            lambda: _bech32(random),
-        ]
-    )()
+    return _any_of(
+        random,
+        lambda: _b58check(random.choice([b"\0", b"\5"]) + random.randbytes(20)),
+        lambda: "0x" + "".join(random.choice([c, c.upper()]) for c in random.randbytes(20).hex()),
+        lambda: _bech32(random),
+    )
 
 
 def _ip(random: Random) -> str:
@@ -368,7 +369,7 @@ def _ip(random: Random) -> str:
     return f"{first}.{random.randrange(11, 250)}.{random.randrange(256)}.{random.randrange(1, 255)}"
 
 
-_DRAWN = {
+_DRAWN: dict[Sensitive, Callable[[Random], str]] = {
     Sensitive.PRIVATE_KEY: private_key,
     Sensitive.AWS_ACCESS_KEY_ID: lambda r: r.choice(["AK", "AS"]) + "IA" + some(r, ascii_uppercase + "234567", 16),
     Sensitive.AWS_SECRET_ACCESS_KEY: lambda r: some(r, ALNUM + "/+", 37) + "a" + "Z" + "4",

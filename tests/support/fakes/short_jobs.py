@@ -43,7 +43,7 @@ def main() -> None:
         port = service_port(settings, sys.argv[1])
         run_service(SHORT[sys.argv[1]], settings, load_configuration(settings), port, migrations())
         return
-    stack.parts = parts_with_short_jobs
+    stack.parts = parts_with_short_jobs  # type: ignore[attr-defined] # the name that `run` calls
     sys.exit(stack.run(Settings(), lambda line: print(line, flush=True)))
 
 

@@ -120,7 +120,8 @@ def recorded(fact: Fact, move: str, stated_s: float, started_s: float | None = N
     """`move` is "before>after"."""
     fact = fact.model_copy(update={"attempt": attempt})
     started = at(stated_s - 1 if started_s is None else started_s)
-    return RecordedFact(fact, "someone", *move.split(">"), started, at(stated_s))
+    before, after = move.split(">")
+    return RecordedFact(fact, "someone", before, after, started, at(stated_s))
 
 
 def snapshot(

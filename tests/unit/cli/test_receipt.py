@@ -10,6 +10,7 @@ from rich.console import Console
 
 from deploy.cli.views.receipt import HandOverReport, Phase, build_receipt, compare
 from deploy.cli.views.receipt_text import bar, figures, probes, receipt_view, shares, took
+from services.orchestrator.steps import Step
 from tests.unit.cli.rows import STEPS, at, hand_over, receipt, step
 
 OPEN: dict[str, Any] = {
@@ -46,8 +47,8 @@ def test_every_step_belongs_to_its_part_with_moment_duration_and_figures() -> No
     assert [name for name, step in steps.items() if step.phase is Phase.RESTORATION] == [
         *("take-back", "start", "answer", "load", "compare", "open", "release", "resume")
     ]
-    assert (steps["drain"].began_at, steps["drain"].seconds, steps["drain"].part) == (at(11.1), 1.3, "rune")
-    assert steps["drain"].detail == {"drained": 3, "aborted": 1} and steps["stop"].tries == 2
+    assert (steps[Step.DRAIN].began_at, steps[Step.DRAIN].seconds, steps[Step.DRAIN].part) == (at(11.1), 1.3, "rune")
+    assert steps[Step.DRAIN].detail == {"drained": 3, "aborted": 1} and steps[Step.STOP].tries == 2
 
 
 def test_requests_add_up_over_runes() -> None:

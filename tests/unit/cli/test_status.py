@@ -16,6 +16,7 @@ from rich.console import Console
 from deploy.cli.commands.anvil import activity, effect_of
 from deploy.cli.queries.stack import Finding, RuneStatus, StackStatus, get_rune
 from deploy.cli.views.status import anvil_finding, rune_finding, status_view
+from services.orchestrator.steps import Step
 from services.orchestrator.views import AnvilStatus, Containment, Holder, Reclaim, Restoration
 from shared.config.model import RuneConfig
 from shared.contracts.evacuate import GpuInterrupted
@@ -167,7 +168,9 @@ def test_a_second_reclaim_never_shortens_the_first() -> None:
 
 def test_while_inference_comes_back_it_is_shown_what_goes_on() -> None:
     def text(step: str | None, part: str = "", released: bool = False) -> str:
-        return activity(Restoration(at(9), at(5) if released else None, None, None, step, part, None))
+        return activity(
+            Restoration(at(9), at(5) if released else None, None, None, Step(step) if step else None, part, None)
+        )
 
     assert text(None) == text("take-back").removesuffix(" (take-back)") == "the job saves its checkpoint and ends"
     assert text("drain", "rune") == "the evacuation is given up (drain rune)"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from services.registry.binding import begins_alike, prove
 from shared.contracts.verify import Probe
 from shared.drivers.inference.port import PromptMessage
+from shared.drivers.inference.vllm import Vllm
 
 PROBES = tuple(
     Probe(
@@ -20,22 +19,16 @@ PROBES = tuple(
 )
 
 
-class FakeEngine:
-    """Answers each model from a table of styles."""
+class FakeEngine(Vllm):
+    """Answers each model from a table of styles; asks no server."""
 
     def __init__(self, styles: dict[str, str]) -> None:
+        super().__init__("http://127.0.0.1:0")
         self.styles = styles
 
-    async def healthy(self) -> bool:
-        return True
-
-    async def models(self) -> frozenset[str]:
-        return frozenset(self.styles)
-
-    async def load(self, name: str, path: Path) -> None:
-        raise AssertionError("a proof loads nothing")
-
-    async def answer(self, model: str, messages: tuple[PromptMessage, ...], max_tokens: int) -> str:
+    async def answer(
+        self, model: str, messages: tuple[PromptMessage, ...], max_tokens: int, salt: str | None = None
+    ) -> str:
         probe = next(probe for probe in PROBES if probe.prompt == messages[0].content)
         return {"base": probe.base, "scribe": probe.candidate, "other": f"Another style. {probe.candidate}"}[
             self.styles[model]

@@ -6,7 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from time import monotonic
 from typing import Any
 
@@ -16,7 +16,7 @@ from shared.config.settings import PROJECT
 from shared.drivers.inference.gate import request
 from shared.drivers.inference.gate.asgi import ADMIN, Gate
 
-Message = dict[str, Any]
+Message = MutableMapping[str, Any]
 DEADLINE_S = 10.0
 CHAT = "/v1/chat/completions"
 EVENTS = {
@@ -32,7 +32,7 @@ class Client:
     def __init__(
         self, method: str, path: str, body: bytes = b"{}", headers: tuple[tuple[bytes, bytes], ...] = ()
     ) -> None:
-        self.scope = {"type": "http", "method": method, "path": path, "headers": list(headers)}
+        self.scope: Message = {"type": "http", "method": method, "path": path, "headers": list(headers)}
         self.sent: list[Message] = []
         self.read: list[Message] = []
         self.incoming: asyncio.Queue[Message] = asyncio.Queue()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,12 +28,12 @@ def test_the_committed_files_are_what_the_generator_writes() -> None:
 
 
 def test_about_six_hundred_items_have_their_own_ids_and_contents() -> None:
-    every = [row for kind in KINDS.values() for row in rows(kind)]
+    every: list[dict[str, Any]] = [row for kind in KINDS.values() for row in rows(kind)]
     assert 550 <= len(every) <= 650
     assert len({row["id"] for row in every}) == len(every)
-    contents = Counter((row["context"], tuple(sorted(map(str, row["choices"])))) for row in every)  # type: ignore[arg-type]
+    contents = Counter((row["context"], tuple(sorted(map(str, row["choices"])))) for row in every)
     assert [content for content, times in contents.items() if times > 2] == []
-    asked = Counter((row["context"], row["choices"][row["answer"]]) for row in every)  # type: ignore[index]
+    asked = Counter((row["context"], row["choices"][row["answer"]]) for row in every)
     assert [question for question, times in asked.items() if times > 1] == []
 
 
@@ -49,10 +51,10 @@ def test_choosing_by_length_scores_no_better_than_a_guess(kind: Kind) -> None:
         assert score <= kind.chance + 0.1
 
 
-def _share_of(choose: object, right: str, wrong: tuple[str, ...]) -> float:
+def _share_of(choose: Callable[[list[int]], int], right: str, wrong: tuple[str, ...]) -> float:
     """What a guesser among the longest (or shortest) choices scores."""
     lengths = [len(right), *map(len, wrong)]
-    best = choose(lengths)  # type: ignore[operator]
+    best = choose(lengths)
     return (lengths[0] == best) / lengths.count(best)
 
 
