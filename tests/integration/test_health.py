@@ -80,7 +80,7 @@ async def test_with_something_unsaid_for_long_it_is_not_ready(house: House, pool
         uuid4(),
     )
     async with running(app, house.settings) as url:
-        await says(url, "outbox: the oldest message waits")
+        await says(url, "outbox: the oldest message has waited")
 
 
 async def test_a_service_does_not_start_on_a_bus_without_its_consumers(house: House) -> None:
