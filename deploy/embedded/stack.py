@@ -29,6 +29,7 @@ from shared.drivers.inference.open import open_rune
 from shared.drivers.inference.port import Inference, InferenceError
 from shared.processes.identity import send, wait_ended
 from shared.ritual import lease
+from shared.storage.base_model import Bases
 from shared.storage.postgres import UNREACHABLE, MigrationError, check_version
 
 if TYPE_CHECKING:
@@ -54,7 +55,12 @@ def run(settings: Settings, announce: Announce) -> int:
 
 async def _run(settings: Settings, announce: Announce) -> None:
     preflight.check(settings, await _running_ports(settings))
-    await base.prepare(settings, load_configuration(settings), announce)
+    configuration = load_configuration(settings)
+    base.prepare(settings, configuration, announce)
+    for name in configuration.bases_in_use():
+        await Bases(settings, configuration).get(
+            name
+        )  # the first time it is read whole, which no service has to wait for
     postgres.initialise(settings)
     nats.initialise(settings)
 

@@ -76,7 +76,8 @@ class Bases:
         if known and known.digest != digest:
             raise BaseError(
                 f"base {name} in {path} has changed: its digest was {known.digest} and is {digest}, so adapters trained on it "
-                "do not fit. Put the former files back, or declare the new ones in [bases] under another name"
+                "do not fit. Put the former files back, or declare the new ones in [bases] under another name; or delete "
+                f"{file}: then those adapters are not loaded any more"
             )
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, Known(path=path, stamp=stamp, digest=digest).model_dump_json(indent=2))
