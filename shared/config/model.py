@@ -17,7 +17,7 @@ from shared.config.tables import (
     BaseConfig,
     BaseName,
     DockerConfig,
-    FilePath,
+    Folder,
     JobsConfig,
     Name,
     Persona,
@@ -207,7 +207,7 @@ class Configuration(Frozen):
     """A whole `soulforge.toml`; `load` adds the tables of the services, which `section` returns."""
 
     forge: Name = Field("anvil0", description="The anvil on which training takes place.")
-    suites: FilePath = Field(
+    suites: Folder = Field(
         PROJECT / "services/verifier/suites",
         description="Folder of the benchmarks: adapters are evaluated on them, and karma with their items is not trained on.",
     )

@@ -37,10 +37,15 @@ def _persona(text: str) -> str:
     return text
 
 
-def _from_folder(path: Path, info: ValidationInfo) -> Path:
+def _from_file(path: Path, info: ValidationInfo) -> Path:
     # Not resolve(): the interpreter of a virtual environment is a link that must stay one.
     folder: Path = (info.context or {}).get("folder", Path())
     return (folder / path.expanduser()).absolute()
+
+
+def _plain_folder(path: Path, info: ValidationInfo) -> Path:
+    # The proxy before a container engine lets jobs read plain paths only, without links and "..".
+    return _from_file(path, info).resolve()
 
 
 def _size(size: int) -> str | int:
@@ -51,7 +56,8 @@ def _size(size: int) -> str | int:
 Name = Annotated[str, AfterValidator(_name)]
 BaseName = Annotated[str, AfterValidator(_base_name)]
 Persona = Annotated[str, AfterValidator(_persona)]
-FilePath = Annotated[Path, AfterValidator(_from_folder)]  #: a relative one starts at the folder of soulforge.toml
+Interpreter = Annotated[Path, AfterValidator(_from_file)]  #: a relative path starts at the folder of soulforge.toml
+Folder = Annotated[Path, AfterValidator(_plain_folder)]
 Size = Annotated[ByteSize, PlainSerializer(_size, when_used="json")]  #: bytes, or text like "256MiB"
 
 
@@ -64,7 +70,7 @@ class Section(Frozen):
 class BaseConfig(Frozen):
     """A base model of the owner's. Nothing is ever written into its folder."""
 
-    path: FilePath = Field(description="Its folder: config.json, safetensors, tokenizer and chat template.")
+    path: Folder = Field(description="Its folder: config.json, safetensors, tokenizer and chat template.")
 
 
 class PersonaConfig(Frozen):
@@ -77,7 +83,7 @@ class JobsConfig(Frozen):
     """Where trainer and evaluator run."""
 
     driver: Literal["process", "docker"] = "process"
-    python: FilePath = Field(
+    python: Interpreter = Field(
         PROJECT / ".venv-jobs/bin/python",
         description="Interpreter with torch on this machine; containers get its environment mounted.",
     )

@@ -479,3 +479,13 @@ def test_a_value_that_may_be_secret_is_not_repeated(settings: Settings) -> None:
     text = HOUSE.replace("[runes.chat]", "[runes.chat]\nenv = { API_KEY = 917263 }")
     said = refusal(text, settings)
     assert "runes.chat.env.API_KEY: Input should be a valid string" in said and "917263" not in said
+
+
+def test_folders_are_plain_paths_and_an_interpreter_stays_the_link_that_it_is(settings: Settings) -> None:
+    Path("real").mkdir()
+    Path("link").symlink_to("real")
+    text = "suites = 'link'\n[bases.mine]\npath = 'real/../link'\n[jobs]\npython = 'link/python'\n"
+    configuration = loaded(text, settings)
+    real = Path("real").resolve()
+    assert (configuration.suites, configuration.bases["mine"].path) == (real, real)
+    assert configuration.jobs.python == Path("link").absolute() / "python"
