@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from services.harvester.admission.admit import admit
-from services.harvester.dedup.near_duplicates import find_near_duplicates
+from services.harvester.dedup import find_near_duplicates
 from services.harvester.embedding.keep import embed_missing
 from services.harvester.embedding.model import MODEL
 from services.harvester.embedding.search import within

@@ -9,8 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
-from services.harvester.dedup import store
-from services.harvester.dedup.near_duplicates import find_near_duplicates
+from services.harvester import dedup
 from services.harvester.embedding.model import DIMS, MODEL
 from services.harvester.policy import LikenessPolicy
 from services.harvester.redaction.policy import RedactionPolicy
@@ -74,7 +73,7 @@ async def pairs(pool: Pool, policy: LikenessPolicy = POLICY, changes: str = "") 
         await conn.execute("DISCARD TEMP")
         async with conn.transaction():
             await scanned(conn, changes)
-            await find_near_duplicates(conn, "scribe", policy, lambda *_: None)
+            await dedup.find_near_duplicates(conn, "scribe", policy, lambda *_: None)
             rows = await conn.fetch(
                 "SELECT a.karma AS one, b.karma AS other FROM near_text n JOIN scanned a ON a.text = n.one "
                 "JOIN scanned b ON b.text = n.other WHERE a.reason IS NULL AND b.reason IS NULL"
@@ -142,10 +141,10 @@ async def test_boilerplate_hangs_together_without_a_pair_for_every_two(pool: Poo
         await remember(pool, f"k{number:04}", nearly(text, number), minute=number)
     async with pool.acquire() as conn, conn.transaction():
         await scanned(conn)
-        await store.create_candidates(conn)
+        await dedup.create_candidates(conn)
         for band in range(1, BANDS + 1):
-            await store.add_candidates(conn, band)
-        offered = await store.order_candidates(conn)
+            await dedup.add_candidates(conn, band)
+        offered = await dedup.order_candidates(conn)
     assert offered < count * 40 < count * (count - 1) / 2
 
     assert {later for later, _ in await pairs(pool)} == {f"k{number:04}" for number in range(1, count)}

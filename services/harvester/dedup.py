@@ -1,5 +1,7 @@
-"""SQL of the search for near duplicates; its temporary tables belong to one harvest's connection.
+"""Find the texts that nearly repeat one another, into the temporary table `near_text` of one harvest's connection.
 
+By words: pairs that share a MinHash band, each verified by its exact Jaccard similarity. By meaning: of each embedded
+record the nearest others by cosine. A pair speaks for all records of its two texts; records of equal text are no pair.
 In one band's bucket a record meets the FIRST texts and the LAST texts before it, not every one: a bucket of n records of
 boilerplate gives at most (FIRST + LAST) n pairs instead of n²/2, and still hangs together.
 """
@@ -10,19 +12,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from services.harvester.embedding.model import DIMS, MODEL
+from services.harvester.scan.minhash import BANDS, jaccard, shingles
 from services.harvester.scan.normalise import words_of
 from services.harvester.trajectories.join import GOLDEN, MESSAGES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
+    from services.harvester.policy import LikenessPolicy
     from shared.storage.postgres import Connection
+
+    OnProgress = Callable[[int, int], None]
 
 FIRST = 3
 LAST = 2
 PAGE = 200  # pairs whose words are in memory at a time
 SEARCHES = 100  # nearest-neighbour searches in one statement
-NEAREST = 16  # others that a record is compared with; more copies than that hide what lies behind them
+NEAREST = 16  # others that a record is compared with; more copies than that hide what comes after them
 
 CREATE_RECORD = """
     CREATE TEMP TABLE dedup_record AS
@@ -92,6 +98,40 @@ class Pair:
     other: str
     one_text: bytes
     other_text: bytes
+
+
+async def find_near_duplicates(conn: Connection, persona: str, policy: LikenessPolicy, on_progress: OnProgress) -> None:
+    """Compare all scanned records that their content does not keep out, in the caller's transaction."""
+    await create_near_text(conn)
+    if policy.by_words:
+        await _compare_words(conn, policy.jaccard, on_progress)
+    if policy.by_meaning:
+        await _compare_meanings(conn, persona, policy.cosine, on_progress)
+
+
+async def _compare_words(conn: Connection, least: float, on_progress: OnProgress) -> None:
+    await create_candidates(conn)
+    for band in range(1, BANDS + 1):
+        await add_candidates(conn, band)
+        on_progress(band, BANDS)
+    total = await order_candidates(conn)
+    done = 0
+    async for pairs in list_candidates(conn):
+        words = await get_words(conn, {karma for pair in pairs for karma in (pair.one, pair.other)})
+        shingled = {karma: frozenset(shingles(some)) for karma, some in words.items()}
+        near = [pair for pair in pairs if jaccard(shingled[pair.one], shingled[pair.other]) >= least]
+        await insert_near(conn, near)
+        done += len(pairs)
+        on_progress(done, total)
+
+
+async def _compare_meanings(conn: Connection, persona: str, least: float, on_progress: OnProgress) -> None:
+    total = await count_embedded(conn)
+    done = 0
+    async for ids in list_embedded(conn):
+        await insert_near_meanings(conn, persona, ids, least)
+        done += len(ids)
+        on_progress(done, total)
 
 
 async def create_near_text(conn: Connection) -> None:
