@@ -1,4 +1,4 @@
-"""Personal data with a form or a check digit: e-mail, cards, accounts, national numbers, wallets.
+"""Personal data with a form or a check digit: e-mail, cards, accounts, national numbers, wallets, IP addresses.
 
 Street addresses and names of persons are left out: without a language model they cannot be recognised precisely.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 
 from stdnum import bitcoin, iban, luhn
 from stdnum.de import idnr
@@ -26,62 +27,12 @@ _EMAIL = re.compile(
 )
 _MAILTO = re.compile(r"(?i)(?<=mailto:)" + _EMAIL.pattern.replace(r"(?<![\w.+%@/:-])", ""))
 #: `name@2x.png` and `getty@tty1.service` only look like addresses.
-_FILE_ENDINGS = frozenset(
-    [
-        "png",
-        "jpg",
-        "jpeg",
-        "gif",
-        "svg",
-        "webp",
-        "ico",
-        "js",
-        "mjs",
-        "cjs",
-        "ts",
-        "tsx",
-        "jsx",
-        "css",
-        "scss",
-        "html",
-        "json",
-        "yaml",
-        "yml",
-        "toml",
-        "lock",
-        "py",
-        "pyc",
-        "md",
-        "rst",
-        "txt",
-        "sh",
-        "service",
-        "socket",
-        "timer",
-        "target",
-        "mount",
-        "slice",
-        "path",
-        "device",
-        "scope",
-        "whl",
-        "gz",
-        "tgz",
-        "zip",
-        "rpm",
-        "deb",
-        "jar",
-        "class",
-        "conf",
-        "cfg",
-        "ini",
-        "log",
-        "sql",
-        "local",
-        "lan",
-        "internal",
-    ]
-)
+_FILE_ENDINGS = frozenset((
+    "png", "jpg", "jpeg", "gif", "svg", "webp", "ico", "js", "mjs", "cjs", "ts", "tsx", "jsx", "css", "scss", "html",
+    "json", "yaml", "yml", "toml", "lock", "py", "pyc", "md", "rst", "txt", "sh", "service", "socket", "timer",
+    "target", "mount", "slice", "path", "device", "scope", "whl", "gz", "tgz", "zip", "rpm", "deb", "jar", "class",
+    "conf", "cfg", "ini", "log", "sql", "local", "lan", "internal",
+))  # fmt: skip
 _NOBODY = frozenset({"git", "noreply", "no-reply", "donotreply", "do-not-reply", "mailer-daemon"})
 
 
@@ -186,6 +137,42 @@ def _wallets(text: str, policy: RedactionPolicy) -> Iterator[Range]:
     yield from (match.span() for match in _ETHEREUM.finditer(text) if len(set(match[0][2:].lower())) > 4)
 
 
+_IPV4 = re.compile(r"(?<![\w.-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\d|\.\w)", re.ASCII)
+_IPV6 = re.compile(r"(?<![\w:.])[23][0-9a-fA-F]{3}:[0-9a-fA-F:]{2,34}(?![\w:])", re.ASCII)
+_IS_VERSION = re.compile(
+    r"(?i)(?:\b(?:v|ver|version|versions|release|released|build|firmware|driver|upgrade[ds]?|downgrade[ds]?|update[ds]?|bump(?:ed|s)?|"
+    r"install(?:ed|ing|s)?|pip|package|changelog|section|chapter|rev|revision|oid|"
+    r"tag|clause|sdk)\b[^\n]{0,48}|[=<>~!^]=?\s?[\"']?|\w@|[a-z]/|§ ?|-)$"
+)
+_IS_ADDRESS = re.compile(
+    r"(?i)\b(?:ip|ips|ipv4|address|host|hosts|server|ping|ssh|client|remote|addr|nameserver|inet|login|peer|firewall)\b|://$"
+)
+
+
+def _ip_addresses(text: str, policy: RedactionPolicy) -> Iterator[Range]:
+    for match in _IPV4.finditer(text):
+        before = text[max(0, text.rfind("\n", 0, match.start()) + 1, match.start() - 60) : match.start()]
+        if _is_global(match[0]) and not _is_version(before):
+            yield match.span()
+    for match in _IPV6.finditer(text):
+        candidate = match[0].rstrip(":") if match[0].endswith(":") and not match[0].endswith("::") else match[0]
+        if _is_global(candidate):
+            yield match.start(), match.start() + len(candidate)
+
+
+def _is_version(before: str) -> bool:
+    """Whether four numbers with dots are a version, from what precedes them on the line: the nearest word decides."""
+    version, addresses = _IS_VERSION.search(before), list(_IS_ADDRESS.finditer(before))
+    return version is not None and not (addresses and addresses[-1].end() > version.start() + 1)
+
+
+def _is_global(text: str) -> bool:
+    try:
+        return ip_address(text).is_global
+    except ValueError:
+        return False
+
+
 _DIGITS = r"[0-9](?:[^0-9A-Za-z]{0,4}[0-9])"
 PERSONAL_DATA = (
     Recogniser(Sensitive.EMAIL, (r"[\w.+%\x80-\xff-]@[A-Za-z0-9\x80-\xff]",), _emails),
@@ -198,4 +185,7 @@ PERSONAL_DATA = (
     Recogniser(Sensitive.WALLET, (
         r"(?:^|[^A-Za-z0-9]|\\[nrtbf])(?:bc1[02-9ac-hj-np-z]{11}|[13][1-9A-HJ-NP-Za-km-z]{25})", "0x[0-9a-fA-F]{40}",
     ), _wallets),
+    Recogniser(Sensitive.IP_ADDRESS, (
+        r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}", "[23][0-9a-fA-F]{3}:[0-9a-fA-F:]{2}",
+    ), _ip_addresses),
 )  # fmt: skip

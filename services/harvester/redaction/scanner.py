@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 
 import hyperscan
 
-from services.harvester.redaction.addresses import ADDRESSES
 from services.harvester.redaction.assignments import ASSIGNMENTS, judged
 from services.harvester.redaction.commands import COMMANDS
 from services.harvester.redaction.personal import PERSONAL_DATA
@@ -19,7 +18,7 @@ from services.harvester.redaction.recogniser import Recogniser
 from services.harvester.redaction.sensitive import PLACEHOLDER, RANK, Sensitive, Span
 from services.harvester.redaction.tokens import TOKENS
 
-RECOGNISERS: tuple[Recogniser, ...] = (*TOKENS, *ASSIGNMENTS, *COMMANDS, *PERSONAL_DATA, *PHONES, *ADDRESSES)
+RECOGNISERS: tuple[Recogniser, ...] = (*TOKENS, *ASSIGNMENTS, *COMMANDS, *PERSONAL_DATA, *PHONES)
 #: In the raw text of a JSON document these may hide a character that an anchor waits for.
 _ESCAPES = r"\\u(?:00|20)|\\/"
 #: Digits with gaps between them: beside the others these anchors cost twice as much as in a pass of their own.
