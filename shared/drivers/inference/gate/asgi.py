@@ -14,13 +14,14 @@ own admin routes, so the engine must listen on loopback or a private address onl
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.drivers.inference.gate.admission import CloseCommand, Closed, parse_close
 from shared.drivers.inference.gate.listener import hold_off, let_in
 from shared.drivers.inference.gate.replies import REFUSED, App, Receive, Scope, Send, error, reply, swallow
 from shared.drivers.inference.gate.request import LEAVE_S, InFlightRequest
@@ -50,11 +51,45 @@ ADMIN = frozenset(
 )
 ABORT_WITHIN_S = LEAVE_S + 1.0
 REFUSAL_S = 10.0
+RETRY_AFTER_S = 30.0
 # `leave` returns once no request came for QUIET_S (every connection was answered), after LEAVE_WITHIN_S at the latest.
 QUIET_S = 0.1
 LEAVE_WITHIN_S = 3.0
 # A process that was not stopped after `leave` accepts connections again: no command could reach it to undo that.
 BACK_AFTER_S = 30.0
+
+
+@dataclass(frozen=True)
+class CloseCommand:
+    """A command to close the gate: the reason that clients are shown, and when they may try again."""
+
+    reason: str
+    retry_after_s: float = RETRY_AFTER_S
+
+
+@dataclass(frozen=True)
+class Closed:
+    """Why and since when no request is admitted, and how many were refused."""
+
+    command: CloseCommand
+    since: datetime
+    refused: int = 0
+
+    @property
+    def message(self) -> str:
+        return (
+            f"inference is closed since {self.since:%Y-%m-%dT%H:%M:%SZ}: {self.command.reason}; "
+            f"ask again in {self.command.retry_after_s:.0f} s"
+        )
+
+    def again(self, command: CloseCommand) -> Closed:
+        """Close a closed gate: the newest reason counts, with the time of the first."""
+        return replace(self, command=command)
+
+    def one_more(self) -> Closed:
+        return replace(self, refused=self.refused + 1)
+
+
 UNPROVEN = CloseCommand("starting: not yet proven")
 
 
@@ -133,7 +168,7 @@ class Gate:
 
     async def _close_on_command(self, body: bytes, send: Send) -> None:
         try:
-            self._close(parse_close(body))
+            self._close(_parse_close(body))
         except ValueError as wrong:
             await reply(send, 400, error(str(wrong), "invalid_command", "invalid_request_error"))
         else:
@@ -180,6 +215,22 @@ class Gate:
             "admitted_total": self._admitted,
             "aborted_total": self._aborted,
         }
+
+
+def _parse_close(body: bytes) -> CloseCommand:
+    """Parse the body of a close request. Raises ValueError with what is wrong with it."""
+    try:
+        given: Any = json.loads(body or b"{}")
+    except ValueError as wrong:
+        raise ValueError(f"the body is not JSON: {wrong}") from None
+    if not isinstance(given, dict) or given.keys() - {"reason", "retry_after_s"}:
+        raise ValueError("the body must be a JSON object with `reason` and `retry_after_s`, and nothing else")
+    reason, seconds = given.get("reason"), given.get("retry_after_s", RETRY_AFTER_S)
+    if not isinstance(reason, str) or not reason.strip():
+        raise ValueError("`reason` must be a text: clients are shown it")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= 86_400:
+        raise ValueError("`retry_after_s` must be a number of seconds from 0 to 86400")
+    return CloseCommand(" ".join(reason.split())[:500], float(seconds))
 
 
 def _port(scope: Scope) -> int:
