@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from services.orchestrator.handover.proof import UnprovenError, objections, proven_free
+from services.orchestrator.handover.evacuate import UnprovenError, objections, proven_free
 from shared.config.model import AnvilConfig
 from shared.config.tables import JobsConfig
 from shared.drivers.accelerators.nvml import NvmlAccelerator, load_nvml

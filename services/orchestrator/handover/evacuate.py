@@ -6,7 +6,9 @@ What cannot be proven within its time is refused: nothing is trained on an anvil
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol
 from uuid import uuid5
 
 import structlog
@@ -15,7 +17,6 @@ from services.orchestrator import store
 from services.orchestrator.anvil import TAKEN
 from services.orchestrator.handover.lease_keeper import LeaseLostError, keep_lease
 from services.orchestrator.handover.probes import ask_all
-from services.orchestrator.handover.proof import UnprovenError, proven_free
 from services.orchestrator.metrics import ABORTED, HAND_OVERS
 from services.orchestrator.scheduling.limits import estimate_away_s
 from services.orchestrator.steps import EVACUATION, Step, Steps
@@ -26,14 +27,31 @@ from shared.drivers.queues.port import QueueError
 from shared.messaging.outbox import enqueue
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from services.orchestrator.anvil import Anvil
     from services.orchestrator.engine import Rune
     from services.orchestrator.handover.lease_keeper import LeaseKeeper
+    from shared.config.model import AnvilConfig
+    from shared.drivers.accelerators.port import Accelerator
     from shared.drivers.queues.port import WorkerQueue
     from shared.ritual.lease import Lease
     from shared.ritual.ledger import Ritual
 
 log = structlog.get_logger()
+POLL_S = 0.25
+
+
+class UnprovenError(Exception):
+    """The anvil could not be proven free; the message names what occupies it and what to do."""
+
+
+class Occupant(Protocol):
+    """A rune that has to leave the anvil."""
+
+    name: str
+
+    async def gone(self) -> bool: ...
 
 
 async def evacuate(anvil: Anvil, ritual: Ritual, held: Lease) -> None:
@@ -137,6 +155,37 @@ async def _prove_free(anvil: Anvil, steps: Steps) -> int:
     async with steps.step(Step.PROVE) as detail:
         detail["memory"] = used = await proven_free(anvil.accelerator, anvil.config, anvil.runes, anvil.sleeps)
     return used
+
+
+async def proven_free(
+    accelerator: Accelerator, config: AnvilConfig, occupants: Sequence[Occupant], sleeps: bool = False
+) -> int:
+    """Wait until the anvil is measured free and return the used bytes. Raises UnprovenError after free_within_s.
+
+    `sleeps`: a sleeping rune keeps its process on purpose, so that only the memory counts.
+    """
+    deadline = monotonic() + config.free_within_s
+    while found := await objections(accelerator, config, occupants, sleeps):
+        if monotonic() > deadline:
+            raise UnprovenError("; ".join(found))
+        await asyncio.sleep(POLL_S)
+    return await accelerator.used_bytes()
+
+
+async def objections(
+    accelerator: Accelerator, config: AnvilConfig, occupants: Sequence[Occupant], sleeps: bool = False
+) -> list[str]:
+    """Measure now what occupies the anvil; empty where it is free."""
+    found = [f"rune {occupant.name} still runs" for occupant in occupants if not await occupant.gone()]
+    used, limit = await accelerator.used_bytes(), config.free_below
+    if used > limit:
+        found.append(
+            f"{used} bytes are still in use after the runes left, {limit} is the limit: "
+            "find the process that holds them and intend again"
+        )
+    if not sleeps and (processes := await accelerator.processes()):
+        found.append(f"processes {', '.join(map(str, processes))} compute on the device: end them and intend again")
+    return found
 
 
 async def _refuse(anvil: Anvil, ritual: Ritual, reason: str) -> None:
