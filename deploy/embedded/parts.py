@@ -6,8 +6,9 @@ import signal
 import sys
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
-from deploy.embedded import nats, phoenix, postgres
+from deploy.embedded import nats, postgres
 from deploy.embedded.part import Part, answers
 from deploy.services import SERVICES, service_url
 from shared.config.load import find
@@ -28,17 +29,38 @@ def parts(settings: Settings, environment: Mapping[str, str]) -> list[Part]:
             grace_s=30.0,
         ),
         Part("nats", nats.command(settings), home, {"PATH": "/usr/bin:/bin"}, partial(nats.ready, settings)),
-        Part(
-            "phoenix",
-            phoenix.command(),
-            home,
-            phoenix.environment(settings),
-            partial(phoenix.ready, settings),
-            ready_s=180.0,
-            needs=("postgres",),
-        ),
+        phoenix(settings),
         *(_service(settings, environment, service) for service in SERVICES),
     ]
+
+
+def phoenix(settings: Settings) -> Part:
+    """Phoenix. Its tables are in schema `traces` of our PostgreSQL; it makes no connection to the internet."""
+    folder = settings.home / "phoenix"
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(folder),
+        "LANG": "C.UTF-8",
+        "PHOENIX_WORKING_DIR": str(folder),
+        "PHOENIX_HOST": settings.host,
+        "PHOENIX_PORT": str(settings.port("phoenix")),
+        "PHOENIX_GRPC_PORT": str(settings.port("phoenix-grpc")),
+        "PHOENIX_SQL_DATABASE_URL": settings.database_url,
+        "PHOENIX_SQL_DATABASE_SCHEMA": "traces",
+        "PHOENIX_TELEMETRY_ENABLED": "false",
+        "PHOENIX_ALLOW_EXTERNAL_RESOURCES": "false",
+        "PHOENIX_DISABLE_AGENT_ASSISTANT": "true",
+    }
+    return Part(
+        "phoenix",
+        (str(Path(sys.executable).parent / "phoenix"), "serve"),
+        settings.home,
+        environment,
+        partial(answers, f"{settings.phoenix_url}/healthz"),
+        ready_s=180.0,
+        needs=("postgres",),
+    )
 
 
 def _service(settings: Settings, environment: Mapping[str, str], service: str) -> Part:

@@ -7,6 +7,7 @@ import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 from typing import Any
 from uuid import UUID
@@ -17,13 +18,13 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from deploy.embedded import phoenix
+from deploy.embedded import parts
+from deploy.embedded.part import Part
 from services.harvester.trajectories import fill as filling
 from services.harvester.trajectories import phoenix as reading
 from services.harvester.trajectories.fill import Filled, fill
 from services.harvester.trajectories.phoenix import PhoenixError, open_phoenix
 from services.harvester.trajectories.spans import NoPathError, Span
-from shared.config.settings import Settings
 from shared.contracts.karma import ChatMessage, KarmaRecord, Status
 from shared.storage.postgres import Pool
 from tests.support.agent_loop import ANSWER, QUESTION, SYSTEM, TOOLS, TankAgent, instrumented, scripted_model
@@ -41,24 +42,26 @@ PRUNED = 7
 async def phoenix_url(servers: House) -> AsyncIterator[str]:
     """A real Phoenix, as the embedded stack starts it."""
     settings = servers.settings
+    part = parts.phoenix(settings)
     log = settings.home / "phoenix.log"
     with log.open("ab") as file:
         process = subprocess.Popen(  # noqa: ASYNC220 - a spawn is over at once
-            phoenix.command(), env=phoenix.environment(settings), stdout=file, stderr=file, start_new_session=True
+            part.command, env=part.env, stdout=file, stderr=file, start_new_session=True
         )
     try:
-        await _until_ready(process, settings)
+        await _until_ready(process, part, log)
         yield settings.phoenix_url
     finally:
         process.terminate()
         process.wait(30)
 
 
-async def _until_ready(process: subprocess.Popen[bytes], settings: Settings) -> None:
+async def _until_ready(process: subprocess.Popen[bytes], part: Part, log: Path) -> None:
     deadline = monotonic() + READY_S
-    while not await phoenix.ready(settings):
+    assert part.ready is not None
+    while not await part.ready():
         if process.poll() is not None or monotonic() > deadline:
-            raise RuntimeError(f"phoenix did not start: {(settings.home / 'phoenix.log').read_text()[-1000:]}")
+            raise RuntimeError(f"phoenix did not start: {log.read_text()[-1000:]}")
         await asyncio.sleep(0.2)
 
 
