@@ -22,6 +22,12 @@ LONGEST_PART = 28  # longer names of runes and queues are folded
 CELLS = {Phase.EVACUATION: ("▒", "yellow"), Phase.WORK: ("█", "cyan"), Phase.RESTORATION: ("░", "green")}
 MILLISECONDS_BELOW_S = 0.0995
 GOOD, BAD = "green", "red"
+# Fields of the report that have words of their own; any other is shown as it is.
+WORDED = frozenset({
+    "anvil", "fence", "attempt", "began_at", "suspended_at", "evacuated_at", "released_at", "restored_at",
+    "memory_before", "memory_after", "memory_restored", "expected_s", "seconds_without_inference",
+    "drained", "aborted", "probes", "phases", "steps",
+})  # fmt: skip
 
 
 def receipt_view(row: HandOverReport) -> RenderableType:
@@ -125,6 +131,9 @@ def _findings(row: HandOverReport) -> Table:
         table.add_row("requests", _requests(row))
     table.add_row("probes", probes(row.probes, over=row.restored_at is not None))
     table.add_row("inference", _away(row))
+    for name in sorted(type(row).model_fields.keys() - WORDED):
+        if (value := getattr(row, name)) is not None:
+            table.add_row(name.replace("_", " "), str(value))
     return table
 
 

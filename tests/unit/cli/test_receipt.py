@@ -165,3 +165,17 @@ def test_a_receipt_is_one_line_a_step(width: int) -> None:
         "probes     2 models asked: equal",
         "inference  away for 22 s (30 s expected)",
     ]
+
+
+class LongerReport(HandOverReport):
+    """A report with one more column than the text has words for."""
+
+    queue_wait_s: float | None = None
+
+
+def test_a_column_without_words_of_its_own_is_shown_as_it_is() -> None:
+    longer = LongerReport(**built().model_dump(), queue_wait_s=2.5)
+
+    assert [line.split() for line in lines_of(longer) if "wait" in line] == [["queue", "wait", "s", "2.5"]]
+    assert len(lines_of(longer)) == len(lines_of(built())) + 1
+    assert len(lines_of(longer.model_copy(update={"queue_wait_s": None}))) == len(lines_of(built()))
