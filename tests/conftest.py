@@ -19,14 +19,13 @@ from tests.support.servers import house as open_house
 
 __all__ = ["dockerd", "engine"]  # one engine of containers for the whole session
 
-TABLES = (
-    "public.lease, public.ritual_fact, public.ritual, vectors.karma, "
-    "harvester.exclusion, harvester.sealed, harvester.manifest, harvester.manifest_record, harvester.revocation, "
-    "harvester.golden_path, harvester.auto_trigger, "
-    "orchestrator.hand_over, orchestrator.rune_failure, orchestrator.containment, orchestrator.decision, "
-    "orchestrator.reclaim, registry.alias, registry.alias_history, registry.version, "
-    + ", ".join(f"{service}.{table}" for service in SERVICES for table in ("outbox", "dead_letter"))
-)
+# What a test may leave rows in: all but the record of applied migrations, and the tables of Phoenix and SAQ.
+LIST_TABLES = """
+    SELECT format('%I.%I', n.nspname, c.relname)
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p') AND n.nspname = ANY ($1::text[]) AND c.relname <> 'migration'
+"""
+SCHEMAS = ("public", "vectors", *SERVICES)
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +38,8 @@ async def servers() -> AsyncIterator[House]:
 async def house(servers: House) -> House:
     """A house with empty tables and empty streams."""
     connection = await asyncpg.connect(servers.settings.database_url)
-    await connection.execute(f"TRUNCATE {TABLES} CASCADE")
+    tables = [row[0] for row in await connection.fetch(LIST_TABLES, SCHEMAS)]
+    await connection.execute(f"TRUNCATE {', '.join(tables)} CASCADE")
     await connection.close()
     client = await nats.connect(servers.settings.nats_url)
     for stream in STREAMS:
