@@ -55,19 +55,19 @@ async def measure(size: int) -> dict[str, Any]:
         try:
             await _teach_json(conn)
             await register_vector(conn)
-            say(f"{size} records: generating and loading")
+            report(f"{size} records: generating and loading")
             await conn.execute("DROP INDEX vectors.karma_minilm")
             await load(conn, Corpus(1, EMBEDDED), 0, size)
             await conn.execute("SET maintenance_work_mem = '1GB'")
             began = monotonic()
             await conn.execute(HNSW)
-            say(f"HNSW index over {EMBEDDED:.0%} of them: {monotonic() - began:.0f} s")
+            report(f"HNSW index over {EMBEDDED:.0%} of them: {monotonic() - began:.0f} s")
             await conn.execute("VACUUM ANALYZE vectors.karma")
         finally:
             await conn.close()
         home = Path(tempfile.mkdtemp(dir=one.settings.home))
         first = await harvest(url, home)
-        say(f"first harvest: {first}")
+        report(f"first harvest: {first}")
         again = await harvest(url, home)
     return {
         "rows": size,
@@ -92,7 +92,7 @@ async def harvest(url: str, home: Path) -> dict[str, Any]:
     return found
 
 
-def say(text: str) -> None:
+def report(text: str) -> None:
     print(text, flush=True)
 
 

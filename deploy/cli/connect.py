@@ -59,7 +59,7 @@ async def _open_pool(settings: Settings) -> Pool:
 
     from shared.storage.postgres import UNREACHABLE, open_pool
 
-    # Raises SettingsError where the embedded database was never set up; its text says so.
+    # Raises SettingsError where the embedded database was never set up; its text has the remedy.
     url = settings.database_url
     try:
         return await open_pool(url, "public", size=2)

@@ -6,7 +6,7 @@ PROJECT_MODULES = ("deploy.", "services.", "shared.")
 
 
 class UserError(Exception):
-    """The command cannot be done as it was given; the message says why and what to do."""
+    """The command cannot be done as it was given; the message has the reason and what to do."""
 
 
 def user_text(error: BaseException) -> str | None:

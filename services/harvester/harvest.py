@@ -82,7 +82,7 @@ async def prepare(
     embedder: Embedder,
     on_progress: OnProgress,
 ) -> HarvestRequest:
-    """Take in what lies elsewhere or is missing: karma of the view, golden paths, embeddings.
+    """Take in what is elsewhere or missing: karma of the view, golden paths, embeddings.
 
     Raises ViewError, PhoenixError, EmbedderMissing and EmbedderFailed; may be repeated.
     """

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """One reason; a record bears the first that holds."""
+    """One reason; a record has the first that holds."""
 
     REVOKED = "revoked"  #: consent was withdrawn
     REPEATS_REVOKED = "repeats_revoked"  #: the same words as a revoked record

@@ -1,1 +1,1 @@
-"""`soulforge.toml`: what stands in the house, and how the anvil is shared."""
+"""`soulforge.toml`: the parts of an installation, and how the anvil is shared."""

@@ -70,7 +70,7 @@ class RuneConfig(Frozen):
         None, description="Interpreter with vLLM, of the image with `docker`; default: that of the jobs."
     )
     env: dict[str, str] = Field(default_factory=dict)
-    port: int | None = Field(None, ge=1, le=65535, description="Default: the rune's place in the house's ports.")
+    port: int | None = Field(None, ge=1, le=65535, description="Default: the rune's place in Soulforge's row of ports.")
     base: BaseName | None = Field(None, description="Base that it serves; default: the embedded one.")
     max_loras: int = Field(4, ge=1, description="Adapters that may answer in one batch.")
     max_lora_rank: int = Field(16, ge=1, description="Largest rank it accepts.")
@@ -95,7 +95,7 @@ class RuneConfig(Frozen):
 
     @property
     def takes_adapters(self) -> bool:
-        """Whether the registry may load adapters into it: a foreign command says so by stating `max_loras`."""
+        """Whether the registry may load adapters into it: a foreign command declares it by setting `max_loras`."""
         return not self.command or "max_loras" in self.model_fields_set
 
 
@@ -112,13 +112,13 @@ class SaqConfig(Frozen):
 
     driver: Literal["saq"]
     names: tuple[str, ...] = Field(min_length=1, description="Names of the SAQ queues that use the anvil.")
-    database: str | None = Field(None, description="URL of their database; default: the house's.")
+    database: str | None = Field(None, description="URL of their database; default: Soulforge's own.")
     schema_name: str = Field("queue", alias="schema", pattern=r"^[a-z_][a-z0-9_]*$")
     grace_s: float = Field(60.0, ge=0, description="Time that active jobs have to finish.")
 
 
 class BusConfig(Frozen):
-    """Workers that pause when they are asked on the bus, and say so."""
+    """Workers that pause when they are asked on the bus, and acknowledge it."""
 
     driver: Literal["bus"]
     workers: tuple[str, ...] = Field(min_length=1, description="Names of the workers that must acknowledge.")
@@ -132,7 +132,7 @@ class TippingConfig(Frozen):
     """When a waiting ritual may take the anvil."""
 
     policy: Literal["immediate", "idle", "window"] = Field(
-        "immediate", description="`idle`: when nobody asks; `window`: at times of the day. Default: at once."
+        "immediate", description="`idle`: when there are no requests; `window`: at times of the day. Default: at once."
     )
     idle_for_s: float = Field(
         120.0, ge=0, le=YEAR_S, description="`idle`: seconds without a request before the anvil is taken."

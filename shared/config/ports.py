@@ -1,4 +1,4 @@
-"""Which rune listens on which port: its own, or the next place in the house's row of 32; and what its container is called."""
+"""Which rune listens on which port: its own, or the next free one of Soulforge's row of 32; and the name of its container."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def assign(wanted: Mapping[str, int | None], serving: str, base: int) -> dict[st
 
 
 def parts(base: int) -> dict[int, str]:
-    """The ports of the house's other parts."""
+    """The ports of the other parts."""
     fixed = {base + offset: part for part, offset in PORT_OFFSETS.items() if part != "rune"}
     return {**fixed, **{base + offset: "services" for offset in SERVICES}}
 

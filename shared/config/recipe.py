@@ -1,4 +1,4 @@
-"""A recipe says how an adapter is trained. It is validated before the anvil is taken, against what the serving engine accepts."""
+"""The recipe: how an adapter is trained. It is validated before the anvil is taken, against what the serving engine accepts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shared.config.errors import Fault, read_toml, refusal, validated
 from shared.contracts.frozen import Frozen
 
 SHIPPED = Path(__file__).parent / "recipes"
-# vLLM 0.32, config/lora.py: any other rank is refused, and so is one above `--max-lora-rank` (16 unless told).
+# vLLM 0.32, config/lora.py: any other rank is refused, and so is one above `--max-lora-rank` (16 by default).
 Rank = Literal[1, 8, 16, 32, 64, 128, 256, 320, 512]
 SERVED_RANK = 16
 

@@ -16,7 +16,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 class SettingsError(Exception):
-    """The configuration cannot be used; the message says which value and what to do."""
+    """The configuration cannot be used; the message names the value and what to do."""
 
 
 class Settings(BaseSettings):
@@ -46,7 +46,7 @@ class Settings(BaseSettings):
 
     @property
     def project(self) -> Path:
-        """Where the code lies."""
+        """The folder of the code."""
         return PROJECT
 
     def port(self, part: str) -> int:

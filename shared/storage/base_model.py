@@ -25,7 +25,7 @@ CONFIG = "config.json"
 
 
 class BaseError(Exception):
-    """A base model cannot be used; the message says which folder, and what to do."""
+    """A base model cannot be used; the message names the folder, and what to do."""
 
 
 class Base(Frozen):

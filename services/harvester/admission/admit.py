@@ -1,6 +1,6 @@
 """Decide about every scanned record, in the temporary table `admission`: its side of the split, and why it is left out.
 
-The order of the steps is the order of the reasons: a record bears the first that holds. All of it is SQL in the caller's
+The order of the steps is the order of the reasons: a record has the first that holds. All of it is SQL in the caller's
 transaction, so that memory does not grow with the karma.
 """
 

@@ -25,7 +25,7 @@ FAILED_S = 60.0
 MISSING_S = 600.0
 
 # The model reads 256 word pieces, some 1000 characters. Of a longer talk its beginning and its end are kept:
-# the question and the answer tell records apart, the middle rarely does.
+# the question and the answer distinguish records, the middle rarely does.
 HEAD = 600
 TAIL = 600
 _TURNS = ("user", "assistant")

@@ -1,4 +1,4 @@
-"""Find and replace: one Hyperscan pass tells which recognisers may find something, and only those run.
+"""Find and replace: one Hyperscan pass selects the recognisers that may find something, and only those run.
 
 A Scanner holds Hyperscan's databases and scratch space: build one in each process, do not share it between threads.
 """

@@ -28,7 +28,7 @@ _EMPTY = "[]"
 
 @dataclass(frozen=True)
 class Scanned:
-    """What admission needs to know of a record's content, without the content."""
+    """What admission needs of a record's content, without the content."""
 
     reason: Reason | None = None  #: why its content keeps it out
     text: bytes | None = None  #: digest of its words; None of what is no conversation
@@ -89,7 +89,7 @@ def _read_conversation(text: str) -> list[dict[str, Any]]:
 
 @lru_cache(maxsize=4096)
 def _are_checks(checks: str) -> bool:
-    """Many records bear the same ones."""
+    """Validate the checks of a record; many records have the same ones."""
     try:
         _CHECKS.validate_json(checks)
     except ValidationError:

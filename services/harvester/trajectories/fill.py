@@ -24,7 +24,7 @@ log = structlog.get_logger()
 BATCH = 100
 RETRIES = 200  # of old problems in one filling: traces that Phoenix has forgotten must not slow every harvest
 RETRY_AFTER = timedelta(minutes=5)
-SETTLED_AFTER = timedelta(minutes=2)  # a parent's span comes last; one that has not come by then lies elsewhere
+SETTLED_AFTER = timedelta(minutes=2)  # a parent's span comes last; one that has not come by then is elsewhere
 
 _TRUTH = "k.persona = $1 AND k.status = 'white_truth' AND k.trace_id IS NOT NULL"
 _PATH = "golden_path g ON g.karma = k.id AND g.trace_id = k.trace_id"

@@ -32,7 +32,7 @@ class PhoenixError(Exception):
 
 
 class Phoenix:
-    """Phoenix's traces. A trace lies in one project and only a project can be asked, so all are, the last lucky one first."""
+    """Phoenix's traces. A trace is in one project and only a project can be asked, so all are, the last that had one first."""
 
     def __init__(self, client: httpx.AsyncClient, url: str) -> None:
         self._client = client
