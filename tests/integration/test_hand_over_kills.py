@@ -30,7 +30,7 @@ grace_s = 10
 
 
 @pytest.fixture
-async def holding_lease(house: House, client: Client, tmp_path: Path) -> AsyncIterator[Orchestrated]:
+async def at_work(house: House, client: Client, tmp_path: Path) -> AsyncIterator[Orchestrated]:
     """An orchestrator with a rune and a worker that pauses when it is asked."""
     async with orchestrated(house.settings, tmp_path) as one, pausable(client, "embedder"):
         one.configure(QUEUE, queues='["workers"]')
