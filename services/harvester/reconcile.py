@@ -93,7 +93,7 @@ class Harvester:
                 continue
             try:
                 await _harvest(context, ritual, self._settings, self._embedder)
-            except (PhoenixError, RevokedMeanwhile, EmbedderFailed) as error:
+            except POSTPONED as error:
                 log.warning("harvest postponed", ritual=str(ritual.id), error=str(error))
 
 
