@@ -24,7 +24,7 @@ from shared.drivers.inference.open import open_rune
 from shared.drivers.inference.port import InferenceError
 from shared.ritual import lease, ledger
 from shared.storage.artifacts import Artifacts
-from shared.storage.base_model import Base, Bases
+from shared.storage.base_model import Base, BaseError, Bases
 
 if TYPE_CHECKING:
     from services.registry.settings import RegistrySettings
@@ -53,7 +53,10 @@ class Registry:
     async def reconcile(self) -> None:
         pool = self._context.pool
         for ritual in await ledger.list_rituals(pool, State.VERIFIED):
-            await self._register(ritual)
+            try:
+                await self._register(ritual)
+            except BaseError as error:
+                log.error("registration postponed", ritual=str(ritual.id), error=str(error))
         # Recalls come before serving: a version that they withdraw must not be loaded or awakened.
         await act_on_recalls(pool, self._settings.on_recall)
         if await lease.get_lease(pool, self._context.configuration.forge) is None:
@@ -100,11 +103,16 @@ class Registry:
         await self._context.record(registered, started_at)
 
     async def _serve(self) -> None:
+        """Serve every base; one that is missing, or whose rune fails, delays no other."""
         context = self._context
         for name, rune in context.configuration.serving_runes().items():
             inference = open_rune(context.configuration, context.settings, rune, inside=True)
-            if await inference.healthy():
+            if not await inference.healthy():
+                continue
+            try:
                 await self._serve_base(inference, await self._bases.get(name))
+            except (BaseError, InferenceError) as error:
+                log.error("base not served", base=name, rune=rune, error=str(error))
 
     async def _serve_base(self, inference: Serving, base: Base) -> None:
         """Load the versions of a base into the rune that serves it, and awaken those that wait."""

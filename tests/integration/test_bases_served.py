@@ -98,3 +98,13 @@ async def test_each_version_is_loaded_where_its_base_is_served_and_nowhere_else(
 
     assert await two_bases.engines["large"].models() == {"large", scribe}
     assert await two_bases.engines["small"].models() == {"small", coder}
+
+
+async def test_a_base_that_is_missing_delays_no_other(two_bases: TwoBases, crypt: Pool) -> None:
+    bases = Bases(two_bases.context.settings, two_bases.context.configuration)
+    coder = await two_bases.add_version(crypt, "coder", (await bases.get("small")).digest)
+    (two_bases.folder / "large" / "config.json").unlink()
+
+    await Registry(two_bases.context, RegistrySettings()).reconcile()
+
+    assert await two_bases.engines["small"].models() == {"small", coder}
