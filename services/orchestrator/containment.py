@@ -44,7 +44,7 @@ async def accept(pool: Pool, anvil: str, why: str) -> None:
 
 
 async def record_failed_check(pool: Pool, anvil: str, error: Exception, contain_after: int) -> None:
-    """Count a check that failed on a driver (a container engine or a device is down) like a failed rune."""
+    """Count a check that failed (a container engine, a device or a base is missing) like a failed rune."""
     count = await store.record_rune_failure(pool, anvil, "", str(error))
     log.error("check of the anvil failed", anvil=anvil, failures=count, error=str(error))
     if count >= contain_after * CHECKS_PER_FAILURE:

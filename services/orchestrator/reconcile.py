@@ -17,11 +17,12 @@ from shared.drivers.accelerators.port import AcceleratorError
 from shared.drivers.containers.port import ContainerError
 from shared.drivers.queues.port import QueueError
 from shared.ritual import lease
+from shared.storage.base_model import BaseError
 
 if TYPE_CHECKING:
     from services.orchestrator.anvil import Anvil
 
-DRIVER_ERRORS = (ContainerError, AcceleratorError, QueueError)
+COUNTED_ERRORS = (ContainerError, AcceleratorError, QueueError, BaseError)  # of a driver, or of a rune's base
 
 
 class Reconciler:
@@ -33,11 +34,11 @@ class Reconciler:
         self._checks: dict[str, asyncio.Task[None]] = {}
 
     async def clean_up(self) -> None:
-        """Stop what an earlier configuration left running; an error of a driver is counted, never raised."""
+        """Stop what an earlier configuration left running; COUNTED_ERRORS are not raised."""
         for anvil in self._anvils:
             try:
                 await anvil.stop_unknown_containers()
-            except DRIVER_ERRORS as error:
+            except COUNTED_ERRORS as error:
                 await _count_failure(anvil, error)
 
     async def reconcile(self) -> None:
@@ -58,7 +59,7 @@ class Reconciler:
 
 
 async def check(anvil: Anvil) -> None:
-    """Check one anvil once; an error of a driver is counted, never raised."""
+    """Check one anvil once; COUNTED_ERRORS are not raised, and too many in a row contain the anvil."""
     pool = anvil.context.pool
     try:
         if held := await lease.get_lease(pool, anvil.name):
@@ -72,7 +73,7 @@ async def check(anvil: Anvil) -> None:
                 await schedule(anvil)
         elif anvil.trains:
             await explain_wait(anvil)
-    except DRIVER_ERRORS as error:
+    except COUNTED_ERRORS as error:
         await _count_failure(anvil, error)
 
 
