@@ -1,4 +1,4 @@
-"""SQL of what is kept of a harvest, and of what is counted of the karma. Reads the temporary table `admission`."""
+"""SQL of what is kept of a harvest: exclusions, the manifest, the sealed holdout. Reads the temporary table `admission`."""
 
 from __future__ import annotations
 
