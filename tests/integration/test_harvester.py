@@ -10,6 +10,7 @@ import nats
 
 from services.harvester.admission.split import Split
 from services.harvester.app import app
+from services.harvester.harvest import harvest_connection
 from shared.config.settings import Settings
 from shared.contracts.intent import TrainingIntent
 from shared.storage.postgres import Pool
@@ -105,3 +106,26 @@ async def test_what_sql_revoked_is_announced_with_what_was_built_from_it(pool: P
         await eventually(announced, 20, "the revocation is announced")
     body = json.loads(await pool.fetchval("SELECT body FROM outbox WHERE subject = 'karma.recalled'"))
     assert body["karma"] == [used] and body["manifests"] == [said["manifest"]]
+
+
+async def test_a_persona_that_is_harvested_elsewhere_delays_no_other(pool: Pool, settings: Settings) -> None:
+    async def refused() -> set[str]:
+        rows = await pool.fetch(
+            "SELECT persona FROM ritual JOIN ritual_fact ON ritual = id WHERE subject = 'karma.refused'"
+        )
+        return {row["persona"] for row in rows}
+
+    async def only_the_other() -> bool:
+        return await refused() == {"coder"}
+
+    async def both() -> bool:
+        return await refused() == {"coder", "scribe"}
+
+    async with running(app, settings):
+        async with harvest_connection(settings.database_url, "scribe"):
+            client = await nats.connect(settings.nats_url)
+            for persona in ("scribe", "coder"):
+                await client.publish(TrainingIntent.subject, json.dumps({"persona": persona}).encode())
+            await client.close()
+            await eventually(only_the_other, 30, "the other persona's ritual is decided")
+        await eventually(both, 30, "then the first one's too")
