@@ -37,8 +37,10 @@ async def repeat(loop: Loop) -> None:
         if loop.woken is None:
             await asyncio.sleep(pause_s)
         else:
+            # Not wait_for: in Python 3.11 it loses a cancellation that comes together with the event.
             with suppress(TimeoutError):
-                await asyncio.wait_for(loop.woken.wait(), pause_s)
+                async with asyncio.timeout(pause_s):
+                    await loop.woken.wait()
 
 
 async def _pass(loop: Loop) -> float:
