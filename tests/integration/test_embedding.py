@@ -106,7 +106,7 @@ async def test_the_child_is_told_nothing_and_ends_when_idle(monkeypatch: pytest.
         await embedder.embed(["hello"])
         assert embedder._child is not None
         child = psutil.Process(embedder._child.pid)
-        assert child.nice() == 10
+        assert child.nice() == min(19, psutil.Process().nice() + 10)
         assert "SOULFORGE_DATABASE" not in child.environ()
         async with asyncio.timeout(10):
             while embedder.running or psutil.pid_exists(child.pid):
@@ -209,7 +209,7 @@ async def test_the_background_rests_while_a_ritual_holds_the_anvil(pool: Pool, s
     assert await keep.embed_pass(context, fake) == keep.LOOK_S
 
 
-@pytest.mark.parametrize("error", [ConnectionRefusedError(), EmbedderMissing("x"), EmbedderFailed("x")])
+@pytest.mark.parametrize("error", [EmbedderMissing("x"), EmbedderFailed("x")])
 async def test_the_background_outlives_what_fails(pool: Pool, settings: Settings, error: Exception) -> None:
     await remember(pool, "a", asked("Words."))
     context: Any = SimpleNamespace(pool=pool, settings=settings, configuration=embedded())
