@@ -1,7 +1,7 @@
 """The broker of a service: its connection, and the acknowledgement rules of its consumers.
 
-FastStream's defaults reject a message at the first exception, retry without delay, and give up reconnecting; every
-setting here avoids one of these.
+FastStream's defaults retry without delay and give up reconnecting; every setting here avoids one of these. The router
+sets that a message is not rejected at the first exception.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from functools import partial
 from typing import Any
 
 import structlog
-from faststream import AckPolicy, BaseMiddleware, ContextRepo
+from faststream import BaseMiddleware, ContextRepo
 from faststream.exceptions import NackMessage, RejectMessage
 from faststream.nats import NatsBroker, NatsMessage
+from nats.errors import Error as NatsError
 from prometheus_client import Counter
 
 from shared.messaging.dead_letters import record_dead_letter
@@ -60,7 +61,6 @@ def open_broker(
         max_outstanding_pings=2,
         connect_timeout=5,
         graceful_timeout=20,
-        ack_policy=AckPolicy.NACK_ON_ERROR,
         context=context,
         middlewares=[partial(_Acknowledgement, pool=pool, answer_invalid=answer_invalid)],
         closed_cb=die,
@@ -83,7 +83,7 @@ class _Acknowledgement(BaseMiddleware[Any, Any]):
         try:
             result = await call_next(msg)
         except PermanentError as error:
-            if self._answer_invalid is None or not await self._answer_invalid(msg, str(error)):
+            if not await self._answer(msg, str(error)):
                 await self._keep(msg, str(error))
             raise RejectMessage from error
         except UNREACHABLE as error:
@@ -97,13 +97,21 @@ class _Acknowledgement(BaseMiddleware[Any, Any]):
         HANDLED.labels(subject).inc()
         return result
 
+    async def _answer(self, message: NatsMessage, error: str) -> bool:
+        try:
+            return self._answer_invalid is not None and await self._answer_invalid(message, error)
+        except NatsError as lost:
+            log.warning("invalid message not answered", error=str(lost) or type(lost).__name__)
+            return False
+
     async def _keep(self, message: NatsMessage, error: str) -> None:
         metadata, subject = message.raw_message.metadata, message.raw_message.subject
         delivery = f"{metadata.stream}/{metadata.sequence.stream}"
         try:
             await record_dead_letter(self._pool, subject, message.body, dict(message.headers), error, delivery)
-        except UNREACHABLE as unreachable:
-            raise NackMessage(delay=5) from unreachable
+        except Exception as failed:
+            log.warning("dead letter not kept yet", subject=subject, error=str(failed) or type(failed).__name__)
+            raise NackMessage(delay=5) from failed
         DEAD_LETTERS.labels(subject).inc()
         log.warning("dead letter kept", subject=subject, error=error)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from faststream import AckPolicy
 from faststream.nats import JStream, NatsMessage, NatsRouter, PullSub
 from pydantic import ValidationError
 
@@ -24,7 +25,8 @@ class Router(NatsRouter):
     """A FastStream router for the durable pull consumers of one service."""
 
     def __init__(self, service: str) -> None:
-        super().__init__()
+        # Set here: subscribers of a router do not get the broker's policy, and by default they reject at the first error.
+        super().__init__(ack_policy=AckPolicy.NACK_ON_ERROR)
         self.service = service
         self.subscriptions: list[Subscription] = []
 

@@ -14,6 +14,7 @@ from nats.js.errors import APIError
 from services.harvester.app import app
 from shared.config.settings import Settings
 from shared.contracts.message import ritual_id
+from shared.messaging.streams import INTENTS
 from shared.storage.postgres import Pool
 from tests.support.running import eventually
 from tests.support.services import running
@@ -126,3 +127,19 @@ async def test_two_intents_without_an_id_are_two_rituals(client: Client, pool: P
 
     assert first["ritual"] != second["ritual"]
     assert await count(pool, "ritual") == 2
+
+
+@pytest.mark.usefixtures("harvester")
+async def test_a_dead_letter_that_cannot_be_stored_is_tried_again_after_a_pause(client: Client, pool: Pool) -> None:
+    async def kept() -> bool:
+        return await count(pool, "harvester.dead_letter") == 1
+
+    await pool.execute("ALTER TABLE harvester.dead_letter ADD CONSTRAINT full_disk CHECK (id < 0) NOT VALID")
+    try:
+        await client.publish(SUBJECT, b"no intent")
+        await asyncio.sleep(2)
+        consumer = await client.jetstream().consumer_info(INTENTS, "harvester-training-intent")
+        assert consumer.num_redelivered == 0 and consumer.num_ack_pending == 1
+    finally:
+        await pool.execute("ALTER TABLE harvester.dead_letter DROP CONSTRAINT full_disk")
+    await eventually(kept, 10, "the dead letter is stored")
