@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from shared.config.tables import EMBEDDED_BASE
 from shared.contracts.evacuate import GpuEvacuated, GpuRefused, GpuRestored
 from tests.support.load import End, live_load
 from tests.support.orchestrated import RUNE, Orchestrated, orchestrated
@@ -190,3 +191,13 @@ async def test_requests_that_outlast_the_grace_are_aborted_with_a_clean_error(on
     assert fact
     assert fact.aborted > 0
     assert load.report.unclean == []
+
+
+async def test_an_anvil_whose_base_is_missing_is_contained_with_an_alarm_that_says_so(one: Orchestrated) -> None:
+    one.configure(real=True)
+    (one.settings.models_dir / EMBEDDED_BASE / "config.json").unlink()
+    await one.start()
+
+    await one.eventually(one.contained, 60, "the anvil is contained")
+    assert "there is no base model in" in str(await one.contained())
+    assert await alarms(one) == 1
