@@ -16,12 +16,12 @@ import pytest
 
 from shared.config.settings import PROJECT
 from tests.support.engine import IMAGE
+from tests.support.model import MODEL
 from tests.support.servers import free_port_base
 
 pytestmark = pytest.mark.timeout(3600)
 
 HOUSE = "soulforge-ritual"
-MODELS = Path(os.environ.get("SOULFORGE_TEST_MODEL", PROJECT / ".cache/models/smollm2-135m-instruct")).parent
 TOML = """
 forge = "anvil0"
 [anvils.anvil0]
@@ -50,7 +50,7 @@ def environment(engine: str, tmp_path: Path) -> Iterator[dict[str, str]]:
         **os.environ,
         "SOULFORGE_HOME": str(tmp_path / "home"),
         "SOULFORGE_PORT_BASE": str(free_port_base()),
-        "SOULFORGE_MODELS": str(MODELS),
+        "SOULFORGE_MODELS": str(MODEL.parent),
         "SOULFORGE_CONFIG": str(config),
     }
     yield environment
@@ -69,7 +69,7 @@ def soulforge(environment: dict[str, str], *words: str) -> subprocess.CompletedP
 def test_a_ritual_whose_rune_and_jobs_are_containers_ends_with_an_adapter_that_answers(
     engine: str, environment: dict[str, str]
 ) -> None:
-    assert (MODELS / "smollm2-135m-instruct").is_dir(), "the base model is missing: make test-docker prepares it"
+    assert MODEL.is_dir(), "the base model is missing: make test-docker prepares it"
     made = soulforge(environment, "runes", "create")
     assert made.returncode == 0, made.stderr
     assert "created from" in made.stdout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -14,14 +13,12 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from shared.config.settings import PROJECT
 from shared.drivers.containers.docker import DockerContainers
 from shared.drivers.containers.port import ContainerSpec, ContainerState, Mount
 from tests.support.engine import IMAGE
+from tests.support.model import JOBS_PYTHON, MODEL
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(600)]
-PYTHON = PROJECT / ".venv-jobs" / "bin" / "python"
-MODEL = Path(os.environ.get("SOULFORGE_TEST_MODEL", PROJECT / ".cache/models/smollm2-135m-instruct"))
 READY_S = 400
 GRACE_S = 60.0
 GIB = 1 << 30
@@ -43,11 +40,11 @@ def port() -> int:
 
 
 def vllm(port: int, cache: Path) -> ContainerSpec:
-    interpreter = PYTHON.resolve().parents[1]
+    interpreter = JOBS_PYTHON.resolve().parents[1]
     return ContainerSpec(
         name="rune",
         command=(
-            *(str(PYTHON), "-m", "vllm.entrypoints.openai.api_server", "--model", str(MODEL)),
+            *(str(JOBS_PYTHON), "-m", "vllm.entrypoints.openai.api_server", "--model", str(MODEL)),
             *("--served-model-name", "base", "--host", "127.0.0.1", "--port", str(port), "--dtype", "bfloat16"),
             *("--enforce-eager", "--max-model-len", "512", "--max-num-seqs", "4", "--enable-lora"),
         ),
@@ -63,7 +60,7 @@ def vllm(port: int, cache: Path) -> ContainerSpec:
         },
         labels={"role": "rune", "anvil": "anvil0"},
         mounts=(
-            *(Mount(path=path) for path in (interpreter, PYTHON.parents[1], MODEL)),
+            *(Mount(path=path) for path in (interpreter, JOBS_PYTHON.parents[1], MODEL)),
             Mount(path=cache, read_only=False),
         ),
         capabilities=("SYS_NICE",),

@@ -11,13 +11,13 @@ import pytest
 
 from shared.config.tables import EMBEDDED_BASE
 from tests.support.load import End, LiveLoad, live_load
+from tests.support.model import MODEL, needs_jobs
 from tests.support.orchestrated import Orchestrated, orchestrated
 from tests.support.servers import House
 
-pytestmark = [pytest.mark.extended, pytest.mark.timeout(7200)]
+pytestmark = [needs_jobs, pytest.mark.extended, pytest.mark.timeout(7200)]
 
 ROUNDS = int(os.environ.get("SOULFORGE_EVACUATIONS", "30"))
-MODEL = os.environ.get("SOULFORGE_TEST_MODEL")
 CLIENTS = 4
 GRACE_S = 60.0  # longer than the longest answer: asserted
 UP_S = 300
@@ -25,9 +25,7 @@ UP_S = 300
 
 @pytest.fixture
 async def vllm(house: House, tmp_path: Path) -> AsyncIterator[Orchestrated]:
-    if MODEL is None:
-        pytest.skip("no prepared base model: run `make test-handover`, which prepares one")
-    async with orchestrated(house.settings, tmp_path, Path(MODEL).parent) as one:
+    async with orchestrated(house.settings, tmp_path, MODEL.parent) as one:
         one.configure(real=True, grace_s=GRACE_S, stop_grace_s=20, free_within_s=20, start_within_s=UP_S)
         await one.start()
         await one.eventually(one.serves, UP_S, "vLLM serves")

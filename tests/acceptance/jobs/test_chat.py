@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 
 from shared.config.settings import PROJECT
-from shared.config.tables import JobsConfig
 from shared.jobs.chat_template import template_messages, template_tools
+from tests.support.model import JOBS_PYTHON
 
-PYTHON = JobsConfig().python
 TIMEOUT_S = 120
 
-pytestmark = pytest.mark.skipif(not PYTHON.is_file(), reason=f"needs the jobs environment at {PYTHON}")
+pytestmark = pytest.mark.skipif(not JOBS_PYTHON.is_file(), reason=f"needs the jobs environment at {JOBS_PYTHON}")
 
 # What vLLM does to a request between its endpoint and the template, for templates that take content as text.
 SERVING = """
@@ -61,7 +60,7 @@ TOOLS: list[dict[str, Any]] = [
 
 def test_messages_and_tools_reach_the_template_as_the_serving_engine_gives_them() -> None:
     served = subprocess.run(
-        [str(PYTHON), "-c", SERVING],
+        [str(JOBS_PYTHON), "-c", SERVING],
         input=json.dumps({"messages": MESSAGES, "tools": TOOLS}),
         cwd=PROJECT,
         capture_output=True,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import shutil
-import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +16,10 @@ import pytest
 from services.verifier.job import EvaluatorJob
 from services.verifier.results import BASE_SCORES_FILE, RESULTS_FILE, Arm, Results
 from shared.config.settings import PROJECT
-from shared.config.tables import JobsConfig
 from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult, Progress
 from shared.storage.digests import digest_tree
+from tests.support.adapters import save_adapter
+from tests.support.model import JOBS_PYTHON, MODEL, needs_jobs
 from tests.support.tooled import TOOLS, golden, tooled_base
 from tools.suite.generate import FOLDER, SUITE
 
@@ -28,12 +27,7 @@ TIMEOUT_S = 280
 KINDS = ("agreement", "opposites")
 ITEMS = 6
 
-MODEL = os.environ.get("SOULFORGE_TEST_MODEL")
-PYTHON = JobsConfig().python
-
-pytestmark = pytest.mark.skipif(
-    not MODEL or not PYTHON.is_file(), reason=f"needs SOULFORGE_TEST_MODEL and the jobs environment at {PYTHON}"
-)
+pytestmark = needs_jobs
 
 Run = Callable[..., tuple[JobResult, Path]]
 
@@ -58,7 +52,7 @@ def run(tmp_path: Path, suites: Path) -> Run:
         output = tmp_path / replaced.pop("name", "run")
         output.mkdir()
         holdout = replaced.pop("holdout", None) or write_holdout(tmp_path / f"{output.name}-holdout", HOLDOUT)
-        base = replaced.pop("base", Path(str(MODEL)))
+        base = replaced.pop("base", MODEL)
         job = {
             "ritual": UUID(int=1),
             "attempt": 1,
@@ -74,7 +68,7 @@ def run(tmp_path: Path, suites: Path) -> Run:
             "probe_max_tokens": 6,
         } | replaced
         (output / "job.json").write_text(EvaluatorJob.model_validate(job).model_dump_json(), encoding="utf-8")
-        command = [str(PYTHON), "-m", "services.verifier.evaluator", str(output / "job.json")]
+        command = [str(JOBS_PYTHON), "-m", "services.verifier.evaluator", str(output / "job.json")]
         # Nothing of the house's environment, as the jail gives it.
         environment = {"PATH": "/usr/bin:/bin", "TMPDIR": str(output), "PYTHONPATH": str(PROJECT)}
         process = subprocess.run(
@@ -107,23 +101,6 @@ def write_holdout(folder: Path, rows: list[dict[str, Any]]) -> Path:
     (folder / "manifest.json").write_text("{}")
     for number, row in enumerate(rows):
         (folder / "holdout" / f"{number:05}.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
-    return folder
-
-
-def save_adapter(folder: Path, value: float, rows: int = 576) -> Path:
-    """A LoRA of rank 1 on one projection of SmolLM2-135M, written by hand: the core environment has no torch."""
-    folder.mkdir()
-    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 1, "lora_alpha": 1, "target_modules": ["o_proj"]}
-    (folder / "adapter_config.json").write_text(json.dumps(config | {"layers_to_transform": [29]}))
-    name = "base_model.model.model.layers.29.self_attn.o_proj.lora_{}.weight"
-    shapes = {name.format("A"): (1, rows), name.format("B"): (rows, 1)}
-    header, data = {}, b""
-    for tensor, shape in shapes.items():
-        values = struct.pack("<f", value) * rows
-        header[tensor] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(values)]}
-        data += values
-    head = json.dumps(header).encode()
-    (folder / "adapter_model.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + data)
     return folder
 
 
@@ -191,7 +168,7 @@ def test_a_held_out_path_is_asked_where_the_template_shows_its_calls_and_left_ou
 ) -> None:
     path = {"id": "path", "session": "p", "messages": golden(2), "checks": [], "tools": TOOLS}
     holdout = write_holdout(tmp_path / "sealed", [*HOLDOUT, path])
-    base = tooled_base(tmp_path / "base", Path(str(MODEL)))
+    base = tooled_base(tmp_path / "base", MODEL)
     _, output = run(name="tooled", holdout=holdout, base=base)
     found = Results.model_validate_json((output / RESULTS_FILE).read_bytes())
     assert [row.id for row in found.holdout] == ["h0", "h1", "path"]

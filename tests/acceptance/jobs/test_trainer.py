@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -21,22 +20,17 @@ from services.forge.job import (
 )
 from shared.config.recipe import Recipe
 from shared.config.settings import PROJECT
-from shared.config.tables import JobsConfig
 from shared.contracts.job import EXIT_FAILED, EXIT_INTERRUPTED, PROGRESS_FILE, RESULT_FILE, JobResult, Progress
 from shared.storage.base_model import Base
 from shared.storage.digests import digest_file, digest_tree
+from tests.support.model import JOBS_PYTHON, MODEL, needs_jobs
 from tests.support.tooled import TOOLS, golden, tooled_base
 
 TIMEOUT_S = 280
 ROWS = 6
 STEPS = 7  # one a row, and one for what the base says itself
 
-MODEL = os.environ.get("SOULFORGE_TEST_MODEL")
-PYTHON = JobsConfig().python
-
-pytestmark = pytest.mark.skipif(
-    not MODEL or not PYTHON.is_file(), reason=f"needs SOULFORGE_TEST_MODEL and the jobs environment at {PYTHON}"
-)
+pytestmark = needs_jobs
 
 Planned = Callable[..., TrainerJob]
 
@@ -83,7 +77,7 @@ def planned(tmp_path: Path) -> Planned:
             "ritual": "r",
             "attempt": 1,
             "fence": 1,
-            "base": Base(name="stable-name", path=Path(str(MODEL)), digest="sha256:base"),
+            "base": Base(name="stable-name", path=MODEL, digest="sha256:base"),
             "manifest_dir": manifest,
             "manifest_digest": digest,
             "recipe": Recipe(r=8, epochs=1, batch_size=1, learning_rate=1e-3, replay=1 / ROWS, checkpoint_steps=STEPS),
@@ -99,7 +93,7 @@ def start(job: TrainerJob) -> subprocess.Popen[bytes]:
     path = job.output / "job.json"
     path.write_text(job.model_dump_json(), encoding="utf-8")
     with (job.output / "stderr").open("wb") as stderr:
-        command = [str(PYTHON), "-m", "services.forge.trainer", str(path)]
+        command = [str(JOBS_PYTHON), "-m", "services.forge.trainer", str(path)]
         return subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=stderr)
 
 
@@ -167,7 +161,7 @@ def test_a_run_that_is_asked_to_stop_leaves_a_checkpoint_and_the_next_attempt_go
 def test_a_golden_path_is_trained_with_its_calls_where_the_template_shows_them(
     planned: Planned, tmp_path: Path
 ) -> None:
-    base = Base(name="tooled", path=tooled_base(tmp_path / "base", Path(str(MODEL))), digest="sha256:tooled")
+    base = Base(name="tooled", path=tooled_base(tmp_path / "base", MODEL), digest="sha256:tooled")
     manifest = tmp_path / "paths"
     digest = write_manifest(manifest, [path_row(number) for number in range(2)], [])
     job = planned(base=base, manifest_dir=manifest, manifest_digest=digest, recipe=Recipe(r=8, epochs=1, replay=0))

@@ -14,23 +14,18 @@ from time import monotonic
 import pytest
 
 from shared.config.settings import PROJECT
-from shared.config.tables import JobsConfig
 from shared.drivers.inference.port import InferenceError, Means, PromptMessage
 from shared.drivers.inference.vllm import Vllm
 from tests.support.fakes.engines import free_port, until
 from tests.support.load import End, LiveLoad, live_load
+from tests.support.model import JOBS_PYTHON, MODEL, needs_jobs
 
-PYTHON = JobsConfig().python
-MODEL = Path(os.environ.get("SOULFORGE_TEST_MODEL", PROJECT / ".cache/models/smollm2-135m-instruct"))
 NAME = "smollm2-135m-instruct"
 START_S = 240.0
 STOP_S = 60.0
 CLIENTS = 6
 
-pytestmark = [
-    pytest.mark.skipif(not PYTHON.is_file(), reason=f"needs the jobs environment: {PYTHON}"),
-    pytest.mark.skipif(not MODEL.is_dir(), reason=f"needs a prepared base model in {MODEL}: run `make test`"),
-]
+pytestmark = needs_jobs
 
 
 def command(port: int) -> tuple[str, ...]:
@@ -48,7 +43,7 @@ def command(port: int) -> tuple[str, ...]:
         "--middleware": "shared.drivers.inference.gate.asgi.Gate",
     }
     words = (str(word) for flag in flags.items() for word in flag)
-    module = (str(PYTHON), "-m", "vllm.entrypoints.openai.api_server")
+    module = (str(JOBS_PYTHON), "-m", "vllm.entrypoints.openai.api_server")
     return (*module, *words, "--enable-lora", "--enforce-eager", "--disable-uvicorn-access-log")
 
 

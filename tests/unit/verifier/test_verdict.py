@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from math import comb
 
 import pytest
@@ -14,57 +13,13 @@ from services.verifier import statistics
 from services.verifier.results import Arm, HeldOut, ItemScore, Results
 from services.verifier.verdict import DECISIONS, judge
 from shared.contracts.verify import BaseLogic, Policy, Target, Verdict
+from tests.support.evaluations import INTACT, LEARNED, held_out, items_of, results
 
 POLICY = Policy(resamples=400)
 
 
-def items_of(kind: str, n: int, lost: int = 0, won: int = 0, wrong: int = 0) -> list[ItemScore]:
-    """`n` pairs: `lost` base only, `won` candidate only, `wrong` neither, the rest both."""
-    found = []
-    for number in range(n):
-        base = not lost <= number < lost + won + wrong
-        candidate = number >= lost and not lost + won <= number < lost + won + wrong
-        for arm, right in ((Arm.BASE, base), (Arm.CANDIDATE, candidate)):
-            margin = 1.0 if right else -1.0
-            found.append(ItemScore(kind=kind, item=f"{kind}-{number}", arm=arm, correct=right, margin=margin))
-    return found
-
-
-def held_out(
-    number: int, base: bool | None, candidate: bool | None, nll_gain: float = 0.0, session: str = ""
-) -> HeldOut:
-    return HeldOut(
-        id=f"h{number:03}",
-        session=session or f"s{number // 2}",
-        nll_base=2.0,
-        nll_candidate=2.0 - nll_gain,
-        pass_base=base,
-        pass_candidate=candidate,
-        answer_base="",
-        answer_candidate="",
-    )
-
-
-def results(items: Sequence[ItemScore], holdout: Sequence[HeldOut], chance: float = 0.5) -> Results:
-    return Results(
-        base_digest="sha256:b",
-        adapter_digest="sha256:a",
-        suite_digest="sha256:s",
-        holdout_digest="sha256:h",
-        engine="test",
-        seed=0,
-        base_scores="measured",
-        chance=dict.fromkeys(sorted({item.kind for item in items}), chance),
-        items=tuple(items),
-        holdout=tuple(holdout),
-        probes=(),
-    )
-
-
-INTACT = items_of("words", 600, lost=6, won=4)
 BROKEN = items_of("words", 600, lost=60)
 UNPROVEN = items_of("words", 600, lost=20, won=8)
-LEARNED = [held_out(n, False, n % 4 > 0) for n in range(40)]
 UNLEARNED = [held_out(n, False, False) for n in range(40)]
 UNSURE = [held_out(n, False, n % 20 == 0) for n in range(40)]
 LOGIC = {BaseLogic.INTACT: INTACT, BaseLogic.BROKEN: BROKEN, BaseLogic.UNPROVEN: UNPROVEN}

@@ -1,0 +1,18 @@
+"""The prepared base model of tests with a real engine or a real job: SOULFORGE_TEST_MODEL, else what `make test` prepares."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from shared.config.settings import PROJECT
+
+MODEL = Path(os.environ.get("SOULFORGE_TEST_MODEL", PROJECT / ".cache" / "models" / "smollm2-135m-instruct"))
+JOBS_PYTHON = JobsConfig().python
+
+needs_jobs = pytest.mark.skipif(
+    not MODEL.is_dir() or not JOBS_PYTHON.is_file(),
+    reason=f"needs a base model in {MODEL} and the jobs environment at {JOBS_PYTHON}: `make test` prepares both",
+)
