@@ -10,7 +10,7 @@ PIP := pip --disable-pip-version-check install -qq --no-deps --no-compile
 .PHONY: help setup up down ritual check test test-integration test-docker bench-harvest bench-handover bench-redaction test-handover gpu-check lock contracts karma suite clean
 
 help: ## print this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install both locked environments (.venv, .venv-jobs); a few minutes, once
 	@$(MAKE) --no-print-directory -j2 .venv/.ready .venv-jobs/.ready
@@ -59,19 +59,22 @@ check: .venv/.ready ## lint, types, imports, unit tests: under a minute
 	@$(BIN)/python -m pytest -q tests/unit tests/contracts tests/architecture
 
 MODELS := $(CURDIR)/.cache/models
+# Tests wait more than they compute, so more of them run than there are cores. Those that share a stack or an engine of
+# containers run in one process (tests/conftest.py); every process has its own servers.
+SIDE_BY_SIDE := --dist loadgroup --durations=20
 
-test: setup ## everything: checks, drivers, integration, and real rituals on the embedded stack; 40 minutes on two cores
+test-integration: setup ## every service, driver and command on real NATS and PostgreSQL, no model: under 5 minutes
+	@$(BIN)/python -m pytest -n 3 $(SIDE_BY_SIDE) tests/integration
+
+test: setup ## everything: check, test-integration, and real jobs, rituals and kills; under 30 minutes on two cores
 	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory test-integration
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
-	@SOULFORGE_TEST_MODEL=$(MODELS)/smollm2-135m-instruct $(BIN)/python -m pytest --durations=20 tests/integration tests/acceptance/docker/test_vllm.py tests/acceptance/jobs tests/acceptance/e2e tests/acceptance/test_documented.py
-
-test-integration: setup ## drivers and services on a real NATS and PostgreSQL; five minutes on two cores
-	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
-	@SOULFORGE_TEST_MODEL=$(MODELS)/smollm2-135m-instruct $(BIN)/python -m pytest --durations=20 tests/integration
+	@$(BIN)/python -m pytest -n 2 $(SIDE_BY_SIDE) --no-loadscope-reorder tests/acceptance/e2e tests/acceptance/jobs tests/acceptance/docker/test_vllm.py tests/acceptance/test_documented.py
 
 test-docker: setup ## the container driver, its proxy and a vLLM on a real engine; whole parts of the house in containers
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
-	@SOULFORGE_TEST_MODEL=$(MODELS)/smollm2-135m-instruct $(BIN)/python -m pytest -s -k docker tests/integration/drivers tests/acceptance/docker
+	@$(BIN)/python -m pytest -s -k docker tests/integration/drivers tests/acceptance/docker
 
 bench-harvest: setup ## time and memory of a large harvest with everything on (ROWS="100000 1000000")
 	@$(BIN)/python -m bench.harvest $(ROWS)
@@ -82,7 +85,7 @@ bench-handover: setup ## evacuate and restore, against a bare stop and start of 
 
 test-handover: setup ## thirty evacuations of the real vLLM under live load, and every kill twice; 40 minutes on two cores
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
-	@SOULFORGE_TEST_MODEL=$(MODELS)/smollm2-135m-instruct $(BIN)/python -m pytest -s -m extended tests/integration tests/acceptance/extended
+	@$(BIN)/python -m pytest -s -m extended tests/integration tests/acceptance/extended
 
 gpu-check: setup ## prove on real device memory that a GPU is occupied, and free again after the stop (DEVICES=0 GIB=4)
 	@$(BIN)/python -m tools.gpu_check $(if $(DEVICES),--devices $(DEVICES)) $(if $(GIB),--gib $(GIB))

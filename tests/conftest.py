@@ -28,6 +28,24 @@ LIST_TABLES = """
 SCHEMAS = ("public", "vectors", *SERVICES)
 
 
+# What a session has one of each: tests that share one run in the same process when several run side by side.
+SHARED = {"engine": "engine", "dockerd": "engine", "stack": "stack", "rehearsal_stack": "rehearsal"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _group(item: pytest.Item) -> str:
+    """The group of tests that are never divided: those around one stack or one engine of containers, else a file."""
+    if "[docker" in item.nodeid:
+        return "engine"
+    shared = [SHARED[name] for name in getattr(item, "fixturenames", ()) if name in SHARED]
+    return shared[0] if shared else item.nodeid.partition("::")[0]
+
+
 @pytest.fixture(scope="session")
 async def servers() -> AsyncIterator[House]:
     async with open_house() as house:

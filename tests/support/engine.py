@@ -7,6 +7,7 @@ deploy/docker/image.sh and kept below .cache/.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -115,17 +116,26 @@ def answers(url: str) -> bool:
 
 
 def base_image() -> Path:
-    """The tar of the base image, made now if its recipe is new: about a minute and a half."""
+    """The tar of the base image, made now if its recipe is new: about a minute and a half.
+
+    Test processes side by side wait for the one that makes it.
+    """
     digest = hashlib.sha256(RECIPE.read_bytes()).hexdigest()[:16]
     tar = PROJECT / ".cache" / "images" / f"base-{digest}.tar"
-    if not tar.exists():
-        tar.parent.mkdir(parents=True, exist_ok=True)
-        started = monotonic()
-        made = subprocess.run((str(RECIPE), str(tar)), capture_output=True, text=True, timeout=MAKE_S, check=False)
-        if made.returncode:
-            raise NoEngineError(f"the base image could not be made: {(made.stdout + made.stderr)[-600:]}")
-        print(f"\nbase image made in {monotonic() - started:.0f} s, {tar.stat().st_size >> 20} MiB")
+    tar.parent.mkdir(parents=True, exist_ok=True)
+    with tar.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not tar.exists():
+            _make_image(tar)
     return tar
+
+
+def _make_image(tar: Path) -> None:
+    started = monotonic()
+    made = subprocess.run((str(RECIPE), str(tar)), capture_output=True, text=True, timeout=MAKE_S, check=False)
+    if made.returncode:
+        raise NoEngineError(f"the base image could not be made: {(made.stdout + made.stderr)[-600:]}")
+    print(f"\nbase image made in {monotonic() - started:.0f} s, {tar.stat().st_size >> 20} MiB")
 
 
 def load_image(url: str) -> None:

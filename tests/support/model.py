@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from shared.config.settings import PROJECT
+from shared.config.tables import JobsConfig
 
 MODEL = Path(os.environ.get("SOULFORGE_TEST_MODEL", PROJECT / ".cache" / "models" / "smollm2-135m-instruct"))
 JOBS_PYTHON = JobsConfig().python

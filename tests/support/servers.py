@@ -20,11 +20,25 @@ from tests.support.configurations import configured
 READY_S = 60
 
 
+PORTS = 50
+_claims: list[socket.socket] = []
+
+
 def free_port_base() -> int:
-    """A base from which nothing of the stack's ports is taken now; test sessions side by side look in other places."""
-    places = list(range(20_000, 32_000, 50))
+    """A base from which nothing of the stack's ports is taken, claimed until this process ends.
+
+    The claim is a bound socket on the last port: test processes side by side never get the same base.
+    """
+    places = list(range(20_000, 32_000, PORTS))
     random.shuffle(places)
     for base in places:
+        claim = socket.socket()
+        try:
+            claim.bind(("127.0.0.1", base + PORTS - 1))
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
         if all(_free(base + offset) for offset in range(32)):
             return base
     raise RuntimeError("no free ports between 20000 and 32000")
