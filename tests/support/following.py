@@ -1,4 +1,4 @@
-"""A ritual seen from outside: what state it is in, held where a test wants it, and whether its persona serves."""
+"""A ritual seen from outside: what state it is in, and held where a test wants it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from uuid import UUID
 import asyncpg
 
 from shared.contracts.ritual import State
-from shared.drivers.inference.vllm import Vllm
 from tests.support.fakes.holding import held
-from tests.support.running import Stack, ask
+from tests.support.running import Stack
 
 # A stage whose work is short is held open by a lock on a table that its work needs; a job waits by itself.
 LOCKS = {
@@ -79,15 +78,3 @@ async def is_in(stack: Stack, ritual: UUID | None, state: State) -> bool:
         return bool(found == state)
     finally:
         await conn.close()
-
-
-async def assert_scribe_serves(stack: Stack) -> None:
-    conn = await stack.connect()
-    version = await conn.fetchval("SELECT version FROM registry.alias WHERE persona = 'scribe'")
-    held_by = await conn.fetchval("SELECT ritual FROM lease")
-    await conn.close()
-
-    assert held_by is None
-    assert version in await Vllm(stack.rune_url).models()
-    answer = await ask(stack.rune_url, version, "Note about the gate: it squeaks; the post is loose.")
-    assert answer.startswith("Note | ")

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -19,12 +23,35 @@ import psutil
 from deploy.embedded.state import SupervisorState, read_living
 from shared.config.model import embedded
 from shared.config.settings import PROJECT, Settings
+from tests.support.model import MODEL
+from tests.support.servers import free_port_base
 
 SOULFORGE = str(Path(sys.executable).with_name("soulforge"))
-# Prepared once, for every home that a test makes.
-MODELS = PROJECT / ".cache" / "models"
-COMMAND_S = 900
+MODELS = MODEL.parent
+COMMAND_S = 1800  # a ritual, beside other tests
 UP_S = 420
+
+
+@dataclass(frozen=True)
+class Ritual:
+    """What `make ritual` printed, and the ritual's report at its end."""
+
+    output: str
+    report: dict[str, Any]
+
+
+@contextmanager
+def stack_of_its_own() -> Iterator[Stack]:
+    """A home and ports for a stack that is not up yet; down at the end, with nothing left running."""
+    home = Path(tempfile.mkdtemp(prefix="soulforge-e2e-")) / "home"
+    one = Stack(home, free_port_base())
+    try:
+        yield one
+    finally:
+        one.run("down")
+        still = left_running(home)
+        shutil.rmtree(home.parent, ignore_errors=True)
+        assert not still, still
 
 
 class Stack:
@@ -52,6 +79,7 @@ class Stack:
     async def up_with_short_jobs(self) -> str:
         """Put the stack up with the jobs of tests/support/fakes; what it announced. `down` ends it as any other."""
         log = self.settings.logs_dir / "up.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as file:
             # Forked away: a child of the tests would stay a zombie, which counts as alive.
             command = ["setsid", "--fork", sys.executable, "-m", "tests.support.fakes.short_jobs"]
@@ -62,6 +90,9 @@ class Stack:
 
         await eventually(is_up, UP_S, f"the stack with the short jobs is up: see {log}")
         return log.read_text()
+
+    def is_up(self) -> bool:
+        return read_living(self.home) is not None
 
     def down(self) -> None:
         stopped = self.run("down")

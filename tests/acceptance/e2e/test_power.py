@@ -11,10 +11,27 @@ import pytest
 
 from deploy.ritual import publish
 from shared.contracts.ritual import State
-from tests.support.following import assert_scribe_serves, holding, is_in
+from tests.support.following import holding, is_in
+from tests.support.rehearsal import assert_persona_serves
 from tests.support.running import Stack, eventually, left_running
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
+
+
+async def test_phoenix_keeps_its_tables_in_schema_traces_of_our_database(rehearsed: Stack) -> None:
+    conn = await rehearsed.connect()
+    tables = await conn.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'traces'")
+    await conn.close()
+
+    assert tables > 30
+
+
+def test_a_second_up_on_the_same_home_is_refused(rehearsed: Stack) -> None:
+    second = rehearsed.run("up", timeout_s=60)
+
+    assert second.returncode != 0
+    assert "supervised by pid" in second.stderr + second.stdout
+    assert "Traceback" not in second.stderr
 
 
 def kill_supervisor(stack: Stack) -> None:
@@ -35,7 +52,7 @@ async def test_a_ritual_outlives_kill_9_of_the_supervisor_and_the_loss_of_all_of
     assert "ended what a killed supervisor left running" in said
     assert f"ritual {ritual} goes on" in said
     await eventually(lambda: is_in(rehearsed, ritual, State.AWAKENED), 240, f"{ritual} awakened")
-    await assert_scribe_serves(rehearsed)
+    await assert_persona_serves(rehearsed)
 
 
 async def test_down_after_kill_9_of_the_supervisor_leaves_nothing_running(rehearsed: Stack) -> None:
@@ -49,9 +66,12 @@ async def test_down_after_kill_9_of_the_supervisor_leaves_nothing_running(rehear
     await eventually(nothing, 20, f"nothing of {rehearsed.home} runs")
 
 
-def test_commands_without_a_stack_say_so_in_one_line(rehearsed: Stack) -> None:
+def test_commands_without_a_stack_say_so_in_one_line(rehearsal_stack: Stack) -> None:
+    if rehearsal_stack.is_up():
+        rehearsal_stack.down()
+
     for words in (("rituals",), ("intend", "scribe"), ("ask", "scribe", "hello"), ("karma", "stats")):
-        said = rehearsed.run(*words, timeout_s=60)
+        said = rehearsal_stack.run(*words, timeout_s=60)
 
         assert said.returncode != 0
         assert "soulforge up" in said.stderr

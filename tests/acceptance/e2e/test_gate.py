@@ -1,15 +1,15 @@
-"""The gate: an adapter that was wrecked in training is banished, and the persona goes on answering as before."""
+"""What is not served: an adapter that was wrecked in training is banished, an intent that cannot be met is refused."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.support.running import Stack
+from tests.support.running import Ritual, Stack
 
-pytestmark = [pytest.mark.real, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(2400)]
 
 
-def test_an_over_trained_adapter_is_banished_and_nothing_else_changes(stack: Stack) -> None:
+def test_an_over_trained_adapter_is_banished_and_nothing_else_changes(stack: Stack, scribe: Ritual) -> None:
     before = stack.run("ask", "scribe", "Note about the tea tin: it is empty, the new one leaks.").stdout
 
     assert stack.run("intend", "scribe", "--recipe", "overtrained").returncode == 0
@@ -23,17 +23,17 @@ def test_an_over_trained_adapter_is_banished_and_nothing_else_changes(stack: Sta
     assert stack.run("ask", "scribe", "Note about the tea tin: it is empty, the new one leaks.").stdout == before
 
 
-def test_an_unknown_recipe_is_refused_before_anything_is_done(stack: Stack) -> None:
-    refused = stack.run("intend", "scribe", "--recipe", "no-such")
+def test_an_unknown_recipe_is_refused_before_anything_is_done(rehearsed: Stack) -> None:
+    refused = rehearsed.run("intend", "scribe", "--recipe", "no-such")
 
     assert refused.returncode != 0
     assert "shipped recipes are" in refused.stdout + refused.stderr
     assert "Traceback" not in refused.stderr
 
 
-def test_a_persona_without_karma_is_refused_with_what_is_missing(stack: Stack) -> None:
-    stack.run("intend", "nobody")
-    watched = stack.run("watch")
+def test_a_persona_without_karma_is_refused_with_what_is_missing(rehearsed: Stack) -> None:
+    rehearsed.run("intend", "nobody")
+    watched = rehearsed.run("watch")
 
     assert watched.returncode != 0
     assert "no karma" in watched.stdout + watched.stderr
