@@ -64,7 +64,7 @@ MODELS := $(CURDIR)/.cache/models
 SIDE_BY_SIDE := --dist loadgroup --durations=20
 
 test-integration: setup ## every service, driver and command on real NATS and PostgreSQL, no model: under 5 minutes
-	@$(BIN)/python -m pytest -n 3 $(SIDE_BY_SIDE) tests/integration
+	@$(BIN)/python -m pytest -n 2 $(SIDE_BY_SIDE) tests/integration
 
 test: setup ## everything: check, test-integration, and real jobs, rituals and kills; under 30 minutes on two cores
 	@$(MAKE) --no-print-directory check

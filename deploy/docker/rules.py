@@ -115,8 +115,8 @@ def check_bind(bind: Bind, limits: Limits) -> None:
         raise RefusedError(f"{bind.source}: a read-only bind must not be recursive")
     roots = limits.writable if not bind.read_only else (*limits.readable, *limits.writable)
     if not any(path.is_relative_to(root) for root in roots):
-        kind = "read" if bind.read_only else "written"
-        raise RefusedError(f"{bind.source} is not below a directory where jobs may have paths {kind}")
+        use = "read" if bind.read_only else "write"
+        raise RefusedError(f"{bind.source} is not below a directory that jobs may {use}")
 
 
 def _conditions(name: str, body: JobBody, limits: Limits) -> tuple[tuple[bool, str], ...]:

@@ -77,6 +77,8 @@ class PartSupervisor:
     async def _run(self, first: bool) -> int:
         """Run the process once, until nothing of its tree is left; returns its exit code."""
         part, tree = self._part, ProcessTree(token=uuid4().hex)
+        # Recorded before the start: a supervisor that is killed in between leaves no process that cannot be found.
+        self._change(tree=tree)
         try:
             process = await start_process(part.command, part.cwd, {**part.env, **tree.environment}, self._rotated_log())
         except OSError as error:

@@ -162,7 +162,7 @@ HOST = {
     "an old-style bind": ({"Binds": ["/:/host"]}, "Binds"),
     "the volumes of another": ({"VolumesFrom": ["rune"]}, "VolumesFrom"),
     "a volume": ({"Mounts": [{"Type": "volume", "Source": "v", "Target": "/v"}]}, "Mounts"),
-    "the host's root": ({"Mounts": [bind("/")]}, "may be shown what is read"),
+    "the host's root": ({"Mounts": [bind("/")]}, "that jobs may read"),
     "the engine's socket": ({"Mounts": [bind("/var/run/docker.sock")]}, "/var/run/docker.sock"),
     "a way around": ({"Mounts": [bind("/tmp/../etc")]}, "not a plain path"),
     "another place inside": ({"Mounts": [bind("/tmp", "/etc")]}, "same inside as outside"),
@@ -210,7 +210,7 @@ async def test_a_job_writes_only_below_the_lab_and_reads_what_it_may(
     readable = str(INTERPRETER[0].path)
     wanted = body(work)
     wanted["HostConfig"]["Mounts"] = [bind(readable, read_only=False)]
-    await refused(client, wanted, "may be shown what is written")
+    await refused(client, wanted, "that jobs may write")
     wanted["HostConfig"]["Mounts"] = [bind(readable, recursive=True)]
     await refused(client, wanted, "must not be recursive")
     (lab / "link").symlink_to("/etc")
