@@ -59,18 +59,17 @@ check: .venv/.ready ## lint, types, imports, unit tests: under a minute
 	@$(BIN)/python -m pytest -q tests/unit tests/contracts tests/architecture
 
 MODELS := $(CURDIR)/.cache/models
-# Tests wait more than they compute, so more of them run than there are cores. Those that share a stack or an engine of
-# containers run in one process (tests/conftest.py); every process has its own servers.
+# Those that share an engine of containers run in one process (tests/conftest.py); every process has its own servers.
 SIDE_BY_SIDE := --dist loadgroup --durations=20
 
-test-integration: setup ## every service, driver and command on real NATS and PostgreSQL, no model: under 5 minutes
+test-integration: setup ## every service, driver and command on real NATS and PostgreSQL, no model; about 8 minutes on two cores
 	@$(BIN)/python -m pytest -n 2 $(SIDE_BY_SIDE) tests/integration
 
-test: setup ## everything: check, test-integration, and real jobs, rituals and kills; under 30 minutes on two cores
+test: setup ## everything: check, test-integration, and real jobs, rituals and kills; about 50 minutes on two cores
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory test-integration
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
-	@$(BIN)/python -m pytest -n 2 $(SIDE_BY_SIDE) --no-loadscope-reorder tests/acceptance/e2e tests/acceptance/jobs tests/acceptance/docker/test_vllm.py tests/acceptance/test_documented.py
+	@$(BIN)/python -m pytest --durations=20 tests/acceptance/e2e tests/acceptance/jobs tests/acceptance/docker/test_vllm.py tests/acceptance/test_documented.py
 
 test-docker: setup ## the container driver, its proxy and a vLLM on a real engine; whole parts of the house in containers
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
