@@ -50,7 +50,7 @@ async def test_a_ritual_outlives_kill_9_of_the_supervisor_and_the_loss_of_all_of
         said = await rehearsed.up_with_short_jobs()
 
     assert "ended what a killed supervisor left running" in said
-    assert f"ritual {ritual} goes on" in said
+    assert f"ritual {ritual} continues" in said
     await eventually(lambda: is_in(rehearsed, ritual, State.AWAKENED), 240, f"{ritual} awakened")
     await assert_persona_serves(rehearsed)
 
