@@ -59,8 +59,8 @@ check: .venv/.ready ## lint, types, imports, unit tests: under a minute
 	@$(BIN)/python -m pytest -q tests/unit tests/contracts tests/architecture
 
 MODELS := $(CURDIR)/.cache/models
-# Those that share an engine of containers run in one process (tests/conftest.py); every process has its own servers.
-SIDE_BY_SIDE := --dist loadgroup --durations=20
+# Every process has servers of its own; what shares a stack or an engine of containers runs in one (tests/conftest.py).
+SIDE_BY_SIDE := --dist loadfile --no-loadscope-reorder --durations=20
 
 test-integration: setup ## every service, driver and command on real NATS and PostgreSQL, no model; about 8 minutes on two cores
 	@$(BIN)/python -m pytest -n 2 $(SIDE_BY_SIDE) tests/integration
@@ -69,7 +69,7 @@ test: setup ## everything: check, test-integration, and real jobs, rituals and k
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory test-integration
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
-	@$(BIN)/python -m pytest --durations=20 tests/acceptance/e2e tests/acceptance/jobs tests/acceptance/docker/test_vllm.py tests/acceptance/test_documented.py
+	@$(BIN)/python -m pytest --durations=20 $(addprefix tests/acceptance/,rituals rehearsed jobs docker/test_vllm.py)
 
 test-docker: setup ## the container driver, its proxy and a vLLM on a real engine; whole parts of the house in containers
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base

@@ -8,6 +8,8 @@ import asyncpg
 import nats
 import pytest
 from nats.aio.client import Client
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from deploy.services import SERVICES
 from shared.config.settings import Settings
@@ -28,22 +30,16 @@ LIST_TABLES = """
 SCHEMAS = ("public", "vectors", *SERVICES)
 
 
-# What a session has one of each: tests that share one run in the same process when several run side by side.
-SHARED = {"engine": "engine", "dockerd": "engine", "stack": "stack", "rehearsal_stack": "rehearsal"}
+class SideBySide(LoadFileScheduling):  # type: ignore[misc] # it has no types
+    """Several processes: a file's tests run in one, and so do those of a folder whose files share a stack or an engine."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file.rpartition("/")[0] if file.startswith(("tests/acceptance/", "tests/integration/drivers/")) else file
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
-
-
-def _group(item: pytest.Item) -> str:
-    """The group of tests that are never divided: those around one stack or one engine of containers, else a file."""
-    if "[docker" in item.nodeid:
-        return "engine"
-    shared = [SHARED[name] for name in getattr(item, "fixturenames", ()) if name in SHARED]
-    return shared[0] if shared else item.nodeid.partition("::")[0]
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SideBySide | None:
+    return SideBySide(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")

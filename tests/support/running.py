@@ -43,7 +43,7 @@ class Ritual:
 @contextmanager
 def stack_of_its_own() -> Iterator[Stack]:
     """A home and ports for a stack that is not up yet; down at the end, with nothing left running."""
-    home = Path(tempfile.mkdtemp(prefix="soulforge-e2e-")) / "home"
+    home = Path(tempfile.mkdtemp(prefix="soulforge-stack-")) / "home"
     one = Stack(home, free_port_base())
     try:
         yield one

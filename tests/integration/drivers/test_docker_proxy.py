@@ -55,7 +55,7 @@ def proxy(engine: str, lab: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     ]
     with (path.parent / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not answers(f"unix://{path}"):
         assert process.poll() is None and time.monotonic() < deadline, "the proxy does not start"
         time.sleep(0.05)
