@@ -267,6 +267,7 @@ async def spawn(tmp_path: Path) -> AsyncIterator[Spawn]:
         started.append(process)
         tree = psutil.Process(process.pid)
         await until(lambda: len(tree.children(recursive=True)) == 4)
+        await until(lambda: all(one["tree"]["leader"] for one in status(tmp_path).values()))
         return process, {child.pid for child in tree.children(recursive=True)}
 
     yield spawn
@@ -319,15 +320,17 @@ async def test_a_pid_that_was_reused_is_not_ended(tmp_path: Path, spawn: Spawn) 
     process, _ = await spawn()
     process.kill()
     process.wait()
+    record = tmp_path / "supervisor.json"
+    content = json.loads(record.read_text())
     with background([sys.executable, "-c", FOREVER]) as stranger:
-        record = tmp_path / "supervisor.json"
-        content = json.loads(record.read_text())
-        content["parts"]["one"]["tree"]["leader"]["pid"] = stranger.pid
-        record.write_text(json.dumps(content))
-        with lock(tmp_path):
-            pass
-        assert running(stranger.pid)
-        stranger.kill()
+        try:
+            content["parts"]["one"]["tree"]["leader"]["pid"] = stranger.pid
+            record.write_text(json.dumps(content))
+            with lock(tmp_path):
+                pass
+            assert running(stranger.pid)
+        finally:
+            stranger.kill()
 
 
 @pytest.mark.asyncio
