@@ -69,7 +69,7 @@ test: setup ## everything: check, test-integration, and real jobs, rituals and k
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory test-integration
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
-	@$(BIN)/python -m pytest --durations=20 $(addprefix tests/acceptance/,rituals rehearsed jobs docker/test_vllm.py)
+	@$(BIN)/python -m pytest --durations=20 $(addprefix tests/acceptance/,rituals rehearsed jobs docker/test_vllm.py test_documented.py)
 
 test-docker: setup ## the container driver, its proxy and a vLLM on a real engine; whole parts of the house in containers
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
