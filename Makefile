@@ -62,10 +62,10 @@ MODELS := $(CURDIR)/.cache/models
 # Every process has servers of its own; what shares a stack or an engine of containers runs in one (tests/conftest.py).
 SIDE_BY_SIDE := --dist loadfile --no-loadscope-reorder --durations=20
 
-test-integration: setup ## every service, driver and command on real NATS and PostgreSQL, no model; about 8 minutes on two cores
+test-integration: setup ## every service, driver and command on real NATS and PostgreSQL, no model; about 5 minutes on two cores
 	@$(BIN)/python -m pytest -n 2 $(SIDE_BY_SIDE) tests/integration
 
-test: setup ## everything: check, test-integration, and real jobs, rituals and kills; about 50 minutes on two cores
+test: setup ## everything: check, test-integration, and real jobs, rituals and kills; about 45 minutes on two cores
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory test-integration
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
