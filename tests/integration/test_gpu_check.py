@@ -20,7 +20,7 @@ def gpu_check(*words: str, **environment: str) -> subprocess.CompletedProcess[st
 
 
 def with_device(tmp_path: Path, holder: str) -> subprocess.CompletedProcess[str]:
-    """With the device of tests/support/fakes/nvml, whose memory is that of whoever bears this name in its environment."""
+    """Run it with the fake device of tests/support/fakes/nvml: its used memory is that of the processes started with this mark."""
     mark = str(tmp_path / "faults.json")
     words = ("--holder", f"/usr/bin/env FAKE_VLLM_FILE={mark} {holder}", "--free-below-mib", "256")
     return gpu_check(*words, PYTHONPATH=str(PROJECT / "tests/support/fakes/nvml"), FAKE_VLLM_FILE=mark)
