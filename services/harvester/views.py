@@ -18,9 +18,7 @@ from services.harvester.settings import TriggerSettings
 
 if TYPE_CHECKING:
     from services.harvester.auto_trigger.policy import TriggerPolicy
-    from shared.storage.postgres import Connection, Pool
-
-    Source = Connection | Pool
+    from shared.storage.postgres import Source
 
 __all__ = [
     "TriggerDecision",

@@ -16,9 +16,7 @@ from services.orchestrator.scheduling.decision import Measures, Verdict
 from services.orchestrator.steps import Answers, Detail, Step
 
 if TYPE_CHECKING:
-    from shared.storage.postgres import Connection, Pool
-
-    Source = Connection | Pool
+    from shared.storage.postgres import Source
 
 __all__ = [
     "Answers",

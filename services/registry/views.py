@@ -14,9 +14,7 @@ from uuid import UUID
 from shared.contracts.ritual import State
 
 if TYPE_CHECKING:
-    from shared.storage.postgres import Connection, Pool
-
-    Source = Connection | Pool
+    from shared.storage.postgres import Source
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,7 @@ from shared.contracts.ritual import FACTS, State
 from shared.ritual.ledger import as_fact
 
 if TYPE_CHECKING:
-    from shared.storage.postgres import Connection, Pool
-
-    Source = Connection | Pool
+    from shared.storage.postgres import Source
 
 FACTS_BY_SUBJECT = {kind.subject: kind for kind in FACTS}
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
 Pool: TypeAlias = "asyncpg.Pool[Any]"
+Source: TypeAlias = "Connection | Pool"  # what a query that writes nothing can be asked of
 
 MIGRATIONS_LOCK = 0x50554C  # one migrator at a time; any constant does
 

@@ -17,9 +17,7 @@ from shared.ritual.views import RecordedFact, RitualStatus
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shared.storage.postgres import Connection, Pool
-
-    Source = Connection | Pool
+    from shared.storage.postgres import Pool, Source
 
 SNAPSHOT_TIMEOUT_S = 5.0
 HEX_DIGITS = frozenset("0123456789abcdef")
