@@ -32,6 +32,7 @@ from deploy.embedded.supervisor import Supervisor
 from shared.drivers.containers.port import ContainerSpec
 from shared.drivers.containers.process import ProcessContainers
 from shared.drivers.containers.state import State
+from tests.support.process import is_running
 
 PROJECT = Path(__file__).parents[2]
 FOREVER = "import time; time.sleep(600)"
@@ -71,10 +72,6 @@ async def until(true: Callable[[], object], within_s: float = 10) -> None:
     while not true():
         assert time.monotonic() < deadline, "did not come true in time"
         await asyncio.sleep(0.02)
-
-
-def running(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 def status(home: Path) -> dict[str, Any]:
@@ -184,7 +181,7 @@ async def test_nothing_of_a_killed_part_meets_its_successor(house: House) -> Non
     [child] = psutil.Process(pid).children()
     os.kill(pid, signal.SIGKILL)
     await until(lambda: supervisor.status["family"].restarts == 1)
-    assert not running(child.pid)
+    assert not is_running(child.pid)
 
 
 @pytest.mark.asyncio
@@ -285,10 +282,10 @@ async def test_a_killed_supervisor_holds_nothing_and_its_parts_are_ended(tmp_pat
         pass
     process.kill()
     process.wait()
-    assert all(running(pid) for pid in pids)
+    assert all(is_running(pid) for pid in pids)
     with lock(tmp_path) as ended:
         assert [line.split(":")[0] for line in ended] == ["two", "one"]
-        assert not any(running(pid) for pid in pids)
+        assert not any(is_running(pid) for pid in pids)
     with lock(tmp_path) as ended:
         assert ended == []
 
@@ -301,10 +298,10 @@ async def test_the_next_lock_ends_the_children_of_a_part_that_is_gone_itself(tmp
     process.wait()
     for pid in firsts:
         os.kill(pid, signal.SIGKILL)
-    await until(lambda: not any(running(pid) for pid in firsts))
+    await until(lambda: not any(is_running(pid) for pid in firsts))
     with lock(tmp_path) as ended:
         assert len(ended) == 2
-    assert not any(running(pid) for pid in pids)
+    assert not any(is_running(pid) for pid in pids)
 
 
 @pytest.mark.asyncio
@@ -312,7 +309,7 @@ async def test_sigterm_to_a_supervisor_leaves_nothing(tmp_path: Path, spawn: Spa
     process, pids = await spawn()
     process.terminate()
     assert await asyncio.to_thread(process.wait, 10) == 0
-    assert not any(running(pid) for pid in pids)
+    assert not any(is_running(pid) for pid in pids)
 
 
 @pytest.mark.asyncio
@@ -328,7 +325,7 @@ async def test_a_pid_that_was_reused_is_not_ended(tmp_path: Path, spawn: Spawn) 
             record.write_text(json.dumps(content))
             with lock(tmp_path):
                 pass
-            assert running(stranger.pid)
+            assert is_running(stranger.pid)
         finally:
             stranger.kill()
 
@@ -359,6 +356,6 @@ time.sleep(600)
     run = state.run()
     assert run is not None
     assert run.tree.leader is not None
-    assert running(run.tree.leader.pid)
+    assert is_running(run.tree.leader.pid)
     await containers.kill("rune")
-    assert not running(run.tree.leader.pid)
+    assert not is_running(run.tree.leader.pid)

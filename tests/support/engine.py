@@ -25,6 +25,8 @@ import httpx
 import psutil
 import pytest
 
+from tests.support.process import is_running
+
 PROJECT = Path(__file__).resolve().parents[2]
 RECIPE = PROJECT / "deploy" / "docker" / "image.sh"
 IMAGE = "soulforge/base"
@@ -81,7 +83,7 @@ class Daemon:
         left = self._left()
         for one in left:
             one.kill()
-        psutil.wait_procs([one for one in left if not _is_ended(one)], READY_S)
+        psutil.wait_procs([one for one in left if is_running(one.pid)], READY_S)
 
     def stop(self) -> None:
         """End it with all its containers, and leave neither a process nor a mount."""
@@ -102,13 +104,6 @@ class Daemon:
         shims = [one for one in psutil.process_iter(["cmdline"]) if str(self.directory) in str(one.info["cmdline"])]
         shims = [one for one in shims if one.pid != os.getpid() and "containerd" in one.name()]
         return [*shims, *(below for shim in shims for below in shim.children(recursive=True))]
-
-
-def _is_ended(process: psutil.Process) -> bool:
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def answers(url: str) -> bool:

@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import psutil
 import pytest
 import pytest_asyncio
 
@@ -17,6 +16,7 @@ from shared.drivers.containers.port import Containers, ContainerState
 from shared.drivers.containers.process import ProcessContainers
 from shared.drivers.containers.state import State
 from tests.support.payloads import FOREVER, Work, announce, ended, fleeing, result, until
+from tests.support.process import is_running
 
 pytestmark = pytest.mark.asyncio
 
@@ -40,7 +40,7 @@ async def gone(pid: int) -> bool:
     """Whether a process has disappeared, but for one that waits to be reaped by a stranger."""
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline:
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+        if not is_running(pid):
             return True
         await asyncio.sleep(0.02)
     return False
