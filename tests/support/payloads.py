@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
+from shared.config.tables import JobsConfig
 from shared.drivers.containers.port import ContainerInfo, Containers, ContainerSpec, ContainerState, Mount
 
 MEBIBYTE = 1 << 20
 FOREVER = "import time; time.sleep(600)"
-INTERPRETER = tuple(Mount(path=Path(prefix)) for prefix in sorted({sys.prefix, sys.base_prefix}))
+INTERPRETER = tuple(Mount(path=path) for path in JobsConfig(python=Path(sys.executable)).mounted)
 WITHIN_S = 30
 
 

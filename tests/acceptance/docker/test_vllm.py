@@ -13,6 +13,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from shared.config.tables import JobsConfig
 from shared.drivers.containers.docker import DockerContainers
 from shared.drivers.containers.port import ContainerSpec, ContainerState, Mount
 from tests.support.engine import IMAGE
@@ -40,7 +41,6 @@ def port() -> int:
 
 
 def vllm(port: int, cache: Path) -> ContainerSpec:
-    interpreter = JOBS_PYTHON.resolve().parents[1]
     return ContainerSpec(
         name="rune",
         command=(
@@ -60,7 +60,7 @@ def vllm(port: int, cache: Path) -> ContainerSpec:
         },
         labels={"role": "rune", "anvil": "anvil0"},
         mounts=(
-            *(Mount(path=path) for path in (interpreter, JOBS_PYTHON.parents[1], MODEL)),
+            *(Mount(path=path) for path in (*JobsConfig(python=JOBS_PYTHON).mounted, MODEL)),
             Mount(path=cache, read_only=False),
         ),
         capabilities=("SYS_NICE",),
