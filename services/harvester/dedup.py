@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from services.harvester.embedding.model import DIMS, MODEL
+from services.harvester.golden_paths.join import GOLDEN, MESSAGES
 from services.harvester.scan.minhash import BANDS, jaccard, shingles
 from services.harvester.scan.normalise import words_of
-from services.harvester.trajectories.join import GOLDEN, MESSAGES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable

@@ -16,15 +16,15 @@ from services.harvester.dedup import find_near_duplicates
 from services.harvester.embedding.keep import embed_missing
 from services.harvester.embedding.model import MODEL
 from services.harvester.embedding.search import within
+from services.harvester.golden_paths.fill import fill
+from services.harvester.golden_paths.phoenix import PhoenixError
 from services.harvester.ingest import source_view
 from services.harvester.manifest.compile import Compiled, compile_manifest
-from services.harvester.manifest.rows import File
 from services.harvester.reasons import Reason
 from services.harvester.request import HarvestRequest
+from services.harvester.rows import File
 from services.harvester.scan.scanner import RecordScanner
-from services.harvester.scan.store import scan_karma
-from services.harvester.trajectories.fill import fill
-from services.harvester.trajectories.phoenix import PhoenixError
+from services.harvester.scan_karma import scan_karma
 from shared.storage.postgres import open_pool
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ import structlog
 
 from services.harvester import store
 from services.harvester.embedding.embedder import Embedder, EmbedderFailed, EmbedderMissing
+from services.harvester.golden_paths.phoenix import PhoenixError
 from services.harvester.harvest import harvest, harvest_connection, prepare, shortfall
 from services.harvester.ingest.consent import announce, list_revoked
 from services.harvester.ingest.source_view import ViewError, check_view
 from services.harvester.manifest.compile import sweep
-from services.harvester.manifest.rows import File
+from services.harvester.rows import File
 from services.harvester.settings import HarvesterSettings
-from services.harvester.trajectories.phoenix import PhoenixError
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
 from shared.contracts.intent import RitualProgress
 from shared.contracts.message import Fact

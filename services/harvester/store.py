@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from services.harvester.manifest.rows import File
+from services.harvester.rows import File
 
 if TYPE_CHECKING:
     from services.harvester.manifest.compile import Compiled

@@ -20,10 +20,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from deploy.embedded import parts
 from deploy.embedded.part import Part
-from services.harvester.trajectories import fill as filling
-from services.harvester.trajectories import phoenix as reading
-from services.harvester.trajectories.fill import Filled, fill
-from services.harvester.trajectories.phoenix import PhoenixError, open_phoenix
+from services.harvester.golden_paths import fill as filling
+from services.harvester.golden_paths import phoenix as reading
+from services.harvester.golden_paths.fill import Filled, fill
+from services.harvester.golden_paths.phoenix import PhoenixError, open_phoenix
 from services.harvester.trajectories.spans import NoPathError, Span
 from shared.contracts.karma import ChatMessage, KarmaRecord, Status
 from shared.storage.postgres import Pool

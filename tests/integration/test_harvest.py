@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from services.harvester import harvest as harvest_module
-from services.harvester.admission.split import Split
 from services.harvester.harvest import harvest, harvest_connection
 from services.harvester.policy import HarvestPolicy, Lengths, Prompts, Shares
 from services.harvester.redaction.sensitive import Sensitive
 from services.harvester.request import HarvestRequest
+from services.harvester.split import Split
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.karma import Status
 from shared.storage.artifacts import Artifacts

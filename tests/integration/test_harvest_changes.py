@@ -6,8 +6,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-from services.harvester.admission.split import Split
 from services.harvester.policy import HarvestPolicy
+from services.harvester.split import Split
 from shared.contracts.karma import KarmaRecord
 from shared.storage.postgres import Pool
 from tests.support.harvests import (

@@ -8,9 +8,9 @@ from typing import Any
 
 import nats
 
-from services.harvester.admission.split import Split
 from services.harvester.app import app
 from services.harvester.harvest import harvest_connection
+from services.harvester.split import Split
 from shared.config.settings import Settings
 from shared.contracts.intent import TrainingIntent
 from shared.storage.postgres import Pool

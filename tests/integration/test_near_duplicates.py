@@ -16,7 +16,7 @@ from services.harvester.redaction.policy import RedactionPolicy
 from services.harvester.scan.minhash import BANDS, bands
 from services.harvester.scan.normalise import words_of
 from services.harvester.scan.scanner import RecordScanner
-from services.harvester.scan.store import scan_karma
+from services.harvester.scan_karma import scan_karma
 from shared.storage.postgres import Connection, Pool
 from tests.support.harvests import SUITES
 

@@ -9,13 +9,13 @@ from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 from services.harvester import store
-from services.harvester.admission.split import Split, lineage_place, split_of
 from services.harvester.harvest import harvest, shortfall
 from services.harvester.ingest.karma import store_records
 from services.harvester.manifest.compile import Compiled
 from services.harvester.policy import HarvestPolicy, LikenessPolicy
 from services.harvester.request import HarvestRequest
 from services.harvester.settings import HarvesterSettings
+from services.harvester.split import Split, lineage_place, split_of
 from shared.config.settings import PROJECT
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.karma import ChatMessage, KarmaRecord, Outcome, Status

@@ -9,8 +9,8 @@ import pytest
 
 from examples.karma import coder, scribe
 from examples.karma.__main__ import PERSONAS, lines
-from services.harvester.admission.split import Split, join_groups, lineage_place, split_of
 from services.harvester.policy import HarvestPolicy
+from services.harvester.split import Split, join_groups, lineage_place, split_of
 from shared.contracts.checks import passes
 from shared.contracts.karma import KarmaRecord, Status
 

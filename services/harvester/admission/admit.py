@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from services.harvester.admission.split import Split, join_groups, lineage_place, split_of
 from services.harvester.reasons import Reason
+from services.harvester.split import Split, join_groups, lineage_place, split_of
 
 if TYPE_CHECKING:
     from services.harvester.policy import Shares, SplitShares

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from services.harvester.admission.split import Split
 from services.harvester.manifest import store
 from services.harvester.manifest.statistics import collect_statistics
 from services.harvester.manifest.write import ManifestWriter
+from services.harvester.split import Split
 from shared.storage.artifacts import publish
 
 if TYPE_CHECKING:

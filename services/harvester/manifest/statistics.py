@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from services.harvester.manifest import store
 
 if TYPE_CHECKING:
-    from services.harvester.admission.split import Split
     from services.harvester.manifest.store import Counts
+    from services.harvester.split import Split
     from shared.storage.postgres import Connection
 
 TOP = 10

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from services.harvester.admission.split import Split
+from services.harvester.golden_paths.join import CHECKS, GOLDEN, MESSAGES, TOOLS
 from services.harvester.reasons import Reason
-from services.harvester.trajectories.join import CHECKS, GOLDEN, MESSAGES, TOOLS
+from services.harvester.split import Split
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

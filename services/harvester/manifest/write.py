@@ -17,9 +17,9 @@ from typing import Any, BinaryIO
 import orjson
 from orjson import Fragment
 
-from services.harvester.manifest.rows import NO_CHECKS, File, Used, rows
 from services.harvester.manifest.store import UsedRow
 from services.harvester.policy import Prompts
+from services.harvester.rows import NO_CHECKS, File, Used, rows
 from shared.storage.artifacts import sync, write_atomically
 from shared.storage.digests import PREFIX, digest_file, digest_files
 from shared.storage.shards import shard_name

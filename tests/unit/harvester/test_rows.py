@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 from orjson import Fragment
 
-from services.harvester.admission.split import Split
-from services.harvester.manifest.rows import File, Used, corrected, prompt_form, rows, shortened
 from services.harvester.policy import Prompts
+from services.harvester.rows import File, Used, corrected, prompt_form, rows, shortened
+from services.harvester.split import Split
 
 
 def chat(*turns: str, system: str | None = None) -> list[dict[str, Any]]:

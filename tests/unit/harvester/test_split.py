@@ -8,8 +8,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.harvester.admission.split import Split, join_groups, lineage_place, split_of
 from services.harvester.policy import HarvestPolicy
+from services.harvester.split import Split, join_groups, lineage_place, split_of
 
 links = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=40).map(
     lambda pairs: [(f"s{one}", f"s{other}") for one, other in pairs]

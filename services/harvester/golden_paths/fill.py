@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import structlog
 
+from services.harvester.golden_paths.phoenix import Phoenix, open_phoenix
 from services.harvester.trajectories.path import GoldenPath, rebuild
-from services.harvester.trajectories.phoenix import Phoenix, open_phoenix
 from services.harvester.trajectories.spans import NoPathError, Span, Trace
 
 if TYPE_CHECKING:

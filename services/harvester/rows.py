@@ -14,9 +14,9 @@ from typing import Any
 
 from orjson import Fragment
 
-from services.harvester.admission.split import Split
 from services.harvester.policy import PromptForm, Prompts
 from services.harvester.scan.normalise import join_turns
+from services.harvester.split import Split
 
 Message = dict[str, Any]
 NO_CHECKS = Fragment(b"[]")

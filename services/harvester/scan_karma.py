@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from services.harvester.trajectories.join import CHECKS, GOLDEN, MESSAGES, TOOLS
+from services.harvester.golden_paths.join import CHECKS, GOLDEN, MESSAGES, TOOLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
