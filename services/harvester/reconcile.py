@@ -7,11 +7,10 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
 import structlog
 
 from services.harvester import store
-from services.harvester.embedding.embedder import Embedder, EmbedderFailed, EmbedderMissing
+from services.harvester.embedding.embedder import Embedder, EmbedderMissing
 from services.harvester.golden_paths.phoenix import PhoenixError
 from services.harvester.harvest import harvest, harvest_connection, prepare, shortfall
 from services.harvester.ingest.consent import announce, list_revoked
@@ -24,6 +23,7 @@ from shared.contracts.intent import RitualProgress
 from shared.contracts.message import Fact
 from shared.contracts.ritual import State
 from shared.ritual import ledger
+from shared.runtime.advance import advance_each
 from shared.storage.artifacts import Artifacts
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ class RevokedMeanwhile(Exception):
     """Consent was withdrawn while a manifest was compiled; nothing of the attempt counts."""
 
 
-#: What ends an attempt, but not the ritual: another harvest of the persona goes on, or something is away for a while.
-POSTPONED = (PhoenixError, RevokedMeanwhile, EmbedderFailed, asyncpg.LockNotAvailableError)
+#: What ends an attempt, but not the ritual: consent was withdrawn, or Phoenix is away for a while.
+POSTPONED = (PhoenixError, RevokedMeanwhile)
 
 
 class ProgressReporter:
@@ -84,17 +84,21 @@ class Harvester:
         await _log_wrong_configuration(self._context, self._settings)
 
     async def reconcile(self) -> None:
-        context = self._context
-        async with context.pool.acquire() as conn, conn.transaction():
-            await announce(conn)
-        for ritual in await ledger.list_rituals(context.pool, State.INTENDED):
-            if ritual.cancel_requested_at:
-                await context.record_cancelled(ritual)
-                continue
-            try:
-                await _harvest(context, ritual, self._settings, self._embedder)
-            except POSTPONED as error:
-                log.warning("harvest postponed", ritual=str(ritual.id), error=str(error))
+        pool = self._context.pool
+        try:
+            async with pool.acquire() as conn, conn.transaction():
+                await announce(conn)
+        finally:
+            await advance_each(self._context, await ledger.list_rituals(pool, State.INTENDED), self._advance)
+
+    async def _advance(self, ritual: Ritual) -> None:
+        if ritual.cancel_requested_at:
+            await self._context.record_cancelled(ritual)
+            return
+        try:
+            await _harvest(self._context, ritual, self._settings, self._embedder)
+        except POSTPONED as error:
+            log.warning("harvest postponed", error=str(error))
 
 
 async def _log_wrong_configuration(context: ServiceContext, settings: HarvesterSettings) -> None:

@@ -11,6 +11,7 @@ from services.orchestrator import store
 from services.orchestrator.metrics import CONTAINED
 from shared.contracts.evacuate import GpuContained
 from shared.messaging.outbox import enqueue
+from shared.runtime.advance import describe
 
 if TYPE_CHECKING:
     from shared.storage.postgres import Pool
@@ -45,7 +46,8 @@ async def accept(pool: Pool, anvil: str, why: str) -> None:
 
 async def record_failed_check(pool: Pool, anvil: str, error: Exception, contain_after: int) -> None:
     """Count a check that failed (a container engine, a device or a base is missing) like a failed rune."""
-    count = await store.record_rune_failure(pool, anvil, "", str(error))
-    log.error("check of the anvil failed", anvil=anvil, failures=count, error=str(error))
+    reason = describe(error)
+    count = await store.record_rune_failure(pool, anvil, "", reason)
+    log.error("check of the anvil failed", anvil=anvil, failures=count, error=reason)
     if count >= contain_after * CHECKS_PER_FAILURE:
-        await contain(pool, anvil, str(error), count)
+        await contain(pool, anvil, reason, count)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -21,6 +22,7 @@ from shared.contracts.job import JobResult
 from shared.contracts.ritual import HOLDS_ANVIL, State
 from shared.ritual import lease, ledger
 from shared.ritual.attempts import unfinished
+from shared.runtime.advance import advance_each, advance_one
 
 if TYPE_CHECKING:
     from services.orchestrator.anvil import Anvil
@@ -53,31 +55,50 @@ def choose_action(held: Lease, ritual: Ritual, reclaimed: bool = False) -> Actio
 
 
 async def reconcile_held(anvil: Anvil, held: Lease) -> None:
-    """Do what the held anvil needs now. Raises RuntimeError where its ritual is unknown."""
+    """Do what the held anvil needs now. An error of its ritual is recorded; one of the anvil is raised."""
     context, settings = anvil.context, anvil.settings
     ritual = await ledger.get_ritual(context.pool, held.ritual)
     if ritual is None:
-        raise RuntimeError(f"anvil {held.anvil} is leased to unknown ritual {held.ritual}")
+        log.error("anvil taken back: its ritual is unknown", anvil=anvil.name, ritual=str(held.ritual))
+        await take_back(anvil, held)
+        return
     reclaimed = await store.get_reclaim(context.pool, anvil.name)
     match choose_action(held, ritual, reclaimed is not None):
         case Action.LEAVE:
             await _keep_free(anvil, held)
         case Action.EVACUATE:
-            await evacuate(anvil, ritual, held)
+            await advance_each(context, [ritual], partial(evacuate, anvil, held), clear=False)
             context.wake()
         case Action.INTERRUPT:
             await anvil.end_jobs("its lease expired")
-            failures = await ledger.count_failures(context.pool, ritual.id)
-            await context.record(unfinished(ritual, EXPIRED, failures, settings.max_attempts), datetime.now(UTC))
-            await take_back(anvil, held)
+            if await advance_one(context, ritual, partial(_interrupt, anvil)):
+                await take_back(anvil, held)
         case Action.YIELD:
             # Recorded before the job is stopped, so that its service does not take the stop for a failure.
-            await context.record(_reclaimed(ritual, reclaimed or ""), datetime.now(UTC), held.fence)
-            await take_back(anvil, held, settings.reclaim_grace_s)
+            if await advance_one(context, ritual, partial(_yield, anvil, held, reclaimed or "")):
+                await take_back(anvil, held, settings.reclaim_grace_s)
         case Action.TAKE_BACK:
             if ritual.state is State.HARVESTED and ritual.cancel_requested_at:
-                await context.record_cancelled(ritual)
+                await advance_one(context, ritual, context.record_cancelled)
             await take_back(anvil, held, 0.0 if reclaimed is None else settings.reclaim_grace_s)
+
+
+async def interrupt_without_lease(anvil: Anvil) -> None:
+    """Interrupt rituals that are at their GPU work without a lease of any anvil: only a lost row leads there."""
+    context = anvil.context
+    rituals = await ledger.list_rituals(context.pool, *HOLDS_ANVIL)
+    without = [ritual for ritual in rituals if await lease.get_lease_of(context.pool, ritual.id) is None]
+    await advance_each(context, without, partial(_interrupt, anvil), clear=False)
+
+
+async def _interrupt(anvil: Anvil, ritual: Ritual) -> None:
+    failures = await ledger.count_failures(anvil.context.pool, ritual.id)
+    fact = unfinished(ritual, EXPIRED, failures, anvil.settings.max_attempts)
+    await anvil.context.record(fact, datetime.now(UTC))
+
+
+async def _yield(anvil: Anvil, held: Lease, why: str, ritual: Ritual) -> None:
+    await anvil.context.record(_reclaimed(ritual, why), datetime.now(UTC), held.fence)
 
 
 async def take_back(anvil: Anvil, held: Lease, grace_s: float = 0.0) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,6 +17,7 @@ from services.orchestrator.scheduling.queue import DEFAULT_PRIORITY, QueuedRitua
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.ritual import State
 from shared.ritual import lease, ledger
+from shared.runtime.advance import advance_each
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -31,17 +33,28 @@ async def schedule(anvil: Anvil) -> None:
     pool = anvil.context.pool
     if await ledger.list_rituals(pool, State.VERIFIED, State.REGISTERED):
         return  # an adapter is about to be awakened: it needs inference first
-    waiting = {ritual.id: ritual for ritual in await ledger.list_rituals(pool, State.HARVESTED)}
-    for ritual in [ritual for ritual in waiting.values() if ritual.cancel_requested_at]:
-        await anvil.context.record_cancelled(waiting.pop(ritual.id))
-    if not waiting or await _withhold(anvil, list(waiting)):
+    harvested = await ledger.list_rituals(pool, State.HARVESTED)
+    cancelled = [ritual for ritual in harvested if ritual.cancel_requested_at]
+    await advance_each(anvil.context, cancelled, anvil.context.record_cancelled, clear=False)
+    waiting = [ritual for ritual in harvested if not ritual.cancel_requested_at]
+    if not waiting or await _withhold(anvil, [ritual.id for ritual in waiting]):
         return
-    for ritual_id, decision in await _decide(anvil, list(waiting.values())):
-        await store.record_decision(pool, ritual_id, decision)
-        if decision.verdict is Verdict.REFUSED:
-            await anvil.refuse(waiting[ritual_id], decision.reason)
-        elif decision.verdict is Verdict.NOW:
-            await _lease(anvil, waiting[ritual_id])
+    decided = await _decide(anvil, waiting)
+    await advance_each(
+        anvil.context,
+        [ritual for ritual in waiting if ritual.id in decided],
+        partial(_act, anvil, decided),
+        clear=False,
+    )
+
+
+async def _act(anvil: Anvil, decided: dict[UUID, Decision], ritual: Ritual) -> None:
+    decision = decided[ritual.id]
+    await store.record_decision(anvil.context.pool, ritual.id, decision)
+    if decision.verdict is Verdict.REFUSED:
+        await anvil.refuse(ritual, decision.reason)
+    elif decision.verdict is Verdict.NOW:
+        await _lease(anvil, ritual)
 
 
 async def explain_wait(anvil: Anvil) -> None:
@@ -65,11 +78,17 @@ async def _withhold(anvil: Anvil, waiting: list[UUID]) -> bool:
     return True
 
 
-async def _decide(anvil: Anvil, waiting: list[Ritual]) -> list[tuple[UUID, Decision]]:
-    config = anvil.context.configuration.tipping
+async def _decide(anvil: Anvil, waiting: list[Ritual]) -> dict[UUID, Decision]:
+    """The decision about every waiting ritual that can be read; the others have an error of their own."""
     load = await _measure_load(anvil)
-    queued = {ritual.id: (await _queued(anvil, ritual), load) for ritual in waiting}
-    return [(ritual.id, decision) for ritual, decision in decide_queue(queued, config)]
+    queued: dict[UUID, tuple[QueuedRitual, Load]] = {}
+
+    async def read(ritual: Ritual) -> None:
+        queued[ritual.id] = (await _queued(anvil, ritual), load)
+
+    await advance_each(anvil.context, waiting, read, clear=False)
+    decisions = decide_queue(queued, anvil.context.configuration.tipping)
+    return {ritual.id: decision for ritual, decision in decisions}
 
 
 async def _measure_load(anvil: Anvil) -> Load:

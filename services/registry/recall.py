@@ -13,8 +13,11 @@ from shared.contracts.message import RITUAL_NAMESPACE
 from shared.contracts.registry import AdapterTainted
 from shared.messaging.outbox import enqueue
 from shared.ritual import ledger
+from shared.runtime.advance import describe
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from services.registry.store import TaintedVersion
     from shared.contracts.message import Message
     from shared.contracts.registry import RecallAction
@@ -27,19 +30,30 @@ WHY = "consent to karma it was trained on is withdrawn"
 
 
 async def act_on_recalls(pool: Pool, action: RecallAction) -> None:
-    """Apply the policy to every tainted version and ritual; repeatable.
+    """Apply the policy to every tainted version and ritual; repeatable. One that fails is logged and delays no other.
 
     It works from rows, so that versions registered after the recall and a stricter policy take effect too.
     """
+    if action != "warn":
+        for ritual in await store.list_tainted_rituals(pool):
+            await _logged(ritual, ledger.request_cancel(pool, ritual, f"recall: {WHY}"))
+    for version in await store.list_tainted(pool, withdrawing=action != "warn"):
+        await _logged(version.name, _act(pool, version, action))
+
+
+async def _logged(item: object, work: Awaitable[object]) -> None:
+    try:
+        await work
+    except Exception as error:
+        log.error("recall not acted on yet", item=str(item), error=describe(error))
+
+
+async def _act(pool: Pool, version: TaintedVersion, action: RecallAction) -> None:
     async with pool.acquire() as conn, conn.transaction():
-        if action != "warn":
-            for ritual in await store.list_tainted_rituals(conn):
-                await ledger.request_cancel(conn, ritual, f"recall: {WHY}")
-        for version in await store.list_tainted(conn, withdrawing=action != "warn"):
-            await _act(conn, version, action)
+        await _withdraw_and_announce(conn, version, action)
 
 
-async def _act(conn: Connection, version: TaintedVersion, action: RecallAction) -> None:
+async def _withdraw_and_announce(conn: Connection, version: TaintedVersion, action: RecallAction) -> None:
     withdrawn = action != "warn" and await store.withdraw(conn, version.name, WHY)
     for start in range(0, len(version.karma), IDS_PER_MESSAGE):
         tainted = AdapterTainted(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 from pydantic import BaseModel
@@ -23,6 +25,7 @@ from shared.contracts.verify import AdapterVerified, Probe
 from shared.drivers.inference.open import open_rune
 from shared.drivers.inference.port import InferenceError
 from shared.ritual import lease, ledger
+from shared.runtime.advance import advance_each, describe
 from shared.storage.artifacts import Artifacts
 from shared.storage.base_model import Base, BaseError, Bases
 
@@ -41,6 +44,13 @@ class _Probed(BaseModel):
     probes: tuple[Probe, ...]
 
 
+class Served(NamedTuple):
+    """A base that a rune serves, and the rune where it answers."""
+
+    base: Base
+    inference: Serving | None
+
+
 class Registry:
     """Registers, loads and awakens versions; keeps the bindings that were proven since they were loaded."""
 
@@ -51,15 +61,11 @@ class Registry:
         self._proven: dict[str, Binding] = {}
 
     async def reconcile(self) -> None:
-        pool = self._context.pool
-        for ritual in await ledger.list_rituals(pool, State.VERIFIED):
-            try:
-                await self._register(ritual)
-            except BaseError as error:
-                log.error("registration postponed", ritual=str(ritual.id), error=str(error))
+        context = self._context
+        await advance_each(context, await ledger.list_rituals(context.pool, State.VERIFIED), self._register)
         # Recalls come before serving: a version that they withdraw must not be loaded or awakened.
-        await act_on_recalls(pool, self._settings.on_recall)
-        if await lease.get_lease(pool, self._context.configuration.forge) is None:
+        await act_on_recalls(context.pool, self._settings.on_recall)
+        if await lease.get_lease(context.pool, context.configuration.forge) is None:
             await self._serve()
 
     async def _register(self, ritual: Ritual) -> None:
@@ -105,56 +111,68 @@ class Registry:
     async def _serve(self) -> None:
         """Serve every base; one that is missing, or whose rune fails, delays no other."""
         context = self._context
+        served: dict[str, Served] = {}
         for name, rune in context.configuration.serving_runes().items():
             inference = open_rune(context.configuration, context.settings, rune, inside=True)
-            if not await inference.healthy():
-                continue
             try:
-                await self._serve_base(inference, await self._bases.get(name))
-            except (BaseError, InferenceError) as error:
-                log.error("base not served", base=name, rune=rune, error=str(error))
+                base = await self._bases.get(name)
+                healthy = await inference.healthy()
+                served[base.digest] = Served(base, inference if healthy else None)
+                if healthy:
+                    await self._load_aliased(inference, base)
+            except Exception as error:
+                log.error("base not served", base=name, rune=rune, error=describe(error))
+        await advance_each(
+            context, await ledger.list_rituals(context.pool, State.REGISTERED), partial(self._awaken, served)
+        )
 
-    async def _serve_base(self, inference: Serving, base: Base) -> None:
-        """Load the versions of a base into the rune that serves it, and awaken those that wait."""
+    async def _load_aliased(self, inference: Serving, base: Base) -> None:
+        """Load the versions of a base that aliases point to; one that cannot be loaded delays no other."""
         loaded = await inference.models()
-        for version in await store.list_versions_to_serve(self._context.pool):
+        for version in await store.list_aliased(self._context.pool):
             if version.base == base.digest and version.name not in loaded:
-                self._proven.pop(version.name, None)
-                await self._load(inference, base, version)
-        for ritual in await ledger.list_rituals(self._context.pool, State.REGISTERED):
-            await self._awaken(inference, base, ritual)
+                try:
+                    await self._load(inference, base, version)
+                except Exception as error:
+                    log.error("adapter not loaded", version=version.name, error=describe(error))
 
     async def _load(self, inference: Serving, base: Base, version: Version) -> None:
+        """Load a version and keep the proof that it answers. Raises BundleError, InferenceError."""
+        self._proven.pop(version.name, None)
         bundle = Path(version.bundle)
-        try:
-            check(bundle, version.adapter)
-            await inference.load(version.name, bundle / ADAPTER)
-            binding = await self._prove(inference, base, version)
-        except (BundleError, InferenceError) as error:
-            log.error("adapter not loaded", version=version.name, error=str(error))
-            return
+        await asyncio.to_thread(check, bundle, version.adapter)
+        await inference.load(version.name, bundle / ADAPTER)
+        binding = await self._prove(inference, base, version)
         if binding.proven:
             self._proven[version.name] = binding
         log.info("adapter loaded", version=version.name, **binding.model_dump(), proven=binding.proven)
 
-    async def _awaken(self, inference: Serving, base: Base, ritual: Ritual) -> None:
+    async def _awaken(self, served: dict[str, Served], ritual: Ritual) -> None:
+        """Load the version of a registered ritual and move its alias; `served` are the bases by digest."""
         if ritual.cancel_requested_at:
             await self._context.record_cancelled(ritual)
             return
-        # Inference must have been restored after this ritual's own GPU work.
-        if await ledger.get_fact(self._context.pool, ritual.id, GpuRestored) is None:
-            return
-        started_at = datetime.now(UTC)
-        registered = await ledger.require_fact(self._context.pool, ritual.id, AdapterRegistered)
-        version = await store.get_version(self._context.pool, registered.version)
+        started_at, pool = datetime.now(UTC), self._context.pool
+        registered = await ledger.require_fact(pool, ritual.id, AdapterRegistered)
+        version = await store.get_version(pool, registered.version)
         if version is None:
-            raise RuntimeError(f"ritual {ritual.id} is registered without a version")
-        if version.base != base.digest:
+            raise RuntimeError(f"version {registered.version} is not in the registry")
+        if (found := served.get(version.base)) is None:
+            raise BaseError(f"no rune serves the base of {version.name} ({version.base})")
+        base, inference = found
+        if inference is None or not await store.may_serve(pool, version.name):
             return
         try:
+            if version.name not in await inference.models():
+                await self._load(inference, base, version)
+            # Inference must have been restored after this ritual's own GPU work.
+            if await ledger.get_fact(pool, ritual.id, GpuRestored) is None:
+                return
             binding = self._proven.get(version.name) or await self._prove(inference, base, version)
         except InferenceError as error:
-            log.warning("awakening postponed", ritual=str(ritual.id), error=str(error))
+            if await inference.healthy():
+                raise
+            log.warning("awakening postponed", error=str(error))
             return
         if binding.proven:
             await self._move_alias(ritual, version, binding, started_at)

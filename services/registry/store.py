@@ -6,9 +6,6 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from shared.contracts.registry import AdapterRegistered
-from shared.contracts.ritual import State
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -54,20 +51,20 @@ async def insert_version(conn: Connection, version: Version) -> None:
     )
 
 
-async def list_versions_to_serve(conn: Connection | Pool) -> list[Version]:
-    """List the versions the engine must serve: every alias's, and every registered one that is about to be awakened.
+# Never one that was withdrawn, nor one with revoked karma that is not announced yet.
+_MAY_SERVE = "withdrawn_at IS NULL AND NOT EXISTS (SELECT FROM taint t WHERE t.ritual = version.ritual AND t.announced_at IS NULL)"
 
-    Never one that was withdrawn, nor one with revoked karma that is not announced yet.
-    """
+
+async def list_aliased(conn: Connection | Pool) -> list[Version]:
+    """List the versions that aliases point to and that may serve."""
     rows = await conn.fetch(
-        f"SELECT {_VERSION} FROM version WHERE (name IN (SELECT version FROM alias) "
-        "OR name IN (SELECT body ->> 'version' FROM ritual_fact f JOIN ritual r ON r.id = f.ritual "
-        "WHERE r.state = $1 AND f.subject = $2)) AND withdrawn_at IS NULL "
-        "AND NOT EXISTS (SELECT FROM taint t WHERE t.ritual = version.ritual AND t.announced_at IS NULL) ORDER BY registered_at",
-        State.REGISTERED,
-        AdapterRegistered.subject,
+        f"SELECT {_VERSION} FROM version WHERE name IN (SELECT version FROM alias) AND {_MAY_SERVE} ORDER BY registered_at"
     )
     return [Version(**row) for row in rows]
+
+
+async def may_serve(conn: Connection | Pool, name: str) -> bool:
+    return bool(await conn.fetchval(f"SELECT true FROM version WHERE name = $1 AND {_MAY_SERVE}", name))
 
 
 async def get_version(conn: Connection | Pool, name: str) -> Version | None:
@@ -121,7 +118,7 @@ async def record_taint(conn: Connection, rituals: Iterable[UUID], karma: Iterabl
     )
 
 
-async def list_tainted(conn: Connection, withdrawing: bool) -> list[TaintedVersion]:
+async def list_tainted(conn: Connection | Pool, withdrawing: bool) -> list[TaintedVersion]:
     """List the tainted versions to act on: those not announced, and where `withdrawing` also those not withdrawn."""
     rows = await conn.fetch(
         "SELECT v.name, v.persona, v.ritual, a.version IS NOT NULL AS serves, coalesce("
@@ -144,7 +141,7 @@ async def mark_taint_announced(conn: Connection, ritual: UUID, karma: Iterable[s
     )
 
 
-async def list_tainted_rituals(conn: Connection) -> list[UUID]:
+async def list_tainted_rituals(conn: Connection | Pool) -> list[UUID]:
     """List the open rituals that train, or trained, on revoked records and are not flagged for cancellation."""
     rows = await conn.fetch(
         "SELECT id FROM ritual WHERE ended_at IS NULL AND cancel_requested_at IS NULL "

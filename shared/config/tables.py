@@ -112,5 +112,10 @@ class RuntimeConfig(Frozen):
     lease_ttl_s: float = Field(
         60.0, gt=0, description="Life of an unrenewed lease, in seconds of the database's clock."
     )
+    max_errors: int = Field(
+        10,
+        ge=1,
+        description="Errors in a row after which a ritual that cannot go on ends, instead of being tried again.",
+    )
     reconcile_s: float = Field(3.0, gt=0, description="Seconds between two passes of a service's reconciler.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe level logged.")

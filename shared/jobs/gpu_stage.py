@@ -13,6 +13,7 @@ from shared.jobs.heartbeat import lease_heartbeat
 from shared.jobs.runner import Jobs, job_containers
 from shared.ritual import lease, ledger
 from shared.ritual.attempts import unfinished
+from shared.runtime.advance import advance_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from shared.ritual.ledger import Ritual
     from shared.runtime.context import ServiceContext
     from shared.runtime.loops import Loop
-    from shared.storage.postgres import Pool
 
     Planner = Callable[[Path], JobPlan]
 
@@ -55,11 +55,14 @@ class GpuStage:
         return lease_heartbeat(self.context, job_containers(self.context), self.state, self.kind.role)
 
     async def reconcile(self) -> None:
-        jobs = Jobs(self.context, job_containers(self.context), self.kind)
-        for ritual, held in await _holders(self.context.pool, self.state):
-            await self._advance(jobs, ritual, held)
+        await advance_each(self.context, await ledger.list_rituals(self.context.pool, self.state), self._advance)
 
-    async def _advance(self, jobs: Jobs, ritual: Ritual, held: Lease) -> None:
+    async def _advance(self, ritual: Ritual) -> None:
+        # Without a live lease the orchestrator is about to take back the anvil: nothing is to be done then.
+        held = await lease.get_live_lease(self.context.pool, ritual.id)
+        if held is None or held.attempt != ritual.attempt:
+            return
+        jobs = Jobs(self.context, job_containers(self.context), self.kind)
         if ritual.cancel_requested_at:
             await jobs.stop(ritual)
             await self.context.record_cancelled(ritual)
@@ -75,14 +78,3 @@ class GpuStage:
             return await self.work.conclude(ritual, held, finished)
         failures = await ledger.count_failures(self.context.pool, ritual.id)
         return unfinished(ritual, finished.result, failures, self.max_attempts)
-
-
-async def _holders(pool: Pool, state: State) -> list[tuple[Ritual, Lease]]:
-    """List the rituals in `state` that hold an anvil for their present attempt, each with its live lease.
-
-    Without a live lease the orchestrator is about to take back the anvil: nothing is to be done for the ritual then.
-    """
-    holders = [
-        (ritual, await lease.get_live_lease(pool, ritual.id)) for ritual in await ledger.list_rituals(pool, state)
-    ]
-    return [(ritual, held) for ritual, held in holders if held and held.attempt == ritual.attempt]

@@ -6,18 +6,18 @@ orchestrator kills it again before it leases the anvil to another ritual.
 
 from __future__ import annotations
 
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING
 
 import structlog
 
+from shared.drivers.containers.port import ContainerState
 from shared.ritual import lease, ledger
 from shared.runtime.loops import Loop
-from shared.storage.postgres import UNREACHABLE
 
 if TYPE_CHECKING:
     from shared.contracts.ritual import State
-    from shared.drivers.containers.port import Containers
+    from shared.drivers.containers.port import ContainerInfo, Containers
     from shared.ritual.ledger import Ritual
     from shared.runtime.context import ServiceContext
 
@@ -25,6 +25,7 @@ log = structlog.get_logger()
 
 RENEWALS_PER_TTL = 6
 KILL_AFTER = 2 / 3  # share of the lease's life after which an unrenewed job is killed
+CONCLUDE_WITHIN_S = 120.0  # the time that the end of a job may take to be recorded
 
 
 def lease_heartbeat(context: ServiceContext, containers: Containers, state: State, role: str) -> Loop:
@@ -42,21 +43,28 @@ class Heartbeat:
         self._renewed_at = monotonic()
 
     async def beat(self) -> None:
+        failed: list[Exception] = []
         try:
             for ritual in await ledger.list_rituals(self._context.pool, self._state):
-                await self._renew(ritual)
+                try:
+                    await self._renew(ritual)
+                except Exception as error:
+                    failed.append(error)
+        except Exception as error:
+            failed.append(error)
+        if not failed:
             self._renewed_at = monotonic()
-        except UNREACHABLE:
-            if monotonic() - self._renewed_at > self._context.configuration.runtime.lease_ttl_s * KILL_AFTER:
-                labels = {"role": self._role, "anvil": self._context.configuration.forge}
-                await self._kill(labels, "the lease cannot be renewed")
-            raise
+            return
+        if monotonic() - self._renewed_at > self._context.configuration.runtime.lease_ttl_s * KILL_AFTER:
+            labels = {"role": self._role, "anvil": self._context.configuration.forge}
+            await self._kill(labels, "the lease cannot be renewed")
+        raise failed[0]
 
     async def _renew(self, ritual: Ritual) -> None:
         held = await lease.get_live_lease(self._context.pool, ritual.id)
         labels = {"role": self._role, "ritual": str(ritual.id)}
-        # A stage that cannot start its job must not keep the anvil: its lease is left to expire.
-        if held and not await self._containers.list({**labels, "fence": str(held.fence)}):
+        # A stage that cannot start its job, or cannot conclude it, must not keep the anvil: its lease is left to expire.
+        if held and not any(map(_is_at_work, await self._containers.list({**labels, "fence": str(held.fence)}))):
             return
         ttl_s = self._context.configuration.runtime.lease_ttl_s
         renewal = held and await lease.renew(self._context.pool, held.anvil, held.fence, ttl_s)
@@ -70,3 +78,8 @@ class Heartbeat:
             if info.finished_at is None:
                 log.warning("job killed", container=info.name, why=why)
                 await self._containers.kill(info.name)
+
+
+def _is_at_work(job: ContainerInfo) -> bool:
+    """Whether a job runs, or ended so recently that its end may still be recorded."""
+    return job.state is ContainerState.RUNNING or (job.finished_at or 0.0) > time() - CONCLUDE_WITHIN_S

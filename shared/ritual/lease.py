@@ -81,6 +81,11 @@ async def get_lease(conn: Connection | Pool, anvil: str) -> Lease | None:
     return _as_lease(row)
 
 
+async def get_lease_of(conn: Connection | Pool, ritual: UUID) -> Lease | None:
+    """The lease of this ritual, live or expired; None where it has none."""
+    return _as_lease(await conn.fetchrow(f"{_HELD} WHERE ritual = $1", ritual))
+
+
 async def get_live_lease(conn: Connection | Pool, ritual: UUID) -> Lease | None:
     """The live lease of this ritual; None where it has none."""
     row = await conn.fetchrow(f"{_HELD} WHERE ritual = $1 AND expires_at > clock_timestamp()", ritual)

@@ -38,7 +38,7 @@ class Ritual:
     id: UUID
     intent_id: str
     persona: str
-    intent: TrainingIntent
+    intent_body: dict[str, Any]
     priority: int
     state: State
     version: int
@@ -52,18 +52,21 @@ class Ritual:
     ended_at: datetime | None
 
     @property
+    def intent(self) -> TrainingIntent:
+        """Parsed where it is used: a row that cannot be read is an error of its ritual, not of a list. Raises ValidationError."""
+        return TrainingIntent.model_validate(self.intent_body)
+
+    @property
     def key(self) -> AttemptKey:
         """The present attempt, as in `AdapterFailed(**ritual.key, reason=…)`."""
         return AttemptKey(ritual=self.id, persona=self.persona, attempt=self.attempt)
 
 
-COLUMNS = ", ".join(Ritual.__dataclass_fields__)
+COLUMNS = ", ".join(Ritual.__dataclass_fields__).replace("intent_body", "intent AS intent_body")
 
 
 def as_ritual(row: Any) -> Ritual:
-    values = dict(row)
-    intent = TrainingIntent.model_validate(values["intent"])
-    return Ritual(**{**values, "intent": intent, "state": State(values["state"])})
+    return Ritual(**{**row, "state": State(row["state"])})
 
 
 async def open_ritual(conn: Connection, intent: TrainingIntent, intent_id: str, traceparent: str | None) -> UUID:

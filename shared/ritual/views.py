@@ -28,7 +28,7 @@ class RitualStatus:
 
     id: UUID
     persona: str
-    intent: TrainingIntent
+    intent_body: dict[str, Any]
     priority: int
     state: State
     attempt: int
@@ -38,6 +38,11 @@ class RitualStatus:
     entered_at: datetime
     ended_at: datetime | None
     now: datetime
+
+    @property
+    def intent(self) -> TrainingIntent:
+        """Raises ValidationError where the row cannot be read."""
+        return TrainingIntent.model_validate(self.intent_body)
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ class RecordedFact:
 
 
 _RITUAL = (
-    "id, persona, intent, priority, state, attempt, trace_id, cancel_requested_at, created_at, entered_at, ended_at, "
+    "id, persona, intent AS intent_body, priority, state, attempt, trace_id, cancel_requested_at, created_at, entered_at, ended_at, "
     "clock_timestamp() AS now"
 )
 
@@ -125,5 +130,4 @@ async def list_facts(source: Source, ritual: UUID) -> list[RecordedFact]:
 
 
 def _as_ritual(row: Any) -> RitualStatus:
-    values = {**row, "state": State(row["state"]), "intent": TrainingIntent.model_validate(row["intent"])}
-    return RitualStatus(**values)
+    return RitualStatus(**{**row, "state": State(row["state"])})

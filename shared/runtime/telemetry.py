@@ -6,8 +6,11 @@ Each service exports the facts it recorded; the one that opens rituals also expo
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import structlog
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -70,8 +73,7 @@ async def export_facts(pool: Pool, exporter: OTLPSpanExporter, service: str) -> 
         service,
         BATCH,
     )
-    spans = [span for row in rows for span in fact_spans(row)]
-    if not spans or not await _export(exporter, spans):
+    if not rows or not await _export(exporter, [(row["event_id"], partial(fact_spans, row)) for row in rows]):
         return 0
     await pool.execute(
         "UPDATE ritual_fact SET exported_at = clock_timestamp() WHERE event_id = ANY ($1)",
@@ -88,12 +90,16 @@ async def export_roots(pool: Pool, exporter: OTLPSpanExporter) -> int:
         "AND NOT EXISTS (SELECT 1 FROM lease WHERE lease.ritual = r.id) ORDER BY ended_at LIMIT $1",
         BATCH,
     )
-    if not rows or not await _export(exporter, [root_span(row) for row in rows]):
+    if not rows or not await _export(exporter, [(row["id"], partial(_root_spans, row)) for row in rows]):
         return 0
     await pool.execute(
         "UPDATE ritual SET root_exported_at = clock_timestamp() WHERE id = ANY ($1)", [row["id"] for row in rows]
     )
     return len(rows)
+
+
+def _root_spans(row: Any) -> list[ReadableSpan]:
+    return [root_span(row)]
 
 
 def root_span(row: Any) -> ReadableSpan:
@@ -211,6 +217,15 @@ def _ns(moment: datetime) -> int:
     return int(moment.timestamp() * 1e9)
 
 
-async def _export(exporter: OTLPSpanExporter, spans: list[ReadableSpan]) -> bool:
-    result = await asyncio.to_thread(exporter.export, spans)
-    return result is SpanExportResult.SUCCESS
+async def _export(exporter: OTLPSpanExporter, items: list[tuple[UUID, Callable[[], list[ReadableSpan]]]]) -> bool:
+    """Export the spans of every item; False when Phoenix does not take them now.
+
+    An item that cannot be shown as spans is left out: none may keep the others from their trace.
+    """
+    taken = True
+    for item, make in items:
+        try:
+            taken = taken and await asyncio.to_thread(exporter.export, make()) is SpanExportResult.SUCCESS
+        except Exception:
+            log.exception("left out of the trace: it cannot be shown as spans", item=str(item))
+    return taken

@@ -20,21 +20,27 @@ Source: TypeAlias = "Connection | Pool"  # what a query that writes nothing can 
 
 MIGRATIONS_LOCK = 0x50554C  # one migrator at a time; any constant does
 
-# asyncpg's errors for a lost, restarting, busy or full server: they may pass, so the call is repeated.
-UNREACHABLE = (
-    OSError,
-    TimeoutError,
+# What a lost, restarting, busy, full or read-only server answers: it may pass, and is no fault of what was asked.
+SERVER_ERRORS = (
     asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.LockNotAvailableError,
-    asyncpg.QueryCanceledError,
     asyncpg.SerializationError,
     asyncpg.DeadlockDetectedError,
     asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+# All that a call may raise while the server is away. OSError and TimeoutError have other causes too: where these
+# matter, ask whether the database answers.
+UNREACHABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.QueryCanceledError,
+    *SERVER_ERRORS,
 )
 
 

@@ -130,8 +130,7 @@ async def test_the_trigger_fires_with_its_intent_or_not_at_all(context: ServiceC
     await remember(pool, 6)
     await pool.execute("ALTER TABLE outbox ADD CONSTRAINT full_up CHECK (false) NOT VALID")
     try:
-        with pytest.raises(Exception, match="full_up"):
-            await check_personas(context, POLICY)
+        assert await check_personas(context, POLICY) == []
     finally:
         await pool.execute("ALTER TABLE outbox DROP CONSTRAINT full_up")
     assert await get_trigger_states(pool) == {}

@@ -12,6 +12,7 @@ from deploy.cli.errors import UserError
 from services.orchestrator.views import Handover, RecordedDecision, get_decision, list_away_s, list_handovers
 from shared.contracts.evacuate import GpuInterrupted
 from shared.ritual import views
+from shared.ritual.errors import RitualError, list_errors
 from shared.ritual.views import RecordedFact, RitualStatus
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class ListedRitual(RitualStatus):
 
     interruption: GpuInterrupted | None = None
     seconds_without_inference: float | None = None
+    errors: tuple[RitualError, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Snapshot:
     facts: tuple[RecordedFact, ...]
     hand_overs: tuple[Handover, ...]
     decision: RecordedDecision | None = None
+    errors: tuple[RitualError, ...] = ()
 
     @property
     def now(self) -> datetime:
@@ -86,7 +89,8 @@ async def get_snapshot(pool: Pool, ritual: UUID) -> Snapshot | None:
             return None
         facts = await views.list_facts(conn, ritual)
         hand_overs = await list_handovers(conn, ritual)
-        return Snapshot(row, tuple(facts), tuple(hand_overs), await get_decision(conn, ritual))
+        errors = tuple(error for error in await list_errors(conn) if error.ritual == ritual)
+        return Snapshot(row, tuple(facts), tuple(hand_overs), await get_decision(conn, ritual), errors)
 
 
 async def list_rituals(source: Source, limit: int) -> list[ListedRitual]:
@@ -102,9 +106,13 @@ async def list_open_rituals(source: Source) -> list[ListedRitual]:
 async def _listed(source: Source, rituals: Sequence[RitualStatus]) -> list[ListedRitual]:
     interruptions = await views.list_interruptions(source)
     away_s = await list_away_s(source, [ritual.id for ritual in rituals])
+    errors = await list_errors(source)
     return [
         ListedRitual(
-            **vars(ritual), interruption=interruptions.get(ritual.id), seconds_without_inference=away_s.get(ritual.id)
+            **vars(ritual),
+            interruption=interruptions.get(ritual.id),
+            seconds_without_inference=away_s.get(ritual.id),
+            errors=tuple(error for error in errors if error.ritual == ritual.id),
         )
         for ritual in rituals
     ]

@@ -17,13 +17,12 @@ from pydantic import Field
 from deploy.cli.queries.rituals import Snapshot
 from deploy.cli.views.fact_text import end_reason
 from deploy.cli.views.receipt import HandOverReport, build_receipt
-from deploy.cli.views.stages import get_interruption, last_move
+from deploy.cli.views.stages import error_text, get_interruption, last_move
 from services.orchestrator import views as orchestrator
 from services.orchestrator.views import Handover
 from shared.contracts.forge import AdapterForged
 from shared.contracts.frozen import Frozen
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
-from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Fact
 from shared.contracts.registry import AdapterRegistered
 from shared.contracts.verify import Decision, Judged, Verdict
@@ -69,12 +68,13 @@ class RitualReport(Frozen):
     state: str
     attempt: int
     priority: int
-    intent: TrainingIntent
+    intent: dict[str, Any] = Field(description="The intent as it is recorded.")
     created_at: datetime
     ended_at: datetime | None
     seconds: float = Field(description="From the intent to the end, or to now.")
     cancel_requested_at: datetime | None
     reason: str | None = Field(description="Why it ended without an adapter that serves, or null.")
+    errors: tuple[str, ...] = Field(description="What keeps it from going on, while a service meets errors with it.")
     states: tuple[StateReport, ...]
     digests: dict[str, str] = Field(description="manifest, holdout, adapter, base: as far as they exist.")
     counts: dict[str, int] = Field(description="Records: train, dev, held_out, seen, excluded.")
@@ -108,12 +108,13 @@ def build_report(snapshot: Snapshot, excluded: dict[str, int], phoenix_url: str)
         state=ritual.state,
         attempt=ritual.attempt,
         priority=ritual.priority,
-        intent=ritual.intent,
+        intent=ritual.intent_body,
         created_at=ritual.created_at,
         ended_at=ritual.ended_at,
         seconds=((ritual.ended_at or ritual.now) - ritual.created_at).total_seconds(),
         cancel_requested_at=ritual.cancel_requested_at,
         reason=_reason(snapshot),
+        errors=tuple(error_text(error, snapshot.now) for error in snapshot.errors),
         states=tuple(_state(recorded) for recorded in snapshot.facts),
         digests=_digests(facts),
         counts=_counts(facts, excluded),

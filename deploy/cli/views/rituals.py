@@ -11,12 +11,12 @@ from rich.text import Text
 from deploy.cli.format import ago, duration, short_id
 from deploy.cli.views.fact_text import fact_text
 from deploy.cli.views.receipt_text import receipt_view
-from deploy.cli.views.stages import INTERRUPTED, RESUMES, asked_for, shown_state
+from deploy.cli.views.stages import INTERRUPTED, RESUMES, asked_for, error_text, shown_state
 from deploy.cli.views.verdict import verdict_view
 from shared.contracts.ritual import State
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from deploy.cli.queries.rituals import ListedRitual
     from deploy.cli.views.report import RitualReport, TippingReport
@@ -33,7 +33,16 @@ def list_view(rituals: Sequence[ListedRitual]) -> RenderableType:
         table.add_column(name, justify="right", no_wrap=" " not in name)
     for ritual in rituals:
         table.add_row(*_row(ritual))
-    return Group(table, *(_interrupted(ritual) for ritual in rituals if ritual.interruption))
+    return Group(table, *(_interrupted(ritual) for ritual in rituals if ritual.interruption), *error_lines(rituals))
+
+
+def error_lines(rituals: Iterable[ListedRitual]) -> list[Text]:
+    """A line for each open ritual that an error keeps from going on."""
+    return [
+        Text(f"{short_id(ritual.id)}: {error_text(error, ritual.now)}", "red")
+        for ritual in rituals
+        for error in ritual.errors
+    ]
 
 
 def _row(ritual: ListedRitual) -> list[str]:
@@ -85,14 +94,16 @@ def _summary(report: RitualReport) -> Table:
     table.add_row("state", _state(report))
     if report.reason:
         table.add_row("reason", Text(report.reason, "red"))
+    for error in report.errors:
+        table.add_row("error", Text(error, "red"))
     if report.tipping:
         table.add_row("anvil", _tipping(report.tipping, waits=report.state == State.HARVESTED))
     table.add_row(
         "intended",
         f"{report.created_at.astimezone():%Y-%m-%d %H:%M:%S}, {duration(report.seconds)} {'in all' if report.ended_at else 'so far'}",
     )
-    intent = report.intent.model_dump(mode="json", exclude_none=True)
-    table.add_row("intent", Text(", ".join(f"{key} {value}" for key, value in intent.items() if value not in ("", []))))
+    intent = ", ".join(f"{key} {value}" for key, value in report.intent.items() if value not in (None, "", []))
+    table.add_row("intent", Text(intent))
     for name, digest in report.digests.items():
         table.add_row(name, digest)
     if report.version:

@@ -11,6 +11,7 @@ from deploy.cli.queries.rituals import ListedRitual, Snapshot
 from services.orchestrator.views import Handover, RecordedDecision, Step, Verdict
 from shared.contracts.evacuate import GpuInterrupted
 from shared.contracts.ritual import ENDS, HOLDS_ANVIL, State
+from shared.ritual.errors import RitualError
 from shared.ritual.views import RecordedFact, RitualStatus
 
 STAGES = (
@@ -104,6 +105,8 @@ def activity(snapshot: Snapshot) -> str:
     ritual = snapshot.ritual
     if ritual.state in ENDS:
         return ""
+    if snapshot.errors:
+        return error_text(snapshot.errors[0], snapshot.now)
     if ritual.cancel_requested_at:
         return "was asked to end; stops at its next safe point"
     if ritual.state is not State.HARVESTED:
@@ -138,6 +141,13 @@ def get_interruption(ritual: RitualStatus, facts: Sequence[RecordedFact]) -> Int
     if last is None or not isinstance(last.fact, GpuInterrupted) or ritual.state is not State.HARVESTED:
         return None
     return Interruption(last.fact.attempt, last.stated_at, last.fact.reason, last.fact.asked)
+
+
+def error_text(error: RitualError, now: datetime) -> str:
+    """What keeps a ritual from going on, and when that is tried again."""
+    times = "an error" if error.count == 1 else f"{error.count} errors in a row"
+    again = max((error.retry_at - now).total_seconds(), 0.0)
+    return f"the {error.owner} met {times}: {error.error}; it tries again {f'in {again:.0f} s' if again else 'now'}"
 
 
 def asked_for(asked: bool) -> str:

@@ -12,6 +12,7 @@ from rich.text import Text
 from deploy.cli.connect import host_port
 from deploy.cli.format import ago, duration, short_id
 from deploy.cli.queries.stack import Finding
+from deploy.cli.views.rituals import error_lines
 from deploy.cli.views.stages import shown_state
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def status_view(status: StackStatus, anvils: tuple[Finding, ...]) -> RenderableT
     width = max(NAME_WIDTH, *(len(finding.part) for finding in (*status.parts, *anvils)))
     tables: list[RenderableType] = [_parts(status, width), _findings(anvils, width)]
     if status.open_rituals:
-        tables += [Text(""), _rituals(status.open_rituals)]
+        tables += [Text(""), _rituals(status.open_rituals), *error_lines(status.open_rituals)]
     return Group(*tables)
 
 

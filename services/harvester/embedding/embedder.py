@@ -98,7 +98,10 @@ class Embedder:
             except asyncio.CancelledError:
                 await self._kill()  # half an answer is in the pipe: no one may read on from there
                 raise
-        raise EmbedderFailed(f"the embedder died twice over the same {len(texts)} texts")
+        raise EmbedderFailed(
+            f"the embedder died twice over the same {len(texts)} texts; `harvest.likeness.by_meaning = false` in "
+            "soulforge.toml harvests without it"
+        )
 
     async def _started(self) -> Process:
         if self._child is not None and self._child.returncode is None:

@@ -54,7 +54,7 @@ class Occupant(Protocol):
     async def gone(self) -> bool: ...
 
 
-async def evacuate(anvil: Anvil, ritual: Ritual, held: Lease) -> None:
+async def evacuate(anvil: Anvil, held: Lease, ritual: Ritual) -> None:
     """Bring the anvil from serving to `gpu.evacuated` or `gpu.refused`; to neither when the lease is lost meanwhile."""
     context = anvil.context
     steps = Steps(context.pool, held.anvil, held.fence)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
+
+import structlog
 
 from services.orchestrator import store
 from shared.jobs.heartbeat import RENEWALS_PER_TTL
 from shared.ritual import lease
-from shared.storage.postgres import UNREACHABLE
+from shared.runtime.advance import describe
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from shared.ritual.lease import Lease
     from shared.storage.postgres import Pool
+
+
+log = structlog.get_logger()
 
 
 class LeaseLostError(Exception):
@@ -38,8 +43,10 @@ class LeaseKeeper:
     async def renew_until_lost(self) -> None:
         while not self._lost:
             await asyncio.sleep(self._ttl_s / RENEWALS_PER_TTL)
-            with suppress(*UNREACHABLE):
+            try:
                 await self._renew()
+            except Exception as error:
+                log.warning("lease not renewed", anvil=self._held.anvil, error=describe(error))
 
     async def _renew(self) -> None:
         held = self._held

@@ -38,6 +38,19 @@ CREATE TABLE ritual_fact (
 CREATE INDEX ritual_fact_way ON ritual_fact (ritual, stated_at);
 CREATE INDEX ritual_fact_untraced ON ritual_fact (owner, stated_at) WHERE exported_at IS NULL;
 
+-- Errors that met a service while it worked on a ritual; `count` is that of errors since the ritual last moved.
+CREATE TABLE ritual_error (
+    ritual   uuid NOT NULL REFERENCES ritual (id),
+    owner    text NOT NULL,
+    version  int NOT NULL,
+    count    int NOT NULL,
+    error    text NOT NULL,
+    first_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    last_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    retry_at timestamptz NOT NULL,
+    PRIMARY KEY (ritual, owner)
+);
+
 -- One row per anvil. ritual IS NULL means free; an expired lease is not free until its holder was proven gone.
 CREATE TABLE lease (
     anvil       text PRIMARY KEY,

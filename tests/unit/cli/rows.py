@@ -12,7 +12,6 @@ from services.orchestrator.views import AnvilStatus, Handover, HandoverStep, Rec
 from shared.contracts.evacuate import GpuEvacuated, GpuInterrupted, GpuRestored
 from shared.contracts.forge import AdapterForged
 from shared.contracts.harvest import KarmaHarvested
-from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Fact
 from shared.contracts.registry import AdapterAwakened, AdapterRegistered
 from shared.contracts.ritual import State
@@ -102,7 +101,7 @@ def _ritual(state: str, entered_s: float, ended_s: float | None, values: dict[st
     return {
         "id": RITUAL,
         "persona": "scribe",
-        "intent": TrainingIntent(persona="scribe", why="it is time"),
+        "intent_body": {"persona": "scribe", "why": "it is time"},
         "priority": 5,
         "state": State(state),
         "attempt": 1,

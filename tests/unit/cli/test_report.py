@@ -38,6 +38,7 @@ SHAPE = [
     "decision",
     "digests",
     "ended_at",
+    "errors",
     "excluded",
     "hand_overs",
     "intent",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -13,14 +14,17 @@ from deploy.cli.queries.rituals import Snapshot
 from deploy.cli.views.live import LiveView, current_view, end_view, fact_line
 from deploy.cli.views.report import build_report
 from deploy.cli.views.rituals import list_view, report_view
+from deploy.cli.views.stages import activity
 from deploy.cli.views.verdict import verdict_view
 from shared.contracts.forge import AdapterFailed
-from shared.contracts.intent import RitualProgress, TrainingIntent
+from shared.contracts.intent import RitualProgress
+from shared.ritual.errors import RitualError
 from tests.unit.cli.rows import (
     NAMED,
     RITUAL,
     VERDICT,
     WHOLE,
+    at,
     decision,
     evacuated,
     hand_over,
@@ -244,9 +248,9 @@ def test_the_report_of_an_interrupted_ritual_says_that_it_continues() -> None:
 @pytest.fixture
 def odd() -> Snapshot:
     """A failed ritual whose texts look like markup."""
-    intent = TrainingIntent(persona="scribe", why="[red]x[/nope]")
+    intent = {"persona": "scribe", "why": "[red]x[/nope]"}
     failed = AdapterFailed(**NAMED, reason="[/bold] broke")
-    return snapshot(ritual("failed", 2, 2, intent=intent, id=uuid4()), [recorded(failed, "intended>failed", 2)])
+    return snapshot(ritual("failed", 2, 2, intent_body=intent, id=uuid4()), [recorded(failed, "intended>failed", 2)])
 
 
 def test_text_from_outside_is_not_taken_for_markup(odd: Snapshot) -> None:
@@ -254,3 +258,15 @@ def test_text_from_outside_is_not_taken_for_markup(odd: Snapshot) -> None:
     assert "[/bold] broke" in "\n".join(shown(end_view(odd, "http://p")))
     assert "[red]x[/nope]" in lines_of((odd, None))[0] and "[/bold] broke" in lines_of((odd, None))[1]
     assert "[/bold] broke" in "\n".join(shown(report_view(report, odd.facts)))
+
+
+def test_an_error_that_keeps_a_ritual_from_going_on_is_shown_wherever_the_ritual_is() -> None:
+    error = RitualError(RITUAL, "registry", 3, "ValueError: [bold]no[/bold]", last_at=at(96), retry_at=at(104))
+    text = "the registry met 3 errors in a row: ValueError: [bold]no[/bold]; it tries again in 4 s"
+    found = replace(snapshot(ritual("verified", 30), WHOLE[:4]), errors=(error,))
+
+    assert text in activity(found)
+    assert text in " ".join(shown(list_view([listed("verified", 30, errors=(error,))]), width=200))
+    report = build_report(found, {}, PHOENIX)
+    assert report.errors == (text,)
+    assert text in " ".join(shown(report_view(report, found.facts), width=200))

@@ -10,7 +10,6 @@ import pytest
 from services.orchestrator.held import Action, choose_action
 from shared.contracts.evacuate import GpuInterrupted
 from shared.contracts.forge import AdapterFailed
-from shared.contracts.intent import TrainingIntent
 from shared.contracts.job import JobResult
 from shared.contracts.ritual import ENDS, HOLDS_ANVIL, State
 from shared.ritual.attempts import unfinished
@@ -26,7 +25,7 @@ def ritual(state: State, attempt: int = 1, cancelled: bool = False) -> Ritual:
         id=RITUAL,
         intent_id="one",
         persona="scribe",
-        intent=TrainingIntent(persona="scribe"),
+        intent_body={"persona": "scribe"},
         priority=5,
         state=state,
         version=0,

@@ -1,0 +1,76 @@
+"""Errors that a service met while it worked on a ritual: how many in a row, the latest one, and when to try again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from shared.ritual.ledger import Ritual
+    from shared.storage.postgres import Pool, Source
+
+LONGEST_DELAY_S = 60.0
+FORGOTTEN_AFTER_S = 600.0  # errors further apart than that do not add up
+
+
+@dataclass(frozen=True)
+class RitualError:
+    """The errors of a service with an open ritual, in a row."""
+
+    ritual: UUID
+    owner: str
+    count: int
+    error: str
+    last_at: datetime
+    retry_at: datetime
+
+
+async def record_error(pool: Pool, ritual: Ritual, owner: str, error: str, first_delay_s: float) -> int:
+    """Count an error; returns how many there were in a row. The count starts over once the ritual has moved."""
+    count: int = await pool.fetchval(
+        """
+        INSERT INTO ritual_error AS e (ritual, owner, version, count, error, retry_at)
+        VALUES ($1, $2, $3, 1, $4, clock_timestamp() + make_interval(secs => $5))
+        ON CONFLICT (ritual, owner) DO UPDATE SET
+            count = CASE WHEN e.version = $3 AND e.last_at > clock_timestamp() - make_interval(secs => $7)
+                         THEN e.count + 1 ELSE 1 END,
+            first_at = CASE WHEN e.version = $3 THEN e.first_at ELSE clock_timestamp() END,
+            version = $3, error = $4, last_at = clock_timestamp(),
+            retry_at = clock_timestamp() + make_interval(secs => least($5 * power(2, least(e.count, 30)), $6))
+        RETURNING count
+        """,
+        ritual.id,
+        owner,
+        ritual.version,
+        error,
+        first_delay_s,
+        LONGEST_DELAY_S,
+        FORGOTTEN_AFTER_S,
+    )
+    return count
+
+
+async def list_tried(pool: Pool, owner: str) -> dict[UUID, bool]:
+    """The open rituals that met errors of this service: whether the next try of each is due."""
+    rows = await pool.fetch(
+        "SELECT ritual, retry_at <= clock_timestamp() AS due FROM ritual_error e JOIN ritual r ON r.id = e.ritual "
+        "WHERE e.owner = $1 AND r.ended_at IS NULL",
+        owner,
+    )
+    return {row["ritual"]: row["due"] for row in rows}
+
+
+async def clear_errors(pool: Pool, ritual: UUID, owner: str) -> None:
+    await pool.execute("DELETE FROM ritual_error WHERE ritual = $1 AND owner = $2", ritual, owner)
+
+
+async def list_errors(source: Source) -> list[RitualError]:
+    """The errors in a row of all open rituals, the oldest ritual first."""
+    rows = await source.fetch(
+        "SELECT e.ritual, e.owner, e.count, e.error, e.last_at, e.retry_at FROM public.ritual_error e "
+        "JOIN public.ritual r ON r.id = e.ritual WHERE r.ended_at IS NULL AND e.version = r.version "
+        "ORDER BY r.created_at, e.owner"
+    )
+    return [RitualError(**row) for row in rows]

@@ -1,0 +1,95 @@
+"""Work on rituals one by one: an error belongs to the ritual that it met, and never stops the others.
+
+The error is recorded and the ritual waits before its next try; after `runtime.max_errors` in a row it ends with the
+reason. What a shared server or a full machine causes counts against no ritual: it is known by its class (`is_shared`),
+or else the error cannot be recorded for the same cause.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+import structlog
+from nats.errors import Error as NatsError
+
+from shared.contracts.forge import AdapterFailed
+from shared.contracts.text import clean
+from shared.ritual.errors import clear_errors, list_tried, record_error
+from shared.runtime.metrics import RITUAL_ERRORS
+from shared.storage.postgres import SERVER_ERRORS
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from shared.ritual.ledger import Ritual
+    from shared.runtime.context import ServiceContext
+
+log = structlog.get_logger()
+
+EXHAUSTED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+FIRST_DELAY_S = 1.0
+OURS = ("shared.", "services.")
+KEPT = 500  # characters of an error
+
+
+async def advance_each(
+    context: ServiceContext,
+    rituals: Iterable[Ritual],
+    advance: Callable[[Ritual], Awaitable[object]],
+    clear: bool = True,
+) -> None:
+    """Call `advance` for every ritual that is not waiting for its next try. Raises what the first query raises.
+
+    Success clears the errors of a ritual, unless it is only a step on the way to where they were met: `clear` is False.
+    """
+    tried = await list_tried(context.pool, context.service)
+    for ritual in rituals:
+        if tried.get(ritual.id, True):
+            await advance_one(context, ritual, advance, clear=clear and ritual.id in tried)
+
+
+async def advance_one(
+    context: ServiceContext, ritual: Ritual, advance: Callable[[Ritual], Awaitable[object]], clear: bool = False
+) -> bool:
+    """Call `advance`; False after an error, which is logged, counted, and ends the ritual after too many."""
+    with structlog.contextvars.bound_contextvars(ritual=str(ritual.id)):
+        try:
+            await advance(ritual)
+            if clear:
+                await clear_errors(context.pool, ritual.id, context.service)
+        except Exception as error:
+            if is_shared(error):
+                log.warning("ritual postponed", error=describe(error))
+            else:
+                log.exception("ritual not advanced")
+                await _count(context, ritual, error)
+            return False
+    return True
+
+
+def is_shared(error: Exception) -> bool:
+    """Whether the fault is of a server that all rituals need, or of a machine without disk or memory left."""
+    return isinstance(error, (*SERVER_ERRORS, NatsError)) or (isinstance(error, OSError) and error.errno in EXHAUSTED)
+
+
+async def _count(context: ServiceContext, ritual: Ritual, error: Exception) -> None:
+    """Record an error; where even that is impossible, the next pass meets it again."""
+    RITUAL_ERRORS.labels(ritual.state).inc()
+    try:
+        count = await record_error(context.pool, ritual, context.service, describe(error), FIRST_DELAY_S)
+        if count >= context.configuration.runtime.max_errors:
+            reason = f"the {context.service} met an error {count} times: {describe(error)}; its log has the details"
+            await context.record(AdapterFailed(**ritual.key, reason=reason), ritual.entered_at)
+    except Exception as unrecorded:
+        log.warning("error of a ritual not recorded", error=describe(unrecorded))
+
+
+def describe(error: Exception) -> str:
+    """An error in one line that can be stored; the class is named unless it is our own, whose text is a sentence."""
+    name, text = type(error).__name__, str(error)
+    if not text:
+        text = name
+    elif not type(error).__module__.startswith(OURS):
+        text = f"{name}: {text}"
+    return clean(text)[:KEPT]
