@@ -1,30 +1,16 @@
-"""Errors that a service met while it worked on a ritual: how many in a row, the latest one, and when to try again."""
+"""SQL of the errors that a service met while it worked on a ritual: counted in a row, with the time of the next try."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 if TYPE_CHECKING:
     from shared.ritual.ledger import Ritual
-    from shared.storage.postgres import Pool, Source
+    from shared.storage.postgres import Pool
 
 LONGEST_DELAY_S = 60.0
 FORGOTTEN_AFTER_S = 600.0  # errors further apart than that do not add up
-
-
-@dataclass(frozen=True)
-class RitualError:
-    """The errors of a service with an open ritual, in a row."""
-
-    ritual: UUID
-    owner: str
-    count: int
-    error: str
-    last_at: datetime
-    retry_at: datetime
 
 
 async def record_error(pool: Pool, ritual: Ritual, owner: str, error: str, first_delay_s: float) -> int:
@@ -64,13 +50,3 @@ async def list_tried(pool: Pool, owner: str) -> dict[UUID, bool]:
 
 async def clear_errors(pool: Pool, ritual: UUID, owner: str) -> None:
     await pool.execute("DELETE FROM ritual_error WHERE ritual = $1 AND owner = $2", ritual, owner)
-
-
-async def list_errors(source: Source) -> list[RitualError]:
-    """The errors in a row of all open rituals, the oldest ritual first."""
-    rows = await source.fetch(
-        "SELECT e.ritual, e.owner, e.count, e.error, e.last_at, e.retry_at FROM public.ritual_error e "
-        "JOIN public.ritual r ON r.id = e.ritual WHERE r.ended_at IS NULL AND e.version = r.version "
-        "ORDER BY r.created_at, e.owner"
-    )
-    return [RitualError(**row) for row in rows]

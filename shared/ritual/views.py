@@ -62,6 +62,18 @@ class RecordedFact:
         return self.state_before != self.state_after
 
 
+@dataclass(frozen=True)
+class RitualError:
+    """The errors of a service with an open ritual, in a row."""
+
+    ritual: UUID
+    owner: str
+    count: int
+    error: str
+    last_at: datetime
+    retry_at: datetime
+
+
 _RITUAL = (
     "id, persona, intent AS intent_body, priority, state, attempt, trace_id, cancel_requested_at, created_at, entered_at, ended_at, "
     "clock_timestamp() AS now"
@@ -127,6 +139,16 @@ async def list_facts(source: Source, ritual: UUID) -> list[RecordedFact]:
         )
         for row in rows
     ]
+
+
+async def list_errors(source: Source) -> list[RitualError]:
+    """The errors in a row of all open rituals, the oldest ritual first."""
+    rows = await source.fetch(
+        "SELECT e.ritual, e.owner, e.count, e.error, e.last_at, e.retry_at FROM public.ritual_error e "
+        "JOIN public.ritual r ON r.id = e.ritual WHERE r.ended_at IS NULL AND e.version = r.version "
+        "ORDER BY r.created_at, e.owner"
+    )
+    return [RitualError(**row) for row in rows]
 
 
 def _as_ritual(row: Any) -> RitualStatus:

@@ -19,7 +19,7 @@ from shared.config.tables import RuntimeConfig
 from shared.contracts.forge import AdapterFailed
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.ritual import State
-from shared.ritual import errors, ledger
+from shared.ritual import ledger, views
 from shared.ritual.ledger import Ritual
 from shared.runtime import advance as advancing
 from shared.runtime.advance import advance_each
@@ -103,7 +103,7 @@ async def test_an_error_of_a_shared_server_counts_against_no_ritual(
     await passes(context, failing(ill, error, calls), MAX_ERRORS + 2)
 
     assert calls[ill] == calls[well] == MAX_ERRORS + 2
-    assert await errors.list_errors(context.pool) == []
+    assert await views.list_errors(context.pool) == []
 
 
 async def test_an_error_that_cannot_be_recorded_counts_against_no_ritual(
@@ -123,7 +123,7 @@ async def test_an_error_that_cannot_be_recorded_counts_against_no_ritual(
     await advance_each(without, listed, advance)
 
     assert calls == Counter(rituals), "the other ritual is tried all the same"
-    assert await errors.list_errors(context.pool) == []
+    assert await views.list_errors(context.pool) == []
 
 
 async def test_success_and_a_step_forward_start_the_count_again(
@@ -136,16 +136,16 @@ async def test_success_and_a_step_forward_start_the_count_again(
 
     await asyncio.sleep(DELAY_S)
     await passes(context, failing(UUID(int=0), ValueError(), calls), 1)
-    assert await errors.list_errors(context.pool) == [], "success clears it"
+    assert await views.list_errors(context.pool) == [], "success clears it"
 
     await passes(context, advance, 1)
-    [shown] = await errors.list_errors(context.pool)
+    [shown] = await views.list_errors(context.pool)
     assert (shown.ritual, shown.owner, shown.count) == (ill, "harvester", 1)
     await context.pool.execute("UPDATE ritual SET version = version + 1 WHERE id = $1", ill)
-    assert await errors.list_errors(context.pool) == [], "it has moved since"
+    assert await views.list_errors(context.pool) == [], "it has moved since"
     await asyncio.sleep(DELAY_S)
     await passes(context, advance, 1)
-    assert [shown.count for shown in await errors.list_errors(context.pool)] == [1]
+    assert [shown.count for shown in await views.list_errors(context.pool)] == [1]
 
 
 async def test_a_ritual_whose_row_cannot_be_read_ends_and_the_next_is_read(

@@ -12,8 +12,7 @@ from deploy.cli.errors import UserError
 from services.orchestrator.views import Handover, RecordedDecision, get_decision, list_away_s, list_handovers
 from shared.contracts.evacuate import GpuInterrupted
 from shared.ritual import views
-from shared.ritual.errors import RitualError, list_errors
-from shared.ritual.views import RecordedFact, RitualStatus
+from shared.ritual.views import RecordedFact, RitualError, RitualStatus, list_errors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,8 +11,7 @@ from deploy.cli.queries.rituals import ListedRitual, Snapshot
 from services.orchestrator.views import Handover, RecordedDecision, Step, Verdict
 from shared.contracts.evacuate import GpuInterrupted
 from shared.contracts.ritual import ENDS, HOLDS_ANVIL, State
-from shared.ritual.errors import RitualError
-from shared.ritual.views import RecordedFact, RitualStatus
+from shared.ritual.views import RecordedFact, RitualError, RitualStatus
 
 STAGES = (
     *(State.INTENDED, State.HARVESTED, State.EVACUATED, State.FORGED),

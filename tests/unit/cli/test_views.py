@@ -18,7 +18,7 @@ from deploy.cli.views.stages import activity
 from deploy.cli.views.verdict import verdict_view
 from shared.contracts.forge import AdapterFailed
 from shared.contracts.intent import RitualProgress
-from shared.ritual.errors import RitualError
+from shared.ritual.views import RitualError
 from tests.unit.cli.rows import (
     NAMED,
     RITUAL,
