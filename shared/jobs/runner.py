@@ -5,20 +5,21 @@ The container's name is the key: no such container means "start it", an exited o
 
 from __future__ import annotations
 
-import json
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
-from pydantic import ValidationError
 
 from shared.contracts.intent import RitualProgress
 from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult, Progress
+from shared.contracts.text import clean
 from shared.drivers.containers.open import open_containers
 from shared.drivers.containers.port import ContainerInfo, ContainerSpec, ContainerState, Mount
 from shared.storage.artifacts import Artifacts, sync, write_atomically
+from shared.storage.untrusted import KIB, MissingOutput, OutputError, parse_model, read_model, read_tail
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +37,9 @@ JOB_FILE = "job.json"
 OUTPUT = "out"
 LOG_TAIL = 12
 KEPT_LOG = 2000
+LARGEST_RESULT = 256 * KIB  # most of it goes into a fact, and a message is at most 1 MiB
+LONGEST_REASON = 4000
+RECENT_PROGRESS = 64 * KIB
 
 
 @dataclass(frozen=True)
@@ -153,24 +157,23 @@ class Jobs:
         return anvil.devices if anvil.accelerator == "nvml" else ()
 
     async def _publish_progress(self, ritual: Ritual, output: Path) -> None:
-        if (progress := last_progress(output / PROGRESS_FILE)) is None:
+        if (progress := last_progress(output)) is None:
             return
         message = RitualProgress(ritual=ritual.id, persona=ritual.persona, job=self.kind.role, **progress.model_dump())
         await self.context.nats.publish(message.subject, message.model_dump_json().encode())
 
     async def _result(self, info: ContainerInfo, output: Path) -> JobResult:
         try:
-            return JobResult.model_validate_json((output / RESULT_FILE).read_bytes())
-        except FileNotFoundError:
-            tail = await self.containers.logs(info.name, LOG_TAIL)
+            result = read_model(output, RESULT_FILE, JobResult, LARGEST_RESULT)
+            return result.model_copy(update={"error": result.error and result.error[:LONGEST_REASON]})
+        except MissingOutput:
+            tail = clean(await self.containers.logs(info.name, LOG_TAIL))[-LONGEST_REASON:]
             ended = f"went over its {info.limit} limit" if info.limit else f"exited with {info.exit_code}"
             return JobResult(
                 ok=False, error=f"the {self.kind.role} {ended} and left no result; the end of its log:\n{tail}"
             )
-        except ValidationError as error:
-            return JobResult(
-                ok=False, error=f"the {self.kind.role} left an unreadable result: {error.error_count()} errors"
-            )
+        except OutputError as error:
+            return JobResult(ok=False, error=f"the {self.kind.role} left a result that cannot be used: {error}")
 
 
 def job_environment(output: Path, project: Path) -> dict[str, str]:
@@ -192,16 +195,13 @@ def job_environment(output: Path, project: Path) -> dict[str, str]:
     }
 
 
-def last_progress(path: Path) -> Progress | None:
-    """The last complete line of a progress file; None when there is none."""
+def last_progress(output: Path) -> Progress | None:
+    """The last complete line of a job's progress; None when there is none that can be read."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
+        lines = read_tail(output, PROGRESS_FILE, RECENT_PROGRESS).splitlines()
+    except OutputError:
         return None
     for line in reversed(lines):
-        try:
-            values: dict[str, Any] = json.loads(line)
-            return Progress.model_validate(values)
-        except (json.JSONDecodeError, ValidationError):
-            continue
+        with suppress(OutputError):
+            return parse_model(line, Progress, PROGRESS_FILE)
     return None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import io
+import os
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,8 @@ from shared.contracts.frozen import Frozen
 from shared.storage.artifacts import write_atomically
 
 Record = TypeVar("Record", bound=Frozen)
+
+LONGEST_TAIL = 1024**2  # bytes; a job may write lines of any length
 
 
 def read_record(path: Path, kind: type[Record]) -> Record | None:
@@ -43,9 +47,11 @@ def try_lock(path: Path) -> Iterator[bool]:
 
 
 def read_tail(log: Path, lines: int) -> str:
-    """Return the last lines of a log; empty where there is none."""
+    """Return the last lines of a log, from its last LONGEST_TAIL bytes; empty where there is none."""
     try:
-        with log.open(errors="replace") as file:
-            return "".join(deque(file, maxlen=lines))
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LONGEST_TAIL))
+            tail = io.TextIOWrapper(io.BytesIO(file.read(LONGEST_TAIL)), encoding="utf-8", errors="replace")
+            return "".join(deque(tail, maxlen=lines))
     except FileNotFoundError:
         return ""
