@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from shared.contracts.job import JobResult
 from shared.jobs.heartbeat import lease_heartbeat
 from shared.jobs.runner import Jobs, job_containers
 from shared.ritual import lease, ledger
 from shared.ritual.attempts import unfinished
 from shared.runtime.advance import advance_each
+from shared.storage.untrusted import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +39,7 @@ class Work(Protocol):
         """Return a function that plans this attempt's job for an output directory. Called at every pass."""
 
     async def conclude(self, ritual: Ritual, held: Lease, finished: Finished) -> Fact:
-        """Return the fact about a job that succeeded."""
+        """Return the fact about a job that succeeded. Raises OutputError where its output cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,11 @@ class GpuStage:
             await jobs.forget(ritual)
 
     async def _fact(self, ritual: Ritual, held: Lease, finished: Finished) -> Fact:
-        if finished.result.ok:
-            return await self.work.conclude(ritual, held, finished)
+        result = finished.result
+        if result.ok:
+            try:
+                return await self.work.conclude(ritual, held, finished)
+            except OutputError as error:
+                result = JobResult(ok=False, error=str(error))
         failures = await ledger.count_failures(self.context.pool, ritual.id)
-        return unfinished(ritual, finished.result, failures, self.max_attempts)
+        return unfinished(ritual, result, failures, self.max_attempts)

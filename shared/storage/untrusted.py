@@ -109,8 +109,7 @@ def validate(value: object, model: type[Model], name: str) -> Model:
         return model.model_validate_json(json.dumps(clean(value), allow_nan=False), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        fault = _short(f"{where}: {first['msg']}")
+        fault = _short(": ".join([".".join(map(str, first["loc"])) or "all of it", first["msg"]]))
         raise OutputError(f"{name} has {error.error_count()} errors, first {fault}") from error
     except (ValueError, RecursionError) as error:
         raise OutputError(f"{name} cannot be read: {_short(error)}") from error

@@ -92,7 +92,7 @@ def test_what_is_no_regular_file_of_a_sensible_size_is_an_error_at_once(
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read any file")
 def test_a_file_without_permissions_is_an_error(tmp_path: Path) -> None:
     unreadable(tmp_path / NAME)
-    with pytest.raises(OutputError, match="result.json cannot be read: Permission denied"):
+    with pytest.raises(OutputError, match=r"result\.json cannot be read: Permission denied"):
         read_bytes(tmp_path, NAME, KIB)
 
 
