@@ -32,8 +32,8 @@ class JobSpan(Frozen):
     """One timed step inside a job or a stage; a job has no network, so its service exports it."""
 
     name: str
-    start_ns: int
-    end_ns: int
+    start_ns: int = Field(ge=0, lt=2**63)
+    end_ns: int = Field(ge=0, lt=2**63)
     attributes: dict[str, str | int | float | bool] = Field(default_factory=dict)
 
 
