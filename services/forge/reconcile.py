@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel
 
 from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, IDENTITY_FILE, TrainerJob
 from shared.config.recipe import load_recipe
-from shared.contracts.forge import AdapterFailed, AdapterForged, TrainingFigures
+from shared.contracts.forge import (
+    ADAPTER_CONFIG,
+    ADAPTER_FILES,
+    LARGEST_ADAPTER,
+    AdapterFailed,
+    AdapterForged,
+    TrainingFigures,
+)
 from shared.contracts.harvest import KarmaHarvested
+from shared.contracts.job import RESULT_FILE
 from shared.jobs.runner import JOB_FILE, OUTPUT, Finished, JobPlan
 from shared.ritual import ledger
 from shared.storage.artifacts import Artifacts
 from shared.storage.base_model import Bases
-from shared.storage.digests import digest_tree
+from shared.storage.digests import digest_files
+from shared.storage.untrusted import KIB, OutputError, digest_file, list_names, read_model, validate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,9 +36,14 @@ if TYPE_CHECKING:
     from shared.runtime.context import ServiceContext
 
 ROLE = "trainer"
-ADAPTER_FILES = frozenset(
-    {"adapter_config.json", "adapter_model.safetensors"}
-)  # safetensors only: nothing is unpickled
+LARGEST_CONFIG = 256 * KIB
+SHOWN = 10  # names of files in an error
+
+
+class PeftConfig(BaseModel):
+    """The part of an adapter's configuration that makes it a LoRA."""
+
+    peft_type: Literal["LORA"]
 
 
 class Forge:
@@ -63,20 +79,21 @@ class Forge:
         return planned
 
     async def conclude(self, ritual: Ritual, held: Lease, finished: Finished) -> Fact:
-        adapter = finished.output / ADAPTER_DIR
         try:
-            digest = adapter_digest(adapter)
-        except AdapterError as error:
+            digest = await asyncio.to_thread(adapter_digest, finished.output)
+        except OutputError as error:
+            # No further attempt: the same manifest and recipe would make the same adapter.
             return AdapterFailed(**ritual.key, reason=str(error))
+        training = validate(finished.result.result, TrainingFigures, RESULT_FILE)
         job = TrainerJob.model_validate_json((finished.output.parent / JOB_FILE).read_bytes())
         return AdapterForged(
             **ritual.key,
             adapter=digest,
-            path=str(adapter),
+            path=str(finished.output / ADAPTER_DIR),
             base=job.base.digest,
             recipe=ritual.intent.recipe,
             fence=held.fence,
-            training=TrainingFigures.model_validate(finished.result.result),
+            training=training,
             spans=finished.result.spans,
             isolation=finished.isolation,
         )
@@ -85,26 +102,17 @@ class Forge:
         """The complete checkpoints of the latest attempt with any; a ritual's manifest, recipe and seed do not change."""
         for attempt in range(ritual.attempt - 1, 0, -1):
             folder = self._artifacts.run(ritual.id, attempt, ROLE) / OUTPUT / CHECKPOINTS_DIR
-            if any(folder.glob(f"*/{IDENTITY_FILE}")):
+            # A link could lead anywhere: what is mounted for the next attempt is the folder itself.
+            if not folder.is_symlink() and any(folder.glob(f"*/{IDENTITY_FILE}")):
                 return folder
         return None
 
 
-class AdapterError(Exception):
-    """The directory is not an adapter; the message is the reason."""
-
-
-def adapter_digest(path: Path) -> str:
-    """The digest of an adapter. Raises AdapterError unless the directory holds exactly one, as PEFT writes it."""
-    found = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
-    if found != ADAPTER_FILES or any((path / name).is_symlink() for name in ADAPTER_FILES):
-        raise AdapterError(
-            f"{path.name} must hold exactly {', '.join(sorted(ADAPTER_FILES))}, found {', '.join(sorted(found)) or 'nothing'}"
-        )
-    try:
-        config = json.loads((path / "adapter_config.json").read_text())
-    except ValueError as error:
-        raise AdapterError(f"adapter_config.json is not JSON: {error}") from error
-    if config.get("peft_type") != "LORA":
-        raise AdapterError(f"adapter_config.json names {config.get('peft_type')!r}, LORA expected")
-    return digest_tree(path)
+def adapter_digest(output: Path) -> str:
+    """The `digest_tree` of a job's adapter. Raises OutputError unless it is exactly one LoRA, as PEFT writes it."""
+    found = list_names(output, ADAPTER_DIR, SHOWN)
+    if found != ADAPTER_FILES:
+        names = (", ".join(sorted(names)) for names in (ADAPTER_FILES, found))
+        raise OutputError("{} must hold exactly {}, found {}".format(ADAPTER_DIR, *names))
+    read_model(output, f"{ADAPTER_DIR}/{ADAPTER_CONFIG}", PeftConfig, LARGEST_CONFIG)
+    return digest_files({name: digest_file(output, f"{ADAPTER_DIR}/{name}", LARGEST_ADAPTER) for name in ADAPTER_FILES})

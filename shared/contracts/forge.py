@@ -10,6 +10,10 @@ from shared.contracts.frozen import Frozen
 from shared.contracts.job import JobSpan
 from shared.contracts.message import Fact
 
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+ADAPTER_FILES = frozenset({ADAPTER_CONFIG, ADAPTER_WEIGHTS})  #: all of an adapter; safetensors: nothing is unpickled
+LARGEST_ADAPTER = 16 * 1024**3  #: bytes of one of its files
+
 
 class SplitFigures(Frozen):
     """The audit of a rendered split. `prompts` counts the trained rows by the form of their system prompt.

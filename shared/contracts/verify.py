@@ -13,6 +13,9 @@ from shared.contracts.message import Fact
 
 Decision = Literal["promote", "banish", "inconclusive"]
 
+LARGEST_RESULTS = 16 * 1024**2  #: bytes of the evaluator's results, some twelve thousand held-out items
+LARGEST_VERDICT = 256 * 1024  #: bytes of a verdict as JSON: it goes on the bus, where a message is at most 1 MiB
+
 
 class Probe(Frozen):
     """A fixed prompt and the greedy answers of base and adapter, as the evaluator measured them."""

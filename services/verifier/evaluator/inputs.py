@@ -8,11 +8,10 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
+from shared.contracts.forge import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from shared.jobs.result_writer import InputError
 from shared.storage.digests import digest_tree
 
-WEIGHTS = "adapter_model.safetensors"
-CONFIG = "adapter_config.json"
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 
 
@@ -32,11 +31,11 @@ def expect_sound_adapter(path: Path) -> None:
     pickles = sorted(file.name for file in path.rglob("*") if file.suffix in PICKLES)
     if pickles:
         raise InputError(f"adapter: {pickles} may run code when loaded; only safetensors are accepted")
-    for name in (CONFIG, WEIGHTS):
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         if not (path / name).is_file():
             raise InputError(f"adapter: {path} has no {name}")
-    _expect_lora(path / CONFIG)
-    _expect_finite(path / WEIGHTS)
+    _expect_lora(path / ADAPTER_CONFIG)
+    _expect_finite(path / ADAPTER_WEIGHTS)
 
 
 def _expect_lora(config: Path) -> None:
@@ -65,5 +64,5 @@ def _expect_finite(weights: Path) -> None:
 
 
 def tensor_names(path: Path) -> set[str]:
-    with safe_open(path / WEIGHTS, framework="pt") as file:
+    with safe_open(path / ADAPTER_WEIGHTS, framework="pt") as file:
         return set(file.keys())

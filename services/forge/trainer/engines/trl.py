@@ -31,13 +31,12 @@ from services.forge.trainer import checkpoints
 from services.forge.trainer.engines.port import Trained
 from services.forge.trainer.render import ChatTokenizer, Example
 from services.forge.trainer.stop import StopRequest
+from shared.contracts.forge import ADAPTER_CONFIG, ADAPTER_FILES
 from shared.contracts.job import Progress
 from shared.jobs.result_writer import InputError, Interrupted, ResultWriter
 
 DISTRIBUTIONS = ("torch", "transformers", "trl", "peft", "accelerate")
 STEPS_IN_HAND = 2
-# The files that serving needs; PEFT also writes a model card.
-SERVED_FILES = frozenset({"adapter_config.json", "adapter_model.safetensors"})
 
 
 class TrlEngine:
@@ -123,9 +122,9 @@ class TrlEngine:
         model: PeftModel = self._model
         model.save_pretrained(str(folder), safe_serialization=True)
         for file in folder.iterdir():
-            if file.name not in SERVED_FILES:
+            if file.name not in ADAPTER_FILES:  # PEFT also writes a model card
                 shutil.rmtree(file) if file.is_dir() else file.unlink()
-        path = folder / "adapter_config.json"
+        path = folder / ADAPTER_CONFIG
         config = json.loads(path.read_text(encoding="utf-8")) | {"base_model_name_or_path": base_name}
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
