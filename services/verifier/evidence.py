@@ -13,8 +13,10 @@ Pair = tuple[str, str, bool, bool]  # kind, item, base right, candidate right
 
 
 def base_logic_evidence(results: Results, policy: Policy) -> BaseLogicEvidence:
-    """Compare base logic. Raises ValueError when the arms did not answer the same items."""
+    """Compare base logic. Raises ValueError when the arms did not answer the same items, or a kind's chance is unknown."""
     pairs = _pairs(results)
+    if unknown := {pair[0] for pair in pairs} - results.chance.keys():
+        raise ValueError(f"{len(unknown)} kinds have no chance level, first {min(unknown)}")
     kinds = tuple(_kind(kind, results.chance[kind], pairs, policy) for kind in sorted({pair[0] for pair in pairs}))
     counted = {kind.kind for kind in kinds if kind.counted}
     kept = [pair for pair in pairs if pair[0] in counted]

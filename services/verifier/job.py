@@ -30,7 +30,7 @@ class EvaluatorJob(Frozen):
     suites: Path = Field(description="Directory that contains base_logic/.")
     output: Path
     seed: int = Field(0, ge=0, lt=2**31)
-    base_scores: Path | None = Field(None, description="base_scores.json of an earlier evaluation of this base.")
+    base_scores: Path | None = Field(None, description="BaseScores of an earlier evaluation of this base.")
     answer_max_tokens: int = Field(80, ge=1, description="Longest generated answer to a holdout item.")
     probe_prompts: tuple[str, ...] = ()
     probe_max_tokens: int = Field(32, ge=1, description="Longest generated answer to a probe.")

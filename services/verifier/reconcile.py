@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.verifier.job import HOLDOUT, EvaluatorJob
-from services.verifier.results import BASE_SCORES_FILE, RESULTS_FILE, Results
+from services.verifier.results import RESULTS_FILE, Results
 from services.verifier.verdict import judge
 from shared.contracts.forge import AdapterForged
 from shared.contracts.harvest import KarmaHarvested
-from shared.contracts.verify import AdapterBanished, AdapterVerified
+from shared.contracts.verify import LARGEST_RESULTS, LARGEST_VERDICT, AdapterBanished, AdapterVerified, Verdict
 from shared.jobs.runner import Finished, JobPlan
 from shared.ritual import ledger
 from shared.storage.artifacts import Artifacts, write_atomically
 from shared.storage.base_model import BaseError, Bases
 from shared.storage.shards import lines
+from shared.storage.untrusted import OutputError, read_model
 
 if TYPE_CHECKING:
     from services.verifier.settings import VerifierSettings
@@ -69,13 +71,16 @@ class Verifier:
         return planned
 
     async def conclude(self, ritual: Ritual, held: Lease, finished: Finished) -> Fact:
-        file = finished.output / RESULTS_FILE
-        results = Results.model_validate_json(file.read_bytes())
-        verdict = judge(results, self._settings.verdict)
-        kept = self._artifacts.base_scores(results.base_digest)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(kept, (finished.output / BASE_SCORES_FILE).read_text(encoding="utf-8"))
+        harvested = await ledger.require_fact(self._context.pool, ritual.id, KarmaHarvested)
         forged = await ledger.require_fact(self._context.pool, ritual.id, AdapterForged)
+        results = await asyncio.to_thread(read_model, finished.output, RESULTS_FILE, Results, LARGEST_RESULTS)
+        measured = (results.base_digest, results.adapter_digest, results.holdout_digest)
+        if measured != (forged.base, forged.adapter, harvested.holdout):
+            raise OutputError(f"{RESULTS_FILE} is about another base, adapter or holdout than the job's")
+        verdict = await asyncio.to_thread(self._judge, results)
+        kept = self._artifacts.base_scores(forged.base)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(kept, results.kept_base_scores().model_dump_json())
         judged = AdapterVerified if verdict.decision == "promote" else AdapterBanished
         return judged(
             **ritual.key,
@@ -83,10 +88,24 @@ class Verifier:
             decision=verdict.decision,
             reasons=verdict.reasons,
             verdict=verdict,
-            results=str(file),
+            results=str(finished.output / RESULTS_FILE),
             spans=finished.result.spans,
             isolation=finished.isolation,
         )
+
+    def _judge(self, results: Results) -> Verdict:
+        """The verdict on what the job measured. Raises OutputError where the measurements allow none."""
+        if len(results.probes) > self._settings.probes:
+            raise OutputError(
+                f"{RESULTS_FILE} has {len(results.probes)} probes, {self._settings.probes} were asked for"
+            )
+        try:
+            verdict = judge(results, self._settings.verdict)
+        except ValueError as error:
+            raise OutputError(f"{RESULTS_FILE} cannot be judged: {error}") from error
+        if len(verdict.model_dump_json()) > LARGEST_VERDICT:
+            raise OutputError(f"{RESULTS_FILE} has too many items for a verdict of {LARGEST_VERDICT} bytes")
+        return verdict
 
 
 def probe_prompts(holdout: Path, count: int) -> tuple[str, ...]:

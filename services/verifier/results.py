@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import FailFast, Field
 
 from shared.contracts.frozen import Frozen
 from shared.contracts.verify import Probe
 
 RESULTS_FILE = "results.json"
-BASE_SCORES_FILE = "base_scores.json"
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Item = TypeVar("Item")
+
+# Within bounds that no log-likelihood reaches, so that no sum or difference of them overflows.
+Nats = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
+# A file of millions of wrong items is refused at the first: the errors would fill memory.
+Items = Annotated[tuple[Item, ...], FailFast()]
 
 
 class Arm(StrEnum):
@@ -30,7 +34,7 @@ class ItemScore(Frozen):
     item: str
     arm: Arm
     correct: bool
-    margin: Finite
+    margin: Nats
 
 
 class HeldOut(Frozen):
@@ -42,8 +46,8 @@ class HeldOut(Frozen):
 
     id: str
     session: str
-    nll_base: Finite
-    nll_candidate: Finite
+    nll_base: Nats
+    nll_candidate: Nats
     pass_base: bool | None
     pass_candidate: bool | None
     answer_base: str
@@ -56,7 +60,7 @@ class BaseScores(Frozen):
     base_digest: str
     suite_digest: str
     engine: str
-    items: tuple[ItemScore, ...]
+    items: Items[ItemScore]
 
 
 class Results(Frozen):
@@ -69,13 +73,22 @@ class Results(Frozen):
     engine: str
     seed: int
     base_scores: Literal["measured", "cached"]
-    chance: dict[str, float]
-    items: tuple[ItemScore, ...]
-    holdout: tuple[HeldOut, ...]
+    chance: dict[str, Annotated[float, Field(ge=0, le=1)]]
+    items: Items[ItemScore]
+    holdout: Items[HeldOut]
     holdout_left_out: dict[str, str] = Field(
         {}, description="Items that the base's chat template cannot render: reason by id."
     )
-    probes: tuple[Probe, ...]
+    probes: Items[Probe]
+
+    def kept_base_scores(self) -> BaseScores:
+        """The base arm, for later evaluations of adapters of the same base."""
+        return BaseScores(
+            base_digest=self.base_digest,
+            suite_digest=self.suite_digest,
+            engine=self.engine,
+            items=tuple(item for item in self.items if item.arm is Arm.BASE),
+        )
 
 
 class Evaluated(Frozen):

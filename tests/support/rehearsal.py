@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 
 from deploy.ritual import UNSEEN
-from services.verifier.results import BASE_SCORES_FILE, RESULTS_FILE, Arm, BaseScores, Results
+from services.verifier.results import RESULTS_FILE, Results
 from shared.config.settings import PROJECT
 from shared.config.tables import EMBEDDED_BASE
 from shared.contracts.verify import Probe
@@ -39,9 +39,6 @@ async def prepare(stack: Stack) -> None:
     probes = [await _probe(rune, EMBEDDED_BASE, prompt) for prompt in UNSEEN[PERSONA]]
     found = results(INTACT, LEARNED).model_copy(update={"probes": tuple(probes)})
     (REHEARSAL / RESULTS_FILE).write_text(found.model_dump_json())
-    base = tuple(item for item in found.items if item.arm is Arm.BASE)
-    scores = BaseScores(base_digest=found.base_digest, suite_digest=found.suite_digest, engine=found.engine, items=base)
-    (REHEARSAL / BASE_SCORES_FILE).write_text(scores.model_dump_json())
 
 
 async def _probe(rune: Vllm, base: str, prompt: str) -> Probe:

@@ -14,7 +14,7 @@ from services.verifier.evaluator.arms import BATCH, Arms, generated, load, nlls
 from services.verifier.evaluator.holdout import HoldoutItem, read_holdout, rendered_prompt, rendered_question, shown
 from services.verifier.evaluator.inputs import expect_digest, expect_sound_adapter
 from services.verifier.job import EvaluatorJob
-from services.verifier.results import BASE_SCORES_FILE, RESULTS_FILE, Arm, BaseScores, HeldOut, ItemScore, Results
+from services.verifier.results import RESULTS_FILE, Arm, BaseScores, HeldOut, ItemScore, Results
 from shared.contracts.checks import passes
 from shared.contracts.job import Progress
 from shared.contracts.verify import Probe
@@ -76,8 +76,6 @@ def evaluate(job: EvaluatorJob, writer: ResultWriter) -> Results:
     suite_arms = 1 if cached else 2
     report.total = suite_arms * base_logic.count(job.suites) + 2 * len(holdout) + 2 * len(job.probe_prompts)
     base, candidate, chance = _base_logic(job, arms, cached, report)
-    scores = BaseScores(base_digest=job.base_digest, suite_digest=suite_digest, engine=arms.engine, items=base)
-    write_atomically(job.output / BASE_SCORES_FILE, scores.model_dump_json(indent=1) + "\n")
     results = Results(
         base_digest=job.base_digest,
         adapter_digest=job.adapter_digest,

@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 
 from services.verifier.job import EvaluatorJob
-from services.verifier.results import BASE_SCORES_FILE, RESULTS_FILE, Arm, Results
+from services.verifier.results import RESULTS_FILE, Arm, Results
 from shared.config.settings import PROJECT
 from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult, Progress
 from shared.storage.digests import digest_tree
@@ -104,6 +104,14 @@ def write_holdout(folder: Path, rows: list[dict[str, Any]]) -> Path:
     return folder
 
 
+def keep_base_scores(output: Path) -> Path:
+    """Keep the base arm of an evaluation as the verifier does."""
+    kept = output / "kept.json"
+    results = Results.model_validate_json((output / RESULTS_FILE).read_bytes())
+    kept.write_text(results.kept_base_scores().model_dump_json(), encoding="utf-8")
+    return kept
+
+
 def test_the_base_against_itself_is_the_same_in_every_figure(run: Run) -> None:
     envelope, output = run()
     assert envelope.ok, envelope.error
@@ -139,7 +147,7 @@ def test_an_adapter_changes_the_candidate_alone_and_the_base_scores_are_kept(run
     _, plain = run(name="plain")
     adapter = save_adapter(tmp_path / "adapter", value=0.2)
     envelope, output = run(
-        name="adapted", adapter=adapter, adapter_digest=digest_tree(adapter), base_scores=plain / BASE_SCORES_FILE
+        name="adapted", adapter=adapter, adapter_digest=digest_tree(adapter), base_scores=keep_base_scores(plain)
     )
     assert envelope.ok, envelope.error
     before = Results.model_validate_json((plain / RESULTS_FILE).read_bytes())
@@ -177,7 +185,7 @@ def test_a_held_out_path_is_asked_where_the_template_shows_its_calls_and_left_ou
     # So small a base echoes the form of its prompt: it has seen the call.
     assert found.holdout[2].answer_base.startswith("<call>")
 
-    envelope, output = run(name="plain", holdout=holdout, base_scores=output / BASE_SCORES_FILE)
+    envelope, output = run(name="plain", holdout=holdout, base_scores=keep_base_scores(output))
     found = Results.model_validate_json((output / RESULTS_FILE).read_bytes())
     assert [row.id for row in found.holdout] == ["h0", "h1"]
     assert found.holdout_left_out == {"path": "the chat template drops its tool calls"}

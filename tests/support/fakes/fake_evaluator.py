@@ -6,7 +6,6 @@ Run in place of the real one, in the same sandbox: `python -m tests.support.fake
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
@@ -18,8 +17,8 @@ def main() -> None:
     output = Path(job["output"])
     hold("evaluator", output)
     found = json.loads((REHEARSAL / "results.json").read_text())
-    (output / "results.json").write_text(json.dumps({**found, "adapter_digest": job["adapter_digest"]}))
-    shutil.copyfile(REHEARSAL / "base_scores.json", output / "base_scores.json")
+    measured = {name: job[name] for name in ("base_digest", "adapter_digest", "holdout_digest")}
+    (output / "results.json").write_text(json.dumps({**found, **measured}))
     conclude(output, {})
 
 
