@@ -10,10 +10,12 @@ import shutil
 from pathlib import Path
 from uuid import uuid4
 
+from shared.contracts.forge import ADAPTER_FILES, LARGEST_ADAPTER
 from shared.contracts.frozen import Frozen
 from shared.contracts.verify import Probe, Verdict
 from shared.storage.artifacts import Artifacts, publish
 from shared.storage.digests import digest_tree
+from shared.storage.untrusted import OutputError, chunks
 
 ADAPTER = "adapter"
 SIDECAR = "soulforge.json"
@@ -41,12 +43,15 @@ class Sidecar(Frozen):
 
 
 def freeze(artifacts: Artifacts, source: Path, sidecar: Sidecar, probes: tuple[Probe, ...]) -> Path:
-    """Copy the adapter into the Crypt with its sidecar. Raises BundleError when it is not the verified one."""
+    """Copy the adapter, which a job wrote, into the Crypt with its sidecar.
+
+    Raises BundleError when it is not the verified one.
+    """
     target = artifacts.bundle(sidecar.adapter)
     if not target.is_dir():
         scratch = artifacts.scratch() / uuid4().hex
         try:
-            shutil.copytree(source, scratch / ADAPTER)
+            _copy(source, scratch / ADAPTER)
             check(scratch, sidecar.adapter)
             (scratch / SIDECAR).write_text(sidecar.model_dump_json(indent=2) + "\n", encoding="utf-8")
             (scratch / PROBES).write_text(
@@ -60,6 +65,16 @@ def freeze(artifacts: Artifacts, source: Path, sidecar: Sidecar, probes: tuple[P
             shutil.rmtree(scratch, ignore_errors=True)
     check(target, sidecar.adapter)
     return target
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.mkdir(parents=True)
+    try:
+        for name in sorted(ADAPTER_FILES):
+            with (target / name).open("wb") as file:
+                file.writelines(chunks(source.parent, f"{source.name}/{name}", LARGEST_ADAPTER))
+    except OutputError as error:
+        raise BundleError(f"the verified adapter is gone: {error}") from error
 
 
 def check(bundle: Path, adapter: str) -> None:

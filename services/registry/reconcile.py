@@ -6,10 +6,10 @@ import asyncio
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import structlog
-from pydantic import BaseModel
+from pydantic import BaseModel, FailFast
 
 from services.registry import store
 from services.registry.binding import Binding, prove
@@ -21,13 +21,14 @@ from shared.contracts.forge import AdapterFailed, AdapterForged
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.registry import AdapterAwakened, AdapterRegistered
 from shared.contracts.ritual import State
-from shared.contracts.verify import AdapterVerified, Probe
+from shared.contracts.verify import LARGEST_RESULTS, AdapterVerified, Probe
 from shared.drivers.inference.open import open_rune
 from shared.drivers.inference.port import InferenceError
 from shared.ritual import lease, ledger
 from shared.runtime.advance import advance_each, describe
 from shared.storage.artifacts import Artifacts
 from shared.storage.base_model import Base, BaseError, Bases
+from shared.storage.untrusted import OutputError, read_model
 
 if TYPE_CHECKING:
     from services.registry.settings import RegistrySettings
@@ -41,7 +42,7 @@ log = structlog.get_logger()
 class _Probed(BaseModel):
     """The part of the evaluator's results that goes into the bundle."""
 
-    probes: tuple[Probe, ...]
+    probes: Annotated[tuple[Probe, ...], FailFast()]
 
 
 class Served(NamedTuple):
@@ -94,10 +95,11 @@ class Registry:
             ritual=str(ritual.id),
             verdict=verified.verdict,
         )
-        probes = _Probed.model_validate_json(Path(verified.results).read_bytes()).probes
+        results = Path(verified.results)
         try:
+            probes = read_model(results.parent, results.name, _Probed, LARGEST_RESULTS).probes
             bundle = freeze(self._artifacts, Path(forged.path), sidecar, probes)
-        except BundleError as error:
+        except (OutputError, BundleError) as error:
             await self._context.record(AdapterFailed(**ritual.key, reason=str(error)), started_at)
             return
         version = Version(sidecar.version, ritual.persona, forged.adapter, forged.base, ritual.id, str(bundle))
