@@ -12,7 +12,9 @@ from shared.storage.base_model import Base
 
 ADAPTER_DIR = "adapter"
 CHECKPOINTS_DIR = "checkpoints"
-IDENTITY_FILE = "identity.json"  #: in a checkpoint; written last, so that it marks a complete one
+IDENTITY_FILE = (
+    "identity.json"  #: in a checkpoint; written last: it marks a complete one, and has the digest of its files
+)
 PREVIEWS_FILE = "trained-text.json"
 LEFT_OUT_FILE = "left-out.jsonl"  #: one line per row of the manifest that was not trained: split, id, reason
 
