@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from time import monotonic
-from uuid import UUID
 
 import pytest
 from nats.aio.client import Client
@@ -17,10 +13,7 @@ from nats.aio.client import Client
 from shared.config.model import embedded
 from shared.config.settings import Settings
 from shared.config.tables import JobsConfig
-from shared.contracts.evacuate import GpuEvacuated
 from shared.contracts.forge import AdapterFailed, AdapterForged, TrainingFigures
-from shared.contracts.harvest import KarmaHarvested
-from shared.contracts.intent import TrainingIntent
 from shared.contracts.job import JobResult
 from shared.contracts.message import Fact
 from shared.contracts.ritual import State
@@ -33,9 +26,8 @@ from shared.runtime.context import ServiceContext
 from shared.storage.postgres import Pool
 from tests.support.facts import TRAINING
 from tests.support.fakes.ending_job import EndingJob
+from tests.support.stages import ANVIL, JOB_S, evacuated, harvested, reconcile_until_moved
 
-ANVIL = "anvil0"
-JOB_S = 30
 MAX_ATTEMPTS = 2
 GOOD = JobResult(ok=True, result=TRAINING.model_dump(mode="json"))
 BAD = JobResult(ok=False, error="out of memory")
@@ -72,46 +64,6 @@ def ending(context: ServiceContext, result: JobResult | None) -> GpuStage:
     """A stage whose jobs end with this result."""
     kind = JobKind("trainer", ("-m", "tests.support.fakes.ending_job"), 1024**3, JOB_S)
     return GpuStage(context, State.EVACUATED, kind, MAX_ATTEMPTS, Ending(result))
-
-
-async def harvested(pool: Pool) -> UUID:
-    async with pool.acquire() as conn, conn.transaction():
-        ritual = await ledger.open_ritual(conn, TrainingIntent(persona="scribe"), "one", None)
-    counts = {"train": 1, "dev": 1, "held_out": 1, "seen": 3}
-    fact = KarmaHarvested(
-        ritual=ritual, persona="scribe", manifest="sha256:m", holdout="sha256:h", excluded={}, **counts
-    )
-    await state(pool, fact)
-    return ritual
-
-
-async def evacuated(pool: Pool, ritual: UUID, attempt: int = 1) -> int:
-    """Give the ritual the anvil for this attempt; returns the fence."""
-    fence = await lease.acquire(pool, ANVIL, ritual, attempt, 60)
-    assert fence
-    memory = {"memory_before": 9, "memory_after": 0}
-    fact = GpuEvacuated(
-        ritual=ritual, persona="scribe", attempt=attempt, anvil=ANVIL, fence=fence, device="CPU", **memory
-    )
-    await state(pool, fact)
-    return fence
-
-
-async def state(pool: Pool, fact: Fact) -> None:
-    async with pool.acquire() as conn, conn.transaction():
-        assert await ledger.record_fact(conn, fact, "harvester", datetime.now(UTC))
-
-
-async def reconcile_until_moved(stage: GpuStage, ritual: UUID) -> Ritual:
-    deadline = monotonic() + JOB_S
-    while monotonic() < deadline:
-        await stage.reconcile()
-        found = await ledger.get_ritual(stage.context.pool, ritual)
-        assert found
-        if found.state is not State.EVACUATED:
-            return found
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"ritual {ritual} did not move")
 
 
 async def test_a_job_that_ends_well_is_concluded_and_forgotten(context: ServiceContext) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from pathlib import Path
+
+from pydantic import Field
 
 from shared.contracts.frozen import Frozen
 from shared.contracts.job import JobResult
@@ -11,16 +15,42 @@ from shared.jobs.result_writer import ResultWriter
 
 
 class EndingJob(Frozen):
-    """The result to leave; None leaves nothing, as a job that was killed."""
+    """The result to leave; None leaves nothing, as a job that was killed. The other fields are what a hostile job leaves.
+
+    `files`, `links` and `sparse` are by path below the output: a text, a target, a size in bytes.
+    """
 
     output: Path
-    result: JobResult | None
+    result: JobResult | None = None
+    files: dict[str, str] = Field({})
+    links: dict[str, str] = Field({})
+    sparse: dict[str, int] = Field({})
+    pipes: tuple[str, ...] = ()
+    printed: str = ""
+    pause_s: float = 0
 
 
 def main() -> None:
     job = EndingJob.model_validate_json(Path(sys.argv[1]).read_bytes())
+    leave(job)
+    print(job.printed)
+    time.sleep(job.pause_s)
     if job.result:
         ResultWriter(job.output).write(job.result)
+
+
+def leave(job: EndingJob) -> None:
+    for name in (*job.files, *job.links, *job.sparse, *job.pipes):
+        (job.output / name).parent.mkdir(parents=True, exist_ok=True)
+    for name, text in job.files.items():
+        (job.output / name).write_text(text)
+    for name, target in job.links.items():
+        (job.output / name).symlink_to(target)
+    for name, size in job.sparse.items():
+        (job.output / name).touch()
+        os.truncate(job.output / name, size)
+    for name in job.pipes:
+        os.mkfifo(job.output / name)
 
 
 if __name__ == "__main__":

@@ -143,3 +143,8 @@ def test_only_so_many_names_are_read(tmp_path: Path) -> None:
     for number in range(20):
         (tmp_path / str(number)).touch()
     assert len(list_names(tmp_path, ".", 3)) == 3
+
+
+def test_names_that_are_no_text_are_cleaned(tmp_path: Path) -> None:
+    Path(os.fsdecode(bytes(tmp_path) + b"/\xff")).touch()
+    assert list_names(tmp_path, ".", 3) == {REPLACEMENT}

@@ -1,0 +1,248 @@
+"""Jobs that leave hostile output: every kind of it becomes a fact about its ritual, and no pass hangs or fails."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from nats.aio.client import Client
+
+from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, IDENTITY_FILE
+from services.forge.reconcile import ROLE as TRAINER
+from services.forge.reconcile import Forge
+from services.verifier.reconcile import ROLE as EVALUATOR
+from services.verifier.reconcile import Verifier
+from services.verifier.results import RESULTS_FILE, Results
+from services.verifier.settings import VerifierSettings
+from shared.config.model import embedded
+from shared.config.settings import Settings
+from shared.config.tables import JobsConfig
+from shared.contracts.evacuate import GpuInterrupted
+from shared.contracts.forge import ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterFailed, AdapterForged
+from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult
+from shared.contracts.ritual import State
+from shared.contracts.text import REPLACEMENT
+from shared.jobs.gpu_stage import GpuStage
+from shared.jobs.runner import OUTPUT, JobKind, JobPlan
+from shared.ritual import ledger
+from shared.ritual.lease import Lease
+from shared.ritual.ledger import Ritual
+from shared.runtime.context import ServiceContext
+from shared.storage.artifacts import Artifacts
+from shared.storage.postgres import Pool
+from tests.support.evaluations import INTACT, LEARNED, items_of, results
+from tests.support.facts import TRAINING
+from tests.support.fakes.ending_job import EndingJob
+from tests.support.stages import JOB_S, evacuated, harvested, reconcile_until_moved, state
+
+pytestmark = pytest.mark.timeout(60)
+
+GIB = 1024**3
+MAX_ATTEMPTS = 2
+GOOD = JobResult(ok=True, result=TRAINING.model_dump(mode="json"))
+PROMOTED = results(INTACT, LEARNED)
+LOST = items_of("words", 600, lost=300)
+CONFIG = f"{ADAPTER_DIR}/{ADAPTER_CONFIG}"
+ADAPTER = {CONFIG: '{"peft_type": "LORA"}', f"{ADAPTER_DIR}/{ADAPTER_WEIGHTS}": "weights"}
+
+Left = dict[str, Any]  # fields of EndingJob
+
+NO_RESULT: dict[str, tuple[Left, str]] = {
+    "NUL in the log": ({"printed": "last \0 words"}, f"last {REPLACEMENT} words"),
+    "a long log": ({"printed": "x" * 3_000_000}, "xxx"),
+    "a pipe": ({"pipes": (RESULT_FILE,)}, "result.json is not a regular file"),
+    "an endless device": ({"links": {RESULT_FILE: "/dev/zero"}}, "result.json is not a regular file"),
+    "a sparse file": ({"sparse": {RESULT_FILE: GIB}}, "result.json is over 256 KiB"),
+    "nesting": ({"files": {RESULT_FILE: "[" * 100_000}}, "result.json is not JSON"),
+    "a list": ({"files": {RESULT_FILE: "[]"}}, "result.json has 1 errors"),
+    "NUL in the error": (
+        {"files": {RESULT_FILE: '{"ok": false, "error": "a\\u0000b\\ud800"}'}},
+        f"a{REPLACEMENT}b{REPLACEMENT}",
+    ),
+    "progress in a pipe": (
+        {"pipes": (PROGRESS_FILE,), "pause_s": 2, "result": JobResult(ok=False, error="in the end")},
+        "in the end",
+    ),
+    "endless progress": (
+        {"links": {PROGRESS_FILE: "/dev/zero"}, "pause_s": 2, "result": JobResult(ok=False, error="in the end")},
+        "in the end",
+    ),
+    "no figures": ({"files": ADAPTER, "result": JobResult(ok=True)}, "errors, first steps: Field required"),
+}
+NO_ADAPTER: dict[str, tuple[Left, str]] = {
+    "nothing": ({}, "adapter is missing"),
+    "a list for a configuration": ({"files": ADAPTER | {CONFIG: "[1]"}}, "adapter_config.json has 1 errors"),
+    "a number for a configuration": ({"files": ADAPTER | {CONFIG: "7"}}, "adapter_config.json has 1 errors"),
+    "another kind of adapter": ({"files": ADAPTER | {CONFIG: '{"peft_type": "IA3"}'}}, "Input should be 'LORA'"),
+    "no kind": ({"files": ADAPTER | {CONFIG: "{}"}}, "peft_type: Field required"),
+    "a further file": ({"files": ADAPTER | {f"{ADAPTER_DIR}/run.py": ""}}, "must hold exactly"),
+    "a link to a folder": ({"files": {"x": ""}, "links": {ADAPTER_DIR: "/etc"}}, "adapter is not a regular file"),
+    "weights in a pipe": (
+        {"files": {CONFIG: ADAPTER[CONFIG]}, "pipes": (f"{ADAPTER_DIR}/{ADAPTER_WEIGHTS}",)},
+        "adapter_model.safetensors is not a regular file",
+    ),
+    "weights of a terabyte": (
+        {"files": {CONFIG: ADAPTER[CONFIG]}, "sparse": {f"{ADAPTER_DIR}/{ADAPTER_WEIGHTS}": 1024 * GIB}},
+        "adapter_model.safetensors is over 16 GiB",
+    ),
+}
+NO_MEASUREMENTS: dict[str, tuple[Left, str]] = {
+    "nothing": ({}, "results.json is missing"),
+    "nothing in it": ({"files": {RESULTS_FILE: "{}"}}, "errors, first base_digest: Field required"),
+    "a pipe": ({"pipes": (RESULTS_FILE,)}, "results.json is not a regular file"),
+    "an endless device": ({"links": {RESULTS_FILE: "/dev/zero"}}, "results.json is not a regular file"),
+    "a sparse file": ({"sparse": {RESULTS_FILE: GIB}}, "results.json is over 16 MiB"),
+    "nesting": ({"files": {RESULTS_FILE: '{"a":' * 100_000}}, "results.json is not JSON"),
+}
+UNFIT: dict[str, tuple[dict[str, Any], str]] = {
+    "another base": ({"base_digest": "../../../planted"}, "another base, adapter or holdout"),
+    "another adapter": ({"adapter_digest": "sha256:other"}, "another base, adapter or holdout"),
+    "another holdout": ({"holdout_digest": "sha256:other"}, "another base, adapter or holdout"),
+    "one arm": ({"items": PROMOTED.items[:-1]}, "1 items were scored in one arm only"),
+    "no chance levels": ({"chance": {}}, "1 kinds have no chance level"),
+    "endless log-likelihoods": (
+        {"holdout": (PROMOTED.holdout[0].model_copy(update={"nll_base": 1e308}),)},
+        "less than or equal to 1000000",
+    ),
+    "a long verdict": (
+        {"items": tuple(item.model_copy(update={"item": item.item + "x" * 2_000}) for item in LOST)},
+        "too many items for a verdict",
+    ),
+}
+
+
+class HostileTrainer(Forge):
+    """The forge, with a job that leaves this."""
+
+    left: Left
+
+    async def plan(self, ritual: Ritual, held: Lease) -> Callable[[Path], JobPlan]:
+        return lambda output: JobPlan(EndingJob(output=output, **self.left), ())
+
+
+class HostileEvaluator(Verifier):
+    """The verifier, with a job that leaves this."""
+
+    left: Left
+
+    async def plan(self, ritual: Ritual, held: Lease) -> Callable[[Path], JobPlan]:
+        return lambda output: JobPlan(EndingJob(output=output, **self.left), ())
+
+
+@pytest.fixture
+def context(settings: Settings, pool: Pool, client: Client) -> ServiceContext:
+    configuration = embedded().model_copy(update={"jobs": JobsConfig(python=Path(sys.executable))})
+    return ServiceContext("forge", settings, pool, client, configuration)
+
+
+def training(context: ServiceContext, left: Left) -> GpuStage:
+    work = HostileTrainer(context)
+    work.left = left
+    return GpuStage(context, State.EVACUATED, kind(TRAINER), MAX_ATTEMPTS, work)
+
+
+def evaluating(context: ServiceContext, left: Left) -> GpuStage:
+    work = HostileEvaluator(context, VerifierSettings())
+    work.left = {"result": JobResult(ok=True)} | left
+    return GpuStage(context, State.FORGED, kind(EVALUATOR), MAX_ATTEMPTS, work)
+
+
+def kind(role: str) -> JobKind:
+    return JobKind(role, ("-m", "tests.support.fakes.ending_job"), GIB, JOB_S)
+
+
+async def forged(pool: Pool) -> UUID:
+    """A ritual whose adapter is that of PROMOTED."""
+    ritual = await harvested(pool)
+    fence = await evacuated(pool, ritual)
+    made = {"adapter": PROMOTED.adapter_digest, "base": PROMOTED.base_digest, "path": "/nowhere", "recipe": "default"}
+    await state(
+        pool,
+        AdapterForged(ritual=ritual, persona="scribe", **made, fence=fence, training=TRAINING),
+    )
+    return ritual
+
+
+async def interruption(pool: Pool, ritual: Ritual) -> str:
+    assert (ritual.state, ritual.attempt) == (State.HARVESTED, 2)
+    return (await ledger.require_fact(pool, ritual.id, GpuInterrupted)).reason
+
+
+@pytest.mark.parametrize(("left", "reason"), NO_RESULT.values(), ids=NO_RESULT)
+async def test_a_training_without_a_sound_result_is_a_failed_attempt(
+    context: ServiceContext, left: Left, reason: str
+) -> None:
+    ritual = await harvested(context.pool)
+    await evacuated(context.pool, ritual)
+
+    found = await interruption(context.pool, await reconcile_until_moved(training(context, left), ritual))
+
+    assert reason in found
+    assert len(found) < 5_000
+
+
+@pytest.mark.parametrize(("left", "reason"), NO_ADAPTER.values(), ids=NO_ADAPTER)
+async def test_a_training_that_leaves_no_adapter_ends_the_ritual(
+    context: ServiceContext, left: Left, reason: str
+) -> None:
+    ritual = await harvested(context.pool)
+    await evacuated(context.pool, ritual)
+
+    ended = await reconcile_until_moved(training(context, {"result": GOOD} | left), ritual)
+
+    assert ended.state is State.FAILED
+    assert reason in (await ledger.require_fact(context.pool, ritual, AdapterFailed)).reason
+
+
+@pytest.mark.parametrize(("left", "reason"), NO_MEASUREMENTS.values(), ids=NO_MEASUREMENTS)
+async def test_an_evaluation_without_sound_measurements_is_a_failed_attempt(
+    context: ServiceContext, left: Left, reason: str
+) -> None:
+    ritual = await forged(context.pool)
+    assert reason in await interruption(context.pool, await reconcile_until_moved(evaluating(context, left), ritual))
+
+
+@pytest.mark.parametrize(("changes", "reason"), UNFIT.values(), ids=UNFIT)
+async def test_measurements_that_allow_no_verdict_are_a_failed_attempt_and_leave_no_base_scores(
+    context: ServiceContext, changes: dict[str, Any], reason: str
+) -> None:
+    ritual = await forged(context.pool)
+    files = {RESULTS_FILE: PROMOTED.model_copy(update=changes).model_dump_json()}
+
+    moved = await reconcile_until_moved(evaluating(context, {"files": files}), ritual)
+
+    assert reason in await interruption(context.pool, moved)
+    assert not list(context.settings.home.rglob("planted.json"))
+    assert not Artifacts(context.settings.home).base_scores(PROMOTED.base_digest).exists()
+
+
+async def test_measurements_are_judged_and_the_base_scores_of_their_base_are_kept(context: ServiceContext) -> None:
+    ritual = await forged(context.pool)
+    values = json.loads(PROMOTED.model_dump_json()) | {"holdout_left_out": {"h\0": "not \ud800 shown"}}
+
+    moved = await reconcile_until_moved(evaluating(context, {"files": {RESULTS_FILE: json.dumps(values)}}), ritual)
+
+    assert moved.state is State.VERIFIED
+    kept = Artifacts(context.settings.home).base_scores(PROMOTED.base_digest)
+    assert kept.read_text() == Results.model_validate(PROMOTED).kept_base_scores().model_dump_json()
+
+
+async def test_checkpoints_behind_a_link_are_not_given_to_the_next_attempt(
+    context: ServiceContext, tmp_path: Path
+) -> None:
+    ritual = await harvested(context.pool)
+    await evacuated(context.pool, ritual)
+    elsewhere = tmp_path / "checkpoint-1" / IDENTITY_FILE
+    elsewhere.parent.mkdir()
+    elsewhere.touch()
+    left = {"links": {CHECKPOINTS_DIR: str(tmp_path)}, "result": JobResult(ok=False)}
+    again = await reconcile_until_moved(training(context, left), ritual)
+
+    folder = Artifacts(context.settings.home).run(ritual, 1, TRAINER) / OUTPUT / CHECKPOINTS_DIR
+    assert folder.is_symlink()
+    assert Forge(context)._earlier_checkpoints(again) is None
