@@ -1,0 +1,53 @@
+"""A bundle holds the two files of the verified adapter, whatever else is beside them or in their place."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from services.registry.bundle import ADAPTER, BundleError, Sidecar, freeze
+from services.verifier.settings import VerifierSettings
+from services.verifier.verdict import judge
+from shared.contracts.forge import ADAPTER_FILES, ADAPTER_WEIGHTS
+from shared.storage.artifacts import Artifacts
+from shared.storage.digests import digest_tree
+from tests.support.adapters import save_adapter
+from tests.support.evaluations import INTACT, LEARNED, results
+
+pytestmark = pytest.mark.timeout(20)
+
+VERDICT = judge(results(INTACT, LEARNED), VerifierSettings().verdict)
+
+
+def sidecar(adapter: str) -> Sidecar:
+    names = ("persona", "version", "base", "base_name", "manifest", "holdout", "recipe", "ritual")
+    return Sidecar(adapter=adapter, verdict=VERDICT, **dict.fromkeys(names, "x"))
+
+
+def test_only_the_files_of_an_adapter_are_frozen(tmp_path: Path) -> None:
+    source = save_adapter(tmp_path / "adapter", value=0.1)
+    digest = digest_tree(source)
+    os.mkfifo(source / "pipe")
+    (source / "secret").symlink_to("/etc/passwd")
+
+    bundle = freeze(Artifacts(tmp_path / "home"), source, sidecar(digest), ())
+
+    assert {file.name for file in (bundle / ADAPTER).iterdir()} == ADAPTER_FILES
+    assert digest_tree(bundle / ADAPTER) == digest
+
+
+@pytest.mark.parametrize("other", [os.mkfifo, lambda file: file.symlink_to("/dev/zero"), lambda _: None])
+def test_what_took_the_place_of_the_verified_weights_is_not_frozen(tmp_path: Path, other: object) -> None:
+    source = save_adapter(tmp_path / "adapter", value=0.1)
+    digest = digest_tree(source)
+    (source / ADAPTER_WEIGHTS).unlink()
+    assert callable(other)
+    other(source / ADAPTER_WEIGHTS)
+
+    artifacts = Artifacts(tmp_path / "home")
+    with pytest.raises(BundleError, match=f"the verified adapter is gone: adapter/{ADAPTER_WEIGHTS} is"):
+        freeze(artifacts, source, sidecar(digest), ())
+    assert not artifacts.bundle(digest).exists()
+    assert not list(artifacts.scratch().iterdir())
