@@ -16,7 +16,10 @@ def digest_file(path: Path) -> str:
 
 
 def digest_tree(path: Path) -> str:
-    """`sha256:<hex>` of a directory: over its files' relative paths and digests, in order of path. Links are followed."""
+    """`sha256:<hex>` of a directory: over its files' relative paths and digests, in order of path.
+
+    Links are followed: the files of base models often are links. What a job wrote is read by `untrusted` instead.
+    """
     return digest_files(
         {entry.relative_to(path).as_posix(): digest_file(entry) for entry in path.rglob("*") if entry.is_file()}
     )
