@@ -65,11 +65,11 @@ SIDE_BY_SIDE := --dist loadfile --no-loadscope-reorder --durations=20
 test-integration: setup ## every service, driver and command on real NATS and PostgreSQL, no model; about 5 minutes on two cores
 	@$(BIN)/python -m pytest -n 2 $(SIDE_BY_SIDE) tests/integration
 
-test: setup ## everything: check, test-integration, and real jobs, rituals and kills; about 45 minutes on two cores
+test: setup ## everything: check, test-integration, and real jobs, rituals and kills; about 30 minutes on two cores
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory test-integration
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
-	@$(BIN)/python -m pytest --durations=20 $(addprefix tests/acceptance/,rituals rehearsed jobs docker/test_vllm.py test_documented.py)
+	@$(BIN)/python -m pytest -v -n 2 $(SIDE_BY_SIDE) $(addprefix tests/acceptance/,rituals rehearsed jobs docker/test_vllm.py test_documented.py)
 
 test-docker: setup ## the container driver, its proxy and a vLLM on a real engine; whole parts of the house in containers
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
