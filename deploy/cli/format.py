@@ -11,6 +11,7 @@ from deploy.cli.errors import UserError
 MINUTE_S = 60
 HOUR_S = 3600
 DAY_S = 86400
+LONGEST_DAYS = 36500  # a moment that is this far away is still one that can be stored
 SHORT_ID = 8
 DIGEST_SHOWN = 12
 UNIT = 1024
@@ -47,11 +48,14 @@ def parse_duration(text: str) -> float:
     units = {"s": 1, "m": MINUTE_S, "h": HOUR_S, "d": DAY_S}
     compact = "".join(text.lower().split())
     if re.fullmatch(r"\d+(\.\d+)?", compact):
-        return float(compact)
+        compact += "s"
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", compact)
     if not parts or "".join(number + unit for number, unit in parts) != compact:
         raise UserError(f"{text!r} is not a duration: write it like 30s, 10m or 2h")
-    return sum(float(number) * units[unit] for number, unit in parts)
+    seconds = sum(float(number) * units[unit] for number, unit in parts)
+    if seconds > LONGEST_DAYS * DAY_S:
+        raise UserError(f"{text!r} is longer than {LONGEST_DAYS} days")
+    return seconds
 
 
 def ago(moment: datetime, now: datetime | None = None) -> str:

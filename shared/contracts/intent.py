@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from shared.contracts.karma import PERSONA_PATTERN
 from shared.contracts.message import Fact, Message
+from shared.contracts.moment import Moment
 
 
 class TrainingIntent(Message):
@@ -25,11 +26,9 @@ class TrainingIntent(Message):
     recipe: str = Field("default", pattern=r"^[a-z0-9][a-z0-9_-]{0,60}$", description="Name of a shipped recipe.")
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of the training run.")
     kinds: tuple[str, ...] = Field((), max_length=50, description="Only karma of these kinds; empty: all.")
-    since: AwareDatetime | None = Field(None, description="Only karma created at or after this time.")
-    until: AwareDatetime | None = Field(
-        None, description="Only karma created at or before this time: the high-water mark."
-    )
-    deadline: AwareDatetime | None = Field(None, description="When inference should serve again after the ritual.")
+    since: Moment | None = Field(None, description="Only karma created at or after this time.")
+    until: Moment | None = Field(None, description="Only karma created at or before this time: the high-water mark.")
+    deadline: Moment | None = Field(None, description="When inference should serve again after the ritual.")
     query: str = Field("", max_length=2000, description="Only karma whose embedding is near that of this text.")
     query_likeness: float = Field(0.3, ge=-1, le=1, description="Least cosine similarity to the query.")
     requested_by: str = Field("", max_length=200, description="Who requests it.")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from enum import StrEnum
 from typing import Any, ClassVar, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import Field, model_validator
 
 from shared.contracts.checks import Check
-from shared.contracts.frozen import Frozen
+from shared.contracts.frozen import Frozen, Storable
 from shared.contracts.message import Message
+from shared.contracts.moment import Moment, MomentOrUtc
 
 PERSONA_PATTERN = r"^[a-z][a-z0-9_-]{0,40}$"
 
@@ -49,10 +49,10 @@ class Outcome(Frozen):
 
     verdict: str = "accepted"
     evidence: str = ""
-    checks: tuple[Check, ...] = ()
+    checks: tuple[Check, ...] = Field((), max_length=32, description="Rules that an acceptable answer satisfies.")
 
 
-class KarmaRecord(Frozen):
+class KarmaRecord(Storable):
     """One stored interaction of a persona, ending in the assistant's answer."""
 
     id: str = Field(min_length=1, max_length=200)
@@ -62,7 +62,7 @@ class KarmaRecord(Frozen):
     outcome: Outcome = Outcome()
     why: str = ""
     consecrated_by: str | None = None
-    consecrated_at: AwareDatetime | None = None
+    consecrated_at: Moment | None = None
     session: str = Field(min_length=1, max_length=200)
     parent: str | None = None
     source: str = "import"
@@ -72,7 +72,7 @@ class KarmaRecord(Frozen):
     purposes: tuple[str, ...] = Field(("train",), description="What its owner consents to; training needs `train`.")
     feedback: Literal["up", "down"] | None = Field(None, description="The user's thumb, where one was given.")
     trace_id: str | None = None
-    created_at: datetime | None = None
+    created_at: MomentOrUtc | None = None
 
     @model_validator(mode="after")
     def is_a_whole_interaction(self) -> KarmaRecord:

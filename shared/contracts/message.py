@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any, ClassVar
 from uuid import UUID, uuid5
 
-from shared.contracts.frozen import Frozen
+from pydantic import model_validator
+
+from shared.contracts.frozen import Storable
+from shared.contracts.text import clean
 
 RITUAL_NAMESPACE = UUID("6f1c1f0e-5d0a-5c3b-9a53-50f0f0a6e5d1")
 
 
-class Message(Frozen):
+class Message(Storable):
     """Anything published on the bus. A breaking change is a new subject, never an edit."""
 
     subject: ClassVar[str]
@@ -19,7 +22,8 @@ class Message(Frozen):
 class Fact(Message):
     """Something that happened to a ritual, recorded once by the owner of the stage.
 
-    `attempt` counts from 1 and grows when the GPU work is repeated.
+    `attempt` counts from 1 and grows when the GPU work is repeated. Characters that cannot be stored are replaced: a job's
+    output must not keep a fact from being recorded.
     """
 
     step: ClassVar[str]  #: the name of the stage's span
@@ -28,6 +32,11 @@ class Fact(Message):
     ritual: UUID
     persona: str
     attempt: int = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def clean_texts(cls, values: Any) -> Any:
+        return clean(values)
 
     @property
     def event_id(self) -> UUID:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from shared.contracts.message import Message
+from shared.contracts.moment import Moment
 
 
 class QueuePause(Message):
@@ -22,7 +23,7 @@ class QueuePause(Message):
     holder: str = Field(description="Anvil and fence, e.g. anvil0/17. Several may hold at once.")
     anvil: str
     reason: str
-    deadline: AwareDatetime = Field(description="Time from which a worker that is not idle makes the hand-over fail.")
+    deadline: Moment = Field(description="Time from which a worker that is not idle makes the hand-over fail.")
 
 
 class QueueResume(Message):

@@ -25,7 +25,6 @@ class Format(StrEnum):
 
 OWN_FIELDS = frozenset(("persona", "session", "status", "outcome", "consecrated_by", "parent", "purposes"))
 LONGEST_NAME = 200  # what an index of the karma table holds safely
-YEARS = range(1970, 9999)  # a time in seconds or milliseconds that was misread falls outside; PostgreSQL holds these
 FOREIGN = {Format.OPENAI: openai, Format.SHAREGPT: sharegpt, Format.ALPACA: alpaca}
 
 
@@ -57,7 +56,4 @@ def _own(values: dict[str, Any]) -> KarmaRecord:
     record = KarmaRecord.model_validate(values)
     if record.parent is not None and len(record.parent) > LONGEST_NAME:
         raise RecordError(f"parent: longer than {LONGEST_NAME} characters")
-    for name in ("created_at", "consecrated_at"):
-        if (time := getattr(record, name)) is not None and time.year not in YEARS:
-            raise RecordError(f"{name}: not between the years {YEARS.start} and {YEARS.stop - 1}")
     return record

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -162,7 +161,7 @@ def _values(record: KarmaRecord) -> tuple[Any, ...]:
         record.outcome.model_dump_json(),
         record.why,
         record.consecrated_by,
-        _aware(record.consecrated_at),
+        record.consecrated_at,
         record.session,
         record.parent,
         record.source,
@@ -172,10 +171,5 @@ def _values(record: KarmaRecord) -> tuple[Any, ...]:
         list(record.purposes),
         record.feedback,
         record.trace_id,
-        _aware(record.created_at),
+        record.created_at,
     )
-
-
-def _aware(time: datetime | None) -> datetime | None:
-    """A time without a zone is taken as UTC, whatever zone this machine is in."""
-    return time.replace(tzinfo=UTC) if time and time.tzinfo is None else time
