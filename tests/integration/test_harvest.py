@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from services.harvester import harvest as harvest_module
@@ -361,6 +362,29 @@ async def test_a_row_that_is_no_conversation_is_excluded_and_stops_nothing(pool:
     found, _ = await harvested(pool, tmp_path)
 
     assert found.excluded == {"malformed": 3}
+
+
+@pytest.mark.parametrize("pattern", ["a{99999999999999999999}", "(" * 900 + ")" * 900, "a" * 5000])
+async def test_a_row_whose_check_does_not_compile_is_excluded_and_stops_nothing(
+    pool: Pool, tmp_path: Path, pattern: str
+) -> None:
+    await remember(pool, [record("one", TRAIN, "Why?", "Because."), record("other", TRAIN, "How?", "So.")])
+    outcome = {"checks": [{"kind": "regex", "pattern": pattern}]}
+    await pool.execute("UPDATE vectors.karma SET outcome = $1 WHERE id = 'other'", outcome)
+
+    found, _ = await harvested(pool, tmp_path)
+
+    assert [row["id"] for row in open_rows(tmp_path, found)] == ["one"]
+    assert found.excluded == {"malformed": 1}
+
+
+@pytest.mark.parametrize("column", ["created_at", "consecrated_at"])
+@pytest.mark.parametrize("time", ["infinity", "-infinity", "294276-01-01 UTC", "0001-01-01 UTC"])
+async def test_a_time_that_nothing_computes_with_is_refused_by_the_table(pool: Pool, column: str, time: str) -> None:
+    await remember(pool, [record("one", TRAIN, "Why?", "Because.")])
+
+    with pytest.raises(asyncpg.CheckViolationError):
+        await pool.execute(f"UPDATE vectors.karma SET {column} = '{time}'")
 
 
 async def test_what_is_written_is_what_was_scanned_though_records_change_meanwhile(

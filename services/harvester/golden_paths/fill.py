@@ -24,6 +24,8 @@ log = structlog.get_logger()
 BATCH = 100
 RETRIES = 200  # of old problems in one filling: traces that Phoenix has forgotten must not slow every harvest
 RETRY_AFTER = timedelta(minutes=5)
+# What comes of attributes that no contract checked: anyone may record a span.
+FOREIGN = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 SETTLED_AFTER = timedelta(minutes=2)  # a parent's span comes last; one that has not come by then is elsewhere
 
 _TRUTH = "k.persona = $1 AND k.status = 'white_truth' AND k.trace_id IS NOT NULL"
@@ -88,6 +90,8 @@ async def _read(phoenix: Phoenix, trace_id: str, answer: str | None) -> GoldenPa
         return await asyncio.to_thread(rebuild, spans, answer)
     except NoPathError as problem:
         return str(problem)
+    except FOREIGN as error:
+        return f"the trace is not as OpenInference writes one ({type(error).__name__})"
 
 
 def _otel(trace_id: str) -> str:
@@ -106,7 +110,7 @@ def _settled(spans: list[Span], now: datetime) -> None:
 async def _keep(pool: Pool, row: Any, path: GoldenPath | str) -> bool:
     try:
         return await _store(pool, row, path)
-    except asyncpg.DataError:
+    except (asyncpg.DataError, asyncpg.ProgramLimitExceededError):
         return await _store(pool, row, "the trace holds characters that PostgreSQL cannot keep")
 
 

@@ -45,17 +45,18 @@ class Column:
 
 
 _NAME_FITS = "VALUE IS NOT NULL AND length(VALUE) BETWEEN 1 AND 200"
+_TIME_FITS = "VALUE >= '1900-01-01 UTC' AND VALUE < '3000-01-01 UTC'"
 COLUMNS = {
     "id": Column("text", sound=_NAME_FITS),
     "persona": Column("text", sound=f"VALUE IS NOT NULL AND VALUE ~ '{PERSONA_PATTERN}'"),
     "messages": Column("jsonb", sound="VALUE IS NOT NULL AND jsonb_typeof(VALUE) = 'array'"),
     "status": Column("text", sound="VALUE IS NOT NULL AND VALUE IN ('speculative', 'white_truth', 'revoked')"),
     "session": Column("text", sound=_NAME_FITS),
-    "created_at": Column("timestamp with time zone", sound="VALUE IS NOT NULL AND isfinite(VALUE)"),
+    "created_at": Column("timestamp with time zone", sound=f"VALUE IS NOT NULL AND {_TIME_FITS}"),
     "outcome": Column("jsonb", "'{}'::jsonb", "jsonb_typeof(VALUE) = 'object'"),
     "why": Column("text", "''"),
     "consecrated_by": Column("text", "NULL::text", "status <> 'white_truth' OR coalesce(VALUE, '') <> ''"),
-    "consecrated_at": Column("timestamp with time zone", "NULL::timestamptz", "VALUE IS NULL OR isfinite(VALUE)"),
+    "consecrated_at": Column("timestamp with time zone", "NULL::timestamptz", f"VALUE IS NULL OR {_TIME_FITS}"),
     "parent": Column("text", "NULL::text", "VALUE IS NULL OR length(VALUE) <= 200"),
     "source": Column("text", "''"),
     "licence": Column("text", "'owner'"),

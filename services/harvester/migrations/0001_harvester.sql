@@ -25,6 +25,9 @@ CREATE TABLE vectors.karma (
     embedding_model text,
     embedding_dims  int GENERATED ALWAYS AS (vector_dims(embedding)) STORED,
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- What the services can compute with; infinity is a time to PostgreSQL only.
+    CHECK (created_at >= '1900-01-01 UTC' AND created_at < '3000-01-01 UTC'),
+    CHECK (consecrated_at >= '1900-01-01 UTC' AND consecrated_at < '3000-01-01 UTC'),
     CHECK (status <> 'white_truth' OR consecrated_by IS NOT NULL),
     CHECK ((embedding IS NULL) = (embedding_model IS NULL))
 );

@@ -52,11 +52,15 @@ class RecordScanner:
     def scan(self, messages: str, tools: str, checks: str | None) -> Scanned:
         """Scan a record's messages, tools and checks, each as PostgreSQL prints its JSON."""
         try:
-            conversation = _read_conversation(messages)
-            examined = self._examine(messages, conversation, tools)
-        except ValueError:
+            return self._scan(messages, tools, checks or _EMPTY)
+        except (ValueError, ArithmeticError, RecursionError):
             return _MALFORMED
-        if not _are_checks(checks or _EMPTY):
+
+    def _scan(self, messages: str, tools: str, checks: str) -> Scanned:
+        """Raises what comes of values that no contract checked: anyone may insert a record."""
+        conversation = _read_conversation(messages)
+        examined = self._examine(messages, conversation, tools)
+        if not _are_checks(checks):
             return _MALFORMED
         turns = join_turns(examined.values["messages"])
         words = split_words(turns)

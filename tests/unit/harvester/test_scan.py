@@ -170,3 +170,22 @@ def test_a_number_that_no_program_can_hold_makes_a_record_malformed(tmp_path: Pa
     called = f'[{{"role": "user", "content": "?"}}, {{"role": "assistant", "content": "!", "tool_calls": [{{"n": {number}}}]}}]'
 
     assert scanner(tmp_path).scan(called, "[]", None).reason is Reason.MALFORMED
+
+
+@pytest.mark.parametrize(
+    ("messages", "tools", "checks"),
+    [
+        ("[]", "[]", None),
+        ("7", "[]", None),
+        ('{"role": "user"}', "[]", None),
+        (printed_json([{"role": "user", "content": "hi"}, {"role": "assistant", "content": ["so"]}]), "[]", None),
+        (printed_json(chat("Who?", "Me.")), "[]", '[{"kind": "regex", "pattern": "a{99999999999999999999}"}]'),
+        (printed_json(chat("Who?", "Me.")), "[]", '[{"kind": "regex", "pattern": "' + "(" * 900 + ")" * 900 + '"}]'),
+        (printed_json(chat("Who?", "Me.")), "[]", '{"kind": "regex"}'),
+        (printed_json(chat("Who?", "peter@hunter.example")), "1" * 400 + "e", None),
+    ],
+)
+def test_what_no_contract_checked_is_malformed_and_stops_no_scan(
+    tmp_path: Path, messages: str, tools: str, checks: str | None
+) -> None:
+    assert scanner(tmp_path).scan(messages, tools, checks).reason is Reason.MALFORMED
