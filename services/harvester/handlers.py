@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import uuid5
 
-import asyncpg
 import structlog
 from faststream import Context
 from faststream.nats.annotations import NatsMessage
+from nats.aio.msg import Msg
 
 from services.harvester.ingest.consent import list_recalls, mark_announced, revoke
 from services.harvester.ingest.karma import Consecration, consecrate
@@ -53,12 +53,12 @@ async def training_intent(intent: TrainingIntent, message: NatsMessage, service:
     await replies.answer(message.body, answer)
 
 
-async def answer_invalid(replies: RequestReplies, message: NatsMessage, error: str) -> bool:
+async def answer_invalid(replies: RequestReplies, message: Msg, error: str) -> bool:
     """Answer the request that an invalid intent came with; False for other messages and where no one waits."""
-    if message.raw_message.subject != TrainingIntent.subject:
+    if message.subject != TrainingIntent.subject:
         return False
     answer: dict[str, object] = {"error": {"code": BAD_REQUEST, "description": error}}
-    return await replies.answer(message.body, answer, PATIENCE_S)
+    return await replies.answer(message.data, answer, PATIENCE_S)
 
 
 def intent_id(intent: TrainingIntent, message: NatsMessage) -> str:
@@ -72,12 +72,8 @@ def intent_id(intent: TrainingIntent, message: NatsMessage) -> str:
 @router.consume(KarmaConsecrated)
 async def karma_consecrated(record: KarmaConsecrated, service: InContext) -> None:
     """Store the record as a white truth; what contradicts karma that is known becomes a dead letter."""
-    try:
-        async with service.pool.acquire() as conn, conn.transaction():
-            became = await consecrate(conn, record)
-    except (asyncpg.DataError, asyncpg.ProgramLimitExceededError) as error:
-        # A NUL character or half of a surrogate pair in a text, or a name that is too long for an index.
-        raise PermanentError(f"PostgreSQL cannot hold it: {type(error).__name__}") from None
+    async with service.pool.acquire() as conn, conn.transaction():
+        became = await consecrate(conn, record)
     if became in NOT_TAKEN:
         raise PermanentError(NOT_TAKEN[became])
     if became is Consecration.DONE:

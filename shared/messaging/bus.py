@@ -1,7 +1,6 @@
 """The broker of a service: its connection, and the acknowledgement rules of its consumers.
 
-FastStream's defaults retry without delay and give up reconnecting; every setting here avoids one of these. The router
-sets that a message is not rejected at the first exception.
+FastStream's defaults retry without delay and give up reconnecting; every setting here avoids one of these.
 """
 
 from __future__ import annotations
@@ -10,23 +9,30 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable
 from functools import partial
+from types import TracebackType
 from typing import Any
 
+import asyncpg
 import structlog
 from faststream import BaseMiddleware, ContextRepo
-from faststream.exceptions import NackMessage, RejectMessage
-from faststream.nats import NatsBroker, NatsMessage
+from faststream.nats import NatsBroker
+from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from prometheus_client import Counter
+from pydantic import ValidationError
 
+from shared.contracts.text import clean
+from shared.messaging.client import BusClient
 from shared.messaging.dead_letters import record_dead_letter
-from shared.messaging.router import AnswerInvalid, PermanentError
+from shared.messaging.router import AnswerInvalid, PermanentError, explain
 from shared.storage.postgres import UNREACHABLE, Pool
 
 log = structlog.get_logger()
 
+# What can never succeed: the content of the message is at fault.
+PERMANENT = (PermanentError, ValidationError, UnicodeError, asyncpg.DataError, asyncpg.ProgramLimitExceededError)
 LAST_DELIVERY = 6  # an unknown error this often is a permanent one
 LONGEST_DELAY_S = 60
 
@@ -52,7 +58,7 @@ def open_broker(
             print("the connection to NATS is closed; exiting to be restarted", file=sys.stderr, flush=True)
             os._exit(1)
 
-    return NatsBroker(
+    return _Broker(
         url,
         name=service,
         max_reconnect_attempts=-1,
@@ -71,49 +77,106 @@ def open_broker(
     )
 
 
+class _Broker(NatsBroker):
+    """FastStream's broker on a connection that withstands any header."""
+
+    async def _connect(self) -> Client:
+        connection = BusClient()
+        await connection.connect(**self._connection_kwargs)
+        self.config.connect(connection)
+        return connection
+
+
 class _Acknowledgement(BaseMiddleware[Any, Any]):
-    """Turns the outcome of a handler into an acknowledgement: ack, retry with a growing delay, or dead letter."""
+    """Turns the outcome of a delivery, wherever it failed, into an acknowledgement.
+
+    That is: ack, retry with a growing delay, or answer or bury it and terminate.
+    """
 
     def __init__(self, msg: Any, /, *, context: ContextRepo, pool: Pool, answer_invalid: AnswerInvalid | None) -> None:
         super().__init__(msg, context=context)
+        self._message: Msg = msg
         self._pool, self._answer_invalid = pool, answer_invalid
 
-    async def consume_scope(self, call_next: Callable[[Any], Awaitable[Any]], msg: Any) -> Any:
-        subject, deliveries = msg.raw_message.subject, msg.raw_message.metadata.num_delivered or 1
+    async def after_processed(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_val: BaseException | None = None,
+        exc_tb: TracebackType | None = None,
+    ) -> bool:
+        """Settle the message; True where no error goes further. One that is not settled comes again after ACK_WAIT_S."""
+        if exc_val is not None and not isinstance(exc_val, Exception):
+            return False  # the service stops
         try:
-            result = await call_next(msg)
-        except PermanentError as error:
-            if not await self._answer(msg, str(error)):
-                await self._keep(msg, str(error))
-            raise RejectMessage from error
-        except UNREACHABLE as error:
-            raise NackMessage(delay=min(2 ** (deliveries - 1), LONGEST_DELAY_S)) from error
+            await self._settle(exc_val)
         except Exception as error:
-            log.exception("handler failed", subject=subject, deliveries=deliveries)
-            if deliveries >= LAST_DELIVERY:
-                await self._keep(msg, f"{type(error).__name__}: {error}")
-                raise RejectMessage from error
-            raise NackMessage(delay=min(2 ** (deliveries - 1), LONGEST_DELAY_S)) from error
-        HANDLED.labels(subject).inc()
-        return result
+            log.warning("message not settled", subject=self._message.subject, error=_text(error))
+        return True
 
-    async def _answer(self, message: NatsMessage, error: str) -> bool:
+    async def _settle(self, error: Exception | None) -> None:
+        if error is None:
+            await self._message.ack()
+            HANDLED.labels(self._message.subject).inc()
+        elif isinstance(error, PERMANENT):
+            await self._end(_reason(error))
+        elif isinstance(error, UNREACHABLE):
+            await self._retry()
+        else:
+            log.error("handler failed", subject=self._message.subject, deliveries=self._deliveries, exc_info=error)
+            await (self._end(_text(error)) if self._deliveries >= LAST_DELIVERY else self._retry())
+
+    @property
+    def _deliveries(self) -> int:
+        return self._message.metadata.num_delivered or 1
+
+    async def _retry(self) -> None:
+        await self._message.nak(delay=min(2 ** min(self._deliveries - 1, 6), LONGEST_DELAY_S))
+
+    async def _end(self, error: str) -> None:
+        """Answer the message, else bury it; then it is not delivered again, unless the database is away."""
         try:
-            return self._answer_invalid is not None and await self._answer_invalid(message, error)
+            if not await self._answer(error):
+                await self._bury(error)
+        except UNREACHABLE as away:
+            log.warning("dead letter not kept yet", subject=self._message.subject, error=_text(away))
+            await self._retry()
+        else:
+            await self._message.term()
+
+    async def _answer(self, error: str) -> bool:
+        try:
+            return self._answer_invalid is not None and await self._answer_invalid(self._message, error)
         except NatsError as lost:
-            log.warning("invalid message not answered", error=str(lost) or type(lost).__name__)
+            log.warning("invalid message not answered", error=_text(lost))
             return False
 
-    async def _keep(self, message: NatsMessage, error: str) -> None:
-        metadata, subject = message.raw_message.metadata, message.raw_message.subject
+    async def _bury(self, error: str) -> None:
+        """Keep the message as a dead letter. Raises UNREACHABLE errors; any other only costs the letter."""
+        message, metadata = self._message, self._message.metadata
         delivery = f"{metadata.stream}/{metadata.sequence.stream}"
         try:
-            await record_dead_letter(self._pool, subject, message.body, dict(message.headers), error, delivery)
+            await record_dead_letter(self._pool, message.subject, message.data, message.headers or {}, error, delivery)
+        except UNREACHABLE:
+            raise
         except Exception as failed:
-            log.warning("dead letter not kept yet", subject=subject, error=str(failed) or type(failed).__name__)
-            raise NackMessage(delay=5) from failed
-        DEAD_LETTERS.labels(subject).inc()
-        log.warning("dead letter kept", subject=subject, error=error)
+            # It stays in its stream, where the delivery names it.
+            log.error("dead letter lost", subject=message.subject, delivery=delivery, error=error, failed=_text(failed))
+        else:
+            DEAD_LETTERS.labels(message.subject).inc()
+            log.warning("dead letter kept", subject=message.subject, error=error)
+
+
+def _reason(error: Exception) -> str:
+    """Why a message can never be handled, without its content."""
+    if isinstance(error, PermanentError):
+        return clean(str(error))
+    if isinstance(error, ValidationError):
+        return clean(explain(error))
+    return f"PostgreSQL cannot hold it: {type(error).__name__}"
+
+
+def _text(error: Exception) -> str:
+    return clean(f"{type(error).__name__}: {error}")
 
 
 async def _on_error(error: Exception) -> None:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from faststream import AckPolicy
 from faststream.nats import JStream, NatsMessage, NatsRouter, PullSub
+from nats.aio.msg import Msg
 from pydantic import ValidationError
 
 from shared.contracts.message import Message
@@ -14,7 +15,7 @@ from shared.messaging.streams import Subscription
 
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[None]])
 # Replies to the publisher of an invalid message; False where none waits for a reply.
-AnswerInvalid = Callable[[NatsMessage, str], Awaitable[bool]]
+AnswerInvalid = Callable[[Msg, str], Awaitable[bool]]
 
 
 class PermanentError(Exception):
@@ -26,7 +27,8 @@ class Router(NatsRouter):
 
     def __init__(self, service: str) -> None:
         # Set here: subscribers of a router do not get the broker's policy, and by default they reject at the first error.
-        super().__init__(ack_policy=AckPolicy.NACK_ON_ERROR)
+        # The broker's middleware acknowledges (bus.py): FastStream would retry without delay what fails around it.
+        super().__init__(ack_policy=AckPolicy.MANUAL)
         self.service = service
         self.subscriptions: list[Subscription] = []
 
@@ -44,6 +46,7 @@ class Router(NatsRouter):
                     pull_sub=PullSub(batch_size=1, timeout=5),
                     max_workers=1,
                     decoder=_decoder(message),
+                    no_reply=True,  # else FastStream publishes to any subject that the header `reply_to` names
                 )(handler)
             return handler
 

@@ -86,7 +86,7 @@ class Subscription:
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=ACK_WAIT_S,
             max_deliver=-1,
-            max_ack_pending=16,
+            max_ack_pending=1000,  # a message that waits for its retry counts: it must not hold up the others
         )
 
 

@@ -16,7 +16,6 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-import nats
 import structlog
 import uvicorn
 from faststream import ContextRepo
@@ -26,6 +25,7 @@ from shared.config.model import Configuration
 from shared.config.settings import Settings, SettingsError
 from shared.messaging import outbox
 from shared.messaging.bus import open_broker
+from shared.messaging.client import connect
 from shared.messaging.router import AnswerInvalid, Router
 from shared.messaging.streams import check_consumers
 from shared.runtime.context import ServiceContext
@@ -103,7 +103,7 @@ async def serve(
         pool = await _database(settings, app.name)
         stack.push_async_callback(pool.close)
         await check_migrated(pool, migrations)
-        client = await nats.connect(
+        client = await connect(
             settings.nats_url,
             name=f"{app.name}-relay",
             max_reconnect_attempts=-1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Annotated
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from shared.storage.postgres import Pool
 
 PANEL = "Repair"
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 LETTER = typer.Argument(metavar="SERVICE/ID", help="A letter as `soulforge dead-letters list` names it.")
 
 group = typer.Typer(no_args_is_help=True, help="Messages that no service could handle.")
@@ -56,7 +58,11 @@ def show(letter: Annotated[str, LETTER]) -> None:
     if found.replayed_at:
         lines.append(f"replayed: {found.replayed_at:%Y-%m-%d %H:%M:%S %Z}")
     lines += [f"error:    {found.error}", *(f"header:   {key}: {value}" for key, value in found.headers.items())]
-    typer.echo("\n".join([*lines, "", found.body.decode(errors="replace")]))
+    if found.body is None:
+        body = f"(the body was not kept: {found.size} bytes, sha256 {found.digest.hex()})"
+    else:
+        body = found.body.decode(errors="replace")
+    typer.echo("\n".join([*lines, "", body]))
 
 
 @group.command()
@@ -88,6 +94,10 @@ async def publish_again(settings: Settings, given: str) -> DeadLetter:
 
     async with database(settings) as pool, bus(settings) as client:
         letter = await _find(pool, given)
+        if letter.body is None:
+            raise UserError(
+                f"{letter.name} was kept without its body: it cannot be replayed; publish the message again"
+            )
         headers = fresh_headers(letter.headers)
         if letter.subject == TrainingIntent.subject:
             # That stream does not acknowledge: its answer is the harvester's, which may be away.
@@ -100,8 +110,11 @@ async def publish_again(settings: Settings, given: str) -> DeadLetter:
 
 
 def fresh_headers(old: dict[str, str]) -> dict[str, str]:
-    """The letter's own headers with a new message id, so that the stream does not drop it as a duplicate."""
-    kept = {key: value for key, value in old.items() if not key.lower().startswith("nats-")}
+    """The letter's own headers with a new message id, so that the stream does not drop it as a duplicate.
+
+    A header whose name is no token (RFC 7230) came from no client, and none sends it.
+    """
+    kept = {key: value for key, value in old.items() if TOKEN.fullmatch(key) and not key.lower().startswith("nats-")}
     return {**kept, "Nats-Msg-Id": str(uuid4())}
 
 

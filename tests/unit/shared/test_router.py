@@ -9,8 +9,9 @@ from deploy.services import SERVICES, load_app
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_no_subscriber_rejects_a_message_at_the_first_error(service: str) -> None:
+def test_no_subscriber_acknowledges_or_replies_by_itself(service: str) -> None:
     router = load_app(service).router
 
     assert len(router.subscribers) == len(router.subscriptions) > 0
-    assert {subscriber.ack_policy for subscriber in router.subscribers} == {AckPolicy.NACK_ON_ERROR}
+    assert {subscriber.ack_policy for subscriber in router.subscribers} == {AckPolicy.MANUAL}
+    assert all(subscriber._no_reply for subscriber in router.subscribers)
