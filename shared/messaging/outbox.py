@@ -12,9 +12,11 @@ import nats.js.errors
 import structlog
 
 from shared.contracts.intent import TrainingIntent
+from shared.contracts.text import clean
 from shared.messaging.streams import INTENTS
 
 if TYPE_CHECKING:
+    from nats.aio.client import Client
     from nats.js import JetStreamContext
 
     from shared.contracts.message import Message
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 BATCH = 16  # publishes in flight; more only adds latency when every message is synced to disk
 PUBLISH_TIMEOUT_S = 5.0
+LONGEST_DELAY_S = 60
+HEADER_FRAME = len(b"NATS/1.0\r\n\r\n")
 INTENTS_SEARCHED = 64  # the newest intents in the stream among which an unanswered one is searched
 
 log = structlog.get_logger()
@@ -38,37 +42,64 @@ async def enqueue(conn: Connection, message: Message, event_id: UUID, headers: d
     )
 
 
-async def relay(pool: Pool, jetstream: JetStreamContext) -> int:
-    """Publish one batch of waiting messages, oldest first, and mark those that the server stored. Returns how many.
+async def relay(pool: Pool, client: Client) -> int:
+    """Publish one batch of waiting messages, oldest first, and mark those that the server stored. Returns how many it took.
 
     The rows stay locked while they are published, so that two relays never publish the same message at once. A crash in
     between publishes it twice with the same `Nats-Msg-Id`, which the stream deduplicates within its window; a handler
-    that still gets it twice reads the same rows twice. Intents go last, and the first failure ends the batch: an intent
-    is answered by the harvester, which may be down, and no other message is to wait for that.
+    that still gets it twice reads the same rows twice. A message that fails is tried again after a growing delay, and holds
+    up no other. A lost connection or a timeout ends the batch and is raised. Intents go last: they are answered by the
+    harvester, which may be down.
     """
-    failed: Exception | None = None
     async with pool.acquire() as conn, conn.transaction():
         rows = await conn.fetch(
-            "SELECT seq, event_id, subject, body, headers FROM outbox WHERE published_at IS NULL "
+            "SELECT seq, event_id, subject, body, headers, failures FROM outbox WHERE published_at IS NULL "
+            "AND (retry_at IS NULL OR retry_at <= clock_timestamp()) "
             "ORDER BY subject = $2, seq LIMIT $1 FOR UPDATE SKIP LOCKED",
             BATCH,
             TrainingIntent.subject,
         )
-        for row in rows:
-            try:
-                await _publish(jetstream, row)
-            except nats.errors.Error as error:
-                failed = error
-                break
-            await conn.execute("UPDATE outbox SET published_at = clock_timestamp() WHERE seq = $1", row["seq"])
-    if failed:
-        raise failed
+        ended = await _publish_all(conn, client, rows)
+    if ended:
+        raise ended
     return len(rows)
 
 
-async def _publish(jetstream: JetStreamContext, row: Any) -> None:
-    """Publish and return once the message is stored or the intent answered. Raises nats.errors.Error where unknown."""
+async def _publish_all(conn: Connection, client: Client, rows: list[Any]) -> Exception | None:
+    """Publish the rows one by one; what ended it early, if anything."""
+    for row in rows:
+        try:
+            await _publish(client, row)
+        except Exception as error:
+            if not client.is_connected:
+                return error
+            await _postpone(conn, row, error)
+            if isinstance(error, TimeoutError):
+                return error
+        else:
+            await conn.execute("UPDATE outbox SET published_at = clock_timestamp() WHERE seq = $1", row["seq"])
+    return None
+
+
+async def _postpone(conn: Connection, row: Any, error: Exception) -> None:
+    """Let the row wait for 1, 2, 4 … seconds."""
+    failures, text = row["failures"] + 1, clean(f"{type(error).__name__}: {error}")
+    delay_s = min(2 ** min(row["failures"], 6), LONGEST_DELAY_S)
+    await conn.execute(
+        "UPDATE outbox SET failures = $2, error = $3, retry_at = clock_timestamp() + make_interval(secs => $4) WHERE seq = $1",
+        row["seq"],
+        failures,
+        text,
+        delay_s,
+    )
+    log.error("message not published", subject=row["subject"], id=str(row["event_id"]), failures=failures, error=text)
+
+
+async def _publish(client: Client, row: Any) -> None:
+    """Publish and return once the message is stored or the intent answered. Raises where that is unknown, or refused."""
     headers = {"Nats-Msg-Id": str(row["event_id"]), "Content-Type": "application/json", **row["headers"]}
+    _check_size(client, row["body"], headers)
+    jetstream = client.jetstream()
     try:
         await jetstream.publish(row["subject"], row["body"], timeout=PUBLISH_TIMEOUT_S, headers=headers)
     except nats.errors.TimeoutError:
@@ -79,6 +110,13 @@ async def _publish(jetstream: JetStreamContext, row: Any) -> None:
         if row["subject"] != TrainingIntent.subject or error.err_code:
             raise
         log.error("intent refused", intent=str(row["event_id"]), error=error.description)
+
+
+def _check_size(client: Client, body: bytes, headers: dict[str, str]) -> None:
+    """Raise MaxPayloadError for what the server ends the connection for: nats-py does not count the headers."""
+    size = len(body) + sum(len(f"{name}: {value}\r\n".encode()) for name, value in headers.items())
+    if size + HEADER_FRAME > client.max_payload:
+        raise nats.errors.MaxPayloadError
 
 
 async def _is_stored(jetstream: JetStreamContext, id: str) -> bool:
@@ -92,8 +130,8 @@ async def _is_stored(jetstream: JetStreamContext, id: str) -> bool:
     return False
 
 
-async def relay_all(pool: Pool, jetstream: JetStreamContext) -> None:
-    while await relay(pool, jetstream) == BATCH:
+async def relay_all(pool: Pool, client: Client) -> None:
+    while await relay(pool, client) == BATCH:
         await asyncio.sleep(0)
 
 

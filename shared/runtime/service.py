@@ -208,7 +208,7 @@ async def _reconcile(service: Service, context: ServiceContext) -> None:
 
 async def _relay(context: ServiceContext) -> None:
     try:
-        await outbox.relay_all(context.pool, context.nats.jetstream())
+        await outbox.relay_all(context.pool, context.nats)
     except NatsError as error:
         log.warning("outbox waits", error=str(error) or type(error).__name__)
     OUTBOX_AGE_SECONDS.set(await outbox.get_oldest_unpublished_s(context.pool))

@@ -6,6 +6,7 @@ from typing import Any
 
 import nats
 import pytest
+from nats.aio.client import Client
 
 from shared.config.settings import Settings
 from shared.contracts.intent import TrainingIntent
@@ -14,24 +15,24 @@ from shared.contracts.message import ritual_id
 from shared.messaging import outbox
 from shared.ritual import ledger
 from shared.storage.postgres import Pool
-from tests.support.consents import HARVESTER, bus, crypt
+from tests.support.consents import HARVESTER, crypt
 from tests.support.running import eventually
 from tests.support.services import running
 
-__all__ = ["bus", "crypt"]  # the fixtures
+__all__ = ["crypt"]  # the fixture
 
 
 async def test_an_intent_waits_for_no_harvester_and_stops_nothing_that_is_said_after_it(
-    settings: Settings, pool: Pool, crypt: Pool, bus: Any, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, pool: Pool, crypt: Pool, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "PUBLISH_TIMEOUT_S", 0.3)
     await say(crypt, TrainingIntent(persona="scribe", id="first"))
     await say(crypt, KarmaRecalled(karma=("a",), manifests=(), rituals=()))
 
-    await outbox.relay_all(crypt, bus)
+    await outbox.relay_all(crypt, client)
 
     assert await unsaid(crypt) == []
-    assert (await bus.get_last_msg("SOUL", "karma.recalled")).data
+    assert (await client.jetstream().get_last_msg("SOUL", "karma.recalled")).data
 
     async def opened() -> bool:
         return await ledger.get_ritual(pool, ritual_id("first")) is not None
@@ -42,7 +43,7 @@ async def test_an_intent_waits_for_no_harvester_and_stops_nothing_that_is_said_a
 
 
 async def test_an_intent_that_nothing_keeps_is_tried_again_and_stops_nothing_else(
-    crypt: Pool, bus: Any, monkeypatch: pytest.MonkeyPatch
+    crypt: Pool, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "PUBLISH_TIMEOUT_S", 0.3)
     monkeypatch.setattr(outbox, "INTENTS_SEARCHED", 0)  # as if the stream had lost it
@@ -50,17 +51,17 @@ async def test_an_intent_that_nothing_keeps_is_tried_again_and_stops_nothing_els
     await say(crypt, KarmaRecalled(karma=("a",), manifests=(), rituals=()))
 
     with pytest.raises(nats.errors.TimeoutError):
-        await outbox.relay_all(crypt, bus)
+        await outbox.relay_all(crypt, client)
 
     assert await unsaid(crypt) == ["training.intent"]
 
 
 async def test_an_intent_that_the_harvester_refuses_is_not_said_for_ever(
-    settings: Settings, crypt: Pool, bus: Any
+    settings: Settings, crypt: Pool, client: Client
 ) -> None:
     await say(crypt, TrainingIntent(persona="scribe", id="first", recipe="no-such"))
     async with running(HARVESTER, settings):
-        await outbox.relay_all(crypt, bus)
+        await outbox.relay_all(crypt, client)
 
     assert await unsaid(crypt) == []
 
