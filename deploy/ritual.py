@@ -10,11 +10,14 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
+from uuid import uuid4
 
 import nats
 import typer
+from nats.aio.msg import Msg
 from rich.console import Console
 from rich.table import Table
 
@@ -86,14 +89,22 @@ def _ritual(settings: Settings, persona: str) -> int:
 
 
 async def publish(url: str, intent: dict[str, Any]) -> dict[str, Any]:
-    """Publish an intent as any component does, by one request on the bus; returns the reply."""
+    """Request a ritual as any component does: repeated with the same id until it is answered. Returns the reply."""
+    body = json.dumps({"id": f"ritual-{uuid4()}", **intent}).encode()
     client = await nats.connect(url)
     try:
-        reply = await client.request(TrainingIntent.subject, json.dumps(intent).encode(), timeout=REPLY_S)
-        answer: dict[str, Any] = json.loads(reply.data)
-        return answer
+        for wait_s in (1, 2, 4):
+            with suppress(nats.errors.TimeoutError, nats.errors.NoRespondersError):
+                return _answer(await client.request(TrainingIntent.subject, body, timeout=REPLY_S))
+            await asyncio.sleep(wait_s)
+        return _answer(await client.request(TrainingIntent.subject, body, timeout=REPLY_S))
     finally:
         await client.close()
+
+
+def _answer(reply: Msg) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(reply.data)
+    return answer
 
 
 async def _side_by_side(settings: Settings, persona: str) -> None:

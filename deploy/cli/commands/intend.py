@@ -124,7 +124,8 @@ async def _without_reply(client: Client, intent: TrainingIntent, body: bytes) ->
         last = None
     if last is None or last.data != body:
         text = (
-            f"{no_reply}, and it is not certain that the intent was stored: see `soulforge status`, then intend again"
+            f"{no_reply}, and it is not certain that the intent was stored: see `soulforge status`, then intend again with "
+            f"--id {intent.id}, which opens no second ritual"
         )
         return IntentResult(None, False, text)
     text = f"{no_reply}. The intent is stored on the bus and will be taken when the harvester is back: see `soulforge status`"
