@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Annotated
 from uuid import uuid5
 
@@ -31,7 +32,9 @@ NOT_TAKEN = {
     Consecration.REVOKED: "this record was revoked: a revoked record stays out for good",
     Consecration.OTHER: "its id is known with other messages or another persona: a changed record needs an id of its own",
 }
-PATIENCE_S = 0.5  # how long a malformed intent waits for the request it may have come with
+PATIENCE_S = (
+    0.5  # age to which a malformed intent waits for the request it may have come with; in a flood all are older
+)
 
 
 router = Router("harvester")
@@ -58,7 +61,8 @@ async def answer_invalid(replies: RequestReplies, message: Msg, error: str) -> b
     if message.subject != TrainingIntent.subject:
         return False
     answer: dict[str, object] = {"error": {"code": BAD_REQUEST, "description": error}}
-    return await replies.answer(message.data, answer, PATIENCE_S)
+    age_s = (datetime.now(UTC) - message.metadata.timestamp).total_seconds()
+    return await replies.answer(message.data, answer, min(PATIENCE_S - age_s, PATIENCE_S))
 
 
 def intent_id(intent: TrainingIntent, message: NatsMessage) -> str:
