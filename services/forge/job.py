@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from shared.config.recipe import Recipe
-from shared.contracts.frozen import Frozen
+from shared.jobs.start_limit import GpuJob
 from shared.storage.base_model import Base
 
 ADAPTER_DIR = "adapter"
@@ -19,7 +19,7 @@ PREVIEWS_FILE = "trained-text.json"
 LEFT_OUT_FILE = "left-out.jsonl"  #: one line per row of the manifest that was not trained: split, id, reason
 
 
-class TrainerJob(Frozen):
+class TrainerJob(GpuJob):
     """One training run. Inputs may be read-only; everything is written below `output`, a fresh directory.
 
     `manifest_dir` holds the shards of `train/` and, where there is one, `dev/`; `manifest_digest` is its `digest_tree`.

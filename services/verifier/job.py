@@ -7,12 +7,12 @@ from uuid import UUID
 
 from pydantic import Field, model_validator
 
-from shared.contracts.frozen import Frozen
+from shared.jobs.start_limit import GpuJob
 
 HOLDOUT = "holdout"  #: the split's folder in the sealed holdout
 
 
-class EvaluatorJob(Frozen):
+class EvaluatorJob(GpuJob):
     """`job.json` of one evaluation. All paths are absolute; only `output` is written to.
 
     Without an adapter the candidate is the base itself: the null control.

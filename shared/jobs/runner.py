@@ -18,6 +18,8 @@ from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult, Progress
 from shared.contracts.text import clean
 from shared.drivers.containers.open import open_containers
 from shared.drivers.containers.port import ContainerInfo, ContainerSpec, ContainerState, Mount
+from shared.jobs.start_limit import boot_time
+from shared.ritual import lease
 from shared.storage.artifacts import Artifacts, sync, write_atomically
 from shared.storage.untrusted import KIB, MissingOutput, OutputError, parse_model, read_model, read_tail
 
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
-    from shared.contracts.frozen import Frozen
     from shared.drivers.containers.port import Containers
+    from shared.jobs.start_limit import GpuJob
     from shared.ritual.ledger import Ritual
     from shared.runtime.context import ServiceContext
 
@@ -56,7 +58,7 @@ class JobKind:
 class JobPlan:
     """The plan of one attempt's job: its parameters (`values`, written as job.json) and the inputs that it may read."""
 
-    values: Frozen
+    values: GpuJob
     inputs: tuple[Path, ...]
 
 
@@ -112,44 +114,53 @@ class Jobs:
             await self.containers.remove(name)
 
     async def _start(self, ritual: Ritual, fence: int, folder: Path, plan: Callable[[Path], JobPlan]) -> None:
-        # Without a container nothing ever ran here: the folder's content is from an interrupted start.
-        shutil.rmtree(folder, ignore_errors=True)
-        output = folder / OUTPUT
-        (output / "tmp").mkdir(parents=True)
-        planned = plan(output)
-        job_file = folder / JOB_FILE
-        write_atomically(job_file, planned.values.model_dump_json(indent=2))
-        sync(folder)
-        settings = self.context.settings
+        asked_at = boot_time()
+        left_s = await lease.get_seconds_left(self.context.pool, ritual.id, fence)
+        if left_s is None:
+            return
+        planned = _write_job(folder, plan, asked_at + left_s)
+        await self.containers.start(self._spec(ritual, fence, folder, planned))
+        if await self._ended_unless_leased(ritual, fence):
+            return
+        log.info("job started", job=self.kind.role, ritual=str(ritual.id), attempt=ritual.attempt, fence=fence)
+
+    async def _ended_unless_leased(self, ritual: Ritual, fence: int) -> bool:
+        """End the job unless its lease is proven live: this process may have been stalled for longer than the lease."""
+        name, left_s = self.name(ritual.id, ritual.attempt), None
+        try:
+            left_s = await lease.get_seconds_left(self.context.pool, ritual.id, fence)
+        finally:
+            if left_s is None:
+                log.warning("job ended: its lease was lost while it started", container=name, fence=fence)
+                await self.containers.kill(name)
+                await self.containers.remove(name)
+        return left_s is None
+
+    def _spec(self, ritual: Ritual, fence: int, folder: Path, planned: JobPlan) -> ContainerSpec:
+        settings, jobs = self.context.settings, self.context.configuration.jobs
+        output, job_file = folder / OUTPUT, folder / JOB_FILE
         # Its own code and interpreter are named too: they may lie below a place that is hidden from it.
-        jobs = self.context.configuration.jobs
         own = () if jobs.image_python else jobs.mounted
         readable = (job_file, settings.project, *own, *planned.inputs)
-        await self.containers.start(
-            ContainerSpec(
-                name=self.name(ritual.id, ritual.attempt),
-                command=(jobs.image_python or str(jobs.python), *self.kind.command, str(job_file)),
-                cwd=output,
-                env=job_environment(output, settings.project),
-                labels={
-                    "role": self.kind.role,
-                    "anvil": self.context.configuration.forge,
-                    "ritual": str(ritual.id),
-                    "fence": str(fence),
-                },
-                mounts=(
-                    *(Mount(path=path) for path in readable),
-                    Mount(path=output, read_only=False),
-                ),
-                hidden=(settings.home,),
-                image=jobs.image,
-                devices=self._devices(),
-                isolated=True,
-                memory_bytes=self.kind.memory_bytes,
-                time_limit_s=self.kind.time_limit_s,
-            )
+        return ContainerSpec(
+            name=self.name(ritual.id, ritual.attempt),
+            command=(jobs.image_python or str(jobs.python), *self.kind.command, str(job_file)),
+            cwd=output,
+            env=job_environment(output, settings.project),
+            labels={
+                "role": self.kind.role,
+                "anvil": self.context.configuration.forge,
+                "ritual": str(ritual.id),
+                "fence": str(fence),
+            },
+            mounts=(*(Mount(path=path) for path in readable), Mount(path=output, read_only=False)),
+            hidden=(settings.home,),
+            image=jobs.image,
+            devices=self._devices(),
+            isolated=True,
+            memory_bytes=self.kind.memory_bytes,
+            time_limit_s=self.kind.time_limit_s,
         )
-        log.info("job started", job=self.kind.role, ritual=str(ritual.id), attempt=ritual.attempt, fence=fence)
 
     def _devices(self) -> tuple[int, ...]:
         """The GPUs of the anvil that training uses."""
@@ -174,6 +185,18 @@ class Jobs:
             )
         except OutputError as error:
             return JobResult(ok=False, error=f"the {self.kind.role} left a result that cannot be used: {error}")
+
+
+def _write_job(folder: Path, plan: Callable[[Path], JobPlan], start_before: float) -> JobPlan:
+    """Make the job's folder with its job.json. Without a container nothing ever ran there: what it holds is removed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    output = folder / OUTPUT
+    (output / "tmp").mkdir(parents=True)
+    planned = plan(output)
+    values = planned.values.model_copy(update={"start_before": start_before})
+    write_atomically(folder / JOB_FILE, values.model_dump_json(indent=2))
+    sync(folder)
+    return planned
 
 
 def job_environment(output: Path, project: Path) -> dict[str, str]:

@@ -92,5 +92,16 @@ async def get_live_lease(conn: Connection | Pool, ritual: UUID) -> Lease | None:
     return _as_lease(row)
 
 
+async def get_seconds_left(conn: Connection | Pool, ritual: UUID, fence: int) -> float | None:
+    """Seconds that the live lease of this ritual with this fence lasts unless it is renewed; None where there is none."""
+    left_s: float | None = await conn.fetchval(
+        "SELECT extract(epoch FROM expires_at - clock_timestamp())::float8 FROM lease "
+        "WHERE ritual = $1 AND fence = $2 AND expires_at > clock_timestamp()",
+        ritual,
+        fence,
+    )
+    return left_s
+
+
 def _as_lease(row: Any) -> Lease | None:
     return Lease(**dict(row)) if row else None

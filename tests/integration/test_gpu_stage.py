@@ -17,16 +17,20 @@ from shared.contracts.forge import AdapterFailed, AdapterForged, TrainingFigures
 from shared.contracts.job import JobResult
 from shared.contracts.message import Fact
 from shared.contracts.ritual import State
+from shared.drivers.containers.port import ContainerInfo, ContainerSpec
+from shared.drivers.containers.process import ProcessContainers
 from shared.jobs.gpu_stage import GpuStage
-from shared.jobs.runner import Finished, JobKind, JobPlan, Jobs, job_containers
+from shared.jobs.runner import JOB_FILE, Finished, JobKind, JobPlan, Jobs, job_containers
+from shared.jobs.start_limit import boot_time
 from shared.ritual import lease, ledger
 from shared.ritual.lease import Lease
 from shared.ritual.ledger import Ritual
 from shared.runtime.context import ServiceContext
+from shared.storage.artifacts import Artifacts
 from shared.storage.postgres import Pool
 from tests.support.facts import TRAINING
 from tests.support.fakes.ending_job import EndingJob
-from tests.support.stages import ANVIL, JOB_S, evacuated, harvested, reconcile_until_moved
+from tests.support.stages import ANVIL, JOB_S, LEASE_S, evacuated, harvested, reconcile_until_moved
 
 MAX_ATTEMPTS = 2
 GOOD = JobResult(ok=True, result=TRAINING.model_dump(mode="json"))
@@ -44,9 +48,10 @@ class Ending:
     """Work whose jobs end with this result."""
 
     result: JobResult | None
+    pause_s: float = 0
 
     async def plan(self, ritual: Ritual, held: Lease) -> Callable[[Path], JobPlan]:
-        return lambda output: JobPlan(EndingJob(output=output, result=self.result), ())
+        return lambda output: JobPlan(EndingJob(output=output, result=self.result, pause_s=self.pause_s), ())
 
     async def conclude(self, ritual: Ritual, held: Lease, finished: Finished) -> Fact:
         return AdapterForged(
@@ -60,10 +65,10 @@ class Ending:
         )
 
 
-def ending(context: ServiceContext, result: JobResult | None) -> GpuStage:
-    """A stage whose jobs end with this result."""
+def ending(context: ServiceContext, result: JobResult | None, pause_s: float = 0) -> GpuStage:
+    """A stage whose jobs end with this result, after a pause."""
     kind = JobKind("trainer", ("-m", "tests.support.fakes.ending_job"), 1024**3, JOB_S)
-    return GpuStage(context, State.EVACUATED, kind, MAX_ATTEMPTS, Ending(result))
+    return GpuStage(context, State.EVACUATED, kind, MAX_ATTEMPTS, Ending(result, pause_s))
 
 
 async def test_a_job_that_ends_well_is_concluded_and_forgotten(context: ServiceContext) -> None:
@@ -124,3 +129,60 @@ async def test_nothing_is_done_for_a_ritual_whose_lease_is_gone(context: Service
     await ending(context, GOOD).reconcile()
 
     assert await job_containers(context).list({"ritual": str(ritual)}) == []
+
+
+@pytest.mark.parametrize("lost", ["before the launch", "during the launch"])
+async def test_a_job_that_starts_after_its_lease_was_lost_is_ended_at_once(
+    context: ServiceContext, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    ritual = await harvested(context.pool)
+    fence = await evacuated(context.pool, ritual)
+    start = ProcessContainers.start
+
+    async def stalled(containers: ProcessContainers, spec: ContainerSpec) -> ContainerInfo:
+        started = None if lost == "before the launch" else await start(containers, spec)
+        await lease.release(context.pool, ANVIL, fence)
+        assert await lease.acquire(context.pool, ANVIL, ritual, 2, 60) == fence + 1
+        return started or await start(containers, spec)
+
+    monkeypatch.setattr(ProcessContainers, "start", stalled)
+    await ending(context, GOOD, pause_s=JOB_S).reconcile()
+
+    assert await job_containers(context).list({"ritual": str(ritual)}) == []
+
+
+async def test_a_job_that_cannot_be_proven_to_hold_the_lease_is_ended(
+    context: ServiceContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ritual = await harvested(context.pool)
+    await evacuated(context.pool, ritual)
+    start = ProcessContainers.start
+
+    async def then_the_database_is_away(containers: ProcessContainers, spec: ContainerSpec) -> ContainerInfo:
+        monkeypatch.setattr(lease, "get_seconds_left", away)
+        return await start(containers, spec)
+
+    async def away(*_: object) -> float:
+        raise ConnectionError("the database is away")
+
+    monkeypatch.setattr(ProcessContainers, "start", then_the_database_is_away)
+    stage = ending(context, GOOD)
+    await stage.reconcile()
+    assert await job_containers(context).list({"ritual": str(ritual)}) == []
+
+    monkeypatch.undo()
+    assert (await reconcile_until_moved(stage, ritual)).state is State.FORGED
+
+
+async def test_a_job_knows_until_when_it_may_start(context: ServiceContext) -> None:
+    ritual = await harvested(context.pool)
+    await evacuated(context.pool, ritual)
+    stage = ending(context, GOOD)
+
+    before = boot_time()
+    await stage.reconcile()
+
+    job_file = Artifacts(context.settings.home).run(ritual, 1, "trainer") / JOB_FILE
+    job = EndingJob.model_validate_json(job_file.read_bytes())
+    assert job.start_before and before + LEASE_S - 5 < job.start_before < boot_time() + LEASE_S
+    await reconcile_until_moved(stage, ritual)

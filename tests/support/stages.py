@@ -18,6 +18,7 @@ from shared.storage.postgres import Pool
 
 ANVIL = "anvil0"
 JOB_S = 30
+LEASE_S = 60
 
 
 async def harvested(pool: Pool) -> UUID:
@@ -33,7 +34,7 @@ async def harvested(pool: Pool) -> UUID:
 
 async def evacuated(pool: Pool, ritual: UUID, attempt: int = 1) -> int:
     """Give the ritual the anvil for this attempt; returns the fence."""
-    fence = await lease.acquire(pool, ANVIL, ritual, attempt, 60)
+    fence = await lease.acquire(pool, ANVIL, ritual, attempt, LEASE_S)
     assert fence
     memory = {"memory_before": 9, "memory_after": 0}
     fact = GpuEvacuated(

@@ -19,6 +19,7 @@ from shared.contracts.forge import MaskAudit, SplitFigures, TrainingFigures
 from shared.contracts.job import Progress
 from shared.jobs.chat_template import unrendered
 from shared.jobs.result_writer import InputError, ResultWriter
+from shared.jobs.start_limit import require_in_time
 from shared.storage.digests import digest_file
 
 REASONS = 20  # most that go on the bus; LEFT_OUT_FILE has all of them
@@ -32,6 +33,7 @@ def run(job: TrainerJob) -> int:
 
 
 def _forge(job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> TrainingFigures:
+    require_in_time(job)
     if (job.output / ADAPTER_DIR).exists():
         raise InputError(f"{job.output} already holds an adapter: give every attempt a fresh directory")
     train_rows, dev_rows = read_rows(job.manifest_dir, job.manifest_digest)

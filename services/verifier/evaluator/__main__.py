@@ -14,6 +14,7 @@ from types import FrameType
 from services.verifier.job import EvaluatorJob
 from services.verifier.results import RESULTS_FILE, Evaluated
 from shared.jobs.result_writer import Interrupted, ResultWriter
+from shared.jobs.start_limit import require_in_time
 from shared.storage.digests import digest_file
 
 OFFLINE = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"), "1")
@@ -33,6 +34,7 @@ def main() -> int:
 
 
 def _evaluated(job: EvaluatorJob, writer: ResultWriter) -> Evaluated:
+    require_in_time(job)
     with tempfile.TemporaryDirectory(prefix="evaluator-") as cache:
         # Libraries read these when they are imported: nothing is fetched, nothing is written outside the cache.
         os.environ.update(OFFLINE | WAITING, HF_HOME=cache)  # noqa: TID251 - set for the libraries, not read as configuration

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from pydantic import Field
 
-from shared.contracts.frozen import Frozen
 from shared.contracts.job import JobResult
 from shared.jobs.result_writer import ResultWriter
+from shared.jobs.start_limit import GpuJob
 
 
-class EndingJob(Frozen):
+class EndingJob(GpuJob):
     """The result to leave; None leaves nothing, as a job that was killed. The other fields are what a hostile job leaves.
 
     `files`, `links` and `sparse` are by path below the output: a text, a target, a size in bytes.
