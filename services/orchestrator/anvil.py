@@ -97,14 +97,23 @@ class Anvil:
         )
         return await self.context.record(refused, ritual.entered_at)
 
-    async def end_jobs(self, why: str, grace_s: float = 0.0) -> None:
-        """Stop and remove every job on this anvil. Raises ContainerError where one is left."""
+    async def end_jobs(self, why: str, grace_s: float = 0.0, but_of: int | None = None) -> set[str]:
+        """Stop and remove every job on this anvil, but those of the fence `but_of`. Returns the fences of the others.
+
+        Raises ContainerError where one is left.
+        """
+        ended: set[str] = set()
         for role in JOB_ROLES:
             for info in await self.jobs.list({"role": role, "anvil": self.name}):
+                fence = info.labels.get("fence", "")
+                if fence == str(but_of):
+                    continue
+                ended.add(fence)
                 if info.state is ContainerState.RUNNING:
                     log.warning("job stopped", container=info.name, why=why, grace_s=grace_s)
                     await self.jobs.stop(info.name, grace_s)
                 await self.jobs.remove(info.name)
+        return ended
 
     async def stop_unknown_containers(self) -> None:
         """Stop and remove rune containers of this anvil that the present configuration does not name."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from shared.ritual.ledger import Ritual
 
 log = structlog.get_logger()
+OTHER_FENCE = "its fence is not that of the lease"
 EXPIRED = JobResult(ok=False, error="the lease of the anvil expired: it was not renewed in time")
 
 
@@ -65,8 +66,10 @@ async def reconcile_held(anvil: Anvil, held: Lease) -> None:
     reclaimed = await store.get_reclaim(context.pool, anvil.name)
     match choose_action(held, ritual, reclaimed is not None):
         case Action.LEAVE:
+            await anvil.end_jobs(OTHER_FENCE, but_of=held.fence)
             await _keep_free(anvil, held)
         case Action.EVACUATE:
+            await anvil.end_jobs(OTHER_FENCE, but_of=held.fence)
             await advance_each(context, [ritual], partial(evacuate, anvil, held), clear=False)
             context.wake()
         case Action.INTERRUPT:

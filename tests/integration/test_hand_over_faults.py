@@ -16,7 +16,7 @@ from shared.drivers.containers.port import ContainerError
 from shared.ritual import lease, ledger
 from shared.runtime.context import ServiceContext
 from shared.storage.postgres import Pool
-from tests.support.anvils import MIB, FakeRune, anvil, checks, context, rune, state_of
+from tests.support.anvils import FIRST_FENCE, MIB, FakeContainers, FakeRune, anvil, checks, context, rune, state_of
 from tests.support.orchestrated import harvested
 
 __all__ = ["anvil", "context", "rune"]  # the fixtures
@@ -106,6 +106,22 @@ async def test_a_rune_that_comes_up_while_the_anvil_is_held_is_stopped(
     await checks(anvil, 1)
 
     assert not rune.up
+    assert await state_of(context.pool, ritual) is State.EVACUATED
+
+
+async def test_jobs_of_another_fence_are_ended_while_the_anvil_is_held(anvil: Anvil, context: ServiceContext) -> None:
+    jobs: FakeContainers = anvil.jobs  # type: ignore[assignment]
+    ritual = await harvested(context.pool, "one")
+    await checks(anvil, 1)
+    jobs.running, jobs.fences = ["trainer-of-an-earlier-one"], {"trainer-of-an-earlier-one": FIRST_FENCE - 1}
+    await checks(anvil, 1)
+    assert await state_of(context.pool, ritual) is State.EVACUATED
+    assert jobs.running == [], "it is ended before the hand-over"
+
+    jobs.running = ["trainer-of-an-earlier-one", "trainer-of-the-holder"]
+    await checks(anvil, 1)
+
+    assert jobs.running == ["trainer-of-the-holder"]
     assert await state_of(context.pool, ritual) is State.EVACUATED
 
 

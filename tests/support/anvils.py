@@ -24,6 +24,7 @@ from tests.support.orchestrated import named_base
 from tests.support.servers import House
 
 MIB = 1024**2
+FIRST_FENCE = 1
 
 
 class FakeRune:
@@ -111,15 +112,24 @@ class FakeMemory:
 
 
 class FakeContainers:
-    """Jobs by name; all run until they are stopped."""
+    """Jobs by name; all run until they are stopped. `fences` has those that are not of the first holder."""
 
     def __init__(self) -> None:
         self.running: list[str] = []
         self.stopped: dict[str, float] = {}
+        self.fences: dict[str, int] = {}
 
     async def list(self, labels: dict[str, str]) -> list[ContainerInfo]:
         named = [name for name in self.running if name.startswith(labels["role"])]
-        return [ContainerInfo(name=name, state=ContainerState.RUNNING, labels=labels, started_at=0.0) for name in named]
+        return [
+            ContainerInfo(
+                name=name,
+                state=ContainerState.RUNNING,
+                labels={**labels, "fence": str(self.fences.get(name, FIRST_FENCE))},
+                started_at=0.0,
+            )
+            for name in named
+        ]
 
     async def stop(self, name: str, grace_s: float) -> None:
         self.stopped[name] = grace_s
