@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from services.orchestrator import store
-from services.orchestrator.anvil import TAKEN
-from services.orchestrator.engine import Condition
 from services.orchestrator.handover.evacuate import evacuate
+from services.orchestrator.handover.keep_free import keep_free
 from services.orchestrator.steps import Step, Steps
 from shared.contracts.evacuate import GpuInterrupted
 from shared.contracts.job import JobResult
@@ -67,14 +66,18 @@ async def reconcile_held(anvil: Anvil, held: Lease) -> None:
     match choose_action(held, ritual, reclaimed is not None):
         case Action.LEAVE:
             await anvil.end_jobs(OTHER_FENCE, but_of=held.fence)
-            await _keep_free(anvil, held)
+            reason = await keep_free(anvil, held)
+            lost = JobResult(ok=False, error=reason)
+            # Recorded before the job is stopped, as for YIELD.
+            if reason and await advance_one(context, ritual, partial(_interrupt, anvil, lost)):
+                await take_back(anvil, held)
         case Action.EVACUATE:
             await anvil.end_jobs(OTHER_FENCE, but_of=held.fence)
             await advance_each(context, [ritual], partial(evacuate, anvil, held), clear=False)
             context.wake()
         case Action.INTERRUPT:
             await anvil.end_jobs("its lease expired")
-            if await advance_one(context, ritual, partial(_interrupt, anvil)):
+            if await advance_one(context, ritual, partial(_interrupt, anvil, EXPIRED)):
                 await take_back(anvil, held)
         case Action.YIELD:
             # Recorded before the job is stopped, so that its service does not take the stop for a failure.
@@ -91,12 +94,12 @@ async def interrupt_without_lease(anvil: Anvil) -> None:
     context = anvil.context
     rituals = await ledger.list_rituals(context.pool, *HOLDS_ANVIL)
     without = [ritual for ritual in rituals if await lease.get_lease_of(context.pool, ritual.id) is None]
-    await advance_each(context, without, partial(_interrupt, anvil), clear=False)
+    await advance_each(context, without, partial(_interrupt, anvil, EXPIRED), clear=False)
 
 
-async def _interrupt(anvil: Anvil, ritual: Ritual) -> None:
+async def _interrupt(anvil: Anvil, lost: JobResult, ritual: Ritual) -> None:
     failures = await ledger.count_failures(anvil.context.pool, ritual.id)
-    fact = unfinished(ritual, EXPIRED, failures, anvil.settings.max_attempts)
+    fact = unfinished(ritual, lost, failures, anvil.settings.max_attempts)
     await anvil.context.record(fact, datetime.now(UTC))
 
 
@@ -114,17 +117,6 @@ async def take_back(anvil: Anvil, held: Lease, grace_s: float = 0.0) -> None:
                 await store.record_released(conn, held.anvil, held.fence)
                 log.info("anvil taken back", anvil=held.anvil, fence=held.fence, ritual=str(held.ritual))
     anvil.context.wake()
-
-
-async def _keep_free(anvil: Anvil, held: Lease) -> None:
-    """Hold the queues again where a hold was lost, and stop a rune that started beside the GPU work."""
-    for queue in anvil.queues.values():
-        await queue.hold(anvil.holder(held.fence), TAKEN)
-    for rune in anvil.runes:
-        condition = await rune.condition()
-        if condition in (Condition.STARTING, Condition.STUCK, Condition.SERVING) and not anvil.sleeps:
-            log.error("rune stopped: it runs while the anvil is held", anvil=anvil.name, rune=rune.name)
-            await rune.stop()
 
 
 def _reclaimed(ritual: Ritual, why: str) -> GpuInterrupted:

@@ -102,6 +102,16 @@ async def record_evacuated(conn: Connection | Pool, anvil: str, fence: int, memo
     )
 
 
+async def record_found_running(pool: Pool, anvil: str, fence: int) -> int:
+    """Count that a rune was found running while its anvil was held. Returns the count of this hand-over."""
+    count: int | None = await pool.fetchval(
+        "UPDATE hand_over SET found_running = found_running + 1 WHERE anvil = $1 AND fence = $2 RETURNING found_running",
+        anvil,
+        fence,
+    )
+    return count or 0
+
+
 async def record_released(conn: Connection, anvil: str, fence: int) -> None:
     await conn.execute(
         "UPDATE hand_over SET released_at = clock_timestamp() WHERE anvil = $1 AND fence = $2", anvil, fence

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from uuid import UUID
 
 import pytest
@@ -10,7 +12,8 @@ from services.orchestrator import containment, store, views
 from services.orchestrator.anvil import Anvil
 from services.orchestrator.containment import CHECKS_PER_FAILURE
 from services.orchestrator.engine import Condition
-from shared.contracts.evacuate import GpuRefused
+from services.orchestrator.handover.keep_free import MOST, describe_listener, unit_in
+from shared.contracts.evacuate import GpuInterrupted, GpuRefused
 from shared.contracts.ritual import State
 from shared.drivers.containers.port import ContainerError
 from shared.ritual import lease, ledger
@@ -107,6 +110,49 @@ async def test_a_rune_that_comes_up_while_the_anvil_is_held_is_stopped(
 
     assert not rune.up
     assert await state_of(context.pool, ritual) is State.EVACUATED
+
+
+@pytest.mark.parametrize("ours", [True, False], ids=["its container", "another engine"])
+async def test_a_rune_that_comes_back_each_time_ends_the_attempt_with_what_starts_it(
+    anvil: Anvil, context: ServiceContext, rune: FakeRune, ours: bool
+) -> None:
+    ritual = await harvested(context.pool, "one")
+    await checks(anvil, 2)
+    for _ in range(MOST):
+        assert await state_of(context.pool, ritual) is State.EVACUATED
+        rune.up, rune.foreign = ours, not ours
+        await checks(anvil, 1)
+
+    fact = await ledger.get_fact(context.pool, ritual, GpuInterrupted)
+    assert fact
+    what = "in its container rune-anvil0-rune" if ours else "as an engine that Soulforge did not start"
+    port = context.configuration.port_of("rune", context.settings)
+    assert f"rune rune was found running {MOST} times while the anvil was held, {what} (port {port}" in fact.reason
+    assert "Restart=always" in fact.reason
+    assert await ledger.count_failures(context.pool, ritual) == 1
+    assert rune.up and await state_of(context.pool, ritual) is State.HARVESTED
+
+
+def test_what_listens_on_a_port_is_named_as_far_as_it_is_known() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert describe_listener(port) == f"port {port}, pid {os.getpid()}"
+    assert describe_listener(port) == f"port {port}"
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "unit"),
+    [
+        ("0::/system.slice/vllm.service\n", "vllm.service"),
+        ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/rune.service\n", "rune.service"),
+        ("0::/system.slice/rune.service/libpod-payload-0a\n", "rune.service"),
+        ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/app-terminal.scope\n", None),
+        ("0::/system.slice/docker-0a.scope\n", None),
+        ("0::/\n", None),
+    ],
+)
+def test_the_systemd_unit_of_a_process_is_that_of_its_control_group(cgroup: str, unit: str | None) -> None:
+    assert unit_in(cgroup) == unit
 
 
 async def test_jobs_of_another_fence_are_ended_while_the_anvil_is_held(anvil: Anvil, context: ServiceContext) -> None:

@@ -41,6 +41,7 @@ class FakeRune:
         self.keeps = 0
         self.busy = 0
         self.fails = False
+        self.foreign = False  # another engine answers on its port
         self.answers = "hammer, tongs, fire"
         self.inference = self
         self.containers = self
@@ -49,6 +50,9 @@ class FakeRune:
         if self.fails and self.done and self.done[-1] == "start":
             return Condition.CRASHED
         return Condition.SERVING if self.up else Condition.DOWN
+
+    async def healthy(self) -> bool:
+        return self.up or self.foreign
 
     async def start(self) -> None:
         self.done.append("start")

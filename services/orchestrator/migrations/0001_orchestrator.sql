@@ -18,6 +18,7 @@ CREATE TABLE hand_over (
     probes_after    jsonb,
     memory_restored bigint,
     expected_s      double precision,
+    found_running   int NOT NULL DEFAULT 0, -- checks that found a rune running while the anvil was held
     PRIMARY KEY (anvil, fence)
 );
 CREATE INDEX hand_over_open ON hand_over (anvil) WHERE restored_at IS NULL;

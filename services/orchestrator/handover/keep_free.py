@@ -1,0 +1,79 @@
+"""Keep a held anvil free: its queues stay held, and a rune that runs beside the GPU work is stopped.
+
+One that comes back each time, or that Soulforge did not start and cannot stop, ends the attempt with what is known of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import psutil
+import structlog
+
+from services.orchestrator import store
+from services.orchestrator.anvil import TAKEN
+from services.orchestrator.engine import Condition
+from shared.processes.identity import PROC
+
+if TYPE_CHECKING:
+    from services.orchestrator.anvil import Anvil
+    from services.orchestrator.engine import Rune
+    from shared.ritual.lease import Lease
+
+log = structlog.get_logger()
+RUNS = (Condition.STARTING, Condition.STUCK, Condition.SERVING)
+MOST = 3  # checks of one hand-over that may find a rune running
+
+
+async def keep_free(anvil: Anvil, held: Lease) -> str | None:
+    """Hold the queues again where a hold was lost, and stop runes. Returns why the anvil cannot be kept free, or None."""
+    for queue in anvil.queues.values():
+        await queue.hold(anvil.holder(held.fence), TAKEN)
+    for rune in anvil.runes if not anvil.sleeps else ():
+        ours = await rune.condition() in RUNS
+        if (ours or await rune.inference.healthy()) and (reason := await _stop(anvil, held, rune, ours)):
+            return reason
+    return None
+
+
+async def _stop(anvil: Anvil, held: Lease, rune: Rune, ours: bool) -> str | None:
+    """Stop a rune that runs, where it is `ours`, and count that it was found. Returns the reason after too many."""
+    context = anvil.context
+    port = context.configuration.port_of(rune.name, context.settings)
+    listener = await asyncio.to_thread(describe_listener, port)
+    log.error("rune runs while the anvil is held", anvil=anvil.name, rune=rune.name, ours=ours, listener=listener)
+    if ours:
+        await rune.stop()
+    count = await store.record_found_running(context.pool, anvil.name, held.fence)
+    if count < MOST:
+        return None
+    what = f"in its container {rune.container}" if ours else "as an engine that Soulforge did not start"
+    return (
+        f"rune {rune.name} was found running {count} times while the anvil was held, {what} ({listener}): disable what "
+        "starts it, such as a systemd unit with Restart=always or a restart policy of the container engine"
+    )
+
+
+def describe_listener(port: int) -> str:
+    """The port, with the process that listens there and its systemd unit, as far as this user may know. Blocks."""
+    listening = (each for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN)
+    pid = next((each.pid for each in listening if each.laddr and each.laddr.port == port and each.pid), None)
+    if pid is None:
+        return f"port {port}"
+    unit = _unit_of(str(pid))
+    known = unit and unit != _unit_of("self")  # else it is a child of this service
+    return f"port {port}, pid {pid}" + (f", systemd unit {unit}" if known else "")
+
+
+def _unit_of(pid: str) -> str | None:
+    try:
+        return unit_in((PROC / pid / "cgroup").read_text())
+    except OSError:
+        return None
+
+
+def unit_in(cgroup: str) -> str | None:
+    """The innermost service in the text of /proc/<pid>/cgroup, but for the one that a user's session is."""
+    units = [part for part in cgroup.strip().split("/") if part.endswith(".service") and not part.startswith("user@")]
+    return units[-1] if units else None
