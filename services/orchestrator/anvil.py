@@ -11,6 +11,7 @@ import structlog
 from services.orchestrator.engine import Rune
 from services.orchestrator.scheduling.load import Traffic, TrafficHistory, combine
 from shared.contracts.evacuate import GpuRefused
+from shared.contracts.ritual import State
 from shared.drivers.accelerators.cpu import CpuAccelerator
 from shared.drivers.accelerators.nvml import NvmlAccelerator, load_nvml
 from shared.drivers.containers.open import open_containers
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 TAKEN = "the anvil is taken for training"  # the reason that clients and workers get meanwhile
 JOB_ROLES = ("trainer", "evaluator")
+WORKERS = {State.EVACUATED: "forge", State.FORGED: "verifier"}  # the services that work on an anvil, by state
 UNKNOWN_GRACE_S = 15.0
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from services.orchestrator import store
+from services.orchestrator.anvil import WORKERS
 from services.orchestrator.scheduling.decide import decide_queue
 from services.orchestrator.scheduling.decision import Cause, Decision, Verdict, clock_text, day_bounds, wait
 from services.orchestrator.scheduling.limits import estimate_away_s
@@ -18,6 +19,7 @@ from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.ritual import State
 from shared.ritual import lease, ledger
 from shared.runtime.advance import advance_each
+from shared.runtime.presence import list_silent
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from shared.ritual.ledger import Ritual
 
 log = structlog.get_logger()
+ABSENT_AFTER_S = 15.0  # besides the time between two passes
 
 
 async def schedule(anvil: Anvil) -> None:
@@ -63,14 +66,17 @@ async def explain_wait(anvil: Anvil) -> None:
 
 
 async def _withhold(anvil: Anvil, waiting: list[UUID]) -> bool:
-    """True while the anvil is contained or reclaimed; the rituals' wait is recorded then."""
+    """True while the anvil is contained or reclaimed, or nobody would work on it; the rituals' wait is recorded then."""
     pool = anvil.context.pool
+    silent = await list_silent(pool, WORKERS.values(), ABSENT_AFTER_S + anvil.context.configuration.runtime.reconcile_s)
     reason, until = await store.get_containment(pool, anvil.name), await store.get_reclaimed_until(pool, anvil.name)
     if reason is not None:
         decision = wait(Cause.CONTAINED, f"{anvil.name} is contained: {reason}")
     elif until is not None:
         ends = clock_text(until, datetime.now(UTC), anvil.context.configuration.tipping.zone)
         decision = wait(Cause.RECLAIMED, f"{anvil.name} is reclaimed until {ends}", until)
+    elif silent:
+        decision = wait(Cause.ABSENT, f"not running: {' and '.join(silent)}; see `soulforge status`")
     else:
         return False
     for ritual in waiting:

@@ -32,6 +32,7 @@ from shared.runtime.context import ServiceContext
 from shared.runtime.health import health_app
 from shared.runtime.loops import Loop, repeat
 from shared.runtime.metrics import OUTBOX_AGE_SECONDS
+from shared.runtime.presence import record_pass
 from shared.runtime.telemetry import fact_export_loop
 from shared.storage.postgres import UNREACHABLE, Migration, Pool, check_migrated, open_pool
 
@@ -200,10 +201,9 @@ def _web(app: App, context: ServiceContext, port: int) -> uvicorn.Server:
 
 
 async def _reconcile(service: Service, context: ServiceContext) -> None:
-    try:
-        await service.reconcile()
-    finally:
-        context.reconciled_at = monotonic()
+    await service.reconcile()
+    await record_pass(context.pool, context.service)
+    context.reconciled_at = monotonic()
 
 
 async def _relay(context: ServiceContext) -> None:

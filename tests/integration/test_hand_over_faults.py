@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from services.orchestrator import containment, store, views
-from services.orchestrator.anvil import Anvil
+from services.orchestrator.anvil import WORKERS, Anvil
 from services.orchestrator.containment import CHECKS_PER_FAILURE
 from services.orchestrator.engine import Condition
 from services.orchestrator.handover.keep_free import MOST, describe_listener, unit_in
@@ -18,6 +18,7 @@ from shared.contracts.ritual import State
 from shared.drivers.containers.port import ContainerError
 from shared.ritual import lease, ledger
 from shared.runtime.context import ServiceContext
+from shared.runtime.presence import record_pass
 from shared.storage.postgres import Pool
 from tests.support.anvils import FIRST_FENCE, MIB, FakeContainers, FakeRune, anvil, checks, context, rune, state_of
 from tests.support.orchestrated import harvested
@@ -168,6 +169,26 @@ async def test_jobs_of_another_fence_are_ended_while_the_anvil_is_held(anvil: An
     await checks(anvil, 1)
 
     assert jobs.running == ["trainer-of-the-holder"]
+    assert await state_of(context.pool, ritual) is State.EVACUATED
+
+
+@pytest.mark.parametrize("service", WORKERS.values())
+async def test_no_ritual_gets_an_anvil_on_which_nobody_would_work(
+    anvil: Anvil, context: ServiceContext, rune: FakeRune, service: str
+) -> None:
+    ritual = await harvested(context.pool, "one")
+    await context.pool.execute(
+        "UPDATE service_heartbeat SET passed_at = now() - interval '1 minute' WHERE service = $1", service
+    )
+
+    await checks(anvil, 2)
+
+    assert await state_of(context.pool, ritual) is State.HARVESTED and rune.open_
+    decision = await views.get_decision(context.pool, ritual)
+    assert decision and decision.reason == f"waits: not running: {service}; see `soulforge status`"
+    assert decision.measures == {"cause": "absent"}
+    await record_pass(context.pool, service)
+    await checks(anvil, 2)
     assert await state_of(context.pool, ritual) is State.EVACUATED
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -11,6 +12,8 @@ import pytest
 
 from deploy.bootstrap import prepare
 from services.registry.app import app
+from shared.runtime import health
+from shared.runtime.presence import list_silent
 from shared.storage.postgres import Pool
 from tests.support.running import eventually
 from tests.support.servers import House
@@ -71,6 +74,25 @@ async def test_with_its_consumer_deleted_it_is_not_ready_until_the_bootstrap_ste
         await says(url, "consumer registry-gpu-restored is gone")
         await prepare(house.settings)
         await becomes_ready(url)
+
+
+async def test_with_a_reconciler_that_fails_each_time_it_is_not_ready_and_does_not_count_as_running(
+    house: House, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail() -> None:
+        raise ValueError("no such thing")
+
+    monkeypatch.setattr(health, "RECONCILE_STALE_S", 0.5)
+    failing = replace(app, build=lambda context: replace(app.build(context), reconcile=fail))
+    async with running(failing, house.settings) as url:
+        await says(url, "reconciler: last finished")
+    assert await list_silent(pool, [app.name], 60) == [app.name]
+
+    monkeypatch.undo()
+    async with running(app, house.settings) as url:
+        await becomes_ready(url)
+    assert await list_silent(pool, [app.name], 60) == []
+    assert await list_silent(pool, [app.name], 0) == [app.name]
 
 
 async def test_with_something_unsaid_for_long_it_is_not_ready(house: House, pool: Pool) -> None:

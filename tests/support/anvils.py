@@ -9,7 +9,7 @@ from uuid import UUID
 import nats
 import pytest
 
-from services.orchestrator.anvil import Anvil
+from services.orchestrator.anvil import WORKERS, Anvil
 from services.orchestrator.engine import Condition
 from services.orchestrator.reconcile import check
 from services.orchestrator.settings import OrchestratorSettings
@@ -22,6 +22,7 @@ from shared.runtime.context import ServiceContext
 from shared.storage.postgres import Pool, open_pool
 from tests.support.orchestrated import named_base
 from tests.support.servers import House
+from tests.support.services import play
 
 MIB = 1024**2
 FIRST_FENCE = 1
@@ -149,6 +150,7 @@ async def context(house: House, tmp_path: Path) -> AsyncIterator[ServiceContext]
     models = tmp_path / "models"
     named_base(models)
     settings = house.settings.model_copy(update={"models": models})
+    await play(pool, *WORKERS.values())
     yield ServiceContext("orchestrator", settings, pool, client)
     await client.close()
     await pool.close()

@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Any
 from uuid import UUID, uuid4
 
+from services.orchestrator.anvil import WORKERS
 from shared.config.model import embedded
 from shared.config.settings import PROJECT, Settings
 from shared.config.tables import EMBEDDED_BASE
@@ -27,6 +28,7 @@ from shared.drivers.inference.vllm import Vllm
 from shared.ritual import ledger
 from shared.ritual.ledger import FactType
 from shared.storage.postgres import Pool, open_pool
+from tests.support.services import play
 
 RUNE = "rune-anvil0-rune"
 POLL_S = 0.05
@@ -213,6 +215,7 @@ async def orchestrated(settings: Settings, folder: Path, models: Path | None = N
     if models is None:
         models = folder / "models"
         named_base(models)
+    await play(pool, *WORKERS.values())
     house = Orchestrated(settings.model_copy(update={"models": models}), pool, folder)
     try:
         yield house

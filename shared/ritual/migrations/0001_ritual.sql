@@ -51,6 +51,12 @@ CREATE TABLE ritual_error (
     PRIMARY KEY (ritual, owner)
 );
 
+-- When the reconciler of each service last completed a pass.
+CREATE TABLE service_heartbeat (
+    service   text PRIMARY KEY,
+    passed_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
 -- One row per anvil. ritual IS NULL means free; an expired lease is not free until its holder was proven gone.
 CREATE TABLE lease (
     anvil       text PRIMARY KEY,
