@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from services.orchestrator import store
+from services.orchestrator.anvil import WORKERS
 from services.orchestrator.handover.evacuate import evacuate
 from services.orchestrator.handover.keep_free import keep_free
 from services.orchestrator.steps import Step, Steps
@@ -76,8 +77,9 @@ async def reconcile_held(anvil: Anvil, held: Lease) -> None:
             await advance_each(context, [ritual], partial(evacuate, anvil, held), clear=False)
             context.wake()
         case Action.INTERRUPT:
-            await anvil.end_jobs("its lease expired")
-            if await advance_one(context, ritual, partial(_interrupt, anvil, EXPIRED)):
+            started = str(held.fence) in await anvil.end_jobs("its lease expired")
+            interrupt = partial(_interrupt, anvil, EXPIRED) if started else partial(_interrupt_unstarted, anvil)
+            if await advance_one(context, ritual, interrupt):
                 await take_back(anvil, held)
         case Action.YIELD:
             # Recorded before the job is stopped, so that its service does not take the stop for a failure.
@@ -101,6 +103,16 @@ async def _interrupt(anvil: Anvil, lost: JobResult, ritual: Ritual) -> None:
     failures = await ledger.count_failures(anvil.context.pool, ritual.id)
     fact = unfinished(ritual, lost, failures, anvil.settings.max_attempts)
     await anvil.context.record(fact, datetime.now(UTC))
+
+
+async def _interrupt_unstarted(anvil: Anvil, ritual: Ritual) -> None:
+    """Interrupt an attempt without a job: it is no failure, but as many as `runtime.max_errors` end the ritual too."""
+    pool, most = anvil.context.pool, anvil.context.configuration.runtime.max_errors
+    unstarted = await ledger.count_failures(pool, ritual.id, started=False)
+    lost = JobResult(
+        ok=False, error=f"the lease of the anvil expired before the {WORKERS[ritual.state]} had started a job"
+    )
+    await anvil.context.record(unfinished(ritual, lost, unstarted, most, started=False), datetime.now(UTC))
 
 
 async def _yield(anvil: Anvil, held: Lease, why: str, ritual: Ritual) -> None:

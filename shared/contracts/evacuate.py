@@ -57,7 +57,8 @@ class GpuRestored(Fact):
 class GpuInterrupted(Fact):
     """The GPU work of this attempt ended early (a lost lease, a killed job); the ritual waits for another attempt.
 
-    `asked`: it stopped because the anvil was reclaimed, which does not count as a failure.
+    `asked`: it stopped because the anvil was reclaimed, which does not count as a failure. Nor does an attempt that was
+    not `started`: no job was found when its lease had expired.
     """
 
     subject: ClassVar[str] = "gpu.interrupted"
@@ -65,6 +66,7 @@ class GpuInterrupted(Fact):
 
     reason: str
     asked: bool = False
+    started: bool = True
 
 
 class GpuReclaim(Message):

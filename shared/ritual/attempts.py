@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from shared.ritual.ledger import Ritual
 
 
-def unfinished(ritual: Ritual, result: JobResult, failures: int, max_attempts: int) -> Fact:
+def unfinished(ritual: Ritual, result: JobResult, failures: int, max_attempts: int, started: bool = True) -> Fact:
     """The fact to record about GPU work that ended without a result, after so many `failures` before it. Pure.
 
     A job that stopped on request has not failed; a permanent error or one failure too many ends the ritual.
@@ -25,4 +25,4 @@ def unfinished(ritual: Ritual, result: JobResult, failures: int, max_attempts: i
         return AdapterFailed(**ritual.key, reason=reason)
     if failures + 1 >= max_attempts:
         return AdapterFailed(**ritual.key, reason=f"{reason}; given up after {failures + 1} attempts")
-    return GpuInterrupted(**ritual.key, reason=reason)
+    return GpuInterrupted(**ritual.key, reason=reason, started=started)

@@ -178,13 +178,17 @@ async def require_fact(conn: Connection | Pool, ritual: UUID, kind: type[FactTyp
     raise RuntimeError(f"ritual {ritual} has no {kind.subject}")
 
 
-async def count_failures(conn: Connection | Pool, ritual: UUID) -> int:
-    """Count the lost attempts at the GPU work, without those that ended because the anvil was reclaimed."""
+async def count_failures(conn: Connection | Pool, ritual: UUID, started: bool = True) -> int:
+    """Count the lost attempts at the GPU work, without those that ended because the anvil was reclaimed.
+
+    Those whose job never `started` are counted apart.
+    """
     count: int = await conn.fetchval(
         "SELECT count(*) FROM ritual_fact WHERE ritual = $1 AND subject = $2 "
-        "AND NOT coalesce((body ->> 'asked')::boolean, false)",
+        "AND NOT coalesce((body ->> 'asked')::boolean, false) AND coalesce((body ->> 'started')::boolean, true) = $3",
         ritual,
         GpuInterrupted.subject,
+        started,
     )
     return count
 

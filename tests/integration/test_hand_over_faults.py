@@ -14,6 +14,7 @@ from services.orchestrator.containment import CHECKS_PER_FAILURE
 from services.orchestrator.engine import Condition
 from services.orchestrator.handover.keep_free import MOST, describe_listener, unit_in
 from shared.contracts.evacuate import GpuInterrupted, GpuRefused
+from shared.contracts.forge import AdapterFailed
 from shared.contracts.ritual import State
 from shared.drivers.containers.port import ContainerError
 from shared.ritual import lease, ledger
@@ -170,6 +171,40 @@ async def test_jobs_of_another_fence_are_ended_while_the_anvil_is_held(anvil: An
 
     assert jobs.running == ["trainer-of-the-holder"]
     assert await state_of(context.pool, ritual) is State.EVACUATED
+
+
+async def expire(context: ServiceContext) -> None:
+    await context.pool.execute("UPDATE lease SET expires_at = clock_timestamp() WHERE ritual IS NOT NULL")
+
+
+async def test_an_attempt_whose_job_never_started_is_no_failure_but_not_for_ever(
+    anvil: Anvil, context: ServiceContext
+) -> None:
+    most = context.configuration.runtime.max_errors
+    assert anvil.settings.max_attempts < most
+    ritual = await harvested(context.pool, "one")
+    for attempt in range(1, most + 1):
+        await checks(anvil, 2)
+        found = await ledger.get_ritual(context.pool, ritual)
+        assert found and (found.state, found.attempt) == (State.EVACUATED, attempt)
+        await expire(context)
+        await checks(anvil, 1)
+
+    assert await ledger.count_failures(context.pool, ritual) == 0
+    failed = await ledger.get_fact(context.pool, ritual, AdapterFailed)
+    assert failed and f"before the forge had started a job; given up after {most} attempts" in failed.reason
+
+
+async def test_an_attempt_whose_job_was_lost_is_a_failure(anvil: Anvil, context: ServiceContext) -> None:
+    jobs: FakeContainers = anvil.jobs  # type: ignore[assignment]
+    ritual = await harvested(context.pool, "one")
+    await checks(anvil, 2)
+    jobs.running = ["trainer"]
+    await expire(context)
+    await checks(anvil, 1)
+
+    assert await state_of(context.pool, ritual) is State.HARVESTED
+    assert await ledger.count_failures(context.pool, ritual) == 1
 
 
 @pytest.mark.parametrize("service", WORKERS.values())
