@@ -48,5 +48,18 @@ async def list_tried(pool: Pool, owner: str) -> dict[UUID, bool]:
     return {row["ritual"]: row["due"] for row in rows}
 
 
+async def list_failing(pool: Pool, owner: str, least: int) -> list[tuple[UUID, int, str]]:
+    """The open rituals that cannot go on: those with `least` errors of this service in a row, their count and the last."""
+    rows = await pool.fetch(
+        "SELECT ritual, count, error FROM ritual_error e JOIN ritual r ON r.id = e.ritual WHERE e.owner = $1 "
+        "AND count >= $2 AND r.ended_at IS NULL AND e.version = r.version "
+        "AND last_at > clock_timestamp() - make_interval(secs => $3) ORDER BY last_at",
+        owner,
+        least,
+        FORGOTTEN_AFTER_S,
+    )
+    return [(row["ritual"], row["count"], row["error"]) for row in rows]
+
+
 async def clear_errors(pool: Pool, ritual: UUID, owner: str) -> None:
     await pool.execute("DELETE FROM ritual_error WHERE ritual = $1 AND owner = $2", ritual, owner)

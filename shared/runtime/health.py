@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from shared.messaging import outbox
 from shared.messaging.streams import check_consumers
+from shared.ritual.errors import list_failing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 CHECK_TIMEOUT_S = 3.0
 OUTBOX_STUCK_S = 30.0
 RECONCILE_STALE_S = 120.0
+RITUAL_ERRORS = 3  # errors of a ritual in a row from which it counts as one that does not go on
 
 
 def health_app(context: ServiceContext, subscriptions: Sequence[Subscription]) -> FastAPI:
@@ -49,6 +51,7 @@ async def unready_reasons(context: ServiceContext, subscriptions: Sequence[Subsc
         _reason("database", _database(context)),
         _reason("bus", _bus(context, subscriptions)),
         _reason("outbox", _outbox(context)),
+        _reason("rituals", _rituals(context)),
     )
     stale = monotonic() - context.reconciled_at
     late = [f"reconciler: last finished {stale:.0f} s ago"] if stale > RECONCILE_STALE_S else []
@@ -79,3 +82,9 @@ async def _outbox(context: ServiceContext) -> None:
     age = await outbox.get_oldest_unpublished_s(context.pool)
     if age > OUTBOX_STUCK_S:
         raise RuntimeError(f"the oldest message has waited for {age:.0f} s")
+
+
+async def _rituals(context: ServiceContext) -> None:
+    if failing := await list_failing(context.pool, context.service, RITUAL_ERRORS):
+        ritual, count, error = failing[-1]
+        raise RuntimeError(f"{len(failing)} cannot go on; {str(ritual)[:8]} met {count} errors in a row, last: {error}")

@@ -12,6 +12,9 @@ import pytest
 
 from deploy.bootstrap import prepare
 from services.registry.app import app
+from shared.contracts.intent import TrainingIntent
+from shared.ritual import ledger
+from shared.ritual.errors import record_error
 from shared.runtime import health
 from shared.runtime.presence import list_silent
 from shared.storage.postgres import Pool
@@ -93,6 +96,25 @@ async def test_with_a_reconciler_that_fails_each_time_it_is_not_ready_and_does_n
         await becomes_ready(url)
     assert await list_silent(pool, [app.name], 60) == []
     assert await list_silent(pool, [app.name], 0) == [app.name]
+
+
+async def test_with_a_ritual_that_meets_errors_in_a_row_it_is_not_ready_until_that_one_goes_on(
+    house: House, pool: Pool
+) -> None:
+    async with pool.acquire() as conn, conn.transaction():
+        opened = await ledger.open_ritual(conn, TrainingIntent(persona="scribe"), "one", None)
+    ritual = await ledger.get_ritual(pool, opened)
+    assert ritual
+    async with running(app, house.settings) as url:
+        for _ in range(health.RITUAL_ERRORS):
+            await becomes_ready(url)
+            await record_error(pool, ritual, app.name, "no such adapter", 1)
+        count = f"{str(opened)[:8]} met {health.RITUAL_ERRORS} errors in a row"
+        await says(url, f"rituals: 1 cannot go on; {count}, last: no such adapter")
+
+        await record_error(pool, ritual, "forge", "an error of another service", 1)
+        await pool.execute("UPDATE ritual SET version = version + 1")
+        await becomes_ready(url)
 
 
 async def test_with_something_unsaid_for_long_it_is_not_ready(house: House, pool: Pool) -> None:
