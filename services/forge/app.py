@@ -17,7 +17,7 @@ TRAINER = "services.forge.trainer"
 def build(context: ServiceContext, trainer: str = TRAINER) -> Service:
     """Wire the service; `trainer` is the module that is run as its job."""
     settings = context.configuration.section(ForgeSettings)
-    kind = JobKind(ROLE, ("-m", trainer), settings.memory, settings.time_limit_s)
+    kind = JobKind(ROLE, ("-m", trainer), settings.memory, settings.time_limit_s, settings.stalled_after_s)
     stage = GpuStage(context, State.EVACUATED, kind, settings.max_attempts, Forge(context))
     return Service(stage.reconcile, loops=(stage.heartbeat(),))
 

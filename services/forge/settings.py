@@ -14,4 +14,7 @@ class ForgeSettings(Section):
 
     memory: Size = Field(ByteSize(10 * GIB), gt=0, description="Most resident memory of a trainer job.")
     time_limit_s: float = Field(4 * 3600.0, gt=0, description="Longest life of a trainer job, in seconds.")
+    stalled_after_s: float = Field(
+        1800.0, gt=0, description="Seconds without progress after which the job is ended; its attempt has failed."
+    )
     max_attempts: int = Field(3, ge=1, description="Attempts after which lost GPU work fails the ritual.")

@@ -17,7 +17,7 @@ EVALUATOR = "services.verifier.evaluator"
 def build(context: ServiceContext, evaluator: str = EVALUATOR) -> Service:
     """Wire the service; `evaluator` is the module that is run as its job."""
     settings = context.configuration.section(VerifierSettings)
-    kind = JobKind(ROLE, ("-m", evaluator), settings.memory, settings.time_limit_s)
+    kind = JobKind(ROLE, ("-m", evaluator), settings.memory, settings.time_limit_s, settings.stalled_after_s)
     stage = GpuStage(context, State.FORGED, kind, settings.max_attempts, Verifier(context, settings))
     return Service(stage.reconcile, loops=(stage.heartbeat(),))
 

@@ -15,6 +15,9 @@ class VerifierSettings(Section):
 
     memory: Size = Field(ByteSize(10 * GIB), gt=0, description="Most resident memory of an evaluator job.")
     time_limit_s: float = Field(2 * 3600.0, gt=0, description="Longest life of an evaluator job, in seconds.")
+    stalled_after_s: float = Field(
+        1800.0, gt=0, description="Seconds without progress after which the job is ended; its attempt has failed."
+    )
     max_attempts: int = Field(3, ge=1, description="Attempts after which lost GPU work fails the ritual.")
     probes: int = Field(
         3, ge=1, le=10, description="Fixed prompts whose greedy answers prove the binding later, one a session."

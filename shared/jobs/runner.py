@@ -8,7 +8,9 @@ from __future__ import annotations
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
+from time import time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -52,6 +54,7 @@ class JobKind:
     command: tuple[str, ...]
     memory_bytes: int
     time_limit_s: float
+    stalled_after_s: float = inf  #: without a line of progress
 
 
 @dataclass(frozen=True)
@@ -96,10 +99,14 @@ class Jobs:
         if info is None:
             await self._start(ritual, fence, folder, plan)
             return None
-        if info.state is ContainerState.RUNNING:
-            await self._publish_progress(ritual, folder / OUTPUT)
-            return None
-        return Finished(await self._result(info, folder / OUTPUT), folder / OUTPUT, info.isolation)
+        output = folder / OUTPUT
+        if info.state is ContainerState.EXITED:
+            return Finished(await self._result(info, output), output, info.isolation)
+        if self._stalled(info, output):
+            await self.containers.kill(name)
+            return Finished(self._no_progress(), output, info.isolation)
+        await self._publish_progress(ritual, output)
+        return None
 
     async def stop(self, ritual: Ritual) -> None:
         """End the job of this attempt, if there is one: SIGTERM, time to save a checkpoint, SIGKILL."""
@@ -172,6 +179,16 @@ class Jobs:
             return
         message = RitualProgress(ritual=ritual.id, persona=ritual.persona, job=self.kind.role, **progress.model_dump())
         await self.context.nats.publish(message.subject, message.model_dump_json().encode())
+
+    def _stalled(self, info: ContainerInfo, output: Path) -> bool:
+        progressed_at = info.started_at
+        with suppress(OSError):
+            progressed_at = max(progressed_at, (output / PROGRESS_FILE).lstat().st_mtime)
+        return time() - progressed_at > self.kind.stalled_after_s
+
+    def _no_progress(self) -> JobResult:
+        minutes = f"{self.kind.stalled_after_s / 60:g} minutes"
+        return JobResult(ok=False, error=f"the {self.kind.role} made no progress for {minutes} and was ended")
 
     async def _result(self, info: ContainerInfo, output: Path) -> JobResult:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from nats.aio.client import Client
 from shared.config.model import embedded
 from shared.config.settings import Settings
 from shared.config.tables import JobsConfig
+from shared.contracts.evacuate import GpuInterrupted
 from shared.contracts.forge import AdapterFailed, AdapterForged, TrainingFigures
 from shared.contracts.job import JobResult
 from shared.contracts.message import Fact
@@ -49,9 +50,14 @@ class Ending:
 
     result: JobResult | None
     pause_s: float = 0
+    progress_every_s: float = 0
 
     async def plan(self, ritual: Ritual, held: Lease) -> Callable[[Path], JobPlan]:
-        return lambda output: JobPlan(EndingJob(output=output, result=self.result, pause_s=self.pause_s), ())
+        return lambda output: JobPlan(self._job(output), ())
+
+    def _job(self, output: Path) -> EndingJob:
+        pauses = {"pause_s": self.pause_s, "progress_every_s": self.progress_every_s}
+        return EndingJob(output=output, result=self.result, **pauses)
 
     async def conclude(self, ritual: Ritual, held: Lease, finished: Finished) -> Fact:
         return AdapterForged(
@@ -186,3 +192,23 @@ async def test_a_job_knows_until_when_it_may_start(context: ServiceContext) -> N
     job = EndingJob.model_validate_json(job_file.read_bytes())
     assert job.start_before and before + LEASE_S - 5 < job.start_before < boot_time() + LEASE_S
     await reconcile_until_moved(stage, ritual)
+
+
+async def test_a_job_without_progress_is_ended_and_one_that_progresses_is_left_alone(context: ServiceContext) -> None:
+    stalled_s = 2.0
+    ritual = await harvested(context.pool)
+    fence = await evacuated(context.pool, ritual)
+    stage = ending(context, GOOD, pause_s=JOB_S)
+    stage = replace(stage, kind=replace(stage.kind, stalled_after_s=stalled_s))
+
+    again = await reconcile_until_moved(stage, ritual)
+
+    assert (again.state, again.attempt) == (State.HARVESTED, 2)
+    lost = await ledger.require_fact(context.pool, ritual, GpuInterrupted)
+    assert "the trainer made no progress for" in lost.reason
+    assert await job_containers(context).list({"ritual": str(ritual)}) == []
+
+    await lease.release(context.pool, ANVIL, fence)
+    await evacuated(context.pool, ritual, attempt=2)
+    progressing = replace(stage, work=Ending(GOOD, pause_s=2 * stalled_s, progress_every_s=0.1))
+    assert (await reconcile_until_moved(progressing, ritual)).state is State.FORGED

@@ -43,6 +43,7 @@ def _forge(job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> Training
         engine = _engine()
         engine.load(job)
     with writer.span("tokenize"):
+        writer.progress(Progress(phase="tokenize", done=0, total=1, unit="manifests"))
         train, train_audit = _examples(engine, job, train_rows, stop)
         expect_enough(train_audit)
         dev, dev_audit = _examples(engine, job, dev_rows, stop)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from shared.contracts.job import JobResult
+from shared.contracts.job import JobResult, Progress
 from shared.jobs.result_writer import ResultWriter
 from shared.jobs.start_limit import GpuJob
 
@@ -28,15 +28,24 @@ class EndingJob(GpuJob):
     pipes: tuple[str, ...] = ()
     printed: str = ""
     pause_s: float = 0
+    progress_every_s: float = Field(0, description="During the pause; 0: none.")
 
 
 def main() -> None:
     job = EndingJob.model_validate_json(Path(sys.argv[1]).read_bytes())
     leave(job)
     print(job.printed)
-    time.sleep(job.pause_s)
+    pause(job)
     if job.result:
         ResultWriter(job.output).write(job.result)
+
+
+def pause(job: EndingJob) -> None:
+    until = time.monotonic() + job.pause_s
+    while (left_s := until - time.monotonic()) > 0:
+        if job.progress_every_s:
+            ResultWriter(job.output).progress(Progress(phase="pause", done=0, total=1, unit="pauses"))
+        time.sleep(min(job.progress_every_s or left_s, left_s))
 
 
 def leave(job: EndingJob) -> None:
