@@ -12,6 +12,7 @@ import nats
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
+from deploy.home import HomeError, claim
 from deploy.services import SERVICES, load_app, load_configuration, migrations, service_port, subscriptions
 from shared.config.settings import Settings, SettingsError
 from shared.messaging.streams import declare
@@ -61,10 +62,12 @@ def main() -> None:
     settings = Settings()
     try:
         configuration = load_configuration(settings)
+        if service:
+            claim(settings.home)
         applied = asyncio.run(prepare(settings))
     except TimeoutError:
         raise SystemExit(f"PostgreSQL or NATS did not answer within {DEADLINE_S} s: is the stack up?") from None
-    except (MigrationError, SettingsError) as error:
+    except (HomeError, MigrationError, SettingsError) as error:
         raise SystemExit(str(error)) from None
     for name in applied:
         print(f"applied {name}", flush=True)

@@ -24,6 +24,7 @@ from rich.table import Table
 from deploy.embedded import stack
 from deploy.embedded.preflight import PreflightError
 from deploy.embedded.state import LockError
+from deploy.home import HomeError
 from deploy.services import load_configuration
 from services.registry.views import list_aliases
 from shared.config.settings import PROJECT, Settings
@@ -66,7 +67,7 @@ def main(
         if not found_up:
             stack.start_detached(settings, _print_note)
         code = _ritual(settings, persona)
-    except (PreflightError, LockError, InferenceError) as error:
+    except (HomeError, PreflightError, LockError, InferenceError) as error:
         code = _print_error(str(error))
     if not keep and not found_up:
         stack.stop(settings, _print_note)

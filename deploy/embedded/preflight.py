@@ -61,7 +61,6 @@ def _room(settings: Settings) -> Iterable[str]:
     free = psutil.virtual_memory().available
     if free < MEMORY_NEEDED:
         yield f"{free / GIB:.1f} GiB of memory are available, {MEMORY_NEEDED / GIB:.0f} GiB are needed: end other programs"
-    settings.home.mkdir(parents=True, exist_ok=True)
     left = shutil.disk_usage(settings.home).free
     if left < DISK_NEEDED:
         yield (

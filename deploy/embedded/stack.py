@@ -19,6 +19,7 @@ from deploy.embedded.parts import parts
 from deploy.embedded.preflight import PreflightError
 from deploy.embedded.state import lock, read_living
 from deploy.embedded.supervisor import Supervisor
+from deploy.home import claim, is_claimed
 from deploy.services import load_configuration, migrations
 from services.registry.views import list_aliases
 from shared.config.ports import container_name
@@ -45,7 +46,7 @@ POLL_S = 0.25
 
 def run(settings: Settings, announce: Announce) -> int:
     """Start the stack and keep it running until SIGINT or SIGTERM, then stop everything in order. Returns the exit code."""
-    settings.home.mkdir(parents=True, exist_ok=True)
+    claim(settings.home)
     with lock(settings.home) as ended:
         for line in ended:
             announce(line)
@@ -172,8 +173,8 @@ async def end_containers(settings: Settings, announce: Announce) -> None:
 
 
 def start_detached(settings: Settings, announce: Announce) -> None:
-    """Start `soulforge up` in the background and return when everything answers. Raises PreflightError."""
-    settings.home.mkdir(parents=True, exist_ok=True)
+    """Start `soulforge up` in the background and return when everything answers. Raises PreflightError and HomeError."""
+    claim(settings.home)
     settings.logs_dir.mkdir(parents=True, exist_ok=True)
     log = settings.logs_dir / "up.log"
     with log.open("wb") as file:
@@ -205,8 +206,8 @@ def start_detached(settings: Settings, announce: Announce) -> None:
 
 def stop(settings: Settings, announce: Announce) -> None:
     """Stop the stack of this home, including processes that a killed supervisor left running."""
-    if not settings.home.is_dir():
-        announce(f"nothing to stop: {settings.home} does not exist")
+    if not is_claimed(settings.home):
+        announce(f"nothing to stop: {settings.home} is no home of Soulforge")
         return
     if state := read_living(settings.home):
         send(state.supervisor, signal.SIGTERM)

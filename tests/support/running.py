@@ -21,6 +21,7 @@ import httpx
 import psutil
 
 from deploy.embedded.state import SupervisorState, read_living
+from deploy.home import claim
 from shared.config.model import embedded
 from shared.config.settings import PROJECT, Settings
 from tests.support.model import MODEL
@@ -78,6 +79,7 @@ class Stack:
 
     async def up_with_short_jobs(self) -> str:
         """Put the stack up with the jobs of tests/support/fakes; what it announced. `down` ends it as any other."""
+        claim(self.home)
         log = self.settings.logs_dir / "up.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as file:

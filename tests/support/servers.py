@@ -14,6 +14,7 @@ from time import monotonic
 
 from deploy.bootstrap import prepare
 from deploy.embedded import nats, postgres
+from deploy.home import claim
 from shared.config.settings import Settings
 from tests.support.configurations import configured
 
@@ -32,13 +33,13 @@ def free_port_base() -> int:
     places = list(range(20_000, 32_000, PORTS))
     random.shuffle(places)
     for base in places:
-        claim = socket.socket()
+        last = socket.socket()
         try:
-            claim.bind(("127.0.0.1", base + PORTS - 1))
+            last.bind(("127.0.0.1", base + PORTS - 1))
         except OSError:
-            claim.close()
+            last.close()
             continue
-        _claims.append(claim)
+        _claims.append(last)
         if all(_free(base + offset) for offset in range(32)):
             return base
     raise RuntimeError("no free ports between 20000 and 32000")
@@ -91,7 +92,7 @@ class House:
     """Settings of a house with a real database and a real bus, and the servers behind them."""
 
     def __init__(self, home: Path) -> None:
-        home.mkdir(parents=True, exist_ok=True)
+        claim(home)
         self.settings = configured(Settings(home=home, port_base=free_port_base()), home)
         postgres.initialise(self.settings)
         nats.initialise(self.settings)

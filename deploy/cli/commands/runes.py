@@ -40,6 +40,7 @@ def create(
 
 async def create_containers(settings: Settings, recreate: bool = False) -> list[str]:
     """Create the containers; returns a line for each. Raises UserError where there is nothing to make or the engine refuses."""
+    from deploy.home import claim
     from deploy.services import load_configuration
     from shared.drivers.containers.port import ContainerError
 
@@ -47,6 +48,7 @@ async def create_containers(settings: Settings, recreate: bool = False) -> list[
     names = [name for name, rune in configuration.runes.items() if rune.driver == "docker"]
     if not names:
         raise UserError('no rune of soulforge.toml has driver = "docker": there is no container to create')
+    claim(settings.home)
     try:
         return [await _create(settings, configuration, name, recreate) for name in names]
     except ContainerError as error:
