@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from deploy.embedded.preflight import PreflightError
 from deploy.services import load_configuration
 from shared.config.settings import Settings
 from shared.config.tables import EMBEDDED_BASE
+from shared.storage.artifacts import publish
+from shared.storage.base_model import CONFIG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,11 +26,19 @@ if TYPE_CHECKING:
 def prepare(settings: Settings, configuration: Configuration, announce: Callable[[str], None]) -> None:
     """Convert the model of its wheel, where a rune serves it and it is missing. The folder appears whole or not at all."""
     target = settings.models_dir / EMBEDDED_BASE
-    if EMBEDDED_BASE not in configuration.bases_in_use() or EMBEDDED_BASE in configuration.bases or target.exists():
+    if EMBEDDED_BASE not in configuration.bases_in_use() or EMBEDDED_BASE in configuration.bases:
+        return
+    if os.path.lexists(target):
+        if not (target / CONFIG).is_file():
+            raise PreflightError(
+                f"{target} holds no base model ({CONFIG} is missing), and was not made by Soulforge: move it away, or "
+                "complete it; where it is missing, `soulforge up` prepares it"
+            )
         return
     announce(f"preparing {EMBEDDED_BASE} (once, about 20 s)")
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
+    # The folder may be the owner's, with downloads of theirs: this name is used by nothing else.
+    partial = target.with_name(f".{target.name}.soulforge-partial")
     shutil.rmtree(partial, ignore_errors=True)
     converted = subprocess.run(
         [str(configuration.jobs.python), "-m", "deploy.embedded.convert", str(partial)],
@@ -43,7 +54,7 @@ def prepare(settings: Settings, configuration: Configuration, announce: Callable
     )
     if converted.returncode:
         raise PreflightError(f"the base model could not be prepared:\n{converted.stderr.strip()[-1500:]}")
-    partial.replace(target)
+    publish(partial, target)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,11 +85,11 @@ class Bases:
         return Base(name=name, path=path, digest=digest)
 
     def _advice(self, name: str) -> str:
-        return (
-            f"correct bases.{name}.path in soulforge.toml"
-            if name in self._declared
-            else "run `soulforge up`, which prepares it"
-        )
+        if name in self._declared:
+            return f"correct bases.{name}.path in soulforge.toml"
+        if os.path.lexists(self.path(name)):
+            return "move it away, then `soulforge up` prepares one"
+        return "run `soulforge up`, which prepares it"
 
 
 def _read(file: Path) -> Known | None:
