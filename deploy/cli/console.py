@@ -1,11 +1,17 @@
-"""The consoles that commands write to: answers to stdout, so that they can be piped; everything else to stderr."""
+"""What commands write to: answers to stdout, so that they can be piped; everything else to stderr; files that options name."""
 
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
 from rich.markup import escape
+
+from deploy.cli.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PIPED_WIDTH = 160  # a table in a pipe is not cut to the width of a terminal
 
@@ -28,3 +34,13 @@ def print_note(message: str) -> None:
 def print_plain(line: str) -> None:
     """Print a line without styles: `soulforge up --detach` parses what `up` prints."""
     print(line, file=sys.stderr, flush=True)
+
+
+def create_file(option: str, path: Path) -> TextIO:
+    """Create the file that an option names. Raises UserError; a file that exists is the user's and never overwritten."""
+    try:
+        return path.open("x", encoding="utf-8")
+    except FileExistsError:
+        raise UserError(f"{option}: {path} exists and is not overwritten: name a new file") from None
+    except OSError as error:
+        raise UserError(f"{option}: {path} cannot be written: {error.strerror}") from error

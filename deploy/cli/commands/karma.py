@@ -53,7 +53,8 @@ def import_(
         typer.Option(metavar="FIELD", help="Field of a conversation that names its session. Default: its id."),
     ] = None,
     errors: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the number and fault of every wrong line here.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the number and fault of every wrong line to this new file."),
     ] = None,
 ) -> None:
     """Import the records of these files.

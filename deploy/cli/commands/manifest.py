@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy.cli.connect import database, load_settings
-from deploy.cli.console import out, print_note
+from deploy.cli.console import create_file, out, print_note
 from deploy.cli.errors import UserError
 from deploy.cli.format import short_digest
 
@@ -55,7 +55,10 @@ def show(
         ),
     ] = None,
     picture: Annotated[
-        Path | None, typer.Option("--picture", metavar="FILE.svg", help="Also draw lengths, sources and exclusions.")
+        Path | None,
+        typer.Option(
+            "--picture", metavar="FILE.svg", help="Also draw lengths, sources and exclusions to this new file."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest's own file.")] = False,
 ) -> None:
@@ -111,8 +114,6 @@ def read_manifest(settings: Settings, digest: str) -> tuple[str, ManifestFile]:
 
 
 def write_picture(picture: Path, svg: str) -> None:
-    try:
-        picture.write_text(svg, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{picture} cannot be written: {error.strerror}") from error
+    with create_file("--picture", picture) as file:
+        file.write(svg)
     print_note(f"drawn in {picture}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 import asyncpg
 
 from deploy.cli.connect import database, unreachable_database
-from deploy.cli.console import err
+from deploy.cli.console import create_file, err
 from deploy.cli.errors import UserError
 from deploy.cli.import_formats.formats import FOREIGN, Format
 from deploy.cli.import_formats.parser import Fault, Line, parse_file
@@ -108,7 +108,8 @@ async def load_files(settings: Settings, files: list[Path], request: ImportReque
     """Read every file and store its records in batches; each batch is one transaction. Raises UserError."""
     sizes = {path: check_file(path) for path in files}
     with ExitStack() as stack:
-        result, batch = ImportResult(errors=_open(stack, request.errors)), Batch()
+        errors = stack.enter_context(create_file("--errors", request.errors)) if request.errors else None
+        result, batch = ImportResult(errors=errors), Batch()
         async with database(settings) as pool:
             for path, line in _read(sizes, request):
                 if isinstance(line.content, Fault):
@@ -119,13 +120,6 @@ async def load_files(settings: Settings, files: list[Path], request: ImportReque
                     await _store(settings, pool, batch, result)
             await _store(settings, pool, batch, result)
         return result
-
-
-def _open(stack: ExitStack, errors: Path | None) -> TextIO | None:
-    try:
-        return stack.enter_context(errors.open("w", encoding="utf-8")) if errors else None
-    except OSError as error:
-        raise UserError(f"--errors: {errors} cannot be written: {error.strerror}") from error
 
 
 def _read(sizes: dict[Path, int], request: ImportRequest) -> Iterator[tuple[Path, Line]]:
@@ -147,7 +141,7 @@ async def _store(settings: Settings, pool: Pool, batch: Batch, result: ImportRes
     except UNREACHABLE as error:
         away = unreachable_database(settings, error)
         raise UserError(
-            f"{away}; so far {result}: what is stored stays, the same command continues from there"
+            f"{away}; so far {result}: what is stored stays, the same command continues from there (--errors: a new file)"
         ) from error
     batch.records, batch.read_bytes = [], 0
 
