@@ -4,6 +4,9 @@
 set -eu
 
 target=${1:?usage: image.sh FILE.tar}
+for file in "$target" "$target.partial"; do
+  [ ! -e "$file" ] && [ ! -L "$file" ] || { echo "$file exists: name a new file, or remove it" >&2; exit 1; }
+done
 suite=bookworm
 # numactl's library and a C compiler are used by vLLM on a CPU at run time; libgomp1 and libstdc++6 come with the compiler.
 packages=python3,libnuma1,gcc,libc6-dev
@@ -17,4 +20,4 @@ debootstrap --variant=minbase --include="$packages" "$suite" "$root"
 rm -rf "$root"/var/cache/apt "$root"/var/lib/apt/lists "$root"/var/log/* "$root"/usr/share/doc "$root"/usr/share/man \
   "$root"/usr/share/locale "$root"/dev/* "$root"/proc/* "$root"/sys/* "$root"/tmp/* "$root"/run/*
 tar -C "$root" --numeric-owner -cf "$target.partial" .
-mv "$target.partial" "$target"
+mv -n "$target.partial" "$target"

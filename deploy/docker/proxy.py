@@ -10,7 +10,7 @@ import asyncio
 import os
 import shutil
 import socket
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from starlette.routing import Route
 from deploy.docker.rules import AllowedCall, Limits, RefusedError, Scope, allow, check_ours, job, list_query
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from starlette.requests import Request
 
@@ -32,6 +32,10 @@ log = structlog.get_logger()
 TIMEOUT_S = 60.0
 MOST_BYTES = 1 << 20
 METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH"]
+
+
+class ListenError(Exception):
+    """The path cannot be listened on; the message names it and what to do."""
 
 
 class Proxy:
@@ -100,25 +104,45 @@ def application(engine: Path, limits: Limits) -> Starlette:
 
 async def serve(listen: Path, engine: Path, limits: Limits, group: str | None) -> None:
     """Serve until SIGTERM. The socket is for this user and `group` only."""
-    with open_socket(listen, group) as listener:
+    with listening(listen, group) as listener:
         config = uvicorn.Config(application(engine, limits), log_level="warning", access_log=False)
         await uvicorn.Server(config).serve(sockets=[listener])
-    listen.unlink(missing_ok=True)
 
 
-def open_socket(path: Path, group: str | None) -> socket.socket:
-    path.unlink(missing_ok=True)
+@contextmanager
+def listening(path: Path, group: str | None) -> Iterator[socket.socket]:
+    """Bind a socket at `path`, in place of a stale one, and remove it at the end. Raises ListenError."""
+    _remove_stale(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    listener = socket.socket(socket.AF_UNIX)
     before = os.umask(0o177)
-    try:
-        listener.bind(str(path))
-    finally:
-        os.umask(before)
-    if group:
-        shutil.chown(path, group=group)
-        path.chmod(0o660)
-    return listener
+    with socket.socket(socket.AF_UNIX) as listener:
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(before)
+        if group:
+            shutil.chown(path, group=group)
+            path.chmod(0o660)
+        try:
+            yield listener
+        finally:
+            if path.is_socket():
+                path.unlink()
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove the socket that a killed proxy left behind; what is none, or answers, belongs to somebody else."""
+    if not os.path.lexists(path):
+        return
+    if path.is_symlink() or not path.is_socket():
+        raise ListenError(f"{path} exists and is no socket: name another path with --listen")
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+        else:
+            raise ListenError(f"another program listens on {path}: end it, or name another path with --listen")
 
 
 async def _body(request: Request) -> bytes:
@@ -169,7 +193,10 @@ def main() -> None:
         writable=tuple(root.resolve() for root in arguments.writable),
         user=arguments.user,
     )
-    asyncio.run(serve(arguments.listen, arguments.engine, limits, arguments.group))
+    try:
+        asyncio.run(serve(arguments.listen, arguments.engine, limits, arguments.group))
+    except ListenError as error:
+        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":
