@@ -82,13 +82,20 @@ def _drop_stale_lock(data: Path) -> None:
     if not lock.exists():
         return
     pid = lock.read_text().split("\n", 1)[0].strip()
-    try:
-        words = Path(f"/proc/{int(pid)}/cmdline").read_bytes().split(b"\0")
-    except (OSError, ValueError):
-        words = []
-    if os.fsencode(data) in words:
+    if _runs_on(data, pid):
         raise PreflightError(f"a PostgreSQL that is not ours runs on {data} (pid {pid}): stop it first")
     lock.unlink()
+
+
+def _runs_on(data: Path, pid: str) -> bool:
+    """Whether a server of that pid runs on this directory, by whatever path: it is its working directory."""
+    process = Path("/proc", pid)
+    try:
+        if os.fsencode(data) in (process / "cmdline").read_bytes().split(b"\0"):
+            return True
+        return (process / "cwd").samefile(data)
+    except OSError:
+        return False
 
 
 def data_dir(settings: Settings) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -28,3 +29,16 @@ async def test_a_lock_file_whose_pid_belongs_to_somebody_else_by_now_is_removed(
 async def test_a_living_server_on_the_same_directory_is_named(house: House) -> None:
     with pytest.raises(PreflightError, match="runs on"):
         postgres.initialise(house.settings)
+
+
+async def test_a_living_server_that_was_started_by_another_path_keeps_its_lock_file(
+    house: House, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    home.symlink_to(house.settings.home)
+    lock = postgres.data_dir(house.settings) / "postmaster.pid"
+
+    with pytest.raises(PreflightError, match="runs on"):
+        postgres.initialise(house.settings.model_copy(update={"home": home}))
+
+    assert lock.exists()
