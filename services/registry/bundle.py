@@ -13,7 +13,7 @@ from uuid import uuid4
 from shared.contracts.forge import ADAPTER_FILES, LARGEST_ADAPTER
 from shared.contracts.frozen import Frozen
 from shared.contracts.verify import Probe, Verdict
-from shared.storage.artifacts import Artifacts, publish
+from shared.storage.artifacts import Artifacts, publish, sync
 from shared.storage.digests import digest_tree
 from shared.storage.untrusted import OutputError, chunks
 
@@ -48,7 +48,10 @@ def freeze(artifacts: Artifacts, source: Path, sidecar: Sidecar, probes: tuple[P
     Raises BundleError when it is not the verified one.
     """
     target = artifacts.bundle(sidecar.adapter)
-    if not target.is_dir():
+    if target.is_dir():
+        # It may have been published by a process that was killed before the move was on the disk.
+        sync(target.parent)
+    else:
         scratch = artifacts.scratch() / uuid4().hex
         try:
             _copy(source, scratch / ADAPTER)

@@ -5,6 +5,7 @@ No other module knows paths, so that an object store can replace this one.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import threading
@@ -36,8 +37,10 @@ class Artifacts:
         return self.lab / "runs" / str(ritual)
 
     def base_scores(self, base: str) -> Path:
-        """The base arm of the latest evaluation of this base model, kept for the next."""
-        return self.lab / "base_scores" / f"{_folder(base)}.json"
+        """The base arm of the latest evaluation of this base model, kept for the next. Its folder exists."""
+        folder = self.lab / "base_scores"
+        make_folder(folder)
+        return folder / f"{_folder(base)}.json"
 
     def bundle(self, digest: str) -> Path:
         """A frozen adapter bundle, named by the digest of its adapter."""
@@ -51,15 +54,36 @@ class Artifacts:
 
 
 def publish(source: Path, target: Path) -> None:
-    """Move a finished directory to its content-addressed path. An existing one has the same content and is kept."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    """Move a finished directory to its content-addressed path. An existing one has the same content and is kept.
+
+    On return all of it is on the disk, so that a commit may name it.
+    """
+    make_folder(target.parent)
+    sync_tree(source)
     try:
         source.rename(target)
-    except OSError:
-        if not target.is_dir():
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
         shutil.rmtree(source)
+    # Also for an existing one: its publisher may have been killed before this.
     sync(target.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and its missing parents so that they survive a power cut."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        sync(path.parent)
+
+
+def sync_tree(folder: Path) -> None:
+    """Flush the files of a folder to the disk, then the folders from the deepest up."""
+    for path, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            sync(Path(path, name))
+        sync(Path(path))
 
 
 def sync(path: Path) -> None:

@@ -55,8 +55,8 @@ async def compile_manifest(
             facts = _facts(request, counts)
             holdout = writer.seal(facts)
             manifest = writer.describe(facts | {"holdout": holdout, "statistics": statistics})
-        publish(writer.open_folder, artifacts.manifest(manifest))
-        publish(writer.sealed_folder, artifacts.holdout(holdout))
+        await asyncio.to_thread(publish, writer.open_folder, artifacts.manifest(manifest))
+        await asyncio.to_thread(publish, writer.sealed_folder, artifacts.holdout(holdout))
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     tokens = sum(statistics["tokens"][str(side)] for side in (Split.TRAIN, Split.DEV))

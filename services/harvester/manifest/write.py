@@ -7,7 +7,6 @@ given the latter. Both depend on the karma and the policy alone: the same record
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -20,7 +19,7 @@ from orjson import Fragment
 from services.harvester.manifest.store import UsedRow
 from services.harvester.policy import Prompts
 from services.harvester.rows import NO_CHECKS, File, Used, rows
-from shared.storage.artifacts import sync, write_atomically
+from shared.storage.artifacts import write_atomically
 from shared.storage.digests import PREFIX, digest_file, digest_files
 from shared.storage.shards import shard_name
 
@@ -56,13 +55,10 @@ class _RowFile:
         self._bytes += len(line)
 
     def finish(self) -> Written | None:
-        """Close the file once it is on the disk; None where it has no row."""
+        """Close the file; None where it has no row. What publishes its folder brings it to the disk."""
         if self._file is None:
             return None
-        self._file.flush()
-        os.fsync(self._file.fileno())
         self._file.close()
-        sync(self._path.parent)
         return Written(PREFIX + self._hash.hexdigest(), self._rows, self._bytes)
 
     def close(self) -> None:
