@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,6 +29,8 @@ class PartSupervisor:
     def __init__(self, part: Part, logs: Path, announce: Announce, changed: Callable[[str, PartStatus], None]) -> None:
         self.status = PartStatus(since=time.time(), stop_signal=part.stop_signal, grace_s=part.grace_s)
         self._part = part
+        # The same of every run: a restart that could not be recorded is found by an earlier record.
+        self._tree = ProcessTree(token=uuid4().hex)
         self._log = logs / f"{part.name}.log"
         self._announce = announce
         self._changed = changed
@@ -76,11 +79,13 @@ class PartSupervisor:
 
     async def _run(self, first: bool) -> int:
         """Run the process once, until nothing of its tree is left; returns its exit code."""
-        part, tree = self._part, ProcessTree(token=uuid4().hex)
+        part, tree = self._part, self._tree
         # Recorded before the start: a supervisor that is killed in between leaves no process that cannot be found.
         self._change(tree=tree)
         try:
-            process = await start_process(part.command, part.cwd, {**part.env, **tree.environment}, self._rotated_log())
+            process = await start_process(
+                part.command, part.cwd, {**part.env, **tree.environment}, self._writable_log()
+            )
         except OSError as error:
             message = f"{part.name} cannot be started: {error}"
             if first:
@@ -112,10 +117,17 @@ class PartSupervisor:
         if tree and not await asyncio.to_thread(kill, tree.processes):
             raise PartError(f"{self._part.name}: something survives SIGKILL; find {tree.token} in /proc/*/environ")
 
-    def _rotated_log(self) -> Path:
-        """The path of the log; a large one is rotated first, and one predecessor is kept."""
-        if self._log.exists() and self._log.stat().st_size > LOG_BYTES:
-            self._log.replace(self._log.with_suffix(".log.1"))
+    def _writable_log(self) -> Path:
+        """The path of the log; a large one is rotated first, and one predecessor is kept. Where it cannot be written: none."""
+        try:
+            if self._log.exists() and self._log.stat().st_size > LOG_BYTES:
+                self._log.replace(self._log.with_suffix(".log.1"))
+            self._log.open("ab").close()
+        except OSError as error:
+            self._announce(
+                f"{self._log} cannot be written ({error}): {self._part.name} runs without a log until it is restarted"
+            )
+            return Path(os.devnull)
         return self._log
 
     def _change(self, **change: Unpack[Change]) -> None:

@@ -18,7 +18,7 @@ from deploy.embedded.part import PartState, PartStatus
 from deploy.embedded.parts import parts
 from deploy.embedded.preflight import PreflightError
 from deploy.embedded.state import lock, read_living
-from deploy.embedded.supervisor import Supervisor
+from deploy.embedded.supervisor import Supervisor, unfailing
 from deploy.home import claim, is_claimed
 from deploy.services import load_configuration, migrations
 from services.registry.views import list_aliases
@@ -47,6 +47,7 @@ POLL_S = 0.25
 def run(settings: Settings, announce: Announce) -> int:
     """Start the stack and keep it running until SIGINT or SIGTERM, then stop everything in order. Returns the exit code."""
     claim(settings.home)
+    announce = unfailing(announce)
     with lock(settings.home) as ended:
         for line in ended:
             announce(line)
@@ -209,6 +210,7 @@ def stop(settings: Settings, announce: Announce) -> None:
     if not is_claimed(settings.home):
         announce(f"nothing to stop: {settings.home} is no home of Soulforge")
         return
+    announce = unfailing(announce)
     if state := read_living(settings.home):
         send(state.supervisor, signal.SIGTERM)
         if not wait_ended(state.supervisor, DOWN_WITHIN_S):

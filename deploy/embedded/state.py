@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from deploy.embedded.part import PartStatus
@@ -51,9 +51,11 @@ def lock(home: Path) -> Iterator[list[str]]:
             raise LockError(f"{home} is supervised by {holder}: stop that one first")
         left = read_record(_file(home), SupervisorState)
         parts = left.parts if left else {}
-        write_state(home, parts)
+        with suppress(OSError):  # on a full disk the former record stays, which names the same parts
+            write_state(home, parts)
         ended = [line for name, part in reversed(parts.items()) if (line := _end(name, part))]
-        write_state(home, {})
+        with suppress(OSError):
+            write_state(home, {})
         yield ended
 
 

@@ -5,31 +5,39 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import ParamSpec
 
 from deploy.embedded.part import Part, PartError, PartStatus, in_order
 from deploy.embedded.part_supervisor import Announce, PartSupervisor, either
 from deploy.embedded.state import write_state
 
+P = ParamSpec("P")
 OnChange = Callable[[str, PartStatus], None]
+RECORD_AGAIN_S = 10.0
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Supervisor:
     """Runs `parts` for one home, of which the caller holds the lock.
 
-    `announce` gets a line for every unwanted exit, `on_change` each change of a part's status.
+    `announce` gets a line for every unwanted exit, `on_change` each change of a part's status. What cannot be announced or
+    recorded, as on a full disk, is supervised all the same.
     """
 
     def __init__(self, home: Path, parts: Sequence[Part], announce: Announce, on_change: OnChange) -> None:
         self._home = home
-        self._announce = announce
-        self._on_change = on_change
+        self._announce = unfailing(announce)
+        self._on_change = unfailing(on_change)
+        self._retry: asyncio.TimerHandle | None = None
         self._stop = asyncio.Event()
         self._parts = in_order(parts)
         logs = home / "logs"
         logs.mkdir(parents=True, exist_ok=True)
-        self._supervisors = {part.name: PartSupervisor(part, logs, announce, self._changed) for part in self._parts}
+        self._supervisors = {
+            part.name: PartSupervisor(part, logs, self._announce, self._changed) for part in self._parts
+        }
 
     @property
     def status(self) -> dict[str, PartStatus]:
@@ -92,5 +100,32 @@ class Supervisor:
             raise PartError("; ".join(survived))
 
     def _changed(self, name: str, status: PartStatus) -> None:
-        write_state(self._home, self.status)
+        self._record()
         self._on_change(name, status)
+
+    def _record(self) -> None:
+        """Record the status of all parts; where that fails, try again later."""
+        failed_before = self._retry is not None
+        if self._retry:
+            self._retry.cancel()
+            self._retry = None
+        try:
+            write_state(self._home, self.status)
+        except OSError as error:
+            if not failed_before:
+                self._announce(f"the state of the parts cannot be recorded ({error}): supervision goes on")
+            self._retry = asyncio.get_running_loop().call_later(RECORD_AGAIN_S, self._record)
+        else:
+            if failed_before:
+                self._announce("the state of the parts is recorded again")
+
+
+def unfailing(call: Callable[P, None]) -> Callable[P, None]:
+    """Make `call`, which writes to a terminal or a log, do nothing where that is full or closed."""
+
+    def quietly(*values: P.args, **named: P.kwargs) -> None:
+        # A ValueError: the stream is closed.
+        with suppress(OSError, ValueError):
+            call(*values, **named)
+
+    return quietly

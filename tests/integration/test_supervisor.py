@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -21,21 +20,20 @@ from deploy.embedded.part import (
     Part,
     PartError,
     PartState,
-    PartStatus,
     delay_s,
     exit_line,
     failures_in_a_row,
     in_order,
 )
 from deploy.embedded.state import LockError, lock
-from deploy.embedded.supervisor import Supervisor
 from shared.drivers.containers.port import ContainerSpec
 from shared.drivers.containers.process import ProcessContainers
 from shared.drivers.containers.state import State
+from tests.support.payloads import FOREVER, until
 from tests.support.process import is_running
+from tests.support.supervised import House, part
 
 PROJECT = Path(__file__).parents[2]
-FOREVER = "import time; time.sleep(600)"
 # Ends at SIGTERM with a word about it; `born` appears once it can.
 POLITE = """
 import os, signal, sys, time
@@ -56,10 +54,6 @@ FAMILY = (
 )
 
 
-def part(home: Path, name: str, code: str = FOREVER, **more: Any) -> Part:
-    return Part(name=name, command=(sys.executable, "-I", "-S", "-c", code, name), cwd=home, **more)
-
-
 def polite(home: Path, name: str, *needs: str) -> Part:
     async def born() -> bool:
         return (home / f"{name}.born").exists()
@@ -67,40 +61,9 @@ def polite(home: Path, name: str, *needs: str) -> Part:
     return part(home, name, POLITE, needs=needs, ready=born)
 
 
-async def until(true: Callable[[], object], within_s: float = 10) -> None:
-    deadline = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < deadline, "did not come true in time"
-        await asyncio.sleep(0.02)
-
-
 def status(home: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((home / "supervisor.json").read_text())["parts"]
     return found
-
-
-class House:
-    """A home under supervision, and everything that was said of it."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.said: list[str] = []
-        self.seen: list[tuple[str, PartState]] = []
-        self._supervisors: list[Supervisor] = []
-
-    def supervise(self, *parts: Part) -> Supervisor:
-        supervisor = Supervisor(self.home, parts, self.said.append, self._progress)
-        self._supervisors.append(supervisor)
-        return supervisor
-
-    async def leave(self) -> None:
-        for supervisor in self._supervisors:
-            supervisor.request_stop()
-            supervisor.request_stop()
-            await supervisor.stop()
-
-    def _progress(self, name: str, status: PartStatus) -> None:
-        self.seen.append((name, status.state))
 
 
 @pytest_asyncio.fixture
