@@ -12,6 +12,8 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -39,8 +41,9 @@ class ProcessContainers:
     async def start(self, spec: ContainerSpec) -> ContainerInfo:
         state = self._state(spec.name)
         if not state.run() and not state.exit():
-            state.write_record(_record(state.record(), spec))
-            await _run_shim(state)
+            with _recording(spec.name):
+                state.write_record(_record(state.record(), spec))
+                await _run_shim(state)
         await _launched(state)
         if (end := state.exit()) and end.error:
             await self.remove(spec.name)
@@ -56,7 +59,8 @@ class ProcessContainers:
         if info is None or record is None:
             raise ContainerError(f"container {name} is unknown: start it from its specification")
         if info.state is ContainerState.EXITED:
-            await asyncio.to_thread(state.renew, _record(None, record.spec))
+            with _recording(name):
+                await asyncio.to_thread(state.renew, _record(None, record.spec))
         return await self.start(record.spec)
 
     async def stop(self, name: str, grace_s: float) -> None:
@@ -99,6 +103,16 @@ class ProcessContainers:
         if not NAME.fullmatch(name):
             raise ContainerError(f"container name {name!r}: use letters, digits and _ . @ - only, at most 128")
         return State(self._directory / name)
+
+
+@contextmanager
+def _recording(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ContainerError(
+            f"container {name} cannot be recorded ({error}): make room on the disk of the home"
+        ) from error
 
 
 def _record(before: ContainerRecord | None, spec: ContainerSpec) -> ContainerRecord:

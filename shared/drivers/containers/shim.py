@@ -10,6 +10,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from shared.drivers.containers.kernel import become_subreaper
@@ -51,6 +53,7 @@ class Shim:
         self._state = state
         self._record = record
         self._run = Run(shim=_identity(os.getpid()), tree=ProcessTree(token=record.token))
+        self._recorded = self._run
         self._next_sample = 0.0
 
     def run(self) -> None:
@@ -60,14 +63,14 @@ class Shim:
         try:
             launched = launch(self._record, self._state.log)
         except LaunchError as error:
-            self._state.write_exit(Exit(exit_code=NOT_LAUNCHED, finished_at=time.time(), error=str(error)))
+            self._record_end(Exit(exit_code=NOT_LAUNCHED, finished_at=time.time(), error=str(error)))
             return
         tree = ProcessTree(token=self._record.token, leader=_identity(launched.pid))
         self._run = Run(shim=self._run.shim, tree=tree, started_at=time.time(), isolation=launched.isolation)
-        self._state.write_run(self._run)
+        self._record_run()
         status, limit = self._watch(launched.pid)
         self._sweep()
-        self._state.write_exit(Exit(exit_code=exit_code(launched, status), limit=limit, finished_at=time.time()))
+        self._record_end(Exit(exit_code=exit_code(launched, status), limit=limit, finished_at=time.time()))
 
     def _watch(self, first: int) -> tuple[int, str | None]:
         """Wait for the first process; return its wait status and the limit that was exceeded."""
@@ -93,8 +96,19 @@ class Shim:
         if found != set(self._run.tree.members):
             tree = self._run.tree.model_copy(update={"members": tuple(found)})
             self._run = self._run.model_copy(update={"tree": tree})
-            self._state.write_run(self._run)
+        if self._run != self._recorded:
+            self._record_run()
         return self._run.payload(found)
+
+    def _record_run(self) -> None:
+        """Record the run; where that fails, the payload is supervised all the same, and the next sample repeats it."""
+        if _written(lambda: self._state.write_run(self._run)):
+            self._recorded = self._run
+
+    def _record_end(self, end: Exit) -> None:
+        """Record the end, as soon as that is possible: without it the container would count as lost."""
+        while not _written(lambda: self._state.write_exit(end)) and self._state.directory.is_dir():
+            signal.sigtimedwait(AWAITED, POLL_S)
 
     def _kill(self) -> None:
         send_all(descendants(self._run.shim), signal.SIGKILL)
@@ -104,6 +118,17 @@ class Shim:
         while _has_children():
             self._kill()
             signal.sigtimedwait(AWAITED, SWEEP_S)
+
+
+def _written(write: Callable[[], None]) -> bool:
+    """Call `write`; False where it fails, as on a full disk."""
+    try:
+        write()
+    except OSError as error:
+        with suppress(OSError):  # the log is on the same disk
+            print(f"cannot be recorded: {error}; it is tried again", file=sys.stderr, flush=True)
+        return False
+    return True
 
 
 def _identity(pid: int) -> ProcessIdentity:

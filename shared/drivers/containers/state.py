@@ -6,7 +6,7 @@ container.json: the request · run.json: the shim and the processes below it · 
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from shared.contracts.frozen import Frozen
@@ -130,7 +130,8 @@ class State:
             found = self.exit()
             if found is None:
                 found = Exit(exit_code=None, limit=LOST, finished_at=time.time())
-                self.write_exit(found)
+                with suppress(OSError):  # on a full disk it is settled again at the next look
+                    self.write_exit(found)
             return found
 
     def inspect(self) -> ContainerInfo | None:
