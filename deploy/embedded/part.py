@@ -23,7 +23,9 @@ Ready = Callable[[], Awaitable[bool]]
 class Part:
     """A process to run. `env` is the whole environment.
 
-    `ready` checks whether it can work; an OSError counts as not ready. Without it a running part is ready.
+    `ready` checks whether it can work; what it raises counts as not ready. Without it a running part is ready. A part that
+    was ready is asked `live`, by default the same, every `probe_every_s`, which also bounds each probe; when `probes` in a
+    row failed, it hangs: it is killed and restarted.
     `stop_signal` is sent to the first process only; after `grace_s` its whole tree is killed.
     """
 
@@ -33,6 +35,9 @@ class Part:
     env: dict[str, str] = field(default_factory=dict)
     ready: Ready | None = None
     ready_s: float = 60.0
+    live: Ready | None = None
+    probe_every_s: float = 5.0
+    probes: int = 6
     stop_signal: signal.Signals = signal.SIGTERM
     grace_s: float = 10.0
     needs: tuple[str, ...] = ()
@@ -73,7 +78,7 @@ class PartError(Exception):
 async def answers(url: str) -> bool:
     """True when a server answers 200 at `url`."""
     try:
-        async with httpx.AsyncClient(timeout=2) as client:
+        async with httpx.AsyncClient(timeout=5) as client:
             return (await client.get(url)).status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from asyncio import FIRST_COMPLETED
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 from uuid import uuid4
 
-from deploy.embedded.part import Part, PartError, PartState, PartStatus, delay_s, exit_line, failures_in_a_row
+from deploy.embedded.part import Part, PartError, PartState, PartStatus, Ready, delay_s, exit_line, failures_in_a_row
 from shared.processes.files import read_tail
 from shared.processes.identity import identify, send
 from shared.processes.tree import ProcessTree, kill, start_process
@@ -94,10 +95,12 @@ class PartSupervisor:
             return CANNOT_START
         leader = identify(process.pid)
         self._change(state=PartState.STARTING, tree=tree.model_copy(update={"leader": leader}))
-        exited, probe = asyncio.create_task(process.wait()), asyncio.create_task(self._become_ready())
-        await either(exited, self._stopping)
-        probe.cancel()
-        if not exited.done():
+        exited, hung = asyncio.create_task(process.wait()), asyncio.create_task(self._watch())
+        await either(asyncio.create_task(asyncio.wait({exited, hung}, return_when=FIRST_COMPLETED)), self._stopping)
+        hung.cancel()  # changes nothing where it is done
+        if hung.done() and not exited.done():
+            self._announce(f"{part.name} runs but does not answer: {part.probes} probes in a row failed, it is killed")
+        elif not exited.done():
             self._change(state=PartState.STOPPING)
             if leader:
                 send(leader, part.stop_signal)
@@ -105,12 +108,21 @@ class PartSupervisor:
         await self._kill_rest()
         return await exited
 
-    async def _become_ready(self) -> None:
+    async def _watch(self) -> None:
+        """Wait until the part is ready, and from then on until it hangs."""
+        part = self._part
         # A server does not report that it is ready: it is polled.
-        while not await _answers(self._part):
+        while not await _answers(part.ready):
             await asyncio.sleep(POLL_S)
         self._ready.set()
         self._change(state=PartState.READY)
+        failed = 0
+        # Probes count and not the time: after a pause of this process or of the whole machine a part has its chances again.
+        while failed < part.probes:
+            answer, _ = await asyncio.gather(
+                _answers(part.live or part.ready, part.probe_every_s), asyncio.sleep(part.probe_every_s)
+            )
+            failed = 0 if answer else failed + 1
 
     async def _kill_rest(self) -> None:
         tree = self.status.tree
@@ -147,15 +159,17 @@ async def either(task: asyncio.Task[Any], event: asyncio.Event, timeout_s: float
     """Wait until `task` is done or `event` is set, no longer than `timeout_s`."""
     waiting = asyncio.create_task(event.wait())
     try:
-        await asyncio.wait({task, waiting}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, waiting}, timeout=timeout_s, return_when=FIRST_COMPLETED)
     finally:
         waiting.cancel()
 
 
-async def _answers(part: Part) -> bool:
-    if part.ready is None:
+async def _answers(probe: Ready | None, within_s: float | None = None) -> bool:
+    if probe is None:
         return True
     try:
-        return await part.ready()
-    except OSError:
+        async with asyncio.timeout(within_s):
+            return await probe()
+    except Exception:
+        # Whatever a probe raises, there was no answer, and supervision goes on.
         return False

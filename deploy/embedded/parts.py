@@ -25,6 +25,7 @@ def parts(settings: Settings, environment: Mapping[str, str]) -> list[Part]:
             home,
             {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"},
             partial(postgres.ready, settings),
+            live=partial(postgres.live, settings),
             stop_signal=signal.SIGINT,
             grace_s=30.0,
         ),

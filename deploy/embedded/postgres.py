@@ -117,11 +117,22 @@ def command(settings: Settings) -> tuple[str, ...]:
     return (*unprivileged(), str(binaries() / "postgres"), "-D", str(data_dir(settings)), *flags)
 
 
+async def live(settings: Settings) -> bool:
+    """True while it answers, even that it recovers or takes no more connections: a restart would cure neither."""
+    try:
+        connection = await _connect(settings)
+    except asyncpg.PostgresError:
+        return True
+    except (TimeoutError, OSError):
+        return False
+    connection.terminate()
+    return True
+
+
 async def ready(settings: Settings) -> bool:
     """True once it answers and has our database, which is created here."""
-    server = settings.database_url.rsplit("/", 1)[0]
     try:
-        connection = await asyncpg.connect(f"{server}/postgres", timeout=3)
+        connection = await _connect(settings)
     except (TimeoutError, OSError, asyncpg.PostgresError):
         return False
     try:
@@ -130,3 +141,8 @@ async def ready(settings: Settings) -> bool:
     finally:
         await connection.close()
     return True
+
+
+async def _connect(settings: Settings) -> asyncpg.Connection[asyncpg.Record]:
+    server = settings.database_url.rsplit("/", 1)[0]
+    return await asyncpg.connect(f"{server}/postgres", timeout=3)
