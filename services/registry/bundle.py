@@ -1,6 +1,7 @@
 """The bundle of a promoted adapter: its PEFT directory, and a sidecar with the digests of everything it was made from.
 
-Immutable and content-addressed: it is written once, atomically, and never changed.
+Immutable and content-addressed: it is written once, atomically, and never changed. Disks do change it, and so may people:
+it is read as hostile, and checked whenever it is used.
 """
 
 from __future__ import annotations
@@ -8,23 +9,31 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Annotated
 from uuid import uuid4
+
+from pydantic import FailFast, RootModel
 
 from shared.contracts.forge import ADAPTER_FILES, LARGEST_ADAPTER
 from shared.contracts.frozen import Frozen
-from shared.contracts.verify import Probe, Verdict
+from shared.contracts.verify import LARGEST_RESULTS, Probe, Verdict
 from shared.storage.artifacts import Artifacts, publish, sync
-from shared.storage.digests import digest_tree
-from shared.storage.untrusted import OutputError, chunks
+from shared.storage.digests import digest_files
+from shared.storage.untrusted import OutputError, chunks, digest_file, list_names, read_model
 
 ADAPTER = "adapter"
 SIDECAR = "soulforge.json"
 PROBES = "probes.json"
 READ_ONLY = 0o444
+REMEDY = "restore the Crypt from a backup, or train again"
 
 
 class BundleError(Exception):
-    """The bundle cannot be trusted; the message names the mismatch."""
+    """The bundle cannot be used; the message names the fault, and what to do."""
+
+
+class Probes(RootModel[Annotated[tuple[Probe, ...], FailFast()]]):
+    """The file of prompts that prove which adapter answers."""
 
 
 class Sidecar(Frozen):
@@ -43,31 +52,40 @@ class Sidecar(Frozen):
 
 
 def freeze(artifacts: Artifacts, source: Path, sidecar: Sidecar, probes: tuple[Probe, ...]) -> Path:
-    """Copy the adapter, which a job wrote, into the Crypt with its sidecar.
+    """Copy the adapter, which a job wrote, into the Crypt with its sidecar; a damaged bundle of it is replaced.
 
     Raises BundleError when it is not the verified one.
     """
     target = artifacts.bundle(sidecar.adapter)
-    if target.is_dir():
+    try:
+        check(target, sidecar.adapter)
         # It may have been published by a process that was killed before the move was on the disk.
         sync(target.parent)
-    else:
-        scratch = artifacts.scratch() / uuid4().hex
-        try:
-            _copy(source, scratch / ADAPTER)
-            check(scratch, sidecar.adapter)
-            (scratch / SIDECAR).write_text(sidecar.model_dump_json(indent=2) + "\n", encoding="utf-8")
-            (scratch / PROBES).write_text(
-                json.dumps([probe.model_dump() for probe in probes], ensure_ascii=False, indent=2) + "\n"
-            )
-            for file in scratch.rglob("*"):
-                if file.is_file():
-                    file.chmod(READ_ONLY)
-            publish(scratch, target)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-    check(target, sidecar.adapter)
+    except BundleError:
+        _write(artifacts, source, sidecar, probes)
+        check(target, sidecar.adapter)
     return target
+
+
+def _write(artifacts: Artifacts, source: Path, sidecar: Sidecar, probes: tuple[Probe, ...]) -> None:
+    target = artifacts.bundle(sidecar.adapter)
+    scratch, damaged = (artifacts.scratch() / uuid4().hex for _ in range(2))
+    try:
+        _copy(source, scratch / ADAPTER)
+        (scratch / SIDECAR).write_text(sidecar.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (scratch / PROBES).write_text(
+            json.dumps([probe.model_dump() for probe in probes], ensure_ascii=False, indent=2) + "\n"
+        )
+        check(scratch, sidecar.adapter)
+        for file in scratch.rglob("*"):
+            if file.is_file():
+                file.chmod(READ_ONLY)
+        if target.is_dir():
+            target.rename(damaged)
+        publish(scratch, target)
+    finally:
+        for folder in (scratch, damaged):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -81,14 +99,20 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def check(bundle: Path, adapter: str) -> None:
-    """Raise BundleError unless the bundle holds the adapter of that digest."""
-    found = digest_tree(bundle / ADAPTER) if (bundle / ADAPTER).is_dir() else "nothing"
+    """Raise BundleError unless the bundle holds the adapter of that digest, nothing beside it, and its probes."""
+    try:
+        names = list_names(bundle, ADAPTER, len(ADAPTER_FILES) + 1) | ADAPTER_FILES
+        found = digest_files({name: digest_file(bundle, f"{ADAPTER}/{name}", LARGEST_ADAPTER) for name in names})
+        read_probes(bundle)
+    except OutputError as error:
+        raise BundleError(f"bundle {bundle} is damaged: {error}; {REMEDY}") from error
     if found != adapter:
-        raise BundleError(f"bundle {bundle.name} holds {found}, not {adapter}: restore the Crypt from a backup")
+        raise BundleError(f"bundle {bundle} does not hold the adapter that was verified; {REMEDY}")
 
 
-def probes_of(bundle: Path) -> tuple[Probe, ...]:
-    return tuple(Probe.model_validate(probe) for probe in json.loads((bundle / PROBES).read_text(encoding="utf-8")))
+def read_probes(bundle: Path) -> tuple[Probe, ...]:
+    """The probes of a bundle. Raises OutputError."""
+    return read_model(bundle, PROBES, Probes, LARGEST_RESULTS).root
 
 
 def version_name(persona: str, adapter: str) -> str:

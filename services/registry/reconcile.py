@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -12,10 +11,11 @@ import structlog
 from pydantic import BaseModel, FailFast
 
 from services.registry import store
-from services.registry.binding import Binding, prove
-from services.registry.bundle import ADAPTER, BundleError, Sidecar, check, freeze, probes_of, version_name
+from services.registry.bundle import BundleError, Sidecar, freeze, version_name
 from services.registry.recall import act_on_recalls
+from services.registry.serving import Loader
 from services.registry.store import Version
+from services.registry.views import list_served
 from shared.contracts.evacuate import GpuRestored
 from shared.contracts.forge import AdapterFailed, AdapterForged
 from shared.contracts.harvest import KarmaHarvested
@@ -31,12 +31,17 @@ from shared.storage.base_model import Base, BaseError, Bases
 from shared.storage.untrusted import OutputError, read_model
 
 if TYPE_CHECKING:
+    from services.registry.binding import Binding
     from services.registry.settings import RegistrySettings
     from shared.drivers.inference.port import Serving
     from shared.ritual.ledger import Ritual
     from shared.runtime.context import ServiceContext
 
 log = structlog.get_logger()
+
+
+class ServingError(Exception):
+    """A persona is not served as its owner wants; the message names the version, why, and what to do."""
 
 
 class _Probed(BaseModel):
@@ -53,21 +58,27 @@ class Served(NamedTuple):
 
 
 class Registry:
-    """Registers, loads and awakens versions; keeps the bindings that were proven since they were loaded."""
+    """Registers, loads and awakens versions."""
 
     def __init__(self, context: ServiceContext, settings: RegistrySettings) -> None:
         self._context, self._settings = context, settings
         self._artifacts = Artifacts(context.settings.home)
         self._bases = Bases(context.settings, context.configuration)
-        self._proven: dict[str, Binding] = {}
+        self._loader = Loader(context, settings)
 
     async def reconcile(self) -> None:
         context = self._context
         await advance_each(context, await ledger.list_rituals(context.pool, State.VERIFIED), self._register)
         # Recalls come before serving: a version that they withdraw must not be loaded or awakened.
         await act_on_recalls(context.pool, self._settings.on_recall)
+        await self._loader.check_crypt()
         if await lease.get_lease(context.pool, context.configuration.forge) is None:
             await self._serve()
+
+    async def check_serving(self) -> None:
+        """Raise ServingError while a persona is not served by the version of its alias."""
+        if troubles := [served.trouble for served in await list_served(self._context.pool) if served.trouble]:
+            raise ServingError("; ".join(troubles))
 
     async def _register(self, ritual: Ritual) -> None:
         if ritual.cancel_requested_at:
@@ -105,6 +116,7 @@ class Registry:
         version = Version(sidecar.version, ritual.persona, forged.adapter, forged.base, ritual.id, str(bundle))
         async with pool.acquire() as conn, conn.transaction():
             await store.insert_version(conn, version)
+            await store.clear_fault(conn, version.name)
         registered = AdapterRegistered(
             **ritual.key, adapter=version.adapter, version=version.name, bundle=version.bundle
         )
@@ -114,40 +126,22 @@ class Registry:
         """Serve every base; one that is missing, or whose rune fails, delays no other."""
         context = self._context
         served: dict[str, Served] = {}
-        for name, rune in context.configuration.serving_runes().items():
+        runes = context.configuration.serving_runes()
+        for name, rune in runes.items():
             inference = open_rune(context.configuration, context.settings, rune, inside=True)
             try:
                 base = await self._bases.get(name)
                 healthy = await inference.healthy()
                 served[base.digest] = Served(base, inference if healthy else None)
                 if healthy:
-                    await self._load_aliased(inference, base)
+                    await self._loader.load_served(inference, base)
             except Exception as error:
                 log.error("base not served", base=name, rune=rune, error=describe(error))
+        if len(served) == len(runes):
+            await self._loader.record_unserved_bases(served)
         await advance_each(
             context, await ledger.list_rituals(context.pool, State.REGISTERED), partial(self._awaken, served)
         )
-
-    async def _load_aliased(self, inference: Serving, base: Base) -> None:
-        """Load the versions of a base that aliases point to; one that cannot be loaded delays no other."""
-        loaded = await inference.models()
-        for version in await store.list_aliased(self._context.pool):
-            if version.base == base.digest and version.name not in loaded:
-                try:
-                    await self._load(inference, base, version)
-                except Exception as error:
-                    log.error("adapter not loaded", version=version.name, error=describe(error))
-
-    async def _load(self, inference: Serving, base: Base, version: Version) -> None:
-        """Load a version and keep the proof that it answers. Raises BundleError, InferenceError."""
-        self._proven.pop(version.name, None)
-        bundle = Path(version.bundle)
-        await asyncio.to_thread(check, bundle, version.adapter)
-        await inference.load(version.name, bundle / ADAPTER)
-        binding = await self._prove(inference, base, version)
-        if binding.proven:
-            self._proven[version.name] = binding
-        log.info("adapter loaded", version=version.name, **binding.model_dump(), proven=binding.proven)
 
     async def _awaken(self, served: dict[str, Served], ritual: Ritual) -> None:
         """Load the version of a registered ritual and move its alias; `served` are the bases by digest."""
@@ -162,15 +156,17 @@ class Registry:
         if (found := served.get(version.base)) is None:
             raise BaseError(f"no rune serves the base of {version.name} ({version.base})")
         base, inference = found
-        if inference is None or not await store.may_serve(pool, version.name):
+        if inference is None:
             return
+        if not await store.may_serve(pool, version.name):
+            raise BundleError(f"{version.name} is withdrawn, or the recall of its karma is not acted on yet")
         try:
             if version.name not in await inference.models():
-                await self._load(inference, base, version)
+                await self._loader.load(inference, base, version)
             # Inference must have been restored after this ritual's own GPU work.
             if await ledger.get_fact(pool, ritual.id, GpuRestored) is None:
                 return
-            binding = self._proven.get(version.name) or await self._prove(inference, base, version)
+            binding = await self._loader.prove(inference, base, version)
         except InferenceError as error:
             if await inference.healthy():
                 raise
@@ -180,10 +176,6 @@ class Registry:
             await self._move_alias(ritual, version, binding, started_at)
         else:
             await self._record_unproven(ritual, version, binding)
-
-    async def _prove(self, inference: Serving, base: Base, version: Version) -> Binding:
-        probes = probes_of(Path(version.bundle))
-        return await prove(inference, version.name, base.name, probes, self._settings.probe_tokens)
 
     async def _record_unproven(self, ritual: Ritual, version: Version, binding: Binding) -> None:
         failures = await store.record_failed_probe(self._context.pool, version.name)

@@ -1,4 +1,4 @@
-"""All SQL of the registry: versions, aliases with their history, and taint by revoked karma."""
+"""All SQL of the registry: versions and their faults, aliases with their history, and taint by revoked karma."""
 
 from __future__ import annotations
 
@@ -55,12 +55,48 @@ async def insert_version(conn: Connection, version: Version) -> None:
 _MAY_SERVE = "withdrawn_at IS NULL AND NOT EXISTS (SELECT FROM taint t WHERE t.ritual = version.ritual AND t.announced_at IS NULL)"
 
 
-async def list_aliased(conn: Connection | Pool) -> list[Version]:
-    """List the versions that aliases point to and that may serve."""
+async def list_served(conn: Connection | Pool) -> list[Version]:
+    """List the versions that are to serve: those of the aliases or, for one with a fault, the version before."""
     rows = await conn.fetch(
-        f"SELECT {_VERSION} FROM version WHERE name IN (SELECT version FROM alias) AND {_MAY_SERVE} ORDER BY registered_at"
+        f"SELECT {_VERSION} FROM version WHERE name IN (SELECT version FROM served) ORDER BY registered_at"
     )
     return [Version(**row) for row in rows]
+
+
+_ALIASED = "name IN (SELECT version FROM alias UNION ALL SELECT previous FROM alias)"
+
+
+async def list_kept(conn: Connection | Pool) -> list[Version]:
+    """List the versions that must stay whole: those of the aliases, and those before, which may have to stand in."""
+    rows = await conn.fetch(f"SELECT {_VERSION} FROM version WHERE {_ALIASED} AND {_MAY_SERVE} ORDER BY registered_at")
+    return [Version(**row) for row in rows]
+
+
+async def list_faulty(conn: Connection | Pool, retry_s: float) -> list[Version]:
+    """List those of `list_kept` whose fault was found `retry_s` ago or earlier: they may be whole again."""
+    rows = await conn.fetch(
+        f"SELECT {_VERSION} FROM version WHERE {_ALIASED} AND {_MAY_SERVE} AND name IN "
+        "(SELECT version FROM fault WHERE checked_at <= clock_timestamp() - make_interval(secs => $1)) ORDER BY registered_at",
+        retry_s,
+    )
+    return [Version(**row) for row in rows]
+
+
+async def record_fault(conn: Connection | Pool, version: str, reason: str) -> bool:
+    """Record why a version cannot serve. True unless it had a fault already."""
+    return bool(
+        await conn.fetchval(
+            "INSERT INTO fault AS f (version, reason) VALUES ($1, $2) ON CONFLICT (version) DO UPDATE SET "
+            "reason = excluded.reason, checked_at = clock_timestamp() RETURNING xmax = 0",  # 0 where it was inserted
+            version,
+            reason,
+        )
+    )
+
+
+async def clear_fault(conn: Connection | Pool, version: str) -> bool:
+    """Delete the fault of a version that is whole. True where it had one."""
+    return bool(await conn.fetchval("DELETE FROM fault WHERE version = $1 RETURNING true", version))
 
 
 async def may_serve(conn: Connection | Pool, name: str) -> bool:
@@ -87,11 +123,13 @@ async def record_failed_probe(conn: Connection | Pool, name: str) -> int:
 
 
 async def move_alias(conn: Connection, persona: str, version: str, ritual: UUID) -> None:
-    """Point the persona's alias to `version`; the one before is kept as `previous`."""
+    """Point the persona's alias to `version`; the one that served before is kept as `previous`."""
     previous = await get_alias(conn, persona)
     await conn.execute(
         "INSERT INTO alias (persona, version) VALUES ($1, $2) ON CONFLICT (persona) DO UPDATE SET "
-        "previous = CASE WHEN alias.version = excluded.version THEN alias.previous ELSE alias.version END, "
+        "previous = CASE WHEN alias.version = excluded.version "
+        "OR (alias.previous IS NOT NULL AND EXISTS (SELECT FROM fault f WHERE f.version = alias.version)) "
+        "THEN alias.previous ELSE alias.version END, "
         "version = excluded.version, moved_at = clock_timestamp()",
         persona,
         version,

@@ -1,4 +1,4 @@
-"""What readers may see of the registry: the versions in the Crypt, the aliases, and what came of a ritual.
+"""What readers may see of the registry: the versions in the Crypt, what serves, and what came of a ritual.
 
 Every function works on any connection, whatever its search path, and writes nothing.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RegisteredVersion:
-    """A version in the Crypt; `serves`: its persona's alias points to it."""
+    """A version in the Crypt; `serves`: its persona is served by it; `fault`: why it cannot serve at present."""
 
     name: str
     persona: str
@@ -28,6 +28,25 @@ class RegisteredVersion:
     bundle: str
     registered_at: datetime
     serves: bool
+    fault: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The version that its owner `wanted` for a persona, its fault, and the `version` that serves; None: none."""
+
+    persona: str
+    wanted: str
+    fault: str | None
+    version: str | None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the wanted version does not serve, and what serves in its place; None where it serves."""
+        if self.version == self.wanted:
+            return None
+        instead = f"{self.version} serves in its place" if self.version else f"nothing serves for {self.persona}"
+        return f"{self.wanted} does not serve: {self.fault or 'it is being recalled'} ({instead})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +64,29 @@ class Outcome:
 async def list_versions(source: Source) -> list[RegisteredVersion]:
     """Every version, by persona, the newest first."""
     rows = await source.fetch(
-        "SELECT v.name, v.persona, v.base, v.ritual, v.bundle, v.registered_at, a.version IS NOT NULL AS serves "
-        "FROM registry.version v LEFT JOIN registry.alias a ON a.version = v.name ORDER BY v.persona, v.registered_at DESC"
+        "SELECT v.name, v.persona, v.base, v.ritual, v.bundle, v.registered_at, s.version IS NOT NULL AS serves, f.reason AS fault "
+        "FROM registry.version v LEFT JOIN registry.served s ON s.version = v.name "
+        "LEFT JOIN registry.fault f ON f.version = v.name ORDER BY v.persona, v.registered_at DESC"
     )
     return [RegisteredVersion(**row) for row in rows]
 
 
+async def list_served(source: Source) -> list[Served]:
+    """What serves for every persona that has an adapter, by persona."""
+    rows = await source.fetch("SELECT persona, wanted, fault, version FROM registry.served ORDER BY persona")
+    return [Served(**row) for row in rows]
+
+
 async def list_aliases(source: Source) -> dict[str, str]:
-    """persona -> the version that its alias points to."""
-    rows = await source.fetch("SELECT persona, version FROM registry.alias ORDER BY persona")
-    return {row["persona"]: row["version"] for row in rows}
+    """persona -> the version that serves for it; without those that no version serves for."""
+    return {served.persona: served.version for served in await list_served(source) if served.version}
 
 
 async def list_outcomes(source: Source, rituals: Iterable[UUID]) -> dict[UUID, Outcome]:
     """What these rituals came to, by ritual."""
     rows = await source.fetch(
-        "SELECT r.id AS ritual, r.persona, r.state, v.name AS version, v.withdrawn_at, a.version IS NOT NULL AS serves "
-        "FROM public.ritual r LEFT JOIN registry.version v ON v.ritual = r.id LEFT JOIN registry.alias a ON a.version = v.name "
+        "SELECT r.id AS ritual, r.persona, r.state, v.name AS version, v.withdrawn_at, s.version IS NOT NULL AS serves "
+        "FROM public.ritual r LEFT JOIN registry.version v ON v.ritual = r.id LEFT JOIN registry.served s ON s.version = v.name "
         "WHERE r.id = ANY ($1::uuid[])",
         list(rituals),
     )

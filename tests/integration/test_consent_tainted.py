@@ -55,7 +55,7 @@ async def test_by_default_a_tainted_adapter_is_warned_of_and_goes_on_serving(
         ("scribe@r2", ("a",), "warn", False),
     ]
     assert await alias(crypt) == "scribe@r2"
-    assert [version.name for version in await store.list_aliased(crypt)] == ["scribe@r2"]
+    assert [version.name for version in await store.list_served(crypt)] == ["scribe@r2"]
 
 
 async def tainted(crypt: Pool) -> list[AdapterTainted]:
@@ -79,7 +79,7 @@ async def test_a_withdrawn_name_goes_back_to_the_version_before_where_that_one_i
     assert await alias(crypt) == "scribe@r1"
     last = await crypt.fetchrow("SELECT version, previous, why FROM alias_history ORDER BY moved_at DESC LIMIT 1")
     assert last and (last["version"], last["previous"]) == ("scribe@r1", "scribe@r2") and "consent" in last["why"]
-    assert [version.name for version in await store.list_aliased(crypt)] == ["scribe@r1"]
+    assert [version.name for version in await store.list_served(crypt)] == ["scribe@r1"]
     assert await asked(crypt) == []
     _, shown, _ = await told("recall", "b")
     assert "scribe@r2  withdrawn 20" in shown
@@ -92,7 +92,7 @@ async def test_a_name_with_no_clean_version_points_nowhere_and_asking_it_says_so
     await act_on_recalls(context.pool, "withdraw")
 
     assert await alias(crypt) is None
-    assert await store.list_aliased(crypt) == []
+    assert await store.list_served(crypt) == []
     assert [(one.version, one.alias_withdrawn) for one in await tainted(crypt)] == [
         ("scribe@r1", False),
         ("scribe@r2", True),
@@ -159,7 +159,7 @@ async def test_a_ritual_under_way_on_revoked_karma_is_asked_to_end_unless_the_po
     async with crypt.acquire() as conn:
         await store.insert_version(conn, Version("scribe@late", "scribe", "sha256:late", "base", ritual, "/nowhere"))
         await store.move_alias(conn, "scribe", "scribe@late", ritual)
-    assert await store.list_aliased(crypt) == [], "not served before it was decided upon"
+    assert await store.list_served(crypt) == [], "not served before it was decided upon"
     await act_on_recalls(context.pool, policy)
     assert [one.version for one in await tainted(crypt)] == ["scribe@late"]
     assert (await alias(crypt) is None) is ends

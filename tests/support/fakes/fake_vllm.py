@@ -179,6 +179,8 @@ def answered(kind: str, model: str, choice: dict[str, Any]) -> dict[str, Any]:
 async def load_adapter(request: Request) -> Response:
     engine, asked = engine_of(request), await request.json()
     name, path = asked["lora_name"], asked["lora_path"]
+    if faults().exits_at_load:
+        os._exit(3)
     if faults().no_adapters:
         return refuse(500, "the fake engine loads no adapters on demand", "InternalServerError")
     if name in engine.adapters:

@@ -42,6 +42,7 @@ class Faults:
     stuck_running: int = 0  #: /metrics speaks of so many running requests, always
     no_gate: bool = False  #: started without the gate
     no_adapters: bool = False  #: /v1/load_lora_adapter fails
+    exits_at_load: bool = False  #: /v1/load_lora_adapter ends the server
 
 
 def faults() -> Faults:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.registry.bundle import ADAPTER, BundleError, Sidecar, freeze
+from services.registry.bundle import ADAPTER, BundleError, Sidecar, check, freeze
 from services.verifier.settings import VerifierSettings
 from services.verifier.verdict import judge
 from shared.contracts.forge import ADAPTER_FILES, ADAPTER_WEIGHTS
@@ -51,3 +51,26 @@ def test_what_took_the_place_of_the_verified_weights_is_not_frozen(tmp_path: Pat
         freeze(artifacts, source, sidecar(digest), ())
     assert not artifacts.bundle(digest).exists()
     assert not list(artifacts.scratch().iterdir())
+
+
+def test_a_damaged_bundle_is_replaced_by_the_same_adapter_trained_again(tmp_path: Path) -> None:
+    source = save_adapter(tmp_path / "adapter", value=0.1)
+    artifacts, digest = Artifacts(tmp_path / "home"), digest_tree(source)
+    bundle = freeze(artifacts, source, sidecar(digest), ())
+    (bundle / ADAPTER / ADAPTER_WEIGHTS).unlink()
+    (bundle / ADAPTER / "more").touch()
+
+    assert freeze(artifacts, source, sidecar(digest), ()) == bundle
+
+    assert digest_tree(bundle / ADAPTER) == digest
+    assert not list(artifacts.scratch().iterdir())
+
+
+def test_a_file_beside_those_of_an_adapter_is_damage(tmp_path: Path) -> None:
+    source = save_adapter(tmp_path / "adapter", value=0.1)
+    digest = digest_tree(source)
+    bundle = freeze(Artifacts(tmp_path / "home"), source, sidecar(digest), ())
+    (bundle / ADAPTER / "adapter_model.bin").touch()
+
+    with pytest.raises(BundleError, match="does not hold the adapter that was verified"):
+        check(bundle, digest)

@@ -1,0 +1,151 @@
+"""Versions in a real Crypt, and two small engines on one anvil that serve a base each and the versions trained on it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from services.registry import store
+from services.registry.bundle import ADAPTER, PROBES, version_name
+from services.registry.store import Version
+from shared.config.model import AnvilConfig, Configuration, CovenConfig, RuneConfig
+from shared.config.settings import PROJECT, Settings
+from shared.config.tables import BaseConfig, PersonaConfig, RuntimeConfig
+from shared.contracts.evacuate import GpuRestored
+from shared.contracts.message import Fact
+from shared.contracts.registry import AdapterRegistered
+from shared.drivers.inference.vllm import Vllm
+from shared.ritual import ledger
+from shared.runtime.context import ServiceContext
+from shared.storage.base_model import Bases
+from shared.storage.digests import digest_tree
+from shared.storage.postgres import Pool
+from tests.support.adapters import save_adapter
+from tests.support.consents import crypt, harvested
+from tests.support.running import eventually
+
+__all__ = ["crypt"]  # the fixture
+
+MAX_ERRORS = 2
+MODELS = {"scribe": "large", "coder": "small"}
+
+
+@dataclass(frozen=True)
+class TwoBases:
+    """An anvil whose two engines serve a base each. `faults` is what both engines get wrong; see vllm_faults.py."""
+
+    context: ServiceContext
+    engines: dict[str, Vllm]
+    folder: Path
+    faults: Path
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    async def start(self, base: str) -> None:
+        """Start the engine of a base, again where it runs; returns when it answers."""
+        if process := self.processes.get(base):
+            process.kill()
+            process.wait()
+        port = self.context.configuration.ports(self.context.settings)[base]
+        words = (
+            sys.executable,
+            "-m",
+            "tests.support.fakes.fake_vllm",
+            "--served-model-name",
+            base,
+            "--port",
+            str(port),
+        )
+        env = {**os.environ, "FAKE_VLLM_FILE": str(self.faults)}
+        self.processes[base] = subprocess.Popen(words, cwd=PROJECT, env=env)  # noqa: ASYNC220 - a spawn is over at once
+        await eventually(self.engines[base].healthy, 20, f"the engine of {base} answers")
+
+    async def digest(self, base: str) -> str:
+        return (await Bases(self.context.settings, self.context.configuration).get(base)).digest
+
+    async def add_version(self, persona: str, value: float = 0.1, base: str | None = None) -> Version:
+        """A version that the persona's alias points to; another `value` is another adapter."""
+        version = await self._freeze(persona, value, base or await self.digest(MODELS[persona]))
+        async with self.context.pool.acquire() as conn, conn.transaction():
+            await store.move_alias(conn, persona, version.name, version.ritual)
+        return version
+
+    async def add_registered(self, persona: str, value: float) -> Version:
+        """A version of a ritual that waits for its awakening, with inference restored."""
+        version = await self._freeze(persona, value, await self.digest(MODELS[persona]), "verified")
+        await self._record(
+            AdapterRegistered(
+                ritual=version.ritual,
+                persona=persona,
+                adapter=version.adapter,
+                version=version.name,
+                bundle=version.bundle,
+            )
+        )
+        await self._record(
+            GpuRestored(ritual=version.ritual, persona=persona, anvil="anvil0", seconds_without_inference=1)
+        )
+        return version
+
+    def damage(self, version: Version, file: str = f"{ADAPTER}/adapter_model.safetensors") -> Path:
+        """Flip a bit of a file in its bundle, and return the file."""
+        damaged = Path(version.bundle) / file
+        data = bytearray(damaged.read_bytes())
+        data[-1] ^= 1
+        damaged.write_bytes(data)
+        return damaged
+
+    def fail(self, **faults: bool) -> None:
+        self.faults.write_text(json.dumps(faults))
+
+    async def _freeze(self, persona: str, value: float, base: str, state: str = "awakened") -> Version:
+        bundle = self.folder / f"{persona}-{value}"
+        bundle.mkdir()
+        save_adapter(bundle / ADAPTER, value)
+        adapter = digest_tree(bundle / ADAPTER)
+        name = version_name(persona, adapter)
+        # The engine's answer depends on the model's name and the prompt only.
+        (bundle / PROBES).write_text(json.dumps([{"prompt": "hi", "base": "", "candidate": ""}]))
+        ritual: UUID = await harvested(self.context.pool, name, f"m-{name}", state)
+        version = Version(name, persona, adapter, base, ritual, str(bundle))
+        async with self.context.pool.acquire() as conn, conn.transaction():
+            await store.insert_version(conn, version)
+        return version
+
+    async def _record(self, fact: Fact) -> None:
+        async with self.context.pool.acquire() as conn, conn.transaction():
+            assert await ledger.record_fact(conn, fact, "registry", datetime.now(UTC))
+
+
+@pytest.fixture
+async def two_bases(settings: Settings, crypt: Pool, tmp_path: Path) -> AsyncIterator[TwoBases]:
+    for name in ("large", "small"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(f'{{"name": "{name}"}}')
+    configuration = Configuration(
+        anvils={"anvil0": AnvilConfig()},
+        runes={name: RuneConfig(base=name) for name in ("large", "small")},
+        covens={"hearth": CovenConfig(anvil="anvil0", runes=("large", "small"))},
+        bases={name: BaseConfig(path=tmp_path / name) for name in ("large", "small")},
+        personas={"coder": PersonaConfig(base="small")},
+        runtime=RuntimeConfig(max_errors=MAX_ERRORS),
+    )
+    context = ServiceContext("registry", settings, crypt, None, configuration)  # type: ignore[arg-type]
+    engines = {name: Vllm(configuration.rune_url(settings, name)) for name in configuration.runes}
+    one = TwoBases(context, engines, tmp_path, tmp_path / "faults.json")
+    try:
+        await asyncio.gather(*(one.start(base) for base in engines))
+        yield one
+    finally:
+        for process in one.processes.values():
+            process.kill()
+            process.wait()
