@@ -10,7 +10,8 @@ from shared.runtime.service import App, Service
 
 
 def build(context: ServiceContext) -> Service:
-    return Service(Registry(context, context.configuration.section(RegistrySettings)).reconcile)
+    registry = Registry(context, context.configuration.section(RegistrySettings))
+    return Service(registry.reconcile, checks={"serving": registry.check_serving})
 
 
 app = App("registry", router, build)

@@ -15,10 +15,12 @@ from shared.messaging.streams import check_consumers
 from shared.ritual.errors import list_failing
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from shared.messaging.streams import Subscription
     from shared.runtime.context import ServiceContext
+
+    Check = Callable[[], Awaitable[None]]  # raises an error that says why the service cannot do its job
 
 CHECK_TIMEOUT_S = 3.0
 OUTBOX_STUCK_S = 30.0
@@ -26,7 +28,10 @@ RECONCILE_STALE_S = 120.0
 RITUAL_ERRORS = 3  # errors of a ritual in a row from which it counts as one that does not go on
 
 
-def health_app(context: ServiceContext, subscriptions: Sequence[Subscription]) -> FastAPI:
+def health_app(
+    context: ServiceContext, subscriptions: Sequence[Subscription], further: Mapping[str, Check] | None = None
+) -> FastAPI:
+    """The HTTP application. `further`: checks of this service's own, by what they are about."""
     app = FastAPI(title=f"soulforge {context.service}", docs_url=None, redoc_url=None)
 
     @app.get("/health/live")
@@ -35,7 +40,7 @@ def health_app(context: ServiceContext, subscriptions: Sequence[Subscription]) -
 
     @app.get("/health/ready")
     async def ready() -> JSONResponse:
-        reasons = await unready_reasons(context, subscriptions)
+        reasons = await unready_reasons(context, subscriptions, further or {})
         return JSONResponse({"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
 
     @app.get("/metrics")
@@ -45,13 +50,16 @@ def health_app(context: ServiceContext, subscriptions: Sequence[Subscription]) -
     return app
 
 
-async def unready_reasons(context: ServiceContext, subscriptions: Sequence[Subscription]) -> list[str]:
+async def unready_reasons(
+    context: ServiceContext, subscriptions: Sequence[Subscription], further: Mapping[str, Check]
+) -> list[str]:
     """List why this service cannot work now; empty when it can. Never takes longer than CHECK_TIMEOUT_S."""
     checks = await asyncio.gather(
         _reason("database", _database(context)),
         _reason("bus", _bus(context, subscriptions)),
         _reason("outbox", _outbox(context)),
         _reason("rituals", _rituals(context)),
+        *(_reason(part, check()) for part, check in further.items()),
     )
     stale = monotonic() - context.reconciled_at
     late = [f"reconciler: last finished {stale:.0f} s ago"] if stale > RECONCILE_STALE_S else []

@@ -52,6 +52,7 @@ class Service:
     loops: tuple[Loop, ...] = ()
     start: Callable[[], Awaitable[None]] | None = None  #: runs once, before anything is consumed
     stop: Callable[[], Awaitable[None]] | None = None  #: runs once, while the connections are still open
+    checks: Mapping[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)  #: of its readiness; they raise
     dependencies: Mapping[str, object] = field(default_factory=dict)  #: handlers' parameters by name
     answer_invalid: AnswerInvalid | None = None
 
@@ -143,7 +144,7 @@ async def _database(settings: Settings, service: str) -> Pool:
 
 async def _run(app: App, service: Service, context: ServiceContext, port: int) -> None:
     """Run all parts concurrently, until a signal or until one of them ends."""
-    server = _web(app, context, port)
+    server = _web(app, service, context, port)
     stop = asyncio.Event()
     running = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -185,10 +186,10 @@ async def _end(tasks: list[asyncio.Task[Any]]) -> None:
         _, waiting = await asyncio.wait(waiting, timeout=CANCEL_AGAIN_S)
 
 
-def _web(app: App, context: ServiceContext, port: int) -> uvicorn.Server:
+def _web(app: App, service: Service, context: ServiceContext, port: int) -> uvicorn.Server:
     server = uvicorn.Server(
         uvicorn.Config(
-            health_app(context, app.router.subscriptions),
+            health_app(context, app.router.subscriptions, service.checks),
             host=context.settings.host,
             port=port,
             log_level="warning",

@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import monotonic
 
+import httpx
 import pytest
 
+from services.registry import app as registry
 from services.registry import serving, views
 from services.registry.bundle import ADAPTER, PROBES
 from services.registry.reconcile import Registry
@@ -20,9 +22,11 @@ from shared.contracts.ritual import State
 from shared.ritual import ledger
 from shared.runtime import advance
 from shared.storage.postgres import Pool
+from tests.support.consents import Tell, told
 from tests.support.crypts import MAX_ERRORS, TwoBases, crypt, two_bases
+from tests.support.services import running
 
-__all__ = ["crypt", "two_bases"]  # the fixtures
+__all__ = ["crypt", "told", "two_bases"]  # the fixtures
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -193,3 +197,36 @@ async def test_the_version_that_served_is_the_one_before_the_next(two_bases: Two
     await two_bases.add_version("scribe", 0.3)
 
     assert await crypt.fetchval("SELECT previous FROM alias") == whole.name
+
+
+async def test_a_persona_that_does_not_serve_is_shown_everywhere(
+    two_bases: TwoBases, told: Tell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = two_bases.context.settings
+    monkeypatch.setenv("SOULFORGE_PORT_BASE", str(settings.port_base))
+    monkeypatch.setenv("SOULFORGE_CONFIG", str(settings.config))
+    wanted = await two_bases.add_version("scribe")
+    two_bases.damage(wanted, WEIGHTS)
+
+    async with running(registry.app, settings) as url, httpx.AsyncClient() as client:
+        deadline = monotonic() + 20
+        while "serving" not in (answer := await client.get(f"{url}/health/ready")).text:
+            assert monotonic() < deadline, answer.text
+            await asyncio.sleep(0.1)
+        assert answer.status_code == httpx.codes.SERVICE_UNAVAILABLE
+        reasons = answer.json()["reasons"]
+        code, status, _ = await told("status")
+        _, listed, _ = await told("adapters")
+        asked, _, error = await told("ask", "scribe", "hello")
+
+    trouble = f"{wanted.name} does not serve: bundle {wanted.bundle}"
+    assert any(trouble in reason for reason in reasons)
+    assert code and asked
+    for shown in (status, listed, error):
+        assert flat(trouble) in flat(shown) and flat(REMEDY) in flat(shown)
+    assert flat("persona scribe") in flat(status)
+
+
+def flat(text: str) -> str:
+    """Without the breaks of lines."""
+    return "".join(text.split())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy.cli.connect import database, error_text, host_port, load_settings
-from deploy.cli.console import out
+from deploy.cli.console import out, print_note
 from deploy.cli.errors import UserError
 from deploy.cli.format import ago, short_digest, short_id
 
@@ -36,10 +36,13 @@ def adapters() -> None:
     for name in ("persona", "version", "serves as", "base", "registered", "ritual", "bundle"):
         table.add_column(name, overflow="fold")
     for version in versions:
-        alias = f"[green]{version.persona}[/]" if version.serves else ""
+        alias = f"[green]{version.persona}[/]" if version.serves else "[red]cannot serve[/]" if version.fault else ""
         origin = short_digest(version.base), ago(version.registered_at), short_id(version.ritual)
         table.add_row(version.persona, version.name, alias, *origin, version.bundle)
     out.print(table)
+    for version in versions:
+        if version.fault:
+            out.print(f"{version.name} does not serve: {version.fault}", style="red", markup=False, soft_wrap=True)
 
 
 async def _list(settings: Settings) -> list[RegisteredVersion]:
@@ -83,17 +86,22 @@ async def answer(settings: Settings, persona: str, text: str, max_tokens: int, b
 
 
 async def _get_version(settings: Settings, persona: str) -> str:
-    from services.registry.views import list_aliases
+    """The version that serves for the persona; a note is printed where it is not the one of the alias."""
+    from services.registry.views import list_served
 
     async with database(settings) as pool:
-        aliases = await list_aliases(pool)
-    if persona in aliases:
-        return aliases[persona]
-    if not aliases:
+        served = {found.persona: found for found in await list_served(pool)}
+    if not served:
         raise UserError(
             f"no persona has an adapter yet: `soulforge intend {persona}` asks for one; --base asks the base model"
         )
-    raise UserError(f"persona {persona!r} has no adapter; these have one: {', '.join(aliases)}")
+    if (found := served.get(persona)) is None:
+        raise UserError(f"persona {persona!r} has no adapter; these have one: {', '.join(served)}")
+    if found.version is None:
+        raise UserError(f"{found.trouble}")
+    if found.trouble:
+        print_note(found.trouble)
+    return found.version
 
 
 async def _no_answer(settings: Settings, forge: str, url: str, error: Exception) -> UserError:

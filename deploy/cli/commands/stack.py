@@ -49,17 +49,17 @@ def down() -> None:
 def status() -> None:
     """Show the state of every part, and the rituals under way.
 
-    Whether each service is ready and why not, what the rune serves, which ritual holds the anvil. Exit code 0 only when
-    every part can do its job.
+    Whether each service is ready and why not, what the rune serves, which ritual holds the anvil, and which persona is not
+    served by its adapter. Exit code 0 only when every part can do its job.
     """
     from deploy.cli.queries.stack import get_stack_status
-    from deploy.cli.views.status import anvil_findings, status_view
+    from deploy.cli.views.status import anvil_findings, persona_findings, status_view
 
     settings = load_settings()
     found = asyncio.run(get_stack_status(settings))
-    anvils = tuple(anvil_findings(settings, found))
-    out.print(status_view(found, anvils))
-    raise typer.Exit(0 if all(finding.ok for finding in (*found.parts, *anvils)) else 1)
+    findings = (*anvil_findings(settings, found), *persona_findings(found))
+    out.print(status_view(found, findings))
+    raise typer.Exit(0 if all(finding.ok for finding in (*found.parts, *findings)) else 1)
 
 
 def migrate() -> None:

@@ -15,6 +15,7 @@ from deploy.embedded import stack
 from deploy.embedded.part import PartStatus
 from deploy.services import SERVICES, load_configuration, service_url
 from services.orchestrator.views import AnvilStatus, get_anvil_status
+from services.registry.views import Served, list_served
 from shared.config.errors import ConfigurationError
 from shared.drivers.inference.http import Http
 from shared.drivers.inference.open import open_rune
@@ -51,6 +52,7 @@ class RuneStatus:
 class StackStatus:
     """What every part answered. `configuration` is None where it cannot be used, `anvils` where the ledger is away.
 
+    `served` is what serves for each persona.
     `processes` are those that the embedded stack supervises; empty where something else runs the parts.
     """
 
@@ -60,6 +62,7 @@ class StackStatus:
     anvils: dict[str, AnvilStatus] | None
     open_rituals: tuple[ListedRitual, ...]
     processes: dict[str, PartStatus]
+    served: tuple[Served, ...] = ()
 
 
 async def get_stack_status(settings: Settings) -> StackStatus:
@@ -70,9 +73,9 @@ async def get_stack_status(settings: Settings) -> StackStatus:
         asyncio.gather(_get_ledger(settings, names), _get_bus(settings), _get_runes(settings, configuration)),
         asyncio.gather(*(_get_service(settings, name) for name in SERVICES)),
     )
-    finding, anvils, rituals = ledger
+    finding, anvils, rituals, served = ledger
     parts = (*faults, finding, nats, *services)
-    return StackStatus(parts, configuration, runes, anvils, rituals, _get_processes(settings))
+    return StackStatus(parts, configuration, runes, anvils, rituals, _get_processes(settings), served)
 
 
 def _load(settings: Settings) -> tuple[Configuration | None, tuple[Finding, ...]]:
@@ -85,14 +88,14 @@ def _load(settings: Settings) -> tuple[Configuration | None, tuple[Finding, ...]
 
 async def _get_ledger(
     settings: Settings, names: tuple[str, ...]
-) -> tuple[Finding, dict[str, AnvilStatus] | None, tuple[ListedRitual, ...]]:
+) -> tuple[Finding, dict[str, AnvilStatus] | None, tuple[ListedRitual, ...], tuple[Served, ...]]:
     try:
         async with asyncio.timeout(TIMEOUT_S), database(settings) as pool:
             anvils = {name: await get_anvil_status(pool, name) for name in names}
-            rituals = tuple(await list_open_rituals(pool))
+            rituals, served = tuple(await list_open_rituals(pool)), tuple(await list_served(pool))
     except Exception as error:
-        return Finding("postgres", False, _reason(error)), None, ()
-    return Finding("postgres", True, f"answers at {host_port(settings.database_url)}"), anvils, rituals
+        return Finding("postgres", False, _reason(error)), None, (), ()
+    return Finding("postgres", True, f"answers at {host_port(settings.database_url)}"), anvils, rituals, served
 
 
 async def _get_bus(settings: Settings) -> Finding:

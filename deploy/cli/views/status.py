@@ -55,6 +55,13 @@ def anvil_finding(part: str, anvil: AnvilStatus) -> Finding:
     return Finding(part, False, expired)
 
 
+def persona_findings(status: StackStatus) -> Iterator[Finding]:
+    """Every persona that is not served by the version of its alias."""
+    for served in status.served:
+        if served.trouble:
+            yield Finding(f"persona {served.persona}", False, served.trouble)
+
+
 def rune_finding(part: str, where: str, rune: RuneStatus, name: str, anvil: AnvilStatus | None) -> Finding:
     """What a rune serves, or why it does not; `name` is that of its anvil, which is None where the ledger is away."""
     holder = anvil.holder if anvil else None
@@ -93,10 +100,10 @@ def _holder(holder: Holder) -> str:
     return f"ritual {short_id(holder.ritual)} ({holder.persona}), attempt {holder.attempt}, fence {holder.fence}"
 
 
-def status_view(status: StackStatus, anvils: tuple[Finding, ...]) -> RenderableType:
-    """The whole status; `anvils` are the findings about runes and anvils."""
-    width = max(NAME_WIDTH, *(len(finding.part) for finding in (*status.parts, *anvils)))
-    tables: list[RenderableType] = [_parts(status, width), _findings(anvils, width)]
+def status_view(status: StackStatus, findings: tuple[Finding, ...]) -> RenderableType:
+    """The whole status; `findings` are those about runes, anvils and personas."""
+    width = max(NAME_WIDTH, *(len(finding.part) for finding in (*status.parts, *findings)))
+    tables: list[RenderableType] = [_parts(status, width), _findings(findings, width)]
     if status.open_rituals:
         tables += [Text(""), _rituals(status.open_rituals), *error_lines(status.open_rituals)]
     return Group(*tables)
