@@ -281,3 +281,8 @@ async def get_reclaimed_until(pool: Pool, anvil: str) -> datetime | None:
         "SELECT until FROM reclaim WHERE anvil = $1 AND until > clock_timestamp()", anvil
     )
     return until
+
+
+async def list_unserved(pool: Pool) -> frozenset[str]:
+    """The versions of adapters that no persona is served by, as the registry publishes them: nothing loads them."""
+    return frozenset(row["name"] for row in await pool.fetch("SELECT name FROM unserved_version"))

@@ -138,7 +138,9 @@ async def _drain_rune(anvil: Anvil, rune: Rune, steps: Steps) -> None:
 
 async def _probe(anvil: Anvil, steps: Steps) -> None:
     async with steps.step(Step.PROBE) as detail:
-        answers = {rune.name: await ask_all(rune.inference) for rune in anvil.runes}
+        # An engine keeps the adapters that it once loaded; those that no persona needs do not come back.
+        unserved = await store.list_unserved(anvil.context.pool)
+        answers = {rune.name: await ask_all(rune.inference, unserved) for rune in anvil.runes}
         await store.record_probes_before(anvil.context.pool, steps.anvil, steps.fence, answers)
         detail["models"] = sum(len(asked) for asked in answers.values())
 

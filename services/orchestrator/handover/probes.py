@@ -25,13 +25,13 @@ ALONE_WITHIN_S = 30.0
 IDLE_S = 5.0
 
 
-async def ask_all(inference: Inference) -> Answers:
+async def ask_all(inference: Inference, without: frozenset[str] = frozenset()) -> Answers:
     """The answer of each model; None for one that cannot be asked, empty when the engine does not answer."""
     try:
         models = await inference.models()
     except InferenceError:
         return {}
-    return {model: await _ask(inference, model) for model in sorted(models)}
+    return {model: await _ask(inference, model) for model in sorted(models - without)}
 
 
 async def _ask(inference: Inference, model: str) -> str | None:

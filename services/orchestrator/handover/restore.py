@@ -113,11 +113,11 @@ async def _retried_enough(anvil: Anvil, rune: Rune) -> bool:
 
 
 async def _compare(anvil: Anvil, rune: Rune, steps: Steps, before: Answers) -> Answers:
-    """Wait for the rune's adapters, then ask its models again. Returns their answers."""
+    """Wait for the rune's adapters that are still needed, then ask its models again. Returns their answers."""
     async with steps.step(Step.LOAD, rune.name) as detail:
         expected = {model for model, answer in before.items() if answer is not None}
         deadline = monotonic() + anvil.settings.models_within_s
-        while lacking := expected - await rune.models():
+        while lacking := expected - await rune.models() - await store.list_unserved(anvil.context.pool):
             if monotonic() > deadline:
                 log.error("models missing after a hand-over", anvil=anvil.name, rune=rune.name, missing=sorted(lacking))
                 break
