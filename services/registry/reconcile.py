@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from shared.runtime.context import ServiceContext
 
 log = structlog.get_logger()
+SOON_S = 0.5
 
 
 class ServingError(Exception):
@@ -66,14 +67,16 @@ class Registry:
         self._bases = Bases(context.settings, context.configuration)
         self._loader = Loader(context, settings)
 
-    async def reconcile(self) -> None:
+    async def reconcile(self) -> float | None:
+        """One pass; sooner than usual comes the next one while an engine starts, whose adapters inference waits for."""
         context = self._context
         await advance_each(context, await ledger.list_rituals(context.pool, State.VERIFIED), self._register)
         # Recalls come before serving: a version that they withdraw must not be loaded or awakened.
         await act_on_recalls(context.pool, self._settings.on_recall)
         await self._loader.check_crypt()
         if await lease.get_lease(context.pool, context.configuration.forge) is None:
-            await self._serve()
+            return None if await self._serve() else SOON_S
+        return None
 
     async def check_serving(self) -> None:
         """Raise ServingError while a persona is not served by the version of its alias."""
@@ -122,8 +125,8 @@ class Registry:
         )
         await self._context.record(registered, started_at)
 
-    async def _serve(self) -> None:
-        """Serve every base; one that is missing, or whose rune fails, delays no other."""
+    async def _serve(self) -> bool:
+        """Serve every base; one that is missing, or whose rune fails, delays no other. True when all engines answer."""
         context = self._context
         served: dict[str, Served] = {}
         runes = context.configuration.serving_runes()
@@ -142,6 +145,7 @@ class Registry:
         await advance_each(
             context, await ledger.list_rituals(context.pool, State.REGISTERED), partial(self._awaken, served)
         )
+        return all(found.inference for found in served.values())
 
     async def _awaken(self, served: dict[str, Served], ritual: Ritual) -> None:
         """Load the version of a registered ritual and move its alias; `served` are the bases by digest."""

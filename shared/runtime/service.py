@@ -48,7 +48,7 @@ CANCEL_AGAIN_S = 1.0
 class Service:
     """A wired service: its background loops, and the dependencies of its handlers besides the context."""
 
-    reconcile: Callable[[], Awaitable[None]]
+    reconcile: Callable[[], Awaitable[float | None]]  #: one pass; may return the seconds until the next one
     loops: tuple[Loop, ...] = ()
     start: Callable[[], Awaitable[None]] | None = None  #: runs once, before anything is consumed
     stop: Callable[[], Awaitable[None]] | None = None  #: runs once, while the connections are still open
@@ -201,10 +201,11 @@ def _web(app: App, service: Service, context: ServiceContext, port: int) -> uvic
     return server
 
 
-async def _reconcile(service: Service, context: ServiceContext) -> None:
-    await service.reconcile()
+async def _reconcile(service: Service, context: ServiceContext) -> float | None:
+    pause_s = await service.reconcile()
     await record_pass(context.pool, context.service)
     context.reconciled_at = monotonic()
+    return pause_s
 
 
 async def _relay(context: ServiceContext) -> None:

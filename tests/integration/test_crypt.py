@@ -14,7 +14,7 @@ import pytest
 from services.registry import app as registry
 from services.registry import serving, views
 from services.registry.bundle import ADAPTER, PROBES
-from services.registry.reconcile import Registry
+from services.registry.reconcile import SOON_S, Registry
 from services.registry.settings import RegistrySettings
 from services.registry.store import Version
 from shared.contracts.forge import ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterFailed
@@ -176,6 +176,7 @@ async def test_an_engine_that_refuses_a_version_is_a_fault_and_one_that_is_away_
     two_bases.fail(exits_at_load=True)
     service = Registry(two_bases.context, RegistrySettings())
     await service.reconcile()
+    assert await service.reconcile() == SOON_S, "an engine that is away is asked again soon"
     assert await views.list_aliases(crypt) == {"scribe": wanted.name}
 
     two_bases.fail(no_adapters=True)
@@ -185,7 +186,7 @@ async def test_an_engine_that_refuses_a_version_is_a_fault_and_one_that_is_away_
 
     two_bases.fail()
     await asyncio.sleep(serving.RETRY_S)
-    await service.reconcile()
+    assert await service.reconcile() is None
     assert await views.list_aliases(crypt) == {"scribe": wanted.name}
 
 
