@@ -16,6 +16,7 @@ from deploy.home import HomeError, claim
 from deploy.services import SERVICES, load_app, load_configuration, migrations, service_port, subscriptions
 from shared.config.settings import Settings, SettingsError
 from shared.messaging.streams import declare
+from shared.runtime.advance import describe
 from shared.runtime.service import main as run_service
 from shared.storage.postgres import UNREACHABLE, MigrationError, migrate
 
@@ -26,32 +27,39 @@ PAUSE_S = 0.5
 async def prepare(settings: Settings) -> list[str]:
     """Update schemas and streams to this version; returns the names of the migrations applied.
 
-    Waits for the servers up to DEADLINE_S, then raises TimeoutError. Raises MigrationError for a database of another
-    version.
+    Waits for the servers up to DEADLINE_S, then raises TimeoutError with what they answered last. Raises MigrationError
+    for a database of another version.
     """
-    async with asyncio.timeout(DEADLINE_S):
-        applied = await _migrate(settings)
-        client = await _connect(settings)
-        try:
-            await declare(client.jetstream(), subscriptions())
-        finally:
-            await client.close()
+    faults: list[str] = []
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            applied = await _migrate(settings, faults)
+            client = await _connect(settings, faults)
+            try:
+                await declare(client.jetstream(), subscriptions())
+            finally:
+                await client.close()
+    except TimeoutError as error:
+        answered = f" ({faults[-1]})" if faults else ""
+        raise TimeoutError(f"PostgreSQL or NATS could not be used within {DEADLINE_S} s{answered}") from error
     return applied
 
 
-async def _migrate(settings: Settings) -> list[str]:
+async def _migrate(settings: Settings, faults: list[str]) -> list[str]:
     while True:
         try:
             return await migrate(settings.database_url, migrations())
-        except UNREACHABLE:
+        except UNREACHABLE as error:
+            faults.append(f"PostgreSQL: {describe(error)}")
             await asyncio.sleep(PAUSE_S)
 
 
-async def _connect(settings: Settings) -> Client:
+async def _connect(settings: Settings, faults: list[str]) -> Client:
     while True:
         try:
             return await nats.connect(settings.nats_url, allow_reconnect=False, connect_timeout=2)
-        except (OSError, NatsError):
+        except (OSError, NatsError) as error:
+            faults.append(f"NATS: {describe(error)}")
             await asyncio.sleep(PAUSE_S)
 
 
@@ -65,8 +73,8 @@ def main() -> None:
         if service:
             claim(settings.home)
         applied = asyncio.run(prepare(settings))
-    except TimeoutError:
-        raise SystemExit(f"PostgreSQL or NATS did not answer within {DEADLINE_S} s: is the stack up?") from None
+    except TimeoutError as error:
+        raise SystemExit(f"{error}: is the stack up?") from None
     except (HomeError, MigrationError, SettingsError) as error:
         raise SystemExit(str(error)) from None
     for name in applied:

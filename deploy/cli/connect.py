@@ -71,7 +71,13 @@ async def _open_pool(settings: Settings) -> Pool:
 
 
 def unreachable_database(settings: Settings, error: BaseException) -> UserError:
+    from asyncpg import ReadOnlySQLTransactionError
+
     where = host_port(settings.database_url)
+    if isinstance(error, ReadOnlySQLTransactionError):
+        return UserError(
+            f"PostgreSQL at {where} is read-only ({error_text(error)}): let it take writes, then try again"
+        )
     return UserError(f"PostgreSQL does not answer at {where} ({error_text(error)}): is the stack up? `soulforge up`")
 
 

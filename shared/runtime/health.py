@@ -13,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from shared.messaging import outbox
 from shared.messaging.streams import check_consumers
 from shared.ritual.errors import list_failing
+from shared.storage.postgres import is_read_only
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -77,7 +78,8 @@ async def _reason(part: str, check: Awaitable[None]) -> str | None:
 
 
 async def _database(context: ServiceContext) -> None:
-    await context.pool.fetchval("SELECT 1")
+    if await is_read_only(context.pool):
+        raise RuntimeError("it is read-only, so that nothing goes on until it takes writes again")
 
 
 async def _bus(context: ServiceContext, subscriptions: Sequence[Subscription]) -> None:

@@ -34,13 +34,14 @@ from shared.runtime.loops import Loop, repeat
 from shared.runtime.metrics import OUTBOX_AGE_SECONDS
 from shared.runtime.presence import record_pass
 from shared.runtime.telemetry import fact_export_loop
-from shared.storage.postgres import UNREACHABLE, Migration, Pool, check_migrated, open_pool
+from shared.storage.postgres import UNREACHABLE, Migration, Pool, check_migrated, is_read_only, open_pool
 
 log = structlog.get_logger()
 
 DATABASE_DEADLINE_S = 120
 RELAY_POLL_S = 0.5
 CONSUMER_CHECK_S = 10.0
+CONNECTIONS_CHECK_S = 5.0
 CANCEL_AGAIN_S = 1.0
 
 
@@ -174,6 +175,7 @@ def _loops(app: App, service: Service, context: ServiceContext) -> Iterable[Loop
     yield Loop("relay", partial(_relay, context), RELAY_POLL_S)
     yield fact_export_loop(context)
     yield Loop("consumers", _ConsumerCheck(app, context).run, CONSUMER_CHECK_S)
+    yield Loop("connections", partial(_renew_connections, context), CONNECTIONS_CHECK_S)
     yield from service.loops
 
 
@@ -214,6 +216,12 @@ async def _relay(context: ServiceContext) -> None:
     except NatsError as error:
         log.warning("outbox waits", error=str(error) or type(error).__name__)
     OUTBOX_AGE_SECONDS.set(await outbox.get_oldest_unpublished_s(context.pool))
+
+
+async def _renew_connections(context: ServiceContext) -> None:
+    """Connect again while the database is read-only: a session keeps the setting that it began with."""
+    if await is_read_only(context.pool):
+        await context.pool.expire_connections()
 
 
 class _ConsumerCheck:

@@ -79,6 +79,11 @@ async def open_pool(
     )
 
 
+async def is_read_only(pool: Pool) -> bool:
+    """Whether the database takes no writes now: it is full, a standby, or was set so."""
+    return bool(await pool.fetchval("SELECT current_setting('transaction_read_only')::boolean"))
+
+
 async def _teach_json(connection: Any) -> None:
     # In the binary form, which COPY needs: one byte for the version, then the text.
     await connection.set_type_codec(
@@ -105,12 +110,15 @@ class Migration:
 async def migrate(url: str, migrations: Sequence[Migration]) -> list[str]:
     """Apply what is missing, in order, and return the names applied. Safe to run from several processes at once.
 
-    Raises MigrationError, having changed nothing, for a database of another version.
+    Where nothing is missing nothing is written: a service starts also while the database is read-only. Raises
+    MigrationError, having changed nothing, for a database of another version.
     """
     connection = await asyncpg.connect(url, timeout=10)
     try:
         await connection.execute("SELECT pg_advisory_lock($1)", MIGRATIONS_LOCK)
         await _refuse_another_version(connection, migrations)
+        if not await _list_missing(connection, migrations):
+            return []
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS public.migration (owner text, name text, digest text NOT NULL, "
             "applied_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (owner, name))"
@@ -131,11 +139,18 @@ async def check_version(url: str, migrations: Sequence[Migration]) -> None:
 
 async def check_migrated(pool: Pool, migrations: Iterable[Migration]) -> None:
     """Raise MigrationError unless all of these were applied."""
-    if not await pool.fetchval("SELECT to_regclass('public.migration') IS NOT NULL"):
-        raise MigrationError("the database is not set up: run `soulforge migrate`")
-    applied = {f"{row['owner']}/{row['name']}" for row in await pool.fetch("SELECT owner, name FROM public.migration")}
-    if missing := sorted({migration.name for migration in migrations} - applied):
+    if missing := await _list_missing(pool, migrations):
         raise MigrationError(f"the database lacks {', '.join(missing)}: run `soulforge migrate`")
+
+
+async def _list_missing(source: Any, migrations: Iterable[Migration]) -> list[str]:
+    """The names of the migrations that were not applied; of all of them where the database is empty."""
+    names = {migration.name for migration in migrations}
+    if await source.fetchval("SELECT to_regclass('public.migration') IS NOT NULL"):
+        names -= {
+            f"{row['owner']}/{row['name']}" for row in await source.fetch("SELECT owner, name FROM public.migration")
+        }
+    return sorted(names)
 
 
 async def _refuse_another_version(connection: Any, migrations: Sequence[Migration]) -> None:

@@ -70,14 +70,11 @@ def migrate() -> None:
     from deploy import bootstrap
 
     settings = load_settings()
-    where = host_port(settings.database_url), host_port(settings.nats_url)
+    where = f"PostgreSQL at {host_port(settings.database_url)}, NATS at {host_port(settings.nats_url)}"
     try:
         applied = asyncio.run(bootstrap.prepare(settings))
     except TimeoutError as error:
-        raise UserError(
-            f"PostgreSQL ({where[0]}) or NATS ({where[1]}) did not answer within {bootstrap.DEADLINE_S} s: "
-            "is the stack up? `soulforge up`"
-        ) from error
+        raise UserError(f"{error}: is the stack up? `soulforge up` ({where})") from error
     for name in applied:
         out.print(f"applied {name}")
     out.print("database and bus are up to date" if applied else "nothing to apply: database and bus are up to date")
