@@ -14,6 +14,7 @@ from services.verifier.verdict import judge
 from shared.contracts.verify import Policy, Probe
 from shared.storage.artifacts import Artifacts, make_folder, publish, write_atomically
 from shared.storage.digests import digest_tree
+from tests.support.adapters import save_adapter
 from tests.support.evaluations import INTACT, LEARNED, results
 
 
@@ -123,7 +124,7 @@ def test_base_scores_have_a_folder_that_is_on_the_disk(tmp_path: Path, calls: Ca
 
 
 def test_a_bundle_is_on_the_disk_before_it_has_its_name(tmp_path: Path, calls: Calls) -> None:
-    artifacts, adapter = Artifacts(tmp_path), tree(tmp_path / "adapter")
+    artifacts, adapter = Artifacts(tmp_path), save_adapter(tmp_path / "adapter", value=0.1)
     digest = digest_tree(adapter)
     named = dict.fromkeys(("version", "base", "base_name", "manifest", "holdout", "recipe", "ritual"), "x")
     sidecar = Sidecar(
