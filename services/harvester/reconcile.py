@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import structlog
 
 from services.harvester import store
@@ -41,8 +42,8 @@ class RevokedMeanwhile(Exception):
     """Consent was withdrawn while a manifest was compiled; nothing of the attempt counts."""
 
 
-#: What ends an attempt, but not the ritual: consent was withdrawn, or Phoenix is away for a while.
-POSTPONED = (PhoenixError, RevokedMeanwhile)
+#: What ends an attempt, but not the ritual: another harvest of the persona goes on, or Phoenix is away for a while.
+POSTPONED = (PhoenixError, RevokedMeanwhile, asyncpg.LockNotAvailableError)
 
 
 class ProgressReporter:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -28,14 +28,15 @@ if TYPE_CHECKING:
     from shared.ritual.ledger import Ritual
 
 log = structlog.get_logger()
+AWAKENED_WITHIN = timedelta(minutes=10)
 ABSENT_AFTER_S = 15.0  # besides the time between two passes
 
 
 async def schedule(anvil: Anvil) -> None:
     """Decide about every waiting ritual, record why, and lease the anvil to the one that goes now."""
     pool = anvil.context.pool
-    if await ledger.list_rituals(pool, State.VERIFIED, State.REGISTERED):
-        return  # an adapter is about to be awakened: it needs inference first
+    if any(map(_is_about_to_serve, await ledger.list_rituals(pool, State.VERIFIED, State.REGISTERED))):
+        return  # it needs inference first
     harvested = await ledger.list_rituals(pool, State.HARVESTED)
     cancelled = [ritual for ritual in harvested if ritual.cancel_requested_at]
     await advance_each(anvil.context, cancelled, anvil.context.record_cancelled, clear=False)
@@ -49,6 +50,11 @@ async def schedule(anvil: Anvil) -> None:
         partial(_act, anvil, decided),
         clear=False,
     )
+
+
+def _is_about_to_serve(ritual: Ritual) -> bool:
+    """Whether a verified adapter may still be awakened soon; one that cannot is not to keep the anvil from others."""
+    return datetime.now(UTC) - ritual.entered_at < AWAKENED_WITHIN
 
 
 async def _act(anvil: Anvil, decided: dict[UUID, Decision], ritual: Ritual) -> None:

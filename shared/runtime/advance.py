@@ -59,7 +59,7 @@ async def advance_one(
             if clear:
                 await clear_errors(context.pool, ritual.id, context.service)
         except Exception as error:
-            if is_shared(error):
+            if is_shared(error) or (isinstance(error, NatsError) and not context.nats.is_connected):
                 log.warning("ritual postponed", error=describe(error))
             else:
                 log.exception("ritual not advanced")
@@ -69,8 +69,8 @@ async def advance_one(
 
 
 def is_shared(error: Exception) -> bool:
-    """Whether the fault is of a server that all rituals need, or of a machine without disk or memory left."""
-    return isinstance(error, (*SERVER_ERRORS, NatsError)) or (isinstance(error, OSError) and error.errno in EXHAUSTED)
+    """Whether the fault is of the database's server, or of a machine without disk or memory left."""
+    return isinstance(error, SERVER_ERRORS) or (isinstance(error, OSError) and error.errno in EXHAUSTED)
 
 
 async def _count(context: ServiceContext, ritual: Ritual, error: Exception) -> None:

@@ -27,7 +27,7 @@ from shared.messaging import outbox
 from shared.messaging.bus import open_broker
 from shared.messaging.client import connect
 from shared.messaging.router import AnswerInvalid, Router
-from shared.messaging.streams import check_consumers
+from shared.messaging.streams import BusError, check_consumers
 from shared.runtime.context import ServiceContext
 from shared.runtime.health import health_app
 from shared.runtime.loops import Loop, repeat
@@ -237,7 +237,7 @@ class _ConsumerCheck:
             self._missing = 0
         except NatsError:
             return
-        except Exception as error:
+        except BusError as error:
             self._missing += 1
             log.error("consumer missing", error=str(error))
         if self._missing >= 2:

@@ -20,16 +20,14 @@ Source: TypeAlias = "Connection | Pool"  # what a query that writes nothing can 
 
 MIGRATIONS_LOCK = 0x50554C  # one migrator at a time; any constant does
 
-# What a lost, restarting, busy, full or read-only server answers: it may pass, and is no fault of what was asked.
+# What a lost, restarting, full or read-only server answers to everybody: no fault of what was asked.
 SERVER_ERRORS = (
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.SerializationError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.InsufficientResourcesError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.DiskFullError,
     asyncpg.ReadOnlySQLTransactionError,
 )
 # All that a call may raise while the server is away. OSError and TimeoutError have other causes too: where these
@@ -40,6 +38,10 @@ UNREACHABLE = (
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
     asyncpg.QueryCanceledError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.InsufficientResourcesError,
     *SERVER_ERRORS,
 )
 

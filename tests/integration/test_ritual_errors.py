@@ -33,7 +33,7 @@ SHARED = (
     asyncpg.DiskFullError("full"),
     asyncpg.ReadOnlySQLTransactionError("read-only"),
     asyncpg.ConnectionDoesNotExistError("gone"),
-    ConnectionClosedError(),
+    asyncpg.TooManyConnectionsError("sorry"),
     OSError(errno.ENOSPC, "no space left on device"),
 )
 OWN = (
@@ -104,6 +104,19 @@ async def test_an_error_of_a_shared_server_counts_against_no_ritual(
 
     assert calls[ill] == calls[well] == MAX_ERRORS + 2
     assert await views.list_errors(context.pool) == []
+
+
+async def test_an_error_of_the_bus_counts_only_while_the_bus_is_there(
+    context: ServiceContext, rituals: tuple[UUID, UUID]
+) -> None:
+    ill, _ = rituals
+    away = Client()
+    without = ServiceContext("harvester", context.settings, context.pool, away, context.configuration)
+
+    await passes(without, failing(ill, ConnectionClosedError(), Counter()), 1)
+    assert await views.list_errors(context.pool) == []
+    await passes(context, failing(ill, ConnectionClosedError(), Counter()), 1)
+    assert [shown.count for shown in await views.list_errors(context.pool)] == [1]
 
 
 async def test_an_error_that_cannot_be_recorded_counts_against_no_ritual(

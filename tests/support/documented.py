@@ -43,6 +43,7 @@ NOT_RUN: dict[str, str] = {
     "test-integration": "a part of `make test`, which runs these tests",
     "test-docker": "needs a container engine; CI runs its tests",
     "test-handover": "40 minutes, and there is no short form of thirty evacuations",
+    "test-fuzz": "30 minutes; a share of it is a test of `make test-integration`",
     "ritual": "the end-to-end tests run the same module, for both personas",
     "gpu-check": "needs an NVIDIA GPU",
     "lock": "resolves and downloads every package",
