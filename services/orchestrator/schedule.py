@@ -20,6 +20,7 @@ from shared.contracts.ritual import State
 from shared.ritual import lease, ledger
 from shared.runtime.advance import advance_each
 from shared.runtime.presence import list_silent
+from shared.storage.artifacts import lacking_space
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -72,7 +73,7 @@ async def explain_wait(anvil: Anvil) -> None:
 
 
 async def _withhold(anvil: Anvil, waiting: list[UUID]) -> bool:
-    """True while the anvil is contained or reclaimed, or nobody would work on it; the rituals' wait is recorded then."""
+    """True while the anvil is contained or reclaimed, or the work on it could not be done; the wait is recorded then."""
     pool = anvil.context.pool
     silent = await list_silent(pool, WORKERS.values(), ABSENT_AFTER_S + anvil.context.configuration.runtime.reconcile_s)
     reason, until = await store.get_containment(pool, anvil.name), await store.get_reclaimed_until(pool, anvil.name)
@@ -83,6 +84,8 @@ async def _withhold(anvil: Anvil, waiting: list[UUID]) -> bool:
         decision = wait(Cause.RECLAIMED, f"{anvil.name} is reclaimed until {ends}", until)
     elif silent:
         decision = wait(Cause.ABSENT, f"not running: {' and '.join(silent)}; see `soulforge status`")
+    elif lacking := lacking_space(anvil.context.settings.home, anvil.context.configuration.runtime.min_free):
+        decision = wait(Cause.DISK, lacking)
     else:
         return False
     for ritual in waiting:

@@ -117,5 +117,8 @@ class RuntimeConfig(Frozen):
         ge=1,
         description="Errors in a row after which a ritual that cannot go on ends, instead of being tried again.",
     )
+    min_free: Size = Field(
+        ByteSize(2 * GIB), ge=0, description="Free disk space of the home below which no ritual takes the anvil."
+    )
     reconcile_s: float = Field(3.0, gt=0, description="Seconds between two passes of a service's reconciler.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe level logged.")

@@ -12,6 +12,8 @@ import threading
 from pathlib import Path
 from uuid import UUID
 
+from pydantic import ByteSize
+
 
 class Artifacts:
     """Directories of one installation, below its home."""
@@ -51,6 +53,17 @@ class Artifacts:
         path = self.lab / "scratch"
         path.mkdir(parents=True, exist_ok=True)
         return path
+
+
+def lacking_space(home: Path, least: ByteSize) -> str | None:
+    """What is missing where `home` is, in a sentence; None while at least that much of its disk is free."""
+    free = ByteSize(shutil.disk_usage(home).free)
+    if free >= least:
+        return None
+    return (
+        f"{free.human_readable()} are free on the disk of {home}, {least.human_readable()} are needed (runtime.min_free): "
+        "make room, and it goes on by itself"
+    )
 
 
 def publish(source: Path, target: Path) -> None:

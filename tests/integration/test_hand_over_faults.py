@@ -7,12 +7,15 @@ import socket
 from uuid import UUID
 
 import pytest
+from pydantic import ByteSize
 
 from services.orchestrator import containment, store, views
 from services.orchestrator.anvil import WORKERS, Anvil
 from services.orchestrator.containment import CHECKS_PER_FAILURE
 from services.orchestrator.engine import Condition
 from services.orchestrator.handover.keep_free import MOST, describe_listener, unit_in
+from services.orchestrator.schedule import AWAKENED_WITHIN
+from shared.config.tables import RuntimeConfig
 from shared.contracts.evacuate import GpuInterrupted, GpuRefused
 from shared.contracts.forge import AdapterFailed
 from shared.contracts.ritual import State
@@ -240,3 +243,36 @@ async def test_what_a_contained_anvil_answers_can_be_accepted(
     await containment.accept(anvil.context.pool, anvil.name, "new weights, on purpose")
     await checks(anvil, 2)
     assert await state_of(context.pool, ritual) is State.EVACUATED
+
+
+async def test_no_ritual_gets_the_anvil_while_the_disk_is_nearly_full(
+    anvil: Anvil, context: ServiceContext, rune: FakeRune
+) -> None:
+    enough = context.configuration
+    most = RuntimeConfig(min_free=ByteSize(1 << 62))
+    context.configuration = enough.model_copy(update={"runtime": most})
+    ritual = await harvested(context.pool, "one")
+
+    await checks(anvil, 2)
+
+    assert await state_of(context.pool, ritual) is State.HARVESTED and rune.open_
+    decision = await views.get_decision(context.pool, ritual)
+    assert decision and "runtime.min_free" in decision.reason and "make room" in decision.reason
+    context.configuration = enough
+    await checks(anvil, 2)
+    assert await state_of(context.pool, ritual) is State.EVACUATED
+
+
+async def test_a_verified_ritual_that_cannot_be_awakened_keeps_the_anvil_from_others_only_for_a_while(
+    anvil: Anvil, context: ServiceContext
+) -> None:
+    stuck, waiting = await harvested(context.pool, "one"), await harvested(context.pool, "two")
+    await context.pool.execute("UPDATE ritual SET state = 'verified' WHERE id = $1", stuck)
+    await checks(anvil, 2)
+    assert await state_of(context.pool, waiting) is State.HARVESTED
+
+    await context.pool.execute(
+        "UPDATE ritual SET entered_at = entered_at - $2::interval WHERE id = $1", stuck, AWAKENED_WITHIN
+    )
+    await checks(anvil, 2)
+    assert await state_of(context.pool, waiting) is State.EVACUATED

@@ -20,6 +20,7 @@ from shared.config.errors import ConfigurationError
 from shared.drivers.inference.http import Http
 from shared.drivers.inference.open import open_rune
 from shared.drivers.inference.port import Inference, InferenceError
+from shared.storage.artifacts import lacking_space
 
 if TYPE_CHECKING:
     from shared.config.model import Configuration, RuneConfig
@@ -74,7 +75,7 @@ async def get_stack_status(settings: Settings) -> StackStatus:
         asyncio.gather(*(_get_service(settings, name) for name in SERVICES)),
     )
     finding, anvils, rituals, served = ledger
-    parts = (*faults, finding, nats, *services)
+    parts = (*faults, *_get_disk(settings, configuration), finding, nats, *services)
     return StackStatus(parts, configuration, runes, anvils, rituals, _get_processes(settings), served)
 
 
@@ -84,6 +85,12 @@ def _load(settings: Settings) -> tuple[Configuration | None, tuple[Finding, ...]
         return load_configuration(settings), ()
     except ConfigurationError as error:
         return None, (Finding("configuration", False, str(error)),)
+
+
+def _get_disk(settings: Settings, configuration: Configuration | None) -> tuple[Finding, ...]:
+    """A finding where too little disk space is left for a ritual."""
+    lacking = configuration and settings.home.is_dir() and lacking_space(settings.home, configuration.runtime.min_free)
+    return (Finding("disk", False, lacking),) if lacking else ()
 
 
 async def _get_ledger(
