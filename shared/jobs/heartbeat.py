@@ -64,7 +64,7 @@ class Heartbeat:
         held = await lease.get_live_lease(self._context.pool, ritual.id)
         labels = {"role": self._role, "ritual": str(ritual.id)}
         # A stage that cannot start its job, or cannot conclude it, must not keep the anvil: its lease is left to expire.
-        if held and not any(map(_is_at_work, await self._containers.list({**labels, "fence": str(held.fence)}))):
+        if held and not any(map(is_at_work, await self._containers.list({**labels, "fence": str(held.fence)}))):
             return
         ttl_s = self._context.configuration.runtime.lease_ttl_s
         renewal = held and await lease.renew(self._context.pool, held.anvil, held.fence, ttl_s)
@@ -80,6 +80,6 @@ class Heartbeat:
                 await self._containers.kill(info.name)
 
 
-def _is_at_work(job: ContainerInfo) -> bool:
+def is_at_work(job: ContainerInfo) -> bool:
     """Whether a job runs, or ended so recently that its end may still be recorded."""
     return job.state is ContainerState.RUNNING or (job.finished_at or 0.0) > time() - CONCLUDE_WITHIN_S
