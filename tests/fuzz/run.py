@@ -113,8 +113,8 @@ class Fuzzer:
             fault.ritual = str(rituals[place % (at_once - 1)])
             fault.times = FOR_GOOD if fault.times > 1 else 1
         faults.arm(*batch)
-        common = any(fault.times > 1 for fault in batch if fault not in own)
-        await self._end(rituals[-1:], batch, awakened=not common)
+        # Where all faults belong to other rituals, this one must not notice them.
+        await self._end(rituals[-1:], batch, awakened=len(own) == len(batch))
         for ritual in rituals[:-1]:
             self.outcome.ended_meanwhile += (await self.house.ended(ritual, LINGER_S)).state in ENDS
         faults.disarm()
