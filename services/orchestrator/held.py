@@ -22,6 +22,7 @@ from shared.contracts.job import JobResult
 from shared.contracts.ritual import HOLDS_ANVIL, State
 from shared.ritual import lease, ledger
 from shared.ritual.attempts import unfinished
+from shared.ritual.errors import get_error
 from shared.runtime.advance import advance_each, advance_one
 
 if TYPE_CHECKING:
@@ -74,8 +75,7 @@ async def reconcile_held(anvil: Anvil, held: Lease) -> None:
                 await take_back(anvil, held)
         case Action.EVACUATE:
             await anvil.end_jobs(OTHER_FENCE, but_of=held.fence)
-            await advance_each(context, [ritual], partial(evacuate, anvil, held), clear=False)
-            context.wake()
+            await advance_each(context, [ritual], partial(_evacuate, anvil, held), clear=False)
         case Action.INTERRUPT:
             started = str(held.fence) in await anvil.end_jobs("its lease expired")
             interrupt = partial(_interrupt, anvil, EXPIRED) if started else partial(_interrupt_unstarted, anvil)
@@ -89,6 +89,11 @@ async def reconcile_held(anvil: Anvil, held: Lease) -> None:
             if ritual.state is State.HARVESTED and ritual.cancel_requested_at:
                 await advance_one(context, ritual, context.record_cancelled)
             await take_back(anvil, held, 0.0 if reclaimed is None else settings.reclaim_grace_s)
+
+
+async def _evacuate(anvil: Anvil, held: Lease, ritual: Ritual) -> None:
+    await evacuate(anvil, held, ritual)
+    anvil.context.wake()
 
 
 async def interrupt_without_lease(anvil: Anvil) -> None:
@@ -106,8 +111,17 @@ async def _interrupt(anvil: Anvil, lost: JobResult, ritual: Ritual) -> None:
 
 
 async def _interrupt_unstarted(anvil: Anvil, ritual: Ritual) -> None:
-    """Interrupt an attempt without a job: it is no failure, but as many as `runtime.max_errors` end the ritual too."""
+    """Interrupt an attempt without a job.
+
+    It is a failure where its service could not start one. Else it is none, but as many as `runtime.max_errors` end the
+    ritual too.
+    """
     pool, most = anvil.context.pool, anvil.context.configuration.runtime.max_errors
+    if error := await get_error(pool, ritual, WORKERS[ritual.state]):
+        await _interrupt(
+            anvil, JobResult(ok=False, error=f"the {WORKERS[ritual.state]} could not start a job: {error}"), ritual
+        )
+        return
     unstarted = await ledger.count_failures(pool, ritual.id, started=False)
     lost = JobResult(
         ok=False, error=f"the lease of the anvil expired before the {WORKERS[ritual.state]} had started a job"

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from shared.ritual.ledger import Ritual
 
 log = structlog.get_logger()
+OWNER = "orchestrator's scheduling"  # its errors are apart from those of an evacuation
 AWAKENED_WITHIN = timedelta(minutes=10)
 ABSENT_AFTER_S = 15.0  # besides the time between two passes
 
@@ -40,7 +41,7 @@ async def schedule(anvil: Anvil) -> None:
         return  # it needs inference first
     harvested = await ledger.list_rituals(pool, State.HARVESTED)
     cancelled = [ritual for ritual in harvested if ritual.cancel_requested_at]
-    await advance_each(anvil.context, cancelled, anvil.context.record_cancelled, clear=False)
+    await advance_each(anvil.context, cancelled, anvil.context.record_cancelled, owner=OWNER)
     waiting = [ritual for ritual in harvested if not ritual.cancel_requested_at]
     if not waiting or await _withhold(anvil, [ritual.id for ritual in waiting]):
         return
@@ -49,7 +50,7 @@ async def schedule(anvil: Anvil) -> None:
         anvil.context,
         [ritual for ritual in waiting if ritual.id in decided],
         partial(_act, anvil, decided),
-        clear=False,
+        owner=OWNER,
     )
 
 
@@ -101,7 +102,7 @@ async def _decide(anvil: Anvil, waiting: list[Ritual]) -> dict[UUID, Decision]:
     async def read(ritual: Ritual) -> None:
         queued[ritual.id] = (await _queued(anvil, ritual), load)
 
-    await advance_each(anvil.context, waiting, read, clear=False)
+    await advance_each(anvil.context, waiting, read, clear=False, owner=OWNER)
     decisions = decide_queue(queued, anvil.context.configuration.tipping)
     return {ritual.id: decision for ritual, decision in decisions}
 

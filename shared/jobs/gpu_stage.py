@@ -6,12 +6,12 @@ further attempts and the end after too many are the same for both.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from shared.contracts.job import JobResult
 from shared.jobs.heartbeat import lease_heartbeat
-from shared.jobs.runner import Jobs, job_containers
+from shared.jobs.runner import Jobs, Seen, job_containers
 from shared.ritual import lease, ledger
 from shared.ritual.attempts import unfinished
 from shared.runtime.advance import advance_each
@@ -51,6 +51,7 @@ class GpuStage:
     kind: JobKind
     max_attempts: int
     work: Work
+    seen: dict[str, Seen] = field(default_factory=dict)
 
     def heartbeat(self) -> Loop:
         """The loop that keeps the leases of this stage alive."""
@@ -64,7 +65,7 @@ class GpuStage:
         held = await lease.get_live_lease(self.context.pool, ritual.id)
         if held is None or held.attempt != ritual.attempt:
             return
-        jobs = Jobs(self.context, job_containers(self.context), self.kind)
+        jobs = Jobs(self.context, job_containers(self.context), self.kind, self.seen)
         if ritual.cancel_requested_at:
             await jobs.stop(ritual)
             await self.context.record_cancelled(ritual)
@@ -72,8 +73,9 @@ class GpuStage:
         plan = await self.work.plan(ritual, held)
         if finished := await jobs.follow(ritual, held.fence, plan):
             fact = await self._fact(ritual, held, finished)
-            await self.context.record(fact, ritual.entered_at, held.fence)
-            await jobs.forget(ritual)
+            # Where the lease was lost meanwhile, the orchestrator is to find that a job had started.
+            if await self.context.record(fact, ritual.entered_at, held.fence):
+                await jobs.forget(ritual)
 
     async def _fact(self, ritual: Ritual, held: Lease, finished: Finished) -> Fact:
         result = finished.result

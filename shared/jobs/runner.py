@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from time import time
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import structlog
@@ -66,6 +66,14 @@ class JobPlan:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """The progress file of a running job as it was last seen to change, and when."""
+
+    stamp: tuple[int, int] | None
+    at: float
+
+
+@dataclass(frozen=True)
 class Finished:
     """A job that ended: its result, its output directory, and the isolation that was in force."""
 
@@ -82,10 +90,14 @@ def job_containers(context: ServiceContext) -> Containers:
 class Jobs:
     """Starts, follows and ends the jobs of one service."""
 
-    def __init__(self, context: ServiceContext, containers: Containers, kind: JobKind) -> None:
+    def __init__(
+        self, context: ServiceContext, containers: Containers, kind: JobKind, seen: dict[str, Seen] | None = None
+    ) -> None:
+        """`seen` is the progress of running jobs; it is kept from pass to pass."""
         self.context = context
         self.containers = containers
         self.kind = kind
+        self.seen = {} if seen is None else seen
         self.artifacts = Artifacts(context.settings.home)
 
     def name(self, ritual: UUID, attempt: int) -> str:
@@ -102,7 +114,7 @@ class Jobs:
         output = folder / OUTPUT
         if info.state is ContainerState.EXITED:
             return Finished(await self._result(info, output), output, info.isolation)
-        if self._stalled(info, output):
+        if self._stalled(name, output):
             await self.containers.kill(name)
             return Finished(self._no_progress(), output, info.isolation)
         await self._publish_progress(ritual, output)
@@ -115,6 +127,7 @@ class Jobs:
     async def forget(self, ritual: Ritual) -> None:
         """Save the job's log beside its output and remove its container; call it once its end is recorded."""
         name = self.name(ritual.id, ritual.attempt)
+        self.seen.pop(name, None)
         if await self.containers.inspect(name):
             folder = self.artifacts.run(ritual.id, ritual.attempt, self.kind.role)
             (folder / "log.txt").write_text(await self.containers.logs(name, KEPT_LOG))
@@ -180,11 +193,15 @@ class Jobs:
         message = RitualProgress(ritual=ritual.id, persona=ritual.persona, job=self.kind.role, **progress.model_dump())
         await self.context.nats.publish(message.subject, message.model_dump_json().encode())
 
-    def _stalled(self, info: ContainerInfo, output: Path) -> bool:
-        progressed_at = info.started_at
+    def _stalled(self, name: str, output: Path) -> bool:
+        """Whether the progress file has not changed for too long, by a clock that nobody sets."""
+        stamp = None
         with suppress(OSError):
-            progressed_at = max(progressed_at, (output / PROGRESS_FILE).lstat().st_mtime)
-        return time() - progressed_at > self.kind.stalled_after_s
+            found = (output / PROGRESS_FILE).lstat()
+            stamp = (found.st_mtime_ns, found.st_size)
+        if name not in self.seen or self.seen[name].stamp != stamp:
+            self.seen[name] = Seen(stamp, monotonic())
+        return monotonic() - self.seen[name].at > self.kind.stalled_after_s
 
     def _no_progress(self) -> JobResult:
         minutes = f"{self.kind.stalled_after_s / 60:g} minutes"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -13,19 +14,31 @@ LONGEST_DELAY_S = 60.0
 FORGOTTEN_AFTER_S = 600.0  # errors further apart than that do not add up
 
 
-async def record_error(pool: Pool, ritual: Ritual, owner: str, error: str, first_delay_s: float) -> int:
-    """Count an error; returns how many there were in a row. The count starts over once the ritual has moved."""
-    count: int = await pool.fetchval(
-        """
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Errors in a row: how many, and since how many seconds."""
+
+    count: int
+    since_s: float
+
+
+# Errors before the ritual's latest move, or long ago, do not count any more.
+_IN_A_ROW = "e.version = $3 AND e.last_at > clock_timestamp() - make_interval(secs => $7)"
+
+
+async def record_error(pool: Pool, ritual: Ritual, owner: str, error: str, first_delay_s: float) -> Row:
+    """Count an error; returns the errors in a row. They start over once the ritual has moved."""
+    [row] = await pool.fetch(
+        f"""
         INSERT INTO ritual_error AS e (ritual, owner, version, count, error, retry_at)
         VALUES ($1, $2, $3, 1, $4, clock_timestamp() + make_interval(secs => $5))
         ON CONFLICT (ritual, owner) DO UPDATE SET
-            count = CASE WHEN e.version = $3 AND e.last_at > clock_timestamp() - make_interval(secs => $7)
-                         THEN e.count + 1 ELSE 1 END,
-            first_at = CASE WHEN e.version = $3 THEN e.first_at ELSE clock_timestamp() END,
-            version = $3, error = $4, last_at = clock_timestamp(),
-            retry_at = clock_timestamp() + make_interval(secs => least($5 * power(2, least(e.count, 30)), $6))
-        RETURNING count
+            count = CASE WHEN {_IN_A_ROW} THEN e.count + 1 ELSE 1 END,
+            first_at = CASE WHEN {_IN_A_ROW} THEN e.first_at ELSE clock_timestamp() END,
+            retry_at = clock_timestamp() + make_interval(
+                secs => CASE WHEN {_IN_A_ROW} THEN least($5 * power(2, least(e.count, 30)), $6) ELSE $5 END),
+            version = $3, error = $4, last_at = clock_timestamp()
+        RETURNING count, extract(epoch FROM last_at - first_at)::float8 AS since_s
         """,
         ritual.id,
         owner,
@@ -35,13 +48,14 @@ async def record_error(pool: Pool, ritual: Ritual, owner: str, error: str, first
         LONGEST_DELAY_S,
         FORGOTTEN_AFTER_S,
     )
-    return count
+    return Row(**row)
 
 
 async def list_tried(pool: Pool, owner: str) -> dict[UUID, bool]:
     """The open rituals that met errors of this service: whether the next try of each is due."""
     rows = await pool.fetch(
-        "SELECT ritual, retry_at <= clock_timestamp() AS due FROM ritual_error e JOIN ritual r ON r.id = e.ritual "
+        "SELECT ritual, retry_at <= clock_timestamp() OR e.version <> r.version AS due "
+        "FROM ritual_error e JOIN ritual r ON r.id = e.ritual "
         "WHERE e.owner = $1 AND r.ended_at IS NULL",
         owner,
     )
@@ -63,3 +77,14 @@ async def list_failing(pool: Pool, owner: str, least: int) -> list[tuple[UUID, i
 
 async def clear_errors(pool: Pool, ritual: UUID, owner: str) -> None:
     await pool.execute("DELETE FROM ritual_error WHERE ritual = $1 AND owner = $2", ritual, owner)
+
+
+async def get_error(pool: Pool, ritual: Ritual, owner: str) -> str | None:
+    """The latest error of a service since the ritual last moved; None where it met none."""
+    error: str | None = await pool.fetchval(
+        "SELECT error FROM ritual_error WHERE ritual = $1 AND owner = $2 AND version = $3",
+        ritual.id,
+        owner,
+        ritual.version,
+    )
+    return error

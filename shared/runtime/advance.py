@@ -2,7 +2,7 @@
 
 The error is recorded and the ritual waits before its next try; after `runtime.max_errors` in a row it ends with the
 reason. What a shared server or a full machine causes counts against no ritual: it is known by its class (`is_shared`),
-or else the error cannot be recorded for the same cause.
+or else the error cannot be recorded for the same cause. What a slow server may cause too must last for PATIENCE_S.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from shared.contracts.forge import AdapterFailed
 from shared.contracts.text import clean
 from shared.ritual.errors import clear_errors, list_tried, record_error
 from shared.runtime.metrics import RITUAL_ERRORS
-from shared.storage.postgres import SERVER_ERRORS
+from shared.storage.postgres import SERVER_ERRORS, UNREACHABLE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 EXHAUSTED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+PATIENCE_S = 900.0  # with errors that a slow or restarting server may cause
 FIRST_DELAY_S = 1.0
 OURS = ("shared.", "services.")
 KEPT = 500  # characters of an error
@@ -38,32 +39,38 @@ async def advance_each(
     rituals: Iterable[Ritual],
     advance: Callable[[Ritual], Awaitable[object]],
     clear: bool = True,
+    owner: str | None = None,
 ) -> None:
     """Call `advance` for every ritual that is not waiting for its next try. Raises what the first query raises.
 
     Success clears the errors of a ritual, unless it is only a step on the way to where they were met: `clear` is False.
+    They are those of `owner`, by default the service; a service with two kinds of work counts their errors apart.
     """
-    tried = await list_tried(context.pool, context.service)
+    tried = await list_tried(context.pool, owner or context.service)
     for ritual in rituals:
         if tried.get(ritual.id, True):
-            await advance_one(context, ritual, advance, clear=clear and ritual.id in tried)
+            await advance_one(context, ritual, advance, clear=clear and ritual.id in tried, owner=owner)
 
 
 async def advance_one(
-    context: ServiceContext, ritual: Ritual, advance: Callable[[Ritual], Awaitable[object]], clear: bool = False
+    context: ServiceContext,
+    ritual: Ritual,
+    advance: Callable[[Ritual], Awaitable[object]],
+    clear: bool = False,
+    owner: str | None = None,
 ) -> bool:
     """Call `advance`; False after an error, which is logged, counted, and ends the ritual after too many."""
     with structlog.contextvars.bound_contextvars(ritual=str(ritual.id)):
         try:
             await advance(ritual)
             if clear:
-                await clear_errors(context.pool, ritual.id, context.service)
+                await clear_errors(context.pool, ritual.id, owner or context.service)
         except Exception as error:
             if is_shared(error) or (isinstance(error, NatsError) and not context.nats.is_connected):
                 log.warning("ritual postponed", error=describe(error))
             else:
                 log.exception("ritual not advanced")
-                await _count(context, ritual, error)
+                await _count(context, ritual, error, owner or context.service)
             return False
     return True
 
@@ -73,13 +80,14 @@ def is_shared(error: Exception) -> bool:
     return isinstance(error, SERVER_ERRORS) or (isinstance(error, OSError) and error.errno in EXHAUSTED)
 
 
-async def _count(context: ServiceContext, ritual: Ritual, error: Exception) -> None:
+async def _count(context: ServiceContext, ritual: Ritual, error: Exception, owner: str) -> None:
     """Record an error; where even that is impossible, the next pass meets it again."""
     RITUAL_ERRORS.labels(ritual.state).inc()
     try:
-        count = await record_error(context.pool, ritual, context.service, describe(error), FIRST_DELAY_S)
-        if count >= context.configuration.runtime.max_errors:
-            reason = f"the {context.service} met an error {count} times: {describe(error)}; its log has the details"
+        row = await record_error(context.pool, ritual, owner, describe(error), FIRST_DELAY_S)
+        lasts = row.since_s >= PATIENCE_S or not isinstance(error, UNREACHABLE)
+        if row.count >= context.configuration.runtime.max_errors and lasts:
+            reason = f"the {owner} met an error {row.count} times: {describe(error)}; its log has the details"
             await context.record(AdapterFailed(**ritual.key, reason=reason), ritual.entered_at)
     except Exception as unrecorded:
         log.warning("error of a ritual not recorded", error=describe(unrecorded))

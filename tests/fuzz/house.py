@@ -247,6 +247,7 @@ async def fuzzed_house(house: House, folder: Path) -> AsyncIterator[FuzzedHouse]
         patch("services.registry.reconcile.open_rune", lambda *_, **__: engine),
         patch("shared.jobs.runner.open_containers", lambda *_: jobs),
         patch("shared.runtime.advance.FIRST_DELAY_S", 0.02),
+        patch("shared.runtime.advance.PATIENCE_S", 0.2),
         patch("services.orchestrator.schedule.AWAKENED_WITHIN", timedelta(seconds=AWAKENED_WITHIN_S)),
         patch("shared.runtime.service.signal", UNUSED_SIGNALS),
     ):

@@ -21,6 +21,7 @@ from shared.contracts.forge import AdapterFailed
 from shared.contracts.ritual import State
 from shared.drivers.containers.port import ContainerError
 from shared.ritual import lease, ledger
+from shared.ritual.errors import record_error
 from shared.runtime.context import ServiceContext
 from shared.runtime.presence import record_pass
 from shared.storage.postgres import Pool
@@ -196,6 +197,40 @@ async def test_an_attempt_whose_job_never_started_is_no_failure_but_not_for_ever
     assert await ledger.count_failures(context.pool, ritual) == 0
     failed = await ledger.get_fact(context.pool, ritual, AdapterFailed)
     assert failed and f"before the forge had started a job; given up after {most} attempts" in failed.reason
+
+
+async def test_an_attempt_whose_service_cannot_start_a_job_fails_with_its_error(
+    anvil: Anvil, context: ServiceContext
+) -> None:
+    ritual = await harvested(context.pool, "one")
+    for _ in range(anvil.settings.max_attempts):
+        await checks(anvil, 2)
+        found = await ledger.get_ritual(context.pool, ritual)
+        assert found and found.state is State.EVACUATED
+        await record_error(context.pool, found, WORKERS[State.EVACUATED], "r is 64, the rune takes 16", 1.0)
+        await expire(context)
+        await checks(anvil, 1)
+
+    failed = await ledger.get_fact(context.pool, ritual, AdapterFailed)
+    assert failed and "the forge could not start a job: r is 64" in failed.reason
+
+
+async def test_an_evacuation_that_meets_an_error_waits_before_its_next_try(
+    anvil: Anvil, context: ServiceContext, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken() -> None:
+        rune.done.append("broken")
+        raise ValueError("no such thing")
+
+    monkeypatch.setattr(rune, "free_memory", broken)
+    await harvested(context.pool, "one")
+    await checks(anvil, 2)
+    context.woken.clear()
+
+    await checks(anvil, 5)
+
+    assert rune.done.count("broken") == 1
+    assert not context.woken.is_set(), "nothing is to be done before the next try"
 
 
 async def test_an_attempt_whose_job_was_lost_is_a_failure(anvil: Anvil, context: ServiceContext) -> None:

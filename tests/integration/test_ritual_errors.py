@@ -48,6 +48,7 @@ OWN = (
 @pytest.fixture
 def context(settings: Settings, pool: Pool, client: Client, monkeypatch: pytest.MonkeyPatch) -> ServiceContext:
     monkeypatch.setattr(advancing, "FIRST_DELAY_S", DELAY_S)
+    monkeypatch.setattr(advancing, "PATIENCE_S", 0.0)
     runtime = RuntimeConfig(max_errors=MAX_ERRORS)
     return ServiceContext("harvester", settings, pool, client, embedded().model_copy(update={"runtime": runtime}))
 
@@ -139,6 +140,23 @@ async def test_an_error_that_cannot_be_recorded_counts_against_no_ritual(
     assert await views.list_errors(context.pool) == []
 
 
+async def test_an_error_that_a_slow_server_may_cause_ends_a_ritual_only_after_a_while(
+    context: ServiceContext, rituals: tuple[UUID, UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(advancing, "PATIENCE_S", 60.0)
+    ill, _ = rituals
+    calls: Counter[UUID] = Counter()
+
+    await passes(context, failing(ill, asyncpg.QueryCanceledError("statement timeout"), calls), 60)
+    found = await ledger.get_ritual(context.pool, ill)
+    assert found and found.state is State.INTENDED and calls[ill] > MAX_ERRORS
+
+    await context.pool.execute("UPDATE ritual_error SET first_at = first_at - interval '1 minute', retry_at = now()")
+    await passes(context, failing(ill, asyncpg.QueryCanceledError("statement timeout"), calls), 1)
+    found = await ledger.get_ritual(context.pool, ill)
+    assert found and found.state is State.FAILED
+
+
 async def test_success_and_a_step_forward_start_the_count_again(
     context: ServiceContext, rituals: tuple[UUID, UUID]
 ) -> None:
@@ -156,8 +174,7 @@ async def test_success_and_a_step_forward_start_the_count_again(
     assert (shown.ritual, shown.owner, shown.count) == (ill, "harvester", 1)
     await context.pool.execute("UPDATE ritual SET version = version + 1 WHERE id = $1", ill)
     assert await views.list_errors(context.pool) == [], "it has moved since"
-    await asyncio.sleep(DELAY_S)
-    await passes(context, advance, 1)
+    await passes(context, advance, 1)  # at once: the delay was that of its former stage
     assert [shown.count for shown in await views.list_errors(context.pool)] == [1]
 
 
