@@ -60,22 +60,24 @@ class GpuStage:
     async def reconcile(self) -> None:
         await advance_each(self.context, await ledger.list_rituals(self.context.pool, self.state), self._advance)
 
-    async def _advance(self, ritual: Ritual) -> None:
+    async def _advance(self, ritual: Ritual) -> bool:
+        """Advance one ritual; False where nothing could be tried."""
         # Without a live lease the orchestrator is about to take back the anvil: nothing is to be done then.
         held = await lease.get_live_lease(self.context.pool, ritual.id)
         if held is None or held.attempt != ritual.attempt:
-            return
+            return False
         jobs = Jobs(self.context, job_containers(self.context), self.kind, self.seen)
         if ritual.cancel_requested_at:
             await jobs.stop(ritual)
             await self.context.record_cancelled(ritual)
-            return
+            return True
         plan = await self.work.plan(ritual, held)
         if finished := await jobs.follow(ritual, held.fence, plan):
             fact = await self._fact(ritual, held, finished)
             # Where the lease was lost meanwhile, the orchestrator is to find that a job had started.
             if await self.context.record(fact, ritual.entered_at, held.fence):
                 await jobs.forget(ritual)
+        return True
 
     async def _fact(self, ritual: Ritual, held: Lease, finished: Finished) -> Fact:
         result = finished.result

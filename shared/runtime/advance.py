@@ -43,8 +43,9 @@ async def advance_each(
 ) -> None:
     """Call `advance` for every ritual that is not waiting for its next try. Raises what the first query raises.
 
-    Success clears the errors of a ritual, unless it is only a step on the way to where they were met: `clear` is False.
-    They are those of `owner`, by default the service; a service with two kinds of work counts their errors apart.
+    Success clears the errors of a ritual, unless it is only a step on the way to where they were met (`clear` is False),
+    or nothing could be tried (`advance` returns False). They are those of `owner`, by default the service; a service
+    with two kinds of work counts their errors apart.
     """
     tried = await list_tried(context.pool, owner or context.service)
     for ritual in rituals:
@@ -62,8 +63,8 @@ async def advance_one(
     """Call `advance`; False after an error, which is logged, counted, and ends the ritual after too many."""
     with structlog.contextvars.bound_contextvars(ritual=str(ritual.id)):
         try:
-            await advance(ritual)
-            if clear:
+            tried = await advance(ritual)
+            if clear and tried is not False:
                 await clear_errors(context.pool, ritual.id, owner or context.service)
         except Exception as error:
             if is_shared(error) or (isinstance(error, NatsError) and not context.nats.is_connected):

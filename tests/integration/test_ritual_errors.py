@@ -140,6 +140,20 @@ async def test_an_error_that_cannot_be_recorded_counts_against_no_ritual(
     assert await views.list_errors(context.pool) == []
 
 
+async def test_what_could_not_even_be_tried_clears_no_error(
+    context: ServiceContext, rituals: tuple[UUID, UUID]
+) -> None:
+    ill, _ = rituals
+    await passes(context, failing(ill, ValueError("once"), Counter()), 1)
+
+    async def wait(ritual: Ritual) -> bool:
+        return False
+
+    await asyncio.sleep(DELAY_S)
+    await advance_each(context, await ledger.list_rituals(context.pool, State.INTENDED), wait)
+    assert [shown.count for shown in await views.list_errors(context.pool)] == [1]
+
+
 async def test_an_error_that_a_slow_server_may_cause_ends_a_ritual_only_after_a_while(
     context: ServiceContext, rituals: tuple[UUID, UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
