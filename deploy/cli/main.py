@@ -18,6 +18,7 @@ from deploy.cli.commands import (
     intend,
     karma,
     manifest,
+    prune,
     recall,
     rituals,
     runes,
@@ -52,6 +53,7 @@ rituals.register(app)
 anvil.register(app)
 adapters.register(app)
 dead_letters.register(app)
+prune.register(app)
 
 
 def main() -> None:

@@ -52,6 +52,8 @@ def phoenix(settings: Settings) -> Part:
         "PHOENIX_TELEMETRY_ENABLED": "false",
         "PHOENIX_ALLOW_EXTERNAL_RESOURCES": "false",
         "PHOENIX_DISABLE_AGENT_ASSISTANT": "true",
+        # A golden path must be copied out of a trace before it may go.
+        "PHOENIX_DEFAULT_RETENTION_POLICY_DAYS": "0",
     }
     return Part(
         "phoenix",

@@ -25,6 +25,7 @@ from services.harvester.request import HarvestRequest
 from services.harvester.rows import File
 from services.harvester.scan.scanner import RecordScanner
 from services.harvester.scan_karma import scan_karma
+from shared.storage.artifacts import PRUNING
 from shared.storage.postgres import open_pool
 
 if TYPE_CHECKING:
@@ -63,11 +64,13 @@ REMEDIES = {
 async def harvest_connection(url: str, persona: str) -> AsyncIterator[Connection]:
     """The connection of one harvest, one at a time of a persona; its temporary tables end with it.
 
-    Raises UNREACHABLE errors, also where another harvest of the persona goes on for longer than the lock timeout.
+    Until its outcome is recorded nothing in the Lab is pruned: what it publishes may exist already. Raises UNREACHABLE
+    errors, also where another harvest of the persona, or pruning, goes on for longer than the lock timeout.
     """
     pool = await open_pool(url, "harvester", 1, LIMIT_S, SERVER_SETTINGS)
     try:
         async with pool.acquire() as conn:
+            await conn.execute("SELECT pg_advisory_lock_shared(hashtextextended($1, 0))", PRUNING)
             await conn.execute("SELECT pg_advisory_lock(hashtextextended($1, 0))", f"harvest of {persona}")
             yield conn
     finally:

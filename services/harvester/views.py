@@ -50,6 +50,7 @@ class Manifest:
     dev: int
     held_out: int
     created_at: datetime
+    holdout: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ async def list_decisions(source: Source, policy: TriggerPolicy) -> dict[str, Tri
 async def list_manifests(source: Source) -> list[Manifest]:
     """Every dataset manifest, the newest first."""
     rows = await source.fetch(
-        "SELECT digest, persona, train, dev, held_out, created_at FROM harvester.manifest ORDER BY created_at DESC, digest"
+        "SELECT digest, persona, train, dev, held_out, created_at, holdout FROM harvester.manifest ORDER BY created_at DESC, digest"
     )
     return [Manifest(**row) for row in rows]
 

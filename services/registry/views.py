@@ -32,6 +32,15 @@ class RegisteredVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptVersion:
+    """A version that serves, or that its persona falls back to. `adapter` is its digest."""
+
+    name: str
+    ritual: UUID
+    adapter: str
+
+
+@dataclass(frozen=True, slots=True)
 class Served:
     """The version that its owner `wanted` for a persona, its fault, and the `version` that serves; None: none."""
 
@@ -69,6 +78,15 @@ async def list_versions(source: Source) -> list[RegisteredVersion]:
         "LEFT JOIN registry.fault f ON f.version = v.name ORDER BY v.persona, v.registered_at DESC"
     )
     return [RegisteredVersion(**row) for row in rows]
+
+
+async def list_kept(source: Source) -> list[KeptVersion]:
+    """The versions of the aliases, and those before."""
+    rows = await source.fetch(
+        "SELECT name, ritual, adapter FROM registry.version "
+        "WHERE name IN (SELECT version FROM registry.alias UNION SELECT previous FROM registry.alias) ORDER BY name"
+    )
+    return [KeptVersion(**row) for row in rows]
 
 
 async def list_served(source: Source) -> list[Served]:

@@ -22,6 +22,7 @@ from shared.config.tables import (
     Name,
     Persona,
     PersonaConfig,
+    PruneConfig,
     RuntimeConfig,
     Section,
     Size,
@@ -221,6 +222,7 @@ class Configuration(Frozen):
     jobs: JobsConfig = JobsConfig()
     docker: DockerConfig = DockerConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+    prune: PruneConfig = PruneConfig()
 
     def section(self, kind: type[S]) -> S:
         """A service's table; its defaults where the file has none."""

@@ -1,4 +1,4 @@
-"""What every table of `soulforge.toml` is built from, and its small tables: bases, personas, jobs, Docker, the runtime."""
+"""What every table of `soulforge.toml` is built from, and its small tables: bases, personas, jobs, Docker, the runtime, pruning."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ BaseName = Annotated[str, AfterValidator(_base_name)]
 Persona = Annotated[str, AfterValidator(_persona)]
 Interpreter = Annotated[Path, AfterValidator(_from_file)]  #: a relative path starts at the folder of soulforge.toml
 Folder = Annotated[Path, AfterValidator(_plain_folder)]
+Days = Annotated[int, Field(ge=1, le=36500)]
 Size = Annotated[ByteSize, PlainSerializer(_size, when_used="json")]  #: bytes, or text like "256MiB"
 
 
@@ -104,6 +105,17 @@ class DockerConfig(Frozen):
     installation: Name = Field(
         "soulforge", description="Name of this installation on the engine: prefix and label of its containers."
     )
+
+
+class PruneConfig(Frozen):
+    """Ages in days from which `soulforge prune` removes what nothing needs."""
+
+    outbox_days: Days = Field(7, description="Age of a message in an outbox since it was published.")
+    errors_days: Days = Field(7, description="Age of the errors of a ritual since the ritual ended.")
+    checkpoints_days: Days = Field(1, description="Age of a training run's checkpoints since its ritual ended.")
+    runs_days: Days = Field(30, description="Age of the runs of a ritual since it ended.")
+    banished_days: Days = Field(90, description="Age of the runs of a ritual since its adapter was banished.")
+    manifests_days: Days = Field(30, description="Age of manifests and holdouts since their last use.")
 
 
 class RuntimeConfig(Frozen):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -26,9 +28,18 @@ BATCH = 16  # publishes in flight; more only adds latency when every message is 
 PUBLISH_TIMEOUT_S = 5.0
 LONGEST_DELAY_S = 60
 HEADER_FRAME = len(b"NATS/1.0\r\n\r\n")
+DELETED_AT_ONCE = 5000
 INTENTS_SEARCHED = 64  # the newest intents in the stream among which an unanswered one is searched
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Messages:
+    """How many messages, and the bytes of their bodies."""
+
+    count: int
+    bytes: int
 
 
 async def enqueue(conn: Connection, message: Message, event_id: UUID, headers: dict[str, str]) -> None:
@@ -141,3 +152,29 @@ async def get_oldest_unpublished_s(pool: Pool) -> float:
         "SELECT extract(epoch FROM clock_timestamp() - min(created_at))::float8 FROM outbox WHERE published_at IS NULL"
     )
     return float(age or 0.0)
+
+
+async def count_published(conn: Connection | Pool, service: str, age: timedelta) -> Messages:
+    """Count the messages in the outbox of a service that were published longer than `age` ago."""
+    (row,) = await conn.fetch(
+        f"SELECT count(*), coalesce(sum(octet_length(body)), 0)::bigint FROM {service}.outbox "
+        "WHERE published_at < clock_timestamp() - $1::interval",
+        age,
+    )
+    return Messages(*row)
+
+
+async def delete_published(conn: Connection | Pool, service: str, age: timedelta) -> Messages:
+    """Delete the messages that `count_published` counts, some at a time."""
+    count = size = 0
+    while True:
+        (row,) = await conn.fetch(
+            f"WITH deleted AS (DELETE FROM {service}.outbox WHERE seq IN (SELECT seq FROM {service}.outbox "
+            "WHERE published_at < clock_timestamp() - $1::interval ORDER BY seq LIMIT $2 FOR UPDATE SKIP LOCKED) "
+            "RETURNING octet_length(body) AS size) SELECT count(*), coalesce(sum(size), 0)::bigint FROM deleted",
+            age,
+            DELETED_AT_ONCE,
+        )
+        count, size = count + row[0], size + row[1]
+        if row[0] < DELETED_AT_ONCE:
+            return Messages(count, size)

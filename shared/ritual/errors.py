@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -88,3 +89,20 @@ async def get_error(pool: Pool, ritual: Ritual, owner: str) -> str | None:
         ritual.version,
     )
     return error
+
+
+_OF_ENDED = (
+    "FROM public.ritual_error WHERE ritual IN "
+    "(SELECT id FROM public.ritual WHERE ended_at < clock_timestamp() - $1::interval)"
+)
+
+
+async def count_errors_of_ended(pool: Pool, age: timedelta) -> int:
+    """Count the errors of rituals that ended longer than `age` ago."""
+    count: int = await pool.fetchval(f"SELECT count(*) {_OF_ENDED}", age)
+    return count
+
+
+async def delete_errors_of_ended(pool: Pool, age: timedelta) -> int:
+    """Delete the errors that `count_errors_of_ended` counts; returns how many."""
+    return len(await pool.fetch(f"DELETE {_OF_ENDED} RETURNING ritual", age))

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from shared.contracts.evacuate import GpuInterrupted
+from shared.contracts.forge import AdapterForged
+from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Fact
 from shared.contracts.ritual import FACTS, State
@@ -72,6 +74,23 @@ class RitualError:
     error: str
     last_at: datetime
     retry_at: datetime
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What a ritual made: its manifest with the holdout, and its adapter, by digest; None where it got no further.
+
+    A ritual has one per adapter that it trained, or one.
+    """
+
+    ritual: UUID
+    persona: str
+    state: State
+    ended_at: datetime | None
+    manifest: str | None
+    holdout: str | None
+    harvested_at: datetime | None
+    adapter: str | None
 
 
 _RITUAL = (
@@ -139,6 +158,19 @@ async def list_facts(source: Source, ritual: UUID) -> list[RecordedFact]:
         )
         for row in rows
     ]
+
+
+async def list_lineages(source: Source) -> list[Lineage]:
+    """What every ritual made."""
+    rows = await source.fetch(
+        "SELECT r.id AS ritual, r.persona, r.state, r.ended_at, h.body ->> 'manifest' AS manifest, "
+        "h.body ->> 'holdout' AS holdout, h.stated_at AS harvested_at, f.body ->> 'adapter' AS adapter FROM public.ritual r "
+        "LEFT JOIN public.ritual_fact h ON h.ritual = r.id AND h.subject = $1 "
+        "LEFT JOIN public.ritual_fact f ON f.ritual = r.id AND f.subject = $2",
+        KarmaHarvested.subject,
+        AdapterForged.subject,
+    )
+    return [Lineage(**{**row, "state": State(row["state"])}) for row in rows]
 
 
 async def list_errors(source: Source) -> list[RitualError]:

@@ -14,6 +14,8 @@ from uuid import UUID
 
 from pydantic import ByteSize
 
+PRUNING = "pruning of the Lab"  #: name of the database's lock that a harvest shares, and a pruner has for itself
+
 
 class Artifacts:
     """Directories of one installation, below its home."""
@@ -43,6 +45,12 @@ class Artifacts:
         folder = self.lab / "base_scores"
         make_folder(folder)
         return folder / f"{_folder(base)}.json"
+
+    def trash(self) -> Path:
+        """A directory on the same file system, for folders that are to be removed. Its folder exists."""
+        path = self.lab / "trash"
+        make_folder(path)
+        return path
 
     def bundle(self, digest: str) -> Path:
         """A frozen adapter bundle, named by the digest of its adapter."""

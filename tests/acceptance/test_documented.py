@@ -67,6 +67,7 @@ COMMANDS: dict[str, int] = {
     "dead-letters replay": 0,
     "karma revoke": 0,
     "reclaim": 0,
+    "prune": 0,
 }
 COMMANDS_NOT_RUN = {"ask": "needs an adapter that serves; the end-to-end tests ask both personas"}
 

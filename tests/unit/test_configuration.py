@@ -29,7 +29,15 @@ from shared.config.model import (
     embedded,
 )
 from shared.config.settings import PROJECT, Settings, SettingsError
-from shared.config.tables import EMBEDDED_BASE, BaseConfig, DockerConfig, JobsConfig, PersonaConfig, RuntimeConfig
+from shared.config.tables import (
+    EMBEDDED_BASE,
+    BaseConfig,
+    DockerConfig,
+    JobsConfig,
+    PersonaConfig,
+    PruneConfig,
+    RuntimeConfig,
+)
 
 EXAMPLES = sorted((PROJECT / "examples" / "soulforge").glob("*.toml"))
 HOUSE = """\
@@ -114,7 +122,7 @@ def test_every_key_is_set_or_shown_and_explained_in_an_example(settings: Setting
 
 KINDS = (
     AnvilConfig, RuneConfig, CovenConfig, SaqConfig, BusConfig, TippingConfig, JobsConfig, DockerConfig, BaseConfig,
-    PersonaConfig, RuntimeConfig,
+    PersonaConfig, PruneConfig, RuntimeConfig,
 )  # fmt: skip
 
 

@@ -109,7 +109,7 @@ def read_manifest(settings: Settings, digest: str) -> tuple[str, ManifestFile]:
         return text, ManifestFile.model_validate_json(text)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{path} cannot be read: {error}; it was moved or damaged, and the next harvest writes a new one"
+            f"{path} cannot be read: {error}; it was pruned, moved or damaged, and the next harvest writes a new one"
         ) from error
 
 

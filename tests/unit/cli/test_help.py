@@ -29,6 +29,7 @@ COMMANDS = [
     "manifest list",
     "manifest show",
     "migrate",
+    "prune",
     "recall",
     "reclaim",
     "rituals",

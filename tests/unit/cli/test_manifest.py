@@ -17,7 +17,7 @@ from services.harvester.views import Manifest
 from shared.config.settings import Settings
 
 ROWS = [
-    Manifest(digest, persona, 10, 2, 3, datetime(2026, 11, 20, tzinfo=UTC))
+    Manifest(digest, persona, 10, 2, 3, datetime(2026, 11, 20, tzinfo=UTC), "sha256:ff")
     for digest, persona in (("sha256:ab12", "scribe"), ("sha256:cd34", "coder"), ("sha256:ab99", "scribe"))
 ]
 
