@@ -13,12 +13,11 @@ from typing import Any, TypedDict, Unpack
 from uuid import uuid4
 
 from deploy.embedded.part import Part, PartError, PartState, PartStatus, Ready, delay_s, exit_line, failures_in_a_row
-from shared.processes.files import read_tail
+from shared.processes.files import read_tail, rotate
 from shared.processes.identity import identify, send
 from shared.processes.tree import ProcessTree, kill, start_process
 
 POLL_S = 0.05
-LOG_BYTES = 10 << 20
 LOG_LINES = 20
 CANNOT_START = 127
 Announce = Callable[[str], None]
@@ -113,6 +112,7 @@ class PartSupervisor:
         part = self._part
         # A server does not report that it is ready: it is polled.
         while not await _answers(part.ready):
+            self._rotate()
             await asyncio.sleep(POLL_S)
         self._ready.set()
         self._change(state=PartState.READY)
@@ -123,6 +123,7 @@ class PartSupervisor:
                 _answers(part.live or part.ready, part.probe_every_s), asyncio.sleep(part.probe_every_s)
             )
             failed = 0 if answer else failed + 1
+            self._rotate()
 
     async def _kill_rest(self) -> None:
         tree = self.status.tree
@@ -130,10 +131,8 @@ class PartSupervisor:
             raise PartError(f"{self._part.name}: something survives SIGKILL; find {tree.token} in /proc/*/environ")
 
     def _writable_log(self) -> Path:
-        """The path of the log; a large one is rotated first, and one predecessor is kept. Where it cannot be written: none."""
+        """The path of the log. Where it cannot be written: none."""
         try:
-            if self._log.exists() and self._log.stat().st_size > LOG_BYTES:
-                self._log.replace(self._log.with_suffix(".log.1"))
             self._log.open("ab").close()
         except OSError as error:
             self._announce(
@@ -141,6 +140,11 @@ class PartSupervisor:
             )
             return Path(os.devnull)
         return self._log
+
+    def _rotate(self) -> None:
+        # Where it fails, as on a full disk, it is tried again at the next look.
+        with suppress(OSError):
+            rotate(self._log)
 
     def _change(self, **change: Unpack[Change]) -> None:
         since = time.time() if change.get("state", self.status.state) != self.status.state else self.status.since

@@ -18,6 +18,7 @@ from shared.storage.artifacts import write_atomically
 
 Record = TypeVar("Record", bound=Frozen)
 
+LONGEST_LOG = 10 * 1024**2  # bytes; twice that with the predecessor
 LONGEST_TAIL = 1024**2  # bytes; a job may write lines of any length
 
 
@@ -55,3 +56,18 @@ def read_tail(log: Path, lines: int) -> str:
             return "".join(deque(tail, maxlen=lines))
     except FileNotFoundError:
         return ""
+
+
+def rotate(log: Path) -> None:
+    """Copy the end of a log that grew beyond LONGEST_LOG to `<log>.1`, and empty it. Raises OSError.
+
+    Its writer keeps the file open, so it is not renamed; it must append (O_APPEND). What it writes between copy and
+    truncation is lost.
+    """
+    if log.stat().st_size <= LONGEST_LOG:
+        return
+    with log.open("rb") as file:
+        # Not all of it: a job can make its log as long as it likes without writing it.
+        file.seek(-LONGEST_LOG, os.SEEK_END)
+        log.with_name(f"{log.name}.1").write_bytes(file.read(LONGEST_LOG))
+    os.truncate(log, 0)

@@ -29,6 +29,7 @@ from deploy.embedded.state import LockError, lock
 from shared.drivers.containers.port import ContainerSpec
 from shared.drivers.containers.process import ProcessContainers
 from shared.drivers.containers.state import State
+from shared.processes.files import LONGEST_LOG
 from tests.support.payloads import FOREVER, until
 from tests.support.process import is_running
 from tests.support.supervised import House, part
@@ -166,13 +167,17 @@ async def test_a_command_that_does_not_exist_is_an_error_at_once(house: House) -
 
 
 @pytest.mark.asyncio
-async def test_a_large_log_is_moved_aside(house: House) -> None:
+async def test_the_log_of_a_part_is_rotated_while_it_runs(house: House) -> None:
     log = house.home / "logs/talker.log"
-    log.parent.mkdir()
-    log.write_bytes(b"x" * (11 << 20))
-    await house.supervise(part(house.home, "talker", f"print('new', flush=True); {FOREVER}")).start()
-    await until(lambda: log.exists() and log.read_text() == "new\n")
-    assert log.with_name("talker.log.1").stat().st_size == 11 << 20
+    code = "import time\nfor n in range(10**9): print(n, 'x' * 1000, flush=True); n < 11000 or time.sleep(0.02)"
+    await house.supervise(part(house.home, "talker", code, probe_every_s=0.1)).start()
+
+    await until(log.with_name("talker.log.1").exists)
+    await until(lambda: 0 < log.stat().st_size < LONGEST_LOG)
+
+    assert log.with_name("talker.log.1").stat().st_size == LONGEST_LOG
+    await until(lambda: log.read_bytes()[-1:] == b"\n")
+    assert b"\0" not in log.read_bytes(), "the part goes on at the beginning of the file"
 
 
 @pytest.mark.asyncio

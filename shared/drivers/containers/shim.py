@@ -18,6 +18,7 @@ from shared.drivers.containers.kernel import become_subreaper
 from shared.drivers.containers.launch import NOT_LAUNCHED, LaunchError, exit_code, launch
 from shared.drivers.containers.port import ContainerSpec
 from shared.drivers.containers.state import ContainerRecord, Exit, Run, State
+from shared.processes.files import rotate
 from shared.processes.identity import ProcessIdentity, identify
 from shared.processes.tree import Processes, ProcessTree, descendants, resident_bytes, send_all
 
@@ -79,6 +80,8 @@ class Shim:
         while True:
             if time.monotonic() >= self._next_sample:
                 resident = resident_bytes(self._sample())
+                with suppress(OSError):  # it is tried again at the next sample
+                    rotate(self._state.log)
                 limit = limit or exceeded(self._record.spec, time.monotonic() - started, resident)
             if limit:
                 self._kill()

@@ -15,6 +15,7 @@ import pytest_asyncio
 from shared.drivers.containers.port import Containers, ContainerState
 from shared.drivers.containers.process import ProcessContainers
 from shared.drivers.containers.state import State
+from shared.processes.files import LONGEST_LOG
 from tests.support.payloads import FOREVER, Work, announce, ended, fleeing, result, until
 from tests.support.process import is_running
 
@@ -64,6 +65,20 @@ async def test_a_revival_that_was_cut_short_can_be_repeated(containers: Containe
     await containers.revive("payload")
     assert (await ended(containers)).exit_code == 0
     assert await work.written("runs") == "xx"
+
+
+async def test_the_log_of_a_container_is_rotated_while_it_runs(
+    containers: Containers, work: Work, tmp_path: Path
+) -> None:
+    log = State(tmp_path / "containers" / "payload").log
+    code = f"import os, time; print('x' * {2 * LONGEST_LOG}, flush=True); time.sleep(2); os.ftruncate(1, 1 << 40); {FOREVER}"
+    copy = log.with_name(f"{log.name}.1")
+    await containers.start(work.spec(code))
+
+    await until(lambda: copy.exists() and copy.read_bytes() == b"x" * (LONGEST_LOG - 1) + b"\n")
+    # A job can make its log as long as it likes: a hole of a TiB is not copied.
+    await until(lambda: copy.read_bytes() == bytes(LONGEST_LOG))
+    await until(lambda: log.stat().st_size == 0)
 
 
 def shim_of(tmp_path: Path) -> int:
