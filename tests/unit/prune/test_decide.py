@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploy.prune.decide import Folder, History, Kind, decide, get_ages
@@ -74,6 +74,7 @@ def is_kept_whole(history: History, line: Lineage) -> tuple[bool, bool]:
     return bool(versions), any(one.adapter not in history.whole for one in versions)
 
 
+@settings(max_examples=250, deadline=None)
 @given(history=histories(), listed=folders())
 def test_nothing_that_anything_needs_is_removed(history: History, listed: list[Folder]) -> None:
     gone = {(folder.kind, folder.name) for folder in decide(listed, history, AGES)}
@@ -93,6 +94,7 @@ def test_nothing_that_anything_needs_is_removed(history: History, listed: list[F
         assert any((Kind.MANIFEST, row.digest[7:]) not in gone for row in rows)
 
 
+@settings(max_examples=250, deadline=None)
 @given(history=histories(), listed=folders())
 def test_nothing_goes_before_its_age(history: History, listed: list[Folder]) -> None:
     for folder in decide(listed, history, AGES):
@@ -106,19 +108,22 @@ def test_nothing_goes_before_its_age(history: History, listed: list[Folder]) -> 
             assert folder.changed_at < NOW - AGES.manifests
 
 
+@settings(max_examples=250, deadline=None)
 @given(history=histories(), listed=folders())
 def test_all_that_is_not_needed_and_old_enough_is_removed(history: History, listed: list[Folder]) -> None:
-    """Of a history without versions, letters and open rituals only the last manifest of each persona is needed."""
+    """Of a history without letters and open rituals, with whole bundles, only versions and personas need a manifest."""
     ended = [line if line.ended_at else Lineage(**{**vars(line), "ended_at": NOW}) for line in history.lineages]
-    old = History(NOW + timedelta(days=365), tuple(ended), history.manifests)
+    whole = frozenset(ADAPTERS)
+    old = History(NOW + timedelta(days=365), tuple(ended), history.manifests, history.kept, whole)
 
     gone = {(folder.kind, folder.name) for folder in decide(listed, old, AGES)}
 
     assert {name for kind, name in gone if kind is Kind.RUNS} == {str(line.ritual) for line in ended}
     assert not [kind for kind, _ in gone if kind is Kind.CHECKPOINTS], "they go with their runs"
-    personas = {row.persona for row in history.manifests}
-    assert len([name for kind, name in gone if kind is Kind.MANIFEST]) == len(MANIFESTS) - len(personas)
-    assert len([name for kind, name in gone if kind is Kind.HOLDOUT]) >= len(HOLDOUTS) - len(personas)
+    stay = {line.manifest for line in ended if line.manifest and is_kept_whole(old, line)[0]}
+    most = len(stay) + len({row.persona for row in history.manifests})
+    assert len([name for kind, name in gone if kind is Kind.MANIFEST]) >= len(MANIFESTS) - most
+    assert len([name for kind, name in gone if kind is Kind.HOLDOUT]) >= len(HOLDOUTS) - most
 
 
 def test_the_checkpoints_of_an_ended_ritual_go_before_its_runs() -> None:
@@ -133,3 +138,15 @@ def test_the_checkpoints_of_an_ended_ritual_go_before_its_runs() -> None:
 def test_one_age_can_be_given_for_everything() -> None:
     assert set(vars(get_ages(CONFIG, 3)).values()) == {timedelta(days=3)}
     assert get_ages(CONFIG).banished == timedelta(days=CONFIG.banished_days)
+
+
+def test_an_adapter_that_two_rituals_made_keeps_the_manifests_of_both() -> None:
+    long_ago = NOW - timedelta(days=400)
+    pairs = list(zip(RITUALS[:2], MANIFESTS[:2], strict=True))
+    lineages = [Lineage(one, "scribe", State.AWAKENED, long_ago, name, None, long_ago, "a") for one, name in pairs]
+    kept = (KeptVersion("v", RITUALS[0], "a"),)
+    listed = [Folder(Kind.MANIFEST, name, Path(name), long_ago) for name in MANIFESTS[:3]]
+
+    gone = decide(listed, History(NOW, tuple(lineages), kept=kept, whole=frozenset("a")), AGES)
+
+    assert [folder.name for folder in gone] == [MANIFESTS[2]]
