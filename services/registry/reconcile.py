@@ -142,9 +142,9 @@ class Registry:
                 log.error("base not served", base=name, rune=rune, error=describe(error))
         if len(served) == len(runes):
             await self._loader.record_unserved_bases(served)
-        await advance_each(
-            context, await ledger.list_rituals(context.pool, State.REGISTERED), partial(self._awaken, served)
-        )
+        registered = await ledger.list_rituals(context.pool, State.REGISTERED)
+        # A pass that only waits for an engine is no success: the version may have ended it.
+        await advance_each(context, registered, partial(self._awaken, served), clear=False)
         return all(found.inference for found in served.values())
 
     async def _awaken(self, served: dict[str, Served], ritual: Ritual) -> None:
