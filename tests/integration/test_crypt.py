@@ -12,14 +12,15 @@ import httpx
 import pytest
 
 from services.registry import app as registry
-from services.registry import serving, views
+from services.registry import reconcile, serving, views
 from services.registry.bundle import ADAPTER, PROBES
 from services.registry.reconcile import SOON_S, Registry
 from services.registry.settings import RegistrySettings
 from services.registry.store import Version
 from shared.contracts.forge import ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterFailed
 from shared.contracts.ritual import State
-from shared.ritual import ledger
+from shared.drivers.inference.vllm import Vllm
+from shared.ritual import lease, ledger
 from shared.runtime import advance
 from shared.storage.postgres import Pool
 from tests.support.consents import Tell, told
@@ -174,9 +175,8 @@ async def test_an_engine_that_refuses_a_version_is_a_fault_and_one_that_is_away_
     two_bases: TwoBases, crypt: Pool
 ) -> None:
     wanted = await two_bases.add_version("scribe")
-    two_bases.fail(exits_at_load=True)
     service = Registry(two_bases.context, RegistrySettings())
-    await service.reconcile()
+    two_bases.stop("large")
     assert await service.reconcile() == SOON_S, "an engine that is away is asked again soon"
     assert await views.list_aliases(crypt) == {"scribe": wanted.name}
 
@@ -188,6 +188,57 @@ async def test_an_engine_that_refuses_a_version_is_a_fault_and_one_that_is_away_
     two_bases.fail()
     await asyncio.sleep(serving.RETRY_S)
     assert await service.reconcile() is None
+    assert await views.list_aliases(crypt) == {"scribe": wanted.name}
+
+
+@pytest.mark.parametrize("fault", ["exits_at_load", "exits_at_answer"])
+async def test_the_version_before_serves_in_place_of_one_that_ends_the_engine_twice(
+    two_bases: TwoBases, crypt: Pool, fault: str
+) -> None:
+    before, wanted = await two_bases.add_version("scribe", 0.1), await two_bases.add_version("scribe", 0.2)
+    service = Registry(two_bases.context, RegistrySettings())
+    two_bases.fail(**{fault: True})
+
+    await service.reconcile()
+    assert await service.reconcile() == SOON_S
+    assert await views.list_aliases(crypt) == {"scribe": wanted.name}, "once may be chance"
+
+    await two_bases.start("large")
+    await service.reconcile()
+    trouble = await only_trouble(crypt)
+    assert "it ended the engine 2 times in a row" in trouble and f"({before.name} serves in its place)" in trouble
+
+    two_bases.fail()
+    await two_bases.start("large")
+    await service.reconcile()
+    assert await two_bases.engines["large"].models() == {"large", before.name}
+
+    two_bases.fail(**{fault: True})
+    await asyncio.sleep(serving.RETRY_S)
+    await service.reconcile()
+    assert await two_bases.engines["large"].healthy(), "it is not tried again until the registry starts"
+
+
+async def test_an_engine_that_ends_while_the_anvil_is_handed_over_counts_against_no_version(
+    two_bases: TwoBases, crypt: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = await two_bases.add_version("scribe")
+    service, fences = Registry(two_bases.context, RegistrySettings()), []
+
+    class HandedOver(Vllm):
+        async def load(self, name: str, path: Path) -> None:
+            fences.append(await lease.acquire(crypt, "anvil0", wanted.ritual, 1, 60))
+            two_bases.stop("large")
+            await super().load(name, path)
+
+    large = HandedOver(two_bases.engines["large"].url)
+    monkeypatch.setattr(reconcile, "open_rune", lambda *_, **__: large)
+    for _ in range(3):
+        await service.reconcile()
+        await lease.release(crypt, "anvil0", fences[-1] or 0)
+        await two_bases.start("large")
+
+    assert len(fences) == 3
     assert await views.list_aliases(crypt) == {"scribe": wanted.name}
 
 

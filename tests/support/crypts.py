@@ -52,9 +52,7 @@ class TwoBases:
 
     async def start(self, base: str) -> None:
         """Start the engine of a base, again where it runs; returns when it answers."""
-        if process := self.processes.get(base):
-            process.kill()
-            process.wait()
+        self.stop(base)
         port = self.context.configuration.ports(self.context.settings)[base]
         words = (
             sys.executable,
@@ -68,6 +66,11 @@ class TwoBases:
         env = {**os.environ, "FAKE_VLLM_FILE": str(self.faults)}
         self.processes[base] = subprocess.Popen(words, cwd=PROJECT, env=env)  # noqa: ASYNC220 - a spawn is over at once
         await eventually(self.engines[base].healthy, 20, f"the engine of {base} answers")
+
+    def stop(self, base: str) -> None:
+        if process := self.processes.get(base):
+            process.kill()
+            process.wait()
 
     async def digest(self, base: str) -> str:
         return (await Bases(self.context.settings, self.context.configuration).get(base)).digest
@@ -146,6 +149,5 @@ async def two_bases(settings: Settings, crypt: Pool, tmp_path: Path) -> AsyncIte
         await asyncio.gather(*(one.start(base) for base in engines))
         yield one
     finally:
-        for process in one.processes.values():
-            process.kill()
-            process.wait()
+        for base in one.processes:
+            one.stop(base)

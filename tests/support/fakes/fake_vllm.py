@@ -136,6 +136,8 @@ async def complete(request: Request) -> Response:
         return refuse(404, f"The model `{model}` does not exist.", "NotFoundError")
     if faults().answers_500 or engine.asleep:
         return refuse(500, "the fake engine fails on demand", "InternalServerError")
+    if faults().exits_at_answer:
+        os._exit(3)
     await engine.hang()
     words = engine.words(model, json.dumps(asked["messages"], sort_keys=True), asked.get("max_tokens") or 16)
     if asked.get("stream"):

@@ -39,6 +39,7 @@ class Faults:
     salt: str = ""  #: other words: answers differ from those with another salt
     salt_after_restart: bool = False  #: every start but the first answers with other words; needs FAKE_VLLM_FILE
     hang: bool = False  #: completions never end, hear neither disconnect nor cancellation; only SIGKILL ends the server
+    exits_at_answer: bool = False  #: a completion ends the server
     stuck_running: int = 0  #: /metrics speaks of so many running requests, always
     no_gate: bool = False  #: started without the gate
     no_adapters: bool = False  #: /v1/load_lora_adapter fails
