@@ -25,7 +25,7 @@ from shared.contracts.verify import LARGEST_RESULTS, AdapterVerified, Probe
 from shared.drivers.inference.open import open_rune
 from shared.drivers.inference.port import InferenceError
 from shared.ritual import lease, ledger
-from shared.runtime.advance import advance_each, describe
+from shared.runtime.advance import advance_each, describe, is_shared
 from shared.storage.artifacts import Artifacts
 from shared.storage.base_model import Base, BaseError, Bases
 from shared.storage.untrusted import OutputError, read_model
@@ -129,6 +129,7 @@ class Registry:
         """Serve every base; one that is missing, or whose rune fails, delays no other. True when all engines answer."""
         context = self._context
         served: dict[str, Served] = {}
+        errors: dict[str, Exception] = {}
         runes = context.configuration.serving_runes()
         for name, rune in runes.items():
             inference = open_rune(context.configuration, context.settings, rune, inside=True)
@@ -140,15 +141,19 @@ class Registry:
                     await self._loader.load_served(inference, base)
             except Exception as error:
                 log.error("base not served", base=name, rune=rune, error=describe(error))
+                errors[name] = error
         if len(served) == len(runes):
             await self._loader.record_unserved_bases(served)
         registered = await ledger.list_rituals(context.pool, State.REGISTERED)
         # A pass that only waits for an engine is no success: the version may have ended it.
-        await advance_each(context, registered, partial(self._awaken, served), clear=False)
+        await advance_each(context, registered, partial(self._awaken, served, errors), clear=False)
         return all(found.inference for found in served.values())
 
-    async def _awaken(self, served: dict[str, Served], ritual: Ritual) -> None:
-        """Load the version of a registered ritual and move its alias; `served` are the bases by digest."""
+    async def _awaken(self, served: dict[str, Served], errors: dict[str, Exception], ritual: Ritual) -> None:
+        """Load the version of a registered ritual and move its alias.
+
+        `served` are the bases by digest; `errors` by name, for a base that cannot be read has no digest.
+        """
         if ritual.cancel_requested_at:
             await self._context.record_cancelled(ritual)
             return
@@ -158,7 +163,8 @@ class Registry:
         if version is None:
             raise RuntimeError(f"version {registered.version} is not in the registry")
         if (found := served.get(version.base)) is None:
-            raise BaseError(f"no rune serves the base of {version.name} ({version.base})")
+            _check_base(version, errors.get(self._context.configuration.base_of(ritual.persona)))
+            return
         base, inference = found
         if inference is None:
             return
@@ -204,3 +210,11 @@ class Registry:
             if await ledger.record_fact(conn, awakened, self._context.service, started_at):
                 await store.move_alias(conn, ritual.persona, version.name, ritual.id)
                 log.info("awakened", version=version.name, alias=ritual.persona)
+
+
+def _check_base(version: Version, error: Exception | None) -> None:
+    """Raise BaseError with the reason why a version's base is not served, unless any ritual would meet it."""
+    if error is None:
+        raise BaseError(f"no rune serves the base of {version.name} ({version.base})")
+    if not is_shared(error):
+        raise BaseError(describe(error)) from error

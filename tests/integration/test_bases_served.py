@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
 from services.registry import views
 from services.registry.reconcile import Registry
 from services.registry.settings import RegistrySettings
+from shared.contracts.forge import AdapterFailed
+from shared.contracts.ritual import State
+from shared.ritual import ledger
+from shared.runtime import advance
+from shared.storage import base_model
 from shared.storage.postgres import Pool
-from tests.support.crypts import TwoBases, crypt, two_bases
+from tests.support.crypts import MAX_ERRORS, TwoBases, crypt, two_bases
 
 __all__ = ["crypt", "two_bases"]  # the fixtures
 
@@ -32,3 +44,49 @@ async def test_a_base_that_is_missing_delays_no_other(two_bases: TwoBases, crypt
     await Registry(two_bases.context, RegistrySettings()).reconcile()
 
     assert await two_bases.engines["small"].models() == {"small", coder.name}
+
+
+def unmount(config: Path) -> None:
+    config.unlink()
+
+
+def change(config: Path) -> None:
+    config.write_text('{"name": "another"}')
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"), [(unmount, "correct bases.large.path"), (change, "Put the former files back")]
+)
+async def test_a_ritual_whose_base_cannot_be_used_ends_with_what_to_do_about_that_base(
+    two_bases: TwoBases, crypt: Pool, monkeypatch: pytest.MonkeyPatch, damage: Callable[[Path], None], reason: str
+) -> None:
+    monkeypatch.setattr(advance, "FIRST_DELAY_S", 0.0)
+    version = await two_bases.add_registered("scribe", 0.1)
+    damage(two_bases.folder / "large" / "config.json")
+    service = Registry(two_bases.context, RegistrySettings())
+
+    for _ in range(MAX_ERRORS):
+        await service.reconcile()
+
+    failed = await ledger.get_fact(crypt, version.ritual, AdapterFailed)
+    assert failed and reason in failed.reason
+
+
+async def test_a_full_disk_while_a_base_is_read_counts_against_no_ritual(
+    two_bases: TwoBases, crypt: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(advance, "FIRST_DELAY_S", 0.0)
+    await two_bases.add_registered("scribe", 0.1)
+    (two_bases.context.settings.home / "bases" / "large.json").unlink()
+
+    def write(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(base_model, "write_atomically", write)
+    service = Registry(two_bases.context, RegistrySettings())
+
+    for _ in range(MAX_ERRORS):
+        await service.reconcile()
+
+    assert await ledger.list_rituals(crypt, State.REGISTERED)
+    assert not await crypt.fetchval("SELECT count(*) FROM ritual_error")
