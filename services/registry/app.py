@@ -11,7 +11,7 @@ from shared.runtime.service import App, Service
 
 def build(context: ServiceContext) -> Service:
     registry = Registry(context, context.configuration.section(RegistrySettings))
-    return Service(registry.reconcile, checks={"serving": registry.check_serving})
+    return Service(registry.reconcile, start=registry.start, checks={"serving": registry.check_serving})
 
 
 app = App("registry", router, build)

@@ -24,6 +24,7 @@ from shared.storage.untrusted import OutputError, chunks, digest_file, list_name
 ADAPTER = "adapter"
 SIDECAR = "soulforge.json"
 PROBES = "probes.json"
+SCRATCH = "bundle-"  # begins the name of a folder that is not finished
 READ_ONLY = 0o444
 REMEDY = "restore the Crypt from a backup, or train again"
 
@@ -69,7 +70,7 @@ def freeze(artifacts: Artifacts, source: Path, sidecar: Sidecar, probes: tuple[P
 
 def _write(artifacts: Artifacts, source: Path, sidecar: Sidecar, probes: tuple[Probe, ...]) -> None:
     target = artifacts.bundle(sidecar.adapter)
-    scratch, damaged = (artifacts.scratch() / uuid4().hex for _ in range(2))
+    scratch, damaged = (artifacts.scratch() / f"{SCRATCH}{uuid4().hex}" for _ in range(2))
     try:
         _copy(source, scratch / ADAPTER)
         (scratch / SIDECAR).write_text(sidecar.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -86,6 +87,12 @@ def _write(artifacts: Artifacts, source: Path, sidecar: Sidecar, probes: tuple[P
     finally:
         for folder in (scratch, damaged):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(artifacts: Artifacts) -> None:
+    """Remove what a registry that was killed left unfinished."""
+    for path in artifacts.scratch().glob(f"{SCRATCH}*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ import structlog
 from pydantic import BaseModel, FailFast
 
 from services.registry import store
-from services.registry.bundle import BundleError, Sidecar, freeze, version_name
+from services.registry.bundle import BundleError, Sidecar, freeze, sweep, version_name
 from services.registry.recall import act_on_recalls
 from services.registry.serving import Loader
 from services.registry.store import Version
@@ -66,6 +67,10 @@ class Registry:
         self._artifacts = Artifacts(context.settings.home)
         self._bases = Bases(context.settings, context.configuration)
         self._loader = Loader(context, settings)
+
+    async def start(self) -> None:
+        """Remove what a registry that was killed left in the Lab."""
+        await asyncio.to_thread(sweep, self._artifacts)
 
     async def reconcile(self) -> float | None:
         """One pass; sooner than usual comes the next one while an engine starts, whose adapters inference waits for."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from services.registry.bundle import ADAPTER, BundleError, Sidecar, check, freeze
+from services.harvester.manifest.compile import SCRATCH as HARVEST
+from services.harvester.manifest.compile import sweep as sweep_harvests
+from services.registry import bundle as bundles
+from services.registry.bundle import ADAPTER, BundleError, Sidecar, check, freeze, sweep
 from services.verifier.settings import VerifierSettings
 from services.verifier.verdict import judge
 from shared.contracts.forge import ADAPTER_FILES, ADAPTER_WEIGHTS
@@ -64,6 +68,27 @@ def test_a_damaged_bundle_is_replaced_by_the_same_adapter_trained_again(tmp_path
 
     assert digest_tree(bundle / ADAPTER) == digest
     assert not list(artifacts.scratch().iterdir())
+
+
+def test_a_copy_that_was_killed_is_removed_and_not_what_others_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = save_adapter(tmp_path / "adapter", value=0.1)
+    artifacts = Artifacts(tmp_path / "home")
+    harvest = artifacts.scratch() / f"{HARVEST}1"
+    harvest.mkdir()
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    monkeypatch.setattr(bundles, "publish", lambda *_: None)
+    with pytest.raises(BundleError):
+        freeze(artifacts, source, sidecar(digest_tree(source)), ())
+    monkeypatch.undo()
+    sweep_harvests(artifacts)
+    assert len(list(artifacts.scratch().iterdir())) == 1, "the harvester leaves it"
+    harvest.mkdir()
+
+    sweep(artifacts)
+
+    assert list(artifacts.scratch().iterdir()) == [harvest]
 
 
 def test_a_file_beside_those_of_an_adapter_is_damage(tmp_path: Path) -> None:
