@@ -116,8 +116,8 @@ class Registry:
         )
         results = Path(verified.results)
         try:
-            probes = read_model(results.parent, results.name, _Probed, LARGEST_RESULTS).probes
-            bundle = freeze(self._artifacts, Path(forged.path), sidecar, probes)
+            probed = await asyncio.to_thread(read_model, results.parent, results.name, _Probed, LARGEST_RESULTS)
+            bundle = await asyncio.to_thread(freeze, self._artifacts, Path(forged.path), sidecar, probed.probes)
         except (OutputError, BundleError) as error:
             await self._context.record(AdapterFailed(**ritual.key, reason=str(error)), started_at)
             return
