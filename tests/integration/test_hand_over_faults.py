@@ -139,6 +139,27 @@ async def test_a_rune_that_comes_back_each_time_ends_the_attempt_with_what_start
     assert rune.up and await state_of(context.pool, ritual) is State.HARVESTED
 
 
+async def test_a_rune_that_cannot_be_stopped_ends_the_attempt_too(
+    anvil: Anvil, context: ServiceContext, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuses() -> None:
+        raise ContainerError("the container engine does not answer: start it")
+
+    ritual = await harvested(context.pool, "one")
+    await checks(anvil, 2)
+    rune.up = True
+    monkeypatch.setattr(rune, "stop", refuses)
+    for _ in range(MOST):
+        assert await state_of(context.pool, ritual) is State.EVACUATED
+        await checks(anvil, 1)
+
+    fact = await ledger.get_fact(context.pool, ritual, GpuInterrupted)
+    assert fact
+    assert f"was found running {MOST} times" in fact.reason
+    assert fact.reason.endswith("it cannot be stopped: the container engine does not answer: start it")
+    assert await state_of(context.pool, ritual) is State.HARVESTED
+
+
 def test_what_listens_on_a_port_is_named_as_far_as_it_is_known() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

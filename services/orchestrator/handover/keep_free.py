@@ -14,6 +14,7 @@ import structlog
 from services.orchestrator import store
 from services.orchestrator.anvil import TAKEN
 from services.orchestrator.engine import Condition
+from shared.drivers.containers.port import ContainerError
 from shared.processes.identity import PROC
 
 if TYPE_CHECKING:
@@ -38,21 +39,29 @@ async def keep_free(anvil: Anvil, held: Lease) -> str | None:
 
 
 async def _stop(anvil: Anvil, held: Lease, rune: Rune, ours: bool) -> str | None:
-    """Stop a rune that runs, where it is `ours`, and count that it was found. Returns the reason after too many."""
+    """Count that a rune was found running, and stop one that is `ours`. Returns the reason after too many.
+
+    Until then it raises ContainerError when the rune cannot be stopped.
+    """
     context = anvil.context
     port = context.configuration.port_of(rune.name, context.settings)
     listener = await asyncio.to_thread(describe_listener, port)
     log.error("rune runs while the anvil is held", anvil=anvil.name, rune=rune.name, ours=ours, listener=listener)
-    if ours:
-        await rune.stop()
+    # Counted first: one that cannot be stopped must end the attempt too.
     count = await store.record_found_running(context.pool, anvil.name, held.fence)
-    if count < MOST:
-        return None
     what = f"in its container {rune.container}" if ours else "as an engine that Soulforge did not start"
-    return (
+    reason = (
         f"rune {rune.name} was found running {count} times while the anvil was held, {what} ({listener}): disable what "
         "starts it, such as a systemd unit with Restart=always or a restart policy of the container engine"
     )
+    try:
+        if ours:
+            await rune.stop()
+    except ContainerError as error:
+        if count < MOST:
+            raise
+        return f"{reason}; it cannot be stopped: {error}"
+    return reason if count >= MOST else None
 
 
 def describe_listener(port: int) -> str:
