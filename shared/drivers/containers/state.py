@@ -130,9 +130,19 @@ class State:
             found = self.exit()
             if found is None:
                 found = Exit(exit_code=None, limit=LOST, finished_at=time.time())
-                with suppress(OSError):  # on a full disk it is settled again at the next look
+                try:
                     self.write_exit(found)
+                except OSError:
+                    # On a full disk it is settled again at each look, and must not seem to have just ended at each.
+                    return found.model_copy(update={"finished_at": self._recorded_at()})
             return found
+
+    def _recorded_at(self) -> float:
+        """When its run was last recorded, or else requested."""
+        with suppress(FileNotFoundError):
+            return (self.directory / "run.json").stat().st_mtime
+        record = self.record()
+        return record.requested_at if record else 0.0
 
     def inspect(self) -> ContainerInfo | None:
         """Describe the container as it is now; None where there is none. Blocks for milliseconds."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest_asyncio
 
 from shared.drivers.containers.port import ContainerError, Containers, ContainerState
 from shared.drivers.containers.process import ProcessContainers
+from shared.drivers.containers.state import State
 from tests.support.full_disk import SmallDisk, small_disk
 from tests.support.payloads import FOREVER, Work, announce, ended, until
 
@@ -82,6 +85,26 @@ async def test_a_job_is_killed_on_a_full_disk(disk: SmallDisk, containers: Conta
     assert not work.lives("born")
     info = await containers.inspect("payload")
     assert info and info.state is ContainerState.EXITED
+
+
+async def test_a_lost_job_on_a_full_disk_does_not_seem_to_end_at_each_look(
+    disk: SmallDisk, containers: Containers, work: Work
+) -> None:
+    await containers.start(work.spec(FOREVER))
+    directory = disk.folder / "containers" / "payload"
+    run = State(directory).run()
+    assert run and run.tree.leader
+    disk.fill()
+    for process in (run.shim, run.tree.leader):
+        os.kill(process.pid, signal.SIGKILL)
+    await containers.kill("payload")  # the rest of it
+    an_hour_ago = (directory / "run.json").stat().st_mtime - 3600
+    os.utime(directory / "run.json", (an_hour_ago, an_hour_ago))
+
+    info = await containers.inspect("payload")
+
+    assert info and info.limit == "lost" and not (directory / "exit.json").exists()
+    assert info.finished_at == pytest.approx(an_hour_ago, abs=1)
 
 
 async def test_a_job_that_cannot_be_recorded_is_not_started(
