@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from deploy.cli.main import run
 from deploy.embedded import stack
 from deploy.home import MARK, HomeError, claim
 from shared.config.settings import PROJECT, Settings
+from tests.support.full_disk import small_disk
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -81,3 +84,28 @@ def test_a_home_below_a_file_is_an_error_with_its_path(tmp_path: Path) -> None:
 
     with pytest.raises(HomeError, match=f"{tmp_path / 'file'} cannot be a home"):
         claim(tmp_path / "file")
+
+
+def test_services_that_start_at_once_on_a_new_home_do_not_take_its_files_for_foreign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def another_first(folder: Path) -> Iterator[Path]:
+        monkeypatch.undo()
+        claim(folder)
+        (folder / "lab").mkdir()
+        return folder.iterdir()
+
+    monkeypatch.setattr(Path, "iterdir", another_first)
+    claim(tmp_path)
+
+    assert {entry.name for entry in tmp_path.iterdir()} == {MARK, "lab"}
+
+
+def test_a_home_that_cannot_be_written_is_an_error_with_its_path(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        subprocess.run(["mount", "-o", "remount,ro", disk.folder], check=True)
+
+        with pytest.raises(
+            HomeError, match=f"{disk.folder} cannot be a home: Read-only file system; set SOULFORGE_HOME"
+        ):
+            claim(disk.folder)
