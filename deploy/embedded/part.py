@@ -25,7 +25,8 @@ class Part:
 
     `ready` checks whether it can work; what it raises counts as not ready. Without it a running part is ready. A part that
     was ready is asked `live`, by default the same, every `probe_every_s`, which also bounds each probe; when `probes` in a
-    row failed, it hangs: it is killed and restarted.
+    row failed, it hangs: it is killed and restarted. So is one that was restarted and is not ready within `ready_s`, unless
+    it answers `live`.
     `stop_signal` is sent to the first process only; after `grace_s` its whole tree is killed.
     """
 
@@ -104,9 +105,9 @@ def delay_s(failures: int) -> float:
     return float(min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(failures - 1, 16)))
 
 
-def failures_in_a_row(before: int, lived_s: float) -> int:
-    """The count after one more exit: a run of HEALTHY_S or longer resets it."""
-    return 1 if lived_s >= HEALTHY_S else before + 1
+def failures_in_a_row(before: int, ready_for_s: float) -> int:
+    """The count after one more exit: a run that was ready for HEALTHY_S or longer resets it."""
+    return 1 if ready_for_s >= HEALTHY_S else before + 1
 
 
 def exit_line(name: str, code: int, failures: int) -> str:

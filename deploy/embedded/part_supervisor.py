@@ -35,6 +35,7 @@ class PartSupervisor:
         self._announce = announce
         self._changed = changed
         self._ready = asyncio.Event()
+        self._ready_at: float | None = None  # of this run, by the monotonic clock
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._life: asyncio.Task[None] | None = None
@@ -65,12 +66,13 @@ class PartSupervisor:
     async def _live(self) -> None:
         failures = 0
         while not self._stopping.is_set():
-            started = time.monotonic()
+            self._ready_at = None
             code = await self._run(first=failures == 0)
             if self._stopping.is_set():
                 self._change(tree=None, last_exit=code)
                 return
-            failures = failures_in_a_row(failures, time.monotonic() - started)
+            ready_for_s = time.monotonic() - self._ready_at if self._ready_at else 0.0
+            failures = failures_in_a_row(failures, ready_for_s)
             self._announce(exit_line(self._part.name, code, failures))
             restarts = self.status.restarts + 1
             self._change(state=PartState.RESTARTING, tree=None, last_exit=code, restarts=restarts)
@@ -98,7 +100,7 @@ class PartSupervisor:
         await either(asyncio.create_task(asyncio.wait({exited, hung}, return_when=FIRST_COMPLETED)), self._stopping)
         hung.cancel()  # changes nothing where it is done
         if hung.done() and not exited.done():
-            self._announce(f"{part.name} runs but does not answer: {part.probes} probes in a row failed, it is killed")
+            self._announce(f"{part.name} {hung.result()}, it is killed")
         elif not exited.done():
             self._change(state=PartState.STOPPING)
             if leader:
@@ -107,14 +109,17 @@ class PartSupervisor:
         await self._kill_rest()
         return await exited
 
-    async def _watch(self) -> None:
-        """Wait until the part is ready, and from then on until it hangs."""
+    async def _watch(self) -> str:
+        """Wait until the part is ready, and from then on until it hangs. Returns how it hangs."""
         part = self._part
-        # A server does not report that it is ready: it is polled.
-        while not await _answers(part.ready):
-            self._rotate()
-            await asyncio.sleep(POLL_S)
+        # The first time it is `start` that waits no longer than that.
+        within_s = part.ready_s if self._ready.is_set() else None
+        while not await self._is_ready_within(within_s):
+            # One that lives, such as a database that recovers, has as long as it needs.
+            if part.live is None or not await _answers(part.live, part.probe_every_s):
+                return f"was not ready within {part.ready_s:g} s"
         self._ready.set()
+        self._ready_at = time.monotonic()
         self._change(state=PartState.READY)
         failed = 0
         # Probes count and not the time: after a pause of this process or of the whole machine a part has its chances again.
@@ -124,6 +129,17 @@ class PartSupervisor:
             )
             failed = 0 if answer else failed + 1
             self._rotate()
+        return f"runs but does not answer: {part.probes} probes in a row failed"
+
+    async def _is_ready_within(self, within_s: float | None) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                # A server does not report that it is ready: it is polled.
+                while not await _answers(self._part.ready):
+                    self._rotate()
+                    await asyncio.sleep(POLL_S)
+                return True
+        return False
 
     async def _kill_rest(self) -> None:
         tree = self.status.tree

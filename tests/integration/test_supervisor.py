@@ -86,8 +86,8 @@ def test_a_circle_of_needs_is_refused(tmp_path: Path) -> None:
 
 def test_the_delay_doubles_to_its_limit_and_health_forgives() -> None:
     assert [delay_s(count) for count in (1, 2, 3, 6, 7, 8, 999)] == [0.5, 1, 2, 16, 30, 30, 30]
-    assert failures_in_a_row(5, lived_s=59.9) == 6
-    assert failures_in_a_row(5, lived_s=60) == 1
+    assert failures_in_a_row(5, ready_for_s=59.9) == 6
+    assert failures_in_a_row(5, ready_for_s=60) == 1
 
 
 def test_the_line_about_an_exit_names_its_cause_and_the_delay() -> None:

@@ -17,6 +17,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from deploy.embedded import part as part_module
 from deploy.embedded import postgres
 from deploy.embedded.part import Part, PartState, answers
 from deploy.embedded.supervisor import Supervisor
@@ -88,6 +89,73 @@ async def test_a_part_is_restarted_each_time_it_hangs(supervised: House) -> None
         await until(lambda: supervisor.status["server"].state is PartState.READY)
         os.kill(pid_of(supervisor), signal.SIGSTOP)
         await until(lambda time=time: supervisor.status["server"].restarts == time)  # type: ignore[misc]
+
+
+async def test_a_part_that_hangs_before_it_is_ready_again_is_restarted_each_time_later(supervised: House) -> None:
+    works = True
+
+    async def ready() -> bool:
+        return works
+
+    one = part(supervised.home, "server", ready=ready, ready_s=0.5, probe_every_s=EVERY_S, probes=5)
+    supervisor = supervised.supervise(one)
+    await supervisor.start()
+    works = False
+    os.kill(pid_of(supervisor), signal.SIGKILL)
+    await until(lambda: supervisor.status["server"].restarts == 3)
+    works = True
+    await until(lambda: supervisor.status["server"].state is PartState.READY)
+
+    assert supervised.said == [
+        "server exited with signal 9; restarting in 0.5 s (1st time)",
+        "server was not ready within 0.5 s, it is killed",
+        "server exited with signal 9; restarting in 1 s (2nd time)",
+        "server was not ready within 0.5 s, it is killed",
+        "server exited with signal 9; restarting in 2 s (3rd time)",
+    ]
+
+
+async def test_a_part_that_is_not_ready_for_long_does_not_count_as_healthy(
+    supervised: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(part_module, "HEALTHY_S", 0.3)
+    works = True
+
+    async def ready() -> bool:
+        return works
+
+    supervisor = supervised.supervise(part(supervised.home, "server", ready=ready, ready_s=0.5, probe_every_s=EVERY_S))
+    await supervisor.start()
+    works = False
+    os.kill(pid_of(supervisor), signal.SIGKILL)
+    await until(lambda: supervisor.status["server"].restarts == 3)
+
+    assert supervised.said[-1] == "server exited with signal 9; restarting in 2 s (3rd time)"
+
+
+async def test_a_part_that_lives_has_as_long_as_it_needs_to_be_ready_again(supervised: House) -> None:
+    works = True
+    lived: list[int] = []
+
+    async def ready() -> bool:
+        return works
+
+    async def live() -> bool:
+        lived.append(pid_of(supervisor))
+        return True
+
+    supervisor = supervised.supervise(
+        part(supervised.home, "server", ready=ready, live=live, ready_s=0.2, probe_every_s=EVERY_S)
+    )
+    await supervisor.start()
+    before = pid_of(supervisor)
+    works = False
+    os.kill(before, signal.SIGKILL)
+    await until(lambda: len([pid for pid in lived if pid != before]) > 3)
+    works = True
+    await until(lambda: supervisor.status["server"].state is PartState.READY)
+
+    assert supervisor.status["server"].restarts == 1
 
 
 async def test_a_hung_part_is_ended_by_a_stop(supervised: House) -> None:
