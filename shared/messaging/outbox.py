@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 import nats.errors
@@ -40,6 +40,16 @@ class Messages:
 
     count: int
     bytes: int
+
+
+class Unpublished(NamedTuple):
+    """A waiting message. `seq` is its row; `failures` counts attempts to publish it, with the last `error`."""
+
+    age_s: float
+    seq: int
+    subject: str
+    failures: int
+    error: str | None
 
 
 async def enqueue(conn: Connection, message: Message, event_id: UUID, headers: dict[str, str]) -> None:
@@ -146,12 +156,13 @@ async def relay_all(pool: Pool, client: Client) -> None:
         await asyncio.sleep(0)
 
 
-async def get_oldest_unpublished_s(pool: Pool) -> float:
-    """Age in seconds of the oldest unpublished message; 0 when all are published."""
-    age = await pool.fetchval(
-        "SELECT extract(epoch FROM clock_timestamp() - min(created_at))::float8 FROM outbox WHERE published_at IS NULL"
+async def get_oldest_unpublished(pool: Pool) -> Unpublished | None:
+    """The oldest unpublished message; None when all are published."""
+    row = await pool.fetchrow(
+        "SELECT extract(epoch FROM clock_timestamp() - created_at)::float8 AS age_s, seq, subject, failures, error "
+        "FROM outbox WHERE published_at IS NULL ORDER BY created_at LIMIT 1"
     )
-    return float(age or 0.0)
+    return Unpublished(**row) if row else None
 
 
 async def count_published(conn: Connection | Pool, service: str, age: timedelta) -> Messages:

@@ -89,9 +89,17 @@ async def _bus(context: ServiceContext, subscriptions: Sequence[Subscription]) -
 
 
 async def _outbox(context: ServiceContext) -> None:
-    age = await outbox.get_oldest_unpublished_s(context.pool)
-    if age > OUTBOX_STUCK_S:
-        raise RuntimeError(f"the oldest message has waited for {age:.0f} s")
+    oldest = await outbox.get_oldest_unpublished(context.pool)
+    if oldest is None or oldest.age_s <= OUTBOX_STUCK_S:
+        return
+    waits = f"the oldest message has waited for {oldest.age_s:.0f} s"
+    if oldest.error is None:
+        raise RuntimeError(waits)
+    raise RuntimeError(
+        f"{waits}: it is on {oldest.subject!r} and met {oldest.failures} errors, last: {oldest.error}; correct the cause, and "
+        "it is published by itself; only where no repetition can succeed, "
+        f"delete row {oldest.seq} of {context.service}.outbox"
+    )
 
 
 async def _rituals(context: ServiceContext) -> None:

@@ -215,7 +215,8 @@ async def _relay(context: ServiceContext) -> None:
         await outbox.relay_all(context.pool, context.nats)
     except NatsError as error:
         log.warning("outbox waits", error=str(error) or type(error).__name__)
-    OUTBOX_AGE_SECONDS.set(await outbox.get_oldest_unpublished_s(context.pool))
+    oldest = await outbox.get_oldest_unpublished(context.pool)
+    OUTBOX_AGE_SECONDS.set(oldest.age_s if oldest else 0.0)
 
 
 async def _renew_connections(context: ServiceContext) -> None:

@@ -124,7 +124,21 @@ async def test_with_something_unsaid_for_long_it_is_not_ready(house: House, pool
         uuid4(),
     )
     async with running(app, house.settings) as url:
-        await says(url, "outbox: the oldest message has waited")
+        await says(url, "outbox: the oldest message has waited for 36")
+        await says(url, " s: it is on 'no.such.stream' and met ")
+        await says(url, "NoStreamResponseError: nats: no response from stream")
+        await says(url, f"delete row {await pool.fetchval('SELECT seq FROM registry.outbox')} of registry.outbox")
+
+
+async def test_with_a_message_that_only_waits_for_long_it_is_not_ready(house: House, pool: Pool) -> None:
+    await pool.execute(
+        "INSERT INTO registry.outbox (event_id, subject, body, created_at, retry_at) "
+        "VALUES ($1, 'karma.recalled', '', now() - interval '1 hour', now() + interval '1 hour')",
+        uuid4(),
+    )
+    async with running(app, house.settings) as url:
+        await says(url, "outbox: the oldest message has waited for 36")
+        assert not any("errors" in reason for reason in (await ready(url))["reasons"])
 
 
 async def test_a_service_does_not_start_on_a_bus_without_its_consumers(house: House) -> None:

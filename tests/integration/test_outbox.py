@@ -49,7 +49,8 @@ async def test_a_message_that_can_never_be_published_holds_up_no_other(
         "SELECT failures, error, retry_at - clock_timestamp() <= interval '1 s' AS soon FROM outbox WHERE published_at IS NULL"
     )
     assert (row["failures"], row["soon"]) == (1, True) and row["error"]
-    assert await outbox.get_oldest_unpublished_s(pool) > 0, "readiness tells"
+    oldest = await outbox.get_oldest_unpublished(pool)
+    assert oldest and (oldest.subject, oldest.failures, oldest.error) == (subject, 1, row["error"]), "readiness tells"
 
 
 async def relay_all(pool: Pool, client: Client) -> None:
