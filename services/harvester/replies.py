@@ -25,7 +25,10 @@ T = TypeVar("T")
 
 
 class RequestReplies:
-    """Matches requests and answers by the bytes of the message, whichever comes first."""
+    """Matches requests and answers by the bytes of the message, whichever comes first.
+
+    A request is sent again with the same bytes while it is not answered: of several, the latest is the one that waits.
+    """
 
     def __init__(self, client: Client, subject: str) -> None:
         self.client, self.subject = client, subject
@@ -68,10 +71,11 @@ class RequestReplies:
 
 
 def _take(entries: deque[tuple[float, bytes, T]], key: bytes) -> T | None:
+    """Remove and return the latest entry of this key that is not older than KEEP_S."""
     now = monotonic()
     while entries and entries[0][0] < now:
         entries.popleft()
-    for entry in entries:
+    for entry in reversed(entries):
         if entry[1] == key:
             entries.remove(entry)
             return entry[2]
