@@ -22,6 +22,7 @@ MIGRATIONS_LOCK = 0x50554C  # one migrator at a time; any constant does
 
 # What a lost, restarting, full or read-only server answers to everybody: no fault of what was asked.
 SERVER_ERRORS = (
+    ConnectionError,  # of a socket that broke or was refused
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
