@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import hashlib
 import json
 import os
 import signal
@@ -28,24 +27,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from shared.drivers.inference.gate.asgi import Gate
+from tests.support.fakes.vllm_answers import words
 from tests.support.fakes.vllm_faults import MIB, faults, leave_a_child, respawn, started_before
-
-WORDS = (
-    "ash",
-    "bell",
-    "coal",
-    "dusk",
-    "ember",
-    "forge",
-    "glow",
-    "hearth",
-    "iron",
-    "jet",
-    "kiln",
-    "lamp",
-    "mist",
-    "nail",
-)
 
 
 class Engine:
@@ -70,11 +53,7 @@ class Engine:
         """The answer: a hash of model, prompt and salt, as words."""
         now = faults()
         salt = now.salt + ("restarted" if now.salt_after_restart and self.restarted else "")
-        words = []
-        for place in range(count):
-            digest = hashlib.sha256(f"{model}\0{prompt}\0{salt}\0{place}".encode()).digest()
-            words.append(WORDS[digest[0] % len(WORDS)])
-        return words
+        return words(model, prompt, count, salt)
 
     async def hang(self) -> None:
         """Hold a request for as long as the fault is on, whatever the client or the server do meanwhile."""
