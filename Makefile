@@ -7,7 +7,7 @@ BIN := .venv/bin
 PYTHON_CHECK := import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Soulforge needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.11 ...")
 PIP := pip --disable-pip-version-check install -qq --no-deps --no-compile
 
-.PHONY: help setup up down ritual check test test-integration test-docker bench-harvest bench-handover bench-redaction test-handover test-fuzz gpu-check lock contracts karma suite clean
+.PHONY: help setup up down ritual check test test-integration test-docker bench-harvest bench-handover bench-redaction test-handover test-fuzz test-chaos gpu-check lock contracts karma suite clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +88,9 @@ test-handover: setup ## thirty evacuations of the real vLLM under live load, and
 
 test-fuzz: .venv/.ready ## every awaited call of the services fails, once and for good, and nothing stays stuck; 30 minutes (SEED=1 SHARE=1)
 	@$(BIN)/python -m tests.fuzz.run --seed $(or $(SEED),1) --share $(or $(SHARE),1)
+
+test-chaos: .venv/.ready ## real processes meet kills, stops, partitions and lost servers while intents arrive, and a checker judges (MINUTES=10 SEED=1)
+	@$(BIN)/python -m tests.chaos.run --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
 
 gpu-check: setup ## prove on real device memory that a GPU is occupied, and free again after the stop (DEVICES=0 GIB=4)
 	@$(BIN)/python -m tools.gpu_check $(if $(DEVICES),--devices $(DEVICES)) $(if $(GIB),--gib $(GIB))
