@@ -61,6 +61,7 @@ class Injector:
         self.rune_killed_at = 0.0
         self.broken: set[Fault] = set()  #: faults that last, and keep the orchestrator from what it needs to serve
         self._containers = ProcessContainers(house.settings.containers_dir)
+        self._stops_owner = asyncio.Lock()
         self._began = monotonic()
         settings = house.settings
         self._by_kind: dict[Kind, Callable[[Fault], Awaitable[str | None]]] = {
@@ -129,7 +130,12 @@ class Injector:
         return f"{fault.service} for {fault.seconds} s"
 
     async def _stop_owner(self) -> str | None:
-        name = await self._find_job(LONG_S - 1)
+        if self._stops_owner.locked():  # the pauses would add up
+            return None
+        async with self._stops_owner:
+            return await self._stop_owner_of(await self._find_job(LONG_S - 1))
+
+    async def _stop_owner_of(self, name: str | None) -> str | None:
         owner = name and self.house.process("forge" if name.startswith("trainer") else "verifier")
         if not owner or not send(owner, signal.SIGSTOP):
             return None

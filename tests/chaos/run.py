@@ -14,6 +14,7 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ POLL_S = 0.1
 SHOWN = 40  #: faults in a report of a breach
 
 
-async def history(minutes: float, seed: int, folder: Path) -> dict[str, Any]:
+async def history(minutes: float, seed: int, kinds: Collection[Kind], folder: Path) -> dict[str, Any]:
     house = ChaosHouse(folder)
     jobs = JobWatch(house.settings.home)
     injector = Injector(house)
@@ -53,7 +54,7 @@ async def history(minutes: float, seed: int, folder: Path) -> dict[str, Any]:
         await eventually(lambda: asyncio.sleep(0, inference.serving), UP_WITHIN_S, "inference serves")
         tasks += [asyncio.create_task(sender.run()), asyncio.create_task(_count_ended(house, sender))]
         tasks.append(asyncio.create_task(_show(injector, sender, jobs)))
-        await injector.run(plan(minutes * 60, seed))
+        await injector.run(plan(minutes * 60, seed, kinds))
         tasks[1].cancel()
         await sender.finish(ANSWERED_WITHIN_S)
         found = await Checker(house).settle(sender.sent, SETTLES_WITHIN_S)
@@ -148,11 +149,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", nargs="+", choices=Kind.__members__, default=list(Kind.__members__), metavar="KIND")
     parser.add_argument("--keep", action="store_true", help="keep the home with its logs")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="soulforge-chaos-"))
     try:
-        found = asyncio.run(history(given.minutes, given.seed, folder))
+        found = asyncio.run(history(given.minutes, given.seed, [Kind[name] for name in given.only], folder))
     finally:
         if given.keep:
             print(f"the home is {folder}", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -34,26 +35,26 @@ class Kind(StrEnum):
 
 #: How often a kind is drawn, and how long it lasts at most, in seconds; 0: it is over at once.
 WEIGHTS: dict[Kind, tuple[int, float]] = {
-    Kind.KILL_SERVICE: (8, 0),
+    Kind.KILL_SERVICE: (7, 0),
     Kind.KILL_SERVICES: (1, 0),
     Kind.KILL_NATS: (3, 0),
-    Kind.KILL_POSTGRES: (3, 0),
+    Kind.KILL_POSTGRES: (2, 0),
     Kind.WIPE_JETSTREAM: (2, 0),
-    Kind.STOP_SERVICE: (5, 10),
-    Kind.STOP_OWNER: (5, 0),
-    Kind.STALL_NATS: (4, 6),
+    Kind.STOP_SERVICE: (4, 10),
+    Kind.STOP_OWNER: (3, 0),
+    Kind.STALL_NATS: (3, 6),
     Kind.CUT_NATS: (4, 3),
-    Kind.STALL_POSTGRES: (4, 6),
+    Kind.STALL_POSTGRES: (3, 6),
     Kind.CUT_POSTGRES: (4, 3),
     Kind.READ_ONLY: (3, 4),
-    Kind.STARVED: (3, 4),
-    Kind.KILL_SHIM: (8, 0),
-    Kind.KILL_PAYLOAD: (8, 0),
+    Kind.STARVED: (2, 4),
+    Kind.KILL_SHIM: (4, 0),
+    Kind.KILL_PAYLOAD: (4, 0),
     Kind.KILL_RUNE: (4, 0),
     Kind.POISON: (12, 0),
-    Kind.CANCEL: (6, 0),
+    Kind.CANCEL: (7, 0),
 }
-STORM_S, CALM_S = 15.0, 20.0
+STORM_S, CALM_S = 12.0, 18.0
 GAP_S = 0.65  #: mean pause between two faults of a storm
 #: A rune that fails waits 1, 2, 4 … 60 s before it starts again, and its failures add up over ten minutes.
 MOST_RUNE_KILLS = 5
@@ -70,8 +71,9 @@ class Fault:
     number: int
 
 
-def plan(seconds: float, seed: int) -> list[Fault]:
-    """Storms of faults with calms between them: a ritual must get on, too."""
+def plan(seconds: float, seed: int, kinds: Collection[Kind] = tuple(Kind)) -> list[Fault]:
+    """Storms of faults of these kinds with calms between them: a ritual must get on, too."""
+    weights = {kind: weight for kind, (weight, _) in WEIGHTS.items() if kind in kinds}
     draw = random.Random(seed)
     faults: list[Fault] = []
     at_s = 0.0
@@ -79,7 +81,7 @@ def plan(seconds: float, seed: int) -> list[Fault]:
         at_s += draw.expovariate(1 / GAP_S)
         if at_s % (STORM_S + CALM_S) > STORM_S:
             at_s = (at_s // (STORM_S + CALM_S) + 1) * (STORM_S + CALM_S)
-        kind = draw.choices(list(WEIGHTS), [weight for weight, _ in WEIGHTS.values()])[0]
+        kind = draw.choices(list(weights), list(weights.values()))[0]
         if kind is Kind.KILL_RUNE and sum(fault.kind is kind for fault in faults) >= MOST_RUNE_KILLS:
             kind = Kind.KILL_PAYLOAD
         longest_s = WEIGHTS[kind][1]
