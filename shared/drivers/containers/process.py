@@ -131,7 +131,8 @@ async def _run_shim(state: State) -> None:
 
 async def _launched(state: State) -> None:
     deadline = time.monotonic() + LAUNCH_S
-    while not state.exit() and not ((run := state.run()) and run.started_at):
+    # A shim that was killed before it launched anything will record neither.
+    while not await asyncio.to_thread(state.settled) and not ((run := state.run()) and run.started_at):
         if time.monotonic() > deadline:
             raise ContainerError(f"container {state.directory.name} did not start in {LAUNCH_S:.0f} s: kill it")
         await asyncio.sleep(POLL_S)

@@ -14,8 +14,10 @@ import pytest_asyncio
 
 from shared.drivers.containers.port import Containers, ContainerState
 from shared.drivers.containers.process import ProcessContainers
-from shared.drivers.containers.state import State
+from shared.drivers.containers.state import ContainerRecord, Run, State
 from shared.processes.files import LONGEST_LOG
+from shared.processes.identity import ProcessIdentity, boot_id
+from shared.processes.tree import ProcessTree
 from tests.support.payloads import FOREVER, Work, announce, ended, fleeing, result, until
 from tests.support.process import is_running
 
@@ -129,6 +131,20 @@ async def test_an_isolated_payload_dies_with_its_shim(containers: Containers, wo
     os.kill(shim_of(tmp_path), signal.SIGKILL)
     end = await ended(containers)
     assert (end.exit_code, end.limit) == (None, "lost")
+
+
+async def test_a_shim_that_was_killed_before_its_payload_ran_is_not_waited_for(
+    containers: Containers, work: Work, tmp_path: Path
+) -> None:
+    spec, state = work.spec(FOREVER), State(tmp_path / "containers" / "payload")
+    state.write_record(ContainerRecord(token="t", requested_at=time.time(), spec=spec))
+    dead = ProcessIdentity(pid=os.getpid(), start_ticks=0, boot_id=boot_id())
+    state.write_run(Run(shim=dead, tree=ProcessTree(token="t")))
+
+    async with asyncio.timeout(5):
+        info = await containers.start(spec)
+
+    assert (info.state, info.limit) == (ContainerState.EXITED, "lost")
 
 
 async def test_a_stopped_shim_does_not_hinder_kill(containers: Containers, work: Work, tmp_path: Path) -> None:
