@@ -10,7 +10,6 @@ from time import monotonic
 from typing import Any
 
 import asyncpg
-import nats
 
 from shared.config.model import embedded
 from shared.contracts.registry import AdapterRegistered
@@ -18,6 +17,7 @@ from shared.contracts.ritual import ENDS, State
 from shared.drivers.containers.process import ProcessContainers
 from shared.drivers.inference.port import InferenceError
 from shared.drivers.inference.vllm import Vllm
+from shared.messaging.client import connect
 from shared.messaging.streams import SOUL
 from tests.chaos.house import ANVIL, RUNE, ChaosHouse
 from tests.chaos.senders import Sent
@@ -157,7 +157,7 @@ class Checker:
 
     async def _check_stream(self, found: Found) -> None:
         """The stream holds each published event at most once; what was in it when it was wiped is gone."""
-        client = await nats.connect(self._house.settings.nats_url)
+        client = await connect(self._house.settings.nats_url)  # poisoned headers end the reading of nats.connect's
         try:
             stream = client.jetstream()
             waiting = (await stream.stream_info(SOUL)).state.messages
