@@ -15,7 +15,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
 from typing import NoReturn
@@ -82,7 +82,8 @@ class Daemon:
         self.kill()
         left = self._left()
         for one in left:
-            one.kill()
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
         psutil.wait_procs([one for one in left if is_running(one.pid)], READY_S)
 
     def stop(self) -> None:
@@ -94,16 +95,22 @@ class Daemon:
             except subprocess.TimeoutExpired:
                 self.kill()
         for left in self._left():
-            left.kill()
+            with suppress(psutil.NoSuchProcess):
+                left.kill()
         for line in Path("/proc/mounts").read_text().splitlines()[::-1]:
             if (point := line.split()[1]).startswith(f"{self.directory}/"):
                 subprocess.run(("umount", "--lazy", point), check=False)
 
     def _left(self) -> list[psutil.Process]:
         """Its containerd and the shims, which all name this directory, and what runs below them."""
-        shims = [one for one in psutil.process_iter(["cmdline"]) if str(self.directory) in str(one.info["cmdline"])]
-        shims = [one for one in shims if one.pid != os.getpid() and "containerd" in one.name()]
-        return [*shims, *(below for shim in shims for below in shim.children(recursive=True))]
+        found = psutil.process_iter(["cmdline", "name"])
+        named = [one for one in found if str(self.directory) in str(one.info["cmdline"]) and one.pid != os.getpid()]
+        shims = [one for one in named if "containerd" in str(one.info["name"])]
+        below: list[psutil.Process] = []
+        for shim in shims:
+            with suppress(psutil.NoSuchProcess):  # it may end by itself at any moment
+                below += shim.children(recursive=True)
+        return [*shims, *below]
 
 
 def answers(url: str) -> bool:
