@@ -15,7 +15,7 @@ from typing import Any
 from unittest.mock import patch
 from uuid import UUID, uuid4
 
-from deploy.services import SERVICES, load_configuration, migrations, service_port
+from deploy.services import SERVICES, load_app, load_configuration, migrations, service_port
 from services.verifier.results import Results
 from shared.config.settings import Settings
 from shared.contracts.intent import TrainingIntent
@@ -163,8 +163,7 @@ class FuzzedHouse:
         self._keepers: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        for app in applications():
-            self._keepers.append(asyncio.create_task(self._keep(app)))
+        self._keepers += [asyncio.create_task(self._keep(load_app(name))) for name in SERVICES]
         deadline = monotonic() + START_S
         while not await self.serves():
             if monotonic() > deadline:
@@ -216,17 +215,6 @@ class FuzzedHouse:
             if (found.state in ENDS and await self.serves()) or monotonic() > deadline:
                 return found
             await asyncio.sleep(POLL_S)
-
-
-def applications() -> list[App]:
-    return [app for name in SERVICES if (app := load_app(name))]
-
-
-def load_app(name: str) -> App:
-    from importlib import import_module
-
-    app: App = import_module(f"services.{name}.app").app
-    return app
 
 
 @asynccontextmanager
