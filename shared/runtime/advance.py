@@ -18,6 +18,7 @@ from shared.contracts.text import clean
 from shared.ritual.errors import clear_errors, list_tried, record_error
 from shared.runtime.metrics import RITUAL_ERRORS
 from shared.storage.postgres import SERVER_ERRORS, UNREACHABLE
+from shared.storage.untrusted import SHORTAGES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-EXHAUSTED = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+EXHAUSTED = frozenset({*SHORTAGES, errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 PATIENCE_S = 900.0  # with errors that a slow or restarting server may cause
 FIRST_DELAY_S = 1.0
 OURS = ("shared.", "services.")
