@@ -1,0 +1,55 @@
+"""Tables of role × operation: rendered from what was tried, committed under docs/authorization, compared in the tests.
+
+`SOULFORGE_WRITE_TABLES=1` before a test writes its table instead of comparing it. The diff is then to be reviewed: every
+new "yes" is a permission granted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = Path(__file__).parents[2] / "docs" / "authorization"
+WRITES = os.environ.get("SOULFORGE_WRITE_TABLES") == "1"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One operation tried as one role, and whether the server let it through."""
+
+    role: str
+    operation: str
+    allowed: bool
+
+
+def render(title: str, about: str, attempts: Iterable[Attempt]) -> str:
+    """Render the table as Markdown: a row per operation, a column per role, in the order of the attempts.
+
+    Raises ValueError where a role was not tried with an operation, or twice.
+    """
+    tried: dict[tuple[str, str], bool] = {}
+    for attempt in attempts:
+        if (attempt.role, attempt.operation) in tried:
+            raise ValueError(f"{attempt.role} tried {attempt.operation!r} twice")
+        tried[attempt.role, attempt.operation] = attempt.allowed
+    roles = list(dict.fromkeys(role for role, _ in tried))
+    operations = list(dict.fromkeys(operation for _, operation in tried))
+    if missing := [(role, operation) for role in roles for operation in operations if (role, operation) not in tried]:
+        raise ValueError(f"not tried: {missing}")
+    rows = [
+        f"| {operation} | " + " | ".join("yes" if tried[role, operation] else "–" for role in roles) + " |"
+        for operation in operations
+    ]
+    head = ["| operation | " + " | ".join(roles) + " |", "|---|" + ":-:|" * len(roles)]
+    return "\n".join([f"# {title}", "", about, "", *head, *rows, ""])
+
+
+def compare(name: str, title: str, about: str, attempts: Iterable[Attempt]) -> None:
+    """Fail where the servers allow or refuse other operations than docs/authorization/<name>.md has."""
+    text = render(title, about, attempts)
+    path = FOLDER / f"{name}.md"
+    if WRITES:
+        path.write_text(text)
+    assert text.splitlines() == path.read_text().splitlines()
