@@ -28,11 +28,13 @@ from shared.storage.postgres import UNREACHABLE
 from tests.chaos.house import LEASE_TTL_S, RUNE, ChaosHouse
 from tests.chaos.job import LONG_S, duration_s
 from tests.chaos.schedule import Fault, Kind
+from tests.support.clock import step_clock
 from tests.support.poison import poison_bodies, poison_headers, raw_publisher, valid_body
 
 FINDS_WITHIN_S = 12.0
 UNDONE_WITHIN_S = 90.0
 MOST_CONNECTIONS = 140
+CLOCK_STEP_S = 3600
 POLL_S = 0.05
 READ_ONLY = ("ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
 READ_WRITE = ("ALTER SYSTEM RESET default_transaction_read_only", "SELECT pg_reload_conf()")
@@ -78,6 +80,7 @@ class Injector:
             Kind.CUT_POSTGRES: lambda fault: self._lasting(fault, house.postgres.cut(fault.seconds)),
             Kind.READ_ONLY: lambda fault: self._lasting(fault, read_only(settings.database_url, fault.seconds)),
             Kind.STARVED: lambda fault: self._lasting(fault, starve(settings.database_url, fault.seconds)),
+            Kind.CLOCK: self._step_clock,
             Kind.KILL_SHIM: partial(self._kill_job, shim=True),
             Kind.KILL_PAYLOAD: partial(self._kill_job, shim=False),
             Kind.KILL_RUNE: lambda _: self._kill_rune(),
@@ -171,6 +174,14 @@ class Injector:
                     return info.name
             await asyncio.sleep(POLL_S)
         return None
+
+    async def _step_clock(self, fault: Fault) -> str | None:
+        seconds = CLOCK_STEP_S if fault.number % 2 else -CLOCK_STEP_S
+        connection = await asyncpg.connect(self.house.settings.database_url, timeout=5)
+        try:
+            return f"by {seconds} s" if await step_clock(connection, seconds) else None
+        finally:
+            connection.terminate()
 
     async def _kill_rune(self) -> str | None:
         state = State(self.house.settings.containers_dir / RUNE)
