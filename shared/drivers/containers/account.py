@@ -40,7 +40,8 @@ def enter_account(program: str, mounts: Iterable[Mount], nodes: Iterable[Path]) 
     """
     owners = open_owner_map(ROOT, ACCOUNT)
     folder = Path(program).parents[2]  # of the wheel: its libraries lie beside the folder of the program
-    trees = {mount.path: _open(mount, owners) for mount in (*mounts, Mount(path=folder))}
+    tools = () if folder == Path("/") else (Mount(path=folder),)
+    trees = {mount.path: _open(mount, owners) for mount in (*mounts, *tools)}
     folders = {path: path.is_dir() for path in trees}
     groups = sorted({node.stat().st_gid for node in nodes} - {ROOT})
     enter_private_mounts()
@@ -51,7 +52,7 @@ def enter_account(program: str, mounts: Iterable[Mount], nodes: Iterable[Path]) 
     os.setgroups(groups)
     os.setresgid(ACCOUNT, ACCOUNT, ACCOUNT)
     os.setresuid(ACCOUNT, ACCOUNT, ACCOUNT)
-    return str(staged[folder] / Path(program).relative_to(folder)), staged
+    return str(staged.get(folder, folder) / Path(program).relative_to(folder)), staged
 
 
 def _open(mount: Mount, owners: int) -> int:

@@ -16,7 +16,7 @@ from shared.processes.files import read_tail
 from shared.processes.tree import MARKER
 
 OPEN_FILES = 4096
-MOST_OPEN_FILES = 65536
+MOST_OPEN_FILES = 16384
 LARGEST_FILE = 64 * 1024**3  # bytes
 FAILURE_BYTES = 4096
 FAILURE_LINES = 3

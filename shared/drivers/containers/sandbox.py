@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -33,12 +34,21 @@ SCRATCH = (Path("/tmp"), Path("/run"), Path("/dev/shm"))
 READ_ONLY = ("/", "/dev")
 PIDS = 4096
 
-MEND = (
-    "On Debian: `sudo apt-get install bubblewrap`. On Ubuntu 24.04: `sudo apt-get install bubblewrap apparmor-profiles && "
-    "sudo cp /usr/share/apparmor/extra-profiles/bwrap-userns-restrict /etc/apparmor.d/ && "
-    "sudo apparmor_parser -r /etc/apparmor.d/bwrap-userns-restrict`. "
-    'The other way is a container engine: `driver = "docker"` under [jobs] in soulforge.toml.'
+SETTINGS = Path("/proc/sys")
+
+INSTALL = "sudo apt-get install bubblewrap"
+# What denies namespaces: a setting, the value that does, and the command that mends it.
+CAUSES = (
+    (
+        "kernel/apparmor_restrict_unprivileged_userns",  # Ubuntu 24.04: only what a profile names may
+        "1",
+        f"{INSTALL} apparmor-profiles && sudo cp /usr/share/apparmor/extra-profiles/bwrap-userns-restrict /etc/apparmor.d/ "
+        "&& sudo apparmor_parser -r /etc/apparmor.d/bwrap-userns-restrict",
+    ),
+    ("kernel/unprivileged_userns_clone", "0", "sudo sysctl -w kernel.unprivileged_userns_clone=1"),  # Debian
+    ("user/max_user_namespaces", "0", "sudo sysctl -w user.max_user_namespaces=16384"),
 )
+OTHERWISE = 'The other way is a container engine: `driver = "docker"` under [jobs] in soulforge.toml.'
 
 
 class Cover(Enum):
@@ -58,7 +68,16 @@ def why_not() -> str | None:
     if None in failures.values():
         return None
     reasons = [f"{program}: {failure}" for program, failure in failures.items()]
-    return f"jobs cannot be isolated: {'; '.join(reasons) or 'bubblewrap (bwrap) is not installed'}. {MEND}"
+    reason = "; ".join(reasons) or "bubblewrap (bwrap) is not installed"
+    return f"jobs cannot be isolated: {reason}. Run `{find_remedy(SETTINGS)}` and start Soulforge again. {OTHERWISE}"
+
+
+def find_remedy(settings: Path) -> str:
+    """The command that gives this machine a working bubblewrap, from its kernel's settings."""
+    for name, denies, command in CAUSES:
+        if (settings / name).is_file() and (settings / name).read_text().strip() == denies:
+            return command
+    return INSTALL
 
 
 def get_program() -> str | None:
@@ -122,7 +141,7 @@ def _arguments(
     for cover in (*covers, *READ_ONLY):
         yield from ("--remount-ro", cover)
     yield from ("--chdir", str(spec.cwd), "--")
-    yield from ("/usr/bin/prlimit", f"--nproc={spec.pids or PIDS}", "--", "/bin/sh", "-c", STARTER, "sh", *spec.command)
+    yield from ("/usr/bin/prlimit", f"--nproc={_pids(spec)}", "--", "/bin/sh", "-c", STARTER, "sh", *spec.command)
 
 
 def _system(spec: ContainerSpec) -> Iterator[str]:
@@ -181,6 +200,12 @@ def _cover(path: Path, cover: Cover) -> Iterator[str]:
         yield from ("--perms", "755", "--tmpfs", str(path))
     else:
         yield from ("--ro-bind", os.devnull, str(path))
+
+
+def _pids(spec: ContainerSpec) -> int:
+    """Set in the sandbox: only there are the owner's other processes not counted."""
+    asked, granted = spec.pids or PIDS, resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    return asked if granted == resource.RLIM_INFINITY else min(asked, granted)
 
 
 def _gpu_nodes(spec: ContainerSpec) -> list[Path]:

@@ -133,7 +133,8 @@ class Shim:
 
     def _terminate(self, first: int) -> None:
         """Send SIGTERM to the payload's group: in a sandbox that of its init, which ignores it."""
-        os.killpg(self._run.init.pid if self._run.init else first, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.killpg(self._run.init.pid if self._run.init else first, signal.SIGTERM)
 
     def _record_run(self) -> None:
         """Record the run; where that fails, the payload is supervised all the same, and the next sample repeats it."""

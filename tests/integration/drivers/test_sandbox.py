@@ -29,7 +29,6 @@ ROOT = pytest.param(list, id="root", marks=pytest.mark.skipif(os.getuid() != 0, 
 OVERRUNS = {
     "two processes": f"import os; os.fork(); held = b'x' * {200 * MIB}; {FOREVER}",
     "files": f"[open('/' + folder + '/f', 'wb').write(bytes({200 * MIB})) for folder in ('tmp', 'dev/shm')]; {FOREVER}",
-    "undumpable": f"import ctypes; ctypes.CDLL(None).prctl(4, 0); held = b'x' * {400 * MIB}; {FOREVER}",
 }
 
 
@@ -79,13 +78,7 @@ def test_a_job_is_refused_where_the_system_grants_no_namespaces() -> None:
 
     assert tried.outcomes == {}
     assert tried.refused is not None
-    for part in (
-        "jobs cannot be isolated",
-        "bwrap",
-        "apt-get install bubblewrap",
-        "apparmor_parser",
-        'driver = "docker"',
-    ):
+    for part in ("jobs cannot be isolated", "bwrap", "sysctl -w user.max_user_namespaces=", 'driver = "docker"'):
         assert part in tried.refused
 
 
@@ -94,7 +87,12 @@ async def test_a_job_that_root_starts_owns_nothing_outside(containers: Container
     (work.directory / "closed").write_text("of root")
     (work.directory / "closed").chmod(0o600)
     code = "import os; print(os.getuid(), os.getgid(), os.getgroups(), open('closed').read()); open('made', 'w')"
-    assert await result(containers, work.spec(code, isolated=True)) == (0, f"{ACCOUNT} {ACCOUNT} [] of root\n")
+    groups = os.getgroups()
+    os.setgroups([0])
+    try:
+        assert await result(containers, work.spec(code, isolated=True)) == (0, f"{ACCOUNT} {ACCOUNT} [] of root\n")
+    finally:
+        os.setgroups(groups)
     assert (work.directory / "made").stat().st_uid == 0
 
 
