@@ -18,6 +18,7 @@ Processes = set[ProcessIdentity]
 MARKER = "SOULFORGE_PROCESS"
 POLL_S = 0.02
 KILL_S = 10.0
+KIB = 1024
 
 
 class ProcessTree(Frozen):
@@ -53,15 +54,24 @@ async def start_process(command: tuple[str, ...], cwd: Path, env: Mapping[str, s
         )
 
 
+def children(root: ProcessIdentity) -> Processes:
+    """The living children of `root`; empty when it is gone."""
+    return _below(root, recursive=False)
+
+
 def descendants(root: ProcessIdentity) -> Processes:
     """The living descendants of `root`, without it; empty when it is gone."""
+    return _below(root, recursive=True)
+
+
+def _below(root: ProcessIdentity, recursive: bool) -> Processes:
     if not alive(root):
         return set()
     try:
-        children = psutil.Process(root.pid).children(recursive=True)
+        found = psutil.Process(root.pid).children(recursive)
     except psutil.NoSuchProcess:
         return set()
-    return {found for child in children if (found := living(child.pid))}
+    return {one for child in found if (one := living(child.pid))}
 
 
 def send_all(processes: Iterable[ProcessIdentity], number: signal.Signals) -> bool:
@@ -83,13 +93,29 @@ def kill(find: Callable[[], Processes], within_s: float = KILL_S) -> bool:
 
 def resident_bytes(processes: Iterable[ProcessIdentity]) -> int:
     """Sum of resident sets. Pages that several processes share count once for each of them."""
-    total = 0
-    for process in processes:
-        try:
-            total += psutil.Process(process.pid).memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
-    return total
+    return sum(_resident(process) for process in processes)
+
+
+def proportional_bytes(processes: Iterable[ProcessIdentity]) -> int:
+    """Sum of proportional set sizes: pages that several processes share count once. Takes a second per 50 GiB or so."""
+    return sum(_proportional(process) for process in processes)
+
+
+def _resident(process: ProcessIdentity) -> int:
+    try:
+        return psutil.Process(process.pid).memory_info().rss
+    except psutil.NoSuchProcess:
+        return 0
+
+
+def _proportional(process: ProcessIdentity) -> int:
+    """See smaps_rollup in proc(5). A process can hide it from other users, but never its resident set."""
+    try:
+        lines = (PROC / str(process.pid) / "smaps_rollup").read_text().splitlines()
+    except OSError:
+        return _resident(process)
+    sizes = [int(line.split()[1]) * KIB for line in lines if line.startswith("Pss:")]
+    return sum(sizes)
 
 
 def _select(chosen: Callable[[int], bool]) -> Processes:

@@ -24,7 +24,7 @@ from tests.support.facts import TRAINING
 from tests.support.fakes.vllm_answers import words
 
 ON_ANVIL = "on-anvil"
-PR_SET_NAME = 15  #: see prctl(2); the sandbox keeps /proc read-only
+PR_SET_NAME = 15  #: see prctl(2)
 PERSONA = "scribe"
 SHORTEST_S, LONGEST_S = 0.5, 2.5
 LONG_S, LONG_ONE_IN = 14.0, 8

@@ -1,128 +1,99 @@
-"""The Linux calls that Python 3.11 does not offer: namespaces, mounts, capabilities, process attributes."""
+"""The Linux calls that Python 3.11 does not offer: subreapers, and mounts that map the owner of files."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import signal
-from enum import IntFlag
+from contextlib import suppress
 from pathlib import Path
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 
-# <linux/prctl.h>, <linux/capability.h>, <linux/mount.h>
-PR_SET_PDEATHSIG = 1
-PR_CAPBSET_DROP = 24
+# <linux/prctl.h>, <linux/mount.h>, <linux/sched.h>; the numbers of these calls are the same on every architecture.
 PR_SET_CHILD_SUBREAPER = 36
-PR_SET_NO_NEW_PRIVS = 38
-PR_CAP_AMBIENT = 47
-PR_CAP_AMBIENT_CLEAR_ALL = 4
-CAPABILITY_VERSION_3 = 0x20080522
-HIGHEST_CAPABILITY = 63
-MS_BIND = 0x1000
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUSER = 0x10000000
+MS_NOSUID_NODEV = 2 | 4
 MS_REC = 0x4000
 MS_PRIVATE = 1 << 18
+SYS_OPEN_TREE = 428
+SYS_MOVE_MOUNT = 429
 SYS_MOUNT_SETATTR = 442
 AT_FDCWD = -100
+AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
-
-
-class Namespace(IntFlag):
-    """CLONE_NEW* of <linux/sched.h>."""
-
-    MOUNT = 0x00020000
-    IPC = 0x08000000
-    USER = 0x10000000
-    PID = 0x20000000
-    NET = 0x40000000
-
-
-class MountAttr(IntFlag):
-    """MOUNT_ATTR_* of <linux/mount.h>."""
-
-    NONE = 0
-    READ_ONLY = 1
-    NO_SUID = 2
-    NO_DEV = 4
-
-
-def unshare(namespaces: Namespace) -> None:
-    _check(LIBC.unshare(ctypes.c_int(namespaces)), f"unshare {namespaces!r}")
-
-
-def mount_private() -> None:
-    """Mounts made from here on stay in this mount namespace."""
-    _mount("none", "/", None, MS_REC | MS_PRIVATE)
-
-
-def mount_new(kind: str, target: Path, options: str = "") -> None:
-    _mount(kind, str(target), kind, MountAttr.NO_SUID | MountAttr.NO_DEV, options)
-
-
-def mount_bind(source: Path, target: Path) -> None:
-    _mount(str(source), str(target), None, MS_BIND | MS_REC)
-
-
-def mount_attributes(target: Path, add: MountAttr, clear: MountAttr, recursive: bool) -> None:
-    """Change attributes of a mount, see mount_setattr(2); Linux 5.12 and newer."""
-    attributes = (ctypes.c_uint64 * 4)(int(add), int(clear), 0, 0)
-    flags = AT_RECURSIVE if recursive else 0
-    result = LIBC.syscall(
-        ctypes.c_long(SYS_MOUNT_SETATTR),
-        ctypes.c_long(AT_FDCWD),
-        str(target).encode(),
-        ctypes.c_long(flags),
-        ctypes.byref(attributes),
-        ctypes.c_long(ctypes.sizeof(attributes)),
-    )
-    _check(result, f"mount_setattr {target}")
+OPEN_TREE_CLONE = 1
+MOVE_MOUNT_F_EMPTY_PATH = 4
+MOUNT_ATTR_IDMAP = 0x00100000
 
 
 def become_subreaper() -> None:
     """Orphans below this process become its children instead of init's."""
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
-
-
-def die_with_parent(parent: int) -> None:
-    """SIGKILL this process when its parent dies. `parent` is its pid: it may have died before."""
-    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def drop_privileges() -> None:
-    """Give up every capability, and the means of getting one back: see capabilities(7)."""
-    _prctl(PR_SET_NO_NEW_PRIVS, 1)
-    _drop_bounding_set()
-    _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
-    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION_3, 0)
-    nothing = (ctypes.c_uint32 * 6)()
-    _check(LIBC.capset(ctypes.byref(header), ctypes.byref(nothing)), "capset")
-
-
-def _drop_bounding_set() -> None:
-    for capability in range(HIGHEST_CAPABILITY + 1):
-        try:
-            _prctl(PR_CAPBSET_DROP, capability)
-        except PermissionError:
-            return  # An ordinary user holds none, and no_new_privs keeps it so.
-        except OSError:
-            return  # One past the last that this kernel knows.
-
-
-def _prctl(option: int, argument: int) -> None:
     unused = ctypes.c_ulong(0)
-    _check(LIBC.prctl(ctypes.c_int(option), ctypes.c_ulong(argument), unused, unused, unused), f"prctl {option}")
+    _check(LIBC.prctl(PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1), unused, unused, unused), "prctl")
 
 
-def _mount(source: str, target: str, kind: str | None, flags: int, options: str = "") -> None:
-    result = LIBC.mount(
-        source.encode(), target.encode(), kind and kind.encode(), ctypes.c_ulong(flags), options.encode() or None
-    )
-    _check(result, f"mount {source} on {target}")
+def enter_private_mounts() -> None:
+    """Enter a mount namespace of its own: what is mounted from here on is seen by this process and its children only."""
+    _check(LIBC.unshare(CLONE_NEWNS), "unshare")
+    _check(LIBC.mount(b"none", b"/", None, ctypes.c_ulong(MS_REC | MS_PRIVATE), None), "mount /")
 
 
-def _check(result: int, what: str) -> None:
+def mount_tmpfs(target: Path) -> None:
+    flags = ctypes.c_ulong(MS_NOSUID_NODEV)
+    _check(LIBC.mount(b"tmpfs", str(target).encode(), b"tmpfs", flags, b"mode=755"), f"mount {target}")
+
+
+def open_tree(source: Path) -> int:
+    """A descriptor of a copy of the mounts at `source`, to be attached elsewhere."""
+    flags = OPEN_TREE_CLONE | AT_RECURSIVE | os.O_CLOEXEC
+    tree: int = LIBC.syscall(SYS_OPEN_TREE, AT_FDCWD, str(source).encode(), flags)
+    return _check(tree, str(source))
+
+
+def map_owner(tree: int, owners: int) -> None:
+    """Map the owners of the files of `tree` as the user namespace `owners` does; see mount_setattr(2).
+
+    Raises OSError, with EINVAL where the file system cannot do that.
+    """
+    attributes = (ctypes.c_uint64 * 4)(MOUNT_ATTR_IDMAP, 0, 0, owners)
+    size = ctypes.c_long(ctypes.sizeof(attributes))
+    flags = AT_EMPTY_PATH | AT_RECURSIVE
+    _check(LIBC.syscall(SYS_MOUNT_SETATTR, tree, b"", flags, ctypes.byref(attributes), size), "mount_setattr")
+
+
+def attach(tree: int, target: Path) -> None:
+    """Mount what `open_tree` opened."""
+    path = str(target).encode()
+    _check(LIBC.syscall(SYS_MOVE_MOUNT, tree, b"", AT_FDCWD, path, MOVE_MOUNT_F_EMPTY_PATH), f"move_mount {target}")
+
+
+def open_owner_map(inside: int, outside: int) -> int:
+    """A descriptor of a user namespace that maps the user and group `inside` to `outside`. Needs root."""
+    ready, ready_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with suppress(BaseException):
+            _check(LIBC.unshare(CLONE_NEWUSER), "unshare")
+            os.write(ready_end, b"1")
+            signal.pause()
+        os._exit(1)
+    os.close(ready_end)
+    try:
+        if not os.read(ready, 1):
+            raise OSError("this system grants root no user namespace")
+        for kind in ("uid_map", "gid_map"):
+            Path(f"/proc/{child}/{kind}").write_text(f"{inside} {outside} 1")
+        return os.open(f"/proc/{child}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(ready)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def _check(result: int, what: str) -> int:
     if result == -1:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result

@@ -1,76 +1,93 @@
-"""Start the first process of a container from its record: fork, isolation, limits, exec."""
+"""Start the first process of a container from its record: fork, limits, sandbox, exec."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import signal
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
-from shared.drivers.containers.sandbox import Isolation, enter, list_isolation, permitted
+from shared.drivers.containers.port import ContainerSpec
+from shared.drivers.containers.sandbox import READY, enter
 from shared.drivers.containers.state import ContainerRecord
+from shared.processes.files import read_tail
 from shared.processes.tree import MARKER
 
 OPEN_FILES = 4096
+MOST_OPEN_FILES = 16384
+LARGEST_FILE = 64 * 1024**3  # bytes
 FAILURE_BYTES = 4096
+FAILURE_LINES = 3
 NOT_LAUNCHED = 127
+SIGNALLED = 128  # a sandbox exits with 128 + the signal that ended its payload, as a shell does
+ALWAYS = ("process-group", "environment")
+SANDBOX = ("network", "filesystem", "ipc", "capabilities", "pid", "seccomp", "user")
+SANDBOX_LIMITS = ("processes", "open-files", "file-size", "scratch")
 
 
 class LaunchError(Exception):
     """The payload never ran; the message is the reason."""
 
 
-class Launched(NamedTuple):
-    """The first process, its isolation, and the descriptor to which the init of its PID namespace writes the exit code."""
+def launch(record: ContainerRecord, log: Path) -> int:
+    """Start the payload and return the pid of the first process once it is executed. Raises LaunchError.
 
-    pid: int
-    isolation: tuple[str, ...]
-    verdict: int
-
-
-def launch(record: ContainerRecord, log: Path) -> Launched:
-    """Start the payload and return once it is executed. Raises LaunchError. Blocks for milliseconds."""
-    spec = record.spec
-    granted = permitted() if spec.isolated else None
+    Blocks for milliseconds.
+    """
+    if record.spec.isolated and record.sandbox is None:
+        raise LaunchError(f"container {record.spec.name}: its record names no sandbox")
     failure, failure_end = os.pipe()
-    verdict, verdict_end = os.pipe()
-    shim = os.getpid()
+    ready, ready_end = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _become(record, granted, shim, log, verdict_end, failure_end)
+        _become(record, log, ready_end, failure_end)
     os.close(failure_end)
-    os.close(verdict_end)
+    os.close(ready_end)
     message = _read(failure)
+    # The sandbox is up, and its command is about to run; else everything that could write here is gone.
+    if not message and record.spec.isolated and not _read(ready, 1):
+        message = read_tail(log, FAILURE_LINES).strip() or f"command {record.spec.command[0]}: not found in the sandbox"
     if message:
         os.waitpid(pid, 0)
-        raise LaunchError(f"container {spec.name}: {message}")
-    return Launched(pid=pid, isolation=list_isolation(spec.isolated, granted), verdict=verdict)
+        raise LaunchError(f"container {record.spec.name}: {message}")
+    return pid
 
 
-def exit_code(launched: Launched, status: int) -> int:
-    """The payload's exit code; in a PID namespace it is read from the init, `status` is only that of the first process."""
-    code = _read(launched.verdict)
-    return int(code) if code else os.waitstatus_to_exitcode(status)
+def exit_code(spec: ContainerSpec, status: int) -> int:
+    """The payload's exit code, negative for a signal, from the wait status of the first process."""
+    code = os.waitstatus_to_exitcode(status)
+    return SIGNALLED - code if spec.isolated and code > SIGNALLED else code
 
 
-def _become(
-    record: ContainerRecord, granted: Isolation | None, shim: int, log: Path, verdict: int, failure: int
-) -> NoReturn:
-    spec = record.spec
+def list_isolation(spec: ContainerSpec) -> tuple[str, ...]:
+    """List the isolation in force."""
+    return (*ALWAYS, *SANDBOX) if spec.isolated else ALWAYS
+
+
+def list_limits(spec: ContainerSpec) -> tuple[str, ...]:
+    """List the limits in force."""
+    sampled = {"memory-sampled": spec.memory_bytes, "time": spec.time_limit_s}
+    return (*(name for name, limit in sampled.items() if limit), "log", *(SANDBOX_LIMITS if spec.isolated else ()))
+
+
+def _become(record: ContainerRecord, log: Path, ready: int, failure: int) -> NoReturn:
+    spec, env = record.spec, {**record.spec.env, MARKER: record.token}
     doing = "process"
     try:
         os.setsid()
         _plain_signals()
-        _limit()
+        _limit(spec)
         _redirect(log)
-        if spec.isolated:
+        if record.sandbox:
             doing = "isolation"
-            enter(spec, granted, shim, verdict)
+            failure = fcntl.fcntl(failure, fcntl.F_DUPFD_CLOEXEC, READY + 1)  # READY may be its number
+            enter(record.sandbox, spec, env, ready)
         doing = f"working directory {spec.cwd}"
         os.chdir(spec.cwd)
         doing = f"command {spec.command[0]}"
-        os.execvpe(spec.command[0], spec.command, {**spec.env, MARKER: record.token})
+        os.execvpe(spec.command[0], spec.command, env)
     except (OSError, ValueError) as error:
         os.write(failure, f"{doing}: {error}".encode()[:FAILURE_BYTES])
     finally:
@@ -84,11 +101,20 @@ def _plain_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _limit() -> None:
+def _limit(spec: ContainerSpec) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    soft = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    _lower(resource.RLIMIT_NOFILE, OPEN_FILES, MOST_OPEN_FILES if spec.isolated else None)
+    if spec.isolated:
+        _lower(resource.RLIMIT_FSIZE, LARGEST_FILE, LARGEST_FILE)
+
+
+def _lower(limit: int, soft: int, hard: int | None) -> None:
+    """Set a limit, as far as it is below the one in force."""
+    granted = resource.getrlimit(limit)[1]
+    bounds = (soft, granted if hard is None else hard)
+    resource.setrlimit(
+        limit, bounds if granted == resource.RLIM_INFINITY else (min(soft, granted), min(bounds[1], granted))
+    )
 
 
 def _redirect(log: Path) -> None:
@@ -98,7 +124,7 @@ def _redirect(log: Path) -> None:
     os.dup2(output, 2)
 
 
-def _read(descriptor: int) -> str:
-    """Read until the last writer has closed the pipe."""
+def _read(descriptor: int, most: int = -1) -> str:
+    """Read `most` bytes, or until the last writer has closed the pipe."""
     with os.fdopen(descriptor, "rb") as pipe:
-        return pipe.read().decode(errors="replace")
+        return pipe.read(most).decode(errors="replace")

@@ -21,11 +21,11 @@ class Mount(Frozen):
 class ContainerSpec(Frozen):
     """A container to run. `env` is the whole environment: nothing is inherited.
 
-    An `isolated` container has no network, sees nothing below `hidden` except its mounts, writes nowhere but into its
-    writable mounts and its own empty /tmp, /run and /dev/shm, and holds no capability. Whatever it needs from below those
-    directories or `hidden`, its interpreter and `cwd` included, must be a mount; the most specific path wins. A path
-    that does not exist at the start is not hidden. `memory_bytes` bounds the resident memory of the whole tree,
-    `time_limit_s` its life from each start.
+    An `isolated` container has no network, sees nothing but the system's programs, its mounts without what is `hidden`
+    below them, and its own empty /tmp, /run and /dev/shm, writes nowhere but there and into its writable mounts, and
+    holds no capability. Its interpreter and `cwd` must be mounts; the most specific path wins. A path that does not
+    exist at the start is not hidden. `memory_bytes` bounds the memory of the whole tree, its files in /tmp, /run and
+    /dev/shm included, `time_limit_s` its life from each start. Where it cannot be isolated it does not start.
 
     With a container engine even a container that is not isolated sees only the image and its mounts, which provide the
     interpreter where the image lacks it. The fields from `image` on are for an engine; processes need none of them.
@@ -59,7 +59,7 @@ class ContainerInfo(Frozen):
     """Status of a container. `exit_code` is negative for a signal; `limit` names what ended it:
     `memory`, `time`, or `lost` when its end was not observed (power cut, killed shim) and `exit_code` is unknown.
 
-    `isolation` lists the isolation in force; where the system denies namespaces that is less than was requested.
+    `isolation` lists the isolation in force, `limits` the limits; one that is sampled can be exceeded for a moment.
     """
 
     name: str
@@ -70,6 +70,7 @@ class ContainerInfo(Frozen):
     exit_code: int | None = None
     limit: str | None = None
     isolation: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
 
 
 class ContainerError(Exception):
@@ -117,7 +118,7 @@ class Containers(Protocol):
         ...
 
     async def memory_bytes(self, name: str) -> int:
-        """Resident memory of the whole process tree now; 0 when nothing runs."""
+        """Memory of the whole process tree now; 0 when nothing runs."""
         ...
 
     async def remove(self, name: str) -> None:

@@ -18,10 +18,11 @@ from pathlib import Path
 from uuid import uuid4
 
 from shared.drivers.containers.port import ContainerError, ContainerInfo, ContainerSpec, ContainerState
+from shared.drivers.containers.sandbox import get_program, why_not
 from shared.drivers.containers.state import ContainerRecord, State
 from shared.processes.files import read_tail
 from shared.processes.identity import send
-from shared.processes.tree import resident_bytes, send_all, start_process
+from shared.processes.tree import send_all, start_process
 
 IMPORT_ROOT = Path(__file__).resolve().parents[3]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,127}")
@@ -41,8 +42,9 @@ class ProcessContainers:
     async def start(self, spec: ContainerSpec) -> ContainerInfo:
         state = self._state(spec.name)
         if not state.run() and not state.exit():
+            sandbox = await _sandbox(spec)
             with _recording(spec.name):
-                state.write_record(_record(state.record(), spec))
+                state.write_record(_record(state.record(), spec, sandbox))
                 await _run_shim(state)
         await _launched(state)
         if (end := state.exit()) and end.error:
@@ -59,8 +61,9 @@ class ProcessContainers:
         if info is None or record is None:
             raise ContainerError(f"container {name} is unknown: start it from its specification")
         if info.state is ContainerState.EXITED:
+            sandbox = await _sandbox(record.spec)
             with _recording(name):
-                await asyncio.to_thread(state.renew, _record(None, record.spec))
+                await asyncio.to_thread(state.renew, _record(None, record.spec, sandbox))
         return await self.start(record.spec)
 
     async def stop(self, name: str, grace_s: float) -> None:
@@ -83,7 +86,7 @@ class ProcessContainers:
         return await asyncio.to_thread(read_tail, self._state(name).log, tail)
 
     async def memory_bytes(self, name: str) -> int:
-        return await asyncio.to_thread(lambda: resident_bytes(self._state(name).payload()))
+        return await asyncio.to_thread(self._state(name).memory_bytes)
 
     async def remove(self, name: str) -> None:
         info = await self.inspect(name)
@@ -115,10 +118,19 @@ def _recording(name: str) -> Iterator[None]:
         ) from error
 
 
-def _record(before: ContainerRecord | None, spec: ContainerSpec) -> ContainerRecord:
+async def _sandbox(spec: ContainerSpec) -> str | None:
+    """The program of an isolated container's sandbox. Raises ContainerError where there is none: never less isolation."""
+    if not spec.isolated:
+        return None
+    if (reason := await asyncio.to_thread(why_not)) is not None:
+        raise ContainerError(f"container {spec.name} is not started: {reason}")
+    return get_program()
+
+
+def _record(before: ContainerRecord | None, spec: ContainerSpec, sandbox: str | None) -> ContainerRecord:
     # After an interrupted start its shim may be about to run: it must find the token that identifies it.
     token = before.token if before and before.spec == spec else uuid4().hex
-    return ContainerRecord(token=token, requested_at=time.time(), spec=spec)
+    return ContainerRecord(token=token, requested_at=time.time(), spec=spec, sandbox=sandbox)
 
 
 async def _run_shim(state: State) -> None:

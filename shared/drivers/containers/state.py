@@ -5,15 +5,17 @@ container.json: the request · run.json: the shim and the processes below it · 
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from shared.contracts.frozen import Frozen
 from shared.drivers.containers.port import ContainerInfo, ContainerSpec, ContainerState
+from shared.drivers.containers.sandbox import SCRATCH
 from shared.processes.files import read_record, try_lock, write_record
-from shared.processes.identity import ProcessIdentity, alive, boot_id, stat
-from shared.processes.tree import Processes, ProcessTree, descendants
+from shared.processes.identity import ProcessIdentity, alive, boot_id
+from shared.processes.tree import Processes, ProcessTree, descendants, proportional_bytes
 
 # Longer than any shim takes from its start to its lock.
 SHIM_START_S = 30.0
@@ -21,30 +23,36 @@ LOST = "lost"
 
 
 class ContainerRecord(Frozen):
-    """The request. `token` is unique to this run: see ProcessTree."""
+    """The request. `token` is unique to this run: see ProcessTree. `sandbox` is the bubblewrap of an isolated one."""
 
     token: str
     requested_at: float
     spec: ContainerSpec
+    sandbox: str | None = None
 
 
 class Run(Frozen):
     """A run as its shim last observed it, kept in case the shim is killed.
 
-    `started_at` is None until the payload is executed; the leader of `tree` is the first process below the shim.
+    `started_at` is None until the payload is executed; the leader of `tree` is the first process below the shim, its
+    child `init` the first in the sandbox.
     """
 
     shim: ProcessIdentity
     tree: ProcessTree
     started_at: float | None = None
     isolation: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+    init: ProcessIdentity | None = None
 
     def payload(self, processes: Processes) -> Processes:
-        """`processes` without the two that keep a PID namespace alive: the first one and its child, the init."""
-        if self.tree.leader is None or "pid" not in self.isolation:
-            return processes
-        first = self.tree.leader.pid
-        return {one for one in processes if one.pid != first and (seen := stat(one.pid)) and seen.parent != first}
+        """`processes` without the two of the sandbox: the first one and its init."""
+        return processes - {self.tree.leader, self.init} if self.init else processes
+
+    def scratch_bytes(self) -> int:
+        """Memory of the files in the sandbox's /tmp, /run and /dev/shm; 0 where they cannot be reached."""
+        pid = self.init and self.init.pid
+        return sum(_used(Path(f"/proc/{pid}/root{folder}")) for folder in SCRATCH) if pid else 0
 
 
 class Exit(Frozen):
@@ -109,6 +117,11 @@ class State:
         run = self.run()
         return run.payload(self.processes()) if run else self.processes()
 
+    def memory_bytes(self) -> int:
+        """Memory of the payload now, with its files in /tmp, /run and /dev/shm."""
+        run = self.run()
+        return proportional_bytes(self.payload()) + (run.scratch_bytes() if run else 0)
+
     def settled(self) -> Exit | None:
         """The container's end; None while it runs or may yet start. Settles one whose shim is gone."""
         if found := self.exit():
@@ -158,4 +171,13 @@ class State:
             exit_code=end.exit_code if end else None,
             limit=end.limit if end else None,
             isolation=run.isolation if run else (),
+            limits=run.limits if run else (),
         )
+
+
+def _used(mount: Path) -> int:
+    try:
+        found = os.statvfs(mount)
+    except OSError:
+        return 0
+    return (found.f_blocks - found.f_bfree) * found.f_frsize

@@ -240,7 +240,7 @@ for place in ('{inputs}/data', '{inputs}/new', '{outside}/new', '/proc/sys/vm/sw
     try:
         open(place, 'a').write('1')
     except OSError as error:
-        print(error.errno in (errno.EROFS, errno.ENOENT))  # not there at all, where the project lies in /tmp
+        print(error.errno in (errno.EROFS, errno.ENOENT, errno.EACCES))
 open('result', 'w').write('made')
 tempfile.TemporaryFile().write(b'x')
 """
@@ -254,7 +254,7 @@ async def test_an_isolated_container_holds_no_capability_and_sees_no_disk(contai
     code = """
 import os, stat
 print([line.split()[1].strip('0') for line in open('/proc/self/status') if line.startswith(('Cap', 'NoNewPrivs'))])
-print([node for node in os.listdir('/dev') if stat.S_ISBLK(os.stat('/dev/' + node).st_mode)], os.path.exists('/dev/null'))
+print([node for node in os.listdir('/dev') if stat.S_ISBLK(os.lstat('/dev/' + node).st_mode)], os.path.exists('/dev/null'))
 """
     exit_code, log = await result(containers, work.spec(code, isolated=True))
     assert (exit_code, log) == (0, "['', '', '', '', '', '1']\n[] True\n")
