@@ -18,6 +18,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from shared.drivers.containers.port import ContainerError, ContainerInfo, ContainerSpec, ContainerState
+from shared.drivers.containers.sandbox import why_not
 from shared.drivers.containers.state import ContainerRecord, State
 from shared.processes.files import read_tail
 from shared.processes.identity import send
@@ -84,6 +85,12 @@ class ProcessContainers:
 
     async def memory_bytes(self, name: str) -> int:
         return await asyncio.to_thread(lambda: resident_bytes(self._state(name).payload()))
+
+    async def why_not_isolated(self) -> str | None:
+        why = await asyncio.to_thread(why_not)
+        if why is not None:
+            why_not.cache_clear()  # the machine may be mended while this process runs
+        return why
 
     async def remove(self, name: str) -> None:
         info = await self.inspect(name)
