@@ -80,3 +80,4 @@ class AdapterFailed(Fact):
     step: ClassVar[str] = "fail"
 
     reason: str
+    isolation: tuple[str, ...] = Field((), description="That of the job which failed; empty where no job did.")
