@@ -11,9 +11,9 @@ from rich.text import Text
 
 from deploy.cli.connect import host_port
 from deploy.cli.format import ago, duration, short_id
-from deploy.cli.queries.stack import Finding
 from deploy.cli.views.rituals import error_lines
 from deploy.cli.views.stages import shown_state
+from deploy.embedded.preflight import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -103,7 +103,7 @@ def _holder(holder: Holder) -> str:
 def status_view(status: StackStatus, findings: tuple[Finding, ...]) -> RenderableType:
     """The whole status; `findings` are those about runes, anvils and personas."""
     width = max(NAME_WIDTH, *(len(finding.part) for finding in (*status.parts, *findings)))
-    tables: list[RenderableType] = [_parts(status, width), _findings(findings, width)]
+    tables: list[RenderableType] = [_parts(status, width), findings_view(findings, width)]
     if status.open_rituals:
         tables += [Text(""), _rituals(status.open_rituals), *error_lines(status.open_rituals)]
     return Group(*tables)
@@ -121,7 +121,7 @@ def _parts(status: StackStatus, width: int) -> Table:
     return table
 
 
-def _findings(findings: Iterable[Finding], width: int) -> Table:
+def findings_view(findings: Iterable[Finding], width: int = NAME_WIDTH) -> Table:
     """A table without processes, which leaves the whole line to the text."""
     table = _grid(width)
     for finding in findings:
@@ -138,6 +138,8 @@ def _grid(width: int) -> Table:
 
 
 def _cells(finding: Finding) -> tuple[Text, str, Text]:
+    if finding.warning:
+        return Text("!", "bold red"), finding.part, Text(finding.text, "red")
     mark = Text("✓", "green") if finding.ok else Text("✗", "bold red")
     return mark, finding.part, Text(finding.text, "" if finding.ok else "red")
 
