@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+from deploy.cli.main import run
 from deploy.embedded import preflight
 from deploy.embedded.preflight import GIB, PreflightError
 from shared.config.settings import Settings
@@ -121,6 +122,19 @@ async def test_where_jobs_cannot_be_isolated_nothing_is_started_and_both_ways_ou
     shown = await faults(settings)
 
     assert WHY in shown and "allow_unisolated = true under [jobs]" in shown
+
+
+def test_up_is_refused_before_anything_is_started(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    let_isolate(monkeypatch, WHY)
+    for name in ("home", "config", "port_base"):
+        monkeypatch.setenv(f"SOULFORGE_{name.upper()}", str(getattr(settings, name)))
+
+    assert run(["up"]) == 1
+
+    assert WHY in capsys.readouterr().err
+    assert not {"postgres", "nats", "secrets"} & {entry.name for entry in settings.home.iterdir()}
 
 
 async def test_unisolated_jobs_that_the_owner_allows_are_a_warning(

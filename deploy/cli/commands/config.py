@@ -35,14 +35,16 @@ def check(file: File = None) -> None:
     too; the exit code is about the file alone, that of `soulforge doctor` about the machine.
     """
     from deploy.cli.views.config import config_view
-    from deploy.cli.views.status import findings_view
+    from deploy.cli.views.status import finding_line
     from deploy.embedded.preflight import get_isolation_finding
 
     settings = load_settings()
     configuration = _read(settings, file)
     print_note(f"{_source(settings, file)} is valid; this is what it means")
     isolation = asyncio.run(get_isolation_finding(settings, configuration))
-    out.print(config_view(configuration, settings), "", findings_view([isolation]), sep="\n")
+    out.print(config_view(configuration, settings))
+    out.print()
+    out.print(finding_line(isolation), soft_wrap=True)
 
 
 @group.command()

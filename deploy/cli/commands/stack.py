@@ -68,11 +68,12 @@ def doctor() -> None:
     Software, isolation of jobs, GPU driver, disk, ports and the modes of secrets, each with what to do. Exit code 0 only
     when nothing is missing. Nothing is started or changed.
     """
-    from deploy.cli.views.status import findings_view
+    from deploy.cli.views.status import finding_line
     from deploy.embedded.doctor import diagnose
 
     findings = asyncio.run(diagnose(load_settings()))
-    out.print(findings_view(findings))
+    for finding in findings:
+        out.print(finding_line(finding), soft_wrap=True)
     raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
 
 

@@ -156,8 +156,8 @@ def current_view(snapshot: Snapshot, progress: RitualProgress | None) -> Rendera
         row = Table.grid(padding=(0, 1))
         row.add_row(seconds, *(_progress_cells(progress) if progress else (Text(doing, "dim"),)))
         lines.append(row)
-    if unisolated := unisolated_now(snapshot):
-        lines.append(Text(unisolated, "red"))
+    if unisolated_now(snapshot):
+        lines.append(Text("jobs run UNISOLATED", "bold red"))  # why is printed once, above
     if outage := inference_outage(snapshot.hand_overs, snapshot.now):
         lines.append(_outage_line(outage.away, outage.seconds))
     return Group(*lines)

@@ -103,7 +103,7 @@ def _holder(holder: Holder) -> str:
 def status_view(status: StackStatus, findings: tuple[Finding, ...]) -> RenderableType:
     """The whole status; `findings` are those about runes, anvils and personas."""
     width = max(NAME_WIDTH, *(len(finding.part) for finding in (*status.parts, *findings)))
-    tables: list[RenderableType] = [_parts(status, width), findings_view(findings, width)]
+    tables: list[RenderableType] = [_parts(status, width), _findings(findings, width)]
     if status.open_rituals:
         tables += [Text(""), _rituals(status.open_rituals), *error_lines(status.open_rituals)]
     return Group(*tables)
@@ -121,12 +121,18 @@ def _parts(status: StackStatus, width: int) -> Table:
     return table
 
 
-def findings_view(findings: Iterable[Finding], width: int = NAME_WIDTH) -> Table:
+def _findings(findings: Iterable[Finding], width: int) -> Table:
     """A table without processes, which leaves the whole line to the text."""
     table = _grid(width)
     for finding in findings:
         table.add_row(*_cells(finding))
     return table
+
+
+def finding_line(finding: Finding) -> Text:
+    """A finding on one line, however long: what it says to run can be copied."""
+    mark, part, text = _cells(finding)
+    return Text("  ").join([mark, Text(part.ljust(NAME_WIDTH)), text])
 
 
 def _grid(width: int) -> Table:

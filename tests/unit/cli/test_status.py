@@ -15,7 +15,7 @@ from rich.console import Console
 
 from deploy.cli.commands.anvil import activity, effect_of
 from deploy.cli.queries.stack import RuneStatus, StackStatus, get_rune, list_jobs
-from deploy.cli.views.status import anvil_finding, findings_view, rune_finding, status_view
+from deploy.cli.views.status import anvil_finding, finding_line, rune_finding, status_view
 from deploy.embedded.preflight import Finding
 from services.orchestrator.steps import Step
 from services.orchestrator.views import AnvilStatus, Containment, Holder, Reclaim, Restoration
@@ -123,10 +123,8 @@ def test_the_status_shows_whether_jobs_are_isolated_and_by_what() -> None:
 def test_unisolated_jobs_are_marked_in_the_status() -> None:
     (found,) = jobs_of("network", "filesystem", forge=UNISOLATED, verifier=ISOLATED)
     assert found.ok and found.warning
-    console = Console(file=io.StringIO(), width=120, record=True)
-    console.print(findings_view([found]))
-    shown = console.export_text()
-    assert shown.startswith("!  jobs") and "UNISOLATED" in shown and "no namespaces" in shown
+    shown = finding_line(found).plain
+    assert shown.startswith("!  jobs           jobs run UNISOLATED") and "no namespaces" in shown
 
 
 class Rune(BaseHTTPRequestHandler):
