@@ -77,7 +77,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Finished:
-    """A job that ended: its result, its output directory, and the isolation that was in force."""
+    """A job that ended: its result, its output directory, and the isolation and limits that were in force."""
 
     result: JobResult
     output: Path
@@ -113,12 +113,12 @@ class Jobs:
         if info is None:
             await self._start(ritual, fence, folder, plan)
             return None
-        output = folder / OUTPUT
+        output, isolation = folder / OUTPUT, (*info.isolation, *info.limits)
         if info.state is ContainerState.EXITED:
-            return Finished(await self._result(info, output), output, info.isolation)
+            return Finished(await self._result(info, output), output, isolation)
         if self._stalled(name, output):
             await self.containers.kill(name)
-            return Finished(self._no_progress(), output, info.isolation)
+            return Finished(self._no_progress(), output, isolation)
         await self._publish_progress(ritual, output)
         return None
 

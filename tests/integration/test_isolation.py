@@ -24,6 +24,7 @@ from shared.contracts.evacuate import GpuInterrupted
 from shared.contracts.forge import AdapterForged
 from shared.contracts.job import WALLS, is_unisolated
 from shared.contracts.ritual import State
+from shared.drivers.containers.port import ContainerInfo
 from shared.drivers.containers.process import ProcessContainers
 from shared.drivers.containers.sandbox import why_not
 from shared.jobs.gpu_stage import GpuStage
@@ -166,12 +167,19 @@ async def test_an_unisolated_job_is_recorded_as_such_however_it_ends(
     await evacuated(pool, ritual)
     stage = stage_of(settings, pool, client, allow=True)
     stage = replace(stage, work=replace(stage.work, result=result))  # type: ignore[type-var]
+    inspect = ProcessContainers.inspect
 
+    async def limited(containers: ProcessContainers, name: str) -> ContainerInfo | None:
+        info = await inspect(containers, name)
+        return info and info.model_copy(update={"limits": ("time",)})
+
+    denied.setattr(ProcessContainers, "inspect", limited)
     await reconcile_until_moved(stage, ritual)
 
     assert (await list_isolation(pool))["forge"] == JobIsolation(Isolation.UNISOLATED, WHY)
     kind: type[GpuInterrupted | AdapterForged] = GpuInterrupted if result is BAD else AdapterForged
-    assert is_unisolated((await ledger.require_fact(pool, ritual, kind)).isolation)
+    isolation = (await ledger.require_fact(pool, ritual, kind)).isolation
+    assert is_unisolated(isolation) and "time" in isolation
 
 
 async def test_the_permission_leaves_a_job_isolated_where_that_is_possible(

@@ -59,7 +59,7 @@ class ContainerInfo(Frozen):
     """Status of a container. `exit_code` is negative for a signal; `limit` names what ended it:
     `memory`, `time`, or `lost` when its end was not observed (power cut, killed shim) and `exit_code` is unknown.
 
-    `isolation` lists the isolation in force; where the system denies namespaces that is less than was requested.
+    `isolation` lists the isolation in force, `limits` the limits; one that is sampled can be exceeded for a moment.
     """
 
     name: str
@@ -70,6 +70,7 @@ class ContainerInfo(Frozen):
     exit_code: int | None = None
     limit: str | None = None
     isolation: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
 
 
 class ContainerError(Exception):
