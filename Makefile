@@ -7,7 +7,7 @@ BIN := .venv/bin
 PYTHON_CHECK := import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Soulforge needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.11 ...")
 PIP := pip --disable-pip-version-check install -qq --no-deps --no-compile
 
-.PHONY: help setup up down ritual check test test-integration test-docker bench-harvest bench-handover bench-redaction test-handover test-fuzz test-chaos gpu-check lock contracts karma suite clean
+.PHONY: help setup up down ritual check test test-integration test-sandbox test-docker bench-harvest bench-handover bench-redaction test-handover test-fuzz test-chaos gpu-check lock contracts karma suite clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ test: setup ## everything: check, test-integration, and real jobs, rituals and k
 	@$(MAKE) --no-print-directory test-integration
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
 	@$(BIN)/python -m pytest -v -n 2 $(SIDE_BY_SIDE) $(addprefix tests/acceptance/,rituals rehearsed jobs docker/test_vllm.py test_documented.py)
+
+test-sandbox: setup ## what a job may not do, tried by this account; CI runs it as root and as an ordinary one
+	@$(BIN)/python -m pytest -q tests/integration/drivers/test_sandbox.py
 
 test-docker: setup ## the container driver, its proxy and a vLLM on a real engine; whole parts of the house in containers
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base

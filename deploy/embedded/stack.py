@@ -56,7 +56,8 @@ def run(settings: Settings, announce: Announce) -> int:
 
 
 async def _run(settings: Settings, announce: Announce) -> None:
-    preflight.check(settings, await _running_ports(settings))
+    for warning in await preflight.check(settings, await _running_ports(settings)):
+        announce(warning.text)
     configuration = load_configuration(settings)
     base.prepare(settings, configuration, announce)
     for name in configuration.bases_in_use():

@@ -19,7 +19,7 @@ def build(context: ServiceContext, trainer: str = TRAINER) -> Service:
     settings = context.configuration.section(ForgeSettings)
     kind = JobKind(ROLE, ("-m", trainer), settings.memory, settings.time_limit_s, settings.stalled_after_s)
     stage = GpuStage(context, State.EVACUATED, kind, settings.max_attempts, Forge(context))
-    return Service(stage.reconcile, loops=(stage.heartbeat(),))
+    return Service(stage.reconcile, loops=(stage.heartbeat(),), checks={"jobs": stage.check_isolation})
 
 
 app = App("forge", router, build)

@@ -83,7 +83,7 @@ class Forge:
             digest = await asyncio.to_thread(adapter_digest, finished.output)
         except OutputError as error:
             # No further attempt: the same manifest and recipe would make the same adapter.
-            return AdapterFailed(**ritual.key, reason=str(error))
+            return AdapterFailed(**ritual.key, reason=str(error), isolation=finished.isolation)
         training = validate(finished.result.result, TrainingFigures, RESULT_FILE)
         job = TrainerJob.model_validate_json((finished.output.parent / JOB_FILE).read_bytes())
         return AdapterForged(

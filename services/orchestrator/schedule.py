@@ -19,7 +19,7 @@ from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.ritual import State
 from shared.ritual import lease, ledger
 from shared.runtime.advance import advance_each
-from shared.runtime.presence import list_silent
+from shared.runtime.presence import Isolation, list_isolation, list_silent
 from shared.storage.artifacts import lacking_space
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from services.orchestrator.anvil import Anvil
     from shared.ritual.ledger import Ritual
+    from shared.storage.postgres import Pool
 
 log = structlog.get_logger()
 OWNER = "orchestrator's scheduling"  # its errors are apart from those of an evacuation
@@ -74,7 +75,7 @@ async def explain_wait(anvil: Anvil) -> None:
 
 
 async def _withhold(anvil: Anvil, waiting: list[UUID]) -> bool:
-    """True while the anvil is contained or reclaimed, or the work on it could not be done; the wait is recorded then."""
+    """True while the anvil is contained or reclaimed, or the work on it could not be done, or not isolated; the wait is recorded then."""
     pool = anvil.context.pool
     silent = await list_silent(pool, WORKERS.values(), ABSENT_AFTER_S + anvil.context.configuration.runtime.reconcile_s)
     reason, until = await store.get_containment(pool, anvil.name), await store.get_reclaimed_until(pool, anvil.name)
@@ -85,6 +86,8 @@ async def _withhold(anvil: Anvil, waiting: list[UUID]) -> bool:
         decision = wait(Cause.RECLAIMED, f"{anvil.name} is reclaimed until {ends}", until)
     elif silent:
         decision = wait(Cause.ABSENT, f"not running: {' and '.join(silent)}; see `soulforge status`")
+    elif refused := await _refused_jobs(pool):
+        decision = wait(Cause.JOBS, refused)
     elif lacking := lacking_space(anvil.context.settings.home, anvil.context.configuration.runtime.min_free):
         decision = wait(Cause.DISK, lacking)
     else:
@@ -92,6 +95,15 @@ async def _withhold(anvil: Anvil, waiting: list[UUID]) -> bool:
     for ritual in waiting:
         await store.record_decision(pool, ritual, decision)
     return True
+
+
+async def _refused_jobs(pool: Pool) -> str | None:
+    """Which services would start no job on the anvil, and why; None where all would."""
+    services: dict[str, list[str]] = {}
+    for service, jobs in (await list_isolation(pool)).items():
+        if service in WORKERS.values() and jobs.isolation is Isolation.REFUSED:
+            services.setdefault(jobs.why, []).append(service)
+    return "; ".join(f"{' and '.join(names)} cannot start jobs: {why}" for why, names in services.items()) or None
 
 
 async def _decide(anvil: Anvil, waiting: list[Ritual]) -> dict[UUID, Decision]:

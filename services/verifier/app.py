@@ -19,7 +19,7 @@ def build(context: ServiceContext, evaluator: str = EVALUATOR) -> Service:
     settings = context.configuration.section(VerifierSettings)
     kind = JobKind(ROLE, ("-m", evaluator), settings.memory, settings.time_limit_s, settings.stalled_after_s)
     stage = GpuStage(context, State.FORGED, kind, settings.max_attempts, Verifier(context, settings))
-    return Service(stage.reconcile, loops=(stage.heartbeat(),))
+    return Service(stage.reconcile, loops=(stage.heartbeat(),), checks={"jobs": stage.check_isolation})
 
 
 app = App("verifier", router, build)

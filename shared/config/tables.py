@@ -92,6 +92,10 @@ class JobsConfig(Frozen):
     image_python: str | None = Field(
         None, description="Interpreter with torch inside the image; default: the mounted one."
     )
+    allow_unisolated: bool = Field(
+        False,
+        description="Start jobs also where they cannot be isolated: they may read, write and reach what their user can.",
+    )
 
     @property
     def mounted(self) -> tuple[Path, ...]:

@@ -67,6 +67,7 @@ class GpuInterrupted(Fact):
     reason: str
     asked: bool = False
     started: bool = True
+    isolation: tuple[str, ...] = Field((), description="As in `adapter.forged`; empty where no job is known.")
 
 
 class GpuReclaim(Message):

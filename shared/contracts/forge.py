@@ -70,7 +70,7 @@ class AdapterForged(Fact):
     fence: int
     training: TrainingFigures
     spans: tuple[JobSpan, ...] = ()
-    isolation: tuple[str, ...] = ()
+    isolation: tuple[str, ...] = Field((), description="What isolated its job, and which limits held.")
 
 
 class AdapterFailed(Fact):
@@ -80,3 +80,4 @@ class AdapterFailed(Fact):
     step: ClassVar[str] = "fail"
 
     reason: str
+    isolation: tuple[str, ...] = Field((), description="As in `adapter.forged`; empty where no job failed.")

@@ -5,6 +5,7 @@ A job reads `job.json`, appends to `progress.jsonl`, and writes `result.json` la
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import Field
@@ -15,6 +16,7 @@ PROGRESS_FILE = "progress.jsonl"
 RESULT_FILE = "result.json"
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 75  #: EX_TEMPFAIL of sysexits.h: stopped on request
+WALLS = frozenset({"network", "filesystem"})  #: without these in its `isolation`, a job ran unisolated
 
 
 class Progress(Frozen):
@@ -49,3 +51,15 @@ class JobResult(Frozen):
     interrupted: bool = False
     spans: tuple[JobSpan, ...] = ()
     result: dict[str, Any] = Field(default_factory=dict, description="What the job measured: a model of its service.")
+
+
+def is_unisolated(isolation: Collection[str]) -> bool:
+    """Whether a job with this isolation ran without walls; False where its isolation is not known."""
+    held = set(isolation)
+    return bool(held) and not held >= WALLS
+
+
+def isolation_text(isolation: Collection[str]) -> str:
+    """The isolation of a job for people: its walls, or that it had none."""
+    held = ", ".join(isolation)
+    return f"UNISOLATED: only {held}" if is_unisolated(isolation) else held

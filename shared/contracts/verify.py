@@ -147,7 +147,7 @@ class Judged(Fact):
     verdict: Verdict
     results: str
     spans: tuple[JobSpan, ...] = ()
-    isolation: tuple[str, ...] = ()
+    isolation: tuple[str, ...] = Field((), description="What isolated its job, and which limits held.")
 
 
 class AdapterVerified(Judged):

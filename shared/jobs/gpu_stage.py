@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Protocol
 
 from shared.contracts.job import JobResult
 from shared.jobs.heartbeat import lease_heartbeat
+from shared.jobs.isolation import get_isolation
 from shared.jobs.runner import Jobs, Seen, job_containers
 from shared.ritual import lease, ledger
 from shared.ritual.attempts import unfinished
 from shared.runtime.advance import advance_each
+from shared.runtime.presence import Isolation, record_isolation
 from shared.storage.untrusted import OutputError
 
 if TYPE_CHECKING:
@@ -57,7 +59,15 @@ class GpuStage:
         """The loop that keeps the leases of this stage alive."""
         return lease_heartbeat(self.context, job_containers(self.context), self.state, self.kind.role)
 
+    async def check_isolation(self) -> None:
+        """Raise RuntimeError where no job is started because it could not be isolated."""
+        found = await get_isolation(job_containers(self.context), self.context.configuration.jobs)
+        if found.isolation is Isolation.REFUSED:
+            raise RuntimeError(found.why)
+
     async def reconcile(self) -> None:
+        isolation = await get_isolation(job_containers(self.context), self.context.configuration.jobs)
+        await record_isolation(self.context.pool, self.context.service, isolation)
         await advance_each(self.context, await ledger.list_rituals(self.context.pool, self.state), self._advance)
 
     async def _advance(self, ritual: Ritual) -> bool:
@@ -87,4 +97,4 @@ class GpuStage:
             except OutputError as error:
                 result = JobResult(ok=False, error=str(error))
         failures = await ledger.count_failures(self.context.pool, ritual.id)
-        return unfinished(ritual, result, failures, self.max_attempts)
+        return unfinished(ritual, result, failures, self.max_attempts, isolation=finished.isolation)

@@ -19,9 +19,11 @@ from shared.contracts.intent import RitualProgress
 from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult, Progress
 from shared.contracts.text import clean
 from shared.drivers.containers.open import open_containers
-from shared.drivers.containers.port import ContainerInfo, ContainerSpec, ContainerState, Mount
+from shared.drivers.containers.port import ContainerError, ContainerInfo, ContainerSpec, ContainerState, Mount
+from shared.jobs.isolation import get_isolation
 from shared.jobs.start_limit import boot_time
 from shared.ritual import lease
+from shared.runtime.presence import Isolation
 from shared.storage.artifacts import Artifacts, sync, write_atomically
 from shared.storage.untrusted import KIB, MissingOutput, OutputError, parse_model, read_model, read_tail
 
@@ -75,7 +77,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Finished:
-    """A job that ended: its result, its output directory, and the isolation that was in force."""
+    """A job that ended: its result, its output directory, and the isolation and limits that were in force."""
 
     result: JobResult
     output: Path
@@ -111,12 +113,12 @@ class Jobs:
         if info is None:
             await self._start(ritual, fence, folder, plan)
             return None
-        output = folder / OUTPUT
+        output, isolation = folder / OUTPUT, (*info.isolation, *info.limits)
         if info.state is ContainerState.EXITED:
-            return Finished(await self._result(info, output), output, info.isolation)
+            return Finished(await self._result(info, output), output, isolation)
         if self._stalled(name, output):
             await self.containers.kill(name)
-            return Finished(self._no_progress(), output, info.isolation)
+            return Finished(self._no_progress(), output, isolation)
         await self._publish_progress(ritual, output)
         return None
 
@@ -134,15 +136,22 @@ class Jobs:
             await self.containers.remove(name)
 
     async def _start(self, ritual: Ritual, fence: int, folder: Path, plan: Callable[[Path], JobPlan]) -> None:
+        jobs = await get_isolation(self.containers, self.context.configuration.jobs)
+        if jobs.isolation is Isolation.REFUSED:
+            raise ContainerError(jobs.why)
         asked_at = boot_time()
         left_s = await lease.get_seconds_left(self.context.pool, ritual.id, fence)
         if left_s is None:
             return
         planned = _write_job(folder, plan, asked_at + left_s)
-        await self.containers.start(self._spec(ritual, fence, folder, planned))
+        spec = self._spec(ritual, fence, folder, planned)
+        await self.containers.start(spec.model_copy(update={"isolated": jobs.isolation is Isolation.ISOLATED}))
         if await self._ended_unless_leased(ritual, fence):
             return
-        log.info("job started", job=self.kind.role, ritual=str(ritual.id), attempt=ritual.attempt, fence=fence)
+        started = log.bind(job=self.kind.role, ritual=str(ritual.id), attempt=ritual.attempt, fence=fence)
+        started.info("job started")
+        if jobs.isolation is Isolation.UNISOLATED:
+            started.warning("the job is not isolated, as jobs.allow_unisolated permits", why=jobs.why)
 
     async def _ended_unless_leased(self, ritual: Ritual, fence: int) -> bool:
         """End the job unless its lease is proven live: this process may have been stalled for longer than the lease."""

@@ -13,16 +13,24 @@ if TYPE_CHECKING:
     from shared.ritual.ledger import Ritual
 
 
-def unfinished(ritual: Ritual, result: JobResult, failures: int, max_attempts: int, started: bool = True) -> Fact:
+def unfinished(
+    ritual: Ritual,
+    result: JobResult,
+    failures: int,
+    max_attempts: int,
+    started: bool = True,
+    isolation: tuple[str, ...] = (),
+) -> Fact:
     """The fact to record about GPU work that ended without a result, after so many `failures` before it. Pure.
 
     A job that stopped on request has not failed; a permanent error or one failure too many ends the ritual.
     """
     reason = result.error or "the job gave no reason"
     if result.interrupted:
-        return GpuInterrupted(**ritual.key, reason=reason, asked=True)
+        return GpuInterrupted(**ritual.key, reason=reason, asked=True, isolation=isolation)
     if result.permanent:
-        return AdapterFailed(**ritual.key, reason=reason)
+        return AdapterFailed(**ritual.key, reason=reason, isolation=isolation)
     if failures + 1 >= max_attempts:
-        return AdapterFailed(**ritual.key, reason=f"{reason}; given up after {failures + 1} attempts")
-    return GpuInterrupted(**ritual.key, reason=reason, started=started)
+        given_up = f"{reason}; given up after {failures + 1} attempts"
+        return AdapterFailed(**ritual.key, reason=given_up, isolation=isolation)
+    return GpuInterrupted(**ritual.key, reason=reason, started=started, isolation=isolation)

@@ -160,6 +160,14 @@ async def list_facts(source: Source, ritual: UUID) -> list[RecordedFact]:
     ]
 
 
+async def get_last_isolation(source: Source) -> tuple[str, ...]:
+    """The isolation of the job that ended last; empty before the first."""
+    found = await source.fetchval(
+        "SELECT body -> 'isolation' FROM public.ritual_fact WHERE body -> 'isolation' <> '[]' ORDER BY stated_at DESC LIMIT 1"
+    )
+    return tuple(found or ())
+
+
 async def list_lineages(source: Source) -> list[Lineage]:
     """What every ritual made."""
     rows = await source.fetch(

@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.util.types import AttributeValue
 
-from shared.contracts.job import JobSpan
+from shared.contracts.job import JobSpan, isolation_text
 from shared.contracts.ritual import FACTS, State
 from shared.ritual import trace
 from shared.runtime.loops import Loop
@@ -135,6 +135,7 @@ def fact_spans(row: Any) -> list[ReadableSpan]:
         "soulforge.fact": row["subject"],
         "soulforge.attempt": row["attempt"],
         **{f"soulforge.{key}": value for key, value in body.items() if isinstance(value, str | int | float | bool)},
+        **_isolation(body),
     }
     spans = [
         _span(
@@ -149,6 +150,11 @@ def fact_spans(row: Any) -> list[ReadableSpan]:
         )
     ]
     return spans + _step_spans(row, own)
+
+
+def _isolation(body: dict[str, Any]) -> dict[str, AttributeValue]:
+    """The isolation of the job that a fact is about."""
+    return {"soulforge.job.isolation": isolation_text(found)} if (found := body.get("isolation")) else {}
 
 
 def _step_spans(row: Any, own: str) -> list[ReadableSpan]:
@@ -166,7 +172,7 @@ def _step_spans(row: Any, own: str) -> list[ReadableSpan]:
     if job:
         parent = trace.job_span_id(row["event_id"], 0)
         begin, end = min(step.start_ns for step in steps), max(step.end_ns for step in steps)
-        whole = [_span(job, row["trace_id"], parent, own, begin, end, attributes)]
+        whole = [_span(job, row["trace_id"], parent, own, begin, end, {**attributes, **_isolation(row["body"])})]
     return whole + [
         _span(
             f"{job or row['owner']}.{step.name}",

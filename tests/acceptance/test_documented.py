@@ -49,6 +49,7 @@ ENGINE_COMMAND = (sys.executable, "-m", "tests.support.fakes.fake_vllm", "--port
 
 #: The documented commands in the order in which they are run, each with the exit code it ends with here.
 COMMANDS: dict[str, int] = {
+    "doctor": 0,
     "status": 0,
     "config example": 0,
     "config check": 0,

@@ -68,6 +68,7 @@ class Ending:
             recipe="default",
             fence=held.fence,
             training=TrainingFigures.model_validate(finished.result.result),
+            isolation=finished.isolation,
         )
 
 

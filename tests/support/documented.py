@@ -41,6 +41,7 @@ NOT_RUN: dict[str, str] = {
     "check": "runs before these tests, and contains the test of this list",
     "test": "these tests themselves",
     "test-integration": "a part of `make test`, which runs these tests",
+    "test-sandbox": "a part of `make test-integration`; CI runs it once more, as an ordinary account",
     "test-docker": "needs a container engine; CI runs its tests",
     "test-handover": "40 minutes, and there is no short form of thirty evacuations",
     "test-fuzz": "30 minutes; a share of it is a test of `make test-integration`",

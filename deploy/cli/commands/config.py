@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -30,14 +31,20 @@ def register(app: typer.Typer) -> None:
 def check(file: File = None) -> None:
     """Check the configuration and show what it means.
 
-    A wrong file is refused with the key and the reason of every fault.
+    A wrong file is refused with the key and the reason of every fault. Whether this machine can isolate its jobs is shown,
+    too; the exit code is about the file alone, that of `soulforge doctor` about the machine.
     """
     from deploy.cli.views.config import config_view
+    from deploy.cli.views.status import finding_line
+    from deploy.embedded.preflight import get_isolation_finding
 
     settings = load_settings()
     configuration = _read(settings, file)
     print_note(f"{_source(settings, file)} is valid; this is what it means")
+    isolation = asyncio.run(get_isolation_finding(settings, configuration))
     out.print(config_view(configuration, settings))
+    out.print()
+    out.print(finding_line(isolation), soft_wrap=True)
 
 
 @group.command()

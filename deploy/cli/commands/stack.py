@@ -1,4 +1,4 @@
-"""`soulforge up`, `down`, `status`, `migrate`: the stack as a whole."""
+"""`soulforge up`, `down`, `status`, `doctor`, `migrate`: the stack as a whole."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PANEL = "Stack"
 
 
 def register(app: typer.Typer) -> None:
-    for command in (up, down, status, migrate):
+    for command in (up, down, status, doctor, migrate):
         app.command(rich_help_panel=PANEL)(command)
 
 
@@ -60,6 +60,21 @@ def status() -> None:
     findings = (*anvil_findings(settings, found), *persona_findings(found))
     out.print(status_view(found, findings))
     raise typer.Exit(0 if all(finding.ok for finding in (*found.parts, *findings)) else 1)
+
+
+def doctor() -> None:
+    """Check whether this machine has all that the stack needs.
+
+    Software, isolation of jobs, GPU driver, disk, ports and the modes of secrets, each with what to do. Exit code 0 only
+    when nothing is missing. Nothing is started or changed.
+    """
+    from deploy.cli.views.status import finding_line
+    from deploy.embedded.doctor import diagnose
+
+    findings = asyncio.run(diagnose(load_settings()))
+    for finding in findings:
+        out.print(finding_line(finding), soft_wrap=True)
+    raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
 
 
 def migrate() -> None:

@@ -13,6 +13,7 @@ from services.orchestrator.views import Handover, RecordedDecision, get_decision
 from shared.contracts.evacuate import GpuInterrupted
 from shared.ritual import views
 from shared.ritual.views import RecordedFact, RitualError, RitualStatus, list_errors
+from shared.runtime.presence import Isolation, list_isolation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,13 +36,14 @@ class ListedRitual(RitualStatus):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that is recorded of one ritual at one moment."""
+    """All that is recorded of one ritual at one moment. `unisolated` is why jobs run unisolated now, where they do."""
 
     ritual: RitualStatus
     facts: tuple[RecordedFact, ...]
     hand_overs: tuple[Handover, ...]
     decision: RecordedDecision | None = None
     errors: tuple[RitualError, ...] = ()
+    unisolated: str | None = None
 
     @property
     def now(self) -> datetime:
@@ -89,7 +91,14 @@ async def get_snapshot(pool: Pool, ritual: UUID) -> Snapshot | None:
         facts = await views.list_facts(conn, ritual)
         hand_overs = await list_handovers(conn, ritual)
         errors = tuple(error for error in await list_errors(conn) if error.ritual == ritual)
-        return Snapshot(row, tuple(facts), tuple(hand_overs), await get_decision(conn, ritual), errors)
+        decision, unisolated = await get_decision(conn, ritual), await get_unisolated(conn)
+        return Snapshot(row, tuple(facts), tuple(hand_overs), decision, errors, unisolated)
+
+
+async def get_unisolated(source: Source) -> str | None:
+    """Why jobs run unisolated, as the owner allows; None where they are isolated, or not started."""
+    found = (await list_isolation(source)).values()
+    return next((jobs.why for jobs in found if jobs.isolation is Isolation.UNISOLATED), None)
 
 
 async def list_rituals(source: Source, limit: int) -> list[ListedRitual]:

@@ -13,31 +13,28 @@ from deploy.cli.errors import UserError
 from deploy.cli.queries.rituals import ListedRitual, list_open_rituals
 from deploy.embedded import stack
 from deploy.embedded.part import PartStatus
+from deploy.embedded.preflight import Finding, unisolated_finding
 from deploy.services import SERVICES, load_configuration, service_url
 from services.orchestrator.views import AnvilStatus, get_anvil_status
 from services.registry.views import Served, list_served
 from shared.config.errors import ConfigurationError
+from shared.contracts.job import isolation_text
 from shared.drivers.inference.http import Http
 from shared.drivers.inference.open import open_rune
 from shared.drivers.inference.port import Inference, InferenceError
+from shared.ritual.views import get_last_isolation
+from shared.runtime.presence import Isolation, JobIsolation, list_isolation
 from shared.storage.artifacts import lacking_space
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from shared.config.model import Configuration, RuneConfig
     from shared.config.settings import Settings
 
 TIMEOUT_S = 5.0
 HEALTH_TIMEOUT_S = 2.0
 UNREADABLE = (InferenceError, ValueError, LookupError, TypeError)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One part: whether it can do its job, and why not or what it does."""
-
-    part: str
-    ok: bool
-    text: str
 
 
 @dataclass(frozen=True)
@@ -74,8 +71,8 @@ async def get_stack_status(settings: Settings) -> StackStatus:
         asyncio.gather(_get_ledger(settings, names), _get_bus(settings), _get_runes(settings, configuration)),
         asyncio.gather(*(_get_service(settings, name) for name in SERVICES)),
     )
-    finding, anvils, rituals, served = ledger
-    parts = (*faults, *_get_disk(settings, configuration), finding, nats, *services)
+    finding, anvils, rituals, served, jobs = ledger
+    parts = (*faults, *_get_disk(settings, configuration), finding, nats, *services, *jobs)
     return StackStatus(parts, configuration, runes, anvils, rituals, _get_processes(settings), served)
 
 
@@ -95,14 +92,27 @@ def _get_disk(settings: Settings, configuration: Configuration | None) -> tuple[
 
 async def _get_ledger(
     settings: Settings, names: tuple[str, ...]
-) -> tuple[Finding, dict[str, AnvilStatus] | None, tuple[ListedRitual, ...], tuple[Served, ...]]:
+) -> tuple[Finding, dict[str, AnvilStatus] | None, tuple[ListedRitual, ...], tuple[Served, ...], tuple[Finding, ...]]:
     try:
         async with asyncio.timeout(TIMEOUT_S), database(settings) as pool:
             anvils = {name: await get_anvil_status(pool, name) for name in names}
             rituals, served = tuple(await list_open_rituals(pool)), tuple(await list_served(pool))
+            jobs = tuple(list_jobs(await list_isolation(pool), await get_last_isolation(pool)))
     except Exception as error:
-        return Finding("postgres", False, _reason(error)), None, (), ()
-    return Finding("postgres", True, f"answers at {host_port(settings.database_url)}"), anvils, rituals, served
+        return Finding("postgres", False, _reason(error)), None, (), (), ()
+    return Finding("postgres", True, f"answers at {host_port(settings.database_url)}"), anvils, rituals, served, jobs
+
+
+def list_jobs(services: Mapping[str, JobIsolation], last: tuple[str, ...]) -> Iterator[Finding]:
+    """How jobs are started, once a service recorded it; `last` is the isolation of the last job that ended."""
+    refusing = [service for service, jobs in services.items() if jobs.isolation is Isolation.REFUSED]
+    if refusing:
+        yield Finding("jobs", False, f"{' and '.join(refusing)} cannot start jobs, so no ritual takes the anvil")
+    elif unisolated := [jobs.why for jobs in services.values() if jobs.isolation is Isolation.UNISOLATED]:
+        yield unisolated_finding("jobs", unisolated[0])
+    elif services:
+        walls = f"; the last one had: {isolation_text(last)}" if last else ""
+        yield Finding("jobs", True, f"isolated{walls}")
 
 
 async def _get_bus(settings: Settings) -> Finding:

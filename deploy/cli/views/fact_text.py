@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from deploy.cli.format import duration, size
 from shared.contracts.evacuate import GpuEvacuated, GpuInterrupted, GpuRefused, GpuRestored
 from shared.contracts.forge import AdapterFailed, AdapterForged
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
 from shared.contracts.intent import RitualCancelled
+from shared.contracts.job import is_unisolated, isolation_text
 from shared.contracts.message import Fact
 from shared.contracts.registry import AdapterAwakened, AdapterRegistered
-from shared.contracts.verify import AdapterBanished, AdapterVerified
+from shared.contracts.verify import AdapterBanished, AdapterVerified, Judged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from shared.ritual.views import RecordedFact
 
 
 def fact_text(fact: Fact) -> str:
-    """One line about a fact."""
-    return " ".join(_text(fact).split())
+    """One line about a fact; a job that ran unisolated is always mentioned."""
+    ran = isolation_text(job_isolation(fact)) if is_unisolated(job_isolation(fact)) else ""
+    return "; ".join(" ".join(part.split()) for part in (_text(fact), ran) if part)
+
+
+def job_isolation(fact: Fact) -> tuple[str, ...]:
+    """The isolation of the job that a fact is about; empty where it is about none."""
+    return fact.isolation if isinstance(fact, AdapterForged | Judged | AdapterFailed | GpuInterrupted) else ()
+
+
+def unisolated_jobs(facts: Iterable[RecordedFact]) -> list[str]:
+    """A line for each job that ran unisolated."""
+    return [
+        f"the {fact.job or 'job'} of attempt {fact.attempt} ran {isolation_text(job_isolation(fact))}"
+        for fact in (recorded.fact for recorded in facts)
+        if is_unisolated(job_isolation(fact))
+    ]
 
 
 def end_reason(fact: Fact) -> str | None:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.cli.format import duration, short_id
-from deploy.cli.views.fact_text import end_reason, fact_text
+from deploy.cli.views.fact_text import end_reason, fact_text, unisolated_jobs
 from deploy.cli.views.report import trace_url
 from deploy.cli.views.stages import (
     Mark,
@@ -22,6 +22,7 @@ from deploy.cli.views.stages import (
     last_move,
     seconds_in_stage,
     stages,
+    unisolated_now,
     wait_reason,
 )
 from deploy.cli.views.verdict import verdict_view
@@ -94,6 +95,8 @@ class LiveView:
         since = snapshot.ritual.created_at
         if not self._began:
             self._print(since, intent_line(snapshot.ritual))
+            if unisolated := unisolated_now(snapshot):
+                self._print(snapshot.now, unisolated)
             self._began = True
         for recorded in snapshot.facts:
             key = recorded.fact.subject, recorded.fact.attempt
@@ -153,6 +156,8 @@ def current_view(snapshot: Snapshot, progress: RitualProgress | None) -> Rendera
         row = Table.grid(padding=(0, 1))
         row.add_row(seconds, *(_progress_cells(progress) if progress else (Text(doing, "dim"),)))
         lines.append(row)
+    if unisolated_now(snapshot):
+        lines.append(Text("jobs run UNISOLATED", "bold red"))  # why is printed once, above
     if outage := inference_outage(snapshot.hand_overs, snapshot.now):
         lines.append(_outage_line(outage.away, outage.seconds))
     return Group(*lines)
@@ -190,7 +195,8 @@ def end_view(snapshot: Snapshot, phoenix_url: str) -> RenderableType:
     judged = [recorded.fact for recorded in snapshot.facts if isinstance(recorded.fact, Judged)]
     verdicts = (part for fact in judged for part in (Text(""), verdict_view(fact.verdict)))
     trace = Text(f"trace  {trace_url(phoenix_url, snapshot.ritual.trace_id)}", "dim")
-    return Group(*verdicts, Text(""), *_end_lines(snapshot), trace)
+    unisolated = [Text(line, "red") for line in unisolated_jobs(snapshot.facts)]
+    return Group(*verdicts, Text(""), *_end_lines(snapshot), *unisolated, trace)
 
 
 def _end_lines(snapshot: Snapshot) -> list[Text]:

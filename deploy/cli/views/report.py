@@ -15,9 +15,9 @@ from uuid import UUID
 from pydantic import Field
 
 from deploy.cli.queries.rituals import Snapshot
-from deploy.cli.views.fact_text import end_reason
+from deploy.cli.views.fact_text import end_reason, unisolated_jobs
 from deploy.cli.views.receipt import HandOverReport, build_receipt
-from deploy.cli.views.stages import error_text, get_interruption, last_move
+from deploy.cli.views.stages import error_text, get_interruption, last_move, unisolated_now
 from services.orchestrator import views as orchestrator
 from services.orchestrator.views import Handover
 from shared.contracts.forge import AdapterForged
@@ -75,6 +75,7 @@ class RitualReport(Frozen):
     cancel_requested_at: datetime | None
     reason: str | None = Field(description="Why it ended without an adapter that serves, or null.")
     errors: tuple[str, ...] = Field(description="What keeps it from going on, while a service meets errors with it.")
+    unisolated: tuple[str, ...] = Field(description="The jobs that ran unisolated, and why those to come would.")
     states: tuple[StateReport, ...]
     digests: dict[str, str] = Field(description="manifest, holdout, adapter, base: as far as they exist.")
     counts: dict[str, int] = Field(description="Records: train, dev, held_out, seen, excluded.")
@@ -115,6 +116,7 @@ def build_report(snapshot: Snapshot, excluded: dict[str, int], phoenix_url: str)
         cancel_requested_at=ritual.cancel_requested_at,
         reason=_reason(snapshot),
         errors=tuple(error_text(error, snapshot.now) for error in snapshot.errors),
+        unisolated=(*unisolated_jobs(snapshot.facts), *filter(None, [unisolated_now(snapshot)])),
         states=tuple(_state(recorded) for recorded in snapshot.facts),
         digests=_digests(facts),
         counts=_counts(facts, excluded),

@@ -96,6 +96,8 @@ def _summary(report: RitualReport) -> Table:
         table.add_row("reason", Text(report.reason, "red"))
     for error in report.errors:
         table.add_row("error", Text(error, "red"))
+    for line in report.unisolated:
+        table.add_row("isolation", Text(line, "red"))
     if report.tipping:
         table.add_row("anvil", _tipping(report.tipping, waits=report.state == State.HARVESTED))
     table.add_row(

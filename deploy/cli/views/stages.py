@@ -149,6 +149,13 @@ def error_text(error: RitualError, now: datetime) -> str:
     return f"the {error.owner} met {times}: {error.error}; it tries again {f'in {again:.0f} s' if again else 'now'}"
 
 
+def unisolated_now(snapshot: Snapshot) -> str | None:
+    """That the jobs of an open ritual run unisolated, and why; None where they do not."""
+    if snapshot.unisolated is None or snapshot.ritual.ended_at:
+        return None
+    return f"jobs run UNISOLATED, as allow_unisolated under [jobs] permits: {snapshot.unisolated}"
+
+
 def asked_for(asked: bool) -> str:
     return "asked for" if asked else "not asked for"
 

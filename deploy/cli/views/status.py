@@ -11,9 +11,9 @@ from rich.text import Text
 
 from deploy.cli.connect import host_port
 from deploy.cli.format import ago, duration, short_id
-from deploy.cli.queries.stack import Finding
 from deploy.cli.views.rituals import error_lines
 from deploy.cli.views.stages import shown_state
+from deploy.embedded.preflight import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -129,6 +129,12 @@ def _findings(findings: Iterable[Finding], width: int) -> Table:
     return table
 
 
+def finding_line(finding: Finding) -> Text:
+    """A finding on one line, however long: what it says to run can be copied."""
+    mark, part, text = _cells(finding)
+    return Text("  ").join([mark, Text(part.ljust(NAME_WIDTH)), text])
+
+
 def _grid(width: int) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column()
@@ -138,6 +144,8 @@ def _grid(width: int) -> Table:
 
 
 def _cells(finding: Finding) -> tuple[Text, str, Text]:
+    if finding.warning:
+        return Text("!", "bold red"), finding.part, Text(finding.text, "red")
     mark = Text("✓", "green") if finding.ok else Text("✗", "bold red")
     return mark, finding.part, Text(finding.text, "" if finding.ok else "red")
 

@@ -45,6 +45,7 @@ class Cause(StrEnum):
     CONTAINED = "contained"  #: wait: the anvil failed to serve too often
     RECLAIMED = "reclaimed"  #: wait: the anvil is reclaimed for some time
     ABSENT = "absent"  #: wait: a service that it needs on the anvil does not run
+    JOBS = "jobs"  #: wait: a service that it needs on the anvil starts no job, as it could not isolate it
     DISK = "disk"  #: wait: too little disk space is free
     TIMED_OUT = "timed_out"  #: refused: it waited for longer than `refuse_after_s`
 

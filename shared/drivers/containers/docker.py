@@ -104,6 +104,10 @@ class DockerContainers:
         found = await self._inspect(name)
         return resident_bytes(await self._engine.stats(found["Id"])) if found and runs(found) else 0
 
+    async def why_not_isolated(self) -> str | None:
+        await self._engine.kind()  # an engine that answers isolates
+        return None
+
     async def remove(self, name: str) -> None:
         found = await self._inspect(name)
         if found and runs(found):

@@ -121,6 +121,13 @@ class Containers(Protocol):
         """Memory of the whole process tree now; 0 when nothing runs."""
         ...
 
+    async def why_not_isolated(self) -> str | None:
+        """Why this place cannot isolate containers, and what mends it; None where it can.
+
+        Raises ContainerError where that cannot be asked.
+        """
+        ...
+
     async def remove(self, name: str) -> None:
         """Forget an exited container and its logs. Raises ContainerError while it runs."""
         ...

@@ -88,6 +88,9 @@ class ProcessContainers:
     async def memory_bytes(self, name: str) -> int:
         return await asyncio.to_thread(self._state(name).memory_bytes)
 
+    async def why_not_isolated(self) -> str | None:
+        return await asyncio.to_thread(why_not)
+
     async def remove(self, name: str) -> None:
         info = await self.inspect(name)
         if info and info.state is ContainerState.RUNNING:

@@ -61,12 +61,15 @@ class Cover(Enum):
 Layers = dict[Path, Mount | Cover]
 
 
-@cache
 def why_not() -> str | None:
-    """Why jobs cannot be isolated on this machine, and what to do; None where they can. Tried once per process; blocks."""
+    """Why jobs cannot be isolated on this machine, and what to do; None where they can. Blocks.
+
+    Tried until it succeeds: the machine may be mended while this process runs.
+    """
     failures = _failures()
     if None in failures.values():
         return None
+    _failures.cache_clear()
     reasons = [f"{program}: {failure}" for program, failure in failures.items()]
     reason = "; ".join(reasons) or "bubblewrap (bwrap) is not installed"
     return f"jobs cannot be isolated: {reason}. Run `{find_remedy(SETTINGS)}` and start Soulforge again. {OTHERWISE}"

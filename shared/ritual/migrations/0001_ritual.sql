@@ -51,10 +51,12 @@ CREATE TABLE ritual_error (
     PRIMARY KEY (ritual, owner)
 );
 
--- When the reconciler of each service last completed a pass.
+-- When the reconciler of each service last completed a pass. One that starts jobs also records how, and why so.
 CREATE TABLE service_heartbeat (
     service   text PRIMARY KEY,
-    passed_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    passed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    isolation text CHECK (isolation IN ('isolated', 'unisolated', 'refused')),
+    why       text
 );
 
 -- One row per anvil. ritual IS NULL means free; an expired lease is not free until its holder was proven gone.

@@ -13,6 +13,7 @@ from deploy.cli.views.config import effective_values, to_toml, without_password
 from deploy.services import SECTIONS
 from shared.config.load import read
 from shared.config.settings import PROJECT, Settings
+from tests.support.isolation import WHY, let_isolate
 
 EXAMPLES = PROJECT / "examples" / "soulforge"
 NAMES = sorted(path.stem for path in EXAMPLES.glob("*.toml"))
@@ -24,6 +25,7 @@ def _house(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(f"SOULFORGE_{name}", raising=False)
     monkeypatch.setenv("SOULFORGE_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
+    let_isolate(monkeypatch)
 
 
 def test_a_wrong_file_is_refused_with_every_place_and_reason(
@@ -68,6 +70,19 @@ def test_without_a_file_the_built_in_house_is_checked(capsys: pytest.CaptureFixt
     assert run(["config", "check"]) == 0
     shown = capsys.readouterr()
     assert "anvil0" in shown.out and "there is no soulforge.toml" in shown.err
+
+
+def test_whether_this_machine_isolates_the_jobs_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(["config", "check"]) == 0
+    assert "jobs are isolated" in capsys.readouterr().out
+    let_isolate(monkeypatch, WHY)
+    assert run(["config", "check"]) == 0
+    assert f"✗  isolation      {WHY}" in capsys.readouterr().out
+    (tmp_path / "soulforge.toml").write_text("[jobs]\nallow_unisolated = true\n")
+    assert run(["config", "check"]) == 0
+    assert "!  isolation      jobs run UNISOLATED" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", NAMES)

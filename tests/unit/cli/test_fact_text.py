@@ -24,6 +24,8 @@ from tests.unit.cli.rows import (
 
 MEMORY = "memory 3.0 GiB → 0 B"
 WITHOUT_DEV = TRAINING.model_copy(update={"dev_loss_before": None, "dev_loss_after": None})
+WALLED, UNWALLED = ("environment", "network", "filesystem"), ("environment",)
+UNISOLATED = "UNISOLATED: only environment"
 AWAY = "after 22 s without inference"
 
 
@@ -36,6 +38,14 @@ AWAY = "after 22 s without inference"
         (evacuated(drained=3, aborted=1), f"{MEMORY}; requests: 3 drained, 1 aborted"),
         (AdapterForged(**NAMED, **FORGED, training=TRAINING), "40 steps, dev loss 2.500 → 1.250, 251 tokens/s"),
         (AdapterForged(**NAMED, **FORGED, training=WITHOUT_DEV), "40 steps, 251 tokens/s"),
+        (AdapterForged(**NAMED, **FORGED, training=WITHOUT_DEV, isolation=WALLED), "40 steps, 251 tokens/s"),
+        (
+            AdapterForged(**NAMED, **FORGED, training=WITHOUT_DEV, isolation=UNWALLED),
+            f"40 steps, 251 tokens/s; {UNISOLATED}",
+        ),
+        (BANISHED.model_copy(update={"isolation": UNWALLED}), f"the verdict is banish; {UNISOLATED}"),
+        (AdapterFailed(**NAMED, reason="no", isolation=UNWALLED), f"no; {UNISOLATED}"),
+        (interrupted("lost").model_copy(update={"isolation": UNWALLED}), f"lost; {UNISOLATED}"),
         (BANISHED, "the verdict is banish"),
         (AdapterFailed(**NAMED, reason="out of\nmemory"), "out of memory"),
         (restored(), AWAY),

@@ -21,6 +21,7 @@ COMMANDS = [
     "dead-letters list",
     "dead-letters replay",
     "dead-letters show",
+    "doctor",
     "down",
     "intend",
     "karma import",

@@ -56,6 +56,7 @@ SHAPE = [
     "tipping",
     "trace_id",
     "trace_url",
+    "unisolated",
     "version",
 ]
 

@@ -14,14 +14,16 @@ import pytest
 from rich.console import Console
 
 from deploy.cli.commands.anvil import activity, effect_of
-from deploy.cli.queries.stack import Finding, RuneStatus, StackStatus, get_rune
-from deploy.cli.views.status import anvil_finding, rune_finding, status_view
+from deploy.cli.queries.stack import RuneStatus, StackStatus, get_rune, list_jobs
+from deploy.cli.views.status import anvil_finding, finding_line, rune_finding, status_view
+from deploy.embedded.preflight import Finding
 from services.orchestrator.steps import Step
 from services.orchestrator.views import AnvilStatus, Containment, Holder, Reclaim, Restoration
 from shared.config.model import RuneConfig
 from shared.contracts.evacuate import GpuInterrupted
 from shared.drivers.inference.admission import HELD as PAUSED
 from shared.drivers.inference.vllm import Vllm
+from shared.runtime.presence import Isolation, JobIsolation
 from tests.unit.cli.rows import NAMED, RITUAL, anvil, at, listed
 
 HOLDER = Holder(RITUAL, "scribe", attempt=2, fence=7, live=True)
@@ -97,6 +99,32 @@ def test_the_status_keeps_its_columns_however_long_a_reason_is(width: int) -> No
     assert starts[:3] == ["✓  ", "✗  ", "✗  "] and set(starts[3:]) == {"   "}
     assert all(line.startswith(" " * 16) for line in lines[3 : lines.index("")]), "it goes on in its own column"
     assert "interrupted" in lines[-1]
+
+
+def jobs_of(*last: str, **services: JobIsolation) -> list[Finding]:
+    return list(list_jobs(services, last))
+
+
+ISOLATED = JobIsolation(Isolation.ISOLATED)
+REFUSED = JobIsolation(Isolation.REFUSED, "install bubblewrap")
+UNISOLATED = JobIsolation(Isolation.UNISOLATED, "no namespaces")
+
+
+def test_the_status_shows_whether_jobs_are_isolated_and_by_what() -> None:
+    assert jobs_of() == []
+    assert jobs_of(forge=ISOLATED, verifier=ISOLATED) == [Finding("jobs", True, "isolated")]
+    (held,) = jobs_of("network", "filesystem", "pid", forge=ISOLATED)
+    assert held.text == "isolated; the last one had: network, filesystem, pid" and not held.warning
+    (refused,) = jobs_of(forge=REFUSED, verifier=REFUSED)
+    assert not refused.ok and refused.text.startswith("forge and verifier cannot start jobs")
+    assert not jobs_of(forge=ISOLATED, verifier=REFUSED)[0].ok
+
+
+def test_unisolated_jobs_are_marked_in_the_status() -> None:
+    (found,) = jobs_of("network", "filesystem", forge=UNISOLATED, verifier=ISOLATED)
+    assert found.ok and found.warning
+    shown = finding_line(found).plain
+    assert shown.startswith("!  jobs           jobs run UNISOLATED") and "no namespaces" in shown
 
 
 class Rune(BaseHTTPRequestHandler):

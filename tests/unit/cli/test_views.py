@@ -16,7 +16,7 @@ from deploy.cli.views.report import build_report
 from deploy.cli.views.rituals import list_view, report_view
 from deploy.cli.views.stages import activity
 from deploy.cli.views.verdict import verdict_view
-from shared.contracts.forge import AdapterFailed
+from shared.contracts.forge import AdapterFailed, AdapterForged
 from shared.contracts.intent import RitualProgress
 from shared.ritual.views import RitualError
 from tests.unit.cli.rows import (
@@ -97,6 +97,41 @@ def test_the_end_of_an_awakened_ritual_shows_what_it_cost_and_how_to_try_it() ->
     assert "awakened  33 s in all, 22 s without inference" in text
     assert 'soulforge ask scribe "…"' in text
     assert "http://p/redirects/traces/" in text
+
+
+def unisolated() -> Snapshot:
+    """A ritual whose trainer ran unisolated, on a machine where the next job would, too."""
+    spoilt = [
+        replace(row, fact=row.fact.model_copy(update={"isolation": ("environment",)}))
+        if isinstance(row.fact, AdapterForged)
+        else row
+        for row in WHOLE
+    ]
+    found = snapshot(ritual("awakened", 33, 33), spoilt, [hand_over()])
+    return replace(found, unisolated="no bubblewrap")
+
+
+def test_a_job_that_ran_unisolated_is_mentioned_at_the_end_and_in_the_report() -> None:
+    line = "the trainer of attempt 1 ran UNISOLATED: only environment"
+    assert line in shown(end_view(unisolated(), "http://p"))
+    report = build_report(unisolated(), {}, PHOENIX)
+    assert report.unisolated == (line,), "a ritual that ended has no job to come"
+    assert any(row.startswith("isolation") and "ran UNISOLATED" in row for row in shown(report_view(report, WHOLE)))
+    assert build_report(awakened(), {}, PHOENIX).unisolated == ()
+
+
+def test_while_jobs_run_unisolated_it_is_shown_below_the_stages_and_in_the_log() -> None:
+    under_way = replace(training(), unisolated="no bubblewrap")
+    why = "jobs run UNISOLATED, as allow_unisolated under [jobs] permits: no bubblewrap"
+    assert "jobs run UNISOLATED" in shown(current_view(under_way, None))
+    assert "UNISOLATED" not in "".join(shown(current_view(training(), None)))
+    console = Console(file=io.StringIO(), width=120)
+    with LiveView(console) as view:
+        view.update(under_way, None)
+        view.update(under_way, None)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().count(why) == 1
+    assert build_report(under_way, {}, PHOENIX).unisolated == (why,)
 
 
 def test_the_verdict_shows_both_arms_with_intervals_gains_and_flips() -> None:

@@ -1,0 +1,223 @@
+"""Where jobs cannot be isolated none is started and no anvil is taken, unless the owner allows it; and both are shown."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from nats.aio.client import Client
+
+from deploy.cli.main import run
+from deploy.cli.queries.stack import get_stack_status
+from services.forge.app import app as forge
+from services.orchestrator import views
+from services.orchestrator.anvil import Anvil
+from shared.config.model import embedded
+from shared.config.settings import PROJECT, Settings
+from shared.config.tables import JobsConfig
+from shared.contracts.evacuate import GpuInterrupted
+from shared.contracts.forge import AdapterForged
+from shared.contracts.job import WALLS, is_unisolated
+from shared.contracts.ritual import State
+from shared.drivers.containers.port import ContainerInfo
+from shared.drivers.containers.process import ProcessContainers
+from shared.drivers.containers.sandbox import why_not
+from shared.jobs.gpu_stage import GpuStage
+from shared.ritual import ledger
+from shared.runtime.context import ServiceContext
+from shared.runtime.presence import Isolation, JobIsolation, list_isolation
+from shared.storage.postgres import Pool
+from tests.integration.test_gpu_stage import BAD, GOOD, ending
+from tests.integration.test_health import becomes_ready, says
+from tests.support.anvils import FakeRune, anvil, checks, context, rune, state_of
+from tests.support.isolation import WHY, let_isolate
+from tests.support.orchestrated import harvested
+from tests.support.servers import House
+from tests.support.services import running
+from tests.support.stages import evacuated, reconcile_until_moved
+
+__all__ = ["anvil", "context", "rune"]  # fixtures
+
+
+@pytest.fixture
+def denied(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A machine that cannot isolate jobs, until the test lets it."""
+    let_isolate(monkeypatch, WHY)
+    return monkeypatch
+
+
+def stage_of(settings: Settings, pool: Pool, client: Client, allow: bool = False) -> GpuStage:
+    configured = JobsConfig(python=Path(sys.executable), allow_unisolated=allow)
+    configuration = embedded().model_copy(update={"jobs": configured})
+    return ending(ServiceContext("forge", settings, pool, client, configuration), GOOD)
+
+
+async def test_a_ritual_is_held_back_while_jobs_cannot_be_isolated_and_goes_on_once_they_can(
+    denied: pytest.MonkeyPatch, anvil: Anvil, context: ServiceContext, rune: FakeRune
+) -> None:
+    forge_stage = stage_of(context.settings, context.pool, context.nats)
+    ritual = await harvested(context.pool, "one")
+    await forge_stage.reconcile()
+
+    await checks(anvil, 4)
+
+    assert await state_of(context.pool, ritual) is State.HARVESTED and rune.open_ and rune.done == []
+    assert await views.list_handovers(context.pool, ritual) == []
+    decision = await views.get_decision(context.pool, ritual)
+    assert decision and decision.measures == {"cause": "jobs"}
+    assert decision.reason.startswith(f"waits: forge cannot start jobs: {WHY}")
+    assert "allow_unisolated" in decision.reason
+
+    let_isolate(denied)
+    await forge_stage.reconcile()
+    await checks(anvil, 2)
+    assert await state_of(context.pool, ritual) is State.EVACUATED
+
+
+async def test_a_ritual_is_held_back_for_the_verifier_too(
+    denied: pytest.MonkeyPatch, anvil: Anvil, context: ServiceContext, rune: FakeRune
+) -> None:
+    let_isolate(denied)
+    await stage_of(context.settings, context.pool, context.nats).reconcile()
+    let_isolate(denied, WHY)
+    verifier = stage_of(context.settings, context.pool, context.nats)
+    await replace(verifier, context=replace(verifier.context, service="verifier")).reconcile()
+    ritual = await harvested(context.pool, "one")
+
+    await checks(anvil, 3)
+
+    assert await state_of(context.pool, ritual) is State.HARVESTED and rune.done == []
+
+
+async def test_what_the_owner_allows_takes_the_anvil(
+    denied: pytest.MonkeyPatch, anvil: Anvil, context: ServiceContext
+) -> None:
+    await stage_of(context.settings, context.pool, context.nats, allow=True).reconcile()
+    ritual = await harvested(context.pool, "one")
+
+    await checks(anvil, 2)
+
+    assert await state_of(context.pool, ritual) is State.EVACUATED
+
+
+async def test_the_service_is_not_ready_while_jobs_cannot_be_isolated(denied: pytest.MonkeyPatch, house: House) -> None:
+    async with running(forge, house.settings) as url:
+        await says(url, f"jobs: {WHY}")
+        let_isolate(denied)
+        await becomes_ready(url)
+
+
+MENDED_MEANWHILE = """
+import asyncio, os
+from pathlib import Path
+from shared.drivers.containers import sandbox
+from shared.drivers.containers.process import ProcessContainers
+wheel, path = sandbox.find_spec, os.environ["PATH"]
+sandbox.find_spec, os.environ["PATH"] = (lambda name: None), os.environ["BROKEN"]
+containers = ProcessContainers(Path())
+print("denied:", asyncio.run(containers.why_not_isolated()))
+sandbox.find_spec, os.environ["PATH"] = wheel, path
+print("mended:", asyncio.run(containers.why_not_isolated()))
+"""
+
+
+async def test_a_machine_that_is_mended_is_noticed_by_a_process_that_runs(tmp_path: Path) -> None:
+    if why_not():
+        pytest.skip("this machine cannot isolate jobs")
+    (tmp_path / "bwrap").write_text("#!/bin/sh\necho no permissions >&2; exit 1\n")
+    (tmp_path / "bwrap").chmod(0o755)
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", MENDED_MEANWHILE),
+        cwd=PROJECT,
+        env={**os.environ, "BROKEN": str(tmp_path)},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    lines = (await child.communicate())[0].decode().splitlines()
+
+    assert lines[0].startswith("denied: jobs cannot be isolated: ") and "no permissions" in lines[0]
+    assert "apt-get install bubblewrap" in lines[0] and 'driver = "docker"' in lines[0]
+    assert lines[1] == "mended: None"
+
+
+async def test_no_job_is_started_where_it_cannot_be_isolated(
+    denied: pytest.MonkeyPatch, settings: Settings, pool: Pool, client: Client
+) -> None:
+    ritual = await harvested(pool, "one")
+    await evacuated(pool, ritual)
+    stage = stage_of(settings, pool, client)
+
+    await stage.reconcile()
+
+    assert await ProcessContainers(settings.containers_dir).list({"ritual": str(ritual)}) == []
+    error = await pool.fetchval("SELECT error FROM ritual_error WHERE ritual = $1", ritual)
+    assert WHY in error
+    assert (await list_isolation(pool))["forge"].isolation is Isolation.REFUSED
+
+
+@pytest.mark.parametrize("result", [GOOD, BAD], ids=["well", "badly"])
+async def test_an_unisolated_job_is_recorded_as_such_however_it_ends(
+    denied: pytest.MonkeyPatch, settings: Settings, pool: Pool, client: Client, result: object
+) -> None:
+    ritual = await harvested(pool, "one")
+    await evacuated(pool, ritual)
+    stage = stage_of(settings, pool, client, allow=True)
+    stage = replace(stage, work=replace(stage.work, result=result))  # type: ignore[type-var]
+    inspect = ProcessContainers.inspect
+
+    async def limited(containers: ProcessContainers, name: str) -> ContainerInfo | None:
+        info = await inspect(containers, name)
+        return info and info.model_copy(update={"limits": ("time",)})
+
+    denied.setattr(ProcessContainers, "inspect", limited)
+    await reconcile_until_moved(stage, ritual)
+
+    assert (await list_isolation(pool))["forge"] == JobIsolation(Isolation.UNISOLATED, WHY)
+    kind: type[GpuInterrupted | AdapterForged] = GpuInterrupted if result is BAD else AdapterForged
+    isolation = (await ledger.require_fact(pool, ritual, kind)).isolation
+    assert is_unisolated(isolation) and "time" in isolation
+
+
+async def test_the_permission_leaves_a_job_isolated_where_that_is_possible(
+    settings: Settings, pool: Pool, client: Client
+) -> None:
+    if why_not():
+        pytest.skip("this machine cannot isolate jobs")
+    ritual = await harvested(pool, "one")
+    await evacuated(pool, ritual)
+
+    await reconcile_until_moved(stage_of(settings, pool, client, allow=True), ritual)
+
+    assert set((await ledger.require_fact(pool, ritual, AdapterForged)).isolation) >= WALLS
+    assert (await list_isolation(pool))["forge"] == JobIsolation(Isolation.ISOLATED)
+
+
+async def test_status_watch_and_show_mention_jobs_that_run_unisolated(
+    denied: pytest.MonkeyPatch,
+    settings: Settings,
+    pool: Pool,
+    client: Client,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    denied.setenv("SOULFORGE_HOME", str(settings.home))
+    denied.setenv("SOULFORGE_PORT_BASE", str(settings.port_base))
+    ritual = await harvested(pool, "one")
+    await evacuated(pool, ritual)
+    await reconcile_until_moved(stage_of(settings, pool, client, allow=True), ritual)
+
+    found = await get_stack_status(settings)
+    jobs = next(finding for finding in found.parts if finding.part == "jobs")
+    assert jobs.warning and WHY in jobs.text
+    assert "UNISOLATED" in await shown(capsys, "show", ritual)
+    watched = (await shown(capsys, "watch", ritual, "--timeout", "1")).splitlines()
+    assert "jobs run UNISOLATED" in watched[1] and WHY in watched[1]
+    assert any("forged (" in line and "UNISOLATED: only" in line for line in watched)
+
+
+async def shown(capsys: pytest.CaptureFixture[str], command: str, ritual: UUID, *more: str) -> str:
+    await asyncio.to_thread(run, [command, str(ritual), *more])
+    return capsys.readouterr().out
