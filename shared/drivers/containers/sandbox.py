@@ -15,7 +15,6 @@ from pathlib import Path
 
 from shared.drivers.containers.account import as_job_account, enter_account
 from shared.drivers.containers.port import ContainerSpec, Mount
-from shared.drivers.containers.seccomp import write_filter
 
 IMPORT_ROOT = Path(__file__).resolve().parents[3]
 TRIAL_S = 20.0
@@ -36,7 +35,7 @@ PIDS = 4096
 
 SETTINGS = Path("/proc/sys")
 
-INSTALL = "sudo apt-get install bubblewrap"
+INSTALL = "sudo apt-get install bubblewrap libseccomp2"
 # What denies namespaces: a setting, the value that does, and the command that mends it.
 CAUSES = (
     (
@@ -118,20 +117,19 @@ def enter(program: str, spec: ContainerSpec, env: Mapping[str, str], ready: int)
     os.dup2(ready, READY)
     os.set_inheritable(READY, True)
     layers = _layers(spec)
+    walls = (*WALLS, "--seccomp", _inherited(_filter()))
     links = _links(spec, layers)
     if as_job_account():
         program, sources = enter_account(program, spec.mounts, _gpu_nodes(spec))
     else:
         sources = {mount.path: mount.path.resolve(strict=True) for mount in spec.mounts}
     os.chdir("/")
-    os.execve(program, [program, *_arguments(spec, layers, links, sources)], env)
+    os.execve(program, [program, *walls, *_arguments(spec, layers, links, sources)], env)
 
 
 def _arguments(
     spec: ContainerSpec, layers: Layers, links: Mapping[Path, Path], sources: Mapping[Path, Path]
 ) -> Iterator[str]:
-    yield from WALLS
-    yield from ("--seccomp", _inherited(write_filter()))
     yield from _system(spec)
     sizes = {SCRATCH[2]: spec.shm_bytes or spec.memory_bytes}
     for path in SCRATCH:
@@ -156,18 +154,23 @@ def _system(spec: ContainerSpec) -> Iterator[str]:
             yield from ("--ro-bind-try", str(path), str(path))
     for name in FILES:
         yield from ("--ro-bind-try", name, name)
-    account = f"job:x:{os.getuid()}:{os.getgid()}:job:/tmp:/bin/sh\n"
-    for name, content in {
-        "passwd": account,
-        "group": f"job:x:{os.getgid()}:\n",
-        "hosts": "127.0.0.1 localhost job\n",
-    }.items():
-        yield from ("--file", _file(name, content), f"/etc/{name}")
+    yield from ("--file", _file(f"job:x:{os.getuid()}:{os.getgid()}:job:/tmp:/bin/sh\n"), "/etc/passwd")
+    yield from ("--file", _file(f"job:x:{os.getgid()}:\n"), "/etc/group")
+    yield from ("--file", _file("127.0.0.1 localhost job\n"), "/etc/hosts")
     yield from ("--proc", "/proc", "--dev", "/dev")
     if spec.devices:
         yield from ("--ro-bind", "/sys", "/sys")
     for node in _gpu_nodes(spec):
         yield from ("--dev-bind", str(node), str(node))
+
+
+def _filter() -> int:
+    try:
+        # It loads libseccomp: which may be missing, and takes time that only the start of a sandbox has.
+        from shared.drivers.containers.seccomp import write_filter
+    except RuntimeError as error:
+        raise OSError(str(error)) from error
+    return write_filter()
 
 
 def _scratch(path: Path, size: int | None) -> Iterator[str]:
@@ -215,8 +218,8 @@ def _gpu_nodes(spec: ContainerSpec) -> list[Path]:
     return [node for pattern in NODES for node in sorted(Path("/dev").glob(pattern))] if spec.devices else []
 
 
-def _file(name: str, content: str) -> str:
-    descriptor = os.memfd_create(name)
+def _file(content: str) -> str:
+    descriptor = os.memfd_create("file")
     os.write(descriptor, content.encode())
     os.lseek(descriptor, 0, os.SEEK_SET)
     return _inherited(descriptor)

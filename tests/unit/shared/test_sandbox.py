@@ -32,7 +32,7 @@ def test_every_refused_call_has_its_right_name(call: str) -> None:
         ("kernel/apparmor_restrict_unprivileged_userns", "1", "apparmor_parser -r"),
         ("kernel/unprivileged_userns_clone", "0", "sysctl -w kernel.unprivileged_userns_clone=1"),
         ("user/max_user_namespaces", "0", "sysctl -w user.max_user_namespaces="),
-        ("user/max_user_namespaces", "1000", "apt-get install bubblewrap"),
+        ("user/max_user_namespaces", "1000", "apt-get install bubblewrap libseccomp2"),
     ],
 )
 def test_the_remedy_fits_the_cause(tmp_path: Path, setting: str, value: str, command: str) -> None:
