@@ -66,9 +66,9 @@ class GpuStage:
             raise RuntimeError(found.why)
 
     async def reconcile(self) -> None:
+        await advance_each(self.context, await ledger.list_rituals(self.context.pool, self.state), self._advance)
         isolation = await get_isolation(job_containers(self.context), self.context.configuration.jobs)
         await record_isolation(self.context.pool, self.context.service, isolation)
-        await advance_each(self.context, await ledger.list_rituals(self.context.pool, self.state), self._advance)
 
     async def _advance(self, ritual: Ritual) -> bool:
         """Advance one ritual; False where nothing could be tried."""

@@ -95,6 +95,9 @@ class Jobs:
     async def logs(self, name: str, tail: int = 100) -> str:
         return ""
 
+    async def why_not_isolated(self) -> str | None:
+        return None
+
     async def remove(self, name: str) -> None:
         self._jobs.pop(name, None)
 
