@@ -79,6 +79,18 @@ class Settings(BaseSettings):
         return self.home / "secrets" / "postgres"
 
     @property
+    def engine_key_file(self) -> Path:
+        return self.home / "secrets" / "engine"
+
+    @cached_property
+    def engine_key(self) -> str | None:
+        """The key of the engines' admin routes; None where this account has none."""
+        try:
+            return self.engine_key_file.read_text().strip()
+        except (FileNotFoundError, PermissionError):
+            return None
+
+    @property
     def models_dir(self) -> Path:
         return self.models or self.home / "models"
 

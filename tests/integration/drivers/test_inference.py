@@ -13,7 +13,7 @@ import pytest
 
 from shared.drivers.inference.port import InferenceError, Means, PromptMessage
 from shared.drivers.inference.vllm import Vllm
-from tests.support.fakes.engines import BASE, READY_S, FakeEngine, fake_engine, free_port, until
+from tests.support.fakes.engines import BASE, KEY, READY_S, FakeEngine, fake_engine, free_port, until
 from tests.support.load import End, live_load
 
 ASKED = (PromptMessage(role="user", content="who are you?"),)
@@ -49,7 +49,7 @@ async def test_a_closed_engine_is_healthy_refuses_the_public_and_answers_our_own
     assert await engine.vllm.healthy()
     with pytest.raises(InferenceError, match=r"503.*training scribe"):
         await engine.vllm.answer(BASE, ASKED, 4)
-    assert await Vllm(engine.url, inside=True).answer(BASE, ASKED, 4)
+    assert await Vllm(engine.url, KEY, inside=True).answer(BASE, ASKED, 4)
     assert not (await engine.vllm.open()).closed
     assert await engine.vllm.answer(BASE, ASKED, 4)
 
