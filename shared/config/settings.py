@@ -107,7 +107,6 @@ FIRST_SERVICE_PORT = 20  # offset of the first service; SERVICE_PORTS in a row a
 SERVICE_PORTS = 6
 PORT_OFFSETS = {
     "nats": 0,
-    "nats-monitor": 1,
     "postgres": 2,
     "phoenix": 3,
     "phoenix-grpc": 4,
