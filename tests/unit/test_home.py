@@ -156,6 +156,16 @@ def test_closing_a_home_follows_no_link(tmp_path: Path) -> None:
     assert {mode(path) for path in (models, models / "base", models / "weights")} == {0o755}
 
 
+def test_what_is_mounted_in_a_home_is_not_touched(tmp_path: Path) -> None:
+    open_home(tmp_path / "home")
+    with small_disk(tmp_path / "home" / "models") as disk:
+        disk.folder.chmod(0o755)
+
+        claim(tmp_path / "home")
+
+        assert mode(disk.folder) == 0o755
+
+
 def test_a_home_that_is_reached_by_a_link_is_closed(tmp_path: Path) -> None:
     open_home(tmp_path / "disk")
     (tmp_path / "home").symlink_to(tmp_path / "disk")
@@ -186,17 +196,19 @@ def test_folders_of_any_depth_do_not_stop_a_start(tmp_path: Path) -> None:
 
 def test_the_key_of_the_engines_is_made_once_and_for_its_account_only(tmp_path: Path) -> None:
     home = tmp_path / "home"
+
+    def start(_: int) -> str | None:
+        claim(home)
+        return Settings(home=home).engine_key
+
     before = os.umask(0)
     try:
-        with ThreadPoolExecutor() as threads:
-            list(threads.map(claim, [home] * 8))
+        with ThreadPoolExecutor(8) as threads:
+            keys = {*threads.map(start, range(8)), start(8)}
     finally:
         os.umask(before)
-    key = Settings(home=home).engine_key
 
-    claim(home)
-
-    assert key and len(key) > 40 and Settings(home=home).engine_key == key
+    assert len(keys) == 1 and len(keys.pop() or "") > 40
     assert mode(home / "secrets" / "engine") == 0o600 and mode(home / "secrets") == 0o700
     assert [path.name for path in (home / "secrets").iterdir()] == ["engine"]
 

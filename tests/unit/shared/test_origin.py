@@ -41,6 +41,7 @@ def test_an_address_and_localhost_are_names_of_this_machine(host: str) -> None:
         "127.0.0.1.page.example",
         "localhost.page.example",
         "page.example@127.0.0.1",
+        "127.0.0.1@page.example",
         "",
         None,
         "::1",
