@@ -129,7 +129,7 @@ class Gate:
         if scope["type"] not in ("http", "websocket"):
             return await self._app(scope, receive, send)
         if refusal := check_origin(scope, self._own_name) or self._check_signature(scope):
-            return await self._turn_away(scope, receive, send, refusal)
+            return await refuse(scope, receive, send, refusal)
         if scope["type"] == "websocket":
             return await self._converse(scope, receive, send)
         path = scope["path"]
@@ -148,13 +148,6 @@ class Gate:
         given = dict(scope["headers"]).get(key.HEADER.encode(), b"").decode("latin-1")
         method = scope.get("method", "GET")
         return None if key.is_signed(self._key, given, method, scope["path"], time.time()) else FOR_SERVICES
-
-    async def _turn_away(self, scope: Scope, receive: Receive, send: Send, refusal: Refusal) -> None:
-        if scope["type"] == "http":
-            await refuse(receive, send, refusal)
-        else:
-            await receive()
-            await send({"type": "websocket.close", "code": 1008, "reason": refusal.reason[:120]})
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = InFlightRequest(receive, send)

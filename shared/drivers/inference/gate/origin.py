@@ -30,24 +30,28 @@ class Refusal:
     reason: str
 
 
-def check_origin(scope: Scope, own_name: str) -> Refusal | None:
+def check_origin(scope: Scope, own_name: str, json_only: bool = True) -> Refusal | None:
     """Find what is wrong with the origin of a request; None where nothing is.
 
     Its Host must be an IP address, `localhost` or `own_name`: a page that was rebound to this machine has a name of its
-    own. Its Origin must be absent or the same, and what may change something must be JSON.
+    own. Its Origin must be absent or the same, and what may change something must be JSON, if `json_only`.
     """
     hosts, origins = _values(scope, b"host"), _values(scope, b"origin")
     if len(hosts) != 1 or not _is_ours(hosts[0], own_name):
         return Refusal(403, f"this server is not called {', '.join(hosts)!r}: use its address, localhost or {own_name}")
     if any(origin.partition("://")[2].lower() != hosts[0].lower() for origin in origins):
         return Refusal(403, f"a web page of {', '.join(origins)!r} may not use this server")
-    if scope["type"] == "http" and scope["method"] not in READ_METHODS and not _is_json(scope):
+    if json_only and scope["type"] == "http" and scope["method"] not in READ_METHODS and not _is_json(scope):
         return Refusal(415, f"send it with Content-Type: {CONTENT_TYPE}")
     return None
 
 
-async def refuse(receive: Receive, send: Send, refusal: Refusal) -> None:
-    """Read the request to its end and answer with the reason."""
+async def refuse(scope: Scope, receive: Receive, send: Send, refusal: Refusal) -> None:
+    """Read the request to its end and answer with the reason; a websocket is not opened."""
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.close", "code": 1008, "reason": refusal.reason[:120]})
+        return
     with suppress(TimeoutError):
         await asyncio.wait_for(swallow(receive), REFUSAL_S)
     await reply(send, refusal.status, error(refusal.reason, "forbidden", "invalid_request_error"))
@@ -56,12 +60,13 @@ async def refuse(receive: Receive, send: Send, refusal: Refusal) -> None:
 class SameOrigin:
     """ASGI middleware that refuses requests of web pages. `own_name` is the name that the server is bound to."""
 
-    def __init__(self, app: App, own_name: str) -> None:
-        self._app, self._own_name = app, own_name
+    def __init__(self, app: App, own_name: str, json_only: bool = True) -> None:
+        self._app, self._own_name, self._json_only = app, own_name, json_only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (refusal := check_origin(scope, self._own_name)):
-            return await refuse(receive, send, refusal)
+        called = scope["type"] in ("http", "websocket")
+        if called and (refusal := check_origin(scope, self._own_name, self._json_only)):
+            return await refuse(scope, receive, send, refusal)
         return await self._app(scope, receive, send)
 
 
