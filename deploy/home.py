@@ -11,6 +11,7 @@ import stat
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from shared.storage.artifacts import make_folder, sync
 
@@ -19,7 +20,7 @@ MARK = ".soulforge-home"
 ALLOWED = ("soulforge.toml", "models", "lost+found")
 SHOWN = 3
 ENGINE_KEY = "secrets/engine"
-OTHERS = 0o077  # what group and other accounts may do
+GROUP, OTHERS = 0o070, 0o007  # the rights of the group, and of all other accounts
 DEEPEST = 64  # levels below the home; what is deeper is behind folders that are closed
 
 
@@ -40,7 +41,9 @@ def claim(home: Path) -> str | None:
     if not (home / ENGINE_KEY).exists():
         make_folder((home / ENGINE_KEY).parent)
         _write_once(home / ENGINE_KEY, secrets.token_urlsafe(32) + "\n")
-    if closed := _close(home.resolve(), home.stat().st_dev):
+    found = home.stat()
+    own = Own(found.st_dev, frozenset((found.st_gid, os.getegid(), *os.getgroups())))
+    if closed := _close(home.resolve(), own):
         return f"{home}: {closed} files and folders were open to other accounts of this machine, and are closed now"
     return None
 
@@ -67,8 +70,15 @@ def _mark(home: Path) -> None:
     )
 
 
-def _close(entry: Path | str, device: int, folder: int | None = None, levels: int = DEEPEST) -> int:
-    """Take every right of group and other accounts on an entry and all below it; returns on how many.
+class Own(NamedTuple):
+    """The disk of the home, and the groups of its account. Another group's files were given to it, as to that of jobs."""
+
+    device: int
+    groups: frozenset[int]
+
+
+def _close(entry: Path | str, own: Own, folder: int | None = None, levels: int = DEEPEST) -> int:
+    """Take every right of own groups and other accounts on an entry and all below it; returns on how many.
 
     Every folder is held open on the way and no link is followed, so that a job that swaps one leads it nowhere else. What is
     on another disk, cannot be changed, or goes meanwhile is passed over.
@@ -79,15 +89,16 @@ def _close(entry: Path | str, device: int, folder: int | None = None, levels: in
         return 0
     try:
         found, path = os.fstat(held), Path(f"/proc/self/fd/{held}")
-        if stat.S_ISLNK(found.st_mode) or found.st_dev != device:
+        if stat.S_ISLNK(found.st_mode) or found.st_dev != own.device:
             return 0
         closed = 0
         with suppress(OSError):
-            if found.st_mode & OTHERS:
-                path.chmod(stat.S_IMODE(found.st_mode) & ~OTHERS)
+            rights = GROUP | OTHERS if found.st_gid in own.groups else OTHERS
+            if found.st_mode & rights:
+                path.chmod(stat.S_IMODE(found.st_mode) & ~rights)
                 closed = 1
             if stat.S_ISDIR(found.st_mode) and levels:
-                closed += sum(_close(below.name, device, held, levels - 1) for below in path.iterdir())
+                closed += sum(_close(below.name, own, held, levels - 1) for below in path.iterdir())
         return closed
     finally:
         os.close(held)

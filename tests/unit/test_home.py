@@ -141,6 +141,20 @@ def test_an_open_home_is_closed_to_other_accounts_and_counted_once(tmp_path: Pat
     assert claim(home) is None
 
 
+def test_what_was_given_to_the_group_of_jobs_stays_theirs(tmp_path: Path) -> None:
+    if os.getuid():
+        pytest.skip("only root can give files away")
+    home = tmp_path / "home"
+    open_home(home)
+    given = home / "lab" / "runs" / "sealed.jsonl"
+    os.chown(given, -1, 65000)
+    given.chmod(0o644)
+
+    claim(home)
+
+    assert mode(given) == 0o640
+
+
 def test_closing_a_home_follows_no_link(tmp_path: Path) -> None:
     home, models = tmp_path / "home", tmp_path / "models"
     open_home(home)
