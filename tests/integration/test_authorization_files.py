@@ -45,6 +45,7 @@ from tests.support.stages import evacuated
 
 NOBODY = 65534
 JOB_S = 60
+SMALL = {"min_train": 1, "min_held_out": 1, "likeness": {"by_meaning": False}}  # without the jobs environment
 ABOUT = """\
 The files of a home in use, by who tries. The owner is the account that the services run as. Another account was tried on the
 home as it is, and on one whose own folder was opened to everyone: what lies below is closed, too. The job is a trainer with
@@ -92,6 +93,8 @@ async def harvest(settings: Settings, pool: Pool, client: Client) -> KarmaHarves
         return bool(await pool.fetchval("SELECT count(*) FROM ritual_fact WHERE ritual = $1", ritual))
 
     await eventually(harvested, JOB_S, "the harvest")
+    subject, body = await pool.fetchrow("SELECT subject, body FROM ritual_fact WHERE ritual = $1", ritual) or ("", "")
+    assert subject == KarmaHarvested.subject, body
     return await ledger.require_fact(pool, ritual, KarmaHarvested)
 
 
@@ -224,7 +227,7 @@ async def test_the_table_of_files(settings: Settings, pool: Pool, client: Client
     if os.getuid():
         pytest.skip("only root can try as another account")
     home, announced = settings.home, list[str]()
-    settings = configured(settings, tmp_path, harvest={"min_train": 1, "min_held_out": 1})
+    settings = configured(settings, tmp_path, harvest=SMALL)
     (home / "soulforge.toml").chmod(0o644)
     async with harvester(settings, announced):
         harvested = await harvest(settings, pool, client)
