@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 
 import nats
@@ -67,11 +68,12 @@ def main() -> None:
     service = sys.argv[1] if len(sys.argv) > 1 else None
     if service and service not in SERVICES:
         raise SystemExit(f"unknown service {service!r}: one of {', '.join(SERVICES)}")
+    os.umask(0o077)  # what a service and its children write is for its own account
     settings = Settings()
     try:
         configuration = load_configuration(settings)
-        if service:
-            claim(settings.home)
+        if service and (line := claim(settings.home)):
+            print(line, flush=True)
         applied = asyncio.run(prepare(settings))
     except TimeoutError as error:
         raise SystemExit(f"{error}: is the stack up?") from None

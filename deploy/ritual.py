@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -60,6 +61,7 @@ def main(
         raise typer.Exit(
             _print_error(f"there is no example karma of {persona!r}; PERSONA is one of {', '.join(UNSEEN)}")
         )
+    os.umask(0o077)  # what it writes is for its own account
     settings = Settings()
     started = time.monotonic()
     found_up = bool(stack.status(settings))

@@ -102,7 +102,7 @@ async def first_answer(ours: Orchestrated, closed: bool = False) -> None:
         while monotonic() < deadline:
             try:
                 if closed:
-                    await client.post("/soulforge/gate/open")
+                    await ours.rune.open()
                 if (await client.post("/v1/completions", json=body)).is_success:
                     return
             except httpx.HTTPError:

@@ -6,6 +6,7 @@ Commands import what is heavy only when they run, so that `--help` is instant.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 import typer
@@ -58,6 +59,7 @@ prune.register(app)
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 not done, 2 wrong usage, 70 a fault of this program, 130 interrupted."""
+    os.umask(0o077)  # what a command writes is for its own account
     sys.exit(run(sys.argv[1:]))
 
 

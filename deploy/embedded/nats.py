@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from pathlib import Path
 
-from deploy.embedded.part import answers
 from shared.config.settings import Settings
+
+GREETING_S = 5.0
 
 
 def initialise(settings: Settings) -> None:
@@ -18,7 +20,6 @@ def initialise(settings: Settings) -> None:
         "server_name": "soulforge",
         "host": settings.host,
         "port": settings.port("nats"),
-        "http": f"{settings.host}:{settings.port('nats-monitor')}",
         "max_payload": 1024**2,
         # By default it syncs every two minutes: acknowledged messages would not survive a power cut.
         "jetstream": {"store_dir": str(folder / "jetstream"), "sync_interval": "always", "max_file_store": 8 * 1024**3},
@@ -35,4 +36,13 @@ def command(settings: Settings) -> tuple[str, ...]:
 
 
 async def ready(settings: Settings) -> bool:
-    return await answers(f"http://{settings.host}:{settings.port('nats-monitor')}/healthz")
+    """True once it greets a client: it listens for them after JetStream has recovered its streams."""
+    try:
+        async with asyncio.timeout(GREETING_S):
+            reader, writer = await asyncio.open_connection(settings.host, settings.port("nats"))
+            try:
+                return (await reader.readline()).startswith(b"INFO ")
+            finally:
+                writer.close()
+    except OSError:  # a timeout is one
+        return False

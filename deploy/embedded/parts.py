@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from deploy.embedded import nats, postgres
+from deploy.embedded import nats, phoenix_pages, postgres
 from deploy.embedded.part import Part, answers
 from deploy.services import SERVICES, service_url
 from shared.config.load import find
@@ -49,6 +49,7 @@ def phoenix(settings: Settings) -> Part:
         "PHOENIX_GRPC_PORT": str(settings.port("phoenix-grpc")),
         "PHOENIX_SQL_DATABASE_URL": settings.database_url,
         "PHOENIX_SQL_DATABASE_SCHEMA": "traces",
+        "PHOENIX_FASTAPI_MIDDLEWARE_PATHS": f"{phoenix_pages.__file__}:{phoenix_pages.RefusePages.__name__}",
         "PHOENIX_TELEMETRY_ENABLED": "false",
         "PHOENIX_ALLOW_EXTERNAL_RESOURCES": "false",
         "PHOENIX_DISABLE_AGENT_ASSISTANT": "true",

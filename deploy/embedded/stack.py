@@ -46,8 +46,9 @@ POLL_S = 0.25
 
 def run(settings: Settings, announce: Announce) -> int:
     """Start the stack and keep it running until SIGINT or SIGTERM, then stop everything in order. Returns the exit code."""
-    claim(settings.home)
     announce = unfailing(announce)
+    if line := claim(settings.home):
+        announce(line)
     with lock(settings.home) as ended:
         for line in ended:
             announce(line)
@@ -176,7 +177,8 @@ async def end_containers(settings: Settings, announce: Announce) -> None:
 
 def start_detached(settings: Settings, announce: Announce) -> None:
     """Start `soulforge up` in the background and return when everything answers. Raises PreflightError and HomeError."""
-    claim(settings.home)
+    if line := claim(settings.home):
+        announce(line)
     settings.logs_dir.mkdir(parents=True, exist_ok=True)
     log = settings.logs_dir / "up.log"
     with log.open("wb") as file:

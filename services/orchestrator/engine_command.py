@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.config.ports import container_name
+from shared.config.settings import SettingsError
 from shared.drivers.containers.port import ContainerSpec, Mount
 from shared.storage.artifacts import Artifacts
 from shared.storage.base_model import Bases
@@ -22,9 +23,9 @@ GATE = "shared.drivers.inference.gate.asgi.Gate"
 
 
 async def rune_spec(settings: Settings, configuration: Configuration, name: str) -> ContainerSpec:
-    """Build the container of a rune. The engine's admin routes are unauthenticated: it binds to `settings.host`.
+    """Build the container of a rune. Its gate gets the key of the engines' admin routes in the environment.
 
-    Raises BaseError where its base is missing or has changed.
+    Raises BaseError where its base is missing or has changed, SettingsError where the key cannot be read.
     """
     config, anvil = configuration.runes[name], configuration.anvil_of(name)
     device, port = configuration.anvils[anvil], configuration.port_of(name, settings)
@@ -63,6 +64,8 @@ def _environment(config: RuneConfig, settings: Settings, cache: Path) -> dict[st
         "PYTHONPATH": str(settings.project),
         "PYTHONDONTWRITEBYTECODE": "1",
         "SOULFORGE_GATE": "closed",
+        "SOULFORGE_ENGINE_KEY": _key(settings),
+        "SOULFORGE_HOST": settings.host,
         "VLLM_CACHE_ROOT": str(cache / "vllm"),
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "VLLM_CPU_KVCACHE_SPACE": str(config.kv_cache_gib),
@@ -74,6 +77,12 @@ def _environment(config: RuneConfig, settings: Settings, cache: Path) -> dict[st
         **({"VLLM_SERVER_DEV_MODE": "1"} if config.evacuation == "sleep" else {}),
         **config.env,
     }
+
+
+def _key(settings: Settings) -> str:
+    if settings.engine_key is None:
+        raise SettingsError(f"no key of the engines in {settings.engine_key_file}: run `soulforge up` once")
+    return settings.engine_key
 
 
 def _own_command(config: RuneConfig, host: str, port: int) -> tuple[str, ...]:

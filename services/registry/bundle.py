@@ -25,7 +25,7 @@ ADAPTER = "adapter"
 SIDECAR = "soulforge.json"
 PROBES = "probes.json"
 SCRATCH = "bundle-"  # begins the name of a folder that is not finished
-READ_ONLY = 0o444
+READ_ONLY = 0o400
 REMEDY = "restore the Crypt from a backup, or train again"
 
 

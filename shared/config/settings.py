@@ -79,6 +79,18 @@ class Settings(BaseSettings):
         return self.home / "secrets" / "postgres"
 
     @property
+    def engine_key_file(self) -> Path:
+        return self.home / "secrets" / "engine"
+
+    @cached_property
+    def engine_key(self) -> str | None:
+        """The key of the engines' admin routes; None where this account has none."""
+        try:
+            return self.engine_key_file.read_text().strip()
+        except (FileNotFoundError, PermissionError):
+            return None
+
+    @property
     def models_dir(self) -> Path:
         return self.models or self.home / "models"
 
@@ -95,7 +107,6 @@ FIRST_SERVICE_PORT = 20  # offset of the first service; SERVICE_PORTS in a row a
 SERVICE_PORTS = 6
 PORT_OFFSETS = {
     "nats": 0,
-    "nats-monitor": 1,
     "postgres": 2,
     "phoenix": 3,
     "phoenix-grpc": 4,

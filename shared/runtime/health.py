@@ -1,4 +1,7 @@
-"""Health of a service over HTTP: `/health/live` (the event loop runs), `/health/ready` (it can work), `/metrics`."""
+"""Health of a service over HTTP: `/health/live` (the event loop runs), `/health/ready` (it can work), `/metrics`.
+
+They only read, and any account of the machine may; web pages may not.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from shared.drivers.inference.gate.origin import SameOrigin
 from shared.messaging import outbox
 from shared.messaging.streams import check_consumers
 from shared.ritual.errors import list_failing
@@ -34,6 +38,7 @@ def health_app(
 ) -> FastAPI:
     """The HTTP application. `further`: checks of this service's own, by what they are about."""
     app = FastAPI(title=f"soulforge {context.service}", docs_url=None, redoc_url=None)
+    app.add_middleware(SameOrigin, own_name=context.settings.host)
 
     @app.get("/health/live")
     async def live() -> dict[str, str]:

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any
 from uuid import UUID
 
+import httpx
 import openai
 import pytest
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -290,3 +291,23 @@ async def test_a_server_that_is_not_phoenix_is_told_from_a_trace_without_spans(p
         await fill(pool, stranger, "warden")
 
     assert await path_of(pool) is None
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        {"origin": "http://page.example"},
+        {"origin": "null"},
+        {"host": "page.example:7603"},
+        {"host": "page.example:7603", "origin": "http://page.example:7603"},
+    ],
+    ids=lambda headers: " ".join(headers),
+)
+async def test_a_web_page_reaches_no_trace(phoenix_url: str, page: dict[str, str]) -> None:
+    async with httpx.AsyncClient(base_url=phoenix_url, timeout=10) as client:
+        for method, path in (("GET", "/v1/projects"), ("POST", "/graphql"), ("POST", "/v1/traces"), ("GET", "/")):
+            body = {"query": "{ projects { edges { node { name } } } }"}
+            assert (await client.request(method, path, headers=page, json=body)).status_code == httpx.codes.FORBIDDEN
+
+        own = await client.post("/graphql", headers={"origin": phoenix_url}, json=body)
+    assert own.status_code == httpx.codes.OK and "projects" in own.json()["data"]

@@ -63,7 +63,11 @@ class TwoBases:
             "--port",
             str(port),
         )
-        env = {**os.environ, "FAKE_VLLM_FILE": str(self.faults)}
+        env = {
+            **os.environ,
+            "SOULFORGE_ENGINE_KEY": self.context.settings.engine_key or "",
+            "FAKE_VLLM_FILE": str(self.faults),
+        }
         self.processes[base] = subprocess.Popen(words, cwd=PROJECT, env=env)  # noqa: ASYNC220 - a spawn is over at once
         await eventually(self.engines[base].healthy, 20, f"the engine of {base} answers")
 
@@ -143,7 +147,7 @@ async def two_bases(settings: Settings, crypt: Pool, tmp_path: Path) -> AsyncIte
         runtime=RuntimeConfig(max_errors=MAX_ERRORS),
     )
     context = ServiceContext("registry", settings, crypt, None, configuration)  # type: ignore[arg-type]
-    engines = {name: Vllm(configuration.rune_url(settings, name)) for name in configuration.runes}
+    engines = {name: Vllm(configuration.rune_url(settings, name), settings.engine_key) for name in configuration.runes}
     one = TwoBases(context, engines, tmp_path, tmp_path / "faults.json")
     try:
         await asyncio.gather(*(one.start(base) for base in engines))

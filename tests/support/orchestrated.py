@@ -72,7 +72,7 @@ class Orchestrated:
         self.faults = folder / "faults.json"
         self.process: asyncio.subprocess.Process | None = None
         self.containers = ProcessContainers(settings.containers_dir)
-        self.rune = Vllm(embedded().rune_url(settings))
+        self.rune = Vllm(embedded().rune_url(settings), settings.engine_key)
 
     def configure(
         self,

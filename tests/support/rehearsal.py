@@ -34,7 +34,7 @@ async def prepare(stack: Stack) -> None:
     REHEARSAL.mkdir(parents=True)
     # Strong enough to change every answer.
     adapter = save_adapter(REHEARSAL / "adapter", value=2.0)
-    rune = Vllm(stack.rune_url)
+    rune = Vllm(stack.rune_url, stack.settings.engine_key)
     await rune.load(NAME, adapter)
     probes = [await _probe(rune, EMBEDDED_BASE, prompt) for prompt in UNSEEN[PERSONA]]
     found = results(INTACT, LEARNED).model_copy(update={"probes": tuple(probes)})

@@ -66,7 +66,7 @@ class Server:
     async def start(self) -> None:
         with self.log.open("ab") as file:
             self.process = subprocess.Popen(  # noqa: ASYNC220 - a spawn is over at once
-                self.command, stdout=file, stderr=file, start_new_session=True
+                self.command, stdout=file, stderr=file, start_new_session=True, umask=0o077
             )
         deadline = monotonic() + READY_S
         while not await self.ready():  # type: ignore[operator]

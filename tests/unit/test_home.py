@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -98,7 +101,7 @@ def test_services_that_start_at_once_on_a_new_home_do_not_take_its_files_for_for
     monkeypatch.setattr(Path, "iterdir", another_first)
     claim(tmp_path)
 
-    assert {entry.name for entry in tmp_path.iterdir()} == {MARK, "lab"}
+    assert {entry.name for entry in tmp_path.iterdir()} == {MARK, "lab", "secrets"}
 
 
 def test_a_home_that_cannot_be_written_is_an_error_with_its_path(tmp_path: Path) -> None:
@@ -109,3 +112,120 @@ def test_a_home_that_cannot_be_written_is_an_error_with_its_path(tmp_path: Path)
             HomeError, match=f"{disk.folder} cannot be a home: Read-only file system; set SOULFORGE_HOME"
         ):
             claim(disk.folder)
+
+
+def open_home(home: Path) -> None:
+    """A home as a process with a wide umask left it."""
+    home.mkdir(mode=0o755)
+    home.chmod(0o755)
+    (home / MARK).touch(0o600)
+    (home / "lab" / "runs").mkdir(parents=True)
+    (home / "lab" / "runs" / "sealed.jsonl").write_text("answers")
+    for path, mode in (("lab", 0o775), ("lab/runs", 0o700), ("lab/runs/sealed.jsonl", 0o644)):
+        (home / path).chmod(mode)
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o7777
+
+
+def test_an_open_home_is_closed_to_other_accounts_and_counted_once(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    open_home(home)
+
+    line = claim(home)
+
+    assert line == f"{home}: 3 files and folders were open to other accounts of this machine, and are closed now"
+    found = {path: mode(home / path) for path in ("", "lab", "lab/runs", "lab/runs/sealed.jsonl")}
+    assert found == {"": 0o700, "lab": 0o700, "lab/runs": 0o700, "lab/runs/sealed.jsonl": 0o600}
+    assert claim(home) is None
+
+
+def test_what_was_given_to_the_group_of_jobs_stays_theirs(tmp_path: Path) -> None:
+    if os.getuid():
+        pytest.skip("only root can give files away")
+    home = tmp_path / "home"
+    open_home(home)
+    given = home / "lab" / "runs" / "sealed.jsonl"
+    os.chown(given, -1, 65000)
+    given.chmod(0o644)
+
+    claim(home)
+
+    assert mode(given) == 0o640
+
+
+def test_closing_a_home_follows_no_link(tmp_path: Path) -> None:
+    home, models = tmp_path / "home", tmp_path / "models"
+    open_home(home)
+    (models / "base").mkdir(parents=True)
+    (models / "weights").touch()
+    for path in (models, models / "base", models / "weights"):
+        path.chmod(0o755)
+    (home / "models").symlink_to(models)
+    (home / "lab" / "weights").symlink_to(models / "weights")
+
+    claim(home)
+
+    assert {mode(path) for path in (models, models / "base", models / "weights")} == {0o755}
+
+
+def test_what_is_mounted_in_a_home_is_not_touched(tmp_path: Path) -> None:
+    open_home(tmp_path / "home")
+    with small_disk(tmp_path / "home" / "models") as disk:
+        disk.folder.chmod(0o755)
+
+        claim(tmp_path / "home")
+
+        assert mode(disk.folder) == 0o755
+
+
+def test_a_home_that_is_reached_by_a_link_is_closed(tmp_path: Path) -> None:
+    open_home(tmp_path / "disk")
+    (tmp_path / "home").symlink_to(tmp_path / "disk")
+
+    claim(tmp_path / "home")
+
+    assert mode(tmp_path / "disk") == 0o700 and mode(tmp_path / "disk" / "lab") == 0o700
+
+
+def test_folders_of_any_depth_do_not_stop_a_start(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    open_home(home)
+    shutil.rmtree(home / "lab")
+    held = os.open(home, os.O_RDONLY)
+    for _ in range(2000):
+        os.mkdir("deeper", 0o755, dir_fd=held)
+        os.chmod("deeper", 0o755, dir_fd=held)
+        below = os.open("deeper", os.O_RDONLY, dir_fd=held)
+        os.close(held)
+        held = below
+    os.close(held)
+
+    try:
+        assert "files and folders were open" in (claim(home) or "")
+    finally:
+        subprocess.run(["rm", "-rf", str(home)], check=True)
+
+
+def test_the_key_of_the_engines_is_made_once_and_for_its_account_only(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+
+    def start(_: int) -> str | None:
+        claim(home)
+        return Settings(home=home).engine_key
+
+    before = os.umask(0)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            keys = {*threads.map(start, range(8)), start(8)}
+    finally:
+        os.umask(before)
+
+    assert len(keys) == 1 and len(keys.pop() or "") > 40
+    assert mode(home / "secrets" / "engine") == 0o600 and mode(home / "secrets") == 0o700
+    assert [path.name for path in (home / "secrets").iterdir()] == ["engine"]
+
+
+def test_a_home_without_a_key_has_none(tmp_path: Path) -> None:
+    assert Settings(home=tmp_path).engine_key is None

@@ -48,11 +48,12 @@ async def create_containers(settings: Settings, recreate: bool = False) -> list[
     names = [name for name, rune in configuration.runes.items() if rune.driver == "docker"]
     if not names:
         raise UserError('no rune of soulforge.toml has driver = "docker": there is no container to create')
-    claim(settings.home)
+    closed = claim(settings.home)
     try:
-        return [await _create(settings, configuration, name, recreate) for name in names]
+        created = [await _create(settings, configuration, name, recreate) for name in names]
     except ContainerError as error:
         raise UserError(str(error)) from error
+    return [closed, *created] if closed else created
 
 
 async def _create(settings: Settings, configuration: Configuration, name: str, recreate: bool) -> str:

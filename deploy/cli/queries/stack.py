@@ -170,7 +170,7 @@ async def get_rune(rune: Inference, url: str, config: RuneConfig) -> RuneStatus:
 
 async def _healthy(url: str, path: str) -> bool:
     try:
-        return (await Http(url, inside=False).ask("GET", path, timeout=HEALTH_TIMEOUT_S)).is_success
+        return (await Http(url).ask("GET", path, timeout=HEALTH_TIMEOUT_S)).is_success
     except InferenceError:
         return False
 

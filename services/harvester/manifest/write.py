@@ -46,7 +46,7 @@ class _RowFile:
 
     def write(self, row: dict[str, Any]) -> None:
         if self._file is None:
-            self._path.parent.mkdir(parents=True, mode=0o700)
+            self._path.parent.mkdir(parents=True)
             self._file = self._path.open("wb")
         line = orjson.dumps(row, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
         self._file.write(line)
@@ -75,8 +75,8 @@ class ManifestWriter:
         self._files = {file: _RowFile(self._folder_of(file) / file / shard_name(0)) for file in File}
         self._written: dict[File, Written] = {}
         self.prompt_forms: Counter[str] = Counter()  #: rows by the system prompt that they are trained with
-        self.open_folder.mkdir(parents=True, mode=0o700)
-        self.sealed_folder.mkdir(mode=0o700)
+        self.open_folder.mkdir(parents=True)
+        self.sealed_folder.mkdir()
 
     def __enter__(self) -> ManifestWriter:
         return self

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from functools import cache
 from ssl import SSLContext
 from typing import Any
 
 import httpx
 
+from shared.drivers.inference.gate import key as engine_key
 from shared.drivers.inference.port import InferenceError
 
 INSIDE = {"soulforge-inside": "1"}
 
 
 class Http:
-    """HTTP client of one engine. Requests marked `inside` pass its gate while it is closed."""
+    """HTTP client of one engine, whose requests are signed with `key`. Those marked `inside` pass a closed gate."""
 
-    def __init__(self, url: str, inside: bool) -> None:
+    def __init__(self, url: str, key: str | None = None, inside: bool = False) -> None:
         self.url = url
-        self._headers = INSIDE if inside else {}
+        self._key = key
+        self._marks = INSIDE if inside else {}
 
     async def call(self, method: str, path: str, body: dict[str, Any] | None = None, timeout: float = 10.0) -> Any:
         """The engine's answer, parsed where it is JSON. Raises InferenceError when there is none, or an error."""
@@ -31,13 +34,21 @@ class Http:
         self, method: str, path: str, body: dict[str, Any] | None = None, timeout: float = 10.0
     ) -> httpx.Response:
         """The engine's answer, whatever its status. Raises InferenceError when there is none."""
+        headers = self._headers(method, path.partition("?")[0])
         try:
             async with httpx.AsyncClient(
-                base_url=self.url, timeout=timeout, headers=self._headers, verify=_certificates()
+                base_url=self.url, timeout=timeout, headers=headers, verify=_certificates()
             ) as client:
                 return await client.request(method, path, json=body)
         except httpx.HTTPError as error:
             raise InferenceError(f"{method} {path} on {self.url}: {error or type(error).__name__}") from error
+
+    def _headers(self, method: str, path: str) -> dict[str, str]:
+        # The gate takes JSON only, also where there is no body.
+        headers = {"content-type": "application/json", **self._marks}
+        if self._key:
+            headers[engine_key.HEADER] = engine_key.sign(self._key, method, path, time.time())
+        return headers
 
 
 def refusal(response: httpx.Response) -> InferenceError:

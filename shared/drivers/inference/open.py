@@ -17,4 +17,4 @@ def open_rune(configuration: Configuration, settings: Settings, name: str, insid
 
     `inside` marks every request as one of our own services, which the gate lets pass while it is closed.
     """
-    return Vllm(configuration.rune_url(settings, name), inside=inside)
+    return Vllm(configuration.rune_url(settings, name), settings.engine_key, inside)

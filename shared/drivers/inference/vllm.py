@@ -25,14 +25,15 @@ FINISHED = "vllm:request_success_total"
 
 
 class Vllm:
-    """One vLLM server. Its admin routes are unauthenticated: it must listen on a private address.
+    """One vLLM server. Without our gate its admin routes are unauthenticated: it must listen on a private address.
 
-    `inside` marks every request as one of our own services, which the gate lets pass while it is closed.
+    `key` is the one that it was started with. `inside` marks every request as one of our own services, which the gate lets
+    pass while it is closed.
     """
 
-    def __init__(self, url: str, inside: bool = False) -> None:
+    def __init__(self, url: str, key: str | None = None, inside: bool = False) -> None:
         self.url = url
-        self._http = Http(url, inside)
+        self._http = Http(url, key, inside)
 
     async def healthy(self) -> bool:
         try:

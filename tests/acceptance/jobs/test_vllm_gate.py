@@ -16,7 +16,7 @@ import pytest
 from shared.config.settings import PROJECT
 from shared.drivers.inference.port import InferenceError, Means, PromptMessage
 from shared.drivers.inference.vllm import Vllm
-from tests.support.fakes.engines import free_port, until
+from tests.support.fakes.engines import KEY, free_port, until
 from tests.support.load import End, LiveLoad, live_load
 from tests.support.model import JOBS_PYTHON, MODEL, needs_jobs
 
@@ -61,6 +61,7 @@ def environment(home: Path) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PYTHONPATH": str(PROJECT),
         "SOULFORGE_GATE": "closed",
+        "SOULFORGE_ENGINE_KEY": KEY,
     }
 
 
@@ -72,7 +73,7 @@ async def vllm(home: Path, port: int) -> AsyncIterator[subprocess.Popen[bytes]]:
             command(port), cwd=home, env=environment(home), stdout=file, stderr=file, start_new_session=True
         )
     try:
-        engine = Vllm(f"http://127.0.0.1:{port}")
+        engine = Vllm(f"http://127.0.0.1:{port}", KEY)
         await until(lambda: process.poll() is not None or engine.healthy(), START_S)
         assert process.poll() is None, log.read_text()[-2000:]
         yield process
@@ -87,7 +88,7 @@ async def test_a_real_vllm_is_closed_drained_opened_aborted_and_ended_without_on
     port, began = free_port(), monotonic()
     async with vllm(tmp_path, port) as process:
         print(f"\nup after {monotonic() - began:.1f} s")
-        engine = Vllm(f"http://127.0.0.1:{port}")
+        engine = Vllm(f"http://127.0.0.1:{port}", KEY)
         await starts_closed(engine)
         async with live_load(engine.url, (NAME,), CLIENTS, max_tokens=32) as load:
             await until(lambda: load.report.counts[End.FULL] >= 2 * CLIENTS, 60)
@@ -104,7 +105,7 @@ async def starts_closed(engine: Vllm) -> None:
     asked = (PromptMessage(role="user", content="hello"),)
     with pytest.raises(InferenceError, match=r"503.*not yet proven"):
         await engine.answer(NAME, asked, 4)
-    assert await Vllm(engine.url, inside=True).answer(NAME, asked, 4)
+    assert await Vllm(engine.url, KEY, inside=True).answer(NAME, asked, 4)
     assert (await engine.open()).means is Means.GATE
 
 

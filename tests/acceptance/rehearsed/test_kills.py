@@ -19,6 +19,7 @@ import httpx
 import nats
 import pytest
 
+from deploy.embedded import nats as embedded_nats
 from deploy.ritual import publish
 from deploy.services import SERVICES, service_url
 from shared.contracts.ritual import State
@@ -93,9 +94,9 @@ async def _ready(stack: Stack, target: str) -> bool:
         if target == "postgres":
             await (await stack.connect()).close()
             return True
-        url = f"http://127.0.0.1:{stack.settings.port('nats-monitor')}/healthz"
-        if target != "nats":
-            url = f"{service_url(stack.settings, target)}/health/live"
+        if target == "nats":
+            return await embedded_nats.ready(stack.settings)
+        url = f"{service_url(stack.settings, target)}/health/live"
         async with httpx.AsyncClient(timeout=2) as client:
             return (await client.get(url)).status_code == httpx.codes.OK
     except (OSError, httpx.HTTPError, asyncpg.PostgresError):

@@ -11,9 +11,10 @@ from time import monotonic
 import psutil
 import pytest
 
+from shared.drivers.inference.gate.key import HEADER
 from shared.drivers.inference.port import InferenceError, Means, PromptMessage
 from shared.drivers.inference.vllm import Vllm
-from tests.support.fakes.engines import BASE, READY_S, FakeEngine, fake_engine, free_port, until
+from tests.support.fakes.engines import BASE, KEY, READY_S, FakeEngine, fake_engine, free_port, until
 from tests.support.load import End, live_load
 
 ASKED = (PromptMessage(role="user", content="who are you?"),)
@@ -49,7 +50,7 @@ async def test_a_closed_engine_is_healthy_refuses_the_public_and_answers_our_own
     assert await engine.vllm.healthy()
     with pytest.raises(InferenceError, match=r"503.*training scribe"):
         await engine.vllm.answer(BASE, ASKED, 4)
-    assert await Vllm(engine.url, inside=True).answer(BASE, ASKED, 4)
+    assert await Vllm(engine.url, KEY, inside=True).answer(BASE, ASKED, 4)
     assert not (await engine.vllm.open()).closed
     assert await engine.vllm.answer(BASE, ASKED, 4)
 
@@ -186,3 +187,17 @@ async def test_an_engine_that_does_not_answer_is_named() -> None:
     assert not await vllm.healthy()
     with pytest.raises(InferenceError, match=r"POST /soulforge/gate/close on http://127\.0\.0\.1"):
         await vllm.close("training scribe")
+
+
+async def test_who_listens_on_the_port_of_an_engine_that_is_down_does_not_get_its_key() -> None:
+    received: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.close()
+
+    port = free_port()
+    async with await asyncio.start_server(listen, "127.0.0.1", port):
+        assert not await Vllm(f"http://127.0.0.1:{port}", KEY, inside=True).healthy()
+
+    assert HEADER.encode() in received[0] and KEY.encode() not in received[0]

@@ -18,6 +18,7 @@ from shared.config.settings import PROJECT
 from shared.drivers.inference.vllm import Vllm
 
 BASE = "base"
+KEY = "the key of the fake engines"
 READY_S = 30.0
 POLL_S = 0.05
 
@@ -35,9 +36,13 @@ class FakeEngine:
             "--served-model-name",
             BASE,
         )
-        env = {**os.environ, **{f"FAKE_VLLM_{name.upper()}": _word(value) for name, value in faults.items()}}
+        env = {
+            **os.environ,
+            "SOULFORGE_ENGINE_KEY": KEY,
+            **{f"FAKE_VLLM_{name.upper()}": _word(value) for name, value in faults.items()},
+        }
         self.url = f"http://127.0.0.1:{port}"
-        self.vllm = Vllm(self.url)
+        self.vllm = Vllm(self.url, KEY)
         self.process = subprocess.Popen((*command, "--enable-lora", "--max-loras", "4"), cwd=PROJECT, env=env)
 
     def children(self) -> list[psutil.Process]:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from time import monotonic
 from typing import Any
@@ -14,11 +15,16 @@ import pytest
 
 from shared.config.settings import PROJECT
 from shared.drivers.inference.gate import request
-from shared.drivers.inference.gate.asgi import ADMIN, Gate
+from shared.drivers.inference.gate.asgi import CLIENT, PROBES, Gate
+from shared.drivers.inference.gate.key import HEADER, VALID_S, sign
 
 Message = MutableMapping[str, Any]
 DEADLINE_S = 10.0
 CHAT = "/v1/chat/completions"
+KEY = "the key of the home"
+HOST = (b"host", b"127.0.0.1:7610")
+JSON = (b"content-type", b"application/json")
+INSIDE = (b"soulforge-inside", b"1")
 EVENTS = {
     "type": "http.response.start",
     "status": 200,
@@ -32,6 +38,7 @@ class Client:
     def __init__(
         self, method: str, path: str, body: bytes = b"{}", headers: tuple[tuple[bytes, bytes], ...] = ()
     ) -> None:
+        headers = headers or (HOST, JSON)
         self.scope: Message = {"type": "http", "method": method, "path": path, "headers": list(headers)}
         self.sent: list[Message] = []
         self.read: list[Message] = []
@@ -78,7 +85,7 @@ class Application:
     async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
         self.asked.append(scope["path"])
         await receive()
-        if scope["path"] == "/slow":
+        if scope["path"] == "/v1/responses/slow":
             leaves = asyncio.ensure_future(receive())
             goes = asyncio.ensure_future(self.go.wait())
             await asyncio.wait({leaves, goes}, return_when=asyncio.FIRST_COMPLETED)
@@ -91,8 +98,18 @@ class Application:
         await send({"type": "http.response.body", "body": b'"answer"', "more_body": False})
 
 
+@pytest.fixture(autouse=True)
+def key_of_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOULFORGE_ENGINE_KEY", KEY)
+
+
+def signature(method: str, path: str, key: str = KEY, at: float | None = None) -> tuple[bytes, bytes]:
+    return HEADER.encode(), sign(key, method, path, time.time() if at is None else at).encode()
+
+
 async def ask(gate: Gate, method: str, path: str, said: Any = None, inside: bool = False) -> Client:
-    headers = ((b"soulforge-inside", b"1"),) if inside else ()
+    """Ask as one of our own services does."""
+    headers = (HOST, JSON, signature(method, path), *([INSIDE] if inside else []))
     client = Client(method, path, b"" if said is None else json.dumps(said).encode(), headers)
     await asyncio.wait_for(gate(client.scope, client.receive, client.send), DEADLINE_S)
     return client
@@ -149,7 +166,7 @@ async def test_a_closed_gate_refuses_at_once_and_says_why_since_when_and_when_to
 
 @pytest.mark.parametrize(
     "path",
-    [CHAT, "/v1/completions", "/v1/responses", "/v1/messages", "/v1/embeddings", "/v1/score", "/pooling", "/invented"],
+    [CHAT, "/v1/completions", "/v1/responses", "/v1/messages", "/v1/embeddings", "/v1/score", "/pooling"],
 )
 async def test_whatever_asks_for_the_engines_time_is_refused(path: str) -> None:
     gate = Gate(Application())
@@ -173,7 +190,14 @@ async def test_a_refused_request_is_read_to_its_end_so_that_the_answer_is_not_lo
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "/health"), ("GET", "/metrics"), ("GET", "/v1/models"), *(("POST", path) for path in ADMIN)],
+    [
+        ("GET", "/health"),
+        ("GET", "/metrics"),
+        ("GET", "/v1/models"),
+        ("POST", "/ping"),
+        ("POST", "/sleep"),
+        ("POST", "/v1/load_lora_adapter"),
+    ],
 )
 async def test_health_metrics_models_and_administration_pass_a_closed_gate_uncounted(method: str, path: str) -> None:
     gate = Gate(Application())
@@ -193,7 +217,7 @@ async def test_our_own_services_pass_a_closed_gate() -> None:
 async def test_a_request_that_was_under_way_goes_on_when_the_gate_is_closed() -> None:
     application = Application()
     gate = Gate(application)
-    client = Client("POST", "/slow")
+    client = Client("POST", "/v1/responses/slow")
     task = begin(gate, client)
     await until(lambda: bool(application.asked))
 
@@ -249,7 +273,7 @@ async def test_an_application_that_fails_is_not_counted_for_ever_and_its_error_r
 
 async def test_a_server_that_gives_a_request_up_ends_the_application() -> None:
     application = Application()
-    gate, client = Gate(application), Client("POST", "/slow")
+    gate, client = Gate(application), Client("POST", "/v1/responses/slow")
     task = begin(gate, client)
     await until(lambda: bool(application.asked))
 
@@ -262,7 +286,7 @@ async def test_a_server_that_gives_a_request_up_ends_the_application() -> None:
 
 async def test_a_client_that_leaves_is_heard_by_the_application() -> None:
     application = Application()
-    gate, client = Gate(application), Client("POST", "/slow")
+    gate, client = Gate(application), Client("POST", "/v1/responses/slow")
     client.incoming.put_nowait({"type": "http.disconnect"})
 
     await asyncio.wait_for(gate(client.scope, client.receive, client.send), DEADLINE_S)
@@ -289,7 +313,7 @@ async def test_an_application_that_cancels_its_wait_loses_no_message() -> None:
 
 async def test_an_abort_ends_a_request_that_has_no_answer_yet_with_a_clean_error() -> None:
     application = Application()
-    gate, client = Gate(application), Client("POST", "/slow")
+    gate, client = Gate(application), Client("POST", "/v1/responses/slow")
     task = begin(gate, client)
     await until(lambda: bool(application.asked))
     await close(gate)
@@ -348,7 +372,7 @@ async def test_an_abort_leaves_a_whole_answer_that_is_being_written_out() -> Non
 async def test_a_second_abort_counts_nothing_twice() -> None:
     application = Application()
     gate = Gate(application)
-    tasks = [begin(gate, Client("POST", "/slow")) for _ in range(3)]
+    tasks = [begin(gate, Client("POST", "/v1/responses/slow")) for _ in range(3)]
     await until(lambda: len(application.asked) == 3)
 
     counts = [(await ask(gate, "POST", "/soulforge/gate/abort")).said["aborted"] for _ in range(2)]
@@ -463,6 +487,68 @@ async def test_a_websocket_is_refused_by_a_closed_gate() -> None:
     await gate(client.scope, client.receive, client.send)
 
     assert client.sent[0]["type"] == "websocket.close" and client.sent[0]["code"] == 1013
+    assert application.asked == []
+
+
+async def as_client(gate: Gate, method: str, path: str, *headers: tuple[bytes, bytes]) -> int:
+    client = Client(method, path, b"{}", headers)
+    await asyncio.wait_for(gate(client.scope, client.receive, client.send), DEADLINE_S)
+    return client.status
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/soulforge/gate", "/v1/load_lora_adapter", "/sleep", "/collective_rpc", "/server_info", "/invented", "/v1/chat"],
+)
+async def test_what_is_no_route_of_clients_needs_a_signature(path: str) -> None:
+    application = Application()
+    gate = Gate(application)
+
+    for wrong in (
+        (),
+        (signature("POST", path, "another key"),),
+        (signature("GET", path),),
+        (signature("POST", "/v1/unload_lora_adapter"),),
+        (signature("POST", path, at=time.time() - VALID_S - 2),),
+        (signature("POST", path, at=time.time() + VALID_S + 2),),
+        ((HEADER.encode(), b"\xff."),),
+    ):
+        assert await as_client(gate, "POST", path, HOST, JSON, *wrong) == 403, wrong
+    assert application.asked == []
+    assert await as_client(gate, "POST", path, HOST, JSON, signature("POST", path)) != 403
+
+
+async def test_the_mark_of_our_own_services_counts_only_with_a_signature() -> None:
+    gate = Gate(Application())
+    await close(gate)
+
+    assert await as_client(gate, "POST", CHAT, HOST, JSON, INSIDE) == 403
+    assert await as_client(gate, "POST", CHAT, HOST, JSON, INSIDE, signature("POST", CHAT)) == 200
+
+
+@pytest.mark.parametrize("path", sorted(CLIENT))
+async def test_clients_need_no_signature_for_their_routes(path: str) -> None:
+    gate = Gate(Application())
+
+    assert await as_client(gate, "GET" if path in PROBES else "POST", path, HOST, JSON) == 200
+
+
+def test_a_gate_without_a_key_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SOULFORGE_ENGINE_KEY")
+
+    with pytest.raises(RuntimeError, match="SOULFORGE_ENGINE_KEY is missing"):
+        Gate(Application())
+
+
+async def test_a_websocket_of_a_web_page_is_refused() -> None:
+    application = Application()
+    page = (b"origin", b"http://page.example")
+    client = Client("GET", "/v1/realtime", headers=(HOST, page))
+    client.scope["type"] = "websocket"
+
+    await Gate(application)(client.scope, client.receive, client.send)
+
+    assert client.sent[0]["type"] == "websocket.close" and client.sent[0]["code"] == 1008
     assert application.asked == []
 
 

@@ -1,8 +1,9 @@
 """The gate: `--middleware shared.drivers.inference.gate.asgi.Gate` on vLLM's command line, with PYTHONPATH at the project.
 
 It admits or refuses requests, counts those in flight, and aborts them cleanly on command. One process, one gate: with
-several API servers (`--api-server-count`) each would have its own. Its routes are as unauthenticated as the engine's
-own admin routes, so the engine must listen on loopback or a private address only.
+several API servers (`--api-server-count`) each would have its own. Clients reach the routes of CLIENT; its own commands and
+every other route of the engine need a signature with SOULFORGE_ENGINE_KEY (`key.py`). Requests of web pages of another
+origin are refused (`origin.py`).
 
     GET  /soulforge/gate         state and counters
     POST /soulforge/gate/close   {"reason": ..., "retry_after_s": ...}: refuse new requests, finish those in flight
@@ -16,41 +17,55 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from shared.drivers.inference.gate import key
 from shared.drivers.inference.gate.listener import hold_off, let_in
+from shared.drivers.inference.gate.origin import READ_METHODS, REFUSAL_S, Refusal, check_origin, refuse
 from shared.drivers.inference.gate.replies import REFUSED, App, Receive, Scope, Send, error, reply, swallow
 from shared.drivers.inference.gate.request import LEAVE_S, InFlightRequest
 
 ROUTE = "/soulforge/gate"
-# Our own services prove an engine before they open it to clients.
+# Our own services prove an engine before they open it to clients. It counts only with a signature.
 INSIDE = (b"soulforge-inside", b"1")
-READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-# Routes that take none of the engine's time pass a closed gate and are not counted. Everything else is a request.
-ADMIN = frozenset(
-    {
-        "/ping",
-        "/v1/load_lora_adapter",
-        "/v1/unload_lora_adapter",
-        "/pause",
-        "/resume",
-        "/abort_requests",
-        "/sleep",
-        "/wake_up",
-        "/reset_prefix_cache",
-        "/reset_mm_cache",
-        "/reset_encoder_cache",
-        "/collective_rpc",
-        "/start_profile",
-        "/stop_profile",
-    }
+# What clients may use; everything else loads, pauses, profiles or runs code, or may do so in a later version of vLLM.
+PROBES = frozenset({"/health", "/ping", "/version", "/metrics", "/v1/models"})
+CLIENT = PROBES | {
+    "/v1/chat/completions",
+    "/v1/chat/completions/batch",
+    "/v1/completions",
+    "/v1/responses",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/v1/embeddings",
+    "/v1/score",
+    "/v1/rerank",
+    "/v1/audio/transcriptions",
+    "/v1/audio/translations",
+    "/v1/realtime",
+    "/v2/embed",
+    "/v2/rerank",
+    "/cohere/v2/chat",
+    "/classify",
+    "/detokenize",
+    "/invocations",
+    "/pooling",
+    "/rerank",
+    "/score",
+    "/tokenize",
+}
+RESPONSES = "/v1/responses/"  # with the id of one
+FOR_SERVICES = Refusal(
+    403,
+    "this route is for Soulforge's own services, which sign with the key of <home>/secrets/engine; an engine that was made "
+    "with another key is recreated by `soulforge runes create --recreate`",
 )
 ABORT_WITHIN_S = LEAVE_S + 1.0
-REFUSAL_S = 10.0
 RETRY_AFTER_S = 30.0
 # `leave` returns once no request came for QUIET_S (every connection was answered), after LEAVE_WITHIN_S at the latest.
 QUIET_S = 0.1
@@ -102,19 +117,37 @@ class Gate:
         self._admitted = self._aborted = self._refused = self._refusing = 0
         self._closed: Closed | None = None
         # It runs in the engine's process, which has no settings of ours.
-        if os.environ.get("SOULFORGE_GATE") == "closed":  # noqa: TID251
+        environment = os.environ  # noqa: TID251
+        self._key = environment.get("SOULFORGE_ENGINE_KEY", "")
+        self._own_name = environment.get("SOULFORGE_HOST", "localhost")
+        if not self._key:
+            raise RuntimeError("SOULFORGE_ENGINE_KEY is missing: without it anyone could command the gate")
+        if environment.get("SOULFORGE_GATE") == "closed":
             self._close(UNPROVEN)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            return await self._app(scope, receive, send)
+        if refusal := check_origin(scope, self._own_name) or self._check_signature(scope):
+            return await refuse(scope, receive, send, refusal)
         if scope["type"] == "websocket":
             return await self._converse(scope, receive, send)
-        if scope["type"] == "http" and scope["path"].startswith(ROUTE):
+        path = scope["path"]
+        if path.startswith(ROUTE):
             return await self._command(scope, receive, send)
-        if scope["type"] != "http" or scope["method"] in READ_METHODS or scope["path"] in ADMIN:
+        if scope["method"] in READ_METHODS or path in PROBES or not _is_client_route(path):
+            # It takes none of the engine's time: it passes a closed gate and is not counted.
             return await self._app(scope, receive, send)
         if self._closed and INSIDE not in scope["headers"]:
             return await self._refuse(receive, send)
         return await self._admit(scope, receive, send)
+
+    def _check_signature(self, scope: Scope) -> Refusal | None:
+        if _is_client_route(scope["path"]) and INSIDE not in scope["headers"]:
+            return None
+        given = dict(scope["headers"]).get(key.HEADER.encode(), b"").decode("latin-1")
+        method = scope.get("method", "GET")
+        return None if key.is_signed(self._key, given, method, scope["path"], time.time()) else FOR_SERVICES
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = InFlightRequest(receive, send)
@@ -231,6 +264,10 @@ def _parse_close(body: bytes) -> CloseCommand:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= 86_400:
         raise ValueError("`retry_after_s` must be a number of seconds from 0 to 86400")
     return CloseCommand(" ".join(reason.split())[:500], float(seconds))
+
+
+def _is_client_route(path: str) -> bool:
+    return path in CLIENT or path.startswith(RESPONSES)
 
 
 def _port(scope: Scope) -> int:
