@@ -17,6 +17,7 @@ from deploy.services import SERVICES, load_app, load_configuration, migrations, 
 from shared.config.settings import Settings, SettingsError
 from shared.messaging.streams import declare
 from shared.runtime.advance import describe
+from shared.runtime.logs import configure_logging
 from shared.runtime.service import main as run_service
 from shared.storage.postgres import UNREACHABLE, MigrationError, migrate
 
@@ -71,6 +72,7 @@ def main() -> None:
     try:
         configuration = load_configuration(settings)
         if service:
+            configure_logging(configuration.runtime.log_level, service)
             claim(settings.home)
         applied = asyncio.run(prepare(settings))
     except TimeoutError as error:
