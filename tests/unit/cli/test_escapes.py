@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tomllib
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 
@@ -21,6 +22,7 @@ from rich.tree import Tree
 from deploy.cli import console
 from deploy.cli.console import SafeConsole
 from deploy.cli.main import run
+from deploy.cli.views.config import to_toml
 from deploy.cli.views.manifest import draw
 from shared.contracts.visible import visible
 from tests.support.escapes import ALL, MARKS, PAYLOADS, raw_controls
@@ -137,6 +139,10 @@ def test_json_is_ascii_and_means_the_same(capsys: pytest.CaptureFixture[str]) ->
 
     shown = capsys.readouterr().out
     assert shown.isascii() and json.loads(shown) == {"text": ALL}
+
+
+def test_a_configuration_that_is_shown_can_be_used_again() -> None:
+    assert tomllib.loads(visible(to_toml({"key": ALL}))) == {"key": ALL}
 
 
 def test_a_picture_holds_no_control_character_and_is_xml() -> None:
