@@ -10,6 +10,7 @@ import os
 import sys
 
 import nats
+import structlog
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
@@ -18,6 +19,7 @@ from deploy.services import SERVICES, load_app, load_configuration, migrations, 
 from shared.config.settings import Settings, SettingsError
 from shared.messaging.streams import declare
 from shared.runtime.advance import describe
+from shared.runtime.logs import configure_logging
 from shared.runtime.service import main as run_service
 from shared.storage.postgres import UNREACHABLE, MigrationError, migrate
 
@@ -72,8 +74,10 @@ def main() -> None:
     settings = Settings()
     try:
         configuration = load_configuration(settings)
-        if service and (line := claim(settings.home)):
-            print(line, flush=True)
+        if service:
+            configure_logging(configuration.runtime.log_level, service)
+            if line := claim(settings.home):
+                structlog.get_logger().info(line)
         applied = asyncio.run(prepare(settings))
     except TimeoutError as error:
         raise SystemExit(f"{error}: is the stack up?") from None

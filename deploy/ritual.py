@@ -19,9 +19,10 @@ from uuid import uuid4
 import nats
 import typer
 from nats.aio.msg import Msg
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from deploy.cli.console import out
 from deploy.embedded import stack
 from deploy.embedded.preflight import PreflightError
 from deploy.embedded.state import LockError
@@ -34,7 +35,6 @@ from shared.drivers.inference.open import open_rune
 from shared.drivers.inference.port import InferenceError, PromptMessage, Serving
 from shared.storage.postgres import open_pool
 
-console = Console()
 ANSWER_TOKENS = 80
 REPLY_S = 20
 # Prompts that are in no karma record, by persona.
@@ -73,7 +73,7 @@ def main(
         code = _print_error(str(error))
     if not keep and not found_up:
         stack.stop(settings, _print_note)
-    console.print(f"[dim]{time.monotonic() - started:.0f} s in all[/]")
+    _print_note(f"{time.monotonic() - started:.0f} s in all")
     raise typer.Exit(code)
 
 
@@ -83,11 +83,12 @@ def _ritual(settings: Settings, persona: str) -> int:
     answer = asyncio.run(publish(settings.nats_url, {"persona": persona, "requested_by": "make ritual"}))
     if "ritual" not in answer:
         return _print_error(f"the intent was refused: {answer.get('error', answer)}")
-    console.print(f"intent published on {TrainingIntent.subject}; it opened ritual {answer['ritual']}")
+    out.print(f"intent published on {TrainingIntent.subject}; it opened ritual {answer['ritual']}")
     if code := _soulforge("watch", answer["ritual"]):
         return code
     asyncio.run(_side_by_side(settings, persona))
-    console.print(f'\nask it yourself: [bold]soulforge ask {persona} "{UNSEEN[persona][0]}"[/]')
+    command = f'soulforge ask {persona} "{UNSEEN[persona][0]}"'
+    out.print(Text.assemble("\nask it yourself: ", (command, "bold")))
     return 0
 
 
@@ -121,7 +122,7 @@ async def _side_by_side(settings: Settings, persona: str) -> None:
     table = Table("prompt", base, version, title="unseen prompts", show_lines=True)
     for prompt in UNSEEN[persona]:
         table.add_row(prompt, *(await _answers(rune, prompt, (base, version))))
-    console.print(table)
+    out.print(table)
 
 
 async def _answers(inference: Serving, prompt: str, models: tuple[str, ...]) -> list[str]:
@@ -135,11 +136,11 @@ def _soulforge(*arguments: str) -> int:
 
 
 def _print_note(line: str) -> None:
-    console.print(f"[dim]{line}[/]")
+    out.print(line, style="dim")
 
 
 def _print_error(line: str) -> int:
-    console.print(f"[red]{line}[/]")
+    out.print(line, style="red")
     return 1
 
 

@@ -1,39 +1,75 @@
-"""What commands write to: answers to stdout, so that they can be piped; everything else to stderr; files that options name."""
+"""What commands write to: answers to stdout, so that they can be piped; everything else to stderr; files that options name.
+
+All text passes here, and most of it comes from outside: here control characters are made visible. Nothing else in the
+command line writes to a stream.
+"""
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from rich.console import Console
-from rich.markup import escape
+import rich.text
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
 
 from deploy.cli.errors import UserError
+from shared.contracts.visible import visible
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 PIPED_WIDTH = 160  # a table in a pipe is not cut to the width of a terminal
 
-out = Console(highlight=False)
+# Rich drops some control characters from a text and lets others through. Here they are visible before it is measured.
+rich.text.strip_control_codes = visible  # type: ignore[attr-defined, assignment]
+
+
+class SafeConsole(Console):
+    """A console that only sends a terminal the control sequences that rich makes: colours and movements of the cursor.
+
+    No text is markup: what is styled is given as `Text`, or with a style.
+    """
+
+    def __init__(self, stderr: bool = False, **options: Any) -> None:
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False, **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
+out = SafeConsole()
 if not out.is_terminal:
     out.width = PIPED_WIDTH
-err = Console(stderr=True, highlight=False)
+err = SafeConsole(stderr=True)
 
 
 def print_error(message: str) -> None:
     """Print an error in red; one line, or several for an error that names several faults."""
-    err.print(f"[bold red]error:[/] [red]{escape(message.strip())}[/]", soft_wrap=True)
+    err.print(Text.assemble(("error:", "bold red"), " ", (message.strip(), "red")), soft_wrap=True)
 
 
 def print_note(message: str) -> None:
     """Print a dim line beside the answer."""
-    err.print(f"[dim]{escape(message)}[/]", soft_wrap=True)
+    err.print(message, style="dim", soft_wrap=True)
 
 
 def print_plain(line: str) -> None:
     """Print a line without styles: `soulforge up --detach` parses what `up` prints."""
-    print(line, file=sys.stderr, flush=True)
+    print(visible(line), file=sys.stderr, flush=True)
+
+
+def print_text(text: str) -> None:
+    """Print an answer as text: no line of it is wrapped, no tab expanded."""
+    print(visible(text), flush=True)
+
+
+def print_json(document: object) -> None:
+    """Print an answer as JSON in ASCII, in which every other character is escaped."""
+    out.print_json(data=document, ensure_ascii=True)
 
 
 def create_file(option: str, path: Path) -> TextIO:

@@ -28,6 +28,7 @@ from deploy.cli.commands import (
 )
 from deploy.cli.console import print_error, print_note
 from deploy.cli.errors import user_text
+from shared.contracts.visible import visible
 
 INTERNAL_FAULT = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130
@@ -99,7 +100,7 @@ def _report_fault(error: Exception) -> int:
     import traceback
 
     with tempfile.NamedTemporaryFile("w", prefix="soulforge-fault-", suffix=".txt", delete=False) as file:
-        traceback.print_exception(error, file=file)
+        file.write(visible("".join(traceback.format_exception(error))))
     print_error(f"a fault in soulforge itself: {type(error).__name__}: {error}")
     print_note(f"its traceback is in {file.name}")
     return INTERNAL_FAULT

@@ -22,6 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from deploy.docker.rules import AllowedCall, Limits, RefusedError, Scope, allow, check_ours, job, list_query
+from shared.runtime.logs import configure_logging
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -105,7 +106,7 @@ def application(engine: Path, limits: Limits) -> Starlette:
 async def serve(listen: Path, engine: Path, limits: Limits, group: str | None) -> None:
     """Serve until SIGTERM. The socket is for this user and `group` only."""
     with listening(listen, group) as listener:
-        config = uvicorn.Config(application(engine, limits), log_level="warning", access_log=False)
+        config = uvicorn.Config(application(engine, limits), log_level="warning", log_config=None, access_log=False)
         await uvicorn.Server(config).serve(sockets=[listener])
 
 
@@ -186,6 +187,7 @@ def main() -> None:
     parser.add_argument("--user", help="uid:gid under which jobs must run")
     parser.add_argument("--group", help="group that may use the socket besides its owner")
     arguments = parser.parse_args()
+    configure_logging("INFO", "docker-proxy")
     limits = Limits(
         installation=arguments.installation,
         images=frozenset(arguments.image),

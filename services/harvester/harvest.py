@@ -56,6 +56,7 @@ REMEDIES = {
     Reason.SECRET: 'remove the secrets from these records, or set `harvest.redaction.secrets = "redact"` in soulforge.toml',
     Reason.PERSONAL: 'set `harvest.redaction.personal = "redact"` in soulforge.toml',
     Reason.MALFORMED: "look at the records: a conversation must end in the assistant's answer",
+    Reason.SLOW_PATTERN: "write the patterns of their checks without repeats of repeats, such as (a+)+",
     Reason.TOO_LONG: "raise `harvest.lengths.row` in soulforge.toml",
 }
 

@@ -16,6 +16,7 @@ class Reason(StrEnum):
     NO_CONSENT = "no_consent"  #: its owner consents to other purposes only
     LICENCE = "licence"  #: its licence is not among the accepted ones
     MALFORMED = "malformed"  #: not a conversation that ends in an answer
+    SLOW_PATTERN = "slow_pattern"  #: a pattern of its checks takes too long on its own answer
     SECRET = "secret"  #: holds a secret, and the policy is to quarantine
     PERSONAL = "personal"  #: holds personal data, and the policy is to quarantine
     DUPLICATE = "duplicate"  #: the same words are used under another id

@@ -52,6 +52,7 @@ class HeldOut(Frozen):
     pass_candidate: bool | None
     answer_base: str
     answer_candidate: str
+    undecided: tuple[Arm, ...] = Field((), description="Arms that fail because the patterns took too long.")
 
 
 class BaseScores(Frozen):

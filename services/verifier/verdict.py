@@ -58,6 +58,7 @@ def judge(results: Results, policy: Policy) -> Verdict:
             _about_target(target, target_state, policy),
             _about_base_logic(logic, logic_state, policy),
             *_about_kinds(logic),
+            *_about_patterns(results),
         ),
         base_logic_state=logic_state,
         target_state=target_state,
@@ -135,3 +136,8 @@ def _about_kinds(logic: BaseLogicEvidence) -> tuple[str, ...]:
     return (
         (f"Left out, as the base is not shown to be above chance on them: {', '.join(left_out)}.",) if left_out else ()
     )
+
+
+def _about_patterns(results: Results) -> tuple[str, ...]:
+    undecided = sum(len(row.undecided) for row in results.holdout)
+    return (f"{undecided} answers count as failed: the patterns of their items take too long.",) if undecided else ()

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import Field, model_validator
 
-from shared.contracts.checks import Check
+from shared.contracts.checks import Checks
 from shared.contracts.frozen import Frozen, Storable
 from shared.contracts.message import Message
 from shared.contracts.moment import Moment, MomentOrUtc
@@ -49,7 +49,7 @@ class Outcome(Frozen):
 
     verdict: str = "accepted"
     evidence: str = ""
-    checks: tuple[Check, ...] = Field((), max_length=32, description="Rules that an acceptable answer satisfies.")
+    checks: Checks = Field((), description="Rules that an acceptable answer satisfies.")
 
 
 class KarmaRecord(Storable):

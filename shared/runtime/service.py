@@ -7,7 +7,6 @@ module does the rest.
 from __future__ import annotations
 
 import asyncio
-import logging
 import signal
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, nullcontext
@@ -71,28 +70,10 @@ def main(
     app: App, settings: Settings, configuration: Configuration, port: int, migrations: Iterable[Migration]
 ) -> None:
     """Run a service process; returns after SIGTERM or SIGINT, exits where it is wrongly configured."""
-    configure_logging(configuration.runtime.log_level, app.name)
     try:
         asyncio.run(serve(app, settings, configuration, port, migrations))
     except SettingsError as error:
         raise SystemExit(f"{app.name}: {error}") from None
-
-
-def configure_logging(level: str, service: str) -> None:
-    logging.basicConfig(level=level, format="%(message)s")
-    for chatty in ("httpx", "nats", "opentelemetry"):
-        logging.getLogger(chatty).setLevel(logging.ERROR)
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(ensure_ascii=False),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-    )
-    structlog.contextvars.bind_contextvars(service=service)
 
 
 async def serve(
@@ -195,6 +176,7 @@ def _web(app: App, service: Service, context: ServiceContext, port: int) -> uvic
             host=context.settings.host,
             port=port,
             log_level="warning",
+            log_config=None,
             lifespan="off",
         )
     )

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from shared.config.settings import PROJECT
 
 CLI = PROJECT / "deploy" / "cli"
@@ -34,6 +36,51 @@ def imported(path: Path) -> Iterator[str]:
 def is_module(name: str) -> bool:
     path = PROJECT.joinpath(*name.split("."))
     return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+# What writes to a terminal by itself, past the console.
+PAST_THE_CONSOLE = re.compile(
+    r"print|input|pprint\.\w+|os\.write|sys\.(__)?std(out|err)(__)?(\..*)?|(typer|click)\.(echo\w*|secho|prompt|confirm|progressbar)"
+    r"|rich\.print\w*|(rich\.console\.)?Console|logging\.(StreamHandler|basicConfig|lastResort)|traceback\.print_\w+"
+)
+
+
+def written(tree: ast.AST) -> Iterator[str]:
+    """Every name in the file, as it is written out, that writes past the console."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name | ast.Attribute) and PAST_THE_CONSOLE.fullmatch(name := ast.unparse(node)):
+            yield name
+        elif isinstance(node, ast.ImportFrom):
+            names = (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from (name for name in names if PAST_THE_CONSOLE.fullmatch(name))
+
+
+def test_commands_write_through_the_console_alone() -> None:
+    files = [*CLI.rglob("*.py"), PROJECT / "deploy" / "ritual.py"]
+    found = {path.name: set(written(ast.parse(path.read_text(encoding="utf-8")))) for path in files}
+
+    assert {path: names for path, names in found.items() if names and path not in ("console.py", "live.py")} == {}
+    assert found["console.py"] == {"print", "rich.console.Console", "Console", "sys.stderr"}
+    assert found["live.py"] == {"rich.console.Console", "Console"}, "the type of the console that it is given"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "print('x')",
+        "import sys\nsys.stdout.write('x')",
+        "import typer\ntyper.echo('x')",
+        "from typer import echo",
+        "from sys import stdout",
+        "from rich import print",
+        "from rich.console import Console as C",
+        "out = Console()",
+        "import os\nos.write(1, b'x')",
+        "import traceback\ntraceback.print_exc()",
+    ],
+)
+def test_what_writes_past_the_console_is_found(code: str) -> None:
+    assert list(written(ast.parse(code)))
 
 
 def test_the_command_line_has_no_sql() -> None:

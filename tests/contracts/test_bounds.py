@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from shared.contracts.checks import LONGEST_PATTERN, MOST_SETS, Regex
+from shared.contracts.checks import LONGEST_PATTERN, Regex
 from shared.contracts.evacuate import GpuEvacuated
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.job import JobSpan
@@ -121,8 +121,6 @@ def test_a_fact_is_made_of_any_text() -> None:
         "a{99999999999999999999}",
         "(" * 900 + ")" * 900,
         "a" * (LONGEST_PATTERN + 1),
-        "[a]" * (MOST_SETS + 1),
-        "(?i)" + "[\x01-\uffff]" * 300,
     ],
 )
 def test_a_pattern_that_does_not_compile_in_bounded_time_is_refused(pattern: str) -> None:
@@ -134,6 +132,7 @@ def test_a_pattern_that_does_not_compile_in_bounded_time_is_refused(pattern: str
 
 def test_the_slowest_pattern_compiles_in_a_blink() -> None:
     began = time.perf_counter()
-    Regex(pattern="(?i)" + "[\x01-\uffff]" * MOST_SETS + "(?:a|\uffff)" * 250)
+    Regex(pattern="(?i)" + "[\x01-\uffff]" * 300)
+    Regex(pattern="(?if)" + "(?:ﬃ|ß)*" * 200)
 
     assert time.perf_counter() - began < 2

@@ -378,6 +378,17 @@ async def test_a_row_whose_check_does_not_compile_is_excluded_and_stops_nothing(
     assert found.excluded == {"malformed": 1}
 
 
+async def test_a_row_whose_pattern_never_ends_is_excluded_with_that_reason(pool: Pool, tmp_path: Path) -> None:
+    await remember(pool, [record("one", TRAIN, "Why?", "Because."), record("other", TRAIN, "How?", "a" * 4000)])
+    outcome = {"checks": [{"kind": "regex", "pattern": "(a|aa)+$b"}]}
+    await pool.execute("UPDATE vectors.karma SET outcome = $1 WHERE id = 'other'", outcome)
+
+    found, _ = await harvested(pool, tmp_path)
+
+    assert [row["id"] for row in open_rows(tmp_path, found)] == ["one"]
+    assert found.excluded == {"slow_pattern": 1}
+
+
 @pytest.mark.parametrize("column", ["created_at", "consecrated_at"])
 @pytest.mark.parametrize("time", ["infinity", "-infinity", "294276-01-01 UTC", "0001-01-01 UTC"])
 async def test_a_time_that_nothing_computes_with_is_refused_by_the_table(pool: Pool, column: str, time: str) -> None:

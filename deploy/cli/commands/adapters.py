@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy.cli.connect import database, error_text, host_port, load_settings
-from deploy.cli.console import out, print_note
+from deploy.cli.console import out, print_note, print_text
 from deploy.cli.errors import UserError
 from deploy.cli.format import ago, short_digest, short_id
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from services.registry.views import RegisteredVersion
     from shared.config.settings import Settings
 
@@ -36,13 +38,21 @@ def adapters() -> None:
     for name in ("persona", "version", "serves as", "base", "registered", "ritual", "bundle"):
         table.add_column(name, overflow="fold")
     for version in versions:
-        alias = f"[green]{version.persona}[/]" if version.serves else "[red]cannot serve[/]" if version.fault else ""
+        alias = _serves(version)
         origin = short_digest(version.base), ago(version.registered_at), short_id(version.ritual)
         table.add_row(version.persona, version.name, alias, *origin, version.bundle)
     out.print(table)
     for version in versions:
         if version.fault:
-            out.print(f"{version.name} does not serve: {version.fault}", style="red", markup=False, soft_wrap=True)
+            out.print(f"{version.name} does not serve: {version.fault}", style="red", soft_wrap=True)
+
+
+def _serves(version: RegisteredVersion) -> Text:
+    from rich.text import Text
+
+    if version.serves:
+        return Text(version.persona, "green")
+    return Text("cannot serve" if version.fault else "", "red")
 
 
 async def _list(settings: Settings) -> list[RegisteredVersion]:
@@ -62,8 +72,7 @@ def ask(
 
     Greedy and without a system prompt. Only the answer goes to stdout.
     """
-    # Not through Rich: an answer is text, whatever brackets it has.
-    typer.echo(asyncio.run(answer(load_settings(), persona, text, max_tokens, base)))
+    print_text(asyncio.run(answer(load_settings(), persona, text, max_tokens, base)))
 
 
 async def answer(settings: Settings, persona: str, text: str, max_tokens: int, base: bool = False) -> str:

@@ -62,7 +62,7 @@ async def _reclaim(settings: Settings, given: str | None, hold_s: float, why: st
         anvil = await get_anvil_status(pool, name)
         await publish(settings, message)
         for line in effect_of(anvil, hold_s):
-            out.print(line, markup=False, soft_wrap=True)
+            out.print(line, soft_wrap=True)
         fence = anvil.holder.fence if anvil.holder else anvil.open_fence
         if timeout_s is not None and fence:
             await wait_restored(pool, name, fence, anvil.now, timeout_s)
@@ -174,10 +174,11 @@ class _StatusLine:
     def update(self, text: str, for_s: float) -> None:
         if err.is_terminal:
             from rich.status import Status
+            from rich.text import Text
 
             self._status = self._status or Status("", console=err)
             self._status.start()
-            self._status.update(f"{text}, {duration(for_s)}")
+            self._status.update(Text(f"{text}, {duration(for_s)}"))
         elif text != self._last:
             print_note(text)
         self._last = text

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deploy.cli.connect import load_settings
-from deploy.cli.console import out, print_note
+from deploy.cli.console import out, print_json, print_note, print_text
 from deploy.cli.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,10 +61,9 @@ def show(
     values = effective_values(_read(settings, file), settings)
     print_note(f"from {_source(settings, file)}")
     if as_json:
-        out.print_json(json.dumps(values))
+        print_json(values)
     else:
-        # Plain, so that no line is wrapped and no bracket is read as markup.
-        out.print(to_toml(values), markup=False, soft_wrap=True, end="")
+        print_text(to_toml(values).rstrip("\n"))
 
 
 @group.command()
@@ -78,11 +76,11 @@ def example(
     found = {path.stem: path for path in sorted((PROJECT / "examples" / "soulforge").glob("*.toml"))}
     if name is None:
         for stem, path in found.items():
-            out.print(f"{stem:<14}{_first_line(path)}", markup=False, soft_wrap=True)
+            print_text(f"{stem:<14}{_first_line(path)}")
         return
     if name not in found:
         raise UserError(f"there is no example {name}; there are: {', '.join(found)}")
-    out.print(found[name].read_text(encoding="utf-8"), markup=False, soft_wrap=True, end="")
+    print_text(found[name].read_text(encoding="utf-8").rstrip("\n"))
 
 
 def _first_line(path: Path) -> str:

@@ -10,7 +10,7 @@ from uuid import uuid4
 import typer
 
 from deploy.cli.connect import bus, database, load_settings
-from deploy.cli.console import out
+from deploy.cli.console import out, print_text
 from deploy.cli.errors import UserError
 from deploy.cli.format import ago
 
@@ -34,7 +34,6 @@ def register(app: typer.Typer) -> None:
 def list_() -> None:
     """List the dead letters of every service."""
     from rich.table import Table
-    from rich.text import Text
 
     letters = asyncio.run(_list(load_settings()))
     if not letters:
@@ -45,7 +44,7 @@ def list_() -> None:
         table.add_column(name, overflow="fold")
     for letter in letters:
         replayed = ago(letter.replayed_at) if letter.replayed_at else ""
-        error = Text(" ".join(letter.error.split()))
+        error = " ".join(letter.error.split())
         table.add_row(letter.name, letter.subject, ago(letter.died_at), replayed, error)
     out.print(table)
 
@@ -62,7 +61,7 @@ def show(letter: Annotated[str, LETTER]) -> None:
         body = f"(the body was not kept: {found.size} bytes, sha256 {found.digest.hex()})"
     else:
         body = found.body.decode(errors="replace")
-    typer.echo("\n".join([*lines, "", body]))
+    print_text("\n".join([*lines, "", body]))
 
 
 @group.command()

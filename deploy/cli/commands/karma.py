@@ -67,10 +67,10 @@ def import_(
     request = ImportRequest.of(record_format, persona, consecrated_by, session_by, errors)
     result = asyncio.run(load_files(load_settings(), files, request))
     for fault in result.shown:
-        err.print(f"[red]{fault.file}:{fault.line}[/]", end=" ", soft_wrap=True)
-        err.print(fault.why, markup=False, soft_wrap=True)
+        err.print(f"{fault.file}:{fault.line}", style="red", end=" ", soft_wrap=True)
+        err.print(fault.why, soft_wrap=True)
     if result.wrong > SHOWN:
-        err.print(f"[red]… and {result.wrong - SHOWN} more wrong lines[/]")
+        err.print(f"… and {result.wrong - SHOWN} more wrong lines", style="red")
         print_note(f"all of them are in {errors}" if errors else "--errors FILE writes them all")
     out.print(str(result))
     raise typer.Exit(1 if result.wrong else 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy.cli.connect import database, load_settings
-from deploy.cli.console import create_file, out, print_note
+from deploy.cli.console import create_file, out, print_json, print_note
 from deploy.cli.errors import UserError
 from deploy.cli.format import short_digest
 
@@ -71,7 +72,10 @@ def show(
     settings = load_settings()
     digest = choose(asyncio.run(_list(settings)), which)
     text, manifest = read_manifest(settings, digest)
-    out.print_json(text) if as_json else out.print(manifest_view(digest, manifest))
+    if as_json:
+        print_json(json.loads(text))
+    else:
+        out.print(manifest_view(digest, manifest))
     if picture:
         write_picture(picture, draw(digest, manifest))
 

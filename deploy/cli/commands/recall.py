@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy.cli.connect import database, load_settings
-from deploy.cli.console import out, print_error
+from deploy.cli.console import out, print_error, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,7 +33,7 @@ def recall(
     """
     report = asyncio.run(look_up(load_settings(), ids))
     if as_json:
-        typer.echo(report.model_dump_json(indent=2))
+        print_json(report.model_dump(mode="json"))
     else:
         print_report(report)
     raise typer.Exit(1 if report.unknown else 0)

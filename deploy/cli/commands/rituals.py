@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy.cli.connect import database, load_settings
-from deploy.cli.console import out
+from deploy.cli.console import out, print_json
 from deploy.cli.errors import UserError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def show(
     snapshot, excluded = asyncio.run(_get(settings, ritual))
     report = build_report(snapshot, excluded, settings.phoenix_url)
     if as_json:
-        typer.echo(report.model_dump_json(indent=2))
+        print_json(report.model_dump(mode="json"))
     else:
         out.print(report_view(report, snapshot.facts))
 

@@ -20,6 +20,7 @@ from deploy.cli.import_formats.reader import check_file
 from deploy.cli.import_formats.record import ImportDefaults
 from services.harvester.ingest.karma import store_records
 from shared.contracts.karma import PERSONA_PATTERN
+from shared.contracts.visible import visible
 from shared.storage.postgres import UNREACHABLE
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class ImportResult:
         if len(self.shown) < SHOWN:
             self.shown.append(fault)
         if self.errors:
-            self.errors.write(f"{fault}\n")
+            self.errors.write(visible(f"{fault}\n"))
 
     def __str__(self) -> str:
         return f"{self.new} new, {self.known} known already, {self.wrong} wrong"
@@ -126,7 +127,7 @@ def _read(sizes: dict[Path, int], request: ImportRequest) -> Iterator[tuple[Path
     """Read every line of every file, with a progress bar."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
     with Progress(*columns, console=err, transient=True) as progress:
         for path, total in sizes.items():
             task = progress.add_task(path.name, total=total)

@@ -13,6 +13,7 @@ from pydantic_core import from_json
 from deploy.cli.import_formats.formats import Format, read
 from deploy.cli.import_formats.reader import BOM, LONGEST, raw_records
 from deploy.cli.import_formats.record import RecordError, json_type, tool_call_fault
+from shared.contracts.checks import UndecidedError, expect_quick
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +70,7 @@ def parse_line(
         return Fault(file, number, str(error))
     except ValidationError as error:
         return Fault(file, number, explain(error))
-    if why := tool_call_fault(record.messages) or storage_fault(record):
+    if why := tool_call_fault(record.messages) or storage_fault(record) or pattern_fault(record):
         return Fault(file, number, why)
     return record
 
@@ -116,6 +117,15 @@ def storage_fault(record: KarmaRecord) -> str | None:
                 json.dumps(values, allow_nan=False)
     except ValueError:
         return "a number too large to be held"
+    return None
+
+
+def pattern_fault(record: KarmaRecord) -> str | None:
+    """Why its checks cannot be used: on the record's own answer they take too long."""
+    try:
+        expect_quick(record.outcome.checks, record.messages[-1].content or "")
+    except UndecidedError as error:
+        return f"outcome.checks: {error} on the record's own answer: write it without repeats of repeats, such as (a+)+"
     return None
 
 

@@ -118,6 +118,8 @@ def _when(configuration: Configuration) -> str:
 
 
 HIDDEN = "…"
+# What TOML refuses bare (DEL), and what the console would show by an escape that TOML lacks.
+ESCAPED = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0xAD)}
 SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 VLLM_KEYS = ("max_loras", "max_lora_rank", "max_model_len", "max_num_seqs", "kv_cache_gib", "arguments")
 Values = dict[str, Any]
@@ -180,5 +182,5 @@ def _value(value: Any) -> str:
         return f"{{ {inner} }}" if inner else "{}"
     if isinstance(value, list):
         return f"[{', '.join(_value(each) for each in value)}]"
-    # Text, numbers, true and false are written alike in JSON; TOML only refuses DEL bare.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    # Text, numbers, true and false are written alike in JSON.
+    return json.dumps(value, ensure_ascii=False).translate(ESCAPED)

@@ -88,7 +88,7 @@ class LiveView:
         if self._console.is_terminal:
             self._live.update(Group(self._current, Text(note, "yellow")), refresh=True)
         elif note != self._note:
-            self._console.print(note, markup=False, soft_wrap=True)
+            self._console.print(note, soft_wrap=True)
         self._note = note
 
     def _print_facts(self, snapshot: Snapshot) -> None:
@@ -124,13 +124,13 @@ class LiveView:
             self._progress, self._progress_at = line, monotonic()
 
     def _print(self, moment: datetime, line: str) -> None:
-        self._console.print(f"{moment.astimezone():%H:%M:%S}  {line}", markup=False, soft_wrap=True)
+        self._console.print(f"{moment.astimezone():%H:%M:%S}  {line}", soft_wrap=True)
 
 
 def intent_line(ritual: RitualStatus) -> str:
     """`ritual 6cb89406 intended: train scribe, recipe default, priority 5, by me: it is time`."""
     by = f", by {ritual.intent.requested_by}" if ritual.intent.requested_by else ""
-    why = f": {ritual.intent.why}" if ritual.intent.why else ""
+    why = f": {' '.join(ritual.intent.why.split())}" if ritual.intent.why else ""
     wanted = f"train {ritual.persona}, recipe {ritual.intent.recipe}, priority {ritual.priority}"
     return f"ritual {short_id(ritual.id)} intended: {wanted}{by}{why}"
 

@@ -10,6 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from shared.contracts.visible import visible
+
 BAR_CELLS = 30
 FILES = {"train": "to train on", "dev": "to watch training by", "pairs": "preference pairs", "labels": "thumbs"}
 
@@ -163,4 +165,4 @@ def _panel(x: int, title: str, counts: dict[str, int], colour: str) -> list[str]
 def _text(x: int, y: int, text: str, colour: str, font: str = "") -> str:
     weight, _, size = font.rpartition(" ")
     style = (f' font-size="{size}"' if size else "") + (f' font-weight="{weight}"' if weight else "")
-    return f'<text x="{x}" y="{y}" fill="{colour}"{style}>{escape(text)}</text>'
+    return f'<text x="{x}" y="{y}" fill="{colour}"{style}>{escape(visible(text))}</text>'

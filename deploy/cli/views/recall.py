@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from rich.markup import escape
 from rich.text import Text
 from rich.tree import Tree
 
@@ -108,13 +107,13 @@ def recall_view(report: RecallReport) -> Iterator[Tree | Text]:
 
 
 def _tree(record: Record) -> Tree:
-    tree = Tree(f"karma [bold]{escape(record.karma)}[/]  {escape(_status(record))}")
+    tree = Tree(Text.assemble("karma ", (record.karma, "bold"), f"  {_status(record)}"))
     for use in record.manifests:
-        branch = tree.add(f"manifest {_digest(use.manifest)}")
+        branch = tree.add(f"manifest {short_digest(use.manifest)}")
         for made in use.rituals:
-            ritual = branch.add(f"ritual {short_id(made.ritual)}  {escape(made.persona)}  {made.state}")
+            ritual = branch.add(f"ritual {short_id(made.ritual)}  {made.persona}  {made.state}")
             if made.version:
-                ritual.add(f"adapter {escape(made.version)}  {_serving(made)}")
+                ritual.add(Text(f"adapter {made.version}  ").append_text(_serving(made)))
     if not record.manifests:
         tree.add("in no manifest")
     return tree
@@ -128,11 +127,7 @@ def _status(record: Record) -> str:
     return ", ".join(part for part in parts if part and not (part == "revoked" and record.revoked_at))
 
 
-def _serving(made: Made) -> str:
+def _serving(made: Made) -> Text:
     if made.alias:
-        return f"[red]serves as {escape(made.alias)}[/]"
-    return f"withdrawn {made.withdrawn_at:%Y-%m-%d %H:%M}" if made.withdrawn_at else "no alias points to it"
-
-
-def _digest(digest: str) -> str:
-    return escape(short_digest(digest))
+        return Text(f"serves as {made.alias}", "red")
+    return Text(f"withdrawn {made.withdrawn_at:%Y-%m-%d %H:%M}" if made.withdrawn_at else "no alias points to it")

@@ -45,7 +45,7 @@ def error_lines(rituals: Iterable[ListedRitual]) -> list[Text]:
     ]
 
 
-def _row(ritual: ListedRitual) -> list[str]:
+def _row(ritual: ListedRitual) -> list[str | Text]:
     took_s = ((ritual.ended_at or ritual.now) - ritual.created_at).total_seconds()
     return [
         short_id(ritual.id),
@@ -61,13 +61,12 @@ def _row(ritual: ListedRitual) -> list[str]:
 
 def _interrupted(ritual: ListedRitual) -> Text:
     assert ritual.interruption is not None
-    why = f"{asked_for(ritual.interruption.asked)}: {ritual.interruption.reason}"
+    why = f"{asked_for(ritual.interruption.asked)}: {' '.join(ritual.interruption.reason.split())}"
     return Text(f"{short_id(ritual.id)} was interrupted, {why}; attempt {ritual.attempt} {RESUMES}", "yellow")
 
 
-def coloured(state: str, ended: bool) -> str:
-    colour = "green" if state == State.AWAKENED else "red" if ended else "yellow"
-    return f"[{colour}]{state}[/]"
+def coloured(state: str, ended: bool) -> Text:
+    return Text(state, "green" if state == State.AWAKENED else "red" if ended else "yellow")
 
 
 def report_view(report: RitualReport, facts: Sequence[RecordedFact]) -> RenderableType:
@@ -122,10 +121,10 @@ def _summary(report: RitualReport) -> Table:
     return table
 
 
-def _state(report: RitualReport) -> str | Text:
+def _state(report: RitualReport) -> Text:
     """The state for people: a ritual that waits after an interruption is interrupted, which is no failure."""
     if (found := report.interrupted) is None:
-        return f"{coloured(report.state, report.ended_at is not None)} at attempt {report.attempt}"
+        return Text.assemble(coloured(report.state, report.ended_at is not None), f" at attempt {report.attempt}")
     why = f", {asked_for(found.asked)}: {found.reason}\nwaits for the anvil; attempt {report.attempt} {RESUMES}"
     return Text.assemble((INTERRUPTED, "yellow"), f" at attempt {found.attempt}", why)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from services.harvester.reasons import Reason
 from services.harvester.redaction.examine import Examined, examine
@@ -18,11 +18,11 @@ from services.harvester.scan.decontamination import Benchmarks, read_passages
 from services.harvester.scan.minhash import bands
 from services.harvester.scan.ngrams import sample_ngrams
 from services.harvester.scan.normalise import fingerprint, join_turns, split_words
-from shared.contracts.checks import Check
+from shared.contracts.checks import Checks, UndecidedError, expect_quick
 from shared.contracts.karma import ChatMessage, fault
 
 _MESSAGES: TypeAdapter[tuple[ChatMessage, ...]] = TypeAdapter(tuple[ChatMessage, ...])
-_CHECKS: TypeAdapter[tuple[Check, ...]] = TypeAdapter(tuple[Check, ...])
+_CHECKS: TypeAdapter[Checks] = TypeAdapter(Checks)
 _EMPTY = "[]"
 
 
@@ -39,6 +39,7 @@ class Scanned:
 
 
 _MALFORMED = Scanned(Reason.MALFORMED)
+_SLOW_PATTERN = Scanned(Reason.SLOW_PATTERN)
 
 
 class RecordScanner:
@@ -55,13 +56,14 @@ class RecordScanner:
             return self._scan(messages, tools, checks or _EMPTY)
         except (ValueError, ArithmeticError, RecursionError):
             return _MALFORMED
+        except UndecidedError:
+            return _SLOW_PATTERN
 
     def _scan(self, messages: str, tools: str, checks: str) -> Scanned:
         """Raises what comes of values that no contract checked: anyone may insert a record."""
         conversation = _read_conversation(messages)
         examined = self._examine(messages, conversation, tools)
-        if not _are_checks(checks):
-            return _MALFORMED
+        expect_quick(_read_checks(checks), conversation[-1]["content"])
         turns = join_turns(examined.values["messages"])
         words = split_words(turns)
         reason = _quarantine(examined, self._redaction)
@@ -92,13 +94,9 @@ def _read_conversation(text: str) -> list[dict[str, Any]]:
 
 
 @lru_cache(maxsize=4096)
-def _are_checks(checks: str) -> bool:
-    """Validate the checks of a record; many records have the same ones."""
-    try:
-        _CHECKS.validate_json(checks)
-    except ValidationError:
-        return False
-    return True
+def _read_checks(text: str) -> Checks:
+    """Raises ValueError for what are no checks. Many records have the same ones."""
+    return _CHECKS.validate_json(text)
 
 
 def _quarantine(examined: Examined, policy: RedactionPolicy) -> Reason | None:

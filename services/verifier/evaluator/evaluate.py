@@ -11,18 +11,22 @@ from pydantic import ValidationError
 
 from services.verifier.evaluator import base_logic
 from services.verifier.evaluator.arms import BATCH, Arms, generated, load, nlls
-from services.verifier.evaluator.holdout import HoldoutItem, read_holdout, rendered_prompt, rendered_question, shown
+from services.verifier.evaluator.holdout import (
+    HoldoutItem,
+    read_holdout,
+    rendered_prompt,
+    rendered_question,
+    score,
+    shown,
+)
 from services.verifier.evaluator.inputs import expect_digest, expect_sound_adapter
 from services.verifier.job import EvaluatorJob
 from services.verifier.results import RESULTS_FILE, Arm, BaseScores, HeldOut, ItemScore, Results
-from shared.contracts.checks import passes
 from shared.contracts.job import Progress
 from shared.contracts.verify import Probe
 from shared.jobs.result_writer import ResultWriter
 from shared.storage.artifacts import write_atomically
 from shared.storage.digests import digest_tree
-
-SHOWN = 400  # characters of an answer that are kept
 
 
 class Report:
@@ -134,16 +138,7 @@ def _holdout(job: EvaluatorJob, arms: Arms, items: list[HoldoutItem], report: Re
             nll[arm] = nlls(arms, arm, items)
             answer[arm] = generated(arms, arm, prompts, job.answer_max_tokens, BATCH, report.advance)
     return tuple(
-        HeldOut(
-            id=item.id,
-            session=item.session,
-            nll_base=nll[Arm.BASE][at],
-            nll_candidate=nll[Arm.CANDIDATE][at],
-            pass_base=passes(item.checks, answer[Arm.BASE][at]) if item.checks else None,
-            pass_candidate=passes(item.checks, answer[Arm.CANDIDATE][at]) if item.checks else None,
-            answer_base=answer[Arm.BASE][at][:SHOWN],
-            answer_candidate=answer[Arm.CANDIDATE][at][:SHOWN],
-        )
+        score(item, {arm: nll[arm][at] for arm in Arm}, {arm: answer[arm][at] for arm in Arm})
         for at, item in enumerate(items)
     )
 

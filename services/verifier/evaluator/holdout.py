@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from services.verifier.job import HOLDOUT
-from shared.contracts.checks import Check
+from services.verifier.results import Arm, HeldOut
+from shared.contracts.checks import Checks, UndecidedError, passes
 from shared.contracts.frozen import Frozen
 from shared.contracts.karma import ChatMessage
 from shared.jobs.chat_template import Message, Templated, template_messages, template_tools, under_prompt, unrendered
 from shared.jobs.result_writer import InputError
 from shared.storage.shards import ShardError, lines
+
+SHOWN = 400  # characters of an answer that are kept
 
 
 class HoldoutItem(Frozen):
@@ -23,7 +26,7 @@ class HoldoutItem(Frozen):
     id: str
     session: str
     messages: tuple[ChatMessage, ...]
-    checks: tuple[Check, ...] = ()
+    checks: Checks = ()
     tools: tuple[dict[str, Any], ...] = ()
 
     def spoken(self) -> list[Message]:
@@ -91,6 +94,29 @@ def rendered_answer(tokenizer: Templated, item: HoldoutItem) -> str:
     if not whole.startswith(prompt):
         raise InputError(f"holdout: the chat template renders item {item.id} without its own prompt before the answer")
     return whole[len(prompt) :]
+
+
+def score(item: HoldoutItem, nll: Mapping[Arm, float], answers: Mapping[Arm, str]) -> HeldOut:
+    """Score the answers of both arms by the item's checks. An answer that patterns do not decide in time has failed."""
+    passed: dict[Arm, bool | None] = dict.fromkeys(Arm)
+    undecided = []
+    for arm in Arm if item.checks else ():
+        try:
+            passed[arm] = passes(item.checks, answers[arm])
+        except UndecidedError:
+            passed[arm] = False
+            undecided.append(arm)
+    return HeldOut(
+        id=item.id,
+        session=item.session,
+        nll_base=nll[Arm.BASE],
+        nll_candidate=nll[Arm.CANDIDATE],
+        pass_base=passed[Arm.BASE],
+        pass_candidate=passed[Arm.CANDIDATE],
+        answer_base=answers[Arm.BASE][:SHOWN],
+        answer_candidate=answers[Arm.CANDIDATE][:SHOWN],
+        undecided=tuple(undecided),
+    )
 
 
 def _item(place: str, line: str) -> HoldoutItem:

@@ -19,6 +19,7 @@ from deploy.services import load_configuration, migrations, service_port
 from services.forge import app as forge
 from services.verifier import app as verifier
 from shared.config.settings import PROJECT, Settings
+from shared.runtime.logs import configure_logging
 from shared.runtime.service import main as run_service
 
 SHORT = {
@@ -39,9 +40,11 @@ def _short(part: Part) -> Part:
 def main() -> None:
     if len(sys.argv) > 1:
         settings = Settings()
+        configuration = load_configuration(settings)
+        configure_logging(configuration.runtime.log_level, sys.argv[1])
         asyncio.run(prepare(settings))
         port = service_port(settings, sys.argv[1])
-        run_service(SHORT[sys.argv[1]], settings, load_configuration(settings), port, migrations())
+        run_service(SHORT[sys.argv[1]], settings, configuration, port, migrations())
         return
     stack.parts = parts_with_short_jobs  # type: ignore[attr-defined] # the name that `run` calls
     sys.exit(stack.run(Settings(), lambda line: print(line, flush=True)))

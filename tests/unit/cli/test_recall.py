@@ -9,9 +9,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from rich.console import Console
 
 from deploy.cli.commands.karma import gather_ids
+from deploy.cli.console import SafeConsole
 from deploy.cli.errors import UserError
 from deploy.cli.views.karma import bar
 from deploy.cli.views.recall import RecallReport, build_recall, recall_view
@@ -33,7 +33,7 @@ def outcome(**values: Any) -> Outcome:
 
 
 def shown(report: RecallReport) -> str:
-    console = Console(file=io.StringIO(), width=120, record=True)
+    console = SafeConsole(file=io.StringIO(), width=120, record=True)
     for tree in recall_view(report):
         console.print(tree)
     return console.export_text()

@@ -6,8 +6,8 @@ import io
 from typing import Any
 
 import pytest
-from rich.console import Console
 
+from deploy.cli.console import SafeConsole
 from deploy.cli.views.receipt import HandOverReport, Phase, build_receipt, compare
 from deploy.cli.views.receipt_text import bar, figures, probes, receipt_view, shares, took
 from services.orchestrator.steps import Step
@@ -29,7 +29,7 @@ def built(**values: Any) -> HandOverReport:
 
 
 def lines_of(row: HandOverReport, width: int = 80) -> list[str]:
-    console = Console(file=io.StringIO(), width=width, record=True)
+    console = SafeConsole(file=io.StringIO(), width=width, record=True)
     console.print(receipt_view(row))
     return [line.rstrip() for line in console.export_text().splitlines()]
 

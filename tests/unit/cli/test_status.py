@@ -11,9 +11,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from deploy.cli.commands.anvil import activity, effect_of
+from deploy.cli.console import SafeConsole
 from deploy.cli.queries.stack import RuneStatus, StackStatus, get_rune, list_jobs
 from deploy.cli.views.status import anvil_finding, finding_line, rune_finding, status_view
 from deploy.embedded.preflight import Finding
@@ -91,7 +91,7 @@ def test_the_status_keeps_its_columns_however_long_a_reason_is(width: int) -> No
     )
     under_way = listed("harvested", 25, interruption=GpuInterrupted(**NAMED, reason="demo", asked=True))
     status = StackStatus((Finding("postgres", True, "answers"),), None, {}, None, (under_way,), {})
-    console = Console(file=io.StringIO(), width=width, record=True)
+    console = SafeConsole(file=io.StringIO(), width=width, record=True)
     console.print(status_view(status, findings))
     lines = [line.rstrip() for line in console.export_text().splitlines()]
     assert max(len(line) for line in lines) <= width

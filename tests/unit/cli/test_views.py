@@ -8,8 +8,9 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
+from deploy.cli.console import SafeConsole
 from deploy.cli.queries.rituals import Snapshot
 from deploy.cli.views.live import LiveView, current_view, end_view, fact_line
 from deploy.cli.views.report import build_report
@@ -50,7 +51,7 @@ TRAINING = RitualProgress(
 
 
 def shown(view: RenderableType, width: int = 80) -> list[str]:
-    console = Console(file=io.StringIO(), width=width, record=True)
+    console = SafeConsole(file=io.StringIO(), width=width, record=True)
     console.print(view)
     return [line.rstrip() for line in console.export_text().splitlines()]
 
@@ -79,7 +80,7 @@ def test_without_progress_it_is_reported_what_the_ritual_does() -> None:
 
 
 def test_on_a_terminal_what_goes_on_is_drawn_below_the_facts_and_a_lost_server_is_noted() -> None:
-    console = Console(file=io.StringIO(), width=80, force_terminal=True, highlight=False)
+    console = SafeConsole(file=io.StringIO(), width=80, force_terminal=True)
     with LiveView(console) as view:
         view.update(training(), TRAINING)
         view.lost("PostgreSQL does not answer")
@@ -125,7 +126,7 @@ def test_while_jobs_run_unisolated_it_is_shown_below_the_stages_and_in_the_log()
     why = "jobs run UNISOLATED, as allow_unisolated under [jobs] permits: no bubblewrap"
     assert "jobs run UNISOLATED" in shown(current_view(under_way, None))
     assert "UNISOLATED" not in "".join(shown(current_view(training(), None)))
-    console = Console(file=io.StringIO(), width=120)
+    console = SafeConsole(file=io.StringIO(), width=120)
     with LiveView(console) as view:
         view.update(under_way, None)
         view.update(under_way, None)
@@ -196,7 +197,7 @@ def test_the_whole_report_is_readable() -> None:
 
 
 def lines_of(*snapshots: tuple[Snapshot, RitualProgress | None]) -> list[str]:
-    console = Console(file=io.StringIO(), width=80, record=True)
+    console = SafeConsole(file=io.StringIO(), width=80, record=True)
     with LiveView(console) as view:
         for found, progress in snapshots:
             view.update(found, progress)
