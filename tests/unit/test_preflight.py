@@ -134,7 +134,7 @@ def test_up_is_refused_before_anything_is_started(
     assert run(["up"]) == 1
 
     assert WHY in capsys.readouterr().err
-    assert not {"postgres", "nats", "secrets"} & {entry.name for entry in settings.home.iterdir()}
+    assert not {"postgres", "nats"} & {entry.name for entry in settings.home.iterdir()}
 
 
 async def test_unisolated_jobs_that_the_owner_allows_are_a_warning(
