@@ -28,8 +28,17 @@ BLIND_S = 0.5
 OTHER_START_S = 5.0
 KILL_S = 15.0
 POLL_S = 0.05
-# Processes that the engine runs before the payload is executed.
-INITS = ("/sbin/docker-init", "docker-init", "/dev/init", "/run/podman-init", "catatonit", "timeout --foreground")
+# Processes that the engine runs before the payload is executed. A process that just ended is listed by its name in brackets.
+INITS = (
+    "[",
+    "runc init",
+    "/sbin/docker-init",
+    "docker-init",
+    "/dev/init",
+    "/run/podman-init",
+    "catatonit",
+    "timeout --foreground",
+)
 NOT_LAUNCHED = (1, 126, 127)
 COMPLAINTS = ("[FATAL tini", "timeout:", "ERROR (catatonit")
 
@@ -150,7 +159,7 @@ class DockerContainers:
                 return describe(found)
             commands = await self._engine.commands(found["Id"])
             waited_s = time.monotonic() - started
-            if _launched(commands) or waited_s > (BLIND_S if commands is None else LAUNCH_S):
+            if has_payload(commands) or waited_s > (BLIND_S if commands is None else LAUNCH_S):
                 return describe(found)
             await asyncio.sleep(POLL_S)
 
@@ -192,7 +201,8 @@ class DockerContainers:
         return f"{self._installation}-{name.replace('@', '_at_')}"
 
 
-def _launched(commands: list[str] | None) -> bool:
+def has_payload(commands: list[str] | None) -> bool:
+    """Whether these command lines of a container include more than what the engine runs first."""
     return any(not command.startswith(INITS) for command in commands or ())
 
 

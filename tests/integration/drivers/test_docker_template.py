@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from shared.drivers.containers.docker import has_payload
 from shared.drivers.containers.docker_request import EngineKind, create_body
 from shared.drivers.containers.docker_template import JobBody
 from shared.drivers.containers.docker_view import Inspected, describe, isolation, resident_bytes
@@ -150,3 +151,19 @@ def test_isolation_is_what_the_engine_says_not_what_was_asked() -> None:
 )
 def test_memory_counts_what_is_held_and_no_page_cache(stats: dict[str, Any], resident: int) -> None:
     assert resident_bytes(stats) == resident
+
+
+@pytest.mark.parametrize(
+    ("commands", "launched"),
+    [
+        (["/sbin/docker-init -- timeout --foreground --signal=KILL 60 python", "python -V"], True),
+        (["/sbin/docker-init -- python", "timeout --foreground --signal=KILL 60 python"], False),
+        (["[docker-init]"], False),
+        (["/sbin/docker-init -- python", "[timeout] <defunct>"], False),
+        (["runc init"], False),
+        ([], False),
+        (None, False),
+    ],
+)
+def test_neither_an_init_nor_a_process_that_just_ended_is_a_payload(commands: list[str] | None, launched: bool) -> None:
+    assert has_payload(commands) is launched
