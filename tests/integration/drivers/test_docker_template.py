@@ -14,11 +14,12 @@ from shared.drivers.containers.docker_template import JobBody
 from shared.drivers.containers.docker_view import Inspected, describe, isolation, resident_bytes
 from shared.drivers.containers.port import ContainerSpec, Mount
 
+USER = "65532:65532"
 SPEC = ContainerSpec(name="job", command=("python", "-V"), cwd=Path("/work"))
 
 
 def asked(**more: Any) -> dict[str, Any]:
-    return create_body(SPEC.model_copy(update=more), "house", "image", EngineKind()).request()
+    return create_body(SPEC.model_copy(update=more), "house", "image", EngineKind(), USER).request()
 
 
 def seen(**state: Any) -> Inspected:
@@ -71,7 +72,9 @@ def test_podman_covers_a_hidden_directory_with_nothing(tmp_path: Path) -> None:
     spec = SPEC.model_copy(
         update={"isolated": True, "mounts": (Mount(path=tmp_path),), "hidden": (tmp_path / "holdout",)}
     )
-    cover = create_body(spec, "house", "image", EngineKind(podman=True)).host_config.tmpfs[str(tmp_path / "holdout")]
+    cover = create_body(spec, "house", "image", EngineKind(podman=True), USER).host_config.tmpfs[
+        str(tmp_path / "holdout")
+    ]
     assert cover.startswith("ro,") and cover.endswith(",notmpcopyup")
 
 
@@ -103,7 +106,7 @@ def test_a_hidden_file_below_a_mount_is_covered_by_nothing(tmp_path: Path) -> No
 
 def test_a_job_template_survives_the_wire() -> None:
     body = create_body(
-        SPEC.model_copy(update={"isolated": True, "devices": (1,)}), "house", "image", EngineKind(rootless=True)
+        SPEC.model_copy(update={"isolated": True, "devices": (1,)}), "house", "image", EngineKind(rootless=True), USER
     )
     assert JobBody.model_validate_json(body.model_dump_json(by_alias=True)) == body
 
