@@ -210,7 +210,12 @@ async def test_jobs_are_root_inside_only_where_the_engine_itself_is_rootless(
     server = await asyncio.start_unix_server(recorded('["name=rootless"]' if rootless else "[]"), socket)
     app = application(socket, limits, Binds(tmp_path / "binds"))
     Binds(tmp_path / "binds").prepare()
-    async with server, httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://proxy") as client:
+    transport = httpx.ASGITransport(app)
+    async with (
+        server,
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://proxy") as client,
+    ):
         wanted = body(work) | {"User": "0:0"}
         answer = await client.post("/v1.41/containers/create", params={"name": JOB}, json=wanted)
     assert (answer.status_code, "the engine is not rootless" in answer.text) == (status, not rootless)
