@@ -265,16 +265,19 @@ async def test_a_folder_and_a_link_that_change_places_all_the_time_are_never_mis
     assert ran, "no job met the folder itself"
 
 
-async def test_a_job_runs_on_what_was_checked_and_again_after_the_proxy_came_back(
-    client: httpx.AsyncClient, api: Any, scene: Scene
+async def test_a_job_runs_on_what_was_checked_at_every_start_also_after_the_proxy_was_killed(
+    client: httpx.AsyncClient, api: Any, scene: Scene, tmp_path: Path
 ) -> None:
     assert (await create(client, scene.parent / "x")).status_code == 201
+    killed = Binds(tmp_path / "binds").mounted(JOB, {0: str(scene.outside / "x")})
+    killed.__enter__()  # its mounts stay
     for _ in range(2):
         assert (await start(client)).status_code == 204
         await end(api)
         assert (scene.parent / "x" / "made").read_text() == "taken\n"
         (scene.parent / "x" / "made").unlink()
-    assert f"{scene.parent}/x" not in Path("/proc/self/mountinfo").read_text(), "the proxy keeps a mount"
+    assert scene.seen() == scene.before
+    assert JOB not in Path("/proc/self/mountinfo").read_text(), "a mount is left"
 
 
 @pytest.fixture
