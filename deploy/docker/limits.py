@@ -37,7 +37,7 @@ ROLE = f"{PREFIX}role"
 OWN_LABELS = {INSTALLATION, NAME, ISOLATED, TIME_LIMIT}
 MOST_PARTS = 64
 SCRATCH_OPTIONS = re.compile(r"rw,exec,nosuid,nodev,mode=1777,size=(\d{1,15})")
-COVER_OPTIONS = re.compile(r"ro,nosuid,nodev,noexec,mode=755(,notmpcopyup)?(,uid=\d{1,10},gid=\d{1,10})?")
+COVER_OPTIONS = re.compile(r"ro,nosuid,nodev,noexec,mode=755(,notmpcopyup|,uid=\d{1,10},gid=\d{1,10})?")
 GIB = 1 << 30
 Conditions = Iterator[tuple[bool, str]]
 
@@ -121,7 +121,8 @@ def _named(name: str, body: CreateBody, limits: Limits) -> Conditions:
     yield body.image in limits.images, f"the image {body.image} is not on the list"
     yield labels.get(INSTALLATION) == limits.installation, "the label of the installation is missing"
     yield labels.get(ISOLATED) == ("no" if limits.runes else "yes"), "the label of a job, or of a rune, is missing"
-    expected = engine_name(limits.installation, labels.get(NAME, ""))
+    yield bool(labels.get(NAME)), f"the label {NAME} is missing"
+    expected = engine_name(limits.installation, labels[NAME])
     yield name == expected, f"the name must be that of the label {NAME}: {expected}"
     yield ENGINE_NAME.fullmatch(name) is not None, f"{name!r} is not a name of a container"
 

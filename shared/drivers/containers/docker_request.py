@@ -28,7 +28,7 @@ from shared.drivers.containers.port import ContainerSpec, Mount
 
 SCRATCH = ("/tmp", "/run")
 # An installation may lie below it, but in images only its owner may enter it, also through a cover: runc gives that the
-# mode of what it covers. So the cover belongs to the user of the job.
+# mode of what it covers. So the cover belongs to the user of the job. Podman knows no such option, and keeps mode=755.
 ROOT_HOME = Path("/root")
 JOB_PIDS = 4096
 # Every payload runs below an init, which reaps and forwards signals, and below `timeout` of the coreutils, so that the
@@ -135,7 +135,7 @@ def _tmpfs(spec: ContainerSpec, kind: EngineKind, user: str) -> dict[str, str]:
     covers = {str(path): cover for path in _covered(spec) if path.is_dir()}
     if any(ROOT_HOME in mount.path.parents for mount in spec.mounts):
         uid, _, gid = user.partition(":")
-        covers[str(ROOT_HOME)] = f"{cover},uid={uid},gid={gid}"
+        covers[str(ROOT_HOME)] = cover if kind.podman else f"{cover},uid={uid},gid={gid}"
     return {path: options for path, options in (scratch | covers).items() if path not in mounts}
 
 

@@ -167,7 +167,7 @@ LABELS: dict[str, tuple[str, dict[str, str], str]] = {
     "the role of a rune": (JOB, {"soulforge.role": "rune"}, "the labels of a rune"),
     "those of another program": (JOB, {"com.docker.compose.project": "x"}, "labels of Soulforge only"),
     "another name": (JOB, {"soulforge-name": "other"}, "the name must be that of the label"),
-    "no name": (JOB, {"soulforge-name": ""}, "the name must be that of the label"),
+    "no name": (f"{HOUSE}-", {"soulforge-name": ""}, "the label soulforge-name is missing"),
     "a name outside": ("other-payload", {}, "the name must be that of the label"),
     "no name at all": ("", {}, "the name must be that of the label"),
     "a rune's name": (f"{HOUSE}-rune-anvil0-rune", {"soulforge-name": "rune-anvil0-rune"}, "names of runes"),

@@ -78,6 +78,15 @@ def test_podman_covers_a_hidden_directory_with_nothing(tmp_path: Path) -> None:
     assert cover.startswith("ro,") and cover.endswith(",notmpcopyup")
 
 
+def test_below_the_home_of_root_in_the_image_a_job_finds_its_mounts() -> None:
+    def cover(mounts: tuple[Mount, ...]) -> str | None:
+        found: str | None = asked(isolated=True, mounts=mounts)["HostConfig"]["Tmpfs"].get("/root")
+        return found
+
+    assert cover((Mount(path=Path("/srv")),)) is None
+    assert cover((Mount(path=Path("/root/soulforge")),)) == "ro,nosuid,nodev,noexec,mode=755,uid=65532,gid=65532"
+
+
 def test_gpus_are_requested_by_their_index() -> None:
     [request] = asked(devices=(0, 2))["HostConfig"]["DeviceRequests"]
     assert request == {"Driver": "nvidia", "Count": 0, "DeviceIDs": ["0", "2"], "Capabilities": [["gpu"]]}
