@@ -65,10 +65,6 @@ class DockerContainers:
         self._installation = installation
         self._root_jobs = root_jobs
 
-    async def why_not_isolated(self) -> str | None:
-        """None: an engine that cannot isolate a job as its template asks refuses to create it."""
-        return None
-
     async def create(self, spec: ContainerSpec) -> ContainerInfo:
         """Create the container of a rune, which `revive` starts; an existing one is left as it is."""
         await self._create(spec)
@@ -127,6 +123,10 @@ class DockerContainers:
     async def memory_bytes(self, name: str) -> int:
         found = await self._inspect(name)
         return resident_bytes(await self._engine.stats(found["Id"])) if found and runs(found) else 0
+
+    async def why_not_isolated(self) -> str | None:
+        await self._engine.kind()  # an engine that answers isolates
+        return None
 
     async def remove(self, name: str) -> None:
         found = await self._inspect(name)
