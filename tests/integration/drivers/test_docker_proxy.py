@@ -13,8 +13,8 @@ import pytest
 import pytest_asyncio
 
 from deploy.docker.binds import Binds
+from deploy.docker.forward import application
 from deploy.docker.limits import Limits
-from deploy.docker.proxy import application
 from shared.drivers.containers.docker import DockerContainers
 from shared.drivers.containers.port import ContainerError, ContainerState, Mount
 from tests.support.engine import IMAGE

@@ -13,8 +13,8 @@ import pytest
 import pytest_asyncio
 
 from deploy.docker.binds import Binds
+from deploy.docker.forward import application
 from deploy.docker.limits import Limits
-from deploy.docker.proxy import application
 from tests.support.engine import IMAGE
 from tests.support.payloads import INTERPRETER, MEBIBYTE, Work
 from tests.support.proxied import HOUSE, JOB, MEMORY, USER, bind, body, connected

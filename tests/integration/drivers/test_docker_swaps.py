@@ -19,8 +19,8 @@ import pytest
 import pytest_asyncio
 
 from deploy.docker.binds import Binds
+from deploy.docker.forward import application
 from deploy.docker.limits import Limits
-from deploy.docker.proxy import application
 from tests.support.engine import IMAGE
 from tests.support.payloads import Work
 from tests.support.proxied import HOUSE, JOB, USER, bind, body
