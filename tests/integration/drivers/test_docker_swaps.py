@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import socket
 import subprocess
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import docker
 import httpx
@@ -25,104 +24,13 @@ from tests.support.engine import IMAGE
 from tests.support.payloads import Work
 from tests.support.proxied import HOUSE, JOB, USER, bind, body
 from tests.support.relay import Relay, relay
+from tests.support.swaps import REMOVED, SWAPS, Scene, Undo, exchanged
 
 pytestmark = pytest.mark.asyncio
-AT_FDCWD, RENAME_EXCHANGE = -100, 2
 # What a job tries: to read and to write whatever it finds at the path that was bound.
 ATTACK = 'cat "$0" "$0/secret"; echo taken >"$0/made"; echo taken >"$0"'
 
 
-class Scene:
-    """A folder and a file in the Lab that a job may use, and the same names outside, which it must never reach."""
-
-    def __init__(self, lab: Path, outside: Path) -> None:
-        self.parent, self.outside = lab / uuid4().hex[:8], outside / uuid4().hex[:8]
-        for top in (self.parent, self.outside):
-            (top / "x").mkdir(parents=True)
-            (top / "x").chmod(0o777)
-        for file in (self.parent / "file", self.outside / "file", self.outside / "x" / "secret"):
-            file.write_text("sealed\n" if file.is_relative_to(self.outside) else "given\n")
-            file.chmod(0o666)
-        self.before = self.seen()
-
-    def seen(self) -> dict[str, str]:
-        return {str(path): path.read_text() for path in self.outside.rglob("*") if path.is_file()}
-
-
-Undo = Callable[[], None]
-Swap = Callable[[Scene], Undo]
-
-
-def replaced(name: str, by: Callable[[Scene, Path], None]) -> Swap:
-    """What is at `name`, "" for the parent, is moved aside, and something else takes its place."""
-
-    def swap(scene: Scene) -> Undo:
-        path = scene.parent / name if name else scene.parent
-        aside = path.with_name(f"{path.name}-aside")
-        path.rename(aside)
-        by(scene, path)
-
-        def back() -> None:
-            path.unlink()
-            aside.rename(path)
-
-        return back
-
-    return swap
-
-
-def exchanged(scene: Scene) -> Undo:
-    """Folder and link change places at once."""
-    link = scene.parent / "link"
-    link.symlink_to(scene.outside / "x")
-
-    def change() -> None:
-        names = os.fsencode(scene.parent / "x"), os.fsencode(link)
-        assert ctypes.CDLL(None).renameat2(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE) == 0
-
-    change()
-    return change
-
-
-def recreated(scene: Scene) -> Undo:
-    (scene.parent / "x").rmdir()
-    (scene.parent / "x").symlink_to(scene.outside / "x")
-
-    def back() -> None:
-        (scene.parent / "x").unlink()
-        (scene.parent / "x").mkdir(mode=0o777)
-
-    return back
-
-
-def through_proc(scene: Scene, path: Path) -> None:
-    path.symlink_to(f"/proc/{os.getpid()}/root{scene.outside}/x")
-
-
-def relative(scene: Scene, path: Path) -> None:
-    path.symlink_to(os.path.relpath(scene.outside / "x", path.parent))
-
-
-def by_two_links(scene: Scene, path: Path) -> None:
-    path.with_name("second").symlink_to(scene.outside / "x")
-    path.symlink_to("second")
-
-
-REMOVED = "a folder removed and made again as a link"
-#: The part of the scene that is bound, and the swap.
-SWAPS: dict[str, tuple[str, Swap]] = {
-    "a folder by a link": ("x", replaced("x", lambda scene, path: path.symlink_to(scene.outside / "x"))),
-    "a folder by a relative link": ("x", replaced("x", relative)),
-    "a folder by two links": ("x", replaced("x", by_two_links)),
-    "a folder by a link through proc": ("x", replaced("x", through_proc)),
-    "a folder and a link exchanged": ("x", exchanged),
-    REMOVED: ("x", recreated),
-    "the parent by a link": ("x", replaced("", lambda scene, path: path.symlink_to(scene.outside))),
-    "a folder by a file of another name": ("x", replaced("x", lambda scene, path: os.link(scene.outside / "file", path))),
-    "a file by a link": ("file", replaced("file", lambda scene, path: path.symlink_to(scene.outside / "file"))),
-    "a file by a link to a folder": ("file", replaced("file", lambda scene, path: path.symlink_to(scene.outside / "x"))),
-    "a file by another name": ("file", replaced("file", lambda scene, path: os.link(scene.outside / "file", path))),
-}  # fmt: skip
 MOMENTS = ("before", "while created", "between", "while started", "while started, and back")
 
 
@@ -155,17 +63,27 @@ async def line(engine: str, tmp_path: Path) -> AsyncIterator[Relay]:
         yield line
 
 
-@pytest_asyncio.fixture
-async def client(line: Relay, lab: Path, tmp_path: Path, api: Any) -> AsyncIterator[httpx.AsyncClient]:
-    """The proxy, in this process, so that the test acts between it and the engine."""
-    limits = Limits(installation=HOUSE, images=frozenset({IMAGE}), readable=(), writable=(lab,), user=USER)
-    binds = Binds(tmp_path / "binds")
+@asynccontextmanager
+async def within(limits: Limits, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """A proxy in this process, so that the test acts between it and the engine."""
+    binds = Binds(folder / "binds")
     binds.prepare()
-    app = application(tmp_path / "relay.sock", limits, binds)
+    app = application(folder / "relay.sock", limits, binds)
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://proxy/v1.41") as client,
     ):
+        yield client
+
+
+@pytest.fixture
+def limits(lab: Path) -> Limits:
+    return Limits(installation=HOUSE, images=frozenset({IMAGE}), readable=(), writable=(lab,), user=USER)
+
+
+@pytest_asyncio.fixture
+async def client(limits: Limits, line: Relay, tmp_path: Path, api: Any) -> AsyncIterator[httpx.AsyncClient]:
+    async with within(limits, tmp_path) as client:
         yield client
 
 
@@ -278,6 +196,19 @@ async def test_a_job_runs_on_what_was_checked_at_every_start_also_after_the_prox
         (scene.parent / "x" / "made").unlink()
     assert scene.seen() == scene.before
     assert JOB not in Path("/proc/self/mountinfo").read_text(), "a mount is left"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [({"user": "1000:1000"}, "jobs run as 1000:1000"), ({"writable": ()}, "below a directory that jobs may write")],
+)
+async def test_a_job_that_was_created_earlier_is_started_within_the_limits_of_now(
+    client: httpx.AsyncClient, scene: Scene, limits: Limits, tmp_path: Path, change: dict[str, Any], reason: str
+) -> None:
+    assert (await create(client, scene.parent / "x")).status_code == 201
+    async with within(limits.model_copy(update=change), tmp_path) as later:
+        answer = await start(later)
+    assert (answer.status_code, reason in answer.text) == (403, True)
 
 
 @pytest.fixture
