@@ -54,6 +54,9 @@ def prepare(settings: Settings, configuration: Configuration, announce: Callable
     )
     if converted.returncode:
         raise PreflightError(f"the base model could not be prepared:\n{converted.stderr.strip()[-1500:]}")
+    # It is no secret, and jobs may run as another user; safetensors are written for their owner alone.
+    for path in (partial, *partial.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
     publish(partial, target)
 
 

@@ -109,6 +109,11 @@ class DockerConfig(Frozen):
     installation: Name = Field(
         "soulforge", description="Name of this installation on the engine: prefix and label of its containers."
     )
+    job_user: str = Field(
+        "65532:65532",
+        pattern=r"^[1-9]\d{0,8}:[1-9]\d{0,8}$",
+        description="uid:gid of the jobs where root runs the services; otherwise they run as the services do.",
+    )
 
 
 class PruneConfig(Frozen):

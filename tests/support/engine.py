@@ -32,6 +32,7 @@ RECIPE = PROJECT / "deploy" / "docker" / "image.sh"
 IMAGE = "soulforge/base"
 NEEDED = ("dockerd", "containerd", "runc", "docker-init", "debootstrap")
 READY_S = 60
+ANSWER_S = 5  # of one try: a request that got lost is asked again
 MAKE_S = 600
 
 
@@ -118,7 +119,7 @@ def answers(url: str) -> bool:
     try:
         with socket.socket(socket.AF_UNIX) as visitor:  # A client would leak its socket where nobody listens.
             visitor.connect(path)
-        with httpx.Client(transport=httpx.HTTPTransport(uds=path), timeout=READY_S) as client:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=path), timeout=ANSWER_S) as client:
             return client.get("http://engine/_ping").is_success
     except (OSError, httpx.HTTPError):
         return False

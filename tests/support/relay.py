@@ -1,9 +1,9 @@
-"""A socket in front of an engine that a test cuts, or keeps silent, at will."""
+"""A socket in front of an engine that a test cuts, or keeps silent, or uses to act between a client and the engine."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ class Relay:
     def __init__(self, upstream: str, path: Path) -> None:
         self.url = f"unix://{path}"
         self.open = True
+        self.before: Callable[[bytes], None] = lambda _: None  #: called with what is about to reach the engine
         self._path = path
         self._upstream = upstream.removeprefix("unix://")
         self._tasks: set[asyncio.Task[None]] = set()
@@ -42,17 +43,20 @@ class Relay:
         up_reader, up_writer = await asyncio.open_unix_connection(self._upstream)
         try:
             async with asyncio.TaskGroup() as both:
-                both.create_task(self._pass(reader, up_writer))
-                both.create_task(self._pass(up_reader, writer))
+                both.create_task(self._pass(reader, up_writer, lambda chunk: self.before(chunk)))
+                both.create_task(self._pass(up_reader, writer, lambda _: None))
         except* ConnectionError:
             pass
         finally:
             up_writer.close()
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, before: Callable[[bytes], None]
+    ) -> None:
         while chunk := await reader.read(65536):
             while not self.open:
                 await asyncio.sleep(0.02)
+            before(chunk)
             writer.write(chunk)
             await writer.drain()
         if writer.can_write_eof():

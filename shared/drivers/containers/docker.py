@@ -13,14 +13,16 @@ import signal
 import time
 
 from shared.drivers.containers.docker_engine import Engine, TakenError
-from shared.drivers.containers.docker_request import create_body
-from shared.drivers.containers.docker_template import INSTALLATION, NAME, PREFIX
+from shared.drivers.containers.docker_files import give_files
+from shared.drivers.containers.docker_request import create_body, engine_user, job_user
+from shared.drivers.containers.docker_template import INSTALLATION, NAME, PREFIX, engine_name
 from shared.drivers.containers.docker_view import Inspected, describe, isolated, never_ran, resident_bytes, runs
 from shared.drivers.containers.port import ContainerError, ContainerInfo, ContainerSpec
 from shared.processes.identity import PROC, ProcessIdentity, identify, wait_ended
 
 PORT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,127}")
 TIMEOUT_S = 30.0
+UNPRIVILEGED = "65532:65532"  #: nobody's by convention
 LAUNCH_S = 10.0
 # Where the engine does not list processes, a payload that has not failed within this time counts as launched.
 BLIND_S = 0.5
@@ -28,8 +30,17 @@ BLIND_S = 0.5
 OTHER_START_S = 5.0
 KILL_S = 15.0
 POLL_S = 0.05
-# Processes that the engine runs before the payload is executed.
-INITS = ("/sbin/docker-init", "docker-init", "/dev/init", "/run/podman-init", "catatonit", "timeout --foreground")
+# Processes that the engine runs before the payload is executed. A process that just ended is listed by its name in brackets.
+INITS = (
+    "[",
+    "runc init",
+    "/sbin/docker-init",
+    "docker-init",
+    "/dev/init",
+    "/run/podman-init",
+    "catatonit",
+    "timeout --foreground",
+)
 NOT_LAUNCHED = (1, 126, 127)
 COMPLAINTS = ("[FATAL tini", "timeout:", "ERROR (catatonit")
 
@@ -38,12 +49,21 @@ class DockerContainers:
     """The container port over an engine."""
 
     def __init__(
-        self, host: str, image: str | None = None, installation: str = "soulforge", timeout_s: float = TIMEOUT_S
+        self,
+        host: str,
+        image: str | None = None,
+        installation: str = "soulforge",
+        timeout_s: float = TIMEOUT_S,
+        root_jobs: str = UNPRIVILEGED,
     ) -> None:
-        """`host` is the URL of the socket; `image` serves specifications that name none."""
+        """`host` is the URL of the socket; `image` serves specifications that name none.
+
+        `root_jobs` is the user, uid:gid, of jobs that a process of root starts.
+        """
         self._engine = Engine(host, timeout_s)
         self._image = image
         self._installation = installation
+        self._root_jobs = root_jobs
 
     async def create(self, spec: ContainerSpec) -> ContainerInfo:
         """Create the container of a rune, which `revive` starts; an existing one is left as it is."""
@@ -122,7 +142,11 @@ class DockerContainers:
             raise ContainerError(f"container {spec.name} has no image: name one in soulforge.toml")
         if await self._inspect(spec.name):
             return False
-        body = create_body(spec, self._installation, image, await self._engine.kind())
+        kind = await self._engine.kind()
+        user = job_user(kind, self._root_jobs)
+        if spec.isolated and user != engine_user(kind):
+            await asyncio.to_thread(give_files, spec, *map(int, user.split(":")))
+        body = create_body(spec, self._installation, image, kind, user)
         try:
             await self._engine.create(self._name(spec.name), body)
         except TakenError:
@@ -154,7 +178,7 @@ class DockerContainers:
                 return describe(found)
             commands = await self._engine.commands(found["Id"])
             waited_s = time.monotonic() - started
-            if _launched(commands) or waited_s > (BLIND_S if commands is None else LAUNCH_S):
+            if has_payload(commands) or waited_s > (BLIND_S if commands is None else LAUNCH_S):
                 return describe(found)
             await asyncio.sleep(POLL_S)
 
@@ -192,11 +216,11 @@ class DockerContainers:
     def _name(self, name: str) -> str:
         if not PORT_NAME.fullmatch(name):
             raise ContainerError(f"container name {name!r}: use letters, digits and _ . @ - only, at most 128")
-        # The engine allows no @ in names.
-        return f"{self._installation}-{name.replace('@', '_at_')}"
+        return engine_name(self._installation, name)
 
 
-def _launched(commands: list[str] | None) -> bool:
+def has_payload(commands: list[str] | None) -> bool:
+    """Whether these command lines of a container include more than what the engine runs first."""
     return any(not command.startswith(INITS) for command in commands or ())
 
 

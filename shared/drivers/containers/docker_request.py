@@ -27,6 +27,9 @@ from shared.drivers.containers.docker_template import (
 from shared.drivers.containers.port import ContainerSpec, Mount
 
 SCRATCH = ("/tmp", "/run")
+# An installation may lie below it, but in images only its owner may enter it, also through a cover: runc gives that the
+# mode of what it covers. So the cover belongs to the user of the job. Podman knows no such option, and keeps mode=755.
+ROOT_HOME = Path("/root")
 JOB_PIDS = 4096
 # Every payload runs below an init, which reaps and forwards signals, and below `timeout` of the coreutils, so that the
 # time limit holds while no service watches. When `timeout` kills the payload it ends, and with it the init and all else.
@@ -41,24 +44,34 @@ class EngineKind(Frozen):
     podman: bool = False  #: its tmpfs begins with a copy of what it covers, unless it is set not to
 
 
-def create_body(spec: ContainerSpec, installation: str, image: str, kind: EngineKind) -> CreateBody:
-    """The request for `spec`."""
+def create_body(spec: ContainerSpec, installation: str, image: str, kind: EngineKind, user: str) -> CreateBody:
+    """The request for `spec`; `user` is that of a job, uid:gid."""
     common = Common(
         image=image,
         entrypoint=(*_limited(spec.time_limit_s), *spec.command),
         working_dir=str(spec.cwd),
         env=_environment(spec),
         labels=_labels(spec, installation),
-        user="0:0" if kind.rootless else f"{os.getuid()}:{os.getgid()}",
+        user=user if spec.isolated else engine_user(kind),
     )
     if spec.isolated:
-        return JobBody(**dict(common), host_config=_job_host(spec, kind))
+        return JobBody(**dict(common), host_config=_job_host(spec, kind, user))
     return RuneBody(**dict(common), host_config=_open_host(spec))
 
 
-def _job_host(spec: ContainerSpec, kind: EngineKind) -> JobHost:
+def engine_user(kind: EngineKind) -> str:
+    """This process's user, as it is called inside a container."""
+    return "0:0" if kind.rootless else f"{os.getuid()}:{os.getgid()}"
+
+
+def job_user(kind: EngineKind, of_root: str) -> str:
+    """The user of jobs: this process's, but `of_root` where that is root outside, too."""
+    return of_root if os.getuid() == 0 and not kind.rootless else engine_user(kind)
+
+
+def _job_host(spec: ContainerSpec, kind: EngineKind, user: str) -> JobHost:
     return JobHost(
-        tmpfs=_tmpfs(spec, kind),
+        tmpfs=_tmpfs(spec, kind, user),
         mounts=tuple(_binds(spec)),
         memory=spec.memory_bytes or 0,
         memory_swap=spec.memory_bytes or 0,
@@ -113,13 +126,16 @@ def _bind(source: str, target: str, read_only: bool) -> Bind:
     return Bind(source=source, target=target, read_only=read_only, bind_options=BindOptions(non_recursive=read_only))
 
 
-def _tmpfs(spec: ContainerSpec, kind: EngineKind) -> dict[str, str]:
+def _tmpfs(spec: ContainerSpec, kind: EngineKind, user: str) -> dict[str, str]:
     """Scratch directories, and an empty read-only cover over what is hidden below a mount."""
     size = f",size={spec.memory_bytes}" if spec.memory_bytes else ""
     scratch = dict.fromkeys(SCRATCH, f"rw,exec,nosuid,nodev,mode=1777{size}")
     mounts = {str(mount.path) for mount in spec.mounts}
-    empty = ",notmpcopyup" if kind.podman else ""
-    covers = {str(path): f"ro,nosuid,nodev,noexec,mode=755{empty}" for path in _covered(spec) if path.is_dir()}
+    cover = f"ro,nosuid,nodev,noexec,mode=755{',notmpcopyup' if kind.podman else ''}"
+    covers = {str(path): cover for path in _covered(spec) if path.is_dir()}
+    if any(ROOT_HOME in mount.path.parents for mount in spec.mounts):
+        uid, _, gid = user.partition(":")
+        covers[str(ROOT_HOME)] = cover if kind.podman else f"{cover},uid={uid},gid={gid}"
     return {path: options for path, options in (scratch | covers).items() if path not in mounts}
 
 

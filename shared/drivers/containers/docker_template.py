@@ -21,6 +21,11 @@ TIME_LIMIT = "soulforge-time-limit-s"
 NULL = "/dev/null"
 
 
+def engine_name(installation: str, name: str) -> str:
+    """The engine's name of a container; engines allow no @ in it."""
+    return f"{installation}-{name.replace('@', '_at_')}"
+
+
 def _covering(options: dict[str, str]) -> dict[str, str]:
     if any("," in path or not path.startswith("/") or ".." in Path(path).parts for path in options):
         raise ValueError("a tmpfs needs an absolute path")
@@ -56,7 +61,7 @@ class Bind(Body):
 class DeviceRequest(Body):
     driver: Literal["nvidia"] = "nvidia"
     count: Literal[0] = 0
-    device_ids: tuple[str, ...] = Field(alias="DeviceIDs")
+    device_ids: tuple[str, ...] = Field(alias="DeviceIDs", min_length=1)
     capabilities: tuple[tuple[Literal["gpu"]]] = (("gpu",),)
 
 
@@ -111,6 +116,7 @@ class JobHost(Host):
     readonly_rootfs: Literal[True] = True
     tmpfs: Annotated[dict[str, str], AfterValidator(_covering)] = Field(default_factory=dict)
     pids_limit: int = Field(gt=0)
+    nano_cpus: int = Field(0, description="Billionths of a CPU; 0 is all of them.")
     cap_add: tuple[()] = ()
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def open_containers(settings: Settings, driver: str, docker: DockerConfig) -> Containers:
     """Return the driver. It does not connect to an engine: one that is down is noticed at the first call."""
     return (
-        DockerContainers(docker.host, installation=docker.installation)
+        DockerContainers(docker.host, installation=docker.installation, root_jobs=docker.job_user)
         if driver == "docker"
         else ProcessContainers(settings.containers_dir)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -16,12 +17,13 @@ import pytest_asyncio
 
 from shared.drivers.containers.docker import DockerContainers
 from shared.drivers.containers.docker_engine import Engine
-from shared.drivers.containers.port import ContainerError, ContainerState
+from shared.drivers.containers.port import ContainerError, ContainerState, Mount
 from tests.support.engine import IMAGE, Daemon
 from tests.support.payloads import FOREVER, MEBIBYTE, Work, announce, ended, result
 from tests.support.relay import relay
 
 pytestmark = pytest.mark.asyncio
+of_root = pytest.mark.skipif(os.getuid() != 0, reason="only root gives files to another user")
 EVERYTHING = ("process-group", "environment", "network", "filesystem", "ipc", "capabilities", "pid")
 
 
@@ -109,6 +111,42 @@ async def test_the_containers_of_others_are_neither_seen_nor_touched(
     with pytest.raises(ContainerError, match="not Soulforge's"):
         await containers.start(work.spec(FOREVER))
     assert api.inspect_container(stranger)["State"]["Running"]
+
+
+@of_root
+async def test_a_job_of_root_is_another_user_who_reads_its_inputs_and_writes_its_output(
+    containers: DockerContainers, tmp_path: Path
+) -> None:
+    home, output = tmp_path / "home", tmp_path / "home" / "out"
+    output.mkdir(mode=0o700, parents=True)
+    (home / "inputs" / "deep").mkdir(mode=0o700, parents=True)
+    for name in ("secret", "job.json", "inputs/deep/data"):
+        (home / name).write_text(name)
+        (home / name).chmod(0o600)
+    (home / "inputs" / "link").symlink_to(home / "secret")
+    code = f"""
+import os
+print(os.getuid(), open('{home}/job.json').read(), open('{home}/inputs/deep/data').read(), os.path.exists('{home}/secret'))
+open('result', 'w').write('made')
+os.chmod('result', 0)
+os.symlink('{home}/secret', 'link')
+"""
+    inputs = (Mount(path=tmp_path), Mount(path=home / "inputs"), Mount(path=home / "job.json"))
+    spec = Work(output).spec(code, isolated=True, hidden=(home,), mounts=inputs)
+    tmp_path.chmod(0o755)
+    assert await result(containers, spec) == (0, "65532 job.json inputs/deep/data False\n")
+    assert (output / "result").read_text() == "made"
+    secret = (home / "secret").stat()
+    assert (secret.st_uid, secret.st_gid, secret.st_mode & 0o777) == (0, 0, 0o600)
+
+
+@of_root
+async def test_an_input_that_the_user_of_a_job_cannot_read_is_named(
+    containers: DockerContainers, work: Work, tmp_path: Path
+) -> None:
+    (tmp_path / "base").mkdir(mode=0o700)
+    with pytest.raises(ContainerError, match=r"a job cannot read .*/base as user 65532:65532: chmod -R o\+rX"):
+        await containers.start(work.spec(FOREVER, isolated=True, mounts=(Mount(path=tmp_path / "base"),)))
 
 
 async def test_two_houses_share_an_engine(engine: str, containers: DockerContainers, work: Work) -> None:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import docker
@@ -16,52 +12,16 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from deploy.docker.proxy import application
-from deploy.docker.rules import Limits
+from deploy.docker.binds import Binds
+from deploy.docker.forward import application
+from deploy.docker.limits import Limits
 from shared.drivers.containers.docker import DockerContainers
-from shared.drivers.containers.docker_request import EngineKind, create_body
 from shared.drivers.containers.port import ContainerError, ContainerState, Mount
-from tests.support.engine import IMAGE, answers
-from tests.support.payloads import FOREVER, INTERPRETER, MEBIBYTE, Work, announce, ended
+from tests.support.engine import IMAGE
+from tests.support.payloads import FOREVER, Work, announce, ended, result
+from tests.support.proxied import HOUSE, JOB, MEMORY, USER, connected, proxy
 
 pytestmark = pytest.mark.asyncio
-HOUSE = f"test-{uuid4().hex[:8]}"
-MEMORY = 256 * MEBIBYTE
-
-
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The only place where a job may write."""
-    return tmp_path_factory.mktemp("lab")
-
-
-@pytest.fixture(scope="module")
-def proxy(engine: str, lab: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a proxy that runs as users run it."""
-    path = tmp_path_factory.mktemp("proxy") / "proxy.sock"
-    command = [
-        *(sys.executable, "-m", "deploy.docker.proxy", "--listen", str(path)),
-        *(
-            "--engine",
-            engine.removeprefix("unix://"),
-            "--installation",
-            HOUSE,
-            "--image",
-            IMAGE,
-            "--writable",
-            str(lab),
-        ),
-        *(word for mount in INTERPRETER for word in ("--readable", str(mount.path))),
-    ]
-    with (path.parent / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    deadline = time.monotonic() + 90
-    while not answers(f"unix://{path}"):
-        assert process.poll() is None and time.monotonic() < deadline, "the proxy does not start"
-        time.sleep(0.05)
-    yield f"unix://{path}"
-    process.terminate()
-    process.wait(30)
 
 
 @pytest_asyncio.fixture
@@ -75,8 +35,8 @@ async def deployment(engine: str) -> AsyncIterator[DockerContainers]:
 
 
 @pytest.fixture
-def containers(proxy: str, deployment: DockerContainers) -> DockerContainers:
-    return DockerContainers(proxy, IMAGE, HOUSE)
+def containers(proxied: str, deployment: DockerContainers) -> DockerContainers:
+    return DockerContainers(proxied, IMAGE, HOUSE)
 
 
 @pytest.fixture
@@ -87,10 +47,8 @@ def work(lab: Path) -> Work:
 
 
 @pytest_asyncio.fixture
-async def client(proxy: str, containers: DockerContainers) -> AsyncIterator[httpx.AsyncClient]:
-    """The proxy without the driver."""
-    transport = httpx.AsyncHTTPTransport(uds=proxy.removeprefix("unix://"))
-    async with httpx.AsyncClient(transport=transport, base_url="http://proxy/v1.41", timeout=30) as client:
+async def client(proxied: str, containers: DockerContainers) -> AsyncIterator[httpx.AsyncClient]:
+    async with connected(proxied) as client:
         yield client
 
 
@@ -119,121 +77,41 @@ async def test_a_job_lives_its_whole_life_through_the_gate(containers: DockerCon
     assert await containers.inspect("payload") is None
 
 
+async def test_a_job_has_the_user_that_is_given_and_no_other_group(containers: DockerContainers, work: Work) -> None:
+    code = "import os; print(os.getresuid(), os.getresgid(), os.getgroups()); open('made', 'w').close()"
+    spec = work.spec(code, isolated=True, memory_bytes=MEMORY)
+    assert await result(containers, spec) == (0, "(65532, 65532, 65532) (65532, 65532, 65532) [65532]\n")
+    assert (work.directory / "made").exists()
+
+
 async def test_a_rune_is_started_and_stopped_but_neither_created_nor_removed(
-    containers: DockerContainers, deployment: DockerContainers, work: Work
+    containers: DockerContainers, engine: str, lab: Path, work: Work, tmp_path: Path
 ) -> None:
     with pytest.raises(ContainerError, match="not a job of the template"):
         await containers.create(work.spec(FOREVER, name="rune"))
-    await deployment.create(work.spec(FOREVER, name="rune"))
-    assert (await containers.revive("rune")).state is ContainerState.RUNNING
-    await containers.stop("rune", grace_s=0.2)
-    assert (await ended(containers, "rune")).state is ContainerState.EXITED
-    with pytest.raises(ContainerError, match="removed at deployment"):
-        await containers.remove("rune")
+    with proxy(engine, tmp_path / "deployment.sock", lab, "--runes") as url:
+        deployment = DockerContainers(url, IMAGE, HOUSE)
+        await deployment.create(work.spec(announce("ready"), name="rune"))
+        for _ in range(2):
+            assert (await containers.revive("rune")).state is ContainerState.RUNNING
+            await work.written("ready")
+            await containers.stop("rune", grace_s=0.2)
+            assert (await ended(containers, "rune")).state is ContainerState.EXITED
+            (work.directory / "ready").unlink()
+        with pytest.raises(ContainerError, match="removed at deployment"):
+            await containers.remove("rune")
+        await deployment.remove("rune")
+        with pytest.raises(ContainerError, match="not a rune of the template"):
+            await deployment.start(work.spec(FOREVER, isolated=True, memory_bytes=MEMORY))
 
 
-def body(work: Work) -> dict[str, Any]:
-    spec = work.spec(FOREVER, isolated=True, memory_bytes=MEMORY)
-    return create_body(spec, HOUSE, IMAGE, EngineKind()).request()
-
-
-def bind(source: str, target: str | None = None, read_only: bool = True, recursive: bool = False) -> dict[str, Any]:
-    return {
-        "Type": "bind",
-        "Source": source,
-        "Target": target or source,
-        "ReadOnly": read_only,
-        "BindOptions": {"Propagation": "rprivate", "NonRecursive": not recursive},
-    }
-
-
-HOST = {
-    "a privileged one": ({"Privileged": True}, "Privileged"),
-    "a capability": ({"CapAdd": ["SYS_ADMIN"]}, "CapAdd"),
-    "all capabilities": ({"CapDrop": []}, "CapDrop"),
-    "new privileges": ({"SecurityOpt": []}, "SecurityOpt"),
-    "no seccomp": ({"SecurityOpt": ["seccomp=unconfined"]}, "SecurityOpt"),
-    "the host's network": ({"NetworkMode": "host"}, "NetworkMode"),
-    "another's network": ({"NetworkMode": "container:rune"}, "NetworkMode"),
-    "the host's processes": ({"PidMode": "host"}, "PidMode"),
-    "the host's memory segments": ({"IpcMode": "host"}, "IpcMode"),
-    "a writable root": ({"ReadonlyRootfs": False}, "ReadonlyRootfs"),
-    "a device": ({"Devices": [{"PathOnHost": "/dev/vda"}]}, "Devices"),
-    "an old-style bind": ({"Binds": ["/:/host"]}, "Binds"),
-    "the volumes of another": ({"VolumesFrom": ["rune"]}, "VolumesFrom"),
-    "a volume": ({"Mounts": [{"Type": "volume", "Source": "v", "Target": "/v"}]}, "Mounts"),
-    "the host's root": ({"Mounts": [bind("/")]}, "that jobs may read"),
-    "the engine's socket": ({"Mounts": [bind("/var/run/docker.sock")]}, "/var/run/docker.sock"),
-    "a way around": ({"Mounts": [bind("/tmp/../etc")]}, "not a plain path"),
-    "another place inside": ({"Mounts": [bind("/tmp", "/etc")]}, "same inside as outside"),
-    "a restart": ({"RestartPolicy": {"Name": "always"}}, "RestartPolicy"),
-    "no init": ({"Init": False}, "Init"),
-    "no memory limit": ({"Memory": 0, "MemorySwap": 0}, "memory limit"),
-    "no limit of processes": ({"PidsLimit": None}, "PidsLimit"),
-    "another runtime": ({"Runtime": "runc"}, "Runtime"),
-    "a cgroup of its choice": ({"CgroupParent": "/"}, "CgroupParent"),
-}
-
-
-@pytest.mark.parametrize("change", HOST)
-async def test_a_job_gets_nothing_beyond_the_template(client: httpx.AsyncClient, work: Work, change: str) -> None:
-    more, reason = HOST[change]
-    wanted = body(work)
-    wanted["HostConfig"] |= more
-    await refused(client, wanted, reason)
-
-
-OUTSIDE: dict[str, tuple[dict[str, Any], str]] = {
-    "an image": ({"Image": "debian"}, "image debian is not on the list"),
-    "a volume": ({"Volumes": {"/v": {}}}, "Volumes"),
-    "no label": ({"Labels": {}}, "label of the installation"),
-    "a user name": ({"User": "root"}, "User"),
-    "a network": ({"NetworkingConfig": {"EndpointsConfig": {}}}, "NetworkingConfig"),
-    "a health check": ({"Healthcheck": {"Test": ["CMD", "true"]}}, "Healthcheck"),
-}
-
-
-@pytest.mark.parametrize("change", OUTSIDE)
-async def test_a_job_is_as_the_list_says(client: httpx.AsyncClient, work: Work, change: str) -> None:
-    more, reason = OUTSIDE[change]
-    await refused(client, body(work) | more, reason)
-
-
-async def test_a_field_in_other_letters_is_no_way_in(client: httpx.AsyncClient, work: Work) -> None:
-    # The engine reads field names whatever their case.
-    await refused(client, body(work) | {"hostconfig": {"Privileged": True}}, "hostconfig")
-
-
-async def test_a_job_writes_only_below_the_lab_and_reads_what_it_may(
-    client: httpx.AsyncClient, work: Work, lab: Path
+async def test_a_container_that_was_created_beside_the_proxy_is_not_started(
+    containers: DockerContainers, deployment: DockerContainers, work: Work
 ) -> None:
-    readable = str(INTERPRETER[0].path)
-    wanted = body(work)
-    wanted["HostConfig"]["Mounts"] = [bind(readable, read_only=False)]
-    await refused(client, wanted, "that jobs may write")
-    wanted["HostConfig"]["Mounts"] = [bind(readable, recursive=True)]
-    await refused(client, wanted, "must not be recursive")
-    (lab / "link").symlink_to("/etc")
-    wanted["HostConfig"]["Mounts"] = [bind(str(lab / "link"))]
-    await refused(client, wanted, "not a plain path")
-
-
-async def test_a_name_outside_the_house_is_refused(client: httpx.AsyncClient, work: Work) -> None:
-    answer = await client.post("/containers/create", params={"name": "other-payload"}, json=body(work))
-    assert (answer.status_code, HOUSE in answer.json()["message"]) == (403, True)
-
-
-async def refused(client: httpx.AsyncClient, wanted: dict[str, Any], reason: str) -> None:
-    answer = await client.post("/containers/create", params={"name": f"{HOUSE}-payload"}, json=wanted)
-    assert answer.status_code == 403, answer.text
-    message = answer.json()["message"]
-    assert message.startswith("the proxy refuses: ") and reason in message
-    assert (await client.get(f"/containers/{HOUSE}-payload/json")).status_code == 404
-
-
-async def test_the_template_itself_is_let_through(client: httpx.AsyncClient, work: Work) -> None:
-    answer = await client.post("/containers/create", params={"name": f"{HOUSE}-payload"}, json=body(work))
-    assert answer.status_code == 201, answer.text
+    for name, isolated in (("rune", False), ("payload", True)):
+        await deployment.create(work.spec(FOREVER, name=name, isolated=isolated, memory_bytes=MEMORY))
+        with pytest.raises(ContainerError, match="create the container through the proxy"):
+            await containers.revive(name)
 
 
 @pytest.mark.parametrize(
@@ -264,13 +142,15 @@ async def test_only_our_containers_are_listed_whatever_is_asked_for(
     await containers.start(work.spec(FOREVER, isolated=True, memory_bytes=MEMORY))
     query = {"all": "1", "filters": json.dumps({"name": [stranger]})}
     rows = (await client.get("/containers/json", params=query)).json()
-    assert [row["Names"] for row in rows] == [[f"/{HOUSE}-payload"]]
+    assert [row["Names"] for row in rows] == [[f"/{JOB}"]]
 
 
 @pytest.mark.parametrize(
     ("method", "path"),
     [
         ("GET", "/images/json"),
+        ("GET", "/v1.24/containers/json"),
+        ("POST", "/v1.39/containers/create?name=payload"),
         ("POST", "/images/create?fromImage=debian"),
         ("POST", "/build"),
         ("GET", "/volumes"),
@@ -294,7 +174,8 @@ async def test_only_our_containers_are_listed_whatever_is_asked_for(
 async def test_a_call_that_soulforge_does_not_need_is_refused(
     client: httpx.AsyncClient, method: str, path: str
 ) -> None:
-    answer = await client.request(method, path)
+    url = f"http://proxy{path}" if path.startswith("/v") and path[2].isdigit() else path
+    answer = await client.request(method, url)
     assert (answer.status_code, "not among the calls" in answer.text) == (403, True)
 
 
@@ -302,20 +183,19 @@ async def test_logs_do_not_follow_and_signals_are_numbers(
     client: httpx.AsyncClient, containers: DockerContainers, work: Work
 ) -> None:
     await containers.start(work.spec(FOREVER, isolated=True, memory_bytes=MEMORY))
-    container = f"/containers/{HOUSE}-payload"
+    container = f"/containers/{JOB}"
     assert (await client.get(f"{container}/logs", params={"tail": "all"})).status_code == 403
     assert (await client.get(f"{container}/logs", params={"tail": "1", "follow": "1"})).content == b""
     assert (await client.post(f"{container}/kill", params={"signal": "KILL; rm"})).status_code == 403
 
 
-async def test_the_socket_of_the_proxy_is_not_for_everybody(proxy: str) -> None:
-    assert Path(proxy.removeprefix("unix://")).stat().st_mode & 0o077 == 0
+async def test_the_socket_of_the_proxy_is_not_for_everybody(proxied: str) -> None:
+    assert Path(proxied.removeprefix("unix://")).stat().st_mode & 0o077 == 0
 
 
 async def test_an_engine_away_behind_the_gate_is_told(tmp_path: Path, work: Work) -> None:
-
-    limits = Limits(installation=HOUSE, images=frozenset({IMAGE}), readable=(), writable=())
-    app = application(tmp_path / "absent.sock", limits)
+    limits = Limits(installation=HOUSE, images=frozenset({IMAGE}), readable=(), writable=(), user=USER)
+    app = application(tmp_path / "absent.sock", limits, Binds(tmp_path / "binds"))
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://proxy") as client:
         answer = await client.get("/version")

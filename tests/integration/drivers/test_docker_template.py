@@ -8,16 +8,18 @@ from typing import Any
 
 import pytest
 
+from shared.drivers.containers.docker import has_payload
 from shared.drivers.containers.docker_request import EngineKind, create_body
 from shared.drivers.containers.docker_template import JobBody
 from shared.drivers.containers.docker_view import Inspected, describe, isolation, resident_bytes
 from shared.drivers.containers.port import ContainerSpec, Mount
 
+USER = "65532:65532"
 SPEC = ContainerSpec(name="job", command=("python", "-V"), cwd=Path("/work"))
 
 
 def asked(**more: Any) -> dict[str, Any]:
-    return create_body(SPEC.model_copy(update=more), "house", "image", EngineKind()).request()
+    return create_body(SPEC.model_copy(update=more), "house", "image", EngineKind(), USER).request()
 
 
 def seen(**state: Any) -> Inspected:
@@ -70,8 +72,19 @@ def test_podman_covers_a_hidden_directory_with_nothing(tmp_path: Path) -> None:
     spec = SPEC.model_copy(
         update={"isolated": True, "mounts": (Mount(path=tmp_path),), "hidden": (tmp_path / "holdout",)}
     )
-    cover = create_body(spec, "house", "image", EngineKind(podman=True)).host_config.tmpfs[str(tmp_path / "holdout")]
+    cover = create_body(spec, "house", "image", EngineKind(podman=True), USER).host_config.tmpfs[
+        str(tmp_path / "holdout")
+    ]
     assert cover.startswith("ro,") and cover.endswith(",notmpcopyup")
+
+
+def test_below_the_home_of_root_in_the_image_a_job_finds_its_mounts() -> None:
+    def cover(mounts: tuple[Mount, ...]) -> str | None:
+        found: str | None = asked(isolated=True, mounts=mounts)["HostConfig"]["Tmpfs"].get("/root")
+        return found
+
+    assert cover((Mount(path=Path("/srv")),)) is None
+    assert cover((Mount(path=Path("/root/soulforge")),)) == "ro,nosuid,nodev,noexec,mode=755,uid=65532,gid=65532"
 
 
 def test_gpus_are_requested_by_their_index() -> None:
@@ -102,7 +115,7 @@ def test_a_hidden_file_below_a_mount_is_covered_by_nothing(tmp_path: Path) -> No
 
 def test_a_job_template_survives_the_wire() -> None:
     body = create_body(
-        SPEC.model_copy(update={"isolated": True, "devices": (1,)}), "house", "image", EngineKind(rootless=True)
+        SPEC.model_copy(update={"isolated": True, "devices": (1,)}), "house", "image", EngineKind(rootless=True), USER
     )
     assert JobBody.model_validate_json(body.model_dump_json(by_alias=True)) == body
 
@@ -150,3 +163,19 @@ def test_isolation_is_what_the_engine_says_not_what_was_asked() -> None:
 )
 def test_memory_counts_what_is_held_and_no_page_cache(stats: dict[str, Any], resident: int) -> None:
     assert resident_bytes(stats) == resident
+
+
+@pytest.mark.parametrize(
+    ("commands", "launched"),
+    [
+        (["/sbin/docker-init -- timeout --foreground --signal=KILL 60 python", "python -V"], True),
+        (["/sbin/docker-init -- python", "timeout --foreground --signal=KILL 60 python"], False),
+        (["[docker-init]"], False),
+        (["/sbin/docker-init -- python", "[timeout] <defunct>"], False),
+        (["runc init"], False),
+        ([], False),
+        (None, False),
+    ],
+)
+def test_neither_an_init_nor_a_process_that_just_ended_is_a_payload(commands: list[str] | None, launched: bool) -> None:
+    assert has_payload(commands) is launched
