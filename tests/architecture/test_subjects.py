@@ -9,9 +9,9 @@ from pathlib import Path
 
 from shared.config.settings import PROJECT
 from shared.contracts.ritual import FACTS
-from tools.contracts import messages
+from shared.contracts.roles import PUBLISHERS
 
-SUBJECTS = re.compile(rf"(?<![\w.])({'|'.join(re.escape(message.subject) for message in messages())})(?![\w.])")
+SUBJECTS = re.compile(rf"(?<![\w.])({'|'.join(re.escape(message.subject) for message in PUBLISHERS)})(?![\w.])")
 RINGS = ("shared", "services", "deploy", "bench", "tools", "examples")
 
 

@@ -25,7 +25,8 @@ def valid_body(contract: type[Message]) -> bytes:
     """The smallest body that the contract accepts, made from its schema."""
     schema = contract.model_json_schema()
     body = _example(schema, schema.get("$defs", {}))
-    body |= {name: value for name, value in OVERRIDES.items() if name in schema["properties"]}
+    known = schema["properties"]
+    body |= {name: value for name, value in OVERRIDES.items() if name in known and known[name].get("type") != "null"}
     return json.dumps(body).encode()
 
 
