@@ -14,14 +14,15 @@ from time import monotonic
 from typing import Any
 
 import asyncpg
-import nats
 from nats.errors import Error as NatsError
 
 from deploy.services import SERVICES, subscriptions
 from shared.contracts.intent import RitualCancel
+from shared.contracts.roles import Role
 from shared.drivers.containers.port import ContainerState
 from shared.drivers.containers.process import ProcessContainers
 from shared.drivers.containers.state import State
+from shared.messaging.client import connect
 from shared.processes.identity import send, wait_ended
 from shared.processes.tree import send_all
 from shared.storage.postgres import UNREACHABLE
@@ -186,7 +187,7 @@ class Injector:
         headers = (
             draw.choice([(None, None), *sorted(poison_headers(draw).items())]) if draw.random() < 0.5 else (None, None)
         )
-        async with asyncio.timeout(5), raw_publisher(self.house.settings.nats_url) as publisher:
+        async with asyncio.timeout(5), raw_publisher(self.house.settings) as publisher:
             publisher.publish(message.subject, body, headers[1])
             with suppress(ConnectionError):
                 await publisher.flush()
@@ -199,7 +200,7 @@ class Injector:
         if not open_:
             return None
         ritual = open_[fault.number % len(open_)]["id"]
-        client = await nats.connect(self.house.settings.nats_url, allow_reconnect=False, connect_timeout=5)
+        client = await connect(self.house.settings, Role.PUBLISHER, allow_reconnect=False, connect_timeout=5)
         try:
             await client.jetstream().publish(
                 RitualCancel.subject, RitualCancel(ritual=ritual).model_dump_json().encode()

@@ -14,6 +14,8 @@ from nats.js.errors import APIError
 from services.harvester.app import app
 from shared.config.settings import Settings
 from shared.contracts.message import ritual_id
+from shared.contracts.roles import Role
+from shared.messaging.client import connect
 from shared.storage.postgres import Pool
 from tests.support.running import eventually
 from tests.support.services import running
@@ -25,6 +27,14 @@ SUBJECT = "training.intent"
 async def harvester(settings: Settings) -> AsyncIterator[str]:
     async with running(app, settings) as url:
         yield url
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[Client]:
+    """A connection as another component's."""
+    client = await connect(settings, Role.PUBLISHER)
+    yield client
+    await client.close()
 
 
 async def request(client: Client, body: bytes) -> dict[str, Any]:

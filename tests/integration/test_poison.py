@@ -49,7 +49,7 @@ async def services(settings: Settings) -> AsyncIterator[None]:
 
 @pytest.fixture
 async def raw(settings: Settings) -> AsyncIterator[RawPublisher]:
-    async with raw_publisher(settings.nats_url) as publisher:
+    async with raw_publisher(settings) as publisher:
         yield publisher
 
 

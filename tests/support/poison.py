@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
@@ -11,7 +12,11 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import nkeys
+
+from shared.config.settings import Settings
 from shared.contracts.message import Message
+from tests.support.servers import TESTER
 
 MEBIBYTE = 1 << 20
 OVERRIDES: dict[str, Any] = {
@@ -175,11 +180,14 @@ class RawPublisher:
 
 
 @asynccontextmanager
-async def raw_publisher(url: str) -> AsyncIterator[RawPublisher]:
-    address = urlsplit(url)
+async def raw_publisher(settings: Settings) -> AsyncIterator[RawPublisher]:
+    address = urlsplit(settings.nats_url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
-    await reader.readline()
-    writer.write(b'CONNECT {"verbose": false, "headers": true, "echo": false}\r\n')
+    nonce = json.loads((await reader.readline()).removeprefix(b"INFO "))["nonce"]
+    key = nkeys.from_seed(bytearray((settings.bus_keys_dir / f"{TESTER}.nk").read_bytes().strip()))
+    signed = {"nkey": key.public_key.decode(), "sig": b64encode(key.sign(nonce.encode())).decode()}
+    options = {"verbose": False, "headers": True, "echo": False, **signed}
+    writer.write(b"CONNECT " + json.dumps(options).encode() + b"\r\n")
     yield RawPublisher(reader, writer)
     writer.close()
     await writer.wait_closed()
