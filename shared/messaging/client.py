@@ -96,6 +96,7 @@ async def connect(settings: Settings, role: str, **options: Any) -> BusClient:
     try:
         await client.connect(settings.nats_url, inbox_prefix=inbox_of(client.role), **options)
     except NatsError as error:
+        await client.close()  # nats-py leaves the socket open
         if REFUSED_KEY not in str(error).lower():
             raise
         which = f"the key {key}" if key else "a connection without a key: set SOULFORGE_NATS_KEY"

@@ -29,7 +29,9 @@ from shared.storage.postgres import UNREACHABLE
 from tests.chaos.house import LEASE_TTL_S, RUNE, ChaosHouse
 from tests.chaos.job import LONG_S, duration_s
 from tests.chaos.schedule import Fault, Kind
-from tests.support.poison import poison_bodies, poison_headers, raw_publisher, valid_body
+from tests.support.poison import poison_bodies, poison_headers, valid_body
+from tests.support.raw_bus import raw_connection
+from tests.support.servers import TESTER
 
 FINDS_WITHIN_S = 12.0
 UNDONE_WITHIN_S = 90.0
@@ -187,7 +189,8 @@ class Injector:
         headers = (
             draw.choice([(None, None), *sorted(poison_headers(draw).items())]) if draw.random() < 0.5 else (None, None)
         )
-        async with asyncio.timeout(5), raw_publisher(self.house.settings) as publisher:
+        settings = self.house.settings
+        async with asyncio.timeout(5), raw_connection(settings, settings.bus_key(TESTER)) as publisher:
             publisher.publish(message.subject, body, headers[1])
             with suppress(ConnectionError):
                 await publisher.flush()

@@ -15,7 +15,7 @@ from services.harvester.app import app
 from shared.config.settings import Settings
 from shared.contracts.message import ritual_id
 from shared.contracts.roles import Role
-from shared.messaging.client import connect
+from shared.messaging.client import connect, inbox_of
 from shared.storage.postgres import Pool
 from tests.support.running import eventually
 from tests.support.services import running
@@ -139,6 +139,18 @@ async def test_the_same_intent_id_ten_times_makes_one_ritual(client: Client, poo
 
     assert {answer["ritual"] for answer in answers} == {str(ritual_id("mine"))}
     assert await count(pool, "ritual") == 1
+
+
+@pytest.mark.usefixtures("harvester")
+async def test_an_answer_goes_to_no_subject_but_the_inbox_of_who_asked(client: Client, settings: Settings) -> None:
+    for reply in ("karma.revoked", "gpu.reclaim", "$JS.API.STREAM.PURGE.SOUL", f"{inbox_of(Role.BOOTSTRAP)}.a"):
+        await client.publish(SUBJECT, b'{"persona": "scribe"}', reply=reply)
+    await request(client, b'{"persona": "scribe"}')
+
+    reader = await connect(settings, Role.BOOTSTRAP)
+    stored = (await reader.jetstream().stream_info("SOUL", subjects_filter=">")).state.subjects or {}
+    await reader.close()
+    assert set(stored) <= {"karma.refused"}
 
 
 @pytest.mark.usefixtures("harvester")

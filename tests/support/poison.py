@@ -1,22 +1,13 @@
-"""Messages that break what is careless, and a publisher that sends any bytes, as no client library would."""
+"""Messages that break what is careless."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-from base64 import b64encode
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import uuid4
 
-import nkeys
-
-from shared.config.settings import Settings
 from shared.contracts.message import Message
-from tests.support.servers import TESTER
 
 MEBIBYTE = 1 << 20
 OVERRIDES: dict[str, Any] = {
@@ -155,39 +146,3 @@ def poison_headers(random: Random) -> dict[str, bytes]:
         "inline text not UTF-8": b"NATS/1.0 500 \xff\r\n\r\n",
         "random bytes": random.randbytes(60),
     }
-
-
-class RawPublisher:
-    """A connection to NATS on which header blocks are sent as they are given."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
-
-    def publish(self, subject: str, body: bytes, headers: bytes | None = None) -> None:
-        if headers is None:
-            self._writer.write(b"PUB %b %d\r\n%b\r\n" % (subject.encode(), len(body), body))
-        else:
-            sizes = (subject.encode(), len(headers), len(headers) + len(body))
-            self._writer.write(b"HPUB %b %d %d\r\n" % sizes + headers + body + b"\r\n")
-
-    async def flush(self) -> None:
-        """Return when the server has read everything. Raises ConnectionError with what it refused."""
-        await self._writer.drain()
-        self._writer.write(b"PING\r\n")
-        while (line := await self._reader.readline()) != b"PONG\r\n":
-            if line.startswith(b"-ERR") or not line:
-                raise ConnectionError(line.decode())
-
-
-@asynccontextmanager
-async def raw_publisher(settings: Settings) -> AsyncIterator[RawPublisher]:
-    address = urlsplit(settings.nats_url)
-    reader, writer = await asyncio.open_connection(address.hostname, address.port)
-    nonce = json.loads((await reader.readline()).removeprefix(b"INFO "))["nonce"]
-    key = nkeys.from_seed(bytearray((settings.bus_keys_dir / f"{TESTER}.nk").read_bytes().strip()))
-    signed = {"nkey": key.public_key.decode(), "sig": b64encode(key.sign(nonce.encode())).decode()}
-    options = {"verbose": False, "headers": True, "echo": False, **signed}
-    writer.write(b"CONNECT " + json.dumps(options).encode() + b"\r\n")
-    yield RawPublisher(reader, writer)
-    writer.close()
-    await writer.wait_closed()
