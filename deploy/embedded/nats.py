@@ -28,7 +28,7 @@ def initialise(settings: Settings) -> None:
         "max_payload": 1024**2,
         # By default it syncs every two minutes: acknowledged messages would not survive a power cut.
         "jetstream": {"store_dir": str(folder / "jetstream"), "sync_interval": "always", "max_file_store": 8 * 1024**3},
-        # With users and no `no_auth_user`, nobody connects without a key.
+        # With users and no `no_auth_user`, no connection is accepted without a key.
         "authorization": {
             "users": [
                 {"nkey": public_key(settings.bus_keys_dir / f"{role}.nk"), "permissions": permissions(role)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -52,6 +53,26 @@ async def test_a_request_is_answered_with_the_ritual_it_opened(client: Client, p
 
     assert answer["persona"] == "scribe"
     assert str(await pool.fetchval("SELECT id FROM ritual")) == answer["ritual"]
+
+
+@pytest.mark.usefixtures("harvester")
+async def test_the_example_of_another_component_starts_a_ritual(settings: Settings) -> None:
+    key = str(settings.bus_key(Role.PUBLISHER))
+    command = (
+        sys.executable,
+        "examples/intent.py",
+        "scribe",
+        "--id",
+        "mine",
+        "--nats",
+        settings.nats_url,
+        "--key",
+        key,
+    )
+    process = await asyncio.create_subprocess_exec(*command, cwd=settings.project, stdout=asyncio.subprocess.PIPE)
+    shown, _ = await asyncio.wait_for(process.communicate(), 30)
+
+    assert json.loads(shown)["ritual"] == str(ritual_id("mine"))
 
 
 @pytest.mark.usefixtures("harvester")
@@ -143,9 +164,10 @@ async def test_the_same_intent_id_ten_times_makes_one_ritual(client: Client, poo
 
 @pytest.mark.usefixtures("harvester")
 async def test_an_answer_goes_to_no_subject_but_the_inbox_of_who_asked(client: Client, settings: Settings) -> None:
-    for reply in ("karma.revoked", "gpu.reclaim", "$JS.API.STREAM.PURGE.SOUL", f"{inbox_of(Role.BOOTSTRAP)}.a"):
-        await client.publish(SUBJECT, b'{"persona": "scribe"}', reply=reply)
-    await request(client, b'{"persona": "scribe"}')
+    replies = ("karma.revoked", "gpu.reclaim", "$JS.API.STREAM.PURGE.SOUL", f"{inbox_of(Role.BOOTSTRAP)}.a")
+    for reply in replies:
+        await client.publish(SUBJECT, json.dumps({"persona": "scribe", "id": reply}).encode(), reply=reply)
+    await request(client, b'{"persona": "scribe", "id": "last"}')  # they are answered in order
 
     reader = await connect(settings, Role.BOOTSTRAP)
     stored = (await reader.jetstream().stream_info("SOUL", subjects_filter=">")).state.subjects or {}
