@@ -9,7 +9,6 @@ import asyncio
 import os
 import sys
 
-import nats
 import structlog
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
@@ -17,6 +16,8 @@ from nats.errors import Error as NatsError
 from deploy.home import HomeError, claim
 from deploy.services import SERVICES, load_app, load_configuration, migrations, service_port, subscriptions
 from shared.config.settings import Settings, SettingsError
+from shared.contracts.roles import Role
+from shared.messaging.client import RefusedError, connect
 from shared.messaging.streams import declare
 from shared.runtime.advance import describe
 from shared.runtime.logs import configure_logging
@@ -31,7 +32,7 @@ async def prepare(settings: Settings) -> list[str]:
     """Update schemas and streams to this version; returns the names of the migrations applied.
 
     Waits for the servers up to DEADLINE_S, then raises TimeoutError with what they answered last. Raises MigrationError
-    for a database of another version.
+    for a database of another version, RefusedError where NATS refuses the key.
     """
     faults: list[str] = []
     try:
@@ -60,7 +61,9 @@ async def _migrate(settings: Settings, faults: list[str]) -> list[str]:
 async def _connect(settings: Settings, faults: list[str]) -> Client:
     while True:
         try:
-            return await nats.connect(settings.nats_url, allow_reconnect=False, connect_timeout=2)
+            return await connect(settings, Role.BOOTSTRAP, allow_reconnect=False, connect_timeout=2)
+        except RefusedError:
+            raise
         except (OSError, NatsError) as error:
             faults.append(f"NATS: {describe(error)}")
             await asyncio.sleep(PAUSE_S)
@@ -81,7 +84,7 @@ def main() -> None:
         applied = asyncio.run(prepare(settings))
     except TimeoutError as error:
         raise SystemExit(f"{error}: is the stack up?") from None
-    except (HomeError, MigrationError, SettingsError) as error:
+    except (HomeError, MigrationError, RefusedError, SettingsError) as error:
         raise SystemExit(str(error)) from None
     for name in applied:
         print(f"applied {name}", flush=True)

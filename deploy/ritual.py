@@ -31,8 +31,10 @@ from deploy.services import load_configuration
 from services.registry.views import list_aliases
 from shared.config.settings import PROJECT, Settings
 from shared.contracts.intent import TrainingIntent
+from shared.contracts.roles import Role
 from shared.drivers.inference.open import open_rune
 from shared.drivers.inference.port import InferenceError, PromptMessage, Serving
+from shared.messaging.client import connect
 from shared.storage.postgres import open_pool
 
 ANSWER_TOKENS = 80
@@ -80,7 +82,7 @@ def main(
 def _ritual(settings: Settings, persona: str) -> int:
     if code := _soulforge("karma", "import", str(PROJECT / "examples" / "karma" / f"{persona}.jsonl")):
         return code
-    answer = asyncio.run(publish(settings.nats_url, {"persona": persona, "requested_by": "make ritual"}))
+    answer = asyncio.run(publish(settings, {"persona": persona, "requested_by": "make ritual"}))
     if "ritual" not in answer:
         return _print_error(f"the intent was refused: {answer.get('error', answer)}")
     out.print(f"intent published on {TrainingIntent.subject}; it opened ritual {answer['ritual']}")
@@ -92,10 +94,10 @@ def _ritual(settings: Settings, persona: str) -> int:
     return 0
 
 
-async def publish(url: str, intent: dict[str, Any]) -> dict[str, Any]:
+async def publish(settings: Settings, intent: dict[str, Any]) -> dict[str, Any]:
     """Request a ritual as any component does: repeated with the same id until it is answered. Returns the reply."""
     body = json.dumps({"id": f"ritual-{uuid4()}", **intent}).encode()
-    client = await nats.connect(url)
+    client = await connect(settings, Role.PUBLISHER)
     try:
         for wait_s in (1, 2, 4):
             with suppress(nats.errors.TimeoutError, nats.errors.NoRespondersError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import asyncpg
-import nats
 import pytest
 from nats.aio.client import Client
 from xdist.remote import Producer
@@ -13,10 +12,11 @@ from xdist.scheduler import LoadFileScheduling
 
 from deploy.services import SERVICES
 from shared.config.settings import Settings
+from shared.messaging.client import connect
 from shared.messaging.streams import STREAMS
 from shared.storage.postgres import Pool, open_pool
 from tests.support.engine import dockerd, engine
-from tests.support.servers import House
+from tests.support.servers import TESTER, House
 from tests.support.servers import house as open_house
 
 __all__ = ["dockerd", "engine"]  # one engine of containers for the whole session
@@ -55,7 +55,7 @@ async def house(servers: House) -> House:
     tables = [row[0] for row in await connection.fetch(LIST_TABLES, SCHEMAS)]
     await connection.execute(f"TRUNCATE {', '.join(tables)} CASCADE")
     await connection.close()
-    client = await nats.connect(servers.settings.nats_url)
+    client = await connect(servers.settings, TESTER)
     for stream in STREAMS:
         await client.jetstream().purge_stream(stream.name or "")
     await client.close()
@@ -83,7 +83,7 @@ async def pool(house: House) -> AsyncIterator[Pool]:
 
 @pytest.fixture
 async def client(settings: Settings) -> AsyncIterator[Client]:
-    """A connection to the bus, as anyone's."""
-    client = await nats.connect(settings.nats_url)
+    """A connection to the bus that may do everything."""
+    client = await connect(settings, TESTER)
     yield client
     await client.close()

@@ -12,41 +12,17 @@ from typing import Any
 
 from deploy.services import OWNERS, subscriptions
 from shared.config.settings import PROJECT
-from shared.contracts.evacuate import GpuAccept, GpuContained, GpuReclaim, InferenceResumed, InferenceSuspended
-from shared.contracts.intent import RitualCancel, RitualProgress, TrainingIntent
-from shared.contracts.karma import KarmaConsecrated, KarmaRecalled, KarmaRevoked
 from shared.contracts.message import Message
-from shared.contracts.queue import QueueAsk, QueuePause, QueuePaused, QueueResume
-from shared.contracts.registry import AdapterTainted
-from shared.contracts.ritual import ENDS, FACTS, TRANSITIONS, State
+from shared.contracts.ritual import ENDS, TRANSITIONS, State
+from shared.contracts.roles import PUBLISHERS, is_command
 
 ASYNCAPI = PROJECT / "docs" / "asyncapi" / "soulforge.json"
 STATES = PROJECT / "docs" / "states.mmd"
-COMMANDS: tuple[type[Message], ...] = (
-    TrainingIntent,
-    RitualCancel,
-    GpuReclaim,
-    GpuAccept,
-    KarmaConsecrated,
-    KarmaRevoked,
-    QueuePaused,
+SECURITY = {"$ref": "#/components/securitySchemes/nkey"}
+KEYS = (
+    "An nkey (Ed25519): the server's nonce is signed with the seed in <home>/secrets/bus/<role>.nk. An inbox begins with "
+    "`_INBOX_<role>.`, the client's inbox prefix."
 )
-ANNOUNCEMENTS: tuple[type[Message], ...] = (
-    RitualProgress,
-    InferenceSuspended,
-    InferenceResumed,
-    GpuContained,
-    QueuePause,
-    QueueResume,
-    QueueAsk,
-    KarmaRecalled,
-    AdapterTainted,
-)
-
-
-def messages() -> Iterable[type[Message]]:
-    """Every message on the bus."""
-    return (*COMMANDS, *FACTS, *ANNOUNCEMENTS)
 
 
 def asyncapi() -> dict[str, Any]:
@@ -54,11 +30,13 @@ def asyncapi() -> dict[str, Any]:
     return {
         "asyncapi": "3.0.0",
         "info": {"title": "Soulforge", "version": "0.1.0", "license": {"name": "Apache-2.0"}},
-        "channels": {message.subject: _channel(message) for message in messages()},
+        "servers": {"embedded": {"host": "127.0.0.1:7600", "protocol": "nats", "security": [SECURITY]}},
+        "channels": {message.subject: _channel(message) for message in PUBLISHERS},
         "operations": dict(_operations()),
         "components": {
-            "messages": {message.__name__: _message(message) for message in messages()},
-            "schemas": {message.__name__: message.model_json_schema() for message in messages()},
+            "messages": {message.__name__: _message(message) for message in PUBLISHERS},
+            "schemas": {message.__name__: message.model_json_schema() for message in PUBLISHERS},
+            "securitySchemes": {"nkey": {"type": "asymmetricEncryption", "description": KEYS}},
         },
     }
 
@@ -78,15 +56,16 @@ def _message(message: type[Message]) -> dict[str, Any]:
 
 
 def _operations() -> Iterable[tuple[str, dict[str, Any]]]:
-    for message in messages():
+    for message, roles in PUBLISHERS.items():
         consumers = sorted({one.service for one in subscriptions() if one.message is message})
-        action = "receive" if message in COMMANDS else "send"
+        action = "receive" if is_command(message) else "send"
+        consumed = f" Consumed by {', '.join(consumers)}." if consumers else ""
         yield (
             f"{action}-{message.subject}",
             {
                 "action": action,
                 "channel": {"$ref": f"#/channels/{message.subject}"},
-                **({"description": f"Consumed by {', '.join(consumers)}."} if consumers else {}),
+                "description": f"Published by {', '.join(sorted(roles))}.{consumed}",
             },
         )
 

@@ -82,16 +82,18 @@ def unreachable_database(settings: Settings, error: BaseException) -> UserError:
 
 
 @asynccontextmanager
-async def bus(settings: Settings) -> AsyncIterator[Client]:
-    """Connect to the bus for a few messages; it is not reconnected."""
-    import nats
+async def bus(settings: Settings, role: str = "owner") -> AsyncIterator[Client]:
+    """Connect to the bus for a few messages; it is not reconnected. Raises RefusedError where NATS refuses the role."""
     from nats.errors import Error
     from nats.js.errors import APIError, NoStreamResponseError
 
+    from shared.messaging.client import RefusedError, connect
+
     client = None
     try:
-        client = await nats.connect(
-            settings.nats_url,
+        client = await connect(
+            settings,
+            role,
             allow_reconnect=False,
             # Without these nats-py tries a server that is away for two minutes, and 0 means for ever.
             max_reconnect_attempts=1,
@@ -100,6 +102,8 @@ async def bus(settings: Settings) -> AsyncIterator[Client]:
             error_cb=ignore_error,
         )
         yield client
+    except RefusedError:
+        raise
     except (APIError, NoStreamResponseError) as error:
         raise UserError(
             f"the bus lacks its streams or refuses ({error_text(error)}): run `soulforge migrate`, then try again"

@@ -17,14 +17,10 @@ from typing import TYPE_CHECKING
 import uvicorn
 from pydantic import ValidationError
 
-<<<<<<< HEAD
-from deploy.docker.rules import AllowedCall, Limits, RefusedError, Scope, allow, check_ours, job, list_query
-from shared.runtime.logs import configure_logging
-=======
 from deploy.docker.binds import Binds, MountError
 from deploy.docker.forward import application
 from deploy.docker.limits import GIB, Limits
->>>>>>> docker
+from shared.runtime.logs import configure_logging
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,11 +34,9 @@ async def serve(listen: Path, engine: Path, limits: Limits, binds: Binds, group:
     """Serve until SIGTERM. The socket is for this user and `group` only."""
     binds.prepare()
     with listening(listen, group) as listener:
-<<<<<<< HEAD
-        config = uvicorn.Config(application(engine, limits), log_level="warning", log_config=None, access_log=False)
-=======
-        config = uvicorn.Config(application(engine, limits, binds), log_level="warning", access_log=False)
->>>>>>> docker
+        config = uvicorn.Config(
+            application(engine, limits, binds), log_level="warning", log_config=None, access_log=False
+        )
         await uvicorn.Server(config).serve(sockets=[listener])
 
 
@@ -83,40 +77,8 @@ def _remove_stale(path: Path) -> None:
 
 
 def main() -> None:
-<<<<<<< HEAD
-    parser = argparse.ArgumentParser(prog="python -m deploy.docker.proxy", description=__doc__)
-    parser.add_argument("--listen", type=Path, required=True, help="socket for the services")
-    parser.add_argument("--engine", type=Path, default=Path("/var/run/docker.sock"), help="socket of the engine")
-    parser.add_argument("--installation", default="soulforge", help="name of the installation that owns the containers")
-    parser.add_argument("--image", action="append", required=True, help="image of a job; may be repeated")
-    parser.add_argument(
-        "--readable",
-        action="append",
-        type=Path,
-        default=[],
-        help="directory below which a job may read; may be repeated",
-    )
-    parser.add_argument(
-        "--writable",
-        action="append",
-        type=Path,
-        default=[],
-        help="directory below which a job may write; may be repeated",
-    )
-    parser.add_argument("--user", help="uid:gid under which jobs must run")
-    parser.add_argument("--group", help="group that may use the socket besides its owner")
-    arguments = parser.parse_args()
-    configure_logging("INFO", "docker-proxy")
-    limits = Limits(
-        installation=arguments.installation,
-        images=frozenset(arguments.image),
-        readable=tuple(root.resolve() for root in arguments.readable),
-        writable=tuple(root.resolve() for root in arguments.writable),
-        user=arguments.user,
-    )
-=======
     arguments = _parser().parse_args()
->>>>>>> docker
+    configure_logging("INFO", "docker-proxy")
     try:
         limits = Limits(
             installation=arguments.installation,

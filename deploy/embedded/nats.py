@@ -1,19 +1,25 @@
-"""The embedded nats-server: JetStream below the home, every acknowledged message synced to disk."""
+"""The embedded nats-server: JetStream below the home, every acknowledged message synced to disk, a key for each role."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import secrets
 import sys
 from pathlib import Path
 
+import nkeys
+
+from deploy.embedded.permissions import permissions
 from shared.config.settings import Settings
+from shared.contracts.roles import Role
 
 GREETING_S = 5.0
 
 
 def initialise(settings: Settings) -> None:
-    """Write the configuration; it is derived from the settings at every start."""
+    """Make the seeds that are missing, and write the configuration, which is derived from the settings at every start."""
     folder = settings.home / "nats"
     folder.mkdir(parents=True, exist_ok=True)
     config = {
@@ -23,8 +29,35 @@ def initialise(settings: Settings) -> None:
         "max_payload": 1024**2,
         # By default it syncs every two minutes: acknowledged messages would not survive a power cut.
         "jetstream": {"store_dir": str(folder / "jetstream"), "sync_interval": "always", "max_file_store": 8 * 1024**3},
+        # With users and no `no_auth_user`, no connection is accepted without a key.
+        "authorization": {
+            "users": [
+                {"nkey": public_key(settings.bus_keys_dir / f"{role}.nk"), "permissions": permissions(role)}
+                for role in Role
+            ]
+        },
     }
-    config_file(settings).write_text(json.dumps(config, indent=2))
+    _write_private(config_file(settings), json.dumps(config, indent=2))
+
+
+def public_key(seed: Path) -> str:
+    """The public key of a seed file, which is made where it is missing."""
+    if not seed.exists():
+        seed.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        seed.parent.mkdir(exist_ok=True, mode=0o700)
+        _write_private(seed, nkeys.encode_seed(secrets.token_bytes(32), nkeys.PREFIX_BYTE_USER).decode() + "\n")
+    return str(nkeys.from_seed(bytearray(seed.read_text().strip().encode())).public_key.decode())
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a file that only this user can read, whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
 
 
 def config_file(settings: Settings) -> Path:

@@ -81,7 +81,8 @@ def _service(settings: Settings, environment: Mapping[str, str], service: str) -
         service,
         (sys.executable, "-m", "deploy.bootstrap", service),
         settings.home,
-        {**environment, **ours},
+        # Each service has a key of its own in the home.
+        {**{name: value for name, value in environment.items() if name != "SOULFORGE_NATS_KEY"}, **ours},
         partial(answers, f"{service_url(settings, service)}/health/live"),
         ready_s=120.0,
         grace_s=25.0,

@@ -1,4 +1,4 @@
-"""What the harvester consumes: an intent opens a ritual, a consecration becomes karma, a revocation withdraws it."""
+"""What the harvester consumes: an intent opens a ritual, records and consecrations become karma, a revocation withdraws it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from faststream.nats.annotations import NatsMessage
 from nats.aio.msg import Msg
 
 from services.harvester.ingest.consent import list_recalls, mark_announced, revoke
-from services.harvester.ingest.karma import Consecration, consecrate
+from services.harvester.ingest.karma import Consecration, consecrate, store_records
 from services.harvester.replies import RequestReplies
 from shared.config.errors import ConfigurationError
 from shared.config.recipe import load_recipe
 from shared.contracts.intent import TrainingIntent
-from shared.contracts.karma import KarmaConsecrated, KarmaRevoked
+from shared.contracts.karma import KarmaConsecrated, KarmaRemembered, KarmaRevoked
 from shared.contracts.message import RITUAL_NAMESPACE
 from shared.messaging.outbox import enqueue
 from shared.messaging.router import PermanentError, Router
@@ -71,6 +71,13 @@ def intent_id(intent: TrainingIntent, message: NatsMessage) -> str:
         return given
     metadata = message.raw_message.metadata
     return f"{metadata.stream}/{metadata.sequence.stream}@{metadata.timestamp.isoformat()}"
+
+
+@router.consume(KarmaRemembered)
+async def karma_remembered(record: KarmaRemembered, service: InContext) -> None:
+    """Store a speculative record; only its owner makes a white truth of it."""
+    async with service.pool.acquire() as conn, conn.transaction():
+        await store_records(conn, [record])
 
 
 @router.consume(KarmaConsecrated)

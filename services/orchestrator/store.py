@@ -256,11 +256,11 @@ async def record_decision(pool: Pool, ritual: UUID, decision: Decision) -> None:
 
 
 async def record_reclaim(pool: Pool, anvil: str, why: str, hold_s: float) -> None:
-    """Record that the anvil is reclaimed now; a second reclaim never shortens the first."""
+    """Record that the anvil is reclaimed now. The newest reclaim counts: it may shorten or end an earlier one."""
     await pool.execute(
         "INSERT INTO reclaim (anvil, why, until) VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3)) "
         "ON CONFLICT (anvil) DO UPDATE SET why = excluded.why, requested_at = clock_timestamp(), "
-        "until = greatest(reclaim.until, excluded.until)",
+        "until = excluded.until",
         anvil,
         why,
         hold_s,

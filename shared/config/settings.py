@@ -35,11 +35,16 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address that every server binds to. Default: loopback.")
     port_base: int = Field(7600, ge=1024, le=65000, description="First of 32 TCP ports in a row. Default: 7600.")
     nats: str | None = Field(None, description="URL of the NATS server. Default: the embedded one.")
+    nats_key: Path | None = Field(
+        None,
+        description="Seed of the nkey with which this process connects to NATS, in a file named after its role, e.g. "
+        "publisher.nk. Default: its role's in <home>/secrets/bus.",
+    )
     database: str | None = Field(None, description="URL of PostgreSQL. Default: the embedded one.")
     phoenix: str | None = Field(None, description="URL of Phoenix. Default: the embedded one.")
     models: Path | None = Field(None, description="Where Soulforge prepares the embedded base. Default: <home>/models.")
 
-    @field_validator("home", "config", "models")
+    @field_validator("home", "config", "models", "nats_key")
     @classmethod
     def absolute(cls, path: Path | None) -> Path | None:
         return path.expanduser().absolute() if path else None
@@ -56,6 +61,31 @@ class Settings(BaseSettings):
     @cached_property
     def nats_url(self) -> str:
         return self.nats or f"nats://{self.host}:{self.port('nats')}"
+
+    @property
+    def bus_keys_dir(self) -> Path:
+        return self.home / "secrets" / "bus"
+
+    def bus_key(self, role: str) -> Path | None:
+        """The seed with which `role` connects to NATS; None for a server of one's own that has no keys.
+
+        Raises SettingsError where there is none for the embedded one, or it cannot be read.
+        """
+        key = self.nats_key or self.bus_keys_dir / f"{role}.nk"
+        try:
+            with key.open("rb"):
+                return key
+        except FileNotFoundError:
+            if self.nats and not self.nats_key:
+                return None
+            raise SettingsError(
+                f"no key of {role} for NATS in {key}: run `soulforge up` once, or set SOULFORGE_NATS_KEY"
+            ) from None
+        except OSError as error:
+            raise SettingsError(
+                f"the key of {role} for NATS cannot be read ({error.strerror}: {key}): set SOULFORGE_NATS_KEY to the file of "
+                "a key that its owner gave to you"
+            ) from error
 
     @cached_property
     def database_url(self) -> str:

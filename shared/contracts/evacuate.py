@@ -71,7 +71,10 @@ class GpuInterrupted(Fact):
 
 
 class GpuReclaim(Message):
-    """Reclaim the anvil now: the running job saves a checkpoint, inference is restored, the ritual waits."""
+    """Reclaim the anvil now: the running job saves a checkpoint, inference is restored, the ritual waits.
+
+    The newest reclaim counts: a shorter `hold_s` shortens an earlier one, and 0 ends it.
+    """
 
     subject: ClassVar[str] = "gpu.reclaim"
 

@@ -83,6 +83,16 @@ class KarmaRecord(Storable):
         return self
 
 
+class KarmaRemembered(KarmaRecord, Message):
+    """Store one speculative record. A record whose id is known, or was revoked, stays as it is."""
+
+    subject: ClassVar[str] = "karma.remembered"
+
+    status: Literal[Status.SPECULATIVE] = Status.SPECULATIVE
+    consecrated_by: None = None
+    consecrated_at: None = None
+
+
 class KarmaConsecrated(KarmaRecord, Message):
     """Consecrate one record: a new record is stored, a speculative one becomes a white truth."""
 
@@ -92,7 +102,7 @@ class KarmaConsecrated(KarmaRecord, Message):
 
 
 class KarmaRevoked(Message):
-    """Withdraw consent to these records permanently. Any publisher that knows the ids may send it."""
+    """Withdraw consent to these records permanently."""
 
     subject: ClassVar[str] = "karma.revoked"
 

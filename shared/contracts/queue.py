@@ -14,6 +14,10 @@ from pydantic import Field
 from shared.contracts.message import Message
 from shared.contracts.moment import Moment
 
+HOLDS = "queue_holds"  # the bucket
+HOLDS_STREAM = f"KV_{HOLDS}"
+HOLDS_SUBJECTS = f"$KV.{HOLDS}.>"
+
 
 class QueuePause(Message):
     """Workers start no job until `queue.resume` of the same holder. Published by the orchestrator."""

@@ -23,8 +23,9 @@ from nats.errors import Error as NatsError
 from prometheus_client import Counter
 from pydantic import ValidationError
 
+from shared.config.settings import Settings
 from shared.contracts.text import clean
-from shared.messaging.client import BusClient
+from shared.messaging.client import REFUSED_KEY, REFUSED_SUBJECT, connect
 from shared.messaging.dead_letters import record_dead_letter
 from shared.messaging.router import AnswerInvalid, PermanentError, explain
 from shared.storage.postgres import UNREACHABLE, Pool
@@ -41,7 +42,7 @@ DEAD_LETTERS = Counter("soulforge_dead_letters_total", "Messages kept as dead le
 
 
 def open_broker(
-    url: str,
+    settings: Settings,
     service: str,
     pool: Pool,
     context: ContextRepo,
@@ -59,8 +60,8 @@ def open_broker(
             os._exit(1)
 
     return _Broker(
-        url,
-        name=service,
+        settings,
+        service,
         max_reconnect_attempts=-1,
         reconnect_time_wait=1,
         ping_interval=10,
@@ -70,7 +71,7 @@ def open_broker(
         context=context,
         middlewares=[partial(_Acknowledgement, pool=pool, answer_invalid=answer_invalid)],
         closed_cb=die,
-        error_cb=_on_error,
+        error_cb=_exit_if_refused,
         # FastStream logs errors around a handler; errors inside it are logged here.
         logger=logging.getLogger("faststream"),
         log_level=logging.DEBUG,
@@ -78,11 +79,17 @@ def open_broker(
 
 
 class _Broker(NatsBroker):
-    """FastStream's broker on a connection that withstands any header."""
+    """FastStream's broker on a connection with the service's key that withstands any header."""
+
+    def __init__(self, settings: Settings, service: str, **options: Any) -> None:
+        super().__init__(settings.nats_url, name=service, **options)
+        self._settings, self._service = settings, service
 
     async def _connect(self) -> Client:
-        connection = BusClient()
-        await connection.connect(**self._connection_kwargs)
+        options = {
+            key: value for key, value in self._connection_kwargs.items() if key not in ("servers", "inbox_prefix")
+        }
+        connection = await connect(self._settings, self._service, **options)
         self.config.connect(connection)
         return connection
 
@@ -179,7 +186,15 @@ def _text(error: Exception) -> str:
     return clean(f"{type(error).__name__}: {error}")
 
 
-async def _on_error(error: Exception) -> None:
+async def on_error(error: Exception) -> None:
+    """Log an error of a connection, and exit the process where NATS refuses its key: it would try for ever."""
     log.warning("bus error", error=str(error) or type(error).__name__)
-    if "permissions violation" in str(error).lower():
+    if REFUSED_KEY in str(error).lower():
+        os._exit(1)
+
+
+async def _exit_if_refused(error: Exception) -> None:
+    """As `on_error`; also where a consumer is refused, which would receive nothing."""
+    await on_error(error)
+    if REFUSED_SUBJECT in str(error).lower():
         os._exit(1)

@@ -7,11 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import nats.errors
 import nats.js.errors
 import structlog
+from prometheus_client import Counter
 
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.text import clean
@@ -20,6 +21,7 @@ from shared.messaging.streams import INTENTS
 if TYPE_CHECKING:
     from nats.aio.client import Client
     from nats.js import JetStreamContext
+    from nats.js.api import RawStreamMsg
 
     from shared.contracts.message import Message
     from shared.storage.postgres import Connection, Pool
@@ -32,6 +34,8 @@ DELETED_AT_ONCE = 5000
 INTENTS_SEARCHED = 64  # the newest intents in the stream among which an unanswered one is searched
 
 log = structlog.get_logger()
+
+IDS_TAKEN = Counter("soulforge_message_ids_taken_total", "Messages whose id another message had.", ["subject"])
 
 
 @dataclass(frozen=True)
@@ -117,20 +121,41 @@ async def _postpone(conn: Connection, row: Any, error: Exception) -> None:
 
 
 async def _publish(client: Client, row: Any) -> None:
-    """Publish and return once the message is stored or the intent answered. Raises where that is unknown, or refused."""
+    """Publish and return once the message is stored or the intent answered. Raises where that is unknown, or refused.
+
+    A fact's id can be guessed, and any message to the same stream can take it in advance: the stream then drops the fact as
+    a duplicate. Such a fact is published under an id that cannot be guessed.
+    """
     headers = {"Nats-Msg-Id": str(row["event_id"]), "Content-Type": "application/json", **row["headers"]}
     _check_size(client, row["body"], headers)
+    if not await _store(client, row, headers):
+        IDS_TAKEN.labels(row["subject"]).inc()
+        log.error("id taken by another message", subject=row["subject"], id=str(row["event_id"]))
+        await _store(client, row, {**headers, "Nats-Msg-Id": str(uuid4())})
+
+
+async def _store(client: Client, row: Any, headers: dict[str, str]) -> bool:
+    """Publish under the id in `headers`; False where the stream holds another message with this id."""
     jetstream = client.jetstream()
     try:
-        await jetstream.publish(row["subject"], row["body"], timeout=PUBLISH_TIMEOUT_S, headers=headers)
+        ack = await jetstream.publish(row["subject"], row["body"], timeout=PUBLISH_TIMEOUT_S, headers=headers)
     except nats.errors.TimeoutError:
-        if row["subject"] != TrainingIntent.subject or not await _is_stored(jetstream, headers["Nats-Msg-Id"]):
+        if row["subject"] != TrainingIntent.subject:
             raise
+        if (stored := await _find_intent(jetstream, headers["Nats-Msg-Id"])) is None:
+            raise
+        return _is(row, stored)
     except nats.js.errors.BadRequestError as error:
         # Refused by the harvester; a repetition would be refused too.
         if row["subject"] != TrainingIntent.subject or error.err_code:
             raise
         log.error("intent refused", intent=str(row["event_id"]), error=error.description)
+        return True
+    return not ack.duplicate or _is(row, await _get(jetstream, ack.stream, ack.seq))
+
+
+def _is(row: Any, stored: RawStreamMsg | None) -> bool:
+    return stored is not None and (stored.subject, stored.data) == (row["subject"], row["body"])
 
 
 def _check_size(client: Client, body: bytes, headers: dict[str, str]) -> None:
@@ -140,15 +165,20 @@ def _check_size(client: Client, body: bytes, headers: dict[str, str]) -> None:
         raise nats.errors.MaxPayloadError
 
 
-async def _is_stored(jetstream: JetStreamContext, id: str) -> bool:
-    """True when the message is among the newest in the stream of intents, which does not acknowledge."""
+async def _find_intent(jetstream: JetStreamContext, id: str) -> RawStreamMsg | None:
+    """The message with this id among the newest in the stream of intents, which does not acknowledge."""
     newest = (await jetstream.stream_info(INTENTS)).state.last_seq
     for seq in range(newest, max(newest - INTENTS_SEARCHED, 0), -1):
-        with suppress(nats.js.errors.NotFoundError):
-            message = await jetstream.get_msg(INTENTS, seq)
-            if (message.headers or {}).get("Nats-Msg-Id") == id:
-                return True
-    return False
+        message = await _get(jetstream, INTENTS, seq)
+        if message and (message.headers or {}).get("Nats-Msg-Id") == id:
+            return message
+    return None
+
+
+async def _get(jetstream: JetStreamContext, stream: str, seq: int) -> RawStreamMsg | None:
+    with suppress(nats.js.errors.NotFoundError):
+        return await jetstream.get_msg(stream, seq)
+    return None
 
 
 async def relay_all(pool: Pool, client: Client) -> None:

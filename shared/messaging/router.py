@@ -11,6 +11,7 @@ from nats.aio.msg import Msg
 from pydantic import ValidationError
 
 from shared.contracts.message import Message
+from shared.messaging.client import inbox_of
 from shared.messaging.streams import Subscription
 
 Handler = TypeVar("Handler", bound=Callable[..., Awaitable[None]])
@@ -44,6 +45,7 @@ class Router(NatsRouter):
                     stream=JStream(subscription.stream, declare=False),
                     durable=subscription.durable,
                     pull_sub=PullSub(batch_size=1, timeout=5),
+                    inbox_prefix=f"{inbox_of(self.service)}.".encode(),
                     max_workers=1,
                     decoder=_decoder(message),
                     no_reply=True,  # else FastStream publishes to any subject that the header `reply_to` names

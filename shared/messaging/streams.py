@@ -12,6 +12,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolic
 from nats.js.errors import NotFoundError
 
 from shared.contracts.intent import RitualCancel, RitualCancelled, TrainingIntent
+from shared.contracts.queue import HOLDS_STREAM, HOLDS_SUBJECTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,6 +51,19 @@ STREAMS = (
         max_bytes=1024**3,
         discard=DiscardPolicy.OLD,
         duplicate_window=DUPLICATE_WINDOW_S,
+    ),
+    # A bucket of keys and values: one key per holder.
+    StreamConfig(
+        name=HOLDS_STREAM,
+        subjects=[HOLDS_SUBJECTS],
+        retention=RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        num_replicas=1,
+        max_msgs_per_subject=1,
+        discard=DiscardPolicy.NEW,
+        deny_delete=True,
+        allow_rollup_hdrs=True,
+        allow_direct=True,
     ),
 )
 

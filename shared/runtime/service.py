@@ -23,7 +23,7 @@ from nats.errors import Error as NatsError
 from shared.config.model import Configuration
 from shared.config.settings import Settings, SettingsError
 from shared.messaging import outbox
-from shared.messaging.bus import open_broker
+from shared.messaging.bus import on_error, open_broker
 from shared.messaging.client import connect
 from shared.messaging.router import AnswerInvalid, Router
 from shared.messaging.streams import BusError, check_consumers
@@ -88,8 +88,10 @@ async def serve(
         stack.push_async_callback(pool.close)
         await check_migrated(pool, migrations)
         client = await connect(
-            settings.nats_url,
+            settings,
+            app.name,
             name=f"{app.name}-relay",
+            error_cb=on_error,
             max_reconnect_attempts=-1,
             reconnect_time_wait=1,
             ping_interval=10,
@@ -104,7 +106,7 @@ async def serve(
             await service.start()
         stopping = asyncio.Event()
         injected = ContextRepo({"service": context, **service.dependencies})
-        broker = open_broker(settings.nats_url, app.name, pool, injected, service.answer_invalid, stopping)
+        broker = open_broker(settings, app.name, pool, injected, service.answer_invalid, stopping)
         broker.include_router(app.router)
         await broker.start()
         stack.push_async_callback(broker.stop)

@@ -15,12 +15,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import nats
 import pytest
 
 from shared.config.settings import PROJECT
 from shared.config.tables import EMBEDDED_BASE
 from shared.contracts.intent import TrainingIntent
+from shared.contracts.roles import Role
+from shared.messaging.client import connect
 from tests.support.documented import NOT_RUN, SHORT_FORMS, Command, list_commands
 from tests.support.running import Stack, left_running
 from tests.support.servers import free_port_base
@@ -134,7 +135,7 @@ def test_every_shown_command_is_run_or_has_a_reason_why_not() -> None:
 
 
 async def test_every_shown_command_runs_as_it_is_written(stack: Stack, tmp_path: Path) -> None:
-    client = await nats.connect(stack.settings.nats_url)
+    client = await connect(stack.settings, Role.PUBLISHER)
     await client.publish(TrainingIntent.subject, b"{}")  # a message that becomes dead letter harvester/1
     await client.close()
     records = PROJECT / "examples/karma/scribe.jsonl"

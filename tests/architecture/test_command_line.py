@@ -18,6 +18,7 @@ READ = re.compile(r"services\.\w+\.views|shared\.ritual\.(views|ledger)|shared\.
 DONE = {
     "services.harvester.ingest.karma",  # an import of karma goes through the harvester's own guarded statements
     "services.orchestrator.engine_command",  # `runes create` makes the containers that the orchestrator starts
+    "shared.messaging.client",  # the connection to the bus, with the key of a role
     "shared.messaging.streams",  # the names of the streams
 }
 

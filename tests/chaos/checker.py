@@ -21,6 +21,7 @@ from shared.messaging.client import connect
 from shared.messaging.streams import SOUL
 from tests.chaos.house import ANVIL, RUNE, ChaosHouse
 from tests.chaos.senders import Sent
+from tests.support.servers import TESTER
 
 POLL_S = 0.5
 #: A ritual has each of these facts at most once, whatever its attempts.
@@ -157,7 +158,7 @@ class Checker:
 
     async def _check_stream(self, found: Found) -> None:
         """The stream holds each published event at most once; what was in it when it was wiped is gone."""
-        client = await connect(self._house.settings.nats_url)  # poisoned headers end the reading of nats.connect's
+        client = await connect(self._house.settings, TESTER)
         try:
             stream = client.jetstream()
             waiting = (await stream.stream_info(SOUL)).state.messages

@@ -25,7 +25,7 @@ from shared.storage.postgres import open_pool
 from tests.chaos.partition import Proxy
 from tests.support.harvests import example, remember
 from tests.support.orchestrated import named_base
-from tests.support.servers import free_port_base
+from tests.support.servers import admit_tester, free_port_base
 
 ANVIL = "anvil0"
 RUNE = f"rune-{ANVIL}-rune"
@@ -83,10 +83,12 @@ class ChaosHouse:
         self.settings = Settings(home=home, port_base=free_port_base(), models=models, config=config)
         postgres.initialise(self.settings)
         nats.initialise(self.settings)
+        admit_tester(self.settings)
         base = self.settings.port_base
         self.nats = Proxy(base + NATS_PROXY, self.settings.port("nats"))
         self.postgres = Proxy(base + POSTGRES_PROXY, self.settings.port("postgres"))
-        self.nats_url = f"nats://127.0.0.1:{base + NATS_PROXY}"
+        url = f"nats://127.0.0.1:{base + NATS_PROXY}"
+        self.through_proxy = Settings(home=home, port_base=base, nats=url)
         self.supervisor = Supervisor(home, self._parts(), self._note, lambda *_: None)
         self.notes: list[str] = []
 
@@ -125,7 +127,11 @@ class ChaosHouse:
         ours = database._replace(
             netloc=database.netloc.replace(f":{database.port}", f":{self.settings.port_base + POSTGRES_PROXY}")
         )
-        addresses = {"SOULFORGE_NATS": self.nats_url, "SOULFORGE_DATABASE": ours.geturl(), "PYTHONPATH": str(PROJECT)}
+        addresses = {
+            "SOULFORGE_NATS": self.through_proxy.nats_url,
+            "SOULFORGE_DATABASE": ours.geturl(),
+            "PYTHONPATH": str(PROJECT),
+        }
         found = []
         for one in parts(self.settings, {**os.environ, **addresses}):
             if one.name in SERVICES:

@@ -14,15 +14,16 @@ from time import monotonic
 from typing import Any
 
 import asyncpg
-import nats
 from nats.errors import Error as NatsError
 
 from deploy.services import SERVICES, subscriptions
 from shared.contracts.evacuate import GpuReclaim
 from shared.contracts.intent import RitualCancel
+from shared.contracts.roles import Role
 from shared.drivers.containers.port import ContainerState
 from shared.drivers.containers.process import ProcessContainers
 from shared.drivers.containers.state import State
+from shared.messaging.client import connect
 from shared.processes.identity import send, wait_ended
 from shared.processes.tree import send_all
 from shared.storage.postgres import UNREACHABLE
@@ -30,7 +31,9 @@ from tests.chaos.house import LEASE_TTL_S, RUNE, ChaosHouse
 from tests.chaos.job import LONG_S, duration_s
 from tests.chaos.schedule import Fault, Kind
 from tests.support.clock import step_clock
-from tests.support.poison import poison_bodies, poison_headers, raw_publisher, valid_body
+from tests.support.poison import poison_bodies, poison_headers, valid_body
+from tests.support.raw_bus import raw_connection
+from tests.support.servers import TESTER
 
 FINDS_WITHIN_S = 12.0
 UNDONE_WITHIN_S = 90.0
@@ -200,7 +203,8 @@ class Injector:
         headers = (
             draw.choice([(None, None), *sorted(poison_headers(draw).items())]) if draw.random() < 0.5 else (None, None)
         )
-        async with asyncio.timeout(5), raw_publisher(self.house.settings.nats_url) as publisher:
+        settings = self.house.settings
+        async with asyncio.timeout(5), raw_connection(settings, settings.bus_key(TESTER)) as publisher:
             publisher.publish(message.subject, body, headers[1])
             with suppress(ConnectionError):
                 await publisher.flush()
@@ -213,7 +217,7 @@ class Injector:
         if not open_:
             return None
         ritual = open_[fault.number % len(open_)]["id"]
-        client = await nats.connect(self.house.settings.nats_url, allow_reconnect=False, connect_timeout=5)
+        client = await connect(self.house.settings, Role.PUBLISHER, allow_reconnect=False, connect_timeout=5)
         try:
             await client.jetstream().publish(
                 RitualCancel.subject, RitualCancel(ritual=ritual).model_dump_json().encode()

@@ -44,7 +44,7 @@ async def history(minutes: float, seed: int, kinds: Collection[Kind], folder: Pa
     house = ChaosHouse(folder)
     jobs = JobWatch(house.settings.home)
     injector = Injector(house)
-    sender = Sender(house.nats_url, seed, PAUSE_S)
+    sender = Sender(house.through_proxy, seed, PAUSE_S)
     inference = InferenceWatch(house, jobs, lambda: None if injector.broken else injector.rune_killed_at)
     tasks: list[asyncio.Task[None]] = []
     try:

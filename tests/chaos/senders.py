@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-import nats
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
+from shared.config.settings import Settings
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import ritual_id
+from shared.contracts.roles import Role
+from shared.messaging.client import connect
 
 REPLY_S = 3.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 4.0
@@ -50,18 +52,18 @@ class Sent:
 class Sender:
     """Keeps a few intents under way through the proxy; `ended` is how many of its rituals ended."""
 
-    def __init__(self, url: str, seed: int, pause_s: float) -> None:
+    def __init__(self, settings: Settings, seed: int, pause_s: float) -> None:
         self.sent: list[Sent] = []
         self.ended = 0
-        self._url, self._seed, self._pause_s = url, seed, pause_s
+        self._settings, self._seed, self._pause_s = settings, seed, pause_s
         self._draw = random.Random(seed)
         self._tasks: set[asyncio.Task[None]] = set()
         self._client = Client()
 
     async def run(self) -> None:
         """Send intents until cancelled."""
-        self._client = await nats.connect(
-            self._url, max_reconnect_attempts=-1, reconnect_time_wait=0.5, ping_interval=5
+        self._client = await connect(
+            self._settings, Role.PUBLISHER, max_reconnect_attempts=-1, reconnect_time_wait=0.5, ping_interval=5
         )
         while True:
             if len(self.sent) - self.ended < WAITING:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
+from deploy.services import SERVICES as SERVICES_RUN
 from shared.contracts.intent import TrainingIntent
-from tools.contracts import ASYNCAPI, STATES, asyncapi, messages, states
+from shared.contracts.message import Message
+from shared.contracts.ritual import FACTS
+from shared.contracts.roles import PUBLISHERS, SERVICES, is_command
+from tools.contracts import ASYNCAPI, STATES, asyncapi, states
 
 
 def test_the_committed_asyncapi_document_is_what_the_contracts_say() -> None:
@@ -17,9 +22,24 @@ def test_the_committed_drawing_of_the_states_is_what_the_table_says() -> None:
 
 
 def test_every_message_has_a_subject_of_its_own() -> None:
-    subjects = [message.subject for message in messages()]
+    subjects = [message.subject for message in PUBLISHERS]
 
     assert len(subjects) == len(set(subjects))
+
+
+def test_every_message_has_its_publishers() -> None:
+    assert {message for message in _subclasses(Message) if "subject" in vars(message)} == set(PUBLISHERS)
+
+
+def _subclasses(kind: type[Message]) -> Iterator[type[Message]]:
+    for one in kind.__subclasses__():
+        yield one
+        yield from _subclasses(one)
+
+
+def test_every_service_has_a_role_and_every_fact_is_published_by_services_only() -> None:
+    assert set(SERVICES_RUN) == SERVICES
+    assert not [fact for fact in FACTS if is_command(fact)]
 
 
 def test_an_intent_needs_nothing_but_a_persona() -> None:

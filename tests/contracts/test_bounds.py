@@ -17,11 +17,11 @@ from shared.contracts.job import JobSpan
 from shared.contracts.karma import KarmaConsecrated, KarmaRecord
 from shared.contracts.message import Fact, Message
 from shared.contracts.moment import Moment, MomentOrUtc
+from shared.contracts.roles import PUBLISHERS
 from shared.contracts.text import is_storable
-from tools.contracts import messages
 
 MOMENT: TypeAdapter[datetime] = TypeAdapter(Moment)
-WITH_TIMES = [message for message in messages() if not issubclass(message, Fact)]
+WITH_TIMES = [message for message in PUBLISHERS if not issubclass(message, Fact)]
 
 
 @pytest.mark.parametrize("value", ["1900-01-01T00:00:00Z", "2999-12-31T23:59:59.999999Z", "1900-01-01T05:00:00+05:00"])

@@ -80,6 +80,30 @@ async def test_a_plain_publish_and_a_jetstream_publish_are_both_remembered(clien
 
 
 @pytest.mark.usefixtures("harvester")
+async def test_a_remembered_record_is_speculative_and_changes_no_record_that_is_known(
+    client: Client, pool: Pool
+) -> None:
+    await store(pool, "white_truth", id="known", consecrated_by="me")
+    remembered = {"id": "a", "persona": "scribe", "session": "s", "messages": TURNS, "why": "seen"}
+    for values in (
+        {},
+        {"id": "known"},
+        {"id": "vouched", "consecrated_by": "me"},
+        {"id": "x", "status": "white_truth"},
+    ):
+        await client.publish("karma.remembered", json.dumps(remembered | values).encode())
+    await client.publish("karma.remembered", json.dumps(remembered | {"id": "end"}).encode())
+
+    async def stored() -> bool:
+        return bool(await pool.fetchval("SELECT true FROM vectors.karma WHERE id = 'end'"))
+
+    await eventually(stored, 10, "the last message is handled")
+    rows = await pool.fetch("SELECT id, status, why FROM vectors.karma WHERE id <> 'end' ORDER BY id")
+    assert [tuple(row) for row in rows] == [("a", "speculative", "seen"), ("known", "white_truth", "")]
+    assert len(await letters(pool)) == 2
+
+
+@pytest.mark.usefixtures("harvester")
 async def test_a_duplicate_changes_nothing(client: Client, pool: Pool) -> None:
     await client.publish(SUBJECT, body())
     await heard(pool, client)

@@ -46,6 +46,21 @@ async def test_an_anvil_that_is_reclaimed_is_taken_back_and_the_ritual_waits_as_
     assert await state_of(context.pool, ritual) is State.EVACUATED
 
 
+async def test_a_later_reclaim_shortens_an_earlier_one_or_ends_it(anvil: Anvil, context: ServiceContext) -> None:
+    await harvested(context.pool, "one")
+    for hold_s, least_s, most_s in ((7 * 24 * 3600, 604_000, 604_800), (600, 500, 600)):
+        await gpu_reclaim(GpuReclaim(hold_s=hold_s), context)
+        left_s = await context.pool.fetchval(
+            "SELECT extract(epoch FROM until - clock_timestamp())::float8 FROM reclaim"
+        )
+        assert least_s < left_s <= most_s
+
+    await gpu_reclaim(GpuReclaim(hold_s=0), context)
+    await checks(anvil, 2)
+
+    assert await lease.get_lease(context.pool, "anvil0") is not None
+
+
 async def test_an_anvil_that_is_reclaimed_in_the_middle_of_its_evacuation_is_not_handed_over(
     anvil: Anvil, context: ServiceContext, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
 ) -> None:

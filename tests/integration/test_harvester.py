@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import nats
-
 from services.harvester.app import app
 from services.harvester.harvest import harvest_connection
 from services.harvester.split import Split
 from shared.config.settings import Settings
 from shared.contracts.intent import TrainingIntent
+from shared.contracts.roles import Role
+from shared.messaging.client import connect
 from shared.storage.postgres import Pool
 from tests.support.configurations import configured
 from tests.support.harvests import example, record, remember, session_on
@@ -23,7 +23,7 @@ from tests.support.services import running
 async def outcome(pool: Pool, settings: Settings, **intent: Any) -> tuple[str, dict[str, Any]]:
     """The first fact that the harvester states about an intent, and what it says."""
     async with running(app, settings):
-        client = await nats.connect(settings.nats_url)
+        client = await connect(settings, Role.PUBLISHER)
         await client.publish(TrainingIntent.subject, json.dumps({"persona": "scribe", **intent}).encode())
         await client.close()
 
@@ -123,7 +123,7 @@ async def test_a_persona_that_is_harvested_elsewhere_delays_no_other(pool: Pool,
 
     async with running(app, settings):
         async with harvest_connection(settings.database_url, "scribe"):
-            client = await nats.connect(settings.nats_url)
+            client = await connect(settings, Role.PUBLISHER)
             for persona in ("scribe", "coder"):
                 await client.publish(TrainingIntent.subject, json.dumps({"persona": persona}).encode())
             await client.close()

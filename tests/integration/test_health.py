@@ -7,12 +7,13 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
-import nats
 import pytest
 
 from deploy.bootstrap import prepare
 from services.registry.app import app
 from shared.contracts.intent import TrainingIntent
+from shared.contracts.roles import Role
+from shared.messaging.client import connect
 from shared.ritual import ledger
 from shared.ritual.errors import record_error
 from shared.runtime import health
@@ -71,7 +72,7 @@ async def test_without_the_database_it_is_not_ready_and_recovers(house: House) -
 
 async def test_with_its_consumer_deleted_it_is_not_ready_until_the_bootstrap_step(house: House) -> None:
     async with running(app, house.settings) as url:
-        client = await nats.connect(house.settings.nats_url)
+        client = await connect(house.settings, Role.BOOTSTRAP)
         await client.jetstream().delete_consumer("SOUL", "registry-gpu-restored")
         await client.close()
         await says(url, "consumer registry-gpu-restored is gone")
@@ -126,7 +127,9 @@ async def test_with_something_unsaid_for_long_it_is_not_ready(house: House, pool
     async with running(app, house.settings) as url:
         await says(url, "outbox: the oldest message has waited for 36")
         await says(url, " s: it is on 'no.such.stream' and met ")
-        await says(url, "NoStreamResponseError: nats: no response from stream")
+        await says(
+            url, 'RefusedError: NATS refuses the role registry (permissions violation for publish to "no.such.stream"'
+        )
         await says(url, f"delete row {await pool.fetchval('SELECT seq FROM registry.outbox')} of registry.outbox")
 
 
@@ -142,7 +145,7 @@ async def test_with_a_message_that_only_waits_for_long_it_is_not_ready(house: Ho
 
 
 async def test_a_service_does_not_start_on_a_bus_without_its_consumers(house: House) -> None:
-    client = await nats.connect(house.settings.nats_url)
+    client = await connect(house.settings, Role.BOOTSTRAP)
     await client.jetstream().delete_consumer("SOUL", "registry-gpu-restored")
     await client.close()
     try:

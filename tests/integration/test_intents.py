@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,6 +15,8 @@ from nats.js.errors import APIError
 from services.harvester.app import app
 from shared.config.settings import Settings
 from shared.contracts.message import ritual_id
+from shared.contracts.roles import Role
+from shared.messaging.client import connect, inbox_of
 from shared.storage.postgres import Pool
 from tests.support.running import eventually
 from tests.support.services import running
@@ -25,6 +28,14 @@ SUBJECT = "training.intent"
 async def harvester(settings: Settings) -> AsyncIterator[str]:
     async with running(app, settings) as url:
         yield url
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[Client]:
+    """A connection as another component's."""
+    client = await connect(settings, Role.PUBLISHER)
+    yield client
+    await client.close()
 
 
 async def request(client: Client, body: bytes) -> dict[str, Any]:
@@ -42,6 +53,26 @@ async def test_a_request_is_answered_with_the_ritual_it_opened(client: Client, p
 
     assert answer["persona"] == "scribe"
     assert str(await pool.fetchval("SELECT id FROM ritual")) == answer["ritual"]
+
+
+@pytest.mark.usefixtures("harvester")
+async def test_the_example_of_another_component_starts_a_ritual(settings: Settings) -> None:
+    key = str(settings.bus_key(Role.PUBLISHER))
+    command = (
+        sys.executable,
+        "examples/intent.py",
+        "scribe",
+        "--id",
+        "mine",
+        "--nats",
+        settings.nats_url,
+        "--key",
+        key,
+    )
+    process = await asyncio.create_subprocess_exec(*command, cwd=settings.project, stdout=asyncio.subprocess.PIPE)
+    shown, _ = await asyncio.wait_for(process.communicate(), 30)
+
+    assert json.loads(shown)["ritual"] == str(ritual_id("mine"))
 
 
 @pytest.mark.usefixtures("harvester")
@@ -129,6 +160,19 @@ async def test_the_same_intent_id_ten_times_makes_one_ritual(client: Client, poo
 
     assert {answer["ritual"] for answer in answers} == {str(ritual_id("mine"))}
     assert await count(pool, "ritual") == 1
+
+
+@pytest.mark.usefixtures("harvester")
+async def test_an_answer_goes_to_no_subject_but_the_inbox_of_who_asked(client: Client, settings: Settings) -> None:
+    replies = ("karma.revoked", "gpu.reclaim", "$JS.API.STREAM.PURGE.SOUL", f"{inbox_of(Role.BOOTSTRAP)}.a")
+    for reply in replies:
+        await client.publish(SUBJECT, json.dumps({"persona": "scribe", "id": reply}).encode(), reply=reply)
+    await request(client, b'{"persona": "scribe", "id": "last"}')  # they are answered in order
+
+    reader = await connect(settings, Role.BOOTSTRAP)
+    stored = (await reader.jetstream().stream_info("SOUL", subjects_filter=">")).state.subjects or {}
+    await reader.close()
+    assert set(stored) <= {"karma.refused"}
 
 
 @pytest.mark.usefixtures("harvester")

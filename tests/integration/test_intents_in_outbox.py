@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import nats
 import pytest
@@ -64,6 +65,23 @@ async def test_an_intent_that_the_harvester_refuses_is_not_said_for_ever(
         await outbox.relay_all(crypt, client)
 
     assert await unsaid(crypt) == []
+
+
+async def test_an_intent_whose_id_another_intent_has_taken_is_stored_all_the_same(
+    crypt: Pool, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "PUBLISH_TIMEOUT_S", 0.3)
+    intent = TrainingIntent(persona="scribe", id=str(uuid4()))
+    headers = {"Nats-Msg-Id": str(ritual_id(intent.model_dump_json()))}
+    await client.publish(intent.subject, b'{"persona": "coder"}', headers=headers)
+    await client.flush()
+    await say(crypt, intent)
+
+    await outbox.relay_all(crypt, client)
+
+    assert await unsaid(crypt) == []
+    stored = await client.jetstream().get_last_msg("INTENTS", intent.subject)
+    assert stored.data == intent.model_dump_json().encode()
 
 
 async def say(crypt: Pool, message: Any) -> None:

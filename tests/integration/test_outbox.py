@@ -7,7 +7,10 @@ from uuid import uuid4
 import nats
 import pytest
 from nats.aio.client import Client
+from prometheus_client import REGISTRY
 
+from shared.contracts.harvest import KarmaRefused
+from shared.contracts.intent import RitualCancel
 from shared.contracts.karma import KarmaRecalled
 from shared.messaging import outbox
 from shared.storage.postgres import Pool
@@ -51,6 +54,37 @@ async def test_a_message_that_can_never_be_published_holds_up_no_other(
     assert (row["failures"], row["soon"]) == (1, True) and row["error"]
     oldest = await outbox.get_oldest_unpublished(pool)
     assert oldest and (oldest.subject, oldest.failures, oldest.error) == (subject, 1, row["error"]), "readiness tells"
+
+
+async def test_a_fact_whose_id_another_message_has_taken_is_published_all_the_same(pool: Pool, client: Client) -> None:
+    fact = KarmaRefused(ritual=uuid4(), persona="scribe", reason="too little karma")
+    before = taken(fact)
+    for body in (b"{}", fact.model_dump_json().encode()):  # also one that resembles it
+        await client.jetstream().publish(RitualCancel.subject, body, headers={"Nats-Msg-Id": str(fact.event_id)})
+    async with pool.acquire() as conn:
+        await outbox.enqueue(conn, fact, fact.event_id, {})
+
+    await outbox.relay_all(pool, client)
+
+    assert (await client.jetstream().get_last_msg("SOUL", fact.subject)).data == fact.model_dump_json().encode()
+    assert taken(fact) == before + 1
+    assert await pool.fetchval("SELECT count(*) FROM outbox WHERE published_at IS NULL") == 0
+
+
+async def test_a_fact_that_is_stored_already_is_not_stored_again(pool: Pool, client: Client) -> None:
+    fact = KarmaRefused(ritual=uuid4(), persona="scribe", reason="too little karma")
+    async with pool.acquire() as conn:
+        await outbox.enqueue(conn, fact, fact.event_id, {})
+    for _ in range(2):  # as after a crash between the publication and its mark
+        await pool.execute("UPDATE outbox SET published_at = NULL")
+        await outbox.relay_all(pool, client)
+
+    info = await client.jetstream().stream_info("SOUL", subjects_filter=fact.subject)
+    assert info.state.subjects == {fact.subject: 1}
+
+
+def taken(fact: KarmaRefused) -> float:
+    return REGISTRY.get_sample_value("soulforge_message_ids_taken_total", {"subject": fact.subject}) or 0
 
 
 async def relay_all(pool: Pool, client: Client) -> None:

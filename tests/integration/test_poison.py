@@ -27,8 +27,10 @@ from shared.messaging.dead_letters import DeadLetter, list_dead_letters
 from shared.messaging.streams import STREAMS, Subscription
 from shared.ritual import ledger
 from shared.storage.postgres import Pool
-from tests.support.poison import RawPublisher, poison_bodies, poison_headers, raw_publisher, valid_body
+from tests.support.poison import poison_bodies, poison_headers, valid_body
+from tests.support.raw_bus import RawConnection, raw_connection
 from tests.support.running import eventually
+from tests.support.servers import TESTER
 from tests.support.services import handlers_only, running
 
 SEED = 10
@@ -48,8 +50,8 @@ async def services(settings: Settings) -> AsyncIterator[None]:
 
 
 @pytest.fixture
-async def raw(settings: Settings) -> AsyncIterator[RawPublisher]:
-    async with raw_publisher(settings.nats_url) as publisher:
+async def raw(settings: Settings) -> AsyncIterator[RawConnection]:
+    async with raw_connection(settings, settings.bus_key(TESTER)) as publisher:
         yield publisher
 
 
@@ -99,7 +101,7 @@ def is_valid(contract: type[Message], body: bytes) -> bool:
     return True
 
 
-def publish_all(raw: RawPublisher, random: Random) -> dict[str, list[bytes]]:
+def publish_all(raw: RawConnection, random: Random) -> dict[str, list[bytes]]:
     """Publish all poison on all subjects in a random order; the bodies by subject."""
     messages: list[tuple[str, bytes, bytes | None]] = []
     for subject, contract in CONTRACTS.items():
@@ -117,7 +119,7 @@ def publish_all(raw: RawPublisher, random: Random) -> dict[str, list[bytes]]:
 
 @pytest.mark.usefixtures("services")
 async def test_every_poison_on_every_subject_is_settled_at_its_first_delivery(
-    client: Client, pool: Pool, raw: RawPublisher
+    client: Client, pool: Pool, raw: RawConnection
 ) -> None:
     random = Random(SEED)
     assert len(poison_bodies(b'{"a": 1}', random)) >= 40 and len(poison_headers(random)) >= 40
@@ -147,7 +149,7 @@ async def test_every_poison_on_every_subject_is_settled_at_its_first_delivery(
 
 @pytest.mark.usefixtures("services")
 async def test_a_dead_letter_keeps_every_byte_and_is_replayed_with_the_headers_that_a_client_can_send(
-    pool: Pool, raw: RawPublisher, settings: Settings
+    pool: Pool, raw: RawConnection, settings: Settings
 ) -> None:
     raw.publish(SUBJECT, b"\xff\0", b"NATS/1.0\r\nX-From: a\0b\r\nX(From): \xff\r\n\r\n")
     await raw.flush()
@@ -158,6 +160,17 @@ async def test_a_dead_letter_keeps_every_byte_and_is_replayed_with_the_headers_t
     assert (letter.body, letter.headers["X-From"]) == (b"\xff\0", "a\0b")
     assert (again.body, again.headers["X-From"]) == (letter.body, "a\0b")
     assert "X(From)" not in again.headers
+
+
+@pytest.mark.usefixtures("services")
+async def test_the_letter_of_a_fact_is_replayed_with_the_key_of_a_service_that_publishes_it(
+    pool: Pool, client: Client, settings: Settings
+) -> None:
+    await client.jetstream().publish("gpu.refused", b"no fact")
+    [letter] = await buried(pool, 1)
+    await dead_letters.publish_again(settings, letter.name)
+
+    assert [each.subject for each in await buried(pool, 2)] == ["gpu.refused", "gpu.refused"]
 
 
 @pytest.mark.usefixtures("services")

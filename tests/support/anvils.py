@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID
 
-import nats
 import pytest
 
 from services.orchestrator.anvil import WORKERS, Anvil
@@ -15,8 +14,10 @@ from services.orchestrator.reconcile import check
 from services.orchestrator.settings import OrchestratorSettings
 from shared.config.model import AnvilConfig, RuneConfig
 from shared.contracts.ritual import State
+from shared.contracts.roles import Role
 from shared.drivers.containers.port import ContainerInfo, ContainerState
 from shared.drivers.inference.port import Activity
+from shared.messaging.client import connect
 from shared.ritual import ledger
 from shared.runtime.context import ServiceContext
 from shared.storage.postgres import Pool, open_pool
@@ -146,7 +147,7 @@ class FakeContainers:
 @pytest.fixture
 async def context(house: House, tmp_path: Path) -> AsyncIterator[ServiceContext]:
     pool = await open_pool(house.settings.database_url, "orchestrator")
-    client = await nats.connect(house.settings.nats_url)
+    client = await connect(house.settings, Role.ORCHESTRATOR)
     models = tmp_path / "models"
     named_base(models)
     settings = house.settings.model_copy(update={"models": models})

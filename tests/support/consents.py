@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import nats
 import pytest
 
 from deploy.cli.main import run
@@ -21,8 +20,11 @@ from shared.config.settings import Settings
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.karma import ChatMessage, KarmaRecord, Status
+from shared.contracts.roles import Role
+from shared.messaging.client import connect
 from shared.ritual import ledger
 from shared.storage.postgres import Pool, open_pool
+from tests.support.servers import TESTER
 from tests.support.services import handlers_only
 
 Tell = Callable[..., Any]
@@ -88,7 +90,7 @@ async def history(pool: Pool) -> dict[str, UUID]:
 @pytest.fixture
 async def heard(settings: Settings) -> AsyncIterator[list[Any]]:
     """Everything that is said from now on, in order."""
-    client = await nats.connect(settings.nats_url)
+    client = await connect(settings, TESTER)
     messages: list[Any] = []
 
     async def keep(message: Any) -> None:
@@ -103,7 +105,7 @@ async def heard(settings: Settings) -> AsyncIterator[list[Any]]:
 
 @pytest.fixture
 async def bus(settings: Settings) -> AsyncIterator[Any]:
-    client = await nats.connect(settings.nats_url)
+    client = await connect(settings, TESTER)
     yield client.jetstream()
     await client.close()
 
@@ -121,6 +123,7 @@ def told(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ca
     """Run a command in this house: its exit code and what it printed."""
     monkeypatch.setenv("SOULFORGE_DATABASE", settings.database_url)
     monkeypatch.setenv("SOULFORGE_NATS", settings.nats_url)
+    monkeypatch.setenv("SOULFORGE_NATS_KEY", str(settings.bus_key(Role.OWNER)))
     monkeypatch.setenv("SOULFORGE_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
 

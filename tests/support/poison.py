@@ -1,14 +1,10 @@
-"""Messages that break what is careless, and a publisher that sends any bytes, as no client library would."""
+"""Messages that break what is careless."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 from shared.contracts.message import Message
@@ -25,7 +21,8 @@ def valid_body(contract: type[Message]) -> bytes:
     """The smallest body that the contract accepts, made from its schema."""
     schema = contract.model_json_schema()
     body = _example(schema, schema.get("$defs", {}))
-    body |= {name: value for name, value in OVERRIDES.items() if name in schema["properties"]}
+    known = schema["properties"]
+    body |= {name: value for name, value in OVERRIDES.items() if name in known and known[name].get("type") != "null"}
     return json.dumps(body).encode()
 
 
@@ -149,36 +146,3 @@ def poison_headers(random: Random) -> dict[str, bytes]:
         "inline text not UTF-8": b"NATS/1.0 500 \xff\r\n\r\n",
         "random bytes": random.randbytes(60),
     }
-
-
-class RawPublisher:
-    """A connection to NATS on which header blocks are sent as they are given."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
-
-    def publish(self, subject: str, body: bytes, headers: bytes | None = None) -> None:
-        if headers is None:
-            self._writer.write(b"PUB %b %d\r\n%b\r\n" % (subject.encode(), len(body), body))
-        else:
-            sizes = (subject.encode(), len(headers), len(headers) + len(body))
-            self._writer.write(b"HPUB %b %d %d\r\n" % sizes + headers + body + b"\r\n")
-
-    async def flush(self) -> None:
-        """Return when the server has read everything. Raises ConnectionError with what it refused."""
-        await self._writer.drain()
-        self._writer.write(b"PING\r\n")
-        while (line := await self._reader.readline()) != b"PONG\r\n":
-            if line.startswith(b"-ERR") or not line:
-                raise ConnectionError(line.decode())
-
-
-@asynccontextmanager
-async def raw_publisher(url: str) -> AsyncIterator[RawPublisher]:
-    address = urlsplit(url)
-    reader, writer = await asyncio.open_connection(address.hostname, address.port)
-    await reader.readline()
-    writer.write(b'CONNECT {"verbose": false, "headers": true, "echo": false}\r\n')
-    yield RawPublisher(reader, writer)
-    writer.close()
-    await writer.wait_closed()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import socket
 import subprocess
@@ -16,9 +17,12 @@ from deploy.bootstrap import prepare
 from deploy.embedded import nats, postgres
 from deploy.home import claim
 from shared.config.settings import Settings
+from shared.contracts.intent import TrainingIntent
+from shared.messaging.client import inbox_of
 from tests.support.configurations import configured
 
 READY_S = 60
+TESTER = "tester"  # a role on the bus that may do everything
 
 
 PORTS = 50
@@ -88,6 +92,19 @@ class Server:
             self.kill()
 
 
+def admit_tester(settings: Settings) -> None:
+    """Add a role to the configuration of NATS that may do everything, as a test needs it to play every part."""
+    file = nats.config_file(settings)
+    config = json.loads(file.read_text())
+    key = nats.public_key(settings.bus_keys_dir / f"{TESTER}.nk")
+    users = config["authorization"]["users"]
+    for user in users:
+        if TrainingIntent.subject in user["permissions"]["subscribe"]["allow"]:
+            user["permissions"]["publish"]["allow"].append(f"{inbox_of(TESTER)}.>")  # it is answered as all others are
+    users.append({"nkey": key, "permissions": {"publish": ">", "subscribe": ">"}})
+    file.write_text(json.dumps(config))
+
+
 class House:
     """Settings of a house with a real database and a real bus, and the servers behind them."""
 
@@ -96,6 +113,7 @@ class House:
         self.settings = configured(Settings(home=home, port_base=free_port_base()), home)
         postgres.initialise(self.settings)
         nats.initialise(self.settings)
+        admit_tester(self.settings)
         self.postgres = Server(
             postgres.command(self.settings), lambda: postgres.ready(self.settings), home / "postgres.log"
         )

@@ -41,7 +41,8 @@ def reclaim(
 ) -> None:
     """Take an anvil back for inference, now.
 
-    The job on it saves a checkpoint and stops, inference returns, and the ritual continues from there later.
+    The job on it saves a checkpoint and stops, inference returns, and the ritual continues from there later. A later reclaim
+    replaces an earlier one: `--for 0s` ends it.
     """
     hold_s, timeout_s = parse_duration(for_), parse_duration(timeout)
     try:
@@ -77,11 +78,10 @@ def effect_of(anvil: AnvilStatus, hold_s: float) -> list[str]:
         first = f"no ritual holds {anvil.name}; its inference is on the way back"
     else:
         first = f"no ritual holds {anvil.name}: its inference stays as it is"
-    until = anvil.now + timedelta(seconds=hold_s)
-    if anvil.reclaim:
-        until = max(until, anvil.reclaim.until)
-    left = duration((until - anvil.now).total_seconds())
-    return [first, f"no ritual takes it until {until.astimezone():%Y-%m-%d %H:%M:%S} ({left})"]
+    if not hold_s:
+        return [first, "rituals may take it again now"]
+    until = (anvil.now + timedelta(seconds=hold_s)).astimezone()
+    return [first, f"no ritual takes it until {until:%Y-%m-%d %H:%M:%S} ({duration(hold_s)})"]
 
 
 def accept(

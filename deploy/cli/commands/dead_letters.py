@@ -88,24 +88,34 @@ def parse_name(given: str) -> tuple[str, int]:
 
 async def publish_again(settings: Settings, given: str) -> DeadLetter:
     """Publish the stored body under a new message id, then mark the letter as replayed."""
-    from shared.contracts.intent import TrainingIntent
     from shared.messaging.dead_letters import mark_replayed
 
-    async with database(settings) as pool, bus(settings) as client:
+    async with database(settings) as pool:
         letter = await _find(pool, given)
         if letter.body is None:
             raise UserError(
                 f"{letter.name} was kept without its body: it cannot be replayed; publish the message again"
             )
-        headers = fresh_headers(letter.headers)
-        if letter.subject == TrainingIntent.subject:
-            # That stream does not acknowledge: its answer is the harvester's, which may be away.
-            await client.publish(letter.subject, letter.body, headers=headers)
-            await client.flush()
-        else:
-            await client.jetstream().publish(letter.subject, letter.body, headers=headers)
+        await _publish(settings, letter, letter.body)
         await mark_replayed(pool, letter)
     return letter
+
+
+async def _publish(settings: Settings, letter: DeadLetter, body: bytes) -> None:
+    """Publish as the owner, else as a service that publishes on this subject: a fact is no message of the owner's."""
+    from shared.contracts.intent import TrainingIntent
+    from shared.contracts.roles import PUBLISHERS, Role
+
+    roles = {role for message, roles in PUBLISHERS.items() if message.subject == letter.subject for role in roles}
+    role = Role.OWNER if Role.OWNER in roles or not roles else min(roles)
+    headers = fresh_headers(letter.headers)
+    async with bus(settings, role) as client:
+        if letter.subject == TrainingIntent.subject:
+            # That stream does not acknowledge: its answer is the harvester's, which may be away.
+            await client.publish(letter.subject, body, headers=headers)
+            await client.flush()
+        else:
+            await client.jetstream().publish(letter.subject, body, headers=headers)
 
 
 def fresh_headers(old: dict[str, str]) -> dict[str, str]:

@@ -124,12 +124,12 @@ class ProgressListener:
         self._received_at = 0.0
 
     async def listen(self, settings: Settings) -> None:
-        import nats
-
         from shared.contracts.intent import RitualProgress
+        from shared.contracts.roles import Role
+        from shared.messaging.client import connect
 
-        client = await nats.connect(
-            settings.nats_url, max_reconnect_attempts=-1, reconnect_time_wait=1, error_cb=ignore_error
+        client = await connect(
+            settings, Role.OWNER, max_reconnect_attempts=-1, reconnect_time_wait=1, error_cb=ignore_error
         )
         try:
             await client.subscribe(RitualProgress.subject, cb=self._receive)

@@ -5,9 +5,10 @@
             async with gate.job():  # waits while the anvil is leased; counted as running until it ends
                 await embed(item)
 
-In another language: subscribe to `queue.pause`, `queue.resume` and `queue.ask`; read the keys of the JetStream bucket
-`queue_holds` at the start, after each of the first two, and every few seconds; start nothing while there is a key;
-answer every `queue.ask` with `queue.paused`. docs/asyncapi/soulforge.json has the messages.
+The client connects with the key of the role `worker`. In another language: subscribe to `queue.pause`, `queue.resume` and
+`queue.ask`; read the keys of the JetStream bucket `queue_holds` (the subjects in the information about its stream) at the
+start, after each of the first two, and every few seconds; start nothing while there is a key; answer every `queue.ask` with
+`queue.paused`. docs/asyncapi/soulforge.json has the messages.
 """
 
 from __future__ import annotations

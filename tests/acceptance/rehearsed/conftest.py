@@ -33,7 +33,7 @@ async def rehearsed(rehearsal_stack: Stack) -> Stack:
         await stack.up_with_short_jobs()
     if not REHEARSAL.exists():
         await rehearsal.prepare(stack)
-        answer = await publish(stack.settings.nats_url, {"persona": rehearsal.PERSONA})
+        answer = await publish(stack.settings, {"persona": rehearsal.PERSONA})
         ritual = UUID(answer["ritual"])
         await eventually(lambda: is_in(stack, ritual, State.AWAKENED), 240, f"{ritual} awakened")
         await rehearsal.assert_persona_serves(stack)

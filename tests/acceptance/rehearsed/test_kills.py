@@ -16,13 +16,14 @@ from uuid import UUID
 
 import asyncpg
 import httpx
-import nats
 import pytest
 
 from deploy.embedded import nats as embedded_nats
 from deploy.ritual import publish
 from deploy.services import SERVICES, service_url
 from shared.contracts.ritual import State
+from shared.contracts.roles import Role
+from shared.messaging.client import connect
 from tests.support.following import holding, is_in
 from tests.support.rehearsal import PERSONA, assert_persona_serves
 from tests.support.running import Stack, eventually
@@ -63,7 +64,7 @@ async def _ritual_with_kills(stack: Stack, fired: list[tuple[State, str]]) -> UU
     async with AsyncExitStack() as end:
         holds = [await end.enter_async_context(AsyncExitStack()) for _ in STAGES]
         await holds[0].enter_async_context(holding(stack, STAGES[0]))
-        answer = await publish(stack.settings.nats_url, {"persona": PERSONA, "seed": 7})
+        answer = await publish(stack.settings, {"persona": PERSONA, "seed": 7})
         ritual = UUID(answer["ritual"])
         for place, stage in enumerate(STAGES):
             await eventually(partial(is_in, stack, ritual, stage), 240, f"{ritual} {stage}")
@@ -122,13 +123,13 @@ async def _assert_each_effect_once(stack: Stack, ritual: UUID) -> None:
 async def _all_said_once(stack: Stack, ritual: UUID) -> bool:
     """JetStream holds each event of the ritual once, although relays were killed in the middle."""
     said: dict[str, int] = {}
-    client = await nats.connect(stack.settings.nats_url)
+    client = await connect(stack.settings, Role.BOOTSTRAP)
     try:
-        subscription = await client.jetstream().subscribe(">", stream="SOUL", ordered_consumer=True)
-        waiting = (await client.jetstream().stream_info("SOUL")).state.messages
-        for _ in range(waiting):
-            message = await subscription.next_msg(timeout=5)
-            if str(ritual).encode() in message.data and message.subject in EFFECTS:
+        stream = client.jetstream()
+        state = (await stream.stream_info("SOUL")).state
+        for seq in range(state.first_seq, state.last_seq + 1):
+            message = await stream.get_msg("SOUL", seq)
+            if str(ritual).encode() in (message.data or b"") and message.subject in EFFECTS:
                 said[message.subject] = said.get(message.subject, 0) + 1
     finally:
         await client.close()

@@ -41,7 +41,7 @@ def kill_supervisor(stack: Stack) -> None:
 async def test_a_ritual_outlives_kill_9_of_the_supervisor_and_the_loss_of_all_of_jetstream(rehearsed: Stack) -> None:
     """Streams, consumers and messages are gone in the middle; PostgreSQL alone knows, and that is enough."""
     async with holding(rehearsed, State.EVACUATED):
-        answer = await publish(rehearsed.settings.nats_url, {"persona": "scribe", "seed": 99})
+        answer = await publish(rehearsed.settings, {"persona": "scribe", "seed": 99})
         ritual = UUID(answer["ritual"])
         await eventually(lambda: is_in(rehearsed, ritual, State.EVACUATED), 120, f"{ritual} evacuated")
         kill_supervisor(rehearsed)

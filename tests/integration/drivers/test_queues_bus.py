@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -10,30 +11,33 @@ from contextlib import AsyncExitStack
 from functools import partial
 from time import monotonic
 
-import nats
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from shared.config.model import BusConfig, SaqConfig
 from shared.config.settings import Settings
-from shared.contracts.queue import QueuePause, QueuePaused, QueueResume
+from shared.contracts.queue import HOLDS_STREAM, QueuePause, QueuePaused, QueueResume
+from shared.contracts.roles import Role
 from shared.drivers.queues import holds, open_queue
 from shared.drivers.queues.bus import BusQueue
 from shared.drivers.queues.port import QueueError
 from shared.drivers.queues.saq import SaqQueue
 from shared.drivers.queues.worker import Pausable, pausable
+from shared.messaging.client import connect
+from shared.messaging.streams import declare
 
 DEADLINE_S = 30
 A, B = "anvil0/17", "anvil1/3"
 
 WORKER = """
 import asyncio, sys
-import nats
+from shared.config.settings import Settings
 from shared.drivers.queues.worker import pausable
+from shared.messaging.client import connect
 
 async def main():
-    client = await nats.connect(sys.argv[1])
+    client = await connect(Settings(nats=sys.argv[1]), "worker")
     async with pausable(client, sys.argv[2]) as gate:
         print("up", *gate.held, flush=True)
         await asyncio.sleep(600)
@@ -43,13 +47,15 @@ asyncio.run(main())
 
 HOLDER = """
 import asyncio, os, signal, sys
-import nats
 from shared.config.model import BusConfig
+from shared.config.settings import Settings
+from shared.contracts.roles import Role
 from shared.drivers.queues import holds
 from shared.drivers.queues.bus import BusQueue
+from shared.messaging.client import connect
 
 async def main():
-    client = await nats.connect(sys.argv[1])
+    client = await connect(Settings(nats=sys.argv[1]), "orchestrator")
     queue = BusQueue(BusConfig(driver="bus", workers=("scribe",)), client)
     async def die(self, message):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -68,8 +74,10 @@ async def no_holds(client: Client) -> AsyncIterator[None]:
 
 
 @pytest.fixture
-def queue(client: Client) -> BusQueue:
-    return BusQueue(BusConfig(driver="bus", workers=("scribe", "embedder"), grace_s=20), client)
+async def queue(settings: Settings) -> AsyncIterator[BusQueue]:
+    orchestrator = await connect(settings, Role.ORCHESTRATOR)
+    yield BusQueue(BusConfig(driver="bus", workers=("scribe", "embedder"), grace_s=20), orchestrator)
+    await orchestrator.close()
 
 
 @pytest.fixture
@@ -78,7 +86,7 @@ async def workers(settings: Settings) -> AsyncIterator[tuple[Pausable, Pausable]
     async with AsyncExitStack() as stack:
         gates = []
         for name in ("scribe", "embedder"):
-            connection = await nats.connect(settings.nats_url)
+            connection = await connect(settings, Role.WORKER)
             stack.push_async_callback(connection.close)
             gates.append(await stack.enter_async_context(pausable(connection, name)))
         yield gates[0], gates[1]
@@ -180,8 +188,15 @@ async def test_a_dead_worker_is_named_until_it_comes_up_and_learns_of_the_hold(
 
 async def _spawn(settings: Settings, name: str) -> subprocess.Popen[bytes]:
     return await asyncio.to_thread(
-        subprocess.Popen, [sys.executable, "-c", WORKER, settings.nats_url, name], stdout=subprocess.PIPE
+        subprocess.Popen,
+        [sys.executable, "-c", WORKER, settings.nats_url, name],
+        env=_environment(settings),
+        stdout=subprocess.PIPE,
     )
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    return {**os.environ, "SOULFORGE_HOME": str(settings.home)}
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -219,7 +234,8 @@ async def test_a_holder_killed_before_it_could_say_a_word_is_obeyed_all_the_same
 ) -> None:
     for call, after in (("hold", (A,)), ("release", ())):
         command = [sys.executable, "-c", HOLDER, settings.nats_url, call, A]
-        assert (await asyncio.to_thread(subprocess.run, command, timeout=60, check=False)).returncode == -9
+        killed = await asyncio.to_thread(subprocess.run, command, env=_environment(settings), timeout=60, check=False)
+        assert killed.returncode == -9
         await until(partial(_both_are_held_by, workers, after))
     await queue.hold(A)
     assert await queue.drained() == ()
@@ -275,16 +291,20 @@ async def test_a_wiped_bus_lets_no_worker_go_and_the_next_hold_stands_again(
 ) -> None:
     await queue.hold(A)
     assert await queue.drained() == ()
-    await client.jetstream().delete_stream(holds.STREAM)
+    await client.jetstream().delete_stream(HOLDS_STREAM)
     await asyncio.sleep(2.5)  # longer than the workers' own look
     assert workers[0].held == workers[1].held == (A,)
     with pytest.raises(QueueError, match="call hold first"):
         await queue.drained()
+    with pytest.raises(QueueError):
+        await queue.hold(A)
+    await declare(client.jetstream(), ())  # as the services do when they start again
     await queue.hold(A)
     assert await queue.drained() == ()
-    await client.jetstream().delete_stream(holds.STREAM)
+    await client.jetstream().delete_stream(HOLDS_STREAM)
     await queue.release(A)
     await until(lambda: workers[0].held == workers[1].held == ())
+    await declare(client.jetstream(), ())
 
 
 async def test_the_words_on_the_bus_are_the_contracts(
@@ -324,7 +344,7 @@ async def test_strange_words_are_passed_over(
 
 
 async def test_without_a_bus_the_owner_is_told(settings: Settings) -> None:
-    gone = await nats.connect(settings.nats_url)
+    gone = await connect(settings, Role.ORCHESTRATOR)
     await gone.close()
     queue = open_queue(BusConfig(driver="bus", workers=("scribe",)), settings.database_url, gone)
     for call in (lambda: queue.hold(A), queue.held, queue.active, lambda: queue.release(A)):
