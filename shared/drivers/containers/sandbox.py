@@ -66,9 +66,10 @@ def why_not() -> str | None:
     failures = _failures()
     if None in failures.values():
         return None
+    _failures.cache_clear()  # a caller that clears the cache of `why_not` wants another trial
     reasons = [f"{program}: {failure}" for program, failure in failures.items()]
     reason = "; ".join(reasons) or "bubblewrap (bwrap) is not installed"
-    return f"jobs cannot be isolated: {reason}. Run `{find_remedy(SETTINGS)}` and start Soulforge again. {OTHERWISE}"
+    return f"jobs cannot be isolated: {reason}. Run `{find_remedy(SETTINGS)}`. {OTHERWISE}"
 
 
 def find_remedy(settings: Path) -> str:
