@@ -71,7 +71,7 @@ def why_not() -> str | None:
     _failures.cache_clear()
     reasons = [f"{program}: {failure}" for program, failure in failures.items()]
     reason = "; ".join(reasons) or "bubblewrap (bwrap) is not installed"
-    return f"jobs cannot be isolated: {reason}. Run `{find_remedy(SETTINGS)}` and start Soulforge again. {OTHERWISE}"
+    return f"jobs cannot be isolated: {reason}. Run `{find_remedy(SETTINGS)}`. {OTHERWISE}"
 
 
 def find_remedy(settings: Path) -> str:
