@@ -170,7 +170,7 @@ async def get_decision(source: Source, ritual: UUID) -> RecordedDecision | None:
 async def get_anvil_status(source: Source, anvil: str) -> AnvilStatus:
     """The holder of an anvil, what keeps rituals from it, and whether inference serves; also of one without any row."""
     row = await source.fetchrow(
-        "SELECT clock_timestamp() AS now, l.ritual, r.persona, l.attempt, l.fence, l.expires_at > clock_timestamp() AS live, "
+        "SELECT clock_timestamp() AS now, l.ritual, r.persona, l.attempt, l.fence, is_live(l) AS live, "
         "c.reason, c.failures, c.until_accepted, c.since, w.why, w.until, "
         "(SELECT max(h.fence) FROM orchestrator.hand_over h WHERE h.anvil = n.anvil AND h.restored_at IS NULL) AS open_fence "
         "FROM (SELECT $1::text AS anvil) n LEFT JOIN public.lease l ON l.anvil = n.anvil AND l.ritual IS NOT NULL "

@@ -1,4 +1,4 @@
-"""The lease of an anvil: one row, a fencing number that only grows, and a life on the database's clock.
+"""The lease of an anvil: one row, a fencing number that only grows, and a life on the database's clock, which may step.
 
 An expired lease is not free: first its holder is proven gone (services/orchestrator), then it is released.
 """
@@ -32,7 +32,7 @@ class Renewal:
     cancelled: bool
 
 
-_HELD = "SELECT anvil, ritual, attempt, fence, expires_at > clock_timestamp() AS live FROM lease"
+_HELD = "SELECT anvil, ritual, attempt, fence, is_live(lease) AS live FROM lease"
 
 
 async def acquire(conn: Connection | Pool, anvil: str, ritual: UUID, attempt: int, ttl_s: float) -> int | None:
@@ -40,7 +40,7 @@ async def acquire(conn: Connection | Pool, anvil: str, ritual: UUID, attempt: in
     await conn.execute("INSERT INTO lease (anvil) VALUES ($1) ON CONFLICT DO NOTHING", anvil)
     fence: int | None = await conn.fetchval(
         "UPDATE lease SET ritual = $2, attempt = $3, fence = fence + 1, acquired_at = clock_timestamp(), "
-        "expires_at = clock_timestamp() + make_interval(secs => $4) "
+        "renewed_at = clock_timestamp(), expires_at = clock_timestamp() + make_interval(secs => $4) "
         "WHERE anvil = $1 AND ritual IS NULL RETURNING fence",
         anvil,
         ritual,
@@ -53,9 +53,9 @@ async def acquire(conn: Connection | Pool, anvil: str, ritual: UUID, attempt: in
 async def renew(conn: Connection | Pool, anvil: str, fence: int, ttl_s: float) -> Renewal:
     """Extend a live lease and learn whether its ritual is to be cancelled. An expired lease cannot be renewed."""
     row = await conn.fetchrow(
-        "UPDATE lease SET expires_at = clock_timestamp() + make_interval(secs => $3) "
+        "UPDATE lease SET renewed_at = clock_timestamp(), expires_at = clock_timestamp() + make_interval(secs => $3) "
         "FROM ritual WHERE anvil = $1 AND fence = $2 AND ritual.id = lease.ritual "
-        "AND expires_at > clock_timestamp() RETURNING ritual.cancel_requested_at IS NOT NULL AS cancelled",
+        "AND is_live(lease) RETURNING ritual.cancel_requested_at IS NOT NULL AS cancelled",
         anvil,
         fence,
         ttl_s,
@@ -88,7 +88,7 @@ async def get_lease_of(conn: Connection | Pool, ritual: UUID) -> Lease | None:
 
 async def get_live_lease(conn: Connection | Pool, ritual: UUID) -> Lease | None:
     """The live lease of this ritual; None where it has none."""
-    row = await conn.fetchrow(f"{_HELD} WHERE ritual = $1 AND expires_at > clock_timestamp()", ritual)
+    row = await conn.fetchrow(f"{_HELD} WHERE ritual = $1 AND is_live(lease)", ritual)
     return _as_lease(row)
 
 
@@ -96,7 +96,7 @@ async def get_seconds_left(conn: Connection | Pool, ritual: UUID, fence: int) ->
     """Seconds that the live lease of this ritual with this fence lasts unless it is renewed; None where there is none."""
     left_s: float | None = await conn.fetchval(
         "SELECT extract(epoch FROM expires_at - clock_timestamp())::float8 FROM lease "
-        "WHERE ritual = $1 AND fence = $2 AND expires_at > clock_timestamp()",
+        "WHERE ritual = $1 AND fence = $2 AND is_live(lease)",
         ritual,
         fence,
     )

@@ -103,7 +103,7 @@ async def record_fact(conn: Connection, fact: Fact, owner: str, started_at: date
             WHERE id = $1 AND (cardinality($3::text[]) = 0 OR (attempt = $2 AND state = ANY ($3::text[])))
               AND ($5::bigint IS NULL OR EXISTS (
                   SELECT 1 FROM lease
-                  WHERE ritual = $1 AND lease.fence = $5 AND expires_at > clock_timestamp()))
+                  WHERE ritual = $1 AND lease.fence = $5 AND is_live(lease)))
             FOR UPDATE
         ), fact AS (
             INSERT INTO ritual_fact (event_id, ritual, subject, step, owner, attempt, state_before, state_after, body, started_at)

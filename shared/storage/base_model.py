@@ -57,9 +57,22 @@ class Bases:
         return await asyncio.to_thread(self._get, name)
 
     async def find(self, digest: str) -> Base | None:
-        """The base of that digest among those that runes serve."""
-        bases = [await self.get(name) for name in self._used]
-        return next((base for base in bases if base.digest == digest), None)
+        """The base of that digest among those that runes serve.
+
+        Raises BaseError or OSError where it is not found and another, which may be it, cannot be read.
+        """
+        unreadable: BaseError | OSError | None = None
+        for name in self._used:
+            try:
+                base = await self.get(name)
+            except (BaseError, OSError) as error:
+                unreadable = unreadable or error  # another one may have this digest
+                continue
+            if base.digest == digest:
+                return base
+        if unreadable:
+            raise unreadable
+        return None
 
     def path(self, name: str) -> Path:
         """The folder of a base, whether it is there or not."""

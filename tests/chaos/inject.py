@@ -17,6 +17,7 @@ import asyncpg
 from nats.errors import Error as NatsError
 
 from deploy.services import SERVICES, subscriptions
+from shared.contracts.evacuate import GpuReclaim
 from shared.contracts.intent import RitualCancel
 from shared.contracts.roles import Role
 from shared.drivers.containers.port import ContainerState
@@ -29,6 +30,7 @@ from shared.storage.postgres import UNREACHABLE
 from tests.chaos.house import LEASE_TTL_S, RUNE, ChaosHouse
 from tests.chaos.job import LONG_S, duration_s
 from tests.chaos.schedule import Fault, Kind
+from tests.support.clock import step_clock
 from tests.support.poison import poison_bodies, poison_headers, valid_body
 from tests.support.raw_bus import raw_connection
 from tests.support.servers import TESTER
@@ -36,9 +38,12 @@ from tests.support.servers import TESTER
 FINDS_WITHIN_S = 12.0
 UNDONE_WITHIN_S = 90.0
 MOST_CONNECTIONS = 140
+CLOCK_STEP_S = 3600
 POLL_S = 0.05
 READ_ONLY = ("ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
 READ_WRITE = ("ALTER SYSTEM RESET default_transaction_read_only", "SELECT pg_reload_conf()")
+# Some poison is a valid reclaim, which keeps every ritual waiting for ten minutes.
+POISONED = [one.message for one in subscriptions() if one.message is not GpuReclaim]
 AWAY = (*UNREACHABLE, asyncpg.PostgresError, NatsError)
 
 
@@ -81,6 +86,7 @@ class Injector:
             Kind.CUT_POSTGRES: lambda fault: self._lasting(fault, house.postgres.cut(fault.seconds)),
             Kind.READ_ONLY: lambda fault: self._lasting(fault, read_only(settings.database_url, fault.seconds)),
             Kind.STARVED: lambda fault: self._lasting(fault, starve(settings.database_url, fault.seconds)),
+            Kind.CLOCK: self._step_clock,
             Kind.KILL_SHIM: partial(self._kill_job, shim=True),
             Kind.KILL_PAYLOAD: partial(self._kill_job, shim=False),
             Kind.KILL_RUNE: lambda _: self._kill_rune(),
@@ -175,6 +181,14 @@ class Injector:
             await asyncio.sleep(POLL_S)
         return None
 
+    async def _step_clock(self, fault: Fault) -> str | None:
+        seconds = CLOCK_STEP_S if fault.number % 2 else -CLOCK_STEP_S
+        connection = await asyncpg.connect(self.house.settings.database_url, timeout=5)
+        try:
+            return f"by {seconds} s" if await step_clock(connection, seconds) else None
+        finally:
+            connection.terminate()
+
     async def _kill_rune(self) -> str | None:
         state = State(self.house.settings.containers_dir / RUNE)
         if not await asyncio.to_thread(lambda: send_all(state.payload(), signal.SIGKILL)):
@@ -184,7 +198,7 @@ class Injector:
 
     async def _poison(self, fault: Fault) -> str:
         draw = random.Random(fault.number)
-        message = draw.choice(subscriptions()).message
+        message = draw.choice(POISONED)
         name, body = draw.choice(sorted(poison_bodies(valid_body(message), draw).items()))
         headers = (
             draw.choice([(None, None), *sorted(poison_headers(draw).items())]) if draw.random() < 0.5 else (None, None)

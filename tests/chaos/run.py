@@ -1,8 +1,8 @@
 """A history: real processes meet faults while intents arrive, and a checker judges what became of them.
 
 `python -m tests.chaos.run --minutes 10 --seed 1` prints a report as JSON; exit code 1 where a promise was broken. The plan of
-faults follows from the seed; what they meet depends on the machine's speed. A clock that steps is not among them: setting it
-would meet every process of the machine.
+faults follows from the seed; what they meet depends on the machine's speed. The database's clock, which measures the leases,
+steps in their rows only: setting the real one would meet every process of the machine.
 """
 
 from __future__ import annotations

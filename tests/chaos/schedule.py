@@ -26,6 +26,7 @@ class Kind(StrEnum):
     CUT_POSTGRES = "connections to PostgreSQL break"
     READ_ONLY = "PostgreSQL is read-only"
     STARVED = "PostgreSQL has no connection left"
+    CLOCK = "the database's clock steps by an hour, as leases see it"
     KILL_SHIM = "kill -9 of a job's shim"
     KILL_PAYLOAD = "kill -9 of a job"
     KILL_RUNE = "kill -9 of the rune"
@@ -48,6 +49,7 @@ WEIGHTS: dict[Kind, tuple[int, float]] = {
     Kind.CUT_POSTGRES: (4, 3),
     Kind.READ_ONLY: (3, 4),
     Kind.STARVED: (2, 4),
+    Kind.CLOCK: (3, 0),
     Kind.KILL_SHIM: (4, 0),
     Kind.KILL_PAYLOAD: (4, 0),
     Kind.KILL_RUNE: (4, 0),

@@ -16,6 +16,7 @@ from shared.contracts.message import Fact, ritual_id
 from shared.contracts.ritual import State
 from shared.ritual import lease, ledger
 from shared.storage.postgres import Pool
+from tests.support.clock import step_clock
 from tests.support.facts import TRAINING
 
 ANVIL = "anvil0"
@@ -135,6 +136,22 @@ async def test_an_expired_lease_is_not_free_until_it_is_released(pool: Pool) -> 
     assert not held.live
     assert await lease.release(pool, ANVIL, fence)
     assert await lease.acquire(pool, ANVIL, second, 1, 60) == fence + 1
+
+
+@pytest.mark.parametrize("step_s", [3600, -3600])
+async def test_a_lease_does_not_outlive_a_step_of_the_clock(pool: Pool, step_s: int) -> None:
+    """A step of the database's clock is one of its times the other way."""
+    ritual, next_ = await opened(pool, "one"), await opened(pool, "two")
+    fence = await lease.acquire(pool, ANVIL, ritual, 1, 60)
+    assert fence and await lease.get_live_lease(pool, ritual)
+
+    await step_clock(pool, step_s)
+
+    assert await lease.get_live_lease(pool, ritual) is None
+    assert not (await lease.renew(pool, ANVIL, fence, 60)).held
+    assert await lease.acquire(pool, ANVIL, next_, 1, 60) is None
+    assert await lease.release(pool, ANVIL, fence)
+    assert await lease.acquire(pool, ANVIL, next_, 1, 60) == fence + 1
 
 
 async def test_of_many_who_want_the_anvil_one_gets_it(pool: Pool) -> None:

@@ -64,8 +64,13 @@ CREATE TABLE lease (
     attempt     int,
     fence       bigint NOT NULL DEFAULT 0,
     acquired_at timestamptz,
+    renewed_at  timestamptz,
     expires_at  timestamptz NOT NULL DEFAULT '-infinity'
 );
+
+-- A lease that was renewed in the future is from before the clock stepped back: it would last for as long as that step.
+CREATE FUNCTION is_live(held lease) RETURNS boolean LANGUAGE sql VOLATILE AS
+$$ SELECT held.expires_at > clock_timestamp() AND held.renewed_at < clock_timestamp() + interval '1 second' $$;
 
 -- The schema of SAQ's worker queues; SAQ makes its tables itself when its first worker starts.
 CREATE SCHEMA IF NOT EXISTS queue;

@@ -75,3 +75,15 @@ async def test_a_base_that_is_missing_is_named_with_what_to_do(settings: Setting
         await bases.get("mine")
     with pytest.raises(BaseError, match="run `soulforge up`, which prepares it"):
         await bases.get(EMBEDDED_BASE)
+
+
+async def test_a_base_that_cannot_be_read_keeps_no_other_from_being_found(
+    settings: Settings, mine: Path, tmp_path: Path
+) -> None:
+    runes = {"gone": RuneConfig(base="gone"), "rune": RuneConfig(base="mine")}
+    configuration = declared(mine=mine, gone=tmp_path / "nowhere").model_copy(update={"runes": runes})
+    bases = Bases(settings, configuration)
+
+    assert await bases.find(digest_tree(mine)) == await bases.get("mine")
+    with pytest.raises(BaseError, match="nowhere"):
+        await bases.find("sha256:of-the-base-that-is-gone")
