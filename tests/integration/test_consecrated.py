@@ -80,11 +80,11 @@ async def test_a_plain_publish_and_a_jetstream_publish_are_both_remembered(clien
 
 
 @pytest.mark.usefixtures("harvester")
-async def test_a_duplicate_changes_nothing(client: Client, pool: Pool) -> None:
+async def test_a_duplicate_changes_nothing(client: Client, pool: Pool, admin: Pool) -> None:
     await client.publish(SUBJECT, body())
     await heard(pool, client)
     before = await karma(pool)
-    await pool.execute("DELETE FROM vectors.karma WHERE id = 'last'")
+    await admin.execute("DELETE FROM vectors.karma WHERE id = 'last'")
     for _ in range(3):
         await client.publish(SUBJECT, body(why="said again", consecrated_by="somebody else"))
     await heard(pool, client)

@@ -145,7 +145,7 @@ class FakeContainers:
 
 @pytest.fixture
 async def context(house: House, tmp_path: Path) -> AsyncIterator[ServiceContext]:
-    pool = await open_pool(house.settings.database_url, "orchestrator")
+    pool = await open_pool(house.settings.database_url("orchestrator"), "orchestrator")
     client = await nats.connect(house.settings.nats_url)
     models = tmp_path / "models"
     named_base(models)

@@ -102,7 +102,7 @@ async def _get_ledger(
             rituals, served = tuple(await list_open_rituals(pool)), tuple(await list_served(pool))
     except Exception as error:
         return Finding("postgres", False, _reason(error)), None, (), ()
-    return Finding("postgres", True, f"answers at {host_port(settings.database_url)}"), anvils, rituals, served
+    return Finding("postgres", True, f"answers at {host_port(settings.database_url('owner'))}"), anvils, rituals, served
 
 
 async def _get_bus(settings: Settings) -> Finding:
