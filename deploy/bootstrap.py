@@ -1,4 +1,4 @@
-"""The bootstrap step: migrations, streams and consumers. Every service starts through it, which restores deleted ones.
+"""The bootstrap step: migrations, roles and grants, streams and consumers. Every service starts through it, which restores deleted ones.
 
 `python -m deploy.bootstrap` only prepares; `python -m deploy.bootstrap forge` prepares and then runs that service.
 """
@@ -14,6 +14,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from deploy.home import HomeError, claim
+from deploy.roles import grant
 from deploy.services import SERVICES, load_app, load_configuration, migrations, service_port, subscriptions
 from shared.config.settings import Settings, SettingsError
 from shared.contracts.roles import Role
@@ -29,7 +30,7 @@ PAUSE_S = 0.5
 
 
 async def prepare(settings: Settings) -> list[str]:
-    """Update schemas and streams to this version; returns the names of the migrations applied.
+    """Update schemas, grants and streams to this version; returns the names of the migrations applied.
 
     Waits for the servers up to DEADLINE_S, then raises TimeoutError with what they answered last. Raises MigrationError
     for a database of another version, RefusedError where NATS refuses the key.
@@ -52,7 +53,9 @@ async def prepare(settings: Settings) -> list[str]:
 async def _migrate(settings: Settings, faults: list[str]) -> list[str]:
     while True:
         try:
-            return await migrate(settings.database_url, migrations())
+            applied = await migrate(settings.database_url("bootstrap"), migrations())
+            await grant(settings)
+            return applied
         except UNREACHABLE as error:
             faults.append(f"PostgreSQL: {describe(error)}")
             await asyncio.sleep(PAUSE_S)

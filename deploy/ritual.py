@@ -115,7 +115,7 @@ def _answer(reply: Msg) -> dict[str, Any]:
 
 async def _side_by_side(settings: Settings, persona: str) -> None:
     """Print the answers of base and adapter to prompts that are in no record, from the same engine."""
-    pool = await open_pool(settings.database_url, "public", size=1)
+    pool = await open_pool(settings.database_url("owner"), "public", size=1)
     version = (await list_aliases(pool))[persona]
     await pool.close()
     configuration = load_configuration(settings)

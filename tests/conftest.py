@@ -51,7 +51,7 @@ async def servers() -> AsyncIterator[House]:
 @pytest.fixture
 async def house(servers: House) -> House:
     """A house with empty tables and empty streams."""
-    connection = await asyncpg.connect(servers.settings.database_url)
+    connection = await asyncpg.connect(servers.settings.database_url("bootstrap"))
     tables = [row[0] for row in await connection.fetch(LIST_TABLES, SCHEMAS)]
     await connection.execute(f"TRUNCATE {', '.join(tables)} CASCADE")
     await connection.close()
@@ -68,15 +68,25 @@ def settings(house: House) -> Settings:
 
 
 @pytest.fixture
-def database(house: House) -> str:
-    """The URL of a migrated, empty database."""
-    return house.settings.database_url
+async def pool(house: House) -> AsyncIterator[Pool]:
+    """Connections as the harvester's: with its role, `public` and its own schema."""
+    pool = await open_pool(house.settings.database_url("harvester"), "harvester")
+    yield pool
+    await pool.close()
 
 
 @pytest.fixture
-async def pool(house: House) -> AsyncIterator[Pool]:
-    """Connections as the harvester's: `public` and its own schema."""
-    pool = await open_pool(house.settings.database_url, "harvester")
+async def admin(house: House) -> AsyncIterator[Pool]:
+    """Connections with all rights, for what no part may do; in the harvester's schema and `public`."""
+    pool = await open_pool(house.settings.database_url("bootstrap"), "harvester")
+    yield pool
+    await pool.close()
+
+
+@pytest.fixture
+async def owner(house: House) -> AsyncIterator[Pool]:
+    """Connections as those of the command line."""
+    pool = await open_pool(house.settings.database_url("owner"), "public")
     yield pool
     await pool.close()
 

@@ -50,7 +50,7 @@ def missed_bars(row: dict[str, Any]) -> list[str]:
 
 async def measure(size: int) -> dict[str, Any]:
     async with house() as one:
-        url = one.settings.database_url
+        url = one.settings.database_url("bootstrap")
         conn = await asyncpg.connect(url)
         try:
             await _teach_json(conn)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
 from deploy.cli.errors import UserError
@@ -46,8 +46,8 @@ async def database(settings: Settings) -> AsyncIterator[Pool]:
     pool = await _open_pool(settings)
     try:
         yield pool
-    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
-        raise UserError(f"the database was never set up ({error_text(error)}): run `soulforge migrate`") from error
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError, asyncpg.InsufficientPrivilegeError) as error:
+        raise UserError(f"the database is not set up ({error_text(error)}): run `soulforge migrate`") from error
     except UNREACHABLE as error:
         raise unreachable_database(settings, error) from error
     finally:
@@ -60,7 +60,7 @@ async def _open_pool(settings: Settings) -> Pool:
     from shared.storage.postgres import UNREACHABLE, open_pool
 
     # Raises SettingsError where the embedded database was never set up; its text has the remedy.
-    url = settings.database_url
+    url = settings.database_url("owner")
     try:
         return await open_pool(url, "public", size=2)
     except UNREACHABLE as error:
@@ -73,7 +73,7 @@ async def _open_pool(settings: Settings) -> Pool:
 def unreachable_database(settings: Settings, error: BaseException) -> UserError:
     from asyncpg import ReadOnlySQLTransactionError
 
-    where = host_port(settings.database_url)
+    where = host_port(settings.database_url("owner"))
     if isinstance(error, ReadOnlySQLTransactionError):
         return UserError(
             f"PostgreSQL at {where} is read-only ({error_text(error)}): let it take writes, then try again"
@@ -145,9 +145,10 @@ async def publish(settings: Settings, *messages: Message) -> None:
 
 
 def host_port(url: str) -> str:
-    """Host and port of a URL, without the user and password in it."""
+    """Host and port, or the socket's folder, of a URL, without the user and password in it."""
     parts = urlsplit(url)
-    return f"{parts.hostname or 'a local socket'}:{parts.port}" if parts.port else parts.hostname or "a local socket"
+    host = parts.hostname or parse_qs(parts.query).get("host", ["a local socket"])[0]
+    return f"{host}:{parts.port}" if parts.port else host
 
 
 def error_text(error: BaseException) -> str:

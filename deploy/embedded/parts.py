@@ -47,8 +47,7 @@ def phoenix(settings: Settings) -> Part:
         "PHOENIX_HOST": settings.host,
         "PHOENIX_PORT": str(settings.port("phoenix")),
         "PHOENIX_GRPC_PORT": str(settings.port("phoenix-grpc")),
-        "PHOENIX_SQL_DATABASE_URL": settings.database_url,
-        "PHOENIX_SQL_DATABASE_SCHEMA": "traces",
+        "PHOENIX_SQL_DATABASE_URL": settings.database_url("phoenix"),
         "PHOENIX_FASTAPI_MIDDLEWARE_PATHS": f"{phoenix_pages.__file__}:{phoenix_pages.RefusePages.__name__}",
         "PHOENIX_TELEMETRY_ENABLED": "false",
         "PHOENIX_ALLOW_EXTERNAL_RESOURCES": "false",
@@ -56,6 +55,9 @@ def phoenix(settings: Settings) -> Part:
         # A golden path must be copied out of a trace before it may go.
         "PHOENIX_DEFAULT_RETENTION_POLICY_DAYS": "0",
     }
+    if settings.database_roles == "one":
+        # A role of its own has the schema as its search path; to name it here, Phoenix would have to create schemas.
+        environment["PHOENIX_SQL_DATABASE_SCHEMA"] = "traces"
     return Part(
         "phoenix",
         (str(Path(sys.executable).parent / "phoenix"), "serve"),

@@ -1,23 +1,29 @@
-"""The embedded PostgreSQL with pgvector: binaries from a wheel, data below the home, TCP on loopback with a password."""
+"""The embedded PostgreSQL with pgvector: binaries from a wheel, data below the home, reached by a socket with a password."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import secrets
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 
 from deploy.embedded.preflight import PreflightError
-from shared.config.settings import Settings
+from deploy.roles import ROLES, create_roles, make_password
+from shared.config.settings import DATABASE_SOCKET, Settings, SettingsError
 
 # PostgreSQL refuses to run as root. In a user namespace it runs as another user, and the files still belong to root.
 AS_NOBODY = ("unshare", "--user", "--map-user=65534", "--map-group=65534")
 DATABASE = "soulforge"
 USER = "soulforge"
+HBA = f"""# Written at each start. No line for TCP: the server listens on its socket only, and has no TLS.
+local all {USER} scram-sha-256
+local {DATABASE} {",".join(f"soulforge_{role}" for role in ROLES)} scram-sha-256
+"""
 
 
 def binaries() -> Path:
@@ -39,16 +45,28 @@ def unprivileged() -> tuple[str, ...]:
 
 
 def initialise(settings: Settings) -> None:
-    """Create the data directory and the password, once. An interrupted first try is repeated."""
-    password = settings.database_password_file
-    if not password.exists():
-        password.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with os.fdopen(os.open(password, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(secrets.token_urlsafe(32) + "\n")
-    data = data_dir(settings)
+    """Create the data directory and the passwords, once. An interrupted first try is repeated."""
+    with suppress(FileExistsError):
+        settings.database_socket_dir.mkdir(mode=0o700, parents=True)
+    for role in ROLES:
+        make_password(settings.database_password_file(role))
+    data, password = data_dir(settings), settings.database_password_file("bootstrap")
     if data.exists():
         _drop_stale_lock(data)
-        return
+        (settings.database_socket_dir / f"{DATABASE_SOCKET}.lock").unlink(missing_ok=True)
+        if not password.exists():
+            _renew_password(data, password)
+    else:
+        make_password(password)
+        _make_data_dir(data, password)
+    (data / "pg_hba.conf").write_text(HBA)
+    try:
+        settings.database_url("bootstrap")
+    except SettingsError as error:
+        raise PreflightError(str(error)) from error
+
+
+def _make_data_dir(data: Path, password: Path) -> None:
     fresh = data.with_name("postgres.new")
     shutil.rmtree(fresh, ignore_errors=True)
     made = subprocess.run(
@@ -71,6 +89,17 @@ def initialise(settings: Settings) -> None:
     if made.returncode:
         raise PreflightError(f"initdb failed: {made.stderr.strip()[-500:]}")
     fresh.rename(data)
+
+
+def _renew_password(data: Path, password: Path) -> None:
+    """Let the bootstrap role have another password than the one it was made with; no server runs on the directory."""
+    fresh = password.with_name(f"{password.name}.new")
+    statement = f"ALTER ROLE {USER} PASSWORD '{make_password(fresh)}'\n"
+    command = [*unprivileged(), str(binaries() / "postgres"), "--single", "-D", str(data), "postgres"]
+    done = subprocess.run(command, input=statement, capture_output=True, text=True, check=False)
+    if done.returncode or "ERROR" in done.stderr:
+        raise PreflightError(f"the password of PostgreSQL could not be set: {done.stderr.strip()[-500:]}")
+    fresh.rename(password)
 
 
 def _drop_stale_lock(data: Path) -> None:
@@ -104,10 +133,9 @@ def data_dir(settings: Settings) -> Path:
 
 def command(settings: Settings) -> tuple[str, ...]:
     options = {
-        "listen_addresses": settings.host,
-        "port": settings.port("postgres"),
-        # No socket file: none is stale after a power cut, and the home's path may have any length.
-        "unix_socket_directories": "",
+        "listen_addresses": "",
+        "unix_socket_directories": settings.database_socket_dir,
+        "unix_socket_permissions": "0700",
         "max_connections": 120,
         "shared_buffers": "128MB",
         "synchronous_commit": "on",
@@ -130,7 +158,7 @@ async def live(settings: Settings) -> bool:
 
 
 async def ready(settings: Settings) -> bool:
-    """True once it answers and has our database, which is created here."""
+    """True once it answers and has our database and its roles, which are created here."""
     try:
         connection = await _connect(settings)
     except (TimeoutError, OSError, asyncpg.PostgresError):
@@ -140,9 +168,21 @@ async def ready(settings: Settings) -> bool:
             await connection.execute(f"CREATE DATABASE {DATABASE}")
     finally:
         await connection.close()
+    await _let_phoenix_connect(settings)
     return True
 
 
+async def _let_phoenix_connect(settings: Settings) -> None:
+    """Create the roles where they are missing or have another password: Phoenix does not wait for the services to do it."""
+    try:
+        connection = await asyncpg.connect(settings.database_url("phoenix"), timeout=3)
+    except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InsufficientPrivilegeError):
+        connection = await asyncpg.connect(settings.database_url("bootstrap"), timeout=3)
+        async with connection.transaction():
+            await create_roles(connection, settings)
+    await connection.close()
+
+
 async def _connect(settings: Settings) -> asyncpg.Connection[asyncpg.Record]:
-    server = settings.database_url.rsplit("/", 1)[0]
-    return await asyncpg.connect(f"{server}/postgres", timeout=3)
+    url = urlsplit(settings.database_url("bootstrap"))._replace(path="/postgres")
+    return await asyncpg.connect(url.geturl(), timeout=3)

@@ -102,7 +102,7 @@ async def _refuse_another_version(settings: Settings, supervisor: Supervisor) ->
     while supervisor.status["postgres"].state is not PartState.READY:
         await asyncio.sleep(POLL_S)
     try:
-        await check_version(settings.database_url, migrations())
+        await check_version(settings.database_url("bootstrap"), migrations())
     except MigrationError:
         supervisor.request_stop()
         raise
@@ -137,7 +137,7 @@ async def _serves(settings: Settings, runes: Mapping[str, Inference]) -> dict[st
             if (await rune.admission()).closed:
                 return {}
             served[url] = await rune.models()
-        conn = await asyncpg.connect(settings.database_url, timeout=5)
+        conn = await asyncpg.connect(settings.database_url("owner"), timeout=5)
     except (InferenceError, *UNREACHABLE):
         return {}
     try:
@@ -150,7 +150,7 @@ async def _serves(settings: Settings, runes: Mapping[str, Inference]) -> dict[st
 async def _holder(settings: Settings, anvil: str) -> UUID | None:
     """The ritual that holds the anvil; None where none does."""
     try:
-        conn = await asyncpg.connect(settings.database_url, timeout=5)
+        conn = await asyncpg.connect(settings.database_url("owner"), timeout=5)
     except UNREACHABLE:
         return None
     try:

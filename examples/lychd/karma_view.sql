@@ -56,3 +56,7 @@ SELECT
     k.created_at                                                AS created_at
 FROM public.karma AS k
 WHERE jsonb_typeof(k.meta -> 'messages') = 'array' OR coalesce(k.meta ->> 'prompt', '') <> '';
+
+-- The harvester reads this view and nothing else of LychD's; the view reads the table as its owner.
+GRANT USAGE ON SCHEMA soulforge_karma TO soulforge_harvester;
+GRANT SELECT ON soulforge_karma.records TO soulforge_harvester;

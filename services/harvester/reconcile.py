@@ -124,7 +124,7 @@ async def _harvest(context: ServiceContext, ritual: Ritual, settings: HarvesterS
         reason = f"{error}; or set harvest.likeness.by_meaning = false in soulforge.toml and ask without a query"
         await context.record(KarmaRefused(**_of(ritual), reason=reason), started_at)
         return
-    async with harvest_connection(context.settings.database_url, ritual.persona) as conn:
+    async with harvest_connection(context.settings.database_url(context.service), ritual.persona) as conn:
         compiled = await harvest(conn, request, Artifacts(context.settings.home), report)
         missing = shortfall(compiled, settings)
         fact = _refused(ritual, compiled, missing) if missing else _harvested(ritual, compiled)

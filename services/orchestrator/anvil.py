@@ -145,7 +145,7 @@ def _open(context: ServiceContext, settings: OrchestratorSettings, name: str, co
         _open_accelerator(config, runes),
         open_containers(common, configuration.jobs.driver, configuration.docker),
         {
-            queue: open_queue(queue_config, common.database_url, context.nats)
+            queue: open_queue(queue_config, common.database_url("worker"), context.nats)
             for queue, queue_config in configuration.queues_of(name).items()
         },
         trains=name == configuration.forge,

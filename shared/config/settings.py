@@ -5,14 +5,21 @@ Read once at the start and passed down. Variables are named `SOULFORGE_<FIELD>`,
 
 from __future__ import annotations
 
+import hashlib
+import os
+import stat
 from functools import cached_property
 from pathlib import Path
-from urllib.parse import quote
+from typing import Literal
+from urllib.parse import parse_qs, quote, urlsplit
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT = Path(__file__).resolve().parents[2]
+DATABASE_SOCKET = ".s.PGSQL.5432"
+SOCKET_PATH_MAX = 107  # bytes, of Linux
+VERIFYING = ("verify-ca", "verify-full")  # modes of TLS in which an impostor gets no password
 
 
 class SettingsError(Exception):
@@ -22,7 +29,12 @@ class SettingsError(Exception):
 class Settings(BaseSettings):
     """Places, ports, and the addresses that may carry a password."""
 
-    model_config = SettingsConfigDict(env_prefix="SOULFORGE_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="SOULFORGE_",
+        frozen=True,
+        extra="ignore",
+        hide_input_in_errors=True,  # a URL may have a password
+    )
 
     home: Path = Field(
         Path(".soulforge"), description="Directory of all state. Default: .soulforge in the working directory."
@@ -40,7 +52,14 @@ class Settings(BaseSettings):
         description="Seed of the nkey with which this process connects to NATS, in a file named after its role, e.g. "
         "publisher.nk. Default: its role's in <home>/secrets/bus.",
     )
-    database: str | None = Field(None, description="URL of PostgreSQL. Default: the embedded one.")
+    database: str | None = Field(
+        None,
+        description="URL of PostgreSQL, by TLS or by its socket, as a role that may create roles. Default: the embedded one.",
+    )
+    database_roles: Literal["separate", "one"] = Field(
+        "separate",
+        description="`one`: every part connects as the role of SOULFORGE_DATABASE. Default: each as its own.",
+    )
     phoenix: str | None = Field(None, description="URL of Phoenix. Default: the embedded one.")
     models: Path | None = Field(None, description="Where Soulforge prepares the embedded base. Default: <home>/models.")
 
@@ -48,6 +67,25 @@ class Settings(BaseSettings):
     @classmethod
     def absolute(cls, path: Path | None) -> Path | None:
         return path.expanduser().absolute() if path else None
+
+    @field_validator("database")
+    @classmethod
+    def encrypted(cls, url: str | None) -> str | None:
+        """Refuse a way on which a password could be read, or be given to an impostor."""
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in ("postgresql", "postgres"):
+            raise ValueError("a URL of PostgreSQL begins with postgresql://")
+        options = parse_qs(parts.query)
+        hosts = options.get("host", [""])[-1].split(",")
+        by_socket = not parts.hostname and all(host.startswith("/") for host in hosts)
+        if not by_socket and options.get("sslmode", [""])[-1] not in VERIFYING:
+            raise ValueError(
+                "PostgreSQL is reached by TLS or by its socket: add ?sslmode=verify-full&sslrootcert=/path/to/ca.pem, "
+                "or name the socket's folder: postgresql://role:password@/database?host=/var/run/postgresql"
+            )
+        return url
 
     @property
     def project(self) -> Path:
@@ -87,26 +125,54 @@ class Settings(BaseSettings):
                 "a key that its owner gave to you"
             ) from error
 
-    @cached_property
-    def database_url(self) -> str:
-        """Where PostgreSQL is. Raises SettingsError when the embedded one was never set up."""
-        if self.database:
+    def database_url(self, role: str) -> str:
+        """Where PostgreSQL is, for a role: a service, or one of deploy.roles. `bootstrap` owns everything.
+
+        Raises SettingsError where the embedded one was never set up, or its socket could be another account's.
+        """
+        if self.database and (role == "bootstrap" or self.database_roles == "one"):
             return self.database
+        server = urlsplit(self.database or f"postgresql:///soulforge?host={quote(str(self._own_socket_dir()))}")
+        name = "soulforge" if role == "bootstrap" else f"soulforge_{role}"
+        address = server.netloc.rpartition("@")[2]
+        return server._replace(netloc=f"{name}:{quote(self._database_password(role), safe='')}@{address}").geturl()
+
+    def _database_password(self, role: str) -> str:
+        file = self.database_password_file(role)
         try:
-            password = self.database_password_file.read_text().strip()
+            return file.read_text().strip()
         except FileNotFoundError:
             raise SettingsError(
-                f"no database password in {self.database_password_file}: run `soulforge up` once, or set SOULFORGE_DATABASE"
+                f"no database password in {file}: run `soulforge up` once, or set SOULFORGE_DATABASE and run "
+                "`soulforge migrate`"
             ) from None
-        return f"postgresql://soulforge:{quote(password)}@{self.host}:{self.port('postgres')}/soulforge"
+
+    def database_password_file(self, role: str) -> Path:
+        return self.home / "secrets" / "database" / role
+
+    @property
+    def database_socket_dir(self) -> Path:
+        """The folder of the embedded PostgreSQL's socket: in the home; below /tmp where the path would be too long."""
+        home = self.home.resolve()
+        folder = home / "run"
+        if len(os.fsencode(folder / DATABASE_SOCKET)) <= SOCKET_PATH_MAX:
+            return folder
+        return Path("/tmp", f"soulforge-{hashlib.sha256(os.fsencode(home)).hexdigest()[:16]}")
+
+    def _own_socket_dir(self) -> Path:
+        """Raise SettingsError unless the folder is of the home's owner alone: in /tmp anyone may have made it first."""
+        folder = self.database_socket_dir
+        if folder.exists():
+            found = folder.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077 or found.st_uid != self.home.stat().st_uid:
+                raise SettingsError(
+                    f"{folder} is not a folder of this account alone: remove it, or move the home elsewhere"
+                )
+        return folder
 
     @cached_property
     def phoenix_url(self) -> str:
         return self.phoenix or f"http://{self.host}:{self.port('phoenix')}"
-
-    @property
-    def database_password_file(self) -> Path:
-        return self.home / "secrets" / "postgres"
 
     @property
     def engine_key_file(self) -> Path:
@@ -137,7 +203,6 @@ FIRST_SERVICE_PORT = 20  # offset of the first service; SERVICE_PORTS in a row a
 SERVICE_PORTS = 6
 PORT_OFFSETS = {
     "nats": 0,
-    "postgres": 2,
     "phoenix": 3,
     "phoenix-grpc": 4,
     "rune": 10,

@@ -118,7 +118,7 @@ async def _database(settings: Settings, service: str) -> Pool:
     deadline = monotonic() + DATABASE_DEADLINE_S
     while True:
         try:
-            return await open_pool(settings.database_url, service)
+            return await open_pool(settings.database_url(service), service)
         except UNREACHABLE as error:
             if monotonic() > deadline:
                 raise

@@ -59,7 +59,7 @@ class Checker:
         """Wait until nothing is left to do, or as long as `within_s`; what is left then is stuck."""
         found = Found()
         deadline = monotonic() + within_s
-        connection: asyncpg.Connection[Any] = await asyncpg.connect(self._house.settings.database_url)
+        connection: asyncpg.Connection[Any] = await asyncpg.connect(self._house.settings.database_url("bootstrap"))
         try:
             while (left := await self._list_unfinished(connection)) and monotonic() < deadline:
                 await asyncio.sleep(POLL_S)

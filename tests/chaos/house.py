@@ -18,7 +18,7 @@ from deploy.embedded.stack import end_containers
 from deploy.embedded.supervisor import Supervisor
 from deploy.home import claim
 from deploy.services import SERVICES
-from shared.config.settings import PROJECT, Settings
+from shared.config.settings import DATABASE_SOCKET, PROJECT, Settings
 from shared.config.tables import EMBEDDED_BASE
 from shared.processes.identity import ProcessIdentity
 from shared.storage.postgres import open_pool
@@ -31,7 +31,7 @@ ANVIL = "anvil0"
 RUNE = f"rune-{ANVIL}-rune"
 START_WITHIN_S = 20.0
 LEASE_TTL_S = 6.0
-NATS_PROXY, POSTGRES_PROXY = 40, 41  # ports beyond the stack's own 32
+NATS_PROXY = 40  # a port beyond the stack's own 32
 NEEDED_TO_SERVE = ("postgres", "nats", "orchestrator")
 TOML = """
 forge = "{anvil}"
@@ -86,7 +86,8 @@ class ChaosHouse:
         admit_tester(self.settings)
         base = self.settings.port_base
         self.nats = Proxy(base + NATS_PROXY, self.settings.port("nats"))
-        self.postgres = Proxy(base + POSTGRES_PROXY, self.settings.port("postgres"))
+        self._postgres_relay = home / "relay" / DATABASE_SOCKET
+        self.postgres = Proxy(self._postgres_relay, self.settings.database_socket_dir / DATABASE_SOCKET)
         url = f"nats://127.0.0.1:{base + NATS_PROXY}"
         self.through_proxy = Settings(home=home, port_base=base, nats=url)
         self.supervisor = Supervisor(home, self._parts(), self._note, lambda *_: None)
@@ -100,7 +101,7 @@ class ChaosHouse:
         patch.object(part, "LONGEST_DELAY_S", 0.5).start()
         await self.supervisor.start()
         await prepare(self.settings)
-        pool = await open_pool(self.settings.database_url, "harvester", size=1)
+        pool = await open_pool(self.settings.database_url("harvester"), "harvester", size=1)
         await remember(pool, example("scribe")[:120])
         await pool.close()
 
@@ -123,10 +124,7 @@ class ChaosHouse:
         return tree.leader if tree else None
 
     def _parts(self) -> list[Part]:
-        database = urlsplit(self.settings.database_url)
-        ours = database._replace(
-            netloc=database.netloc.replace(f":{database.port}", f":{self.settings.port_base + POSTGRES_PROXY}")
-        )
+        ours = urlsplit(self.settings.database_url("bootstrap"))._replace(query=f"host={self._postgres_relay.parent}")
         addresses = {
             "SOULFORGE_NATS": self.through_proxy.nats_url,
             "SOULFORGE_DATABASE": ours.geturl(),

@@ -84,8 +84,10 @@ class Injector:
             Kind.CUT_NATS: lambda fault: self._lasting(fault, house.nats.cut(fault.seconds)),
             Kind.STALL_POSTGRES: lambda fault: self._lasting(fault, house.postgres.stall(fault.seconds)),
             Kind.CUT_POSTGRES: lambda fault: self._lasting(fault, house.postgres.cut(fault.seconds)),
-            Kind.READ_ONLY: lambda fault: self._lasting(fault, read_only(settings.database_url, fault.seconds)),
-            Kind.STARVED: lambda fault: self._lasting(fault, starve(settings.database_url, fault.seconds)),
+            Kind.READ_ONLY: lambda fault: self._lasting(
+                fault, read_only(settings.database_url("bootstrap"), fault.seconds)
+            ),
+            Kind.STARVED: lambda fault: self._lasting(fault, starve(settings.database_url("bootstrap"), fault.seconds)),
             Kind.CLOCK: self._step_clock,
             Kind.KILL_SHIM: partial(self._kill_job, shim=True),
             Kind.KILL_PAYLOAD: partial(self._kill_job, shim=False),
@@ -183,7 +185,7 @@ class Injector:
 
     async def _step_clock(self, fault: Fault) -> str | None:
         seconds = CLOCK_STEP_S if fault.number % 2 else -CLOCK_STEP_S
-        connection = await asyncpg.connect(self.house.settings.database_url, timeout=5)
+        connection = await asyncpg.connect(self.house.settings.database_url("bootstrap"), timeout=5)
         try:
             return f"by {seconds} s" if await step_clock(connection, seconds) else None
         finally:
@@ -211,7 +213,7 @@ class Injector:
         return f"{message.subject}: {name}" + (f", headers: {headers[0]}" if headers[0] else "")
 
     async def _cancel(self, fault: Fault) -> str | None:
-        connection = await asyncpg.connect(self.house.settings.database_url, timeout=5)
+        connection = await asyncpg.connect(self.house.settings.database_url("bootstrap"), timeout=5)
         open_ = await connection.fetch("SELECT id FROM ritual WHERE ended_at IS NULL ORDER BY created_at")
         await connection.close()
         if not open_:

@@ -1,9 +1,10 @@
-"""A TCP proxy in front of a server, which stalls what passes or cuts every connection, at will."""
+"""A proxy in front of a server, which stalls what passes or cuts every connection, at will."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from pathlib import Path
 
 CHUNK = 65536
 
@@ -11,8 +12,9 @@ CHUNK = 65536
 class Proxy:
     """Passes bytes on both ways; see `stall` and `cut`."""
 
-    def __init__(self, port: int, upstream: int) -> None:
-        self._port, self._upstream = port, upstream
+    def __init__(self, address: int | Path, upstream: int | Path) -> None:
+        """Listen at a TCP port of loopback or a socket's path, for a server at another."""
+        self._address, self._upstream = address, upstream
         self._open = asyncio.Event()
         self._open.set()
         self._refuses = False
@@ -20,7 +22,11 @@ class Proxy:
         self._server: asyncio.Server | None = None
 
     async def listen(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port)
+        if isinstance(self._address, Path):
+            self._address.parent.mkdir(mode=0o700, exist_ok=True)
+            self._server = await asyncio.start_unix_server(self._accept, self._address)
+        else:
+            self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._address)
 
     async def stall(self, seconds: float) -> None:
         """As a network that loses every packet: connections live, and nothing arrives; later all of it does."""
@@ -56,7 +62,7 @@ class Proxy:
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
-            up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._upstream)
+            up_reader, up_writer = await self._connect()
             ways = [
                 asyncio.create_task(self._pass(reader, up_writer)),
                 asyncio.create_task(self._pass(up_reader, writer)),
@@ -69,6 +75,11 @@ class Proxy:
                 await asyncio.gather(*ways, return_exceptions=True)
                 up_writer.close()
                 writer.close()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if isinstance(self._upstream, Path):
+            return await asyncio.open_unix_connection(self._upstream)
+        return await asyncio.open_connection("127.0.0.1", self._upstream)
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while chunk := await reader.read(CHUNK):

@@ -124,7 +124,7 @@ async def _count_ended(house: ChaosHouse, sender: Sender) -> None:
     while True:
         await asyncio.sleep(PAUSE_S)
         with suppress(*UNREACHABLE, asyncpg.PostgresError):
-            connection = await asyncpg.connect(house.settings.database_url, timeout=2, command_timeout=2)
+            connection = await asyncpg.connect(house.settings.database_url("bootstrap"), timeout=2, command_timeout=2)
             try:
                 sender.ended = await connection.fetchval(
                     "SELECT count(*) FROM ritual WHERE ended_at IS NOT NULL AND id = ANY ($1)",

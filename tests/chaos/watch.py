@@ -150,7 +150,7 @@ class InferenceWatch:
         try:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await asyncpg.connect(
-                    self._house.settings.database_url, timeout=2, command_timeout=2
+                    self._house.settings.database_url("bootstrap"), timeout=2, command_timeout=2
                 )
             return not await self._connection.fetchval(
                 "SELECT EXISTS (SELECT FROM lease WHERE anvil = $1 AND ritual IS NOT NULL) OR EXISTS (SELECT FROM "

@@ -226,7 +226,7 @@ async def fuzzed_house(house: House, folder: Path) -> AsyncIterator[FuzzedHouse]
     models = folder / "models"
     named_base(models)
     settings = configured(house.settings, folder, **TABLES).model_copy(update={"models": models})
-    pool = await open_pool(settings.database_url, "harvester")
+    pool = await open_pool(settings.database_url("harvester"), "harvester")
     await remember(pool, example("scribe")[:120])
     engine, jobs = Engine(), Jobs()
     house_ = FuzzedHouse(settings, pool, engine, jobs)

@@ -25,6 +25,7 @@ from shared.messaging.client import inbox_of
 from shared.messaging.streams import INTENTS, SOUL, declare
 from tests.support.authorization import Attempt, compare
 from tests.support.raw_bus import RawConnection, raw_connection
+from tests.support.servers import use_database
 
 ANONYMOUS, UNKNOWN = "no key", "a foreign key"
 TITLE = "Who may do what on the bus"
@@ -213,8 +214,7 @@ async def test_a_command_that_the_bus_refuses_says_so_at_once(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "foreign.nk").write_bytes(nkeys.encode_seed(secrets.token_bytes(32), nkeys.PREFIX_BYTE_USER))
-    monkeypatch.setenv("SOULFORGE_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("SOULFORGE_DATABASE", settings.database_url)
+    use_database(settings, tmp_path / "home", monkeypatch)
     monkeypatch.setenv("SOULFORGE_NATS", settings.nats_url)
     if key:
         folder = settings.bus_keys_dir if key == "publisher" else tmp_path

@@ -27,6 +27,7 @@ from shared.runtime.service import App, Service
 from shared.storage.postgres import Pool
 from tests.support.configurations import configured
 from tests.support.running import eventually
+from tests.support.servers import use_database
 from tests.support.services import nothing, running
 
 POLICY = TriggerPolicy(enabled=True, threshold=5, min_hours=0, token_weight=0, age_weight=0)
@@ -126,13 +127,15 @@ async def test_it_is_off_by_default(settings: Settings, pool: Pool, tmp_path: Pa
     assert await rituals(pool) == [] and await get_trigger_states(pool) == {}
 
 
-async def test_the_trigger_fires_with_its_intent_or_not_at_all(context: ServiceContext, pool: Pool) -> None:
+async def test_the_trigger_fires_with_its_intent_or_not_at_all(
+    context: ServiceContext, pool: Pool, admin: Pool
+) -> None:
     await remember(pool, 6)
-    await pool.execute("ALTER TABLE outbox ADD CONSTRAINT full_up CHECK (false) NOT VALID")
+    await admin.execute("ALTER TABLE outbox ADD CONSTRAINT full_up CHECK (false) NOT VALID")
     try:
         assert await check_personas(context, POLICY) == []
     finally:
-        await pool.execute("ALTER TABLE outbox DROP CONSTRAINT full_up")
+        await admin.execute("ALTER TABLE outbox DROP CONSTRAINT full_up")
     assert await get_trigger_states(pool) == {}
 
     assert await check_personas(context, POLICY) == ["scribe"]
@@ -210,8 +213,7 @@ async def test_stats_show_how_far_each_persona_is_from_a_ritual(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("SOULFORGE_DATABASE", settings.database_url)
-    monkeypatch.setenv("SOULFORGE_HOME", str(tmp_path))
+    use_database(settings, tmp_path, monkeypatch)
     configured(settings, tmp_path, auto_trigger=POLICY.model_dump() | {"enabled": enabled})
     await remember(pool, 2)
     await remember(pool, 6, "coder")

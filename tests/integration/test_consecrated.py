@@ -104,11 +104,11 @@ async def test_a_remembered_record_is_speculative_and_changes_no_record_that_is_
 
 
 @pytest.mark.usefixtures("harvester")
-async def test_a_duplicate_changes_nothing(client: Client, pool: Pool) -> None:
+async def test_a_duplicate_changes_nothing(client: Client, pool: Pool, admin: Pool) -> None:
     await client.publish(SUBJECT, body())
     await heard(pool, client)
     before = await karma(pool)
-    await pool.execute("DELETE FROM vectors.karma WHERE id = 'last'")
+    await admin.execute("DELETE FROM vectors.karma WHERE id = 'last'")
     for _ in range(3):
         await client.publish(SUBJECT, body(why="said again", consecrated_by="somebody else"))
     await heard(pool, client)

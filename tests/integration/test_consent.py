@@ -17,11 +17,11 @@ from shared.config.settings import Settings
 from shared.contracts.karma import KarmaRevoked
 from shared.runtime.context import ServiceContext
 from shared.storage.postgres import Pool
-from tests.support.consents import HARVESTER, bus, heard, history, of, status, truth
+from tests.support.consents import HARVESTER, bus, crypt, heard, history, of, status, truth
 from tests.support.running import eventually
 from tests.support.services import running
 
-__all__ = ["bus", "heard", "history"]  # the fixtures
+__all__ = ["bus", "crypt", "heard", "history"]  # the fixtures
 
 
 async def test_what_is_revoked_on_the_bus_is_revoked_in_its_row_and_its_use_is_said(
@@ -76,14 +76,14 @@ def delivery(sequence: int) -> Any:
 
 
 async def test_sql_cannot_set_a_revoked_record_back_and_its_id_stays_revoked_when_the_row_comes_back(
-    settings: Settings, pool: Pool, history: dict[str, UUID]
+    settings: Settings, pool: Pool, admin: Pool, history: dict[str, UUID]
 ) -> None:
     context = ServiceContext("harvester", settings, pool, None)  # type: ignore[arg-type]
     await karma_revoked(KarmaRevoked(karma=("a",), by="owner"), delivery(1), context)
 
     with pytest.raises(asyncpg.RaiseError, match="stays out for good"):
         await pool.execute("UPDATE vectors.karma SET status = 'white_truth' WHERE id = 'a'")
-    await pool.execute("DELETE FROM vectors.karma WHERE id = 'a'")
+    await admin.execute("DELETE FROM vectors.karma WHERE id = 'a'")
     async with pool.acquire() as conn, conn.transaction():
         assert await store_records(conn, [truth("a"), truth("d")]) == 1, "only the one that was never revoked"
 

@@ -11,11 +11,11 @@ import pytest
 from deploy.cli.commands import karma
 from shared.config.settings import Settings
 from shared.storage.postgres import Pool
-from tests.support.consents import HARVESTER, Tell, history, status, told
+from tests.support.consents import HARVESTER, Tell, crypt, history, status, told
 from tests.support.running import eventually
 from tests.support.services import running
 
-__all__ = ["history", "told"]  # the fixtures
+__all__ = ["crypt", "history", "told"]  # the fixtures
 
 
 async def test_recall_shows_manifests_rituals_adapters_and_the_name_that_serves(

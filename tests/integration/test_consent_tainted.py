@@ -168,6 +168,7 @@ async def test_a_ritual_under_way_on_revoked_karma_is_asked_to_end_unless_the_po
 async def test_from_the_revocation_to_the_clean_ritual_over_the_bus(
     settings: Settings,
     pool: Pool,
+    crypt: Pool,
     history: dict[str, UUID],
     heard: list[Any],
     bus: Any,
@@ -184,11 +185,11 @@ async def test_from_the_revocation_to_the_clean_ritual_over_the_bus(
         await eventually(opened, 20, "the clean ritual is opened")
 
         async def all_said() -> bool:
-            return not await pool.fetchval("SELECT count(*) FROM registry.outbox WHERE published_at IS NULL")
+            return not await crypt.fetchval("SELECT count(*) FROM registry.outbox WHERE published_at IS NULL")
 
         await eventually(all_said, 10, "the relay is done with the intent")
 
-    assert await alias(pool) is None
+    assert await alias(crypt) is None
     assert len(of(heard, "training.intent")) == 1
     assert {(one["version"], one["alias_withdrawn"]) for one in of(heard, "adapter.tainted")} == {
         ("scribe@r1", False),

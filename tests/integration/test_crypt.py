@@ -220,14 +220,14 @@ async def test_the_version_before_serves_in_place_of_one_that_ends_the_engine_tw
 
 
 async def test_an_engine_that_ends_while_the_anvil_is_handed_over_counts_against_no_version(
-    two_bases: TwoBases, crypt: Pool, monkeypatch: pytest.MonkeyPatch
+    two_bases: TwoBases, crypt: Pool, admin: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = await two_bases.add_version("scribe")
     service, fences = Registry(two_bases.context, RegistrySettings()), []
 
     class HandedOver(Vllm):
         async def load(self, name: str, path: Path) -> None:
-            fences.append(await lease.acquire(crypt, "anvil0", wanted.ritual, 1, 60))
+            fences.append(await lease.acquire(admin, "anvil0", wanted.ritual, 1, 60))
             two_bases.stop("large")
             await super().load(name, path)
 
@@ -235,7 +235,7 @@ async def test_an_engine_that_ends_while_the_anvil_is_handed_over_counts_against
     monkeypatch.setattr(reconcile, "open_rune", lambda *_, **__: large)
     for _ in range(3):
         await service.reconcile()
-        await lease.release(crypt, "anvil0", fences[-1] or 0)
+        await lease.release(admin, "anvil0", fences[-1] or 0)
         await two_bases.start("large")
 
     assert len(fences) == 3

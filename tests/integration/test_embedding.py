@@ -188,7 +188,7 @@ async def test_a_record_that_changes_meanwhile_keeps_no_stale_embedding(pool: Po
     assert fake.seen == ["Old words.\nYes.", "New words.\nYes."]
 
 
-async def test_the_background_rests_while_a_ritual_holds_the_anvil(pool: Pool, settings: Settings) -> None:
+async def test_the_background_rests_while_a_ritual_holds_the_anvil(pool: Pool, admin: Pool, settings: Settings) -> None:
     context: Any = SimpleNamespace(pool=pool, settings=settings, configuration=embedded())
     await remember(pool, "a", asked("Words."))
     ritual = uuid4()
@@ -197,13 +197,13 @@ async def test_the_background_rests_while_a_ritual_holds_the_anvil(pool: Pool, s
         "VALUES ($1, 'i', 'scribe', '{}', 1, 'evacuated', 't')",
         ritual,
     )
-    fence = await lease.acquire(pool, embedded().forge, ritual, 1, 60)
+    fence = await lease.acquire(admin, embedded().forge, ritual, 1, 60)
     assert fence is not None
     fake: Any = Fake()
     assert await keep.embed_pass(context, fake) == keep.LOOK_S
     assert (fake.seen, fake.ended) == ([], 1)
 
-    await lease.release(pool, embedded().forge, fence)
+    await lease.release(admin, embedded().forge, fence)
     assert await keep.embed_pass(context, fake) == 0
     assert len(fake.seen) == 1
     assert await keep.embed_pass(context, fake) == keep.LOOK_S
@@ -227,17 +227,17 @@ async def test_the_background_ends_when_its_service_does(pool: Pool, settings: S
         await task
 
 
-async def crowd(pool: Pool) -> None:
+async def crowd(admin: Pool) -> None:
     """Two thousand records of one persona around one place, and thirty of another far from there."""
     drawn = np.random.default_rng(7)
     rows = [("coder", drawn.normal(size=DIMS) * 0.3 + 1) for _ in range(2000)]
     rows += [("scribe", drawn.normal(size=DIMS) - 0.5) for _ in range(30)]
-    await pool.executemany(
+    await admin.executemany(
         "INSERT INTO vectors.karma (id, persona, messages, session, embedding, embedding_model) "
         f"VALUES ($1, $2, '[]', 's', $3::real[]::vector, '{MODEL}')",
         [(f"k{number}", persona, value.tolist()) for number, (persona, value) in enumerate(rows)],
     )
-    await pool.execute("ANALYZE vectors.karma")
+    await admin.execute("ANALYZE vectors.karma")
 
 
 async def plan(conn: Connection, persona: str) -> str:
@@ -246,8 +246,10 @@ async def plan(conn: Connection, persona: str) -> str:
     return "\n".join(row[0] for row in rows)
 
 
-async def test_the_index_serves_the_search_and_a_rare_persona_still_gets_all_it_asks_for(pool: Pool) -> None:
-    await crowd(pool)
+async def test_the_index_serves_the_search_and_a_rare_persona_still_gets_all_it_asks_for(
+    pool: Pool, admin: Pool
+) -> None:
+    await crowd(admin)
     async with pool.acquire() as conn:
         assert "karma_minilm" in await plan(conn, "coder")
         # The planner may sort a rare persona's rows instead, which is exact: have it take the index.
@@ -259,8 +261,8 @@ async def test_the_index_serves_the_search_and_a_rare_persona_still_gets_all_it_
             assert [one.likeness for one in found] == sorted((one.likeness for one in found), reverse=True)
 
 
-async def test_within_gives_all_that_are_like_enough_and_none_other(pool: Pool) -> None:
-    await crowd(pool)
+async def test_within_gives_all_that_are_like_enough_and_none_other(pool: Pool, admin: Pool) -> None:
+    await crowd(admin)
     centre = [1.0] * DIMS
     likeness = await pool.fetch(
         f"SELECT id, 1 - (embedding <=> $1::real[]::vector) AS likeness FROM vectors.karma "

@@ -151,18 +151,18 @@ def plant_files(home: Path, folder: Path) -> None:
 @pytest.fixture
 async def planted(
     settings: Settings,
-    pool: Pool,
+    admin: Pool,
     history: dict[str, UUID],
     told: Tell,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> dict[str, str]:
     """Hostile text everywhere; what commands name: rituals and letters."""
-    rows = await open_pool(settings.database_url, "orchestrator")
+    rows = await open_pool(settings.database_url("orchestrator"), "orchestrator")
     rituals = {"banished": await banished(rows), "waiting": await waiting(rows)}
     await rows.close()
-    await plant_karma(pool, rituals["banished"])
-    async with pool.acquire() as conn, conn.transaction():
+    await plant_karma(admin, rituals["banished"])
+    async with admin.acquire() as conn, conn.transaction():
         await conn.execute("SET LOCAL search_path TO registry, public")
         await conn.execute("UPDATE version SET bundle = $1, base = $1", ALL)
         await registry.record_fault(conn, "scribe@r2", ALL)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from shared.ritual.lease import Lease
 from shared.ritual.ledger import Ritual
 from shared.runtime.context import ServiceContext
 from shared.storage.artifacts import Artifacts
-from shared.storage.postgres import Pool
+from shared.storage.postgres import Pool, open_pool
 from tests.support.facts import TRAINING
 from tests.support.fakes.ending_job import EndingJob
 from tests.support.stages import ANVIL, JOB_S, LEASE_S, evacuated, harvested, reconcile_until_moved
@@ -39,9 +39,11 @@ BAD = JobResult(ok=False, error="out of memory")
 
 
 @pytest.fixture
-def context(settings: Settings, pool: Pool, client: Client) -> ServiceContext:
+async def context(settings: Settings, client: Client) -> AsyncIterator[ServiceContext]:
     configuration = embedded().model_copy(update={"jobs": JobsConfig(python=Path(sys.executable))})
-    return ServiceContext("forge", settings, pool, client, configuration)
+    pool = await open_pool(settings.database_url("forge"), "forge")
+    yield ServiceContext("forge", settings, pool, client, configuration)
+    await pool.close()
 
 
 @dataclass
@@ -78,9 +80,9 @@ def ending(context: ServiceContext, result: JobResult | None, pause_s: float = 0
     return GpuStage(context, State.EVACUATED, kind, MAX_ATTEMPTS, Ending(result, pause_s))
 
 
-async def test_a_job_that_ends_well_is_concluded_and_forgotten(context: ServiceContext) -> None:
-    ritual = await harvested(context.pool)
-    fence = await evacuated(context.pool, ritual)
+async def test_a_job_that_ends_well_is_concluded_and_forgotten(admin: Pool, context: ServiceContext) -> None:
+    ritual = await harvested(admin)
+    fence = await evacuated(admin, ritual)
     stage = ending(context, GOOD)
 
     assert (await reconcile_until_moved(stage, ritual)).state is State.FORGED
@@ -93,45 +95,45 @@ async def test_a_job_that_ends_well_is_concluded_and_forgotten(context: ServiceC
 
 @pytest.mark.parametrize("result", [BAD, None], ids=["with a reason", "without a result"])
 async def test_a_job_that_fails_gets_another_attempt_and_the_last_one_ends_the_ritual(
-    context: ServiceContext, result: JobResult | None
+    admin: Pool, context: ServiceContext, result: JobResult | None
 ) -> None:
-    ritual = await harvested(context.pool)
-    fence = await evacuated(context.pool, ritual)
+    ritual = await harvested(admin)
+    fence = await evacuated(admin, ritual)
     stage = ending(context, result)
 
     again = await reconcile_until_moved(stage, ritual)
     assert (again.state, again.attempt) == (State.HARVESTED, 2)
 
-    await lease.release(context.pool, ANVIL, fence)
-    await evacuated(context.pool, ritual, attempt=2)
+    await lease.release(admin, ANVIL, fence)
+    await evacuated(admin, ritual, attempt=2)
     assert (await reconcile_until_moved(stage, ritual)).state is State.FAILED
     failed = await ledger.require_fact(context.pool, ritual, AdapterFailed)
     assert "given up after 2 attempts" in failed.reason
 
 
-async def test_a_failure_that_no_retry_can_mend_ends_the_ritual_at_once(context: ServiceContext) -> None:
-    ritual = await harvested(context.pool)
-    await evacuated(context.pool, ritual)
+async def test_a_failure_that_no_retry_can_mend_ends_the_ritual_at_once(admin: Pool, context: ServiceContext) -> None:
+    ritual = await harvested(admin)
+    await evacuated(admin, ritual)
 
     ended = await reconcile_until_moved(ending(context, BAD.model_copy(update={"permanent": True})), ritual)
 
     assert (ended.state, ended.attempt) == (State.FAILED, 1)
 
 
-async def test_a_cancelled_ritual_ends_without_a_job(context: ServiceContext) -> None:
-    ritual = await harvested(context.pool)
-    await evacuated(context.pool, ritual)
-    await ledger.request_cancel(context.pool, ritual, "not wanted")
+async def test_a_cancelled_ritual_ends_without_a_job(admin: Pool, context: ServiceContext) -> None:
+    ritual = await harvested(admin)
+    await evacuated(admin, ritual)
+    await ledger.request_cancel(admin, ritual, "not wanted")
 
     assert (await reconcile_until_moved(ending(context, GOOD), ritual)).state is State.CANCELLED
 
     assert await job_containers(context).list({"ritual": str(ritual)}) == []
 
 
-async def test_nothing_is_done_for_a_ritual_whose_lease_is_gone(context: ServiceContext) -> None:
-    ritual = await harvested(context.pool)
-    fence = await evacuated(context.pool, ritual)
-    await lease.release(context.pool, ANVIL, fence)
+async def test_nothing_is_done_for_a_ritual_whose_lease_is_gone(admin: Pool, context: ServiceContext) -> None:
+    ritual = await harvested(admin)
+    fence = await evacuated(admin, ritual)
+    await lease.release(admin, ANVIL, fence)
 
     await ending(context, GOOD).reconcile()
 
@@ -140,16 +142,16 @@ async def test_nothing_is_done_for_a_ritual_whose_lease_is_gone(context: Service
 
 @pytest.mark.parametrize("lost", ["before the launch", "during the launch"])
 async def test_a_job_that_starts_after_its_lease_was_lost_is_ended_at_once(
-    context: ServiceContext, monkeypatch: pytest.MonkeyPatch, lost: str
+    admin: Pool, context: ServiceContext, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
-    ritual = await harvested(context.pool)
-    fence = await evacuated(context.pool, ritual)
+    ritual = await harvested(admin)
+    fence = await evacuated(admin, ritual)
     start = ProcessContainers.start
 
     async def stalled(containers: ProcessContainers, spec: ContainerSpec) -> ContainerInfo:
         started = None if lost == "before the launch" else await start(containers, spec)
-        await lease.release(context.pool, ANVIL, fence)
-        assert await lease.acquire(context.pool, ANVIL, ritual, 2, 60) == fence + 1
+        await lease.release(admin, ANVIL, fence)
+        assert await lease.acquire(admin, ANVIL, ritual, 2, 60) == fence + 1
         return started or await start(containers, spec)
 
     monkeypatch.setattr(ProcessContainers, "start", stalled)
@@ -159,10 +161,10 @@ async def test_a_job_that_starts_after_its_lease_was_lost_is_ended_at_once(
 
 
 async def test_a_job_that_cannot_be_proven_to_hold_the_lease_is_ended(
-    context: ServiceContext, monkeypatch: pytest.MonkeyPatch
+    admin: Pool, context: ServiceContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ritual = await harvested(context.pool)
-    await evacuated(context.pool, ritual)
+    ritual = await harvested(admin)
+    await evacuated(admin, ritual)
     start = ProcessContainers.start
 
     async def then_the_database_is_away(containers: ProcessContainers, spec: ContainerSpec) -> ContainerInfo:
@@ -181,9 +183,9 @@ async def test_a_job_that_cannot_be_proven_to_hold_the_lease_is_ended(
     assert (await reconcile_until_moved(stage, ritual)).state is State.FORGED
 
 
-async def test_a_job_knows_until_when_it_may_start(context: ServiceContext) -> None:
-    ritual = await harvested(context.pool)
-    await evacuated(context.pool, ritual)
+async def test_a_job_knows_until_when_it_may_start(admin: Pool, context: ServiceContext) -> None:
+    ritual = await harvested(admin)
+    await evacuated(admin, ritual)
     stage = ending(context, GOOD)
 
     before = boot_time()
@@ -195,10 +197,12 @@ async def test_a_job_knows_until_when_it_may_start(context: ServiceContext) -> N
     await reconcile_until_moved(stage, ritual)
 
 
-async def test_a_job_without_progress_is_ended_and_one_that_progresses_is_left_alone(context: ServiceContext) -> None:
+async def test_a_job_without_progress_is_ended_and_one_that_progresses_is_left_alone(
+    admin: Pool, context: ServiceContext
+) -> None:
     stalled_s = 2.0
-    ritual = await harvested(context.pool)
-    fence = await evacuated(context.pool, ritual)
+    ritual = await harvested(admin)
+    fence = await evacuated(admin, ritual)
     stage = ending(context, GOOD, pause_s=JOB_S)
     stage = replace(stage, kind=replace(stage.kind, stalled_after_s=stalled_s))
 
@@ -209,7 +213,7 @@ async def test_a_job_without_progress_is_ended_and_one_that_progresses_is_left_a
     assert "the trainer made no progress for" in lost.reason
     assert await job_containers(context).list({"ritual": str(ritual)}) == []
 
-    await lease.release(context.pool, ANVIL, fence)
-    await evacuated(context.pool, ritual, attempt=2)
+    await lease.release(admin, ANVIL, fence)
+    await evacuated(admin, ritual, attempt=2)
     progressing = replace(stage, work=Ending(GOOD, pause_s=2 * stalled_s, progress_every_s=0.1))
     assert (await reconcile_until_moved(progressing, ritual)).state is State.FORGED

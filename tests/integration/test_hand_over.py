@@ -23,7 +23,7 @@ __all__ = ["anvil", "context", "rune"]  # the fixtures
 async def test_a_free_serving_anvil_is_evacuated_for_the_ritual_that_waits(
     anvil: Anvil, context: ServiceContext, rune: FakeRune
 ) -> None:
-    ritual = await harvested(context.pool, "one")
+    ritual = await harvested(context.settings, "one")
 
     await checks(anvil, 2)
 
@@ -39,7 +39,7 @@ async def test_a_free_serving_anvil_is_evacuated_for_the_ritual_that_waits(
 async def test_when_the_gpu_work_ends_inference_is_restored_with_its_receipt(
     anvil: Anvil, context: ServiceContext, rune: FakeRune
 ) -> None:
-    ritual = await harvested(context.pool, "one")
+    ritual = await harvested(context.settings, "one")
     await checks(anvil, 2)
     await asyncio.sleep(0.05)
     assert await context.record(AdapterFailed(ritual=ritual, persona="scribe", reason="broken"), datetime.now(UTC))
@@ -56,7 +56,7 @@ async def test_when_the_gpu_work_ends_inference_is_restored_with_its_receipt(
 async def test_an_expired_lease_is_another_attempt_after_the_holder_is_proven_gone(
     anvil: Anvil, context: ServiceContext
 ) -> None:
-    ritual = await harvested(context.pool, "one")
+    ritual = await harvested(context.settings, "one")
     await checks(anvil, 2)
     await context.pool.execute("UPDATE lease SET expires_at = clock_timestamp() - interval '1 second'")
 
@@ -76,7 +76,7 @@ async def test_of_several_the_most_urgent_then_the_oldest_goes_first_and_the_oth
     anvil: Anvil, context: ServiceContext
 ) -> None:
     old, urgent, late = [
-        await harvested(context.pool, name, priority) for name, priority in (("old", 5), ("urgent", 9), ("late", 5))
+        await harvested(context.settings, name, priority) for name, priority in (("old", 5), ("urgent", 9), ("late", 5))
     ]
 
     await checks(anvil, 2)
@@ -91,7 +91,7 @@ async def test_of_several_the_most_urgent_then_the_oldest_goes_first_and_the_oth
 async def test_a_ritual_cancelled_while_it_waits_never_touches_the_anvil(
     anvil: Anvil, context: ServiceContext, rune: FakeRune
 ) -> None:
-    ritual = await harvested(context.pool, "one")
+    ritual = await harvested(context.settings, "one")
     await ledger.request_cancel(context.pool, ritual, "no longer wanted")
 
     await checks(anvil, 2)
@@ -103,7 +103,7 @@ async def test_a_ritual_cancelled_while_it_waits_never_touches_the_anvil(
 async def test_an_evacuation_cut_short_anywhere_is_taken_up_again(
     anvil: Anvil, context: ServiceContext, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ritual = await harvested(context.pool, "one")
+    ritual = await harvested(context.settings, "one")
 
     async def crash() -> None:
         raise KeyboardInterrupt
@@ -125,7 +125,7 @@ async def test_every_step_of_a_hand_over_is_on_record_and_in_the_trace(
     anvil: Anvil, context: ServiceContext, rune: FakeRune
 ) -> None:
     rune.busy = 3
-    ritual = await harvested(context.pool, "one")
+    ritual = await harvested(context.settings, "one")
     await checks(anvil, 2)
     await context.record(AdapterFailed(ritual=ritual, persona="scribe", reason="broken"), datetime.now(UTC))
     await checks(anvil, 1)

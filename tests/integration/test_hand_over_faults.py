@@ -40,7 +40,7 @@ async def test_memory_that_does_not_come_free_is_a_refusal_and_inference_comes_b
     anvil: Anvil, context: ServiceContext, rune: FakeRune
 ) -> None:
     rune.keeps = 400 * MIB
-    ritual = await harvested(context.pool, "one")
+    ritual = await harvested(context.settings, "one")
 
     await checks(anvil, 2)
     assert await state_of(context.pool, ritual) is State.REFUSED
@@ -60,7 +60,7 @@ async def test_an_engine_of_containers_that_is_away_is_contained_and_nothing_is_
     async def away() -> Condition:
         raise ContainerError("the engine does not answer: start it")
 
-    ritual = await harvested(context.pool, "one")
+    ritual = await harvested(context.settings, "one")
     monkeypatch.setattr(rune, "condition", away)
     await checks(anvil, anvil.settings.contain_after * CHECKS_PER_FAILURE)
 
@@ -79,7 +79,7 @@ async def test_an_engine_that_goes_away_in_the_middle_of_an_evacuation_is_a_refu
     async def away() -> None:
         raise ContainerError("the engine does not answer: start it")
 
-    ritual = await harvested(context.pool, "one")
+    ritual = await harvested(context.settings, "one")
     monkeypatch.setattr(rune, "free_memory", away)
     await checks(anvil, 3)
 
@@ -96,7 +96,7 @@ async def test_a_process_that_computes_on_the_device_keeps_the_anvil_from_everyb
         return (4242,)
 
     monkeypatch.setattr(anvil.accelerator, "processes", processes)
-    ritual = await harvested(context.pool, "one")
+    ritual = await harvested(context.settings, "one")
     await checks(anvil, 3)
 
     assert await state_of(context.pool, ritual) is State.REFUSED
@@ -108,7 +108,7 @@ async def test_a_process_that_computes_on_the_device_keeps_the_anvil_from_everyb
 async def test_a_rune_that_comes_up_while_the_anvil_is_held_is_stopped(
     anvil: Anvil, context: ServiceContext, rune: FakeRune
 ) -> None:
-    ritual = await harvested(context.pool, "one")
+    ritual = await harvested(context.settings, "one")
     await checks(anvil, 2)
     rune.up = True
 
@@ -122,7 +122,7 @@ async def test_a_rune_that_comes_up_while_the_anvil_is_held_is_stopped(
 async def test_a_rune_that_comes_back_each_time_ends_the_attempt_with_what_starts_it(
     anvil: Anvil, context: ServiceContext, rune: FakeRune, ours: bool
 ) -> None:
-    ritual = await harvested(context.pool, "one")
+    ritual = await harvested(context.settings, "one")
     await checks(anvil, 2)
     for _ in range(MOST):
         assert await state_of(context.pool, ritual) is State.EVACUATED
@@ -145,7 +145,7 @@ async def test_a_rune_that_cannot_be_stopped_ends_the_attempt_too(
     async def refuses() -> None:
         raise ContainerError("the container engine does not answer: start it")
 
-    ritual = await harvested(context.pool, "one")
+    ritual = await harvested(context.settings, "one")
     await checks(anvil, 2)
     rune.up = True
     monkeypatch.setattr(rune, "stop", refuses)
@@ -184,7 +184,7 @@ def test_the_systemd_unit_of_a_process_is_that_of_its_control_group(cgroup: str,
 
 async def test_jobs_of_another_fence_are_ended_while_the_anvil_is_held(anvil: Anvil, context: ServiceContext) -> None:
     jobs: FakeContainers = anvil.jobs  # type: ignore[assignment]
-    ritual = await harvested(context.pool, "one")
+    ritual = await harvested(context.settings, "one")
     await checks(anvil, 1)
     jobs.running, jobs.fences = ["trainer-of-an-earlier-one"], {"trainer-of-an-earlier-one": FIRST_FENCE - 1}
     await checks(anvil, 1)
@@ -207,7 +207,7 @@ async def test_an_attempt_whose_job_never_started_is_no_failure_but_not_for_ever
 ) -> None:
     most = context.configuration.runtime.max_errors
     assert anvil.settings.max_attempts < most
-    ritual = await harvested(context.pool, "one")
+    ritual = await harvested(context.settings, "one")
     for attempt in range(1, most + 1):
         await checks(anvil, 2)
         found = await ledger.get_ritual(context.pool, ritual)
@@ -223,7 +223,7 @@ async def test_an_attempt_whose_job_never_started_is_no_failure_but_not_for_ever
 async def test_an_attempt_whose_service_cannot_start_a_job_fails_with_its_error(
     anvil: Anvil, context: ServiceContext
 ) -> None:
-    ritual = await harvested(context.pool, "one")
+    ritual = await harvested(context.settings, "one")
     for _ in range(anvil.settings.max_attempts):
         await checks(anvil, 2)
         found = await ledger.get_ritual(context.pool, ritual)
@@ -244,7 +244,7 @@ async def test_an_evacuation_that_meets_an_error_waits_before_its_next_try(
         raise ValueError("no such thing")
 
     monkeypatch.setattr(rune, "free_memory", broken)
-    await harvested(context.pool, "one")
+    await harvested(context.settings, "one")
     await checks(anvil, 2)
     context.woken.clear()
 
@@ -256,7 +256,7 @@ async def test_an_evacuation_that_meets_an_error_waits_before_its_next_try(
 
 async def test_an_attempt_whose_job_was_lost_is_a_failure(anvil: Anvil, context: ServiceContext) -> None:
     jobs: FakeContainers = anvil.jobs  # type: ignore[assignment]
-    ritual = await harvested(context.pool, "one")
+    ritual = await harvested(context.settings, "one")
     await checks(anvil, 2)
     jobs.running = ["trainer"]
     await expire(context)
@@ -270,7 +270,7 @@ async def test_an_attempt_whose_job_was_lost_is_a_failure(anvil: Anvil, context:
 async def test_no_ritual_gets_an_anvil_on_which_nobody_would_work(
     anvil: Anvil, context: ServiceContext, rune: FakeRune, service: str
 ) -> None:
-    ritual = await harvested(context.pool, "one")
+    ritual = await harvested(context.settings, "one")
     await context.pool.execute(
         "UPDATE service_heartbeat SET passed_at = now() - interval '1 minute' WHERE service = $1", service
     )
@@ -290,7 +290,7 @@ async def test_what_a_contained_anvil_answers_can_be_accepted(
     anvil: Anvil, context: ServiceContext, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await containment.contain(anvil.context.pool, anvil.name, "base answers differently", 3, until_accepted=True)
-    ritual = await harvested(context.pool, "one")
+    ritual = await harvested(context.settings, "one")
     await checks(anvil, 3)
     assert await state_of(context.pool, ritual) is State.HARVESTED
     decision = await views.get_decision(context.pool, ritual)
@@ -307,7 +307,7 @@ async def test_no_ritual_gets_the_anvil_while_the_disk_is_nearly_full(
     enough = context.configuration
     most = RuntimeConfig(min_free=ByteSize(1 << 62))
     context.configuration = enough.model_copy(update={"runtime": most})
-    ritual = await harvested(context.pool, "one")
+    ritual = await harvested(context.settings, "one")
 
     await checks(anvil, 2)
 
@@ -322,7 +322,7 @@ async def test_no_ritual_gets_the_anvil_while_the_disk_is_nearly_full(
 async def test_a_verified_ritual_that_cannot_be_awakened_keeps_the_anvil_from_others_only_for_a_while(
     anvil: Anvil, context: ServiceContext
 ) -> None:
-    stuck, waiting = await harvested(context.pool, "one"), await harvested(context.pool, "two")
+    stuck, waiting = await harvested(context.settings, "one"), await harvested(context.settings, "two")
     await context.pool.execute("UPDATE ritual SET state = 'verified' WHERE id = $1", stuck)
     await checks(anvil, 2)
     assert await state_of(context.pool, waiting) is State.HARVESTED

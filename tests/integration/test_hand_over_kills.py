@@ -41,7 +41,7 @@ async def at_work(house: House, client: Client, tmp_path: Path) -> AsyncIterator
 
 @pytest.fixture
 async def holder(house: House) -> AsyncIterator[Holder]:
-    conn = await asyncpg.connect(house.settings.database_url)
+    conn = await asyncpg.connect(house.settings.database_url("bootstrap"))
     holder = Holder(conn)
     await holder.install()
     yield holder

@@ -69,8 +69,7 @@ async def awaken(pool: Pool, rune: AdapterRune, version: str) -> None:
 
 async def hand_over(anvil: Anvil, name: str) -> tuple[UUID, float]:
     """A ritual that takes the anvil and gives it back at once, and the seconds that restoring it took."""
-    pool = anvil.context.pool
-    ritual = await harvested(pool, name)
+    ritual = await harvested(anvil.context.settings, name)
     await checks(anvil, 2)
     await anvil.context.record(AdapterFailed(ritual=ritual, persona="scribe", reason="over"), datetime.now(UTC))
     started = monotonic()
@@ -79,12 +78,12 @@ async def hand_over(anvil: Anvil, name: str) -> tuple[UUID, float]:
 
 
 async def test_the_third_hand_over_of_a_persona_waits_no_longer_than_its_first(
-    anvil: Anvil, context: ServiceContext, rune: AdapterRune
+    admin: Pool, anvil: Anvil, context: ServiceContext, rune: AdapterRune
 ) -> None:
     _, first_s = await hand_over(anvil, "one")
-    await awaken(context.pool, rune, "scribe@1")
+    await awaken(admin, rune, "scribe@1")
     await hand_over(anvil, "two")
-    await awaken(context.pool, rune, "scribe@2")
+    await awaken(admin, rune, "scribe@2")
     assert rune.loaded == {"base", "scribe@1", "scribe@2"}
 
     third, third_s = await hand_over(anvil, "three")
@@ -97,12 +96,12 @@ async def test_the_third_hand_over_of_a_persona_waits_no_longer_than_its_first(
 
 
 async def test_a_version_that_was_withdrawn_during_the_hand_over_is_not_waited_for(
-    anvil: Anvil, context: ServiceContext, rune: AdapterRune
+    admin: Pool, anvil: Anvil, context: ServiceContext, rune: AdapterRune
 ) -> None:
-    await awaken(context.pool, rune, "scribe@1")
-    ritual = await harvested(context.pool, "one")
+    await awaken(admin, rune, "scribe@1")
+    ritual = await harvested(context.settings, "one")
     await checks(anvil, 2)
-    await context.pool.execute("DELETE FROM registry.alias")
+    await admin.execute("DELETE FROM registry.alias")
     rune.wanted = {"base"}
     await context.record(AdapterFailed(ritual=ritual, persona="scribe", reason="over"), datetime.now(UTC))
     started = monotonic()
@@ -115,9 +114,9 @@ async def test_a_version_that_was_withdrawn_during_the_hand_over_is_not_waited_f
 
 @pytest.mark.parametrize("lost", ["scribe@1", "of-the-owner"])
 async def test_a_model_that_is_needed_is_waited_for_and_reported_missing(
-    anvil: Anvil, context: ServiceContext, rune: AdapterRune, lost: str
+    admin: Pool, anvil: Anvil, context: ServiceContext, rune: AdapterRune, lost: str
 ) -> None:
-    await awaken(context.pool, rune, "scribe@1")
+    await awaken(admin, rune, "scribe@1")
     rune.loaded.add("of-the-owner")
     rune.wanted = {"base", "scribe@1", "of-the-owner"} - {lost}
 

@@ -19,7 +19,7 @@ __all__ = ["anvil", "context", "rune"]  # the fixtures
 async def test_an_anvil_that_is_reclaimed_is_taken_back_and_the_ritual_waits_as_interrupted(
     anvil: Anvil, context: ServiceContext, rune: FakeRune
 ) -> None:
-    ritual = await harvested(context.pool, "one")
+    ritual = await harvested(context.settings, "one")
     await checks(anvil, 2)
     jobs: FakeContainers = anvil.jobs  # type: ignore[assignment]
     jobs.running = ["trainer-1"]
@@ -47,7 +47,7 @@ async def test_an_anvil_that_is_reclaimed_is_taken_back_and_the_ritual_waits_as_
 
 
 async def test_a_later_reclaim_shortens_an_earlier_one_or_ends_it(anvil: Anvil, context: ServiceContext) -> None:
-    await harvested(context.pool, "one")
+    await harvested(context.settings, "one")
     for hold_s, least_s, most_s in ((7 * 24 * 3600, 604_000, 604_800), (600, 500, 600)):
         await gpu_reclaim(GpuReclaim(hold_s=hold_s), context)
         left_s = await context.pool.fetchval(
@@ -64,7 +64,7 @@ async def test_a_later_reclaim_shortens_an_earlier_one_or_ends_it(anvil: Anvil, 
 async def test_an_anvil_that_is_reclaimed_in_the_middle_of_its_evacuation_is_not_handed_over(
     anvil: Anvil, context: ServiceContext, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ritual = await harvested(context.pool, "one")
+    ritual = await harvested(context.settings, "one")
 
     async def demand(grace_s: float = 0.0) -> int:
         await gpu_reclaim(GpuReclaim(why="now", hold_s=3600), context)
@@ -80,7 +80,7 @@ async def test_an_anvil_that_is_reclaimed_in_the_middle_of_its_evacuation_is_not
 
 
 async def test_a_reclaim_from_before_the_lease_does_not_end_it(anvil: Anvil, context: ServiceContext) -> None:
-    ritual = await harvested(context.pool, "one")
+    ritual = await harvested(context.settings, "one")
     await gpu_reclaim(GpuReclaim(why="earlier", hold_s=0), context)
 
     await checks(anvil, 4)

@@ -21,7 +21,7 @@ async def test_a_hand_over_is_read_as_the_orchestrator_recorded_it(
     anvil: Anvil, context: ServiceContext, rune: FakeRune
 ) -> None:
     rune.busy = 2
-    ritual = await harvested(context.pool, "one")
+    ritual = await harvested(context.settings, "one")
     await checks(anvil, 2)
     taken = await views.get_anvil_status(context.pool, "anvil0")
     work = await views.get_restoration(context.pool, "anvil0", 1)

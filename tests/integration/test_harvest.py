@@ -16,6 +16,7 @@ from services.harvester.policy import HarvestPolicy, Lengths, Prompts, Shares
 from services.harvester.redaction.sensitive import Sensitive
 from services.harvester.request import HarvestRequest
 from services.harvester.split import Split
+from shared.config.settings import Settings
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.karma import Status
 from shared.storage.artifacts import Artifacts
@@ -41,11 +42,11 @@ VOCABULARY = [f"word{number}" for number in range(2000)]
 TRAIN, HELD = session_on(Split.TRAIN), session_on(Split.HOLDOUT)
 
 
-async def test_the_same_karma_in_another_order_gives_the_same_digests(pool: Pool, tmp_path: Path) -> None:
+async def test_the_same_karma_in_another_order_gives_the_same_digests(pool: Pool, admin: Pool, tmp_path: Path) -> None:
     await remember(pool, SCRIBE)
     first, _ = await harvested(pool, tmp_path / "one")
-    await pool.execute("DELETE FROM vectors.karma")
-    await pool.execute("TRUNCATE sealed, revocation")
+    await admin.execute("DELETE FROM vectors.karma")
+    await admin.execute("TRUNCATE sealed, revocation")
     for some in random.Random(1).sample(SCRIBE, len(SCRIBE)):
         await remember(pool, [some])
 
@@ -399,7 +400,7 @@ async def test_a_time_that_nothing_computes_with_is_refused_by_the_table(pool: P
 
 
 async def test_what_is_written_is_what_was_scanned_though_records_change_meanwhile(
-    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, admin: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else what was judged clean could be written with a secret in it."""
     token = draw(random.Random(9), Sensitive.GITHUB_TOKEN)
@@ -410,7 +411,7 @@ async def test_what_is_written_is_what_was_scanned_though_records_change_meanwhi
         await admit(*values)
         changed = json.dumps([{"role": "user", "content": "Which?"}, {"role": "assistant", "content": token}])
         await pool.execute("UPDATE vectors.karma SET messages = $1::text::jsonb WHERE id = 'other'", changed)
-        await pool.execute("DELETE FROM vectors.karma WHERE id = 'one'")
+        await admin.execute("DELETE FROM vectors.karma WHERE id = 'one'")
 
     with monkeypatch.context() as patch:
         patch.setattr(harvest_module, "admit", admit_and_change)
@@ -430,15 +431,15 @@ async def test_what_is_written_is_what_was_scanned_though_records_change_meanwhi
     ["DELETE FROM vectors.karma WHERE id = 'other'", "UPDATE vectors.karma SET persona = 'b' WHERE id = 'other'"],
 )
 async def test_a_record_that_is_gone_is_in_no_later_manifest_and_one_that_comes_back_is(
-    pool: Pool, tmp_path: Path, change: str
+    pool: Pool, admin: Pool, tmp_path: Path, change: str
 ) -> None:
     both = [record("one", TRAIN, "Why?", "Because."), record("other", TRAIN, "How?", "So.")]
     await remember(pool, both)
     await harvested(pool, tmp_path)
-    await pool.execute(change)
+    await admin.execute(change)
 
     found, _ = await harvested(pool, tmp_path)
-    await pool.execute("DELETE FROM vectors.karma WHERE id = 'other'")
+    await admin.execute("DELETE FROM vectors.karma WHERE id = 'other'")
     await remember(pool, both[1:])
     again, _ = await harvested(pool, tmp_path)
 
@@ -447,11 +448,11 @@ async def test_a_record_that_is_gone_is_in_no_later_manifest_and_one_that_comes_
 
 
 async def test_nothing_of_a_harvest_is_left_in_the_database_but_its_results(
-    pool: Pool, database: str, tmp_path: Path
+    pool: Pool, settings: Settings, tmp_path: Path
 ) -> None:
     await remember(pool, SCRIBE)
     request = HarvestRequest("scribe", TrainingIntent(persona="scribe"), HarvestPolicy(), SUITES)
-    async with harvest_connection(database, "scribe") as conn:
+    async with harvest_connection(settings.database_url("harvester"), "scribe") as conn:
         await harvest(conn, request, Artifacts(tmp_path), lambda *_: None)
         assert await temporary_tables(pool) == {"scanned", "admission"}
 
@@ -468,7 +469,8 @@ async def temporary_tables(pool: Pool) -> set[str]:
     return {row["relname"] for row in rows}
 
 
-async def test_a_second_harvest_of_a_persona_waits_for_the_first(database: str) -> None:
+async def test_a_second_harvest_of_a_persona_waits_for_the_first(settings: Settings) -> None:
+    database = settings.database_url("harvester")
     async with harvest_connection(database, "scribe"), harvest_connection(database, "coder"):
         with pytest.raises(UNREACHABLE):
             async with harvest_connection(database, "scribe"):

@@ -80,7 +80,7 @@ async def test_a_session_that_is_joined_to_the_holdout_under_its_own_name_leaves
 
 
 async def test_a_session_that_leaves_the_lineage_of_a_sealed_one_is_no_longer_held_out(
-    pool: Pool, tmp_path: Path
+    pool: Pool, admin: Pool, tmp_path: Path
 ) -> None:
     session, held = TRAIN[0], HELD[0]
     await begin(
@@ -95,7 +95,7 @@ async def test_a_session_that_leaves_the_lineage_of_a_sealed_one_is_no_longer_he
     await pool.execute("UPDATE vectors.karma SET parent = 'wrong' WHERE id = 'sealed'")
     joined, _ = await harvested(pool, tmp_path, policy=policy(), wanted=["right"])
     assert [row["id"] for row in sealed_rows(tmp_path, joined)] == ["right"]
-    await pool.execute("DELETE FROM sealed WHERE karma = 'right'; UPDATE vectors.karma SET parent = NULL")
+    await admin.execute("DELETE FROM sealed WHERE karma = 'right'; UPDATE vectors.karma SET parent = NULL")
 
     found, _ = await harvested(pool, tmp_path, policy=policy())
 
@@ -128,14 +128,14 @@ async def test_a_benchmark_item_in_a_new_record_is_seen(pool: Pool, tmp_path: Pa
 
 
 async def test_a_record_that_goes_and_comes_back_as_another_is_decided_about_as_that(
-    pool: Pool, tmp_path: Path
+    pool: Pool, admin: Pool, tmp_path: Path
 ) -> None:
     await begin(pool, tmp_path, record("one", TRAIN[0], "Say.", "No."), policy=policy())
-    await pool.execute("DELETE FROM vectors.karma WHERE id = 'one'")
+    await admin.execute("DELETE FROM vectors.karma WHERE id = 'one'")
     await remember(pool, [record("one", HELD[0], "Sing.", "La.", created_at="2026-02-01T00:00:00Z")])
 
     await harvested(pool, tmp_path, policy=policy())
-    await pool.execute("DELETE FROM vectors.karma WHERE id = 'one'")
+    await admin.execute("DELETE FROM vectors.karma WHERE id = 'one'")
     found, _ = await harvested(pool, tmp_path, policy=policy())
 
     assert found.seen == len(ENOUGH)

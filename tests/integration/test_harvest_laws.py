@@ -48,9 +48,9 @@ def histories(draw: st.DrawFn) -> list[list[KarmaRecord]]:
 )
 @given(histories())
 async def test_as_karma_grows_all_of_it_is_accounted_for_and_what_was_sealed_is_never_trained(
-    pool: Pool, batches: list[list[KarmaRecord]]
+    pool: Pool, admin: Pool, batches: list[list[KarmaRecord]]
 ) -> None:
-    await pool.execute(EMPTY)
+    await admin.execute(EMPTY)
     remembered: dict[str, KarmaRecord] = {}
     ever_sealed: set[str] = set()
     side_of: dict[str, str] = {}

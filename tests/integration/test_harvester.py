@@ -122,7 +122,7 @@ async def test_a_persona_that_is_harvested_elsewhere_delays_no_other(pool: Pool,
         return await refused() == {"coder", "scribe"}
 
     async with running(app, settings):
-        async with harvest_connection(settings.database_url, "scribe"):
+        async with harvest_connection(settings.database_url("harvester"), "scribe"):
             client = await connect(settings, Role.PUBLISHER)
             for persona in ("scribe", "coder"):
                 await client.publish(TrainingIntent.subject, json.dumps({"persona": persona}).encode())

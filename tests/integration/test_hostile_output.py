@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -34,7 +34,7 @@ from shared.ritual.lease import Lease
 from shared.ritual.ledger import Ritual
 from shared.runtime.context import ServiceContext
 from shared.storage.artifacts import Artifacts
-from shared.storage.postgres import Pool
+from shared.storage.postgres import Pool, open_pool
 from tests.support.evaluations import INTACT, LEARNED, items_of, results
 from tests.support.facts import TRAINING
 from tests.support.fakes.ending_job import EndingJob
@@ -135,9 +135,11 @@ class HostileEvaluator(Verifier):
 
 
 @pytest.fixture
-def context(settings: Settings, pool: Pool, client: Client) -> ServiceContext:
+async def context(settings: Settings, client: Client) -> AsyncIterator[ServiceContext]:
     configuration = embedded().model_copy(update={"jobs": JobsConfig(python=Path(sys.executable))})
-    return ServiceContext("forge", settings, pool, client, configuration)
+    pool = await open_pool(settings.database_url("forge"), "forge")
+    yield ServiceContext("forge", settings, pool, client, configuration)
+    await pool.close()
 
 
 def training(context: ServiceContext, left: Left) -> GpuStage:
@@ -156,13 +158,13 @@ def kind(role: str) -> JobKind:
     return JobKind(role, ("-m", "tests.support.fakes.ending_job"), GIB, JOB_S)
 
 
-async def forged(pool: Pool) -> UUID:
+async def forged(admin: Pool) -> UUID:
     """A ritual whose adapter is that of PROMOTED."""
-    ritual = await harvested(pool)
-    fence = await evacuated(pool, ritual)
+    ritual = await harvested(admin)
+    fence = await evacuated(admin, ritual)
     made = {"adapter": PROMOTED.adapter_digest, "base": PROMOTED.base_digest, "path": "/nowhere", "recipe": "default"}
     await state(
-        pool,
+        admin,
         AdapterForged(ritual=ritual, persona="scribe", **made, fence=fence, training=TRAINING),
     )
     return ritual
@@ -175,10 +177,10 @@ async def interruption(pool: Pool, ritual: Ritual) -> str:
 
 @pytest.mark.parametrize(("left", "reason"), NO_RESULT.values(), ids=NO_RESULT)
 async def test_a_training_without_a_sound_result_is_a_failed_attempt(
-    context: ServiceContext, left: Left, reason: str
+    admin: Pool, context: ServiceContext, left: Left, reason: str
 ) -> None:
-    ritual = await harvested(context.pool)
-    await evacuated(context.pool, ritual)
+    ritual = await harvested(admin)
+    await evacuated(admin, ritual)
 
     found = await interruption(context.pool, await reconcile_until_moved(training(context, left), ritual))
 
@@ -188,10 +190,10 @@ async def test_a_training_without_a_sound_result_is_a_failed_attempt(
 
 @pytest.mark.parametrize(("left", "reason"), NO_ADAPTER.values(), ids=NO_ADAPTER)
 async def test_a_training_that_leaves_no_adapter_ends_the_ritual(
-    context: ServiceContext, left: Left, reason: str
+    admin: Pool, context: ServiceContext, left: Left, reason: str
 ) -> None:
-    ritual = await harvested(context.pool)
-    await evacuated(context.pool, ritual)
+    ritual = await harvested(admin)
+    await evacuated(admin, ritual)
 
     ended = await reconcile_until_moved(training(context, {"result": GOOD} | left), ritual)
 
@@ -201,17 +203,17 @@ async def test_a_training_that_leaves_no_adapter_ends_the_ritual(
 
 @pytest.mark.parametrize(("left", "reason"), NO_MEASUREMENTS.values(), ids=NO_MEASUREMENTS)
 async def test_an_evaluation_without_sound_measurements_is_a_failed_attempt(
-    context: ServiceContext, left: Left, reason: str
+    admin: Pool, context: ServiceContext, left: Left, reason: str
 ) -> None:
-    ritual = await forged(context.pool)
+    ritual = await forged(admin)
     assert reason in await interruption(context.pool, await reconcile_until_moved(evaluating(context, left), ritual))
 
 
 @pytest.mark.parametrize(("changes", "reason"), UNFIT.values(), ids=UNFIT)
 async def test_measurements_that_allow_no_verdict_are_a_failed_attempt_and_leave_no_base_scores(
-    context: ServiceContext, changes: dict[str, Any], reason: str
+    admin: Pool, context: ServiceContext, changes: dict[str, Any], reason: str
 ) -> None:
-    ritual = await forged(context.pool)
+    ritual = await forged(admin)
     files = {RESULTS_FILE: PROMOTED.model_copy(update=changes).model_dump_json()}
 
     moved = await reconcile_until_moved(evaluating(context, {"files": files}), ritual)
@@ -221,8 +223,10 @@ async def test_measurements_that_allow_no_verdict_are_a_failed_attempt_and_leave
     assert not Artifacts(context.settings.home).base_scores(PROMOTED.base_digest).exists()
 
 
-async def test_measurements_are_judged_and_the_base_scores_of_their_base_are_kept(context: ServiceContext) -> None:
-    ritual = await forged(context.pool)
+async def test_measurements_are_judged_and_the_base_scores_of_their_base_are_kept(
+    admin: Pool, context: ServiceContext
+) -> None:
+    ritual = await forged(admin)
     values = json.loads(PROMOTED.model_dump_json()) | {"holdout_left_out": {"h\0": "not \ud800 shown"}}
 
     moved = await reconcile_until_moved(evaluating(context, {"files": {RESULTS_FILE: json.dumps(values)}}), ritual)
@@ -233,10 +237,10 @@ async def test_measurements_are_judged_and_the_base_scores_of_their_base_are_kep
 
 
 async def test_checkpoints_behind_a_link_are_not_given_to_the_next_attempt(
-    context: ServiceContext, tmp_path: Path
+    admin: Pool, context: ServiceContext, tmp_path: Path
 ) -> None:
-    ritual = await harvested(context.pool)
-    await evacuated(context.pool, ritual)
+    ritual = await harvested(admin)
+    await evacuated(admin, ritual)
     elsewhere = tmp_path / "checkpoint-1" / IDENTITY_FILE
     elsewhere.parent.mkdir()
     elsewhere.touch()

@@ -58,10 +58,10 @@ def stage_of(settings: Settings, pool: Pool, client: Client, allow: bool = False
 
 
 async def test_a_ritual_is_held_back_while_jobs_cannot_be_isolated_and_goes_on_once_they_can(
-    denied: pytest.MonkeyPatch, anvil: Anvil, context: ServiceContext, rune: FakeRune
+    denied: pytest.MonkeyPatch, admin: Pool, anvil: Anvil, context: ServiceContext, rune: FakeRune
 ) -> None:
-    forge_stage = stage_of(context.settings, context.pool, context.nats)
-    ritual = await harvested(context.pool, "one")
+    forge_stage = stage_of(context.settings, admin, context.nats)
+    ritual = await harvested(context.settings, "one")
     await forge_stage.reconcile()
 
     await checks(anvil, 4)
@@ -80,14 +80,14 @@ async def test_a_ritual_is_held_back_while_jobs_cannot_be_isolated_and_goes_on_o
 
 
 async def test_a_ritual_is_held_back_for_the_verifier_too(
-    denied: pytest.MonkeyPatch, anvil: Anvil, context: ServiceContext, rune: FakeRune
+    denied: pytest.MonkeyPatch, admin: Pool, anvil: Anvil, context: ServiceContext, rune: FakeRune
 ) -> None:
     let_isolate(denied)
-    await stage_of(context.settings, context.pool, context.nats).reconcile()
+    await stage_of(context.settings, admin, context.nats).reconcile()
     let_isolate(denied, WHY)
-    verifier = stage_of(context.settings, context.pool, context.nats)
+    verifier = stage_of(context.settings, admin, context.nats)
     await replace(verifier, context=replace(verifier.context, service="verifier")).reconcile()
-    ritual = await harvested(context.pool, "one")
+    ritual = await harvested(context.settings, "one")
 
     await checks(anvil, 3)
 
@@ -95,10 +95,10 @@ async def test_a_ritual_is_held_back_for_the_verifier_too(
 
 
 async def test_what_the_owner_allows_takes_the_anvil(
-    denied: pytest.MonkeyPatch, anvil: Anvil, context: ServiceContext
+    denied: pytest.MonkeyPatch, admin: Pool, anvil: Anvil, context: ServiceContext
 ) -> None:
-    await stage_of(context.settings, context.pool, context.nats, allow=True).reconcile()
-    ritual = await harvested(context.pool, "one")
+    await stage_of(context.settings, admin, context.nats, allow=True).reconcile()
+    ritual = await harvested(context.settings, "one")
 
     await checks(anvil, 2)
 
@@ -145,27 +145,27 @@ async def test_a_machine_that_is_mended_is_noticed_by_a_process_that_runs(tmp_pa
 
 
 async def test_no_job_is_started_where_it_cannot_be_isolated(
-    denied: pytest.MonkeyPatch, settings: Settings, pool: Pool, client: Client
+    denied: pytest.MonkeyPatch, settings: Settings, admin: Pool, client: Client
 ) -> None:
-    ritual = await harvested(pool, "one")
-    await evacuated(pool, ritual)
-    stage = stage_of(settings, pool, client)
+    ritual = await harvested(settings, "one")
+    await evacuated(admin, ritual)
+    stage = stage_of(settings, admin, client)
 
     await stage.reconcile()
 
     assert await ProcessContainers(settings.containers_dir).list({"ritual": str(ritual)}) == []
-    error = await pool.fetchval("SELECT error FROM ritual_error WHERE ritual = $1", ritual)
+    error = await admin.fetchval("SELECT error FROM ritual_error WHERE ritual = $1", ritual)
     assert WHY in error
-    assert (await list_isolation(pool))["forge"].isolation is Isolation.REFUSED
+    assert (await list_isolation(admin))["forge"].isolation is Isolation.REFUSED
 
 
 @pytest.mark.parametrize("result", [GOOD, BAD], ids=["well", "badly"])
 async def test_an_unisolated_job_is_recorded_as_such_however_it_ends(
-    denied: pytest.MonkeyPatch, settings: Settings, pool: Pool, client: Client, result: object
+    denied: pytest.MonkeyPatch, settings: Settings, admin: Pool, client: Client, result: object
 ) -> None:
-    ritual = await harvested(pool, "one")
-    await evacuated(pool, ritual)
-    stage = stage_of(settings, pool, client, allow=True)
+    ritual = await harvested(settings, "one")
+    await evacuated(admin, ritual)
+    stage = stage_of(settings, admin, client, allow=True)
     stage = replace(stage, work=replace(stage.work, result=result))  # type: ignore[type-var]
     inspect = ProcessContainers.inspect
 
@@ -176,38 +176,38 @@ async def test_an_unisolated_job_is_recorded_as_such_however_it_ends(
     denied.setattr(ProcessContainers, "inspect", limited)
     await reconcile_until_moved(stage, ritual)
 
-    assert (await list_isolation(pool))["forge"] == JobIsolation(Isolation.UNISOLATED, WHY)
+    assert (await list_isolation(admin))["forge"] == JobIsolation(Isolation.UNISOLATED, WHY)
     kind: type[GpuInterrupted | AdapterForged] = GpuInterrupted if result is BAD else AdapterForged
-    isolation = (await ledger.require_fact(pool, ritual, kind)).isolation
+    isolation = (await ledger.require_fact(admin, ritual, kind)).isolation
     assert is_unisolated(isolation) and "time" in isolation
 
 
 async def test_the_permission_leaves_a_job_isolated_where_that_is_possible(
-    settings: Settings, pool: Pool, client: Client
+    settings: Settings, admin: Pool, client: Client
 ) -> None:
     if why_not():
         pytest.skip("this machine cannot isolate jobs")
-    ritual = await harvested(pool, "one")
-    await evacuated(pool, ritual)
+    ritual = await harvested(settings, "one")
+    await evacuated(admin, ritual)
 
-    await reconcile_until_moved(stage_of(settings, pool, client, allow=True), ritual)
+    await reconcile_until_moved(stage_of(settings, admin, client, allow=True), ritual)
 
-    assert set((await ledger.require_fact(pool, ritual, AdapterForged)).isolation) >= WALLS
-    assert (await list_isolation(pool))["forge"] == JobIsolation(Isolation.ISOLATED)
+    assert set((await ledger.require_fact(admin, ritual, AdapterForged)).isolation) >= WALLS
+    assert (await list_isolation(admin))["forge"] == JobIsolation(Isolation.ISOLATED)
 
 
 async def test_status_watch_and_show_mention_jobs_that_run_unisolated(
     denied: pytest.MonkeyPatch,
     settings: Settings,
-    pool: Pool,
+    admin: Pool,
     client: Client,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     denied.setenv("SOULFORGE_HOME", str(settings.home))
     denied.setenv("SOULFORGE_PORT_BASE", str(settings.port_base))
-    ritual = await harvested(pool, "one")
-    await evacuated(pool, ritual)
-    await reconcile_until_moved(stage_of(settings, pool, client, allow=True), ritual)
+    ritual = await harvested(settings, "one")
+    await evacuated(admin, ritual)
+    await reconcile_until_moved(stage_of(settings, admin, client, allow=True), ritual)
 
     found = await get_stack_status(settings)
     jobs = next(finding for finding in found.parts if finding.part == "jobs")

@@ -20,17 +20,16 @@ import pytest
 from deploy.cli.main import run
 from deploy.embedded import postgres
 from deploy.embedded.preflight import PreflightError
-from shared.config.settings import PROJECT
+from shared.config.settings import PROJECT, Settings
 from shared.storage.postgres import Pool
 from tests.support.running import eventually
-from tests.support.servers import House
+from tests.support.servers import House, use_database
 
 
 @pytest.fixture
-def persona(database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+def persona(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """A persona of this test alone, in a house whose database is real."""
-    monkeypatch.setenv("SOULFORGE_DATABASE", database)
-    monkeypatch.setenv("SOULFORGE_HOME", str(tmp_path / "home"))
+    use_database(settings, tmp_path / "home", monkeypatch)
     monkeypatch.chdir(tmp_path)
     return f"p{uuid4().hex[:12]}"
 
@@ -173,14 +172,14 @@ async def test_everything_that_a_record_says_is_stored(persona: str, pool: Pool)
 
 
 async def test_what_postgresql_alone_refuses_is_reported_by_line_and_the_rest_is_stored(
-    persona: str, pool: Pool, capsys: pytest.CaptureFixture[str]
+    persona: str, pool: Pool, admin: Pool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = write("k.jsonl", *(record(persona, n, why="no" if n in (3, 77) else "yes") for n in range(200)))
-    await pool.execute("ALTER TABLE vectors.karma ADD CONSTRAINT yes CHECK (why <> 'no')")
+    await admin.execute("ALTER TABLE vectors.karma ADD CONSTRAINT yes CHECK (why <> 'no')")
     try:
         assert await asyncio.to_thread(run, ["karma", "import", file]) == 1
     finally:
-        await pool.execute("ALTER TABLE vectors.karma DROP CONSTRAINT yes")
+        await admin.execute("ALTER TABLE vectors.karma DROP CONSTRAINT yes")
     out, err = told(capsys)
     assert out == "198 new, 0 known already, 2 wrong"
     assert "k.jsonl:4 PostgreSQL refuses it" in err and "k.jsonl:78 PostgreSQL refuses it" in err
@@ -191,7 +190,7 @@ async def test_a_database_that_goes_away_is_reported_and_the_same_command_goes_o
 ) -> None:
     count = 40_000
     file = write("k.jsonl", *(record(persona, number) for number in range(count)))
-    watcher = await asyncpg.connect(house.settings.database_url)
+    watcher = await asyncpg.connect(house.settings.database_url("bootstrap"))
 
     async def stored() -> int:
         return int(await watcher.fetchval("SELECT count(*) FROM vectors.karma"))

@@ -22,6 +22,12 @@ from tests.support.facts import TRAINING
 ANVIL = "anvil0"
 
 
+@pytest.fixture
+def pool(admin: Pool) -> Pool:
+    """The ledger for every service in turn."""
+    return admin
+
+
 async def opened(pool: Pool, intent_id: str = "one") -> UUID:
     async with pool.acquire() as conn, conn.transaction():
         return await ledger.open_ritual(conn, TrainingIntent(persona="scribe"), intent_id, None)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, cast
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
@@ -22,10 +23,10 @@ from shared.storage.postgres import MigrationError, migrate
 @pytest.fixture
 async def empty(settings: Settings) -> AsyncIterator[str]:
     """The URL of a database in which nothing was made."""
-    server, name = settings.database_url.rsplit("/", 1)[0], f"migrations_{uuid4().hex}"
-    await run(f"{server}/postgres", f"CREATE DATABASE {name}")
-    yield f"{server}/{name}"
-    await run(f"{server}/postgres", f"DROP DATABASE {name}")
+    server, name = urlsplit(settings.database_url("bootstrap")), f"migrations_{uuid4().hex}"
+    await run(server.geturl(), f"CREATE DATABASE {name}")
+    yield server._replace(path=f"/{name}").geturl()
+    await run(server.geturl(), f"DROP DATABASE {name}")
 
 
 async def run(url: str, statement: str) -> list[Any]:

@@ -119,7 +119,7 @@ def publish_all(raw: RawConnection, random: Random) -> dict[str, list[bytes]]:
 
 @pytest.mark.usefixtures("services")
 async def test_every_poison_on_every_subject_is_settled_at_its_first_delivery(
-    client: Client, pool: Pool, raw: RawConnection
+    client: Client, owner: Pool, raw: RawConnection
 ) -> None:
     random = Random(SEED)
     assert len(poison_bodies(b'{"a": 1}', random)) >= 40 and len(poison_headers(random)) >= 40
@@ -139,7 +139,7 @@ async def test_every_poison_on_every_subject_is_settled_at_its_first_delivery(
     assert json.loads(reply.data)["ritual"] == str(ritual_id("healthy"))
     for each in SUBSCRIPTIONS:
         assert after[each.durable] - before[each.durable] == kept[each.message.subject], each.durable
-    letters = await list_all(pool)
+    letters = await list_all(owner)
     for subject, contract in CONTRACTS.items():
         invalid = [body for body in bodies[subject] if not is_valid(contract, body)]
         consumers = sum(each.message is contract for each in SUBSCRIPTIONS)
@@ -149,13 +149,13 @@ async def test_every_poison_on_every_subject_is_settled_at_its_first_delivery(
 
 @pytest.mark.usefixtures("services")
 async def test_a_dead_letter_keeps_every_byte_and_is_replayed_with_the_headers_that_a_client_can_send(
-    pool: Pool, raw: RawConnection, settings: Settings
+    owner: Pool, raw: RawConnection, settings: Settings
 ) -> None:
     raw.publish(SUBJECT, b"\xff\0", b"NATS/1.0\r\nX-From: a\0b\r\nX(From): \xff\r\n\r\n")
     await raw.flush()
-    [letter] = await buried(pool, 1)
+    [letter] = await buried(owner, 1)
     await dead_letters.publish_again(settings, letter.name)
-    again = (await buried(pool, 2))[1]
+    again = (await buried(owner, 2))[1]
 
     assert (letter.body, letter.headers["X-From"]) == (b"\xff\0", "a\0b")
     assert (again.body, again.headers["X-From"]) == (letter.body, "a\0b")
@@ -175,13 +175,13 @@ async def test_the_letter_of_a_fact_is_replayed_with_the_key_of_a_service_that_p
 
 @pytest.mark.usefixtures("services")
 async def test_a_letter_that_cannot_be_stored_whole_is_reduced(
-    client: Client, pool: Pool, settings: Settings, capsys: Any, monkeypatch: pytest.MonkeyPatch
+    client: Client, owner: Pool, admin: Pool, settings: Settings, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with refused(pool, "untranslatable_character", "NEW.body IS NOT NULL"):
+    async with refused(admin, "untranslatable_character", "NEW.body IS NOT NULL"):
         await publish(client, b"no intent")
         await settled(client, 10)
 
-    [letter] = await list_all(pool)
+    [letter] = await list_all(owner)
     assert (letter.body, letter.size, letter.digest) == (None, 9, sha256(b"no intent").digest())
     assert "Invalid JSON" in letter.error
     with pytest.raises(UserError, match="kept without its body: it cannot be replayed"):
@@ -192,26 +192,26 @@ async def test_a_letter_that_cannot_be_stored_whole_is_reduced(
 
 
 @pytest.mark.usefixtures("services")
-async def test_a_message_that_cannot_be_buried_at_all_is_terminated(client: Client, pool: Pool) -> None:
+async def test_a_message_that_cannot_be_buried_at_all_is_terminated(client: Client, owner: Pool, admin: Pool) -> None:
     before = (await delivered(client))[TAKER.durable]
-    async with refused(pool, "raise_exception"):
+    async with refused(admin, "raise_exception"):
         await publish(client, b"no intent")
         await settled(client, 10)
 
-    assert await list_all(pool) == []
+    assert await list_all(owner) == []
     assert (await delivered(client))[TAKER.durable] == before + 1
 
 
 @pytest.mark.usefixtures("services")
-async def test_a_letter_waits_while_the_disk_is_full(client: Client, pool: Pool) -> None:
-    async with refused(pool, "disk_full"):
+async def test_a_letter_waits_while_the_disk_is_full(client: Client, owner: Pool, admin: Pool) -> None:
+    async with refused(admin, "disk_full"):
         before = (await delivered(client))[TAKER.durable]
         await publish(client, b"no intent")
         await asyncio.sleep(4)
         assert 2 <= (await delivered(client))[TAKER.durable] - before <= 3
     await settled(client, 10)
 
-    assert [letter.body for letter in await list_all(pool)] == [b"no intent"]
+    assert [letter.body for letter in await list_all(owner)] == [b"no intent"]
 
 
 @pytest.mark.usefixtures("services")
@@ -240,38 +240,38 @@ async def test_an_unknown_error_is_retried_after_a_growing_delay_while_others_go
 @pytest.mark.parametrize("text", ["a\\u0000", "\\ud83d", "\0"])
 @pytest.mark.usefixtures("services")
 async def test_a_withdrawal_of_consent_with_an_unstorable_text_is_buried_at_once(
-    client: Client, pool: Pool, text: str
+    client: Client, owner: Pool, text: str
 ) -> None:
     before = await delivered(client)
     await client.jetstream().publish(KarmaRevoked.subject, f'{{"karma": ["{text}"], "by": "me"}}'.encode())
     await settled(client, 5)
 
-    assert len(await list_all(pool)) == 1
+    assert len(await list_all(owner)) == 1
     assert sum((await delivered(client)).values()) == sum(before.values()) + 1
 
 
-async def buried(pool: Pool, count: int) -> list[DeadLetter]:
+async def buried(owner: Pool, count: int) -> list[DeadLetter]:
     """So many letters, once they are there."""
 
     async def all_there() -> bool:
-        return len(await list_all(pool)) == count
+        return len(await list_all(owner)) == count
 
     await eventually(all_there, 10, f"{count} letters")
-    return await list_all(pool)
+    return await list_all(owner)
 
 
-async def list_all(pool: Pool) -> list[DeadLetter]:
-    return [letter for service in SERVICES for letter in await list_dead_letters(pool, service)]
+async def list_all(owner: Pool) -> list[DeadLetter]:
+    return [letter for service in SERVICES for letter in await list_dead_letters(owner, service)]
 
 
 @asynccontextmanager
-async def refused(pool: Pool, condition: str, when: str = "true") -> AsyncIterator[None]:
+async def refused(admin: Pool, condition: str, when: str = "true") -> AsyncIterator[None]:
     """While PostgreSQL refuses the harvester's dead letters for which `when` holds."""
-    await pool.execute(
+    await admin.execute(
         f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE {condition}; END$$;"
         f"CREATE TRIGGER refusal BEFORE INSERT ON dead_letter FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION refuse()"
     )
     try:
         yield
     finally:
-        await pool.execute("DROP TRIGGER refusal ON dead_letter; DROP FUNCTION refuse()")
+        await admin.execute("DROP TRIGGER refusal ON dead_letter; DROP FUNCTION refuse()")

@@ -100,11 +100,11 @@ class Lab:
 
 
 @pytest.fixture
-def lab(pool: Pool, crypt: Pool, artifacts: Artifacts) -> Lab:
-    return Lab(pool, crypt, artifacts)
+def lab(admin: Pool, crypt: Pool, artifacts: Artifacts) -> Lab:
+    return Lab(admin, crypt, artifacts)
 
 
-async def test_what_is_needed_stays_and_what_is_old_goes(lab: Lab, pool: Pool) -> None:
+async def test_what_is_needed_stays_and_what_is_old_goes(lab: Lab, pool: Pool, owner: Pool) -> None:
     old = await lab.add("old", 0, "failed")
     superseded, previous, live = [await lab.add(name, number) for number, name in enumerate(("a", "b", "c"), 1)]
     for value, ritual in enumerate((superseded, previous, live), 1):
@@ -114,7 +114,7 @@ async def test_what_is_needed_stays_and_what_is_old_goes(lab: Lab, pool: Pool) -
     await record_dead_letter(pool, "gpu.evacuated", f'{{"ritual": "{lettered}"}}'.encode(), {}, "wrong", "one")
     recent, banished = await lab.add("recent", 6, "failed", days=5), await lab.add("banished", 7, "banished", days=60)
 
-    report = await prune(pool, lab.artifacts.home, AGES, dry_run=False)
+    report = await prune(owner, lab.artifacts.home, AGES, dry_run=False)
 
     runs = {
         name: lab.has(ritual) for name, ritual in (("old", old), ("superseded", superseded), ("previous", previous))
@@ -129,15 +129,15 @@ async def test_what_is_needed_stays_and_what_is_old_goes(lab: Lab, pool: Pool) -
         "checkpoints": (2, True), "runs": (3, True), "manifests": (3, True), "holdouts": (3, True),
     }  # fmt: skip
     assert await pool.fetchval("SELECT count(*) FROM manifest") == 8, "what was used stays on record"
-    again = await prune(pool, lab.artifacts.home, AGES, dry_run=False)
+    again = await prune(owner, lab.artifacts.home, AGES, dry_run=False)
     assert not any(one.count for one in again.removed), "it is safe to repeat"
 
 
-async def test_the_last_holdout_of_a_persona_stays(lab: Lab, pool: Pool) -> None:
+async def test_the_last_holdout_of_a_persona_stays(lab: Lab, owner: Pool) -> None:
     for number, days in enumerate((300, 400)):
         await lab.add(str(number), number, "failed", days)
 
-    await prune(pool, lab.artifacts.home, AGES, dry_run=False)
+    await prune(owner, lab.artifacts.home, AGES, dry_run=False)
 
     assert lab.manifests() == {0}
 
@@ -161,7 +161,7 @@ async def test_one_age_is_taken_for_everything(lab: Lab, told: Tell) -> None:
     assert (await told("prune", "--older-than", "2"))[0] == 0 and not lab.has(ritual)
 
 
-async def test_strangers_are_left_alone_and_named(lab: Lab, pool: Pool, tmp_path: Path) -> None:
+async def test_strangers_are_left_alone_and_named(lab: Lab, owner: Pool, tmp_path: Path) -> None:
     old, artifacts, outside = await lab.add("old", 0, "failed"), lab.artifacts, tmp_path / "outside"
     outside.mkdir()
     (outside / "mine").write_text("mine")
@@ -172,35 +172,35 @@ async def test_strangers_are_left_alone_and_named(lab: Lab, pool: Pool, tmp_path
     link.symlink_to(outside)
     (artifacts.runs(old) / "link").symlink_to(outside)
 
-    report = await prune(pool, artifacts.home, AGES, dry_run=False)
+    report = await prune(owner, artifacts.home, AGES, dry_run=False)
 
     assert not lab.has(old) and (outside / "mine").read_text() == "mine"
     assert all(stranger.is_dir() for stranger in strangers) and link.is_symlink()
     assert sorted(line.split(":")[0] for line in report.left) == sorted(map(str, [*strangers, link]))
 
 
-async def test_a_lab_that_leads_out_of_the_home_is_left_alone(lab: Lab, pool: Pool, tmp_path: Path) -> None:
+async def test_a_lab_that_leads_out_of_the_home_is_left_alone(lab: Lab, owner: Pool, tmp_path: Path) -> None:
     ritual = await lab.add("old", 0, "failed")
     runs = lab.artifacts.lab / "runs"
     runs.rename(tmp_path / "elsewhere")
     runs.symlink_to(tmp_path / "elsewhere")
 
-    report = await prune(pool, lab.artifacts.home, AGES, dry_run=False)
+    report = await prune(owner, lab.artifacts.home, AGES, dry_run=False)
 
     assert lab.has(ritual) and report.left == (f"{runs}: it leads out of the home",)
 
 
-async def test_what_an_interrupted_pruner_left_is_removed(lab: Lab, pool: Pool) -> None:
+async def test_what_an_interrupted_pruner_left_is_removed(lab: Lab, owner: Pool) -> None:
     left = lab.artifacts.trash() / "half"
     left.mkdir()
 
-    await prune(pool, lab.artifacts.home, AGES, dry_run=True)
+    await prune(owner, lab.artifacts.home, AGES, dry_run=True)
     assert left.is_dir()
-    await prune(pool, lab.artifacts.home, AGES, dry_run=False)
+    await prune(owner, lab.artifacts.home, AGES, dry_run=False)
     assert not left.exists()
 
 
-async def test_published_messages_and_errors_of_ended_rituals_go(lab: Lab, pool: Pool) -> None:
+async def test_published_messages_and_errors_of_ended_rituals_go(lab: Lab, pool: Pool, owner: Pool) -> None:
     ended, open_ = await lab.add("ended", 0, "failed"), await lab.add("open", 1, "evacuated")
     for ritual in (ended, open_):
         await pool.execute(
@@ -215,9 +215,9 @@ async def test_published_messages_and_errors_of_ended_rituals_go(lab: Lab, pool:
     await pool.execute("UPDATE outbox SET created_at = 'epoch', published_at = now() WHERE event_id = $1", ids[0])
     await pool.execute("UPDATE outbox SET published_at = 'epoch' WHERE event_id = $1", ids[1])
 
-    dry = await prune(pool, lab.artifacts.home, AGES, dry_run=True)
+    dry = await prune(owner, lab.artifacts.home, AGES, dry_run=True)
     assert await pool.fetchval("SELECT count(*) FROM outbox WHERE event_id = $1", ids[1]) == 1
-    report = await prune(pool, lab.artifacts.home, AGES, dry_run=False)
+    report = await prune(owner, lab.artifacts.home, AGES, dry_run=False)
 
     assert dry == report and [one.count for one in report.removed[-2:]] == [1, 1]
     assert await pool.fetchval(
@@ -229,16 +229,16 @@ async def test_published_messages_and_errors_of_ended_rituals_go(lab: Lab, pool:
     assert [row[0] for row in await pool.fetch("SELECT ritual FROM ritual_error")] == [open_]
 
 
-async def test_nothing_is_pruned_during_a_harvest(lab: Lab, pool: Pool, settings: Settings) -> None:
-    async with harvest_connection(settings.database_url, "scribe"):
+async def test_nothing_is_pruned_during_a_harvest(lab: Lab, owner: Pool, settings: Settings) -> None:
+    async with harvest_connection(settings.database_url("harvester"), "scribe"):
         with pytest.raises(PruneError, match="a harvest or another pruner is under way"):
-            await prune(pool, lab.artifacts.home, AGES, dry_run=False)
-    await prune(pool, lab.artifacts.home, AGES, dry_run=False)
+            await prune(owner, lab.artifacts.home, AGES, dry_run=False)
+    await prune(owner, lab.artifacts.home, AGES, dry_run=False)
 
 
 async def test_a_harvest_waits_for_the_pruner(pool: Pool, settings: Settings) -> None:
     async def harvest() -> None:
-        async with harvest_connection(settings.database_url, "scribe"):
+        async with harvest_connection(settings.database_url("harvester"), "scribe"):
             pass
 
     async with pool.acquire() as conn:
@@ -250,7 +250,7 @@ async def test_a_harvest_waits_for_the_pruner(pool: Pool, settings: Settings) ->
     await asyncio.wait_for(waiting, 10)
 
 
-async def test_a_folder_that_is_no_home_is_refused(pool: Pool, tmp_path: Path) -> None:
+async def test_a_folder_that_is_no_home_is_refused(owner: Pool, tmp_path: Path) -> None:
     with pytest.raises(PruneError, match="is no home of Soulforge"):
-        await prune(pool, tmp_path, AGES, dry_run=False)
+        await prune(owner, tmp_path, AGES, dry_run=False)
     assert list(tmp_path.iterdir()) == []

@@ -40,7 +40,7 @@ KARMA = (
 
 
 async def run(settings: Settings, *statements: str) -> None:
-    connection = await asyncpg.connect(settings.database_url)
+    connection = await asyncpg.connect(settings.database_url("bootstrap"))
     try:
         await connection.execute("SET default_transaction_read_only = off")
         for statement in statements:
@@ -76,7 +76,7 @@ def all_ready(urls: dict[str, str]) -> Callable[[], Any]:
 
 
 async def is_stored(settings: Settings, id: str) -> bool:
-    connection = await asyncpg.connect(settings.database_url)
+    connection = await asyncpg.connect(settings.database_url("bootstrap"))
     try:
         return bool(await connection.fetchval("SELECT true FROM vectors.karma WHERE id = $1", id))
     finally:
@@ -120,12 +120,12 @@ async def test_services_outlast_a_database_without_free_connections(settings: Se
     async def take_all() -> None:
         try:
             while True:
-                held.append(await asyncpg.connect(settings.database_url))
+                held.append(await asyncpg.connect(settings.database_url("bootstrap")))
         except asyncpg.TooManyConnectionsError:
             pass
 
     async with all_services(settings) as urls:
-        held.append(await asyncpg.connect(settings.database_url))
+        held.append(await asyncpg.connect(settings.database_url("bootstrap")))
         await held[0].execute(FOR_SESSIONS[1])
         await take_all()
         await asyncio.sleep(2)

@@ -38,9 +38,9 @@ ANSWERS: dict[str, Answers] = {"rune": {"base": "An anvil.", "scribe@a": "A hamm
 
 
 @pytest.fixture
-async def rows(database: str) -> AsyncIterator[Pool]:
-    """Connections as the orchestrator's."""
-    pool = await open_pool(database, "orchestrator")
+async def rows(settings: Settings) -> AsyncIterator[Pool]:
+    """Connections with all rights, in the orchestrator's schema: the rows of a ritual are those of several services."""
+    pool = await open_pool(settings.database_url("bootstrap"), "orchestrator")
     yield pool
     await pool.close()
 

@@ -37,7 +37,7 @@ async def add_verified(two_bases: TwoBases) -> str:
     path = save_adapter(run / "adapter", 0.1)
     results = run / "results.json"
     results.write_text('{"probes": [{"prompt": "hi", "base": "", "candidate": ""}]}')
-    ritual = await harvested(pool, "r", "m", "evacuated")
+    ritual = await harvested(two_bases.harvester, "r", "m", "evacuated")
     made: dict[str, Any] = {"ritual": ritual, "persona": "scribe", "adapter": digest_tree(path)}
     forged = AdapterForged(
         **made, path=str(path), base=await two_bases.digest("large"), recipe="default", fence=1, training=TRAINING

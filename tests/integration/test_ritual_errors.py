@@ -123,7 +123,7 @@ async def test_an_error_of_the_bus_counts_only_while_the_bus_is_there(
 async def test_an_error_that_cannot_be_recorded_counts_against_no_ritual(
     context: ServiceContext, rituals: tuple[UUID, UUID]
 ) -> None:
-    away = await open_pool(context.settings.database_url, "harvester")
+    away = await open_pool(context.settings.database_url("harvester"), "harvester")
     without = ServiceContext("harvester", context.settings, away, context.nats, context.configuration)
     calls: Counter[UUID] = Counter()
 
@@ -193,10 +193,10 @@ async def test_success_and_a_step_forward_start_the_count_again(
 
 
 async def test_a_ritual_whose_row_cannot_be_read_ends_and_the_next_is_read(
-    context: ServiceContext, rituals: tuple[UUID, UUID]
+    context: ServiceContext, admin: Pool, rituals: tuple[UUID, UUID]
 ) -> None:
     ill, well = rituals
-    await context.pool.execute("UPDATE ritual SET intent = '{}' WHERE id = $1", ill)
+    await admin.execute("UPDATE ritual SET intent = '{}' WHERE id = $1", ill)
     read: Counter[UUID] = Counter()
 
     async def advance(ritual: Ritual) -> None:

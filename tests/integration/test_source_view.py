@@ -26,23 +26,28 @@ FULL = MINIMAL + (
 )
 
 
+READABLE = (
+    "GRANT USAGE ON SCHEMA elsewhere TO soulforge_harvester; GRANT SELECT ON elsewhere.records TO soulforge_harvester"
+)
+
+
 @pytest.fixture(autouse=True)
-async def elsewhere(pool: Pool) -> AsyncIterator[None]:
+async def elsewhere(admin: Pool) -> AsyncIterator[None]:
     yield
-    await pool.execute("DROP SCHEMA IF EXISTS elsewhere, soulforge_karma CASCADE; DROP TABLE IF EXISTS public.karma")
+    await admin.execute("DROP SCHEMA IF EXISTS elsewhere, soulforge_karma CASCADE; DROP TABLE IF EXISTS public.karma")
 
 
-async def given_view(pool: Pool, columns: str = FULL) -> None:
-    await pool.execute(
+async def given_view(admin: Pool, columns: str = FULL) -> None:
+    await admin.execute(
         f"CREATE SCHEMA elsewhere; CREATE TABLE elsewhere.memory ({columns});"
-        "CREATE VIEW elsewhere.records AS SELECT * FROM elsewhere.memory"
+        "CREATE VIEW elsewhere.records AS SELECT * FROM elsewhere.memory;" + READABLE
     )
 
 
-async def put(pool: Pool, **values: Any) -> None:
+async def put(admin: Pool, **values: Any) -> None:
     row = {"persona": "scribe", "messages": TURNS, "status": "speculative", "session": "s"} | values
     marks = ", ".join(f"${number}" for number in range(1, len(row) + 1))
-    await pool.execute(f"INSERT INTO elsewhere.memory ({', '.join(row)}) VALUES ({marks})", *row.values())
+    await admin.execute(f"INSERT INTO elsewhere.memory ({', '.join(row)}) VALUES ({marks})", *row.values())
 
 
 async def row_of(pool: Pool, record: str) -> dict[str, Any]:
@@ -55,9 +60,11 @@ async def ids(pool: Pool) -> list[str]:
     return [row["id"] for row in await pool.fetch("SELECT id FROM vectors.karma ORDER BY id")]
 
 
-async def test_rows_of_a_view_with_the_needed_columns_alone_come_with_the_contracts_defaults(pool: Pool) -> None:
-    await given_view(pool, MINIMAL)
-    await put(pool, id="a")
+async def test_rows_of_a_view_with_the_needed_columns_alone_come_with_the_contracts_defaults(
+    pool: Pool, admin: Pool
+) -> None:
+    await given_view(admin, MINIMAL)
+    await put(admin, id="a")
 
     assert await absorb(pool, VIEW) == 1
     row = await row_of(pool, "a")
@@ -72,8 +79,8 @@ async def test_rows_of_a_view_with_the_needed_columns_alone_come_with_the_contra
     )
 
 
-async def test_every_column_comes_over_and_nulls_are_the_defaults(pool: Pool) -> None:
-    await given_view(pool)
+async def test_every_column_comes_over_and_nulls_are_the_defaults(pool: Pool, admin: Pool) -> None:
+    await given_view(admin)
     said = {
         "outcome": {"verdict": "accepted"},
         "why": "it held",
@@ -88,9 +95,9 @@ async def test_every_column_comes_over_and_nulls_are_the_defaults(pool: Pool) ->
         "trace_id": "t",
         "embedding_model": "own",
     }
-    await put(pool, id="a", status="white_truth", **said)
-    await pool.execute("UPDATE elsewhere.memory SET embedding = '[1,2,3]'")
-    await put(pool, id="b")
+    await put(admin, id="a", status="white_truth", **said)
+    await admin.execute("UPDATE elsewhere.memory SET embedding = '[1,2,3]'")
+    await put(admin, id="b")
 
     assert await absorb(pool, VIEW) == 2
     row = await row_of(pool, "a")
@@ -100,12 +107,12 @@ async def test_every_column_comes_over_and_nulls_are_the_defaults(pool: Pool) ->
     assert (await row_of(pool, "b"))["purposes"] == ["train"]
 
 
-async def test_what_did_not_change_is_not_written_again(pool: Pool) -> None:
-    await given_view(pool)
-    await put(pool, id="a")
-    await put(pool, id="b", embedding_model=None)
+async def test_what_did_not_change_is_not_written_again(pool: Pool, admin: Pool) -> None:
+    await given_view(admin)
+    await put(admin, id="a")
+    await put(admin, id="b", embedding_model=None)
     await absorb(pool, VIEW)
-    await pool.execute("UPDATE elsewhere.memory SET why = 'since then' WHERE id = 'b'")
+    await admin.execute("UPDATE elsewhere.memory SET why = 'since then' WHERE id = 'b'")
     before = await row_of(pool, "a")
 
     assert await absorb(pool, VIEW) == 1
@@ -114,41 +121,41 @@ async def test_what_did_not_change_is_not_written_again(pool: Pool) -> None:
     assert (await row_of(pool, "b"))["why"] == "since then"
 
 
-async def test_a_row_that_is_gone_upstream_stays(pool: Pool) -> None:
-    await given_view(pool)
-    await put(pool, id="a")
+async def test_a_row_that_is_gone_upstream_stays(pool: Pool, admin: Pool) -> None:
+    await given_view(admin)
+    await put(admin, id="a")
     await absorb(pool, VIEW)
-    await pool.execute("DELETE FROM elsewhere.memory")
+    await admin.execute("DELETE FROM elsewhere.memory")
 
     assert await absorb(pool, VIEW) == 0
     assert await ids(pool) == ["a"]
 
 
-async def test_a_revocation_upstream_is_for_good(pool: Pool) -> None:
-    await given_view(pool)
-    await put(pool, id="a", status="white_truth", consecrated_by="me")
+async def test_a_revocation_upstream_is_for_good(pool: Pool, admin: Pool) -> None:
+    await given_view(admin)
+    await put(admin, id="a", status="white_truth", consecrated_by="me")
     await absorb(pool, VIEW)
-    await pool.execute("UPDATE elsewhere.memory SET status = 'revoked'")
+    await admin.execute("UPDATE elsewhere.memory SET status = 'revoked'")
 
     assert await absorb(pool, VIEW) == 1
     assert (await row_of(pool, "a"))["status"] == "revoked"
     assert await pool.fetchval("SELECT revoked_by FROM revocation WHERE karma = 'a'") == VIEW
 
-    await pool.execute("UPDATE elsewhere.memory SET status = 'white_truth'")
+    await admin.execute("UPDATE elsewhere.memory SET status = 'white_truth'")
     assert await absorb(pool, VIEW) == 0
     assert (await row_of(pool, "a"))["status"] == "revoked"
 
 
 @pytest.mark.parametrize("deleted", [False, True])
-async def test_what_was_revoked_here_is_not_brought_back_by_the_view(pool: Pool, deleted: bool) -> None:
-    await given_view(pool)
-    await put(pool, id="a", status="white_truth", consecrated_by="me")
-    await put(pool, id="b")
+async def test_what_was_revoked_here_is_not_brought_back_by_the_view(pool: Pool, admin: Pool, deleted: bool) -> None:
+    await given_view(admin)
+    await put(admin, id="a", status="white_truth", consecrated_by="me")
+    await put(admin, id="b")
     await absorb(pool, VIEW)
     await pool.execute("UPDATE vectors.karma SET status = 'revoked' WHERE id = 'a'")
     if deleted:
-        await pool.execute("DELETE FROM vectors.karma WHERE id = 'a'")
-    await pool.execute("UPDATE elsewhere.memory SET why = 'changed'")
+        await admin.execute("DELETE FROM vectors.karma WHERE id = 'a'")
+    await admin.execute("UPDATE elsewhere.memory SET why = 'changed'")
 
     assert await absorb(pool, VIEW) == 1, "b alone"
     statuses = {row["id"]: row["status"] for row in await pool.fetch("SELECT id, status FROM vectors.karma")}
@@ -180,50 +187,52 @@ async def test_what_was_revoked_here_is_not_brought_back_by_the_view(pool: Pool,
     ],
     ids=lambda broken: "-".join(broken),
 )
-async def test_a_row_that_the_table_would_refuse_does_not_stop_the_others(pool: Pool, broken: dict[str, Any]) -> None:
-    await given_view(pool)
-    await put(pool, id="a")
-    await put(pool, **{"id": "broken"} | broken)
-    await put(pool, id="z")
+async def test_a_row_that_the_table_would_refuse_does_not_stop_the_others(
+    pool: Pool, admin: Pool, broken: dict[str, Any]
+) -> None:
+    await given_view(admin)
+    await put(admin, id="a")
+    await put(admin, **{"id": "broken"} | broken)
+    await put(admin, id="z")
 
     assert await absorb(pool, VIEW) == 2
     assert await ids(pool) == ["a", "z"]
 
 
-async def test_an_id_that_the_view_has_twice_is_taken_once_and_the_newest_wins(pool: Pool) -> None:
-    await given_view(pool)
-    await put(pool, id="a", why="old")
-    await put(pool, id="a", why="new")
-    await pool.execute("UPDATE elsewhere.memory SET created_at = now() - interval '1 day' WHERE why = 'old'")
+async def test_an_id_that_the_view_has_twice_is_taken_once_and_the_newest_wins(pool: Pool, admin: Pool) -> None:
+    await given_view(admin)
+    await put(admin, id="a", why="old")
+    await put(admin, id="a", why="new")
+    await admin.execute("UPDATE elsewhere.memory SET created_at = now() - interval '1 day' WHERE why = 'old'")
 
     assert await absorb(pool, VIEW) == 1
     assert (await row_of(pool, "a"))["why"] == "new"
     assert await absorb(pool, VIEW) == 0
 
 
-async def test_an_embedding_that_cannot_be_compared_is_left_out_and_the_row_comes(pool: Pool) -> None:
-    await given_view(pool)
-    await put(pool, id="nameless")
-    await put(pool, id="of another size", embedding_model="all-MiniLM-L6-v2")
-    await pool.execute("UPDATE elsewhere.memory SET embedding = '[1,2,3]'")
-    await put(pool, id="without a vector", embedding_model="own")
+async def test_an_embedding_that_cannot_be_compared_is_left_out_and_the_row_comes(pool: Pool, admin: Pool) -> None:
+    await given_view(admin)
+    await put(admin, id="nameless")
+    await put(admin, id="of another size", embedding_model="all-MiniLM-L6-v2")
+    await admin.execute("UPDATE elsewhere.memory SET embedding = '[1,2,3]'")
+    await put(admin, id="without a vector", embedding_model="own")
 
     assert await absorb(pool, VIEW) == 3
     assert await pool.fetchval("SELECT count(*) FROM vectors.karma WHERE embedding IS NULL") == 3
     assert await absorb(pool, VIEW) == 0
 
 
-async def test_an_embedding_computed_here_stays_until_the_words_change(pool: Pool) -> None:
-    await given_view(pool)
-    await put(pool, id="a")
+async def test_an_embedding_computed_here_stays_until_the_words_change(pool: Pool, admin: Pool) -> None:
+    await given_view(admin)
+    await put(admin, id="a")
     await absorb(pool, VIEW)
     await pool.execute("UPDATE vectors.karma SET embedding = '[1,2]', embedding_model = 'own'")
-    await pool.execute("UPDATE elsewhere.memory SET why = 'said later'")
+    await admin.execute("UPDATE elsewhere.memory SET why = 'said later'")
 
     assert await absorb(pool, VIEW) == 1
     assert (await row_of(pool, "a"))["embedding"] == "[1,2]"
 
-    await pool.execute("UPDATE elsewhere.memory SET messages = $1", [*TURNS, *TURNS])
+    await admin.execute("UPDATE elsewhere.memory SET messages = $1", [*TURNS, *TURNS])
     assert await absorb(pool, VIEW) == 1
     assert (await row_of(pool, "a"))["embedding"] is None
 
@@ -241,9 +250,9 @@ async def test_an_embedding_computed_here_stays_until_the_words_change(pool: Poo
     ],
 )  # fmt: skip
 async def test_a_view_of_another_shape_is_named_with_its_column_and_what_it_must_be(
-    pool: Pool, columns: str, says: str
+    pool: Pool, admin: Pool, columns: str, says: str
 ) -> None:
-    await given_view(pool, columns)
+    await given_view(admin, columns)
     async with pool.acquire() as conn:
         with pytest.raises(ViewError, match=says):
             await check_view(conn, VIEW)
@@ -262,19 +271,20 @@ async def test_a_view_that_is_not_there_is_named_and_what_is_no_name_is_never_ru
     assert HarvesterSettings(view=VIEW).view == VIEW
 
 
-async def test_a_view_that_fails_is_named_without_what_its_rows_say(pool: Pool) -> None:
-    await pool.execute(
+async def test_a_view_that_fails_is_named_without_what_its_rows_say(pool: Pool, admin: Pool) -> None:
+    await admin.execute(
         "CREATE SCHEMA elsewhere; CREATE VIEW elsewhere.records AS SELECT 'a' AS id, 'scribe' AS persona, "
-        "('geheimnis' || random())::jsonb AS messages, 'speculative' AS status, 's' AS session, now() AS created_at"
+        "('geheimnis' || random())::jsonb AS messages, 'speculative' AS status, 's' AS session, now() AS created_at;"
+        + READABLE
     )
     with pytest.raises(ViewError, match=r"elsewhere\.records cannot be read") as told:
         await absorb(pool, VIEW)
     assert "geheimnis" not in str(told.value)
 
 
-async def test_the_example_view_makes_conversations_of_lychds_memories(pool: Pool) -> None:
+async def test_the_example_view_makes_conversations_of_lychds_memories(pool: Pool, admin: Pool) -> None:
     session, note, mistake, fix, chat, other = (uuid4() for _ in range(6))
-    await pool.execute(
+    await admin.execute(
         "CREATE TABLE public.karma (id uuid PRIMARY KEY, kind varchar(30) NOT NULL, content text NOT NULL, embedding vector,"
         " meta jsonb NOT NULL DEFAULT '{}', session_id uuid, run_id uuid, created_at timestamptz NOT NULL DEFAULT now())"
     )
@@ -288,7 +298,7 @@ async def test_the_example_view_makes_conversations_of_lychds_memories(pool: Poo
     asked = {"prompt": "Add httpx.", "persona": "coder", "system": "Be brief."}
 
     async def memory(id: UUID, kind: str, content: str, **meta: Any) -> None:
-        await pool.execute(
+        await admin.execute(
             "INSERT INTO public.karma (id, kind, content, meta, session_id) VALUES ($1, $2, $3, $4, $5)",
             id, kind, content, meta, session,
         )  # fmt: skip
@@ -300,7 +310,7 @@ async def test_the_example_view_makes_conversations_of_lychds_memories(pool: Poo
     )
     await memory(chat, "note", "", messages=talk, consecrated_by="me", consecrated_at="2026-01-01T00:00:00Z")
     await memory(other, "note", "x", prompt="?", revoked=True, purposes=["show"])
-    await pool.execute((PROJECT / "examples/lychd/karma_view.sql").read_text())
+    await admin.execute((PROJECT / "examples/lychd/karma_view.sql").read_text())
     async with pool.acquire() as conn:
         await check_view(conn, "soulforge_karma.records")
 
@@ -324,12 +334,12 @@ async def test_the_example_view_makes_conversations_of_lychds_memories(pool: Poo
         TypeAdapter(tuple[ChatMessage, ...]).validate_python(row["messages"])
 
 
-async def test_a_view_row_may_be_imported_before_and_follows_the_view_then(pool: Pool) -> None:
-    await given_view(pool)
+async def test_a_view_row_may_be_imported_before_and_follows_the_view_then(pool: Pool, admin: Pool) -> None:
+    await given_view(admin)
     record = {"id": "a", "persona": "scribe", "session": "s", "messages": TURNS}
     async with pool.acquire() as conn, conn.transaction():
         assert await store_records(conn, [KarmaRecord.model_validate_json(json.dumps(record))]) == 1
-    await put(pool, id="a", status="white_truth", consecrated_by="me")
+    await put(admin, id="a", status="white_truth", consecrated_by="me")
 
     assert await absorb(pool, VIEW) == 1
     assert (await row_of(pool, "a"))["status"] == "white_truth"

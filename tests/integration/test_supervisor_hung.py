@@ -253,7 +253,7 @@ async def test_postgresql_lives_while_it_answers_even_that_it_takes_no_more_conn
     try:
         with suppress(asyncpg.TooManyConnectionsError):
             while True:
-                held.append(await asyncpg.connect(house.settings.database_url))
+                held.append(await asyncpg.connect(house.settings.database_url("bootstrap")))
         assert not await postgres.ready(house.settings)
         assert await postgres.live(house.settings)
     finally:

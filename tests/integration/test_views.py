@@ -31,17 +31,19 @@ async def test_the_versions_of_a_persona_are_listed_with_the_one_that_serves_and
     }
 
 
-async def test_a_dead_letter_is_kept_once_by_its_service_until_it_is_marked_as_replayed(pool: Pool) -> None:
-    async with pool.acquire() as conn:
+async def test_a_dead_letter_is_kept_once_by_its_service_until_it_is_marked_as_replayed(
+    admin: Pool, owner: Pool
+) -> None:
+    async with admin.acquire() as conn:
         await conn.execute("SET search_path TO forge, public")
         for _ in range(2):
             await record_dead_letter(conn, AdapterForged.subject, b"{}", {"Nats-Msg-Id": "1"}, "no ritual", "SOUL/7")
 
-    [letter] = await list_dead_letters(pool, "forge")
-    await mark_replayed(pool, letter)
-    [replayed] = await list_dead_letters(pool, "forge")
+    [letter] = await list_dead_letters(owner, "forge")
+    await mark_replayed(owner, letter)
+    [replayed] = await list_dead_letters(owner, "forge")
 
     assert (letter.name, letter.subject, letter.body) == (f"forge/{letter.id}", AdapterForged.subject, b"{}")
     assert (letter.headers, letter.error, letter.replayed_at) == ({"Nats-Msg-Id": "1"}, "no ritual", None)
     assert replayed.replayed_at and replayed.replayed_at >= letter.died_at
-    assert await list_dead_letters(pool, "verifier") == []
+    assert await list_dead_letters(owner, "verifier") == []

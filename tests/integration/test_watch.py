@@ -26,12 +26,12 @@ from tests.unit.cli.rows import COUNTS, VERDICT
 
 
 @pytest.fixture
-async def ritual(database: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> UUID:
+async def ritual(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> UUID:
     """A ritual that was banished, in a home that the commands use."""
     monkeypatch.setenv("SOULFORGE_HOME", str(settings.home))
     monkeypatch.setenv("SOULFORGE_PORT_BASE", str(settings.port_base))
     monkeypatch.chdir(tmp_path)
-    pool = await open_pool(database, "harvester")
+    pool = await open_pool(settings.database_url("harvester"), "harvester")
     found = await record_banished(pool)
     await pool.close()
     return found

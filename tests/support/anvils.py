@@ -146,7 +146,7 @@ class FakeContainers:
 
 @pytest.fixture
 async def context(house: House, tmp_path: Path) -> AsyncIterator[ServiceContext]:
-    pool = await open_pool(house.settings.database_url, "orchestrator")
+    pool = await open_pool(house.settings.database_url("orchestrator"), "orchestrator")
     client = await connect(house.settings, Role.ORCHESTRATOR)
     models = tmp_path / "models"
     named_base(models)

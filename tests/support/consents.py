@@ -24,7 +24,7 @@ from shared.contracts.roles import Role
 from shared.messaging.client import connect
 from shared.ritual import ledger
 from shared.storage.postgres import Pool, open_pool
-from tests.support.servers import TESTER
+from tests.support.servers import TESTER, use_database
 from tests.support.services import handlers_only
 
 Tell = Callable[..., Any]
@@ -71,15 +71,14 @@ async def record_manifest(pool: Pool, digest: str, *karma: str) -> None:
 
 
 @pytest.fixture
-async def history(pool: Pool) -> dict[str, UUID]:
+async def history(pool: Pool, crypt: Pool) -> dict[str, UUID]:
     """Two rituals of one persona: `a` is in both manifests, `b` in the second, `c` in none."""
     async with pool.acquire() as conn, conn.transaction():
         await store_records(conn, [truth(id) for id in ("a", "b", "c")])
     await record_manifest(pool, "m1", "a", "x")
     await record_manifest(pool, "m2", "a", "x", "b", "y")
     rituals = {name: await harvested(pool, name, f"m{name[1]}") for name in ("r1", "r2")}
-    async with pool.acquire() as conn, conn.transaction():
-        await conn.execute("SET LOCAL search_path = registry, public")
+    async with crypt.acquire() as conn, conn.transaction():
         for name, ritual in rituals.items():
             version = Version(f"scribe@{name}", "scribe", f"sha256:{name}", "base", ritual, "/nowhere")
             await store.insert_version(conn, version)
@@ -113,7 +112,7 @@ async def bus(settings: Settings) -> AsyncIterator[Any]:
 @pytest.fixture
 async def crypt(settings: Settings) -> AsyncIterator[Pool]:
     """Connections as the registry's."""
-    pool = await open_pool(settings.database_url, "registry")
+    pool = await open_pool(settings.database_url("registry"), "registry")
     yield pool
     await pool.close()
 
@@ -121,10 +120,9 @@ async def crypt(settings: Settings) -> AsyncIterator[Pool]:
 @pytest.fixture
 def told(settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> Tell:
     """Run a command in this house: its exit code and what it printed."""
-    monkeypatch.setenv("SOULFORGE_DATABASE", settings.database_url)
     monkeypatch.setenv("SOULFORGE_NATS", settings.nats_url)
     monkeypatch.setenv("SOULFORGE_NATS_KEY", str(settings.bus_key(Role.OWNER)))
-    monkeypatch.setenv("SOULFORGE_HOME", str(tmp_path / "home"))
+    use_database(settings, tmp_path / "home", monkeypatch)
     monkeypatch.chdir(tmp_path)
 
     async def tell(*words: str) -> tuple[int, str, str]:

@@ -45,6 +45,7 @@ class TwoBases:
     """An anvil whose two engines serve a base each. `faults` is what both engines get wrong; see vllm_faults.py."""
 
     context: ServiceContext
+    harvester: Pool
     engines: dict[str, Vllm]
     folder: Path
     faults: Path
@@ -122,7 +123,7 @@ class TwoBases:
         name = version_name(persona, adapter)
         # The engine's answer depends on the model's name and the prompt only.
         (bundle / PROBES).write_text(json.dumps([{"prompt": "hi", "base": "", "candidate": ""}]))
-        ritual: UUID = await harvested(self.context.pool, name, f"m-{name}", state)
+        ritual: UUID = await harvested(self.harvester, name, f"m-{name}", state)
         version = Version(name, persona, adapter, base, ritual, str(bundle))
         async with self.context.pool.acquire() as conn, conn.transaction():
             await store.insert_version(conn, version)
@@ -134,7 +135,7 @@ class TwoBases:
 
 
 @pytest.fixture
-async def two_bases(settings: Settings, crypt: Pool, tmp_path: Path) -> AsyncIterator[TwoBases]:
+async def two_bases(settings: Settings, crypt: Pool, pool: Pool, tmp_path: Path) -> AsyncIterator[TwoBases]:
     for name in ("large", "small"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(f'{{"name": "{name}"}}')
@@ -148,7 +149,7 @@ async def two_bases(settings: Settings, crypt: Pool, tmp_path: Path) -> AsyncIte
     )
     context = ServiceContext("registry", settings, crypt, None, configuration)  # type: ignore[arg-type]
     engines = {name: Vllm(configuration.rune_url(settings, name), settings.engine_key) for name in configuration.runes}
-    one = TwoBases(context, engines, tmp_path, tmp_path / "faults.json")
+    one = TwoBases(context, pool, engines, tmp_path, tmp_path / "faults.json")
     try:
         await asyncio.gather(*(one.start(base) for base in engines))
         yield one

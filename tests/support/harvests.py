@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-from uuid import NAMESPACE_OID, UUID, uuid5
+from uuid import UUID, uuid4
 
 from services.harvester import store
 from services.harvester.harvest import harvest, shortfall
@@ -24,6 +24,7 @@ from shared.storage.postgres import Pool
 
 EXAMPLES = PROJECT / "examples" / "karma"
 SUITES = PROJECT / "services" / "verifier" / "suites"
+_last_harvest: dict[str, UUID] = {}  # persona -> the ritual under which its last harvest was recorded
 
 
 def example(persona: str) -> list[KarmaRecord]:
@@ -62,7 +63,7 @@ async def harvested(
 ) -> tuple[Compiled, str | None]:
     """What a harvest of this persona gives, and why it is refused; `asked` are fields of the intent.
 
-    Its exclusions are recorded, in place of those of the persona's harvest before, and its holdout is sealed.
+    Its exclusions are recorded under a ritual of their own, and its holdout is sealed.
     """
     request = HarvestRequest(
         persona,
@@ -71,13 +72,13 @@ async def harvested(
         SUITES,
         wanted,
     )
+    ritual = _last_harvest[persona] = uuid4()
     async with pool.acquire() as conn:
         await conn.execute("DISCARD TEMP")
         compiled = await harvest(conn, request, Artifacts(home), lambda *_: None)
         missing = shortfall(compiled, HarvesterSettings(min_train=1, min_held_out=1))
         async with conn.transaction():
-            await conn.execute("DELETE FROM harvester.exclusion WHERE ritual = $1", _ritual(persona))
-            await store.record_exclusions(conn, _ritual(persona))
+            await store.record_exclusions(conn, ritual)
             if missing is None:
                 await store.seal_holdout(conn, persona)
     return compiled, missing
@@ -85,11 +86,7 @@ async def harvested(
 
 async def reasons(pool: Pool, persona: str = "scribe") -> dict[str, str]:
     """id -> why the persona's last harvest left it out."""
-    return dict(await pool.fetch("SELECT karma, reason FROM exclusion WHERE ritual = $1", _ritual(persona)))
-
-
-def _ritual(persona: str) -> UUID:
-    return uuid5(NAMESPACE_OID, persona)
+    return dict(await pool.fetch("SELECT karma, reason FROM exclusion WHERE ritual = $1", _last_harvest[persona]))
 
 
 def rows(folder: Path, file: str) -> list[dict[str, Any]]:

@@ -160,7 +160,7 @@ class Orchestrated:
 
     async def harvested(self, name: str | None = None, priority: int = 5) -> UUID:
         """A ritual that waits for the anvil."""
-        return await harvested(self.pool, name or uuid4().hex, priority)
+        return await harvested(self.settings, name or uuid4().hex, priority)
 
     async def end(self, ritual: UUID) -> None:
         """The GPU work of a ritual is over, without an adapter."""
@@ -211,7 +211,7 @@ def named_base(models: Path) -> None:
 @asynccontextmanager
 async def orchestrated(settings: Settings, folder: Path, models: Path | None = None) -> AsyncIterator[Orchestrated]:
     """`models`: where real base models are prepared; without it there is only the name of one."""
-    pool = await open_pool(settings.database_url, "orchestrator")
+    pool = await open_pool(settings.database_url("orchestrator"), "orchestrator")
     if models is None:
         models = folder / "models"
         named_base(models)
@@ -224,9 +224,10 @@ async def orchestrated(settings: Settings, folder: Path, models: Path | None = N
         await pool.close()
 
 
-async def harvested(pool: Pool, intent_id: str, priority: int = 5) -> UUID:
-    """A ritual of the ledger that waits for the anvil."""
-    async with pool.acquire() as conn, conn.transaction():
+async def harvested(settings: Settings, intent_id: str, priority: int = 5) -> UUID:
+    """A ritual that waits for the anvil, as the harvester leaves it."""
+    pool = await open_pool(settings.database_url("harvester"), "harvester", size=1)
+    async with pool, pool.acquire() as conn, conn.transaction():
         intent = TrainingIntent(persona="scribe", priority=priority)
         ritual = await ledger.open_ritual(conn, intent, intent_id, None)
         fact = KarmaHarvested(

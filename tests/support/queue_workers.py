@@ -47,7 +47,7 @@ async def tick(context: WorkContext) -> None:
 
 async def main(url: str, concurrency: int, extras: list[str]) -> None:
     queue = PostgresQueue.from_url(
-        f"{url}?options=-csearch_path%3Dqueue", name=QUEUE, min_size=1, max_size=concurrency + 4
+        f"{url}&options=-csearch_path%3Dqueue", name=QUEUE, min_size=1, max_size=concurrency + 4
     )
     await queue.connect()
     async with asyncpg.create_pool(url, min_size=1, max_size=concurrency) as pool:

@@ -113,7 +113,7 @@ class Stack:
         return report
 
     async def connect(self) -> asyncpg.Connection[Any]:
-        return await asyncpg.connect(self.settings.database_url)
+        return await asyncpg.connect(self.settings.database_url("bootstrap"))
 
     def pid(self, part: str) -> int:
         pid = self.supervisor().parts[part].pid

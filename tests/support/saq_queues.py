@@ -13,6 +13,7 @@ import pytest
 from saq.queue.postgres import PostgresQueue
 
 from shared.config.model import SaqConfig
+from shared.config.settings import Settings
 from shared.drivers.queues.saq import SaqQueue
 
 DEADLINE_S = 60
@@ -21,18 +22,29 @@ CONFIG = SaqConfig.model_validate({"driver": "saq", "names": ("gpu",), "grace_s"
 
 
 @pytest.fixture
-async def house_of_saq(database: str) -> AsyncIterator[tuple[PostgresQueue, asyncpg.Connection[Any]]]:
+def database(settings: Settings) -> str:
+    """The URL of the database for SAQ's workers."""
+    return settings.database_url("worker")
+
+
+@pytest.fixture
+async def house_of_saq(
+    database: str, settings: Settings
+) -> AsyncIterator[tuple[PostgresQueue, asyncpg.Connection[Any]]]:
     """The schema `queue` with SAQ's own tables, all empty; a queue to put jobs in, and a connection to look."""
-    look = await asyncpg.connect(database)
-    await look.execute("DROP SCHEMA IF EXISTS queue CASCADE; CREATE SCHEMA queue")
+    look = await asyncpg.connect(settings.database_url("bootstrap"))
     await look.execute(
-        "CREATE TABLE queue.ran (id serial PRIMARY KEY, job text, attempt int, started timestamptz, ended timestamptz)"
+        "DROP SCHEMA IF EXISTS queue CASCADE; CREATE SCHEMA queue; GRANT USAGE, CREATE ON SCHEMA queue TO soulforge_worker"
     )
-    saq = PostgresQueue.from_url(f"{database}?options=-csearch_path%3Dqueue", name="gpu", min_size=1, max_size=4)
+    await look.execute(
+        "CREATE TABLE queue.ran (id int GENERATED ALWAYS AS IDENTITY, job text, attempt int, started timestamptz, "
+        "ended timestamptz); GRANT SELECT, INSERT, UPDATE ON queue.ran TO soulforge_worker"
+    )
+    saq = PostgresQueue.from_url(f"{database}&options=-csearch_path%3Dqueue", name="gpu", min_size=1, max_size=4)
     await saq.connect()
     yield saq, look
     await saq.disconnect()
-    await look.execute("DROP SCHEMA queue CASCADE")
+    await look.execute("DROP SCHEMA queue CASCADE; CREATE SCHEMA queue")
     await look.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -12,6 +13,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
+
+import pytest
 
 from deploy.bootstrap import prepare
 from deploy.embedded import nats, postgres
@@ -118,6 +121,13 @@ class House:
             postgres.command(self.settings), lambda: postgres.ready(self.settings), home / "postgres.log"
         )
         self.nats = Server(nats.command(self.settings), lambda: nats.ready(self.settings), home / "nats.log")
+
+
+def use_database(settings: Settings, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let commands use another home with this database."""
+    shutil.copytree(settings.home / "secrets" / "database", home / "secrets" / "database")
+    monkeypatch.setenv("SOULFORGE_HOME", str(home))
+    monkeypatch.setenv("SOULFORGE_DATABASE", settings.database_url("bootstrap"))
 
 
 @asynccontextmanager

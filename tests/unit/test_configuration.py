@@ -372,8 +372,8 @@ def _many(names: list[str]) -> str:
         ("[runes.ears]", "[runes.ears]\nport = 7610", 'runes.ears.port: 7610 is the port of rune "chat"'),
         (
             "[runes.chat]",
-            "[runes.chat]\nport = 7602",
-            "runes.chat.port: 7602 is the port of Soulforge's postgres",
+            "[runes.chat]\nport = 7603",
+            "runes.chat.port: 7603 is the port of Soulforge's phoenix",
         ),
         (
             "[runes.chat]",

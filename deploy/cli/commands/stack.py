@@ -85,7 +85,7 @@ def migrate() -> None:
     from deploy import bootstrap
 
     settings = load_settings()
-    where = f"PostgreSQL at {host_port(settings.database_url)}, NATS at {host_port(settings.nats_url)}"
+    where = f"PostgreSQL at {host_port(settings.database_url('bootstrap'))}, NATS at {host_port(settings.nats_url)}"
     try:
         applied = asyncio.run(bootstrap.prepare(settings))
     except TimeoutError as error:

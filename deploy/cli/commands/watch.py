@@ -98,10 +98,10 @@ async def _follow(settings: Settings, ritual: UUID, progress: ProgressListener, 
     try:
         while True:
             try:
-                pool = pool or await open_pool(settings.database_url, "public", size=1)
+                pool = pool or await open_pool(settings.database_url("owner"), "public", size=1)
                 snapshot = await get_snapshot(pool, ritual)
             except UNREACHABLE:
-                view.lost(f"PostgreSQL does not answer at {host_port(settings.database_url)}; trying again")
+                view.lost(f"PostgreSQL does not answer at {host_port(settings.database_url('owner'))}; trying again")
                 await asyncio.sleep(POLL_S)
                 continue
             if snapshot is None:

@@ -100,7 +100,13 @@ async def _get_ledger(
             jobs = tuple(list_jobs(await list_isolation(pool), await get_last_isolation(pool)))
     except Exception as error:
         return Finding("postgres", False, _reason(error)), None, (), (), ()
-    return Finding("postgres", True, f"answers at {host_port(settings.database_url)}"), anvils, rituals, served, jobs
+    return (
+        Finding("postgres", True, f"answers at {host_port(settings.database_url('owner'))}"),
+        anvils,
+        rituals,
+        served,
+        jobs,
+    )
 
 
 def list_jobs(services: Mapping[str, JobIsolation], last: tuple[str, ...]) -> Iterator[Finding]:

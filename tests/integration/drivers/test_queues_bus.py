@@ -346,7 +346,7 @@ async def test_strange_words_are_passed_over(
 async def test_without_a_bus_the_owner_is_told(settings: Settings) -> None:
     gone = await connect(settings, Role.ORCHESTRATOR)
     await gone.close()
-    queue = open_queue(BusConfig(driver="bus", workers=("scribe",)), settings.database_url, gone)
+    queue = open_queue(BusConfig(driver="bus", workers=("scribe",)), settings.database_url("worker"), gone)
     for call in (lambda: queue.hold(A), queue.held, queue.active, lambda: queue.release(A)):
         with pytest.raises(QueueError, match="is NATS up, with JetStream"):
             await call()
@@ -357,6 +357,6 @@ async def test_without_a_bus_the_owner_is_told(settings: Settings) -> None:
 
 def test_the_configuration_names_the_driver(settings: Settings, client: Client) -> None:
     saq = SaqConfig.model_validate({"driver": "saq", "names": ("gpu",), "database": "postgresql://elsewhere/x"})
-    opened = open_queue(saq, settings.database_url, client)
+    opened = open_queue(saq, settings.database_url("worker"), client)
     assert isinstance(opened, SaqQueue) and opened.url == "postgresql://elsewhere/x"
     assert isinstance(open_queue(BusConfig(driver="bus", workers=("scribe",)), "", client), BusQueue)

@@ -19,9 +19,9 @@ from saq.queue.postgres import PostgresQueue
 
 from shared.config.settings import PROJECT
 from shared.drivers.queues.saq import SaqQueue, describe
-from tests.support.saq_queues import A, house_of_saq, look, queue, rows, saq, until
+from tests.support.saq_queues import A, database, house_of_saq, look, queue, rows, saq, until
 
-__all__ = ["house_of_saq", "look", "queue", "saq"]  # the fixtures
+__all__ = ["database", "house_of_saq", "look", "queue", "saq"]  # the fixtures
 
 WORKER = PROJECT / "tests" / "support" / "queue_workers.py"
 

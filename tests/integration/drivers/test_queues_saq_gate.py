@@ -8,9 +8,9 @@ import asyncpg
 from saq.queue.postgres import PostgresQueue
 
 from shared.drivers.queues.saq import SaqQueue
-from tests.support.saq_queues import A, dequeues, house_of_saq, look, queue, saq
+from tests.support.saq_queues import A, database, dequeues, house_of_saq, look, queue, saq
 
-__all__ = ["house_of_saq", "look", "queue", "saq"]  # the fixtures
+__all__ = ["database", "house_of_saq", "look", "queue", "saq"]  # the fixtures
 
 
 async def test_a_job_that_is_being_aborted_still_runs(

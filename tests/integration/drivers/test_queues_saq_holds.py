@@ -14,9 +14,22 @@ from saq.queue.postgres import PostgresQueue
 
 from shared.drivers.queues.port import QueueError
 from shared.drivers.queues.saq import SaqQueue
-from tests.support.saq_queues import CONFIG, DEADLINE_S, A, B, dequeues, house_of_saq, look, queue, rows, saq, until
+from tests.support.saq_queues import (
+    CONFIG,
+    DEADLINE_S,
+    A,
+    B,
+    database,
+    dequeues,
+    house_of_saq,
+    look,
+    queue,
+    rows,
+    saq,
+    until,
+)
 
-__all__ = ["house_of_saq", "look", "queue", "saq"]  # the fixtures
+__all__ = ["database", "house_of_saq", "look", "queue", "saq"]  # the fixtures
 
 HOLDER = """
 import asyncio, os, signal, sys

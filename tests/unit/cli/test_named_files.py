@@ -27,7 +27,7 @@ async def test_no_option_that_names_an_output_overwrites_a_file(tmp_path: Path, 
     request = ImportRequest.of("karma", None, None, None, name)
 
     with pytest.raises(UserError, match=f"--errors: {name} exists and is not overwritten: name a new file"):
-        await load_files(Settings(home=tmp_path / "home", database="postgresql://127.0.0.1:1/x"), [karma], request)
+        await load_files(Settings(home=tmp_path / "home", database="postgresql:///x?host=/nowhere"), [karma], request)
     with pytest.raises(UserError, match=f"--picture: {name} exists and is not overwritten: name a new file"):
         write_picture(name, "<svg/>")
 

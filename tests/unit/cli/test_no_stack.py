@@ -10,6 +10,7 @@ from deploy import bootstrap
 from deploy.cli.main import run
 
 NOWHERE = "127.0.0.1:1"  # reserved, and nothing listens there
+NO_FOLDER = "/nowhere"
 RECORD = (
     '{"id": "a", "persona": "scribe", "session": "s", '
     '"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}\n'
@@ -25,7 +26,8 @@ def down(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A home where nothing answers."""
     monkeypatch.setenv("SOULFORGE_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("SOULFORGE_PORT_BASE", "1024")
-    monkeypatch.setenv("SOULFORGE_DATABASE", f"postgresql://soulforge:geheim@{NOWHERE}/soulforge")
+    monkeypatch.setenv("SOULFORGE_DATABASE", f"postgresql://soulforge:geheim@/soulforge?host={NO_FOLDER}")
+    monkeypatch.setenv("SOULFORGE_DATABASE_ROLES", "one")
     monkeypatch.setenv("SOULFORGE_NATS", f"nats://soulforge:geheim@{NOWHERE}")
     (tmp_path / "karma.jsonl").write_text(RECORD)
     monkeypatch.chdir(tmp_path)
@@ -67,7 +69,7 @@ def test_a_database_that_is_away_is_reported_in_one_line(
 ) -> None:
     assert run(words.split()) == 1
     line = one_line(capsys)
-    assert line.startswith(f"PostgreSQL does not answer at {NOWHERE} (")
+    assert line.startswith(f"PostgreSQL does not answer at {NO_FOLDER} (")
     assert line.endswith("is the stack up? `soulforge up`")
 
 
@@ -115,8 +117,17 @@ def test_status_goes_on_when_the_configuration_cannot_be_used(
     ("variable", "value", "expected"),
     [
         ("SOULFORGE_PORT_BASE", "many", "SOULFORGE_PORT_BASE cannot be used"),
-        ("SOULFORGE_DATABASE", "not a url", "PostgreSQL"),
-        ("SOULFORGE_DATABASE", "mysql://x@y/z", "PostgreSQL"),
+        (
+            "SOULFORGE_DATABASE",
+            "not a url",
+            "SOULFORGE_DATABASE cannot be used: Value error, a URL of PostgreSQL begins",
+        ),
+        ("SOULFORGE_DATABASE", "mysql://x@y/z", "SOULFORGE_DATABASE cannot be used"),
+        ("SOULFORGE_DATABASE", "postgresql://x:geheim@127.0.0.1/z", "by TLS or by its socket"),
+        ("SOULFORGE_DATABASE", "postgresql://x:geheim@h/z?sslmode=require", "by TLS or by its socket"),
+        ("SOULFORGE_DATABASE", "postgresql://x:geheim@/z", "by TLS or by its socket"),
+        ("SOULFORGE_DATABASE", "postgresql://x:geheim@/z?host=/run,h", "by TLS or by its socket"),
+        ("SOULFORGE_DATABASE", "postgresql://x:geheim@h/z?host=/run", "by TLS or by its socket"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(

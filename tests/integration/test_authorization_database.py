@@ -1,0 +1,282 @@
+"""Every role with every operation on the real PostgreSQL, and the ways in: what is not in the table is refused."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from deploy.cli.connect import database
+from deploy.cli.errors import UserError
+from deploy.embedded import postgres
+from deploy.roles import ROLES, grant
+from deploy.services import SERVICES
+from shared.config.settings import Settings
+from shared.storage.postgres import MIGRATIONS_LOCK, MigrationError
+from tests.support.authorization import Attempt, compare
+from tests.support.servers import Server, free_port_base
+
+OTHERS = tuple(role for role in ROLES if role not in SERVICES)
+KARMA = {"id": "'k'", "persona": "'p'", "messages": "'[]'", "session": "'s'"}
+FACT_COLUMNS = "event_id, ritual, subject, step, owner, attempt, state_before, state_after, body, started_at"
+NO_FACT = "gen_random_uuid(), gen_random_uuid(), '', '', '', 1, '', '', '{}'::jsonb, now()"
+
+
+def insert(table: str, **values: str) -> str:
+    return f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join(values.values())})"
+
+
+def karma(**values: str) -> str:
+    return insert("vectors.karma", **KARMA, **values)
+
+
+# Operation -> SQL, which is right but for the role: each is rolled back.
+OPERATIONS = {
+    "karma: insert, status left out": karma(),
+    "karma: insert, naming a status": karma(status="'speculative'"),
+    "karma: insert a white truth": karma(status="'white_truth'", consecrated_by="'me'"),
+    "karma: insert, naming who consecrated it": karma(consecrated_by="'me'", consecrated_at="now()"),
+    "karma: insert or overwrite": f"{karma()} ON CONFLICT (id) DO UPDATE SET messages = excluded.messages",
+    "karma: consecrate": "UPDATE vectors.karma SET status = 'white_truth', consecrated_by = 'me'",
+    "karma: revoke": "UPDATE vectors.karma SET status = 'revoked'",
+    "karma: change the words": "UPDATE vectors.karma SET messages = '[]'",
+    "karma: delete": "DELETE FROM vectors.karma",
+    "karma: empty the table": "TRUNCATE vectors.karma",
+    "karma: read": "SELECT messages FROM vectors.karma",
+    "karma: read ids": "SELECT id FROM vectors.karma",
+    "karma: copy out": "COPY vectors.karma TO STDOUT",
+    "karma: lock the table": "LOCK TABLE vectors.karma IN ACCESS EXCLUSIVE MODE",
+    "karma: switch off the trigger that keeps revocations": "ALTER TABLE vectors.karma DISABLE TRIGGER keep_revoked",
+    "karma: add a trigger": "CREATE TRIGGER t BEFORE INSERT ON vectors.karma EXECUTE FUNCTION vectors.keep_revoked()",
+    "karma: drop the table": "DROP TABLE vectors.karma",
+    "revocation: insert": insert("harvester.revocation", karma="'k'", revoked_by="'me'"),
+    "revocation: delete": "DELETE FROM harvester.revocation",
+    "ledger: read rituals": "SELECT * FROM public.ritual",
+    "ledger: read facts": "SELECT * FROM public.ritual_fact",
+    "ledger: read errors": "SELECT * FROM public.ritual_error",
+    "ledger: open a ritual": "INSERT INTO public.ritual (id, intent_id, persona, intent, priority, state, trace_id) "
+    "VALUES (gen_random_uuid(), 'i', 'p', '{}', 5, 'intended', 't')",
+    "ledger: move a ritual": "UPDATE public.ritual SET state = 'awakened'",
+    "ledger: cancel a ritual": "UPDATE public.ritual SET cancel_requested_at = now()",
+    "ledger: change an intent": "UPDATE public.ritual SET intent = '{}'",
+    "ledger: delete a ritual": "DELETE FROM public.ritual",
+    "ledger: record a fact": f"INSERT INTO public.ritual_fact ({FACT_COLUMNS}) SELECT {NO_FACT} WHERE false",
+    "ledger: change a fact": "UPDATE public.ritual_fact SET body = '{}'",
+    "ledger: mark a fact as exported": "UPDATE public.ritual_fact SET exported_at = now()",
+    "ledger: delete a fact": "DELETE FROM public.ritual_fact",
+    "ledger: delete an error": "DELETE FROM public.ritual_error",
+    "lease: read": "SELECT * FROM public.lease",
+    "lease: take": insert("public.lease", anvil="'a'"),
+    "lease: renew": "UPDATE public.lease SET expires_at = 'infinity'",
+    "lease: delete": "DELETE FROM public.lease",
+    "heartbeat: record": insert("public.service_heartbeat", service="'s'"),
+    "migrations: read": "SELECT * FROM public.migration",
+    "migrations: change": "DELETE FROM public.migration",
+    "view unserved_version: read": "SELECT * FROM public.unserved_version",
+    "view registry.served: read": "SELECT * FROM registry.served",
+    "registry: read versions": "SELECT * FROM registry.version",
+    "registry: move an alias": "UPDATE registry.alias SET previous = NULL",
+    "registry: forget a taint": "DELETE FROM registry.taint",
+    "orchestrator: reclaim an anvil": insert("orchestrator.reclaim", anvil="'a'", why="''", until="now()"),
+    "orchestrator: end a containment": "DELETE FROM orchestrator.containment",
+    "harvester: read what is sealed": "SELECT * FROM harvester.sealed",
+    "harvester: read golden paths": "SELECT * FROM harvester.golden_path",
+    **{f"{service}: read the outbox": f"SELECT * FROM {service}.outbox" for service in SERVICES},
+    **{
+        f"{service}: write the outbox": insert(
+            f"{service}.outbox", event_id="gen_random_uuid()", subject="'s'", body="''"
+        )
+        for service in SERVICES
+    },
+    **{f"{service}: prune the outbox": f"DELETE FROM {service}.outbox" for service in SERVICES},
+    **{f"{service}: read dead letters": f"SELECT * FROM {service}.dead_letter" for service in SERVICES},
+    **{
+        f"{service}: mark a dead letter": f"UPDATE {service}.dead_letter SET replayed_at = now()"
+        for service in SERVICES
+    },
+    **{f"{service}: delete dead letters": f"DELETE FROM {service}.dead_letter" for service in SERVICES},
+    **{f"{schema}: create a table": f"CREATE TABLE {schema}.t ()" for schema in ("public", "vectors", *SERVICES)},
+    "traces: create a table": "CREATE TABLE traces.t ()",
+    "queue: create a table": "CREATE TABLE queue.t ()",
+    "make a temporary table": "CREATE TEMPORARY TABLE t ()",
+    "make a function in public": "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "make a temporary function": "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "make a function in C": "CREATE FUNCTION pg_catalog.f() RETURNS int LANGUAGE c AS 'libc', 'getpid'",
+    "replace a function of ours": "CREATE OR REPLACE FUNCTION vectors.keep_revoked() RETURNS trigger LANGUAGE plpgsql "
+    "AS 'BEGIN RETURN NEW; END'",
+    "make a schema": "CREATE SCHEMA s",
+    "set the database": "ALTER DATABASE soulforge SET search_path = s",
+    "drop an extension": "DROP EXTENSION vector CASCADE",
+    "make a role": "CREATE ROLE r",
+    "become superuser": "ALTER ROLE current_user SUPERUSER",
+    "set the password of bootstrap": "ALTER ROLE soulforge PASSWORD 'x'",
+    "become a member of another": "GRANT soulforge_owner TO soulforge_publisher",
+    "act as the bootstrap role": "SET ROLE soulforge",
+    "act as another": "SET SESSION AUTHORIZATION soulforge",
+    "let everybody read karma": "DO $$ BEGIN GRANT SELECT ON vectors.karma TO PUBLIC; "
+    "IF NOT has_table_privilege('soulforge_phoenix', 'vectors.karma', 'SELECT') THEN "
+    "RAISE insufficient_privilege; END IF; END $$",  # a grant without the right to it is only a warning
+    "run a program": "COPY (SELECT 1) TO PROGRAM 'true'",
+    "write a file": "COPY (SELECT 1) TO '/dev/null'",
+    "read a file": "SELECT pg_read_file('postgresql.conf')",
+    "list a folder": "SELECT pg_ls_dir('.')",
+    "import a file": "SELECT lo_import('/etc/hostname')",
+    "set the server": "SELECT set_config('log_statement', 'all', false)",
+    "switch off triggers": "SET session_replication_role = replica",
+    "read password hashes": "SELECT rolpassword FROM pg_authid",
+    "end a session of another": "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'target'",
+    "hold the lock of migrations": f"SELECT pg_try_advisory_xact_lock({MIGRATIONS_LOCK})",
+}
+
+
+async def test_each_role_may_do_what_the_table_has_and_nothing_else(settings: Settings) -> None:
+    target = await asyncpg.connect(settings.database_url("bootstrap"), server_settings={"application_name": "target"})
+    attempts: list[Attempt] = []
+    try:
+        for role in (*SERVICES, *OTHERS):
+            connection = await asyncpg.connect(settings.database_url(role))
+            for operation, statement in OPERATIONS.items():
+                attempts.append(Attempt(role, operation, await allows(connection, statement)))
+            await connection.close()
+    finally:
+        await target.close()
+    compare(
+        "database",
+        "Who may do what in the database",
+        "Tried on the real server, one role after another. The role `soulforge` (bootstrap) is left out: it owns every table,\n"
+        "and applies migrations and grants ([grants.sql](../../deploy/grants.sql)). `phoenix` keeps traces; `worker` runs the jobs\n"
+        "of SAQ's queues, and the orchestrator holds them with it. The owner may delete karma; nobody deletes a fact.",
+        attempts,
+    )
+
+
+async def allows(connection: asyncpg.Connection[Any], statement: str) -> bool:
+    """Try it and undo it. What is refused for another reason than a missing right fails the test."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        await connection.execute(statement)
+    except asyncpg.InsufficientPrivilegeError:
+        return False
+    finally:
+        await transaction.rollback()
+    return True
+
+
+async def test_nobody_but_bootstrap_owns_anything_and_everybody_has_nothing(settings: Settings) -> None:
+    async with connected(settings, "bootstrap") as connection:
+        owners = await connection.fetch(
+            "SELECT c.oid::regclass::text, pg_get_userbyid(relowner) AS owner FROM pg_class c JOIN pg_namespace n "
+            "ON n.oid = relnamespace WHERE nspname = ANY ($1) AND pg_get_userbyid(relowner) <> 'soulforge'",
+            ["public", "vectors", *SERVICES],
+        )
+        rights = await connection.fetch(
+            "SELECT rolname FROM pg_roles WHERE rolname LIKE 'soulforge\\_%' AND (rolsuper OR "
+            "rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls)"
+        )
+        members = await connection.fetch("SELECT * FROM pg_auth_members WHERE member::regrole::text LIKE 'soulforge%'")
+        # A function with its owner's rights must not find what its caller put in the way.
+        hijacked = await connection.fetch(
+            "SELECT oid::regprocedure::text FROM pg_proc WHERE prosecdef AND proowner <> 10 AND proconfig IS NULL"
+        )
+    assert (owners, rights, members, hijacked) == ([], [], [], [])
+
+
+async def test_the_server_is_reached_by_its_socket_and_with_the_right_password_only(settings: Settings) -> None:
+    async with connected(settings, "bootstrap") as connection:
+        rules = await connection.fetch("SELECT type, auth_method, error FROM pg_hba_file_rules")
+        listens = await connection.fetchval("SHOW listen_addresses")
+    assert {tuple(rule) for rule in rules} == {("local", "scram-sha-256", None)} and listens == ""
+    folder = settings.database_socket_dir
+    assert folder.stat().st_mode & 0o777 == 0o700
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await asyncpg.connect(f"postgresql://soulforge_owner:wrong@/soulforge?host={folder}")
+    with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError, match=r"no pg_hba.conf entry"):
+        await asyncpg.connect(f"postgresql://nobody:x@/soulforge?host={folder}")
+    other = urlsplit(settings.database_url("owner"))._replace(path="/postgres").geturl()
+    with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError, match=r"no pg_hba.conf entry"):
+        await asyncpg.connect(other)
+
+
+async def test_what_was_taken_away_comes_back_and_what_was_added_goes_at_the_next_start(settings: Settings) -> None:
+    async with connected(settings, "bootstrap") as connection:
+        await connection.execute(
+            "REVOKE ALL ON public.ritual FROM soulforge_harvester, soulforge_owner; GRANT SELECT ON vectors.karma TO soulforge_publisher;"
+            "GRANT SELECT (messages) ON vectors.karma TO PUBLIC; ALTER ROLE soulforge_forge NOLOGIN"
+        )
+    with pytest.raises(UserError, match=r"permission denied for table ritual.*: run `soulforge migrate`"):
+        async with database(settings) as pool:
+            await pool.fetch(OPERATIONS["ledger: read rituals"])
+    await grant(settings)
+    async with connected(settings, "publisher") as connection:
+        assert not await allows(connection, OPERATIONS["karma: read"])
+    async with connected(settings, "harvester") as connection:
+        assert await allows(connection, OPERATIONS["ledger: read rituals"])
+    async with connected(settings, "forge"):
+        pass
+
+
+async def test_a_deleted_password_is_made_anew_and_the_old_one_is_refused(settings: Settings) -> None:
+    old = settings.database_url("publisher")
+    settings.database_password_file("publisher").unlink()
+
+    await grant(settings)
+
+    async with connected(settings, "publisher"):
+        pass
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await asyncpg.connect(old)
+    file = settings.database_password_file("publisher")
+    assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+async def test_the_password_of_bootstrap_is_renewed_too_and_a_long_home_has_its_socket_elsewhere(
+    tmp_path: Path,
+) -> None:
+    home = tmp_path / ("h" * 90)
+    home.mkdir()
+    settings = Settings(home=home, port_base=free_port_base())
+    assert not settings.database_socket_dir.is_relative_to(home)
+    server = Server(postgres.command(settings), lambda: postgres.ready(settings), home / "log")
+    old = ""
+    for _ in range(2):
+        postgres.initialise(settings)
+        await server.start()
+        try:
+            async with connected(settings, "bootstrap"):
+                pass
+            if old:
+                with pytest.raises(asyncpg.InvalidPasswordError):
+                    await asyncpg.connect(old)
+        finally:
+            server.stop()
+        old = settings.database_url("bootstrap")
+        settings.database_password_file("bootstrap").unlink()
+    settings.database_socket_dir.rmdir()
+
+
+async def test_a_role_that_may_not_create_roles_is_named_with_what_to_do_or_used_for_everything(
+    settings: Settings, tmp_path: Path
+) -> None:
+    other = Settings(home=tmp_path, database=settings.database_url("owner"))
+    with pytest.raises(
+        MigrationError, match=r"run `ALTER ROLE soulforge_owner CREATEROLE` .*SOULFORGE_DATABASE_ROLES=one"
+    ):
+        await grant(other)
+    alone = other.model_copy(update={"database_roles": "one"})
+    await grant(alone)
+    assert alone.database_url("forge") == settings.database_url("owner")
+
+
+@asynccontextmanager
+async def connected(settings: Settings, role: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+    connection = await asyncpg.connect(settings.database_url(role))
+    try:
+        yield connection
+    finally:
+        await connection.close()

@@ -1,0 +1,55 @@
+"""Where the database is for each role, and that its socket is nobody else's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shared.config.settings import SOCKET_PATH_MAX, Settings, SettingsError
+
+
+def settings(home: Path, **values: object) -> Settings:
+    (home / "secrets" / "database").mkdir(parents=True)
+    for role in ("bootstrap", "owner"):
+        (home / "secrets" / "database" / role).write_text(f"{role}'s/@\n")
+    return Settings.model_validate({"home": home, **values})
+
+
+def test_each_role_has_its_name_and_its_password(tmp_path: Path) -> None:
+    found = settings(tmp_path)
+    assert found.database_url("owner") == f"postgresql://soulforge_owner:owner%27s%2F%40@/soulforge?host={tmp_path}/run"
+    assert found.database_url("bootstrap").startswith("postgresql://soulforge:bootstrap%27s")
+    with pytest.raises(SettingsError, match=r"no database password in .*/forge: run `soulforge up` once"):
+        found.database_url("forge")
+
+
+def test_another_server_is_used_as_bootstrap_by_its_url_and_by_the_others_with_their_own_names(tmp_path: Path) -> None:
+    url = "postgresql://me:mine@h:1/d?sslmode=verify-full"
+    found = settings(tmp_path, database=url)
+    assert found.database_url("bootstrap") == url
+    assert found.database_url("owner") == url.replace("me:mine", "soulforge_owner:owner%27s%2F%40")
+    assert found.model_copy(update={"database_roles": "one"}).database_url("owner") == url
+
+
+def test_the_socket_of_a_home_with_a_long_path_is_elsewhere_and_not_where_another_account_made_a_folder(
+    tmp_path: Path,
+) -> None:
+    home = tmp_path / ("h" * SOCKET_PATH_MAX)
+    found = settings(home)
+    folder = found.database_socket_dir
+    assert not folder.is_relative_to(home) and len(str(folder)) < SOCKET_PATH_MAX / 2
+    folder.mkdir(mode=0o700)
+    try:
+        found.database_url("owner")
+        folder.chmod(0o755)
+        with pytest.raises(SettingsError, match="not a folder of this account alone"):
+            found.database_url("owner")
+    finally:
+        folder.rmdir()
+    folder.symlink_to(tmp_path)
+    try:
+        with pytest.raises(SettingsError, match="not a folder of this account alone"):
+            found.database_url("owner")
+    finally:
+        folder.unlink()
