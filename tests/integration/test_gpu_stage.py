@@ -197,6 +197,22 @@ async def test_a_job_knows_until_when_it_may_start(admin: Pool, context: Service
     await reconcile_until_moved(stage, ritual)
 
 
+async def test_the_lease_is_renewed_while_the_job_runs_and_not_before(admin: Pool, context: ServiceContext) -> None:
+    ritual = await harvested(admin)
+    fence = await evacuated(admin, ritual)
+    stage = ending(context, GOOD, pause_s=3.0)
+
+    async def left_s_after_a_beat() -> float:
+        await admin.execute("UPDATE lease SET expires_at = clock_timestamp() + interval '20 seconds'")
+        await stage.heartbeat().run()
+        return await lease.get_seconds_left(admin, ritual, fence) or 0.0
+
+    assert await left_s_after_a_beat() <= 20
+    await stage.reconcile()
+    assert await left_s_after_a_beat() > context.configuration.runtime.lease_ttl_s - 10
+    await reconcile_until_moved(stage, ritual)
+
+
 async def test_a_job_without_progress_is_ended_and_one_that_progresses_is_left_alone(
     admin: Pool, context: ServiceContext
 ) -> None:
