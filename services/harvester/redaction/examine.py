@@ -24,12 +24,14 @@ class Examined:
     """A copy of the values without what is sensitive, what that was, and whether the record is to be held back.
 
     The copy is redacted even where it is quarantined. `unread`: something was nested too deeply to be examined.
+    `hidden`: what the copy has placeholders for, and which; of words found in two classes the last.
     """
 
     values: Any
     found: Counter[Sensitive] = field(default_factory=Counter)
     quarantined: bool = False
     unread: bool = False
+    hidden: dict[str, Sensitive] = field(default_factory=dict)
 
     @property
     def decision(self) -> Decision:
@@ -43,13 +45,14 @@ def examine(values: Any, scanner: Scanner) -> Examined:
     walk = _Walk(scanner)
     copy = walk.value(values, "", 0)
     held_back = walk.unread or any(scanner.policy.action(sensitive) == "quarantine" for sensitive in walk.found)
-    return Examined(copy, walk.found, held_back, walk.unread)
+    return Examined(copy, walk.found, held_back, walk.unread, walk.hidden)
 
 
 class _Walk:
     def __init__(self, scanner: Scanner) -> None:
         self.scanner = scanner
         self.found: Counter[Sensitive] = Counter()
+        self.hidden: dict[str, Sensitive] = {}
         self.unread = False
 
     def value(self, value: Any, name: str, depth: int) -> Any:
@@ -86,7 +89,9 @@ class _Walk:
 
     def text(self, text: str, name: str) -> str:
         cleaned, found = self.scanner.clean(text, name)
-        self.found.update(found)
+        for finding in found:
+            self.found[finding.sensitive] += 1
+            self.hidden[finding.value] = finding.sensitive
         return cleaned
 
     def number(self, number: int, name: str) -> int | str:

@@ -15,7 +15,7 @@ from services.harvester.redaction.personal import PERSONAL_DATA
 from services.harvester.redaction.phones import PHONES
 from services.harvester.redaction.policy import RedactionPolicy
 from services.harvester.redaction.recogniser import Recogniser
-from services.harvester.redaction.sensitive import PLACEHOLDER, RANK, Sensitive, Span
+from services.harvester.redaction.sensitive import PLACEHOLDER, RANK, Finding, Sensitive, Span
 from services.harvester.redaction.tokens import TOKENS
 
 RECOGNISERS: tuple[Recogniser, ...] = (*TOKENS, *ASSIGNMENTS, *COMMANDS, *PERSONAL_DATA, *PHONES)
@@ -66,15 +66,15 @@ class Scanner:
             spans.append(Span(0, len(text), sensitive))
         return _merged(self._reportable(text, spans))
 
-    def clean(self, text: str, name: str = "") -> tuple[str, tuple[Sensitive, ...]]:
-        """The text with placeholders for all that is found in it, and the class of each finding.
+    def clean(self, text: str, name: str = "") -> tuple[str, tuple[Finding, ...]]:
+        """The text with placeholders for all that is found in it, and what was found.
 
         Looks again until nothing is found, since a placeholder may lay open what stood beside it: to clean a cleaned
         text changes nothing. It ends, because a finding never touches a placeholder.
         """
-        found: list[Sensitive] = []
+        found: list[Finding] = []
         while spans := self.find(text, name):
-            found += [span.sensitive for span in spans]
+            found += [Finding(span.sensitive, text[span.start : span.end]) for span in spans]
             text = redact(text, spans)
         return text, tuple(found)
 

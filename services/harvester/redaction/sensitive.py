@@ -82,3 +82,10 @@ class Span(NamedTuple):
     start: int
     end: int
     sensitive: Sensitive
+
+
+class Finding(NamedTuple):
+    """What was found in a text: its class, and the very words."""
+
+    sensitive: Sensitive
+    value: str
