@@ -30,6 +30,7 @@ class Sensitive(StrEnum):
     TELEGRAM_TOKEN = "telegram_token"
     DISCORD = "discord"  #: bot token or webhook
     AZURE_STORAGE_KEY = "azure_storage_key"
+    SERVICE_TOKEN = "service_token"  #: token of any other service, by its form
     JWT = "jwt"
     URL_PASSWORD = "url_password"  #: the password in scheme://user:password@host
     AUTHORIZATION = "authorization"  #: the credentials of an HTTP Authorization header
