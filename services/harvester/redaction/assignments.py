@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import takewhile
+from string import ascii_letters, digits
 
 from services.harvester.redaction import names
 from services.harvester.redaction.policy import RedactionPolicy
@@ -14,7 +16,7 @@ from services.harvester.redaction.values import RARE, judged
 
 _BEFORE = 60  # characters of a name before its telling word
 _NAME_END = re.compile(r"[A-Za-z0-9_\-\u00c0-\u024f\u0370-\u052f]{0,30}")
-_NAME_SIGNS = "_.-"
+_NAME_SIGNS = ascii_letters + digits + "_.-"
 _QUERY = re.compile(r"[?&\"']|&amp;")
 _NEXT_FIELD = re.compile(r"&(?:amp;)?[A-Za-z_][\w.-]*=")  # of a query or a form
 _TYPING = (
@@ -91,10 +93,10 @@ def _in_placeholder(text: str, begin: int, end: int) -> bool:
 def _name_start(text: str, at: int, floor: int) -> int:
     begin = max(floor, at - _BEFORE)
     head = text[begin:at]
-    for place in range(len(head) - 1, -1, -1):
-        if not (head[place].isalnum() or head[place] in _NAME_SIGNS):
-            return begin + place + 1
-    return begin
+    if head.isascii():
+        return begin + len(head.rstrip(_NAME_SIGNS))
+    named = (sign.isalnum() or sign in _NAME_SIGNS for sign in reversed(head))
+    return at - sum(1 for _ in takewhile(bool, named))
 
 
 def _extent(text: str, name: int, value: re.Match[str]) -> tuple[int, int, bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 #: What shows nothing: soft hyphens, zero-width and directional signs, fillers, variation selectors, tags (Unicode 17, Default_Ignorable).
@@ -56,12 +57,17 @@ def fold(text: str) -> Folded:
             keep(*run.span())
             continue
         for start, end, cluster in _clusters(text, *run.span()):
-            folded = _DOTS.get(cluster) or unicodedata.normalize("NFKC", cluster)
+            folded = _fold_cluster(cluster)
             parts.append(folded)
             starts.extend([start] * len(folded))
             ends.extend([end] * len(folded))
     keep(at, len(text))
     return Folded("".join(parts), starts, ends)
+
+
+@lru_cache(maxsize=4096)
+def _fold_cluster(cluster: str) -> str:
+    return _DOTS.get(cluster) or unicodedata.normalize("NFKC", cluster)
 
 
 def _is_folded(text: str) -> bool:
@@ -73,9 +79,10 @@ def _clusters(text: str, start: int, end: int) -> Iterator[tuple[int, int, str]]
     cluster, begin, stop = "", start, start
     for place in range(start, end):
         character = text[place]
-        if _HIDDEN.match(character):
+        joins = _joins(character)
+        if joins is None:
             continue
-        if cluster and (unicodedata.combining(character) or _JOINING.match(character)):
+        if cluster and joins:
             cluster, stop = cluster + character, place + 1
             continue
         if cluster:
@@ -83,3 +90,11 @@ def _clusters(text: str, start: int, end: int) -> Iterator[tuple[int, int, str]]
         cluster, begin, stop = character, place, place + 1
     if cluster:
         yield begin, stop, cluster
+
+
+@lru_cache(maxsize=4096)
+def _joins(character: str) -> bool | None:
+    """Whether a character joins what stands before it; None of an invisible one."""
+    if _HIDDEN.match(character):
+        return None
+    return bool(unicodedata.combining(character) or _JOINING.match(character))

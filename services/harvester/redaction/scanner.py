@@ -56,7 +56,7 @@ class Scanner:
         databases = [_database(group) for group in groups if group]
         self._databases = [(database, hyperscan.Scratch(database)) for database in databases]
         self._met: set[int] = set()
-        self._meet = lambda anchor, *_: self._met.add(anchor)
+        self._meet = lambda anchor, _start, _end, _flags, _context: self._met.add(anchor)
 
     def suspicious(self, text: str) -> bool:
         """Whether a look is worth it: one cheap pass over plain text or a whole JSON document; False means clean."""
@@ -123,6 +123,7 @@ def _database(anchors: list[tuple[str, int]]) -> hyperscan.Database:
         expressions=[anchor.encode("latin-1") if "\\x80" in anchor else anchor.encode() for anchor, _ in anchors],
         ids=[n for _, n in anchors],
         elements=len(anchors),
+        flags=hyperscan.HS_FLAG_SINGLEMATCH,  # one match of an anchor is enough
     )
     return database
 

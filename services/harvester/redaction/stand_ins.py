@@ -31,7 +31,7 @@ _FIELD = re.compile(r"\{[A-Za-z_][\w.]*\}")
 _WORDS = frozenset(
     {
         "your", "changeme", "change", "example", "placeholder", "redacted", "dummy", "todo", "replace", "insert", "fill", "secrets",
-        "vault", "environ", "getenv", "env", "fake", "sample", "xxx", "changeit", "goes", "here", "mysecret", "mypassword",
+        "vault", "environ", "env", "fake", "sample", "xxx", "changeit", "goes", "here", "mysecret", "mypassword",
     }
 )  # fmt: skip
 _SPLIT = re.compile(r"[^A-Za-z]+|(?<=[a-z])(?=[A-Z])")
