@@ -129,6 +129,8 @@ def _announces(text: str, begin: int, name: str, sign: re.Match[str], value: re.
     """Whether the sign between name and value assigns: `pass` is a word of many uses, and a `value` is one of a name."""
     if _VALUE_OF.search(sign["sign"]) and not _LABEL.search(text, max(0, begin - 20), begin):
         return False
+    if names.ONLY_SHORT.fullmatch(name) and "\n" in (sign["nothing"] or ""):  # a statement of Python
+        return False
     if names.ONLY_SHORT.fullmatch(name) and not re.search(r"[:=>|(,]", sign["sign"]):
         return name.startswith("-") or bool(re.search(r"\d", value["quoted"] or value["bare"]))
     return True

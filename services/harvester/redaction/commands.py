@@ -50,13 +50,13 @@ _PASSWORDS = (
         r"(?i)(?:auth|login|credentials?)[\"'\\]{0,4}\s{0,3}[:=]?\s{0,3}\(",
         rf"(?:auth|login|credentials?){_Q}?\s{{0,3}}[:=]?\s{{0,3}}\(\s{{0,3}}{_Q}[\w.@+-]{{1,80}}{_Q}\s{{0,3}},\s{{0,3}}{_Q}{_WORD}(?={_Q})",
     ),
+)
+#: In a line of .pgpass and in prose, where only a value that is no word counts.
+_TOLD = (
     (  # .pgpass
         r":(?:[0-9]{2,5}|\*):[A-Za-z0-9_*-]{1,60}:[A-Za-z0-9_.*-]{1,60}:[^\s]{4}",
         r"(?<=[\w*]):(?:\d{2,5}|\*):[\w*-]{1,60}:[\w*.-]{1,60}:(?P<value>[^\s\"'|;&<>\\:]{5,100})(?![\w:])",
     ),
-)
-#: In prose, where only a value that is no word counts.
-_TOLD = (
     (
         r"(?i)creds|credentials|login|account|zugangsdaten",
         rf"(?:creds|credentials?|logins?|account|zugangsdaten)(?:[ \t]{{0,3}}:|[ \t]+(?:are|is|sind))"
@@ -112,7 +112,7 @@ COMMANDS = (
         for anchor, pattern in _PASSWORDS
     ),
     *(
-        Recogniser(Sensitive.PASSWORD, (anchor,), partial(_values, re.compile(pattern, re.IGNORECASE), by_sign=" "))
+        Recogniser(Sensitive.PASSWORD, (anchor,), partial(_values, re.compile(pattern, re.IGNORECASE), by_sign="is"))
         for anchor, pattern in _TOLD
     ),
     Recogniser(Sensitive.SECRET, ("(?i)cookie",), _sessions),

@@ -19,7 +19,9 @@ _CALL = re.compile(
 _PATH = re.compile(
     r"[A-Za-z_]\w*(?:(?:\.|->|::)[A-Za-z_]\w*)+[.;]?|[./~]*/[^+=]*|https?://.*|&.*|@\w+/.*|--?[a-z].*|[({\[].*"
 )
-_IDENTIFIER = re.compile(r"_?[a-z]+(?:_[a-z0-9]+)*|[a-z]+(?:[A-Z][a-z]+)+\d?|[A-Z][A-Z_]+|[A-Z][a-z]+(?:[A-Z][a-z]+)+")
+_IDENTIFIER = re.compile(
+    r"_?[a-z]+(?:_[a-z0-9]+)*|[a-z]+(?:[A-Z][a-z]+)+\d?|[A-Z][A-Z_]+|_?[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|[A-Z][a-z]+(?:[A-Z][a-z]+)+"
+)
 _SIGNS = re.compile(r"[!@#$%^&*+=~?|{}\[\]<>()]")
 #: Signs that code and prose hardly have within a word.
 RARE = re.compile(r"[!@#$%^&*=+~?|`]")
@@ -118,7 +120,7 @@ def _is_name(value: str) -> bool:
 def _is_salt(value: str) -> bool:
     """Whether a value is drawn from all signs of the keyboard, as frameworks draw their keys: code has few of these signs."""
     signs, digits = len(set(RARE.findall(value))), len(re.findall(r"\d", value))
-    if len(value) < 32 or "://" in value or not digits:
+    if len(value) < 32 or re.search(r"://|\(\?[:!=<P]", value) or not digits:
         return False
     crowded = re.search(rf"{_MIXED}|\d[a-z]+\d|{RARE.pattern}.?{RARE.pattern}", value)
     return signs > 3 or (signs == 3 and bool(crowded)) or (signs == 2 and digits > 4 and bool(crowded))

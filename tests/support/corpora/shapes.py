@@ -223,6 +223,28 @@ voyage pa-{43u}
 wandb wandb_v1_{77}
 xai xai-{80}
 yandex AQVN{36u}
+alchemy https://eth-mainnet.g.alchemy.com/v2/{32}
+asana 1/{16d}:{32h}
+aws-session IQoJb3JpZ2lu{400b}
+docker-swarm SWMTKN-1-{50l}-{25l}
+dynatrace-platform dt0s16.{24A}.{64A}
+facebook-graph EAAG{160}
+ghost {24h}:{64h}
+github-installation v1.{40h}
+grafana-old eyJrIjoi{90}
+infura https://mainnet.infura.io/v3/{32h}
+k3s K10{64h}::server:{32h}
+launchdarkly sdk-{U}
+matrix syt_{12}_{20}_{6}
+ngrok 2{26}_{21}
+okta SSWS 00{40u}
+openai-session sess-{40}
+pagerduty pdus+_{28u}
+upstage up_{29}
+vercel vcp_{56}
+woocommerce ck_{40h}
+woocommerce-secret cs_{40h}
+zapier https://hooks.zapier.com/hooks/catch/{7d}/{7l}
 """
 _CLASSED = {
     Sensitive.ANTHROPIC_KEY: "sk-ant-api03-{93u}AA sk-ant-admin01-{93u}AA sk-ant-oat01-{86u}",
