@@ -43,6 +43,8 @@ _SIGN = re.compile(
     r")",
     re.IGNORECASE,
 )
+_ASSIGNS, _DIGIT = re.compile(r"[:=>|(,]"), re.compile(r"\d")
+_EAST_ASIAN = re.compile(r"[\u3000-\u9fff\uac00-\ud7af]")
 _VALUE_OF = re.compile(r"(?i)value")
 _LABEL = re.compile(r"(?i)(?:name|key|id|field|variable|setting)\W{1,6}$")
 _FLAG_SIGN = re.compile(r"(?P<closers>)(?P<whose>)(?P<sign>=|[ \t]{1,2}(?=\S))(?P<nothing>)")
@@ -109,7 +111,7 @@ def _extent(text: str, name: int, value: re.Match[str]) -> tuple[int, int, bool]
         field = _NEXT_FIELD.split(bare, maxsplit=1)[0]
         bare = bare if RARE.search(field) else field
     if bare.isascii() is False and bare[0].isascii():  # words of a script without spaces may follow it
-        bare = re.split(r"[\u3000-\u9fff\uac00-\ud7af]", bare, maxsplit=1)[0]
+        bare = _EAST_ASIAN.split(bare, maxsplit=1)[0]
     return start, start + len(bare.rstrip(".,:*" if RARE.search(bare[:-1]) else ".,:!?)&*#")), False
 
 
@@ -129,11 +131,10 @@ def _announces(text: str, begin: int, name: str, sign: re.Match[str], value: re.
     """Whether the sign between name and value assigns: `pass` is a word of many uses, and a `value` is one of a name."""
     if _VALUE_OF.search(sign["sign"]) and not _LABEL.search(text, max(0, begin - 20), begin):
         return False
-    if names.ONLY_SHORT.fullmatch(name) and "\n" in (sign["nothing"] or ""):  # a statement of Python
-        return False
-    if names.ONLY_SHORT.fullmatch(name) and not re.search(r"[:=>|(,]", sign["sign"]):
-        return name.startswith("-") or bool(re.search(r"\d", value["quoted"] or value["bare"]))
-    return True
+    if not names.ONLY_SHORT.fullmatch(name) or _ASSIGNS.search(sign["sign"]) or name.startswith("-"):
+        return True
+    statement = "\n" in sign["sign"]  # of Python
+    return not statement and _DIGIT.search(value["quoted"] or value["bare"]) is not None
 
 
 def _passwords(text: str, policy: RedactionPolicy) -> Iterator[Range]:

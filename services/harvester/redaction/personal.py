@@ -142,7 +142,7 @@ _IS_ADDRESS = re.compile(
 
 def _ip_addresses(text: str, policy: RedactionPolicy) -> Iterator[Range]:
     for match in _IPV4.finditer(text):
-        before = text[max(0, text.rfind("\n", 0, match.start()) + 1, match.start() - 60) : match.start()]
+        before = text[max(0, match.start() - 60) : match.start()].rpartition("\n")[2]
         if _is_global(match[0]) and not _is_version(before):
             yield match.span()
     for match in _IPV6.finditer(text):
@@ -155,8 +155,10 @@ def _is_version(before: str) -> bool:
     """Whether four numbers with dots are a version, from what precedes them on the line: the nearest word decides."""
     if sign := _VERSION_SIGN.search(before, max(0, len(before) - 4)):
         version = sign.start()
+    elif (lowered := before.lower()) == before.upper():  # without a letter
+        return False
     else:
-        version = max((word.start() for word in _VERSION_WORD.finditer(before.lower())), default=-1)
+        version = max((word.start() for word in _VERSION_WORD.finditer(lowered)), default=-1)
     return version >= 0 and not any(word.end() > version + 1 for word in _IS_ADDRESS.finditer(before, version))
 
 

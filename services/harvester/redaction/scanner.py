@@ -18,7 +18,7 @@ from services.harvester.redaction.personal import PERSONAL_DATA
 from services.harvester.redaction.phones import PHONES
 from services.harvester.redaction.policy import RedactionPolicy
 from services.harvester.redaction.recogniser import Recogniser
-from services.harvester.redaction.sensitive import PLACEHOLDER, RANK, Finding, Sensitive, Span
+from services.harvester.redaction.sensitive import PLACEHOLDER, PLACEHOLDERS, RANK, Finding, Sensitive, Span
 from services.harvester.redaction.tables import TABLES
 from services.harvester.redaction.tokens import TOKENS
 from services.harvester.redaction.values import judged
@@ -132,7 +132,7 @@ def redact(text: str, spans: Iterable[Span]) -> str:
     """The text with each span's placeholder in its place; spans must be in order and not overlap."""
     parts, at = [], 0
     for start, end, sensitive in spans:
-        parts += [text[at:start], sensitive.placeholder]
+        parts += [text[at:start], PLACEHOLDERS[sensitive]]
         at = end
     return "".join([*parts, text[at:]])
 

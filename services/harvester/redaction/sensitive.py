@@ -74,7 +74,8 @@ _LABELS = {
     Sensitive.AUTHORIZATION: "credentials",
 }
 RANK = {sensitive: rank for rank, sensitive in enumerate(Sensitive)}
-PLACEHOLDER = re.compile("|".join(sorted({re.escape(s.placeholder) for s in Sensitive})))
+PLACEHOLDERS = {sensitive: sensitive.placeholder for sensitive in Sensitive}
+PLACEHOLDER = re.compile("|".join(sorted({re.escape(placeholder) for placeholder in PLACEHOLDERS.values()})))
 
 
 class Span(NamedTuple):

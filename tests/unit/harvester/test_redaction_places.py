@@ -98,6 +98,11 @@ def test_a_table_names_the_cells_of_its_columns_only() -> None:
     assert [table[start:end] for start, end, _ in SCANNER.find(table)] == [PASSWORD]
 
 
+def test_a_placeholder_names_nothing_that_follows_it() -> None:
+    assert decided(f"password {PASSWORD}") == "quarantined"
+    assert decided(f"[password] {PASSWORD}") == "clean"
+
+
 @pytest.mark.parametrize(
     ("name", "number"),
     [
