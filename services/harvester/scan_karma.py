@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from services.harvester.golden_paths.join import CHECKS, GOLDEN, MESSAGES, TOOLS
+from services.harvester.golden_paths.join import ABOUT, CHECKS, GOLDEN, MESSAGES, TOOLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ CREATE_SCANNED = """
         reason     text,                -- why its content keeps it out
         text       bytea,               -- digest of the normalised words
         found      jsonb,               -- class of secret or personal data -> how often; never the thing itself
-        redacted   jsonb,               -- messages and tools with placeholders, where something was found
+        redacted   jsonb,               -- what of the record holds placeholders, by its name
         ngrams     bigint[] NOT NULL,   -- sampled passages of 13 words
         bands      bigint[] NOT NULL    -- MinHash bands
     )
@@ -40,10 +40,20 @@ COLUMNS = (
     "karma", "created_at", "status", "session", "parent", "source", "licence", "kind", "feedback", "consented", "tokens",
     "reason", "text", "found", "redacted", "ngrams", "bands",
 )  # fmt: skip
+# A name with a placeholder may be that of several records or sessions: a number tells them apart.
+CREATE_ALIAS = """
+    CREATE TEMP TABLE alias AS
+    SELECT part, name, shown || ' ' || row_number() OVER (PARTITION BY part, shown ORDER BY since, first) AS shown
+    FROM (
+        SELECT part, name, min(redacted ->> part) AS shown, min(created_at) AS since, min(karma) AS first
+        FROM scanned, LATERAL (VALUES ('id', karma), ('session', session), ('source', source), ('kind', kind)) named (part, name)
+        WHERE redacted ? part GROUP BY part, name
+    ) hidden
+"""
 SELECT_KARMA = f"""
     SELECT k.id, k.created_at, k.status, k.session, k.parent, k.source, k.licence, k.kind, k.feedback,
         coalesce($2 = ANY (k.purposes), false) AS consented, (octet_length({MESSAGES}::text) + 3) / 4 AS tokens,
-        {MESSAGES}::text AS messages, {TOOLS}::text AS tools, {CHECKS}::text AS checks
+        {MESSAGES}::text AS messages, {TOOLS}::text AS tools, {CHECKS}::text AS checks, {ABOUT}::text AS about
     FROM vectors.karma k {GOLDEN} WHERE k.persona = $1
 """
 
@@ -63,6 +73,8 @@ async def scan_karma(
         on_progress(done, total)
     await conn.execute("CREATE UNIQUE INDEX scanned_karma ON scanned (karma)")
     await conn.execute("ANALYZE scanned")
+    await conn.execute(CREATE_ALIAS)
+    await conn.execute("ANALYZE alias")
 
 
 def _scan_all(scanner: RecordScanner, records: list[Any]) -> list[tuple[Any, ...]]:
@@ -70,6 +82,6 @@ def _scan_all(scanner: RecordScanner, records: list[Any]) -> list[tuple[Any, ...
 
 
 def _row(scanner: RecordScanner, record: Any) -> tuple[Any, ...]:
-    *fields, messages, tools, checks = record
-    scanned = scanner.scan(messages, tools, checks)
+    *fields, messages, tools, checks, about = record
+    scanned = scanner.scan(messages, tools, checks, about)
     return (*fields, scanned.reason, scanned.text, scanned.found, scanned.redacted, scanned.ngrams, scanned.bands)

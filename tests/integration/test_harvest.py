@@ -329,6 +329,37 @@ async def test_secrets_are_quarantined_and_personal_data_redacted_with_counts_pe
         assert text.encode() not in everything
 
 
+async def test_nothing_that_a_record_carries_reaches_a_manifest_raw(pool: Pool, tmp_path: Path) -> None:
+    chance = random.Random(10)
+    token, address, phone = (draw(chance, kind) for kind in (Sensitive.GITHUB_TOKEN, Sensitive.EMAIL, Sensitive.PHONE))
+    checked = {"checks": [{"kind": "contains", "text": address}], "evidence": f"{address} wrote back"}
+    spoken = [f"{phone} {letter}" for letter in "ab"]
+    await remember(
+        pool,
+        [
+            record("checked", TRAIN, "Whom do I ask?", f"Write to {address} now.", outcome=checked),
+            record("token", TRAIN, "And then?", "Rest.", outcome={"checks": [{"kind": "contains", "text": token}]}),
+            record("why", TRAIN, "Why so?", "It works.", why=f"the token {token} works"),
+            record("pattern", TRAIN, "Ask whom?", f"Ask {address}.", outcome={"checks": [
+                {"kind": "regex", "pattern": f".*{address.partition('@')[2]}.*"}]}),
+            record(f"mail of {address}", spoken[0], "One?", "Only one.", source=f"forum of {address}"),
+            record("other", spoken[1], "Two?", "There are two.", source=f"forum of {address}"),
+        ],
+    )  # fmt: skip
+
+    found, _ = await harvested(pool, tmp_path)
+
+    assert await reasons(pool) == {"token": "secret", "why": "secret", "pattern": "personal"}
+    rows = [*open_rows(tmp_path, found), *open_rows(tmp_path, found, "dev"), *sealed_rows(tmp_path, found)]
+    shown = {row["messages"][1]["content"]: row for row in rows}
+    assert shown["Whom do I ask?"]["checks"] == [{"kind": "contains", "text": "[e-mail]"}]
+    assert {row["id"] for row in rows} == {"checked", "mail of [e-mail] 1", "other"}
+    assert {row["session"] for row in rows} == {TRAIN, "[phone number] a 1", "[phone number] b 1"}
+    everything = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    for text in (token, address, phone):
+        assert text.encode() not in everything
+
+
 async def test_with_another_policy_a_secret_is_redacted_and_the_record_used(pool: Pool, tmp_path: Path) -> None:
     token = draw(random.Random(9), Sensitive.GITHUB_TOKEN)
     await remember(pool, [record("secret", TRAIN, f"Which token is it? {token}", "That one.")])

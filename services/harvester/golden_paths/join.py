@@ -8,4 +8,8 @@ from __future__ import annotations
 GOLDEN = "LEFT JOIN harvester.golden_path g ON g.karma = k.id AND g.trace_id = k.trace_id AND g.messages IS NOT NULL"
 MESSAGES = "coalesce(g.messages, k.messages)"
 TOOLS = "(CASE WHEN g.messages IS NULL THEN k.tools ELSE g.tools END)"
+ABOUT = (
+    "jsonb_build_object('id', k.id, 'session', k.session, 'source', k.source, 'kind', k.kind, 'why', k.why, "
+    "'outcome', k.outcome)"
+)  # what else a row may show
 CHECKS = "(k.outcome -> 'checks')"

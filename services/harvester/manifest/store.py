@@ -18,11 +18,17 @@ if TYPE_CHECKING:
 BATCH = 250  # records in memory at a time
 MOST = 5  # sessions and sources named in the statistics
 
+
+def _shown(part: str, name: str) -> str:
+    """SQL: the name as a file may hold it, with placeholders where something was found in it."""
+    return f"coalesce((SELECT shown FROM alias WHERE alias.part = '{part}' AND alias.name = {name}), {name})"
+
+
 _REDACTED_MESSAGES = f"coalesce(s.redacted -> 'messages', {MESSAGES})::text"
 _REDACTED_TOOLS = f"coalesce(s.redacted -> 'tools', {TOOLS})::text"
 LIST_USED = f"""
-    SELECT a.karma, a.session, a.side, a.feedback, {_REDACTED_MESSAGES} AS messages, {_REDACTED_TOOLS} AS tools,
-        {CHECKS}::text AS checks,
+    SELECT {_shown("id", "a.karma")}, {_shown("session", "a.session")}, a.side, a.feedback,
+        {_REDACTED_MESSAGES} AS messages, {_REDACTED_TOOLS} AS tools, coalesce(s.redacted -> 'checks', {CHECKS})::text AS checks,
         (SELECT {_REDACTED_MESSAGES} FROM vectors.karma k JOIN scanned s ON s.karma = k.id {GOLDEN} WHERE k.id = a.rejected
         ) AS rejected
     FROM admission a JOIN scanned s USING (karma) JOIN vectors.karma k ON k.id = a.karma {GOLDEN}
@@ -84,7 +90,7 @@ async def count_by(conn: Connection, column: str) -> dict[str, int]:
     """How many records outside the holdout have each `source` or `kind`."""
     return dict(
         await conn.fetch(
-            f"SELECT {column}, count(*) FROM admission WHERE reason IS NULL AND side <> 'holdout' GROUP BY {column}"
+            f"SELECT {_shown(column, column)}, count(*) FROM admission WHERE reason IS NULL AND side <> 'holdout' GROUP BY {column}"
         )
     )
 
@@ -93,7 +99,7 @@ async def count_largest(conn: Connection, column: str) -> dict[str, int]:
     """The sessions or sources with most training records."""
     return dict(
         await conn.fetch(
-            f"SELECT {column}, count(*) AS used FROM admission WHERE reason IS NULL AND side = 'train' "
+            f"SELECT {_shown(column, column)}, count(*) AS used FROM admission WHERE reason IS NULL AND side = 'train' "
             f"GROUP BY {column} ORDER BY used DESC, {column} LIMIT {MOST}"
         )
     )

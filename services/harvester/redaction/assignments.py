@@ -5,130 +5,53 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import takewhile
+from string import ascii_letters, digits
 
-from detect_secrets.filters.heuristic import is_not_alphanumeric_string, is_sequential_string, is_templated_secret
-from detect_secrets.plugins.high_entropy_strings import Base64HighEntropyString, HexHighEntropyString
-
+from services.harvester.redaction import names
 from services.harvester.redaction.policy import RedactionPolicy
 from services.harvester.redaction.recogniser import Range, Recogniser
 from services.harvester.redaction.sensitive import PLACEHOLDER, Sensitive
+from services.harvester.redaction.values import RARE, judged
 
-#: Names of what a person types, which may be weak.
-_PASSWORDS = (
-    r"pass[_-]?(?:word|wd|phrase|code|wort)|passwd|pwd|kennwort|contrase(?:ñ|n)a|mot[ _]de[ _]passe|mnemonic|"
-    r"(?:wpa[23]?|wi-?fi|wlan)[ _-]?key"
-)
-#: Names of what a machine makes, which is long and random.
-_SECRETS = (
-    r"secret|token|credential|(?:api|auth|access|account|app|client|crypt|cipher|db|encryption|hmac|license|master|"
-    r"private|priv|service|session|shared|signing|webhook|secret)[ _-]?key|apikey|salt|authtoken|nonce_key|jwt_key"
-)
-#: Short ones are words in their own right only, or ends of a longer name.
-_SHORT = r"(?<![A-Za-z])(?:pass|pw|psk|pin)(?![A-Za-z])|(?<=[_-])pass(?![A-Za-z])"
-_NAME = rf"(?:{_PASSWORDS}|{_SECRETS}|{_SHORT})"
+_BEFORE = 60  # characters of a name before its telling word
+_NAME_END = re.compile(r"[A-Za-z0-9_\-\u00c0-\u024f\u0370-\u052f]{0,30}")
+_NAME_SIGNS = ascii_letters + digits + "_.-"
+_QUERY = re.compile(r"[?&\"']|&amp;")
 _NEXT_FIELD = re.compile(r"&(?:amp;)?[A-Za-z_][\w.-]*=")  # of a query or a form
-_ONLY_SHORT = re.compile(r"(?i)-{0,2}(?:pass|pw|psk|pin)")
-_PASSWORD_NAME = re.compile(rf"(?i){_PASSWORDS}|{_SHORT}")
-_KEYWORD = re.compile(rf"(?i){_NAME}")
-_SEPARATOR = (
-    r"(?:\\?[\"'`\])*]|\[\d*\]){0,4}"  # the end of a quoted name
-    r"(?:[ \t](?:\([^)\n]{1,30}\)|(?:for|of|to|on|für)[ \t][A-Za-z_ .'-]{1,40}?))?"  # whose it is
-    r"(?:[ \t]{0,12}(?::=|=>|={1,3}|!==?|:\*{0,2}|,(?=[ ]?[\"'])|\((?=[ ]?[\"']))[ \t]{0,12}(?:(?:[|>][+-]?)?\n[ \t]{0,8})?"
-    r"|>(?=[^<\n]{4,200}</)"  # XML
-    r"|[ \t]{1,3}(?:is|are|was|to|ist|lautet|es|est)[ \t]{1,2}(?:now |still |jetzt )?"
-    r"|[ \t]{1,3}(?=[\"'`]))"
+_TYPING = (
+    r"\.(?:fill|type|send_?keys|sendKeys|press_?[sS]equentially|setValue|set_value|setText|val|input|keyboard\.type)\("
 )
-_OPEN = r"(?:\*{1,2})?(?:[frbu@])?(?P<quote>\\?[\"'`])"
-_VALUE = (
-    rf"(?:{_OPEN}(?P<quoted>(?:(?!(?P=quote))[^\n]){{1,300}})(?P=quote)|\*{{0,2}}(?P<bare>[^\s\"'`,;<>|]{{4,300}}))"
-)
-_ASSIGNMENT = re.compile(
-    rf"(?P<name>(?<![A-Za-z0-9])[A-Za-z0-9_.\-]{{0,60}}?{_NAME}[A-Za-z0-9_\-]{{0,30}})(?P<sign>{_SEPARATOR}){_VALUE}",
+#: Between name and value. Each alternative is bounded, so that a place is tried in constant time.
+_SIGN = re.compile(
+    r"(?P<closers>(?:\\{0,3}[\"'`\])*]|\[\d{0,3}\]){0,5})"  # the end of a quoted name
+    r"(?P<whose>'s(?=[ \t])|[ \t]?#?\d{1,2}(?=[ \t]?[:=])|"
+    r"[ \t](?:\([^)\n]{1,30}\)|API|(?:for|of|to|on|für|para|de|pour|для|от)[ \t][^\W\d](?:[^\W\d]|[ @.'-]){1,40}?))?"
+    r"(?P<sign>"
+    rf"{_TYPING}"
+    r"|</t[dh]>\s{0,20}<t[dh][^<>\n]{0,80}>|>(?=[^<\n]{4,200}</)"
+    r"|[ \t]{0,20}\|[ \t]{0,20}(?=[^|\s])"
+    r"|,?\s{0,12}(?:\\{0,3}[\"'])?value(?:\\{0,3}[\"'])?\s{0,3}[:=]\s{0,3}"  # `name: DB_PASSWORD, value: …`
+    r"|[ \t]{0,12}(?::=|=>|->|→|⇒|~|={1,3}|!==?|:\*{0,2}|,(?=[ ]{0,12}\\{0,3}[\"'])|\((?=[ ]?\\{0,3}[\"']))[ \t]{0,12}"
+    r"(?:(?:[|>][+-]?)?(?:\r?\n[ \t]{0,8}){1,2})?"
+    r"|[ \t]{1,3}[-–—][ \t]{1,3}"
+    r"|[ \t]{0,2}(?:是|为|為|は|が|는|은|이|가|है|คือ)[ \t]{0,2}:?[ \t]{0,2}"
+    r"|[ \t]{1,3}(?:is|are|was|to|ist|lautet|war|es|est|este|é|è|są|são|jest|to[ ]jest|je|är|er|on|là|adalah|هي|הוא|היא|είναι|это)"
+    r"[ \t:]{1,3}(?:now |still |jetzt |set to )?"
+    r"|[ \t]{1,3}(?=\\{0,3}[\"'`])"
+    r"|(?(whose)(?!)|(?P<nothing>[ \t]{1,4}|[ \t]{0,3}(?:\r?\n[ \t]{0,8}){1,2})(?=\S))"
+    r")",
     re.IGNORECASE,
 )
-#: Every keyword of a name holds one of these, at most _REACH behind where the name begins.
-_STEM = re.compile("pass|pw|kennwort|contrase|mot[ _]de|mnemonic|psk|pin|secret|token|credential|key|salt")
-_REACH = 60 + len("encryption key")
-_ALIKE = str.maketrans("ſı", "si")  # what re.IGNORECASE takes for the same, and str.lower does not
-_NAME_START = re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9_.\-]", re.IGNORECASE)
-_FLAG = re.compile(
-    r"(?<![\w-])--?(?P<name>[a-z0-9\-]{0,30}?(?:password|passwd|passphrase|pass|token|secret|api-?key)(?:-?key)?)(?P<sign>[= ])"
-    rf"{_VALUE}",
-    re.IGNORECASE,
+_ASSIGNS, _DIGIT = re.compile(r"[:=>|(,]"), re.compile(r"\d")
+_EAST_ASIAN = re.compile(r"[\u3000-\u9fff\uac00-\ud7af]")
+_VALUE_OF = re.compile(r"(?i)value")
+_LABEL = re.compile(r"(?i)(?:name|key|id|field|variable|setting)\W{1,6}$")
+_FLAG_SIGN = re.compile(r"(?P<closers>)(?P<whose>)(?P<sign>=|[ \t]{1,2}(?=\S))(?P<nothing>)")
+_OPEN = r"(?:\*{1,2}|<[a-z]{1,8}>)?(?:[frbu@])?(?P<quote>\\{0,3}[\"'`])"
+_VALUE = re.compile(
+    rf"(?:{_OPEN}(?P<quoted>(?:(?!(?P=quote))[^\n]){{1,300}})(?P=quote)|(?:\*{{1,2}}|<[a-z]{{1,8}}>)?(?P<bare>[^\s\"'`,;<>|。、「」『』【】\\]{{4,300}}))"
 )
-#: A name that ends so holds something about the secret, not the secret.
-_ABOUT = re.compile(
-    r"(?i)(?:names?|file(?:name)?|path|dir|ur[il]|endpoint|ids?|types?|fields?|len(?:gth)?|size|policy|expir\w*|ttl|count|limit|"
-    r"regex|pattern|prompt|label|header|env|var|class|hint|error|message|msg|hash|digest|algorithm|strength|manager|store|ref|mgr|realm|"
-    r"reset|validator|column|version|format|prefix|arn|budget|usage|izer|(?<=[nkrtd])s|required|enabled|at|index|idx|param|placeholder|input|for)$"
-)
-_ABOUT_WHOLE = re.compile(
-    r"(?i)^(?:max|min|num|n|eos|bos|pad|unk|cls|sep|mask|next|page|prev|stop|special|total|prompt|completion)[_-]"
-)
-_STAND_IN = re.compile(
-    r"(?i)<[^>]*>|\$\{|\{\{|\$\(|\$[A-Za-z_]|%\(|^%[A-Z_]+%$|\*{3}|x{4}|\.{3}|…|_{4}|^#|^\{|^\[|your|change[ _-]?(?:me|this|it)|"
-    r"example|placeholder|redacted|dummy|todo|replace|insert|fill|secrets\.|vault|environ|get_?env|process\.env|os\.|"
-    r"^(?:none|null|nil|true|false|undefined|required|optional|string|str|int|text|bytes|hidden|masked|missing|invalid|empty|"
-    r"unset|n/?a|yes|no|env|input|default|password|passwd|pass|secret|token|bearer|basic|username|api[_-]?key|foo|bar|baz|test|"
-    r"abc|abc123|value|number|varchar.*|char.*|any|object|boolean|self|this|wrong|correct|expired|in|not|the|stored|rotated|sent|"
-    r"now|only|also|never|always|used|set)$"
-)
-_CODE = re.compile(
-    r"[()\[\]{}]|^[A-Za-z_]\w*(?:(?:\.|->|::)[A-Za-z_]\w*)+[.;]?$|^[./~]*/[^+=]*$|^https?://|^&|^@\w+/|^--"
-)
-_IDENTIFIER = re.compile(
-    r"^_?[a-z]+(?:_[a-z0-9]+)*$|^[a-z]+(?:[A-Z][a-z]+)+\d?$|^[A-Z][A-Z_]+$|^[A-Z][a-z]+(?:[A-Z][a-z]+)+$"
-)
-_HEX, _BASE64 = HexHighEntropyString(), Base64HighEntropyString()
-
-
-def judged(name: str, value: str, quoted: bool) -> Sensitive | None:
-    """Whether what is assigned to `name` is a secret, and of which class.
-
-    A pure rule of the two texts: `quoted` values may be words, bare ones may as well be code.
-    """
-    if not _KEYWORD.search(name) or _ABOUT.search(name) or _ABOUT_WHOLE.search(name) or _stands_in(value):
-        return None
-    if _PASSWORD_NAME.search(name):
-        return Sensitive.PASSWORD if _could_be_typed(name, value, quoted) else None
-    return Sensitive.SECRET if _is_random(value) else None
-
-
-def _stands_in(value: str) -> bool:
-    """Whether the value names or hides a secret rather than being one."""
-    return bool(_STAND_IN.search(value) or PLACEHOLDER.search(value)) or len(value) < 4 or is_templated_secret(value)
-
-
-def _could_be_typed(name: str, value: str, quoted: bool) -> bool:
-    if re.search(r"\s", value):
-        return bool(re.search(r"(?i)phrase|mnemonic", name)) and len(value.split()) >= 3
-    if is_not_alphanumeric_string(value):
-        return len(value) >= 6 or (quoted and value.isdigit())
-    if quoted:
-        return not _KEYWORD.search(value) or bool(re.search(r"\d|[^\w\-. ]", value))
-    if _CODE.search(value) or _KEYWORD.search(value):
-        return False
-    if name.isupper():  # as an environment file writes it
-        return len(value) >= 6
-    return len(value) >= 6 and not _IDENTIFIER.match(value) and _kinds(value) >= 2
-
-
-def _kinds(value: str) -> int:
-    """How many kinds of characters: letters, digits, signs inside the value."""
-    return sum(bool(re.search(kind, value)) for kind in (r"[A-Za-z]", r"\d", r"[^A-Za-z0-9](?=.)"))
-
-
-def _is_random(value: str) -> bool:
-    """Long enough, of letters and digits, and with the entropy of something drawn at random (after detect-secrets)."""
-    if len(value) < 12 or re.search(r"\s", value) or _CODE.search(value) or is_sequential_string(value):
-        return False
-    if not re.search(r"\d", value) and (len(value) < 24 or value.lower() == value or _IDENTIFIER.match(value)):
-        return False
-    if not re.search(r"[A-Za-z]", value):
-        return False
-    if re.fullmatch(r"[0-9a-fA-F-]+", value):
-        return _HEX.calculate_shannon_entropy(value) > 2.5
-    return _BASE64.calculate_shannon_entropy(value) > min(_BASE64.entropy_limit, 3.0)
 
 
 def _assigned(wanted: Sensitive, text: str) -> Iterator[Range]:
@@ -140,57 +63,78 @@ def _assigned(wanted: Sensitive, text: str) -> Iterator[Range]:
 @lru_cache(maxsize=1)
 def _all_assigned(text: str) -> tuple[tuple[Sensitive, int, int], ...]:
     """Remembers one text, since all recognisers of this module are asked about the same one in turn."""
-    found = []
-    for match in (*_assignments(text), *_each(_FLAG, text)):
-        if not _announces(match):
+    return tuple(_search(text))
+
+
+def _search(text: str) -> Iterator[tuple[Sensitive, int, int]]:
+    """From each telling word back to where its name begins, and on to its sign and value: a bounded look at each."""
+    at = 0
+    for begin, word_end in names.find_words(text):
+        if begin < at or _in_placeholder(text, begin, word_end):
             continue
-        group = "quoted" if match["quoted"] is not None else "bare"
-        start, end = match.span(group)
-        if group == "bare":
-            whole = _NEXT_FIELD.split(match[group], maxsplit=1)[0]
-            end = start + len(whole.rstrip(".,;:!?)&*"))
-        if (sensitive := judged(match["name"], text[start:end], group == "quoted")) is not None:
-            found.append((sensitive, start, end))
-    return tuple(found)
+        end = _NAME_END.match(text, word_end).end()  # type: ignore[union-attr]
+        name = text[_name_start(text, begin, at) : end]
+        at = end
+        sign = (_FLAG_SIGN.match(text, end) if name.startswith("-") else None) or _SIGN.match(text, end)
+        value = _VALUE.match(text, sign.end()) if sign else None
+        if sign is None or value is None or not _announces(text, end - len(name), name, sign, value):
+            continue
+        start, stop, quoted = _extent(text, end - len(name), value)
+        found = judged(name, text[start:stop], quoted, _kind_of(sign))
+        if found is not None:
+            at = stop
+            yield found, start, stop
 
 
-def _each(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
-    """Matches from the left; the next search begins behind the name, since a value may hold another name."""
-    at = 0
-    while (match := pattern.search(text, at)) is not None:
-        at = match.end("name")
-        yield match
+def _in_placeholder(text: str, begin: int, end: int) -> bool:
+    """Whether a word is one of our own: `[password]` names nothing that follows it."""
+    opened = text.rfind("[", max(0, begin - 30), begin)
+    return opened >= 0 and PLACEHOLDER.match(text, opened, end + 20) is not None
 
 
-def _assignments(text: str) -> Iterator[re.Match[str]]:
-    """What `_each` finds of _ASSIGNMENT, which takes long to try, tried only where a name with a keyword may begin."""
-    at = 0
-    for start in _name_starts(text):
-        if start >= at and (match := _ASSIGNMENT.match(text, start)):
-            at = match.end("name")
-            yield match
+def _name_start(text: str, at: int, floor: int) -> int:
+    begin = max(floor, at - _BEFORE)
+    head = text[begin:at]
+    if head.isascii():
+        return begin + len(head.rstrip(_NAME_SIGNS))
+    named = (sign.isalnum() or sign in _NAME_SIGNS for sign in reversed(head))
+    return at - sum(1 for _ in takewhile(bool, named))
 
 
-def _name_starts(text: str) -> Iterator[int]:
-    lowered = text.lower().translate(_ALIKE)
-    if len(lowered) != len(text):  # few capitals become two letters: places in one text are not those in the other
-        yield from (start.start() for start in _NAME_START.finditer(text))
-        return
-    begin = 0
-    for stem in _STEM.finditer(lowered):
-        begin, end = max(begin, stem.start() - _REACH), stem.start() + 1
-        yield from (start.start() for start in _NAME_START.finditer(text, begin, end))
-        begin = end
+def _extent(text: str, name: int, value: re.Match[str]) -> tuple[int, int, bool]:
+    """Where the value begins and ends, and whether it is quoted."""
+    if value["quoted"] is not None:
+        return *value.span("quoted"), True
+    start = value.start("bare")
+    bare = value["bare"]
+    if name == 0 or _QUERY.match(text[name - 1]):
+        field = _NEXT_FIELD.split(bare, maxsplit=1)[0]
+        bare = bare if RARE.search(field) else field
+    if bare.isascii() is False and bare[0].isascii():  # words of a script without spaces may follow it
+        bare = _EAST_ASIAN.split(bare, maxsplit=1)[0]
+    return start, start + len(bare.rstrip(".,:*" if RARE.search(bare[:-1]) else ".,:!?)&*#")), False
 
 
-def _announces(match: re.Match[str]) -> bool:
-    """Whether the sign between name and value assigns: `pass` is a word of many uses, and in a list a name has no value."""
-    sign, value = match["sign"].strip(), match["quoted"] or match["bare"]
-    if _ONLY_SHORT.fullmatch(match["name"]) and not re.search(r"[:=>]", sign):
-        return match.re is _FLAG or bool(re.search(r"\d", value) and sign.isalpha())
-    if not sign.strip("\\\"'`])*"):  # nothing but the end of one quotation and the begin of another
-        return not _IDENTIFIER.match(value)
-    return not (sign.endswith(",") and _CODE.search(value))
+def _kind_of(sign: re.Match[str]) -> str:
+    """The sign in the terms of `judged`."""
+    text = sign["sign"].strip()
+    if sign["nothing"]:
+        return " "
+    if text.startswith(",") and not text.endswith((":", "=")):
+        return ","
+    if text == sign["sign"] == "=":
+        return "="
+    return ":" if text[:1] in tuple("=:(!.>|,-~→⇒v") or text.startswith("</") else "is"
+
+
+def _announces(text: str, begin: int, name: str, sign: re.Match[str], value: re.Match[str]) -> bool:
+    """Whether the sign between name and value assigns: `pass` is a word of many uses, and a `value` is one of a name."""
+    if _VALUE_OF.search(sign["sign"]) and not _LABEL.search(text, max(0, begin - 20), begin):
+        return False
+    if not names.ONLY_SHORT.fullmatch(name) or _ASSIGNS.search(sign["sign"]) or name.startswith("-"):
+        return True
+    statement = "\n" in sign["sign"]  # of Python
+    return not statement and _DIGIT.search(value["quoted"] or value["bare"]) is not None
 
 
 def _passwords(text: str, policy: RedactionPolicy) -> Iterator[Range]:
@@ -201,16 +145,12 @@ def _secrets(text: str, policy: RedactionPolicy) -> Iterator[Range]:
     return _assigned(Sensitive.SECRET, text)
 
 
-_PASSWORD_ANCHOR = (
-    r"(?i)pass[_-]?(?:word|wd|phrase|code|wort)|passwd|pwd|kennwort|contrase|mot[ _]de[ _]passe|mnemonic|"
-    r"(?:wpa[23]?|wi-?fi|wlan)[ _-]?key|(?:pass|pw|psk|pin)[^A-Za-z]"
-)
-_SECRET_ANCHOR = (
-    r"(?i)secret|token|credential|(?:api|auth|access|account|app|client|crypt|cipher|db|encryption|hmac|license|master|private|priv|service|"
-    r"session|shared|signing|webhook)[ _-]?key|salt|nonce_key|jwt_key"
-)
-
 ASSIGNMENTS = (
-    Recogniser(Sensitive.PASSWORD, (_PASSWORD_ANCHOR,), _passwords),
-    Recogniser(Sensitive.SECRET, (_SECRET_ANCHOR,), _secrets),
+    Recogniser(
+        Sensitive.PASSWORD,
+        (*names.anchors(names.PASSWORD_WORDS, names.PASSWORD_WORDS_BEYOND), "(?i)(?:pass|pw|p/w|psk|pin|mdp)[^A-Za-z]"),
+        _passwords,
+    ),
+    Recogniser(Sensitive.SECRET, names.anchors(names.SECRET_WORDS, names.SECRET_WORDS_BEYOND), _secrets),
+    Recogniser(Sensitive.SECRET, names.anchors((names.SERVICE_WORDS,), ()), _secrets),
 )

@@ -2,45 +2,104 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator
 from functools import partial
 
-from services.harvester.redaction.assignments import judged
 from services.harvester.redaction.policy import RedactionPolicy
 from services.harvester.redaction.recogniser import Range, Recogniser
 from services.harvester.redaction.sensitive import Sensitive
+from services.harvester.redaction.values import judged
 
 _Q = r"\\?[\"']"
 _WORD = r"(?P<value>[^\s\"'|;&<>\\]{4,100})"
-_PASSWORDS = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        rf"\bsshpass\s+-p\s*(?:{_Q})?{_WORD}",
-        rf"\b(?:mysql|mysqldump|mysqladmin|mariadb)\b[^\n|;]{{0,80}}?\s-p(?:{_Q})?{_WORD}",
-        rf"\b(?:docker|podman|helm registry|az|oc) login\b[^\n]{{0,80}}?\s-p[ =](?:{_Q})?{_WORD}",
-        rf"\b(?:curl|wget)\b[^\n]{{0,120}}?\s(?:-u|--user)[ =]?(?:{_Q})?[^\s:\"']{{1,60}}:{_WORD}",
-        rf"\bidentified by\s+{_Q}{_WORD}",
-        rf"\b(?:requirepass|masterauth)\s+(?:{_Q})?{_WORD}",
-        rf"\blogin[ \t]+\S{{1,80}}[ \t]+password[ \t]+{_WORD}",
-        rf"\becho\s+(?:-n\s+)?(?:{_Q})?{_WORD}(?:{_Q})?\s*\|\s*sudo\s+-S",
-        rf"\b(?:key|name)={_Q}[\w.:-]{{0,40}}pass(?:word|wd)?{_Q}\s+value={_Q}{_WORD}",
-    )
+#: What must occur in the text, and where the password is.
+_PASSWORDS = (
+    (r"(?i)sshpass", rf"sshpass\s+-p\s*(?:{_Q})?{_WORD}"),
+    (
+        r"(?i)mysql|mariadb",
+        rf"(?:mysql|mysqldump|mysqladmin|mariadb)\b(?!\S*://)[^\n|;]{{0,80}}?\s-p(?:{_Q})?{_WORD}",
+    ),
+    (
+        r"(?i)(?:docker|podman|registry|az|oc) login",
+        rf"(?:docker|podman|helm registry|az|oc) login\b[^\n]{{0,80}}?\s-p[ =](?:{_Q})?{_WORD}",
+    ),
+    (r"(?i)curl|wget", rf"(?:curl|wget)\b[^\n]{{0,120}}?\s(?:-u|--user)[ =]?(?:{_Q})?[^\s:\"']{{1,60}}:{_WORD}"),
+    (r"(?i)identified by", rf"identified by[ \t]+{_Q}{_WORD}"),
+    (r"(?i)requirepass|masterauth", rf"(?:requirepass|masterauth)\s+(?:{_Q})?{_WORD}"),
+    (r"(?i)login(?:\s|\\[nrt])", rf"login[ \t]+\S{{1,80}}[ \t]+password[ \t]+{_WORD}"),
+    (r"(?i)sudo\s", rf"echo\s+(?:-n\s+)?(?:{_Q})?{_WORD}(?:{_Q})?\s*\|\s*sudo\s+-S"),
+    (
+        r"(?i)pass(?:word|wd)?\\{0,3}[\"'](?:\s|\\[nrt])",
+        rf"(?:key|name)={_Q}[\w.:-]{{0,40}}pass(?:word|wd)?{_Q}\s+value={_Q}{_WORD}",
+    ),
+    (r"(?i)chpasswd", rf"echo\s+(?:{_Q})?[\w.-]{{1,60}}:{_WORD}(?:{_Q})?\s{{0,5}}\|\s{{0,5}}(?:sudo\s)?chpasswd"),
+    (r"(?i)password-stdin", rf"echo\s+(?:-n\s+)?(?:{_Q})?{_WORD}(?:{_Q})?\s{{0,5}}\|[^\n]{{1,80}}--password-stdin"),
+    (
+        r"(?i)htpasswd|net user",
+        rf"(?:htpasswd\s+-\w{{0,5}}b\w{{0,5}}\s+\S{{1,80}}|net user)\s+\S{{1,60}}\s+(?!/){_WORD}",
+    ),
+    (r"(?i)smbclient|mount.cifs", rf"smbclient\b[^\n]{{0,80}}?\s-U\s*[\w.\\-]{{1,60}}%{_WORD}"),
+    (
+        r"(?i)redis-cli|mosquitto|zip\s|mongo|useradd|usermod|openssl",
+        rf"(?:redis-cli\b[^\n|;]{{0,80}}?\s-a|mosquitto_\w{{3}}\b[^\n|;]{{0,120}}?\s-P|\bzip\b[^\n|;]{{0,80}}?\s-P|"
+        rf"\bmongo\w{{0,7}}\b[^\n|;]{{0,80}}?\s-p|user(?:add|mod)\b[^\n|;]{{0,80}}?\s-p|openssl enc\b[^\n|;]{{0,80}}?\s-k)\s+(?!-){_WORD}",
+    ),
+    (  # BasicAuth('dana', '…')
+        r"(?i)(?:auth|login|credentials?)[\"'\\]{0,4}\s{0,3}[:=]?\s{0,3}\(",
+        rf"(?:auth|login|credentials?){_Q}?\s{{0,3}}[:=]?\s{{0,3}}\(\s{{0,3}}{_Q}[\w.@+-]{{1,80}}{_Q}\s{{0,3}},\s{{0,3}}{_Q}{_WORD}(?={_Q})",
+    ),
 )
-_COOKIE = re.compile(
-    rf"(?i)cookie(?:{_Q})?\s*[:=]\s*(?:{_Q})?[^\n]{{0,200}}?(?:\w{{0,20}}sess\w{{0,10}}|sid|auth\w{{0,10}}|\w{{0,20}}token)={_WORD}"
+#: In a line of .pgpass and in prose, where only a value that is no word counts.
+_TOLD = (
+    (  # .pgpass
+        r":(?:[0-9]{2,5}|\*):[A-Za-z0-9_*-]{1,60}:[A-Za-z0-9_.*-]{1,60}:[^\s]{4}",
+        r"(?<=[\w*]):(?:\d{2,5}|\*):[\w*-]{1,60}:[\w*.-]{1,60}:(?P<value>[^\s\"'|;&<>\\:]{5,100})(?![\w:])",
+    ),
+    (
+        r"(?i)creds|credentials|login|account|zugangsdaten",
+        rf"(?:creds|credentials?|logins?|account|zugangsdaten)(?:[ \t]{{0,3}}:|[ \t]+(?:are|is|sind))"
+        rf"[ \t]{{1,3}}[\w.@+-]{{1,60}}[ \t]?[:/][ \t]?{_WORD}",
+    ),
+    (
+        r"(?i)password|passwort",
+        rf"(?<![^\s\"'`]){_WORD}[\"'`]?[ \t]+(?:as|is|als)[ \t]+(?:\w+[ \t]+){{1,2}}(?:password|passwort)\b",
+    ),
 )
+_LOGIN = re.compile(
+    rf"(?i)auth(?:{_Q})?\s{{0,3}}[:=]\s{{0,3}}(?:{_Q})?(?P<value>[A-Za-z0-9+/]{{8,400}}={{0,2}})(?![A-Za-z0-9+/=])"
+)
+_COOKIES = re.compile(rf"(?i)cookie(?:{_Q})?\s{{0,3}}[:=]\s{{0,3}}(?:{_Q})?(?P<pairs>[^\n]{{1,1000}})")
+_SESSION = re.compile(rf"(?i)(?<![\w.-])(?=[\w.-]{{0,40}}(?:sess|sid|auth|token))[\w.-]{{2,60}}={_WORD}")
 _SEED = re.compile(
-    rf"(?i)(?:seed|recovery|mnemonic|backup)(?:[ _-]?(?:phrase|words))?(?:{_Q})?\s*(?:is|[:=])\s*(?:{_Q})?"
+    rf"(?i)(?:seed|recovery|mnemonic|backup)(?:[ _-]?(?:phrase|words))?(?:{_Q})?\s{{0,9}}(?:is|[:=])\s{{0,9}}(?:{_Q})?"
     r"(?P<value>(?:[a-z]{3,8}[ \n]){11,23}[a-z]{3,8})"
 )
 
 
-def _values(patterns: tuple[re.Pattern[str], ...], name: str, text: str, policy: RedactionPolicy) -> Iterator[Range]:
-    for pattern in patterns:
-        for match in pattern.finditer(text):
-            if judged(name, match["value"], quoted=True) is not None:
+def _values(pattern: re.Pattern[str], text: str, policy: RedactionPolicy, by_sign: str = "=") -> Iterator[Range]:
+    for match in pattern.finditer(text):
+        if judged("password", match["value"], by_sign == "=", by_sign) is not None:
+            yield match.span("value")
+
+
+def _sessions(text: str, policy: RedactionPolicy) -> Iterator[Range]:
+    for cookies in _COOKIES.finditer(text):
+        for match in _SESSION.finditer(text, *cookies.span("pairs")):
+            if judged("session_key", match["value"], quoted=True) is not None:
                 yield match.span("value")
+
+
+def _logins(text: str, policy: RedactionPolicy) -> Iterator[Range]:
+    """`user:password` in base64, as the credentials of Docker, npm and Basic authentication are kept."""
+    for match in _LOGIN.finditer(text):
+        try:
+            user, sign, password = base64.b64decode(match["value"], validate=True).decode().partition(":")
+        except ValueError:
+            continue
+        if sign and user and password and (user + password).isprintable():
+            yield match.span("value")
 
 
 def _seeds(text: str, policy: RedactionPolicy) -> Iterator[Range]:
@@ -48,15 +107,15 @@ def _seeds(text: str, policy: RedactionPolicy) -> Iterator[Range]:
 
 
 COMMANDS = (
-    Recogniser(
-        Sensitive.PASSWORD,
-        (
-            r"(?i)sshpass|(?:docker|podman|registry|az|oc) login|identified by|requirepass|masterauth|sudo\s",
-            r"(?i)mysql|mariadb|curl|wget",
-            r"(?i)login\s|login\\[nrt]|pass(?:word|wd)?\\{0,3}[\"'](?:\s|\\[nrt])",
-        ),
-        partial(_values, _PASSWORDS, "password"),
+    *(
+        Recogniser(Sensitive.PASSWORD, (anchor,), partial(_values, re.compile(pattern, re.IGNORECASE)))
+        for anchor, pattern in _PASSWORDS
     ),
-    Recogniser(Sensitive.SECRET, ("(?i)cookie",), partial(_values, (_COOKIE,), "session_key")),
+    *(
+        Recogniser(Sensitive.PASSWORD, (anchor,), partial(_values, re.compile(pattern, re.IGNORECASE), by_sign="is"))
+        for anchor, pattern in _TOLD
+    ),
+    Recogniser(Sensitive.SECRET, ("(?i)cookie",), _sessions),
+    Recogniser(Sensitive.PASSWORD, (r"(?i)auth[\"'\\]{0,5}\s{0,3}[:=]",), _logins),
     Recogniser(Sensitive.PASSWORD, (r"(?i)seed|recovery|mnemonic|backup",), _seeds),
 )

@@ -1,4 +1,4 @@
-"""Personal data with a form or a check digit: e-mail, cards, accounts, national numbers, wallets, IP addresses.
+"""Personal data with a form or a check digit: e-mail, cards, accounts, wallets, IP addresses.
 
 Street addresses and names of persons are left out: without a language model they cannot be recognised precisely.
 """
@@ -7,15 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from ipaddress import ip_address
 
 from stdnum import bitcoin, iban, luhn
-from stdnum.de import idnr
-from stdnum.es import dni, nie
-from stdnum.fr import nir
-from stdnum.it import codicefiscale
-from stdnum.nl import bsn
-from stdnum.pl import pesel
 from stdnum.us import ssn
 
 from services.harvester.redaction.policy import RedactionPolicy
@@ -23,25 +18,29 @@ from services.harvester.redaction.recogniser import Range, Recogniser
 from services.harvester.redaction.sensitive import Sensitive
 
 _EMAIL = re.compile(
-    r"(?<![\w.+%@/:-])(?P<local>[\w.+%-]{1,64})@(?P<domain>(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+(?:[^\W\d_]{2,24}|xn--[a-z0-9-]+))(?![\w@-])"
+    r"(?<![\w.+%@/-])(?P<local>[\w.+%-]{1,64})@(?P<domain>(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+(?:[^\W\d_]{2,24}|xn--[a-z0-9-]+))(?![\w@-])"
 )
-_MAILTO = re.compile(r"(?i)(?<=mailto:)" + _EMAIL.pattern.replace(r"(?<![\w.+%@/:-])", ""))
+_USER_INFORMATION = re.compile(r"://[^\s/@]{0,100}:$")
 #: `name@2x.png` and `getty@tty1.service` only look like addresses.
 _FILE_ENDINGS = frozenset((
     "png", "jpg", "jpeg", "gif", "svg", "webp", "ico", "js", "mjs", "cjs", "ts", "tsx", "jsx", "css", "scss", "html",
-    "json", "yaml", "yml", "toml", "lock", "py", "pyc", "md", "rst", "txt", "sh", "service", "socket", "timer",
-    "target", "mount", "slice", "path", "device", "scope", "whl", "gz", "tgz", "zip", "rpm", "deb", "jar", "class",
+    "json", "yaml", "yml", "toml", "lock", "pyc", "rst", "txt", "service", "socket", "timer",
+    "target", "mount", "slice", "path", "device", "scope", "whl", "gz", "tgz", "rpm", "deb", "jar", "class",
     "conf", "cfg", "ini", "log", "sql", "local", "lan", "internal",
 ))  # fmt: skip
+#: Endings of files, and top-level domains: an address unless a version stands before them.
+_AMBIGUOUS = frozenset(("py", "md", "sh", "zip", "rs", "pl", "ps", "so", "mo", "cc", "app", "dev", "mov"))
 _NOBODY = frozenset({"git", "noreply", "no-reply", "donotreply", "do-not-reply", "mailer-daemon"})
 
 
 def _emails(text: str, policy: RedactionPolicy) -> Iterator[Range]:
-    for pattern in (_EMAIL, _MAILTO):
-        for match in pattern.finditer(text):
-            local, domain = match["local"].strip(".").lower(), match["domain"].lower()
-            if local in _NOBODY or domain.rsplit(".", 1)[1] in _FILE_ENDINGS or _allowed_domain(domain, policy):
-                continue
+    for match in _EMAIL.finditer(text):
+        local, (domain, ending) = match["local"].strip(".").lower(), match["domain"].lower().rsplit(".", 1)
+        if local in _NOBODY or ending in _FILE_ENDINGS or _allowed_domain(f"{domain}.{ending}", policy):
+            continue
+        if ending in _AMBIGUOUS and re.match(r"v?\d+(?:\.|x|$)", domain):
+            continue
+        if not _USER_INFORMATION.search(text, max(0, match.start() - 120), match.start()):
             yield match.span()
 
 
@@ -61,11 +60,20 @@ _ISSUERS = re.compile(
 )
 
 
+#: Numbers of such things are as long, and one in ten has the check digit.
+_NO_CARD = re.compile(
+    r"(?i)(?:order|invoice|tracking|parcel|ticket|request|reference|ref|transaction|trace|span|message|user|chat|isbn|ean|gtin|serial|part|time|ts|"
+    r"timestamp|build|job|run|id|bestellung|rechnung|sendung)(?:[ _-]?(?:no|nr|num|number|nummer|id))?[\"']?[.:=#]{0,2}[ \t]{0,2}[#\"']?$"
+)
+
+
 def _cards(text: str, policy: RedactionPolicy) -> Iterator[Range]:
     for match in _CARD.finditer(text):
         digits = re.sub(r"\D", "", match[0])
         if _ISSUERS.fullmatch(digits) and luhn.is_valid(digits) and len(set(digits)) > 1:
-            yield match.span()
+            before = text[max(0, match.start() - 40) : match.start()]
+            if digits != match[0] or not _NO_CARD.search(before):
+                yield match.span()
 
 
 _COUNTRIES = (
@@ -85,9 +93,17 @@ def _ibans(text: str, policy: RedactionPolicy) -> Iterator[Range]:
 
 
 def _longest(text: str, valid: Callable[[str], bool]) -> int:
-    """The length of the longest valid beginning of a text: words may follow an account number."""
-    ends = (end for end in range(len(text), 14, -1) if text[end - 1].isalnum())
-    return next((end for end in ends if valid(re.sub(_GAP, "", text[:end]))), 0)
+    """The length of the longest valid beginning of a text: words may follow an account number.
+
+    The check digits (ISO 7064, the remainder by 97 is one) are computed once along the text, since hardly any number has them.
+    """
+    digits, number, ends = text[:4].upper(), 0, []
+    for end, sign in enumerate(text[4:], 5):
+        if sign.isalnum():
+            number = int(f"{number % 97}{int(sign, 36)}")
+            if end >= 15 and int("".join([str(number), *(str(int(check, 36)) for check in digits)])) % 97 == 1:
+                ends.append(end)
+    return next((end for end in reversed(ends) if valid(re.sub(_GAP, "", text[:end]))), 0)
 
 
 _SSN = re.compile(r"(?<![\w.+-])\d{3}-\d{2}-\d{4}(?![\w-]|\.\d)", re.ASCII)
@@ -99,31 +115,6 @@ _BARE_SSN = re.compile(
 def _ssns(text: str, policy: RedactionPolicy) -> Iterator[Range]:
     yield from (match.span() for match in _SSN.finditer(text) if ssn.is_valid(match[0]))
     yield from (m.span("number") for m in _BARE_SSN.finditer(text) if ssn.is_valid(re.sub(r"\D", "", m["number"])))
-
-
-#: A number is one only where its name precedes it: nine digits with a check digit are everywhere.
-_NATIONAL: tuple[tuple[str, str, Callable[[str], bool]], ...] = (
-    (
-        r"steuer-?(?:id\b|identifikations|nummer)|\bidnr\b|\btax.?id\b",
-        r"\d{2}[ ]?\d{3}[ ]?\d{3}[ ]?\d{3}",
-        idnr.is_valid,
-    ),
-    (r"\bbsn\b|burgerservicenummer", r"\d{4}[.]?\d{2}[.]?\d{3}", bsn.is_valid),
-    (r"\bdni\b|\bnif\b", r"\d{8}[- ]?[A-Za-z]", dni.is_valid),
-    (r"\bnie\b", r"[XYZxyz][- ]?\d{7}[- ]?[A-Za-z]", nie.is_valid),
-    (r"\bnir\b|s[^\s]{1,4}curit[^\s]{1,4} sociale", r"[12](?:[ ]?\d){5}[ ]?[0-9ABab](?:[ ]?\d){8}", nir.is_valid),
-    (r"codice fiscale|\bc\.?f\.?\b", r"[A-Za-z]{6}\d\d[A-Za-z]\d\d[A-Za-z]\d{3}[A-Za-z]", codicefiscale.is_valid),
-    (r"\bpesel\b", r"\d{11}", pesel.is_valid),
-)
-_NATIONAL_PATTERNS = tuple(
-    (re.compile(rf"(?i)(?:{name})[^\n]{{0,40}}?(?<![A-Za-z0-9])(?P<number>{number})(?![A-Za-z0-9])", re.ASCII), valid)
-    for name, number, valid in _NATIONAL
-)
-
-
-def _national_ids(text: str, policy: RedactionPolicy) -> Iterator[Range]:
-    for pattern, valid in _NATIONAL_PATTERNS:
-        yield from (match.span("number") for match in pattern.finditer(text) if valid(match["number"]))
 
 
 _BITCOIN = re.compile(
@@ -139,11 +130,11 @@ def _wallets(text: str, policy: RedactionPolicy) -> Iterator[Range]:
 
 _IPV4 = re.compile(r"(?<![\w.-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\d|\.\w)", re.ASCII)
 _IPV6 = re.compile(r"(?<![\w:.])[23][0-9a-fA-F]{3}:[0-9a-fA-F:]{2,34}(?![\w:])", re.ASCII)
-_IS_VERSION = re.compile(
-    r"(?i)(?:\b(?:v|ver|version|versions|release|released|build|firmware|driver|upgrade[ds]?|downgrade[ds]?|update[ds]?|bump(?:ed|s)?|"
-    r"install(?:ed|ing|s)?|pip|package|changelog|section|chapter|rev|revision|oid|"
-    r"tag|clause|sdk)\b[^\n]{0,48}|[=<>~!^]=?\s?[\"']?|\w@|[a-z]/|§ ?|-)$"
+_VERSION_WORD = re.compile(
+    r"\b(?=[vrbfducipost])(?:v|ver|version|versions|release|released|build|firmware|driver|upgrade[ds]?|downgrade[ds]?|update[ds]?|bump(?:ed|s)?|"
+    r"install(?:ed|ing|s)?|pip|package|changelog|section|chapter|rev|revision|oid|tag|clause|sdk)\b"
 )
+_VERSION_SIGN = re.compile(r"(?:[=<>~!^]=?\s?[\"']?|[A-Za-z]/|§ ?|-)$")
 _IS_ADDRESS = re.compile(
     r"(?i)\b(?:ip|ips|ipv4|address|host|hosts|server|ping|ssh|client|remote|addr|nameserver|inet|login|peer|firewall)\b|://$"
 )
@@ -151,7 +142,7 @@ _IS_ADDRESS = re.compile(
 
 def _ip_addresses(text: str, policy: RedactionPolicy) -> Iterator[Range]:
     for match in _IPV4.finditer(text):
-        before = text[max(0, text.rfind("\n", 0, match.start()) + 1, match.start() - 60) : match.start()]
+        before = text[max(0, match.start() - 60) : match.start()].rpartition("\n")[2]
         if _is_global(match[0]) and not _is_version(before):
             yield match.span()
     for match in _IPV6.finditer(text):
@@ -162,10 +153,16 @@ def _ip_addresses(text: str, policy: RedactionPolicy) -> Iterator[Range]:
 
 def _is_version(before: str) -> bool:
     """Whether four numbers with dots are a version, from what precedes them on the line: the nearest word decides."""
-    version, addresses = _IS_VERSION.search(before), list(_IS_ADDRESS.finditer(before))
-    return version is not None and not (addresses and addresses[-1].end() > version.start() + 1)
+    if sign := _VERSION_SIGN.search(before, max(0, len(before) - 4)):
+        version = sign.start()
+    elif (lowered := before.lower()) == before.upper():  # without a letter
+        return False
+    else:
+        version = max((word.start() for word in _VERSION_WORD.finditer(lowered)), default=-1)
+    return version >= 0 and not any(word.end() > version + 1 for word in _IS_ADDRESS.finditer(before, version))
 
 
+@lru_cache(maxsize=4096)
 def _is_global(text: str) -> bool:
     try:
         return ip_address(text).is_global
@@ -178,9 +175,6 @@ PERSONAL_DATA = (
     Recogniser(Sensitive.EMAIL, (r"[\w.+%\x80-\xff-]@[A-Za-z0-9\x80-\xff]",), _emails),
     Recogniser(Sensitive.CARD, (_DIGITS + "{12}",), _cards),
     Recogniser(Sensitive.IBAN, (rf"(?:{_COUNTRIES})[0-9]{{2}}(?:[^0-9A-Za-z]{{0,4}}[A-Za-z0-9]){{11}}", "(?i)iban"), _ibans),
-    Recogniser(Sensitive.NATIONAL_ID, (
-        r"(?i)(?:steuer|idnr|tax.{0,4}id|bsn|burgerservice|dni|nif|nie|nir|sociale|codice|c\.?f|pesel)[^\n]{0,180}[A-Za-z0-9][0-9]",
-    ), _national_ids),
     Recogniser(Sensitive.SSN, (r"[0-9]{3}-[0-9]{2}-[0-9]{4}", r"(?i)ssn|social security"), _ssns),
     Recogniser(Sensitive.WALLET, (
         r"(?:^|[^A-Za-z0-9]|\\[nrtbf])(?:bc1[02-9ac-hj-np-z]{11}|[13][1-9A-HJ-NP-Za-km-z]{25})", "0x[0-9a-fA-F]{40}",

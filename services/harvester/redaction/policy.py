@@ -54,8 +54,3 @@ class RedactionPolicy(Frozen):
         """What is to be done with a finding of this class."""
         named = dict(self.overrides).get(sensitive)
         return named or (self.secrets if sensitive.group == "secret" else self.personal)
-
-    def allows(self, text: str) -> bool:
-        """Whether this very text is never to be reported."""
-        lowered = text.casefold()
-        return any(lowered == literal.casefold() for literal in self.allow)

@@ -5,22 +5,35 @@ A Scanner holds Hyperscan's databases and scratch space: build one in each proce
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 
 import hyperscan
 
-from services.harvester.redaction.assignments import ASSIGNMENTS, judged
+from services.harvester.redaction.assignments import ASSIGNMENTS
 from services.harvester.redaction.commands import COMMANDS
+from services.harvester.redaction.fold import fold
+from services.harvester.redaction.national import NATIONAL_NUMBERS
 from services.harvester.redaction.personal import PERSONAL_DATA
 from services.harvester.redaction.phones import PHONES
 from services.harvester.redaction.policy import RedactionPolicy
 from services.harvester.redaction.recogniser import Recogniser
-from services.harvester.redaction.sensitive import PLACEHOLDER, RANK, Sensitive, Span
+from services.harvester.redaction.sensitive import PLACEHOLDER, PLACEHOLDERS, RANK, Finding, Sensitive, Span
+from services.harvester.redaction.tables import TABLES
 from services.harvester.redaction.tokens import TOKENS
+from services.harvester.redaction.values import judged
 
-RECOGNISERS: tuple[Recogniser, ...] = (*TOKENS, *ASSIGNMENTS, *COMMANDS, *PERSONAL_DATA, *PHONES)
+RECOGNISERS: tuple[Recogniser, ...] = (
+    *TOKENS,
+    *ASSIGNMENTS,
+    *COMMANDS,
+    *TABLES,
+    *PERSONAL_DATA,
+    *NATIONAL_NUMBERS,
+    *PHONES,
+)
 #: In the raw text of a JSON document these may hide a character that an anchor waits for.
-_ESCAPES = r"\\u(?:00|20)|\\/"
+_ESCAPES = r"\\u[0-9a-fA-F]{4}|\\/"
 #: Digits with gaps between them: beside the others these anchors cost twice as much as in a pass of their own.
 _APART = frozenset({Sensitive.CARD, Sensitive.IBAN})
 _INTERNATIONAL = r"\+"  # how the anchor of phone numbers with a country code begins
@@ -31,6 +44,7 @@ class Scanner:
 
     def __init__(self, policy: RedactionPolicy) -> None:
         self.policy = policy
+        self._allowed = frozenset(literal.casefold() for literal in policy.allow)
         self._recognisers = [r for r in RECOGNISERS if policy.action(r.sensitive) != "keep"]
         anchors = [
             (anchor, n, r.sensitive in _APART or anchor.startswith(_INTERNATIONAL))
@@ -42,11 +56,11 @@ class Scanner:
         databases = [_database(group) for group in groups if group]
         self._databases = [(database, hyperscan.Scratch(database)) for database in databases]
         self._met: set[int] = set()
-        self._meet = lambda anchor, *_: self._met.add(anchor)
+        self._meet = lambda anchor, _start, _end, _flags, _context: self._met.add(anchor)
 
     def suspicious(self, text: str) -> bool:
         """Whether a look is worth it: one cheap pass over plain text or a whole JSON document; False means clean."""
-        return bool(self._asked(text))
+        return bool(self._asked(fold(text).text))
 
     def find(self, text: str, name: str = "") -> tuple[Span, ...]:
         """Everything sensitive in a text, in order and without overlaps.
@@ -55,42 +69,44 @@ class Scanner:
         """
         name = "" if PLACEHOLDER.search(name) else name  # `[api key]` is a name that we gave ourselves
         probe = f"{name}: {text}" if name else text
-        asked = sorted(self._asked(probe))
+        folded = fold(probe)
+        asked = sorted(self._asked(folded.text))
         recognisers = [self._recognisers[n] for n in asked if n < len(self._recognisers)]
         if not recognisers:
             return ()
         shift = len(probe) - len(text)
-        found = [span for span in self._spans(probe, recognisers) if span.end > shift]
-        spans = [Span(max(0, start - shift), end - shift, sensitive) for start, end, sensitive in found]
-        if name and (sensitive := judged(name, text, quoted=True)) is not None:
+        found = [
+            (*folded.original(start, end), sensitive) for start, end, sensitive in self._spans(folded.text, recognisers)
+        ]
+        spans = [Span(max(0, start - shift), end - shift, sensitive) for start, end, sensitive in found if end > shift]
+        if name and (sensitive := judged(fold(name).text, fold(text).text, quoted=True)) is not None:
             spans.append(Span(0, len(text), sensitive))
         return _merged(self._reportable(text, spans))
 
-    def clean(self, text: str, name: str = "") -> tuple[str, tuple[Sensitive, ...]]:
-        """The text with placeholders for all that is found in it, and the class of each finding.
+    def clean(self, text: str, name: str = "") -> tuple[str, tuple[Finding, ...]]:
+        """The text with placeholders for all that is found in it, and what was found.
 
         Looks again until nothing is found, since a placeholder may lay open what stood beside it: to clean a cleaned
         text changes nothing. It ends, because a finding never touches a placeholder.
         """
-        found: list[Sensitive] = []
+        found: list[Finding] = []
         while spans := self.find(text, name):
-            found += [span.sensitive for span in spans]
+            found += [Finding(span.sensitive, text[span.start : span.end]) for span in spans]
             text = redact(text, spans)
         return text, tuple(found)
 
     def _spans(self, text: str, recognisers: Iterable[Recogniser]) -> Iterator[Span]:
         for recogniser in recognisers:
             for start, end in recogniser.find(text, self.policy):
-                yield Span(start, end, recogniser.sensitive)
+                if start < end:
+                    yield Span(start, end, recogniser.sensitive)
 
     def _reportable(self, text: str, spans: Iterable[Span]) -> Iterator[Span]:
         placeholders = [match.span() for match in PLACEHOLDER.finditer(text)]
         for span in spans:
-            touched = any(start < span.end and span.start < end for start, end in placeholders)
-            reported = self.policy.action(span.sensitive) != "keep" and not self.policy.allows(
-                text[span.start : span.end]
-            )
-            if span.start < span.end and reported and not touched:
+            before = bisect_left(placeholders, (span.end, 0)) - 1  # the last one that begins before the span ends
+            touched = before >= 0 and placeholders[before][1] > span.start
+            if not touched and text[span.start : span.end].casefold() not in self._allowed:
                 yield span
 
     def _asked(self, text: str) -> set[int]:
@@ -107,6 +123,7 @@ def _database(anchors: list[tuple[str, int]]) -> hyperscan.Database:
         expressions=[anchor.encode("latin-1") if "\\x80" in anchor else anchor.encode() for anchor, _ in anchors],
         ids=[n for _, n in anchors],
         elements=len(anchors),
+        flags=hyperscan.HS_FLAG_SINGLEMATCH,  # one match of an anchor is enough
     )
     return database
 
@@ -115,7 +132,7 @@ def redact(text: str, spans: Iterable[Span]) -> str:
     """The text with each span's placeholder in its place; spans must be in order and not overlap."""
     parts, at = [], 0
     for start, end, sensitive in spans:
-        parts += [text[at:start], sensitive.placeholder]
+        parts += [text[at:start], PLACEHOLDERS[sensitive]]
         at = end
     return "".join([*parts, text[at:]])
 

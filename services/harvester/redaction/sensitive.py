@@ -30,6 +30,7 @@ class Sensitive(StrEnum):
     TELEGRAM_TOKEN = "telegram_token"
     DISCORD = "discord"  #: bot token or webhook
     AZURE_STORAGE_KEY = "azure_storage_key"
+    SERVICE_TOKEN = "service_token"  #: token of any other service, by its form
     JWT = "jwt"
     URL_PASSWORD = "url_password"  #: the password in scheme://user:password@host
     AUTHORIZATION = "authorization"  #: the credentials of an HTTP Authorization header
@@ -73,7 +74,8 @@ _LABELS = {
     Sensitive.AUTHORIZATION: "credentials",
 }
 RANK = {sensitive: rank for rank, sensitive in enumerate(Sensitive)}
-PLACEHOLDER = re.compile("|".join(sorted({re.escape(s.placeholder) for s in Sensitive})))
+PLACEHOLDERS = {sensitive: sensitive.placeholder for sensitive in Sensitive}
+PLACEHOLDER = re.compile("|".join(sorted({re.escape(placeholder) for placeholder in PLACEHOLDERS.values()})))
 
 
 class Span(NamedTuple):
@@ -82,3 +84,10 @@ class Span(NamedTuple):
     start: int
     end: int
     sensitive: Sensitive
+
+
+class Finding(NamedTuple):
+    """What was found in a text: its class, and the very words."""
+
+    sensitive: Sensitive
+    value: str

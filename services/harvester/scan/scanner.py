@@ -1,7 +1,11 @@
-"""Scan one record: the digests of its words, what was redacted in it, and why its content keeps it out. No I/O."""
+"""Scan one record: the digests of its words, what was redacted in it, and why its content keeps it out. No I/O.
+
+Every text of a record is searched: its conversation and tools, and what is recorded about it (id, session, source, outcome…).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -11,9 +15,11 @@ import orjson
 from pydantic import TypeAdapter
 
 from services.harvester.reasons import Reason
+from services.harvester.redaction.answer_checks import redact_checks
 from services.harvester.redaction.examine import Examined, examine
 from services.harvester.redaction.policy import RedactionPolicy
 from services.harvester.redaction.scanner import Scanner
+from services.harvester.redaction.sensitive import Group, Sensitive
 from services.harvester.scan.decontamination import Benchmarks, read_passages
 from services.harvester.scan.minhash import bands
 from services.harvester.scan.ngrams import sample_ngrams
@@ -24,6 +30,7 @@ from shared.contracts.karma import ChatMessage, fault
 _MESSAGES: TypeAdapter[tuple[ChatMessage, ...]] = TypeAdapter(tuple[ChatMessage, ...])
 _CHECKS: TypeAdapter[Checks] = TypeAdapter(Checks)
 _EMPTY = "[]"
+_NOTHING = "{}"
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class Scanned:
     reason: Reason | None = None  #: why its content keeps it out
     text: bytes | None = None  #: digest of its words; None of what is no conversation
     found: dict[str, int] | None = None  #: class of secret or personal data -> how often
-    redacted: dict[str, Any] | None = None  #: messages and tools with placeholders, where something was found
+    redacted: dict[str, Any] | None = None  #: what of the record holds placeholders, by its name
     ngrams: list[int] = field(default_factory=list)
     bands: list[int] = field(default_factory=list)
 
@@ -50,39 +57,49 @@ class RecordScanner:
         self._sensitive = Scanner(redaction)
         self._benchmarks = Benchmarks(read_passages(benchmarks))
 
-    def scan(self, messages: str, tools: str, checks: str | None) -> Scanned:
-        """Scan a record's messages, tools and checks, each as PostgreSQL prints its JSON."""
+    def scan(self, messages: str, tools: str, checks: str | None, about: str = _NOTHING) -> Scanned:
+        """Scan a record's messages, tools, checks and an object of all else, each as PostgreSQL prints its JSON."""
         try:
-            return self._scan(messages, tools, checks or _EMPTY)
+            return self._scan(messages, tools, checks or _EMPTY, about)
         except (ValueError, ArithmeticError, RecursionError):
             return _MALFORMED
         except UndecidedError:
             return _SLOW_PATTERN
 
-    def _scan(self, messages: str, tools: str, checks: str) -> Scanned:
+    def _scan(self, messages: str, tools: str, checks: str, about: str) -> Scanned:
         """Raises what comes of values that no contract checked: anyone may insert a record."""
         conversation = _read_conversation(messages)
-        examined = self._examine(messages, conversation, tools)
         expect_quick(_read_checks(checks), conversation[-1]["content"])
-        turns = join_turns(examined.values["messages"])
+        suspicious = any(
+            text != _EMPTY and self._sensitive.suspicious(text) for text in (messages, tools, checks, about)
+        )
+        examined, redacted, reason = Examined({}), dict[str, Any](), None
+        if suspicious:
+            record = {"messages": conversation, "tools": orjson.loads(tools), "checks": orjson.loads(checks)}
+            examined, redacted, reason = self._redact(record | orjson.loads(about))
+        turns = join_turns(redacted.get("messages", conversation))
         words = split_words(turns)
-        reason = _quarantine(examined, self._redaction)
         if reason is None and self._benchmarks.meets(words):
             reason = Reason.CONTAMINATED
         return Scanned(
             reason=reason,
             text=fingerprint(turns, words),
             found={str(kind): count for kind, count in sorted(examined.found.items())} or None,
-            redacted=examined.values if examined.found else None,
+            redacted=redacted or None,
             ngrams=sample_ngrams(words),
             bands=bands(words.decode().split()) if self._with_bands else [],
         )
 
-    def _examine(self, messages: str, conversation: list[dict[str, Any]], tools: str) -> Examined:
-        """Most records hold nothing sensitive, and one pass over their JSON shows it."""
-        if not self._sensitive.suspicious(messages) and (tools == _EMPTY or not self._sensitive.suspicious(tools)):
-            return Examined({"messages": conversation})
-        return examine({"messages": conversation, "tools": orjson.loads(tools)}, self._sensitive)
+    def _redact(self, record: dict[str, Any]) -> tuple[Examined, dict[str, Any], Reason | None]:
+        """What was found in a record, the parts of it that hold placeholders, and why it is held back."""
+        examined = examine(record, self._sensitive)
+        checks = redact_checks(record["checks"], examined.hidden, self._sensitive)
+        copy = examined.values | {"checks": checks}
+        redacted = {part: values for part, values in copy.items() if values != record[part]}
+        reason = _quarantine(examined, self._redaction)
+        if checks is None and reason is None:
+            reason = Reason.PERSONAL if _groups(examined.hidden.values()) <= {"personal"} else Reason.SECRET
+        return examined, redacted, reason
 
 
 def _read_conversation(text: str) -> list[dict[str, Any]]:
@@ -103,5 +120,9 @@ def _quarantine(examined: Examined, policy: RedactionPolicy) -> Reason | None:
     """Why a record is held back, where the policy quarantines what was found in it."""
     if not examined.quarantined:
         return None
-    held = {kind.group for kind in examined.found if policy.action(kind) == "quarantine"}
+    held = _groups(kind for kind in examined.found if policy.action(kind) == "quarantine")
     return Reason.PERSONAL if held == {"personal"} else Reason.SECRET
+
+
+def _groups(kinds: Iterable[Sensitive]) -> set[Group]:
+    return {kind.group for kind in kinds}

@@ -1,6 +1,7 @@
 """The labelled corpus of sensitive texts, and how well the scanner does on it.
 
-`python -m tests.support.corpora.sensitive [seed …]` prints recall and precision per class and the seconds they take.
+`python -m tests.support.corpora.sensitive [seed …]` prints recall and precision per class and kind of place, and how fast texts
+are searched, the slowest among them; tests.support.corpora.published has what others wrote.
 """
 
 from __future__ import annotations
@@ -19,19 +20,27 @@ from services.harvester.redaction.policy import RedactionPolicy
 from services.harvester.redaction.scanner import Scanner
 from services.harvester.redaction.sensitive import Sensitive
 from tests.support.corpora import carriers
+from tests.support.corpora.hard_negatives import hard_negatives
+from tests.support.corpora.kinds import KINDS, fill
 from tests.support.corpora.negatives import negatives
+from tests.support.corpora.published import installed, report
+from tests.support.corpora.shapes import SHAPES
 from tests.support.corpora.values import NATIONAL, draw, national_phone
+from tests.support.corpora.worst import measure_worst
 
 PER_CLASS = 80
+PER_KIND = 30
+PER_SHAPE = 2
 PER_NEGATIVE = 110
 
 
 class Sample(NamedTuple):
-    """A message, and what was planted in it."""
+    """A message, what was planted in it, and in which kind of place; without a kind, in any."""
 
     message: dict[str, Any]
     planted: Sensitive | None = None
     value: str = ""
+    kind: str = ""
 
 
 @dataclass
@@ -41,6 +50,7 @@ class Measured:
     planted: Counter[Sensitive] = field(default_factory=Counter)
     found: Counter[Sensitive] = field(default_factory=Counter)
     wrong: Counter[Sensitive] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
     missed: list[Sample] = field(default_factory=list)
     mistaken: list[tuple[Sample, dict[Sensitive, int]]] = field(default_factory=list)
 
@@ -55,12 +65,21 @@ class Measured:
 
 
 def samples(seed: int) -> Iterator[Sample]:
-    """Every class in varied carriers, a part of them as arguments of tool calls, and the texts that only look alike."""
+    """Every class in varied carriers, every kind of place, every shape of token, and the texts that only look alike."""
     random = Random(seed)
     for sensitive in Sensitive:
         for _ in range(PER_CLASS):
             yield _sample(random, sensitive)
-    for text in negatives(random, PER_NEGATIVE):
+    for name, kind in KINDS.items():
+        for _ in range(PER_KIND):
+            text, value = fill(kind, random)
+            yield Sample(_message(random, text, ensure_ascii=False), kind.sensitive, value, name)
+    for shape in SHAPES:
+        for _ in range(PER_SHAPE):
+            value = shape.draw(random)
+            text = f"{shape.name}={value}" if shape.name else f"I ran it with {value} and it worked."
+            yield Sample(_message(random, text), shape.sensitive, value, "shapes of tokens")
+    for text in (*negatives(random, PER_NEGATIVE), *hard_negatives()):
         yield Sample(_message(random, text))
 
 
@@ -85,13 +104,13 @@ def _filled(carrier: str, name: str, value: str) -> str:
     return marked.replace("#", name).replace("\0", value).replace("\1", "@")
 
 
-def _message(random: Random, text: str) -> dict[str, Any]:
+def _message(random: Random, text: str, ensure_ascii: bool = True) -> dict[str, Any]:
     """A text as an answer, as the result of a tool, or inside the arguments of a call."""
     form = random.random()
     if text.startswith("{") and form < 0.6:
         return _call(text)
     if form < 0.2:
-        return _call(json.dumps({"path": "notes.txt", "body": text}))
+        return _call(json.dumps({"path": "notes.txt", "body": text}, ensure_ascii=ensure_ascii))
     return {"role": "tool" if form < 0.4 else "assistant", "content": text}
 
 
@@ -108,6 +127,7 @@ def measure(scanner: Scanner, seeds: Iterable[int]) -> Measured:
         wrong = Counter(result.found)
         if sample.planted is not None:
             measured.planted[sample.planted] += 1
+            measured.kinds[sample.kind] += 1
             if wrong[sample.planted] and not _contains(result.values, sample.value):
                 measured.found[sample.planted] += 1
             else:
@@ -129,7 +149,14 @@ def _contains(value: Any, text: str) -> bool:
 def table(measured: Measured) -> str:
     head = f"{'class':24}{'planted':>9}{'found':>8}{'recall':>9}{'wrong':>7}{'precision':>11}"
     rows = [_row(c, measured, c) for c in Sensitive]
-    return "\n".join([head, *rows, _row("all", measured)])
+    kinds = [
+        f"{kind or 'any place':40}{planted:9}{_missed(measured, kind):8}" for kind, planted in measured.kinds.items()
+    ]
+    return "\n".join([head, *rows, _row("all", measured), "", f"{'kind':40}{'planted':>9}{'missed':>8}", *kinds])
+
+
+def _missed(measured: Measured, kind: str) -> int:
+    return sum(sample.kind == kind for sample in measured.missed)
 
 
 def _row(name: str, measured: Measured, *classes: Sensitive) -> str:
@@ -167,12 +194,14 @@ def _us(do: Any, texts: list[str]) -> float:
 
 def main(seeds: list[int]) -> None:
     scanner = Scanner(RedactionPolicy())
-    measured = measure(scanner, seeds)
-    print(table(measured))
+    print(table(measure(scanner, seeds)))
     clean, dirty, lookalike = speeds(scanner)
     print(
         f"\nclean text of 700 characters {clean:.1f} µs, planted sample {dirty:.0f} µs, look-alike {lookalike:.0f} µs"
     )
+    print("\nslowest texts of a megabyte:")
+    print("\n".join(f"{speed:8.2f} MB/s  {name!r}" for speed, name in measure_worst(scanner, 1_000_000)[:8]))
+    print(f"\nnumbers that others published:\n{report(list(installed()), scanner, show=False)}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from random import Random
 from string import ascii_letters, ascii_lowercase, ascii_uppercase, digits
 
 from services.harvester.redaction.sensitive import Sensitive
+from tests.support.corpora.shapes import SERVICE_SHAPES
 
 ALNUM = ascii_letters + digits
 URLSAFE = ALNUM + "-_"
@@ -391,6 +392,7 @@ _DRAWN: dict[Sensitive, Callable[[Random], str]] = {
     Sensitive.TWILIO_KEY: lambda r: r.choice(["A" + "C", "S" + "K"]) + some(r, HEX, 32),
     Sensitive.TELEGRAM_TOKEN: _telegram,
     Sensitive.DISCORD: _discord,
+    Sensitive.SERVICE_TOKEN: lambda r: r.choice(SERVICE_SHAPES).draw(r),
     Sensitive.AZURE_STORAGE_KEY: _azure,
     Sensitive.JWT: _jwt,
     Sensitive.URL_PASSWORD: _url_password,

@@ -22,12 +22,13 @@ def measured() -> Measured:
     return measure(SCANNER, [6, 7, 8])
 
 
-def test_at_least_99_percent_of_every_class_is_found_and_95_percent_of_findings_are_right(measured: Measured) -> None:
+def test_at_least_99_percent_of_every_class_is_found_and_97_percent_of_its_findings_are_right(
+    measured: Measured,
+) -> None:
     print("\n" + table(measured))
 
     assert {c: measured.recall(c) for c in Sensitive if measured.recall(c) < 0.99} == {}
-    assert measured.recall() >= 0.99
-    assert measured.precision() >= 0.95
+    assert {c: measured.precision(c) for c in Sensitive if measured.precision(c) < 0.97} == {}
 
 
 def test_the_corpus_is_as_large_as_it_claims_and_the_same_for_the_same_seed() -> None:

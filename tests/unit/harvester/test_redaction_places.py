@@ -1,0 +1,127 @@
+"""Where secrets hide, one case of each kind, and what only looks like one."""
+
+from __future__ import annotations
+
+import json
+import time
+from random import Random
+from typing import Any
+
+import pytest
+
+from services.harvester.redaction.examine import examine
+from services.harvester.redaction.policy import RedactionPolicy
+from services.harvester.redaction.scanner import Scanner
+from tests.support.corpora.hard_negatives import hard_negatives
+from tests.support.corpora.kinds import KINDS, fill
+from tests.support.corpora.shapes import SHAPES
+from tests.support.corpora.worst import measure_worst
+
+SCANNER = Scanner(RedactionPolicy())
+PASSWORD = "k9Wq2" + "LmZt7Bv"
+KEY = "f16947cc" + "f25ec84d" + "8dbc7425" + "4770f589"
+
+
+def decided(content: Any) -> str:
+    return examine(content, SCANNER).decision
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_each_kind_of_place_gives_its_value_up(name: str) -> None:
+    random = Random(41)
+    for _ in range(20):
+        text, value = fill(KINDS[name], random)
+        result = examine({"arguments": text} if text.startswith("{") else {"content": text}, SCANNER)
+        assert KINDS[name].sensitive in result.found, text
+        assert value not in json.dumps(result.values, ensure_ascii=False), text
+
+
+def test_over_two_hundred_shapes_of_tokens_are_found_without_a_word_before_them() -> None:
+    bare = [shape for shape in SHAPES if not shape.name]
+    random = Random(42)
+
+    missed = [
+        shape.service
+        for shape in bare
+        if shape.draw(random) in SCANNER.clean(f"I ran it with {shape.draw(random)}.")[0]
+    ]
+
+    assert len(bare) >= 200
+    assert not missed
+
+
+def test_over_two_hundred_texts_that_only_look_alike_hold_nothing() -> None:
+    texts = hard_negatives()
+
+    assert len(set(texts)) >= 200
+    assert [text for text in texts if SCANNER.find(text)] == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"selector": "#password", "text": PASSWORD},
+        {"cmd": ["tool", "--password", PASSWORD]},
+        {"headers": [["x-api-key", KEY]]},
+        {"code": f"page.getByLabel('Password').fill('{PASSWORD}')"},
+        {"fields": [{"name": "Your password", "value": PASSWORD}]},
+        {"password": {"value": PASSWORD}},
+        {"env": {"HEROKU": "12345678-abcd-4321-" + "9876-abcdef012345"}},
+    ],
+)
+def test_what_stands_beside_a_value_in_a_call_names_it(arguments: dict[str, Any]) -> None:
+    assert decided({"arguments": json.dumps(arguments)}) == "quarantined"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"selector": "#username", "text": PASSWORD},
+        {"cmd": ["tool", "--password-file", "/run/secrets/db", PASSWORD]},
+        {"headers": [["x-request-id", KEY]]},
+        {"name": "password", "type": "string", "description": "The password of the user."},
+    ],
+)
+def test_other_neighbours_of_a_value_do_not(arguments: dict[str, Any]) -> None:
+    assert decided({"arguments": json.dumps(arguments)}) == "clean"
+
+
+def test_defaults_of_development_are_let_by_only_on_hosts_of_development() -> None:
+    assert decided("postgres://postgres:postgres@localhost:5432/postgres") == "clean"
+    assert decided("postgres://postgres:postgres@db.acme.io:5432/postgres") == "quarantined"
+    assert decided(f"postgres://postgres:{PASSWORD}@localhost/postgres") == "quarantined"
+
+
+def test_a_table_names_the_cells_of_its_columns_only() -> None:
+    table = f"| user | password | note |\n|---|---|---|\n| dana | {PASSWORD} | {KEY} |\n"
+
+    assert [table[start:end] for start, end, _ in SCANNER.find(table)] == [PASSWORD]
+
+
+def test_a_placeholder_names_nothing_that_follows_it() -> None:
+    assert decided(f"password {PASSWORD}") == "quarantined"
+    assert decided(f"[password] {PASSWORD}") == "clean"
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("CPF", "390.533.447-05"),
+        ("Aadhaar", "234123412346"),
+        ("personnummer", "880320-0016"),
+        ("CPR-nummer", "211062-5629"),
+        ("AHV", "756.9217.0769.85"),
+    ],
+)
+def test_a_number_of_a_state_is_found_behind_its_name_only(name: str, number: str) -> None:
+    assert decided(f"{name}: {number}") == "redacted"
+    assert decided(f"item: {number}") == "clean"
+
+
+def test_the_slowest_texts_are_searched_at_a_megabyte_a_second() -> None:
+    start = time.perf_counter()
+    slowest, name = min(measure_worst(SCANNER, 50_000))
+    print(f"\nslowest text {name!r}: {slowest:.2f} MB/s")
+
+    assert slowest > 0.2, name  # over 1 on a quiet machine
+    assert time.perf_counter() - start < 60
