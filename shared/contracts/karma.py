@@ -33,12 +33,17 @@ class ChatMessage(Frozen):
     name: str | None = None
     tool_call_id: str | None = None
     tool_calls: tuple[dict[str, Any], ...] = ()
+    weight: Literal[0, 1] | None = Field(
+        None, description="Of what the assistant wrote: 0 is never trained, 1 always; default: by the rule of training."
+    )
 
 
 def fault(messages: Sequence[ChatMessage]) -> str | None:
     """Why messages are not a complete interaction; None where they are."""
     if not messages or messages[-1].role != "assistant" or not messages[-1].content:
         return "messages must end with an assistant message that has content"
+    if messages[-1].weight == 0:
+        return "the last message has the weight 0: end the record at the answer that is to be trained"
     if not any(message.role == "user" for message in messages):
         return "messages must contain a user message"
     return None
