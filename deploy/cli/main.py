@@ -14,6 +14,7 @@ from deploy.cli.commands import (
     adapters,
     anvil,
     config,
+    consecrate,
     dead_letters,
     intend,
     karma,
@@ -45,6 +46,7 @@ stack.register(app)
 config.register(app)
 runes.register(app)
 karma.register(app)
+consecrate.register(app)
 recall.register(app)
 manifest.register(app)
 intend.register(app)

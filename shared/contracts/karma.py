@@ -22,6 +22,7 @@ class Status(StrEnum):
 
     SPECULATIVE = "speculative"  #: stored, not vouched for
     WHITE_TRUTH = "white_truth"  #: consecrated by its owner after its outcome was verified
+    REJECTED = "rejected"  #: not to be trained; it can be consecrated by name
     REVOKED = "revoked"  #: consent withdrawn; never trained on again
 
 
@@ -89,11 +90,21 @@ class KarmaRecord(Storable):
 
 
 class KarmaConsecrated(KarmaRecord, Message):
-    """Consecrate one record: a new record is stored, a speculative one becomes a white truth."""
+    """Consecrate one record: a new record is stored, a speculative or rejected one becomes a white truth."""
 
     subject: ClassVar[str] = "karma.consecrated"
 
     status: Literal[Status.WHITE_TRUTH] = Status.WHITE_TRUTH
+
+
+class KarmaRejected(Message):
+    """Mark speculative records as not to be trained. Others are left as they are: a white truth is revoked."""
+
+    subject: ClassVar[str] = "karma.rejected"
+
+    karma: tuple[str, ...] = Field(min_length=1, max_length=10_000, description="Ids of the records.")
+    by: str = Field(min_length=1, max_length=200, description="Who rejects them.")
+    why: str = Field("", max_length=2000)
 
 
 class KarmaRevoked(Message):
