@@ -123,7 +123,7 @@ async def ignore_error(error: Exception) -> None:
     del error
 
 
-def make_message(kind: type[M], names: Mapping[str, str], **values: Any) -> M:
+def make_message(kind: type[M], names: Mapping[str, str], /, **values: Any) -> M:
     """Make a message of what a user gave. Raises UserError naming the option, by `names`: field -> option."""
     from pydantic import ValidationError
 
@@ -131,8 +131,11 @@ def make_message(kind: type[M], names: Mapping[str, str], **values: Any) -> M:
         return kind(**values)
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
+        why = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:  # a rule about several fields
+            raise UserError(f"it cannot be sent: {why}") from error
         field = str(first["loc"][0])
-        raise UserError(f"{names.get(field, f'--{field}')} cannot be used: {first['msg']}") from error
+        raise UserError(f"{names.get(field, f'--{field}')} cannot be used: {why}") from error
 
 
 async def publish(settings: Settings, *messages: Message) -> None:

@@ -15,6 +15,7 @@ from deploy.cli.commands import (
     adapters,
     anvil,
     config,
+    consecrate,
     dead_letters,
     intend,
     karma,
@@ -47,6 +48,7 @@ stack.register(app)
 config.register(app)
 runes.register(app)
 karma.register(app)
+consecrate.register(app)
 recall.register(app)
 manifest.register(app)
 intend.register(app)

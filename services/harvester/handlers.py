@@ -12,12 +12,12 @@ from faststream.nats.annotations import NatsMessage
 from nats.aio.msg import Msg
 
 from services.harvester.ingest.consent import list_recalls, mark_announced, revoke
-from services.harvester.ingest.karma import Consecration, consecrate, store_records
+from services.harvester.ingest.karma import Consecration, consecrate, reject, store_records
 from services.harvester.replies import RequestReplies
 from shared.config.errors import ConfigurationError
 from shared.config.recipe import load_recipe
 from shared.contracts.intent import TrainingIntent
-from shared.contracts.karma import KarmaConsecrated, KarmaRemembered, KarmaRevoked
+from shared.contracts.karma import KarmaConsecrated, KarmaRejected, KarmaRemembered, KarmaRevoked
 from shared.contracts.message import RITUAL_NAMESPACE
 from shared.messaging.outbox import enqueue
 from shared.messaging.router import PermanentError, Router
@@ -89,6 +89,14 @@ async def karma_consecrated(record: KarmaConsecrated, service: InContext) -> Non
         raise PermanentError(NOT_TAKEN[became])
     if became is Consecration.DONE:
         service.wake()
+
+
+@router.consume(KarmaRejected)
+async def karma_rejected(command: KarmaRejected, service: InContext) -> None:
+    """Mark the records as not to be trained."""
+    async with service.pool.acquire() as conn, conn.transaction():
+        await reject(conn, command)
+    log.info("rejected", records=len(command.karma), by=command.by)
 
 
 @router.consume(KarmaRevoked)

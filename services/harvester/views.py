@@ -14,7 +14,9 @@ from uuid import UUID
 from services.harvester.auto_trigger.policy import TriggerDecision, TriggerState, decide_trigger
 from services.harvester.auto_trigger.store import get_trigger_states, list_new_karma
 from services.harvester.ingest.consent import list_manifests_of, list_rituals_of
+from services.harvester.ingest.karma import COLUMNS
 from services.harvester.settings import TriggerSettings
+from shared.contracts.karma import KarmaRecord
 
 if TYPE_CHECKING:
     from services.harvester.auto_trigger.policy import TriggerPolicy
@@ -61,6 +63,7 @@ class PersonaCounts:
     records: int
     white_truths: int
     speculative: int
+    rejected: int
     revoked: int
     corrections: int
     sessions: int
@@ -86,11 +89,22 @@ async def list_unrevoked(source: Source, ids: Iterable[str]) -> list[str]:
     return [row["id"] for row in rows]
 
 
+async def list_karma(source: Source, ids: Iterable[str]) -> dict[str, KarmaRecord]:
+    """The records of these ids that are remembered. Raises pydantic's ValidationError for one that breaks the contract."""
+    rows = await source.fetch(
+        f"SELECT to_jsonb(k)::text AS record FROM (SELECT {', '.join(COLUMNS)} FROM vectors.karma WHERE id = ANY ($1::text[])) k",
+        list(ids),
+    )
+    records = [KarmaRecord.model_validate_json(row["record"]) for row in rows]
+    return {record.id: record for record in records}
+
+
 async def list_persona_counts(source: Source) -> list[PersonaCounts]:
     """How much karma each persona remembers, by status."""
     rows = await source.fetch(
         "SELECT persona, count(*) AS records, count(*) FILTER (WHERE status = 'white_truth') AS white_truths, "
-        "count(*) FILTER (WHERE status = 'speculative') AS speculative, count(*) FILTER (WHERE status = 'revoked') AS revoked, "
+        "count(*) FILTER (WHERE status = 'speculative') AS speculative, "
+        "count(*) FILTER (WHERE status = 'rejected') AS rejected, count(*) FILTER (WHERE status = 'revoked') AS revoked, "
         "count(*) FILTER (WHERE parent IS NOT NULL) AS corrections, count(DISTINCT session) AS sessions, max(created_at) AS newest "
         "FROM vectors.karma GROUP BY persona ORDER BY persona"
     )

@@ -22,6 +22,7 @@ class Status(StrEnum):
 
     SPECULATIVE = "speculative"  #: stored, not vouched for
     WHITE_TRUTH = "white_truth"  #: consecrated by its owner after its outcome was verified
+    REJECTED = "rejected"  #: not to be trained; it can be consecrated by name
     REVOKED = "revoked"  #: consent withdrawn; never trained on again
 
 
@@ -33,12 +34,17 @@ class ChatMessage(Frozen):
     name: str | None = None
     tool_call_id: str | None = None
     tool_calls: tuple[dict[str, Any], ...] = ()
+    weight: Literal[0, 1] | None = Field(
+        None, description="Of what the assistant wrote: 0 is never trained, 1 always; default: by the rule of training."
+    )
 
 
 def fault(messages: Sequence[ChatMessage]) -> str | None:
     """Why messages are not a complete interaction; None where they are."""
     if not messages or messages[-1].role != "assistant" or not messages[-1].content:
         return "messages must end with an assistant message that has content"
+    if messages[-1].weight == 0:
+        return "the last message has the weight 0: end the record at the answer that is to be trained"
     if not any(message.role == "user" for message in messages):
         return "messages must contain a user message"
     return None
@@ -94,11 +100,21 @@ class KarmaRemembered(KarmaRecord, Message):
 
 
 class KarmaConsecrated(KarmaRecord, Message):
-    """Consecrate one record: a new record is stored, a speculative one becomes a white truth."""
+    """Consecrate one record: a new record is stored, a speculative or rejected one becomes a white truth."""
 
     subject: ClassVar[str] = "karma.consecrated"
 
     status: Literal[Status.WHITE_TRUTH] = Status.WHITE_TRUTH
+
+
+class KarmaRejected(Message):
+    """Mark speculative records as not to be trained. Others are left as they are: a white truth is revoked."""
+
+    subject: ClassVar[str] = "karma.rejected"
+
+    karma: tuple[str, ...] = Field(min_length=1, max_length=10_000, description="Ids of the records.")
+    by: str = Field(min_length=1, max_length=200, description="Who rejects them.")
+    why: str = Field("", max_length=2000)
 
 
 class KarmaRevoked(Message):

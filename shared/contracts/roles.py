@@ -18,7 +18,7 @@ from shared.contracts.evacuate import (
 from shared.contracts.forge import AdapterFailed, AdapterForged
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
 from shared.contracts.intent import RitualCancel, RitualCancelled, RitualProgress, TrainingIntent
-from shared.contracts.karma import KarmaConsecrated, KarmaRecalled, KarmaRemembered, KarmaRevoked
+from shared.contracts.karma import KarmaConsecrated, KarmaRecalled, KarmaRejected, KarmaRemembered, KarmaRevoked
 from shared.contracts.message import Message
 from shared.contracts.queue import QueueAsk, QueuePause, QueuePaused, QueueResume
 from shared.contracts.registry import AdapterAwakened, AdapterRegistered, AdapterTainted
@@ -48,6 +48,7 @@ PUBLISHERS: dict[type[Message], frozenset[Role]] = {
     GpuAccept: frozenset({Role.OWNER}),
     KarmaRemembered: frozenset({Role.OWNER, Role.PUBLISHER}),
     KarmaConsecrated: frozenset({Role.OWNER}),
+    KarmaRejected: frozenset({Role.OWNER}),
     KarmaRevoked: frozenset({Role.OWNER}),
     QueuePaused: frozenset({Role.WORKER}),
     KarmaHarvested: frozenset({Role.HARVESTER}),

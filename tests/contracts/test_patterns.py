@@ -76,7 +76,7 @@ def test_at_the_import_a_slow_pattern_is_a_fault_of_its_line(
     record = {"id": "a", "persona": "scribe", "session": "s", "messages": turns(answer)}
     raw = json.dumps(record | {"outcome": {"checks": checks_of(pattern)}}).encode()
 
-    found = parse_line("f", 7, raw, Format.AUTO, ImportDefaults("file"))
+    found = parse_line("f", 7, raw, Format.AUTO, ImportDefaults("file", "file-1"))
 
     assert isinstance(found, Fault) and found.line == 7
     assert found.why.startswith("outcome.checks: a pattern takes longer than 50 ms on the record's own answer")

@@ -115,7 +115,7 @@ def test_an_array_of_one_form_is_imported_with_its_sessions(persona: str, capsys
     assert run(words) == 0
     assert run(["karma", "stats"]) == 0
     out = told(capsys)[0]
-    assert "30 new, 0 known already, 0 wrong" in out and out.splitlines()[-1].split()[6] == "3", "sessions"
+    assert "30 new, 0 known already, 0 wrong" in out and out.splitlines()[-1].split()[7] == "3", "sessions"
 
 
 @pytest.mark.parametrize(

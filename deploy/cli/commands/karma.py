@@ -35,10 +35,13 @@ def register(app: typer.Typer) -> None:
 @group.command("import")
 def import_(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE", help="JSON Lines, or a JSON array, of records or conversations.")
+        list[Path],
+        typer.Argument(
+            metavar="FILE", help="JSON Lines, a JSON array or parquet, of records or conversations; - is stdin."
+        ),
     ],
     record_format: Annotated[
-        Literal["auto", "karma", "openai", "sharegpt", "alpaca"],
+        Literal["auto", "karma", "preference", "openai", "sharegpt", "alpaca", "responses", "gemini", "completion"],
         typer.Option("--format", help="Format of the records; auto detects that of each."),
     ] = "auto",
     persona: Annotated[
@@ -62,7 +65,7 @@ def import_(
     A record whose id is known is left as it is. Wrong lines are listed by number and skipped; the exit code is 1 then.
     Records in Soulforge's own format name their persona and who vouches for them.
     """
-    from deploy.cli.import_formats.load import SHOWN, ImportRequest, load_files
+    from deploy.cli.import_formats.load import SHOWN, ImportRequest, describe_unread, load_files
 
     request = ImportRequest.of(record_format, persona, consecrated_by, session_by, errors)
     result = asyncio.run(load_files(load_settings(), files, request))
@@ -72,6 +75,8 @@ def import_(
     if result.wrong > SHOWN:
         err.print(f"… and {result.wrong - SHOWN} more wrong lines", style="red")
         print_note(f"all of them are in {errors}" if errors else "--errors FILE writes them all")
+    if result.unread:
+        print_note(f"fields that were not read, as they change nothing: {describe_unread(result.unread)}")
     out.print(str(result))
     raise typer.Exit(1 if result.wrong else 0)
 
@@ -147,7 +152,7 @@ def gather_ids(ids: Iterable[str], file: Path | None) -> list[str]:
 
 
 def _ids_in(file: Path) -> list[str]:
-    from deploy.cli.import_formats.reader import check_file
+    from deploy.cli.import_formats.source import check_file
 
     check_file(file)
     try:

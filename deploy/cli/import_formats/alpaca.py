@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from deploy.cli.import_formats.record import Conversation, RecordError, json_type, text
+from deploy.cli.import_formats.turns import Message, system
+
+FIELDS = frozenset({"instruction", "input", "output", "system", "history"})
 
 
 def matches(values: dict[str, Any]) -> bool:
@@ -16,24 +19,24 @@ def conversation(values: dict[str, Any]) -> Conversation:
     for name in ("instruction", "output"):
         if name not in values:
             raise RecordError(f"no {name}")
-    messages = []
-    if values.get("system"):
-        messages.append({"role": "system", "content": text(values["system"], "system")})
-    for asked, answered in _history(values.get("history")):
-        messages += _turn(asked, answered)
-    asked = text(values["instruction"], "instruction")
-    if values.get("input"):
-        asked = f"{asked}\n\n{text(values['input'], 'input')}"
+    messages = asked(values)
     answered = text(values["output"], "output")
-    if not asked.strip() or not answered.strip():
-        raise RecordError(
-            "no assistant answer: output is empty" if asked.strip() else "instruction and input are empty"
-        )
-    return Conversation(messages + _turn(asked, answered))
+    if not answered.strip():
+        raise RecordError("no assistant answer: output is empty")
+    return Conversation([*messages, {"role": "assistant", "content": answered}])
 
 
-def _turn(asked: str, answered: str) -> list[dict[str, Any]]:
-    return [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
+def asked(values: dict[str, Any]) -> list[Message]:
+    """The messages that the output answers. Raises RecordError."""
+    messages: list[Message] = []
+    for before, answered in _history(values.get("history")):
+        messages += [{"role": "user", "content": before}, {"role": "assistant", "content": answered}]
+    words = text(values["instruction"], "instruction")
+    if values.get("input"):
+        words = f"{words}\n\n{text(values['input'], 'input')}"
+    if not words.strip():
+        raise RecordError("instruction and input are empty")
+    return system(values.get("system"), [*messages, {"role": "user", "content": words}])
 
 
 def _history(value: object) -> list[tuple[str, str]]:

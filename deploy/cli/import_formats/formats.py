@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from deploy.cli.import_formats import alpaca, openai, sharegpt
-from deploy.cli.import_formats.record import RecordError, items, to_record
+from deploy.cli.import_formats import alpaca, completion, gemini, openai, preference, responses, sharegpt, turns
+from deploy.cli.import_formats.record import SESSION_FIELDS, TIME_FIELDS, RecordError, items, to_records
 from shared.contracts.karma import KarmaRecord
 
 if TYPE_CHECKING:
@@ -18,23 +19,56 @@ class Format(StrEnum):
 
     AUTO = "auto"
     KARMA = "karma"
+    PREFERENCE = "preference"
     OPENAI = "openai"
     SHAREGPT = "sharegpt"
     ALPACA = "alpaca"
+    RESPONSES = "responses"
+    GEMINI = "gemini"
+    COMPLETION = "completion"
 
 
 OWN_FIELDS = frozenset(("persona", "session", "status", "outcome", "consecrated_by", "parent", "purposes"))
 LONGEST_NAME = 200  # what an index of the karma table holds safely
-FOREIGN = {Format.OPENAI: openai, Format.SHAREGPT: sharegpt, Format.ALPACA: alpaca}
+# In the order in which a record is tried: what names a preference pair has messages too.
+FOREIGN = {
+    Format.PREFERENCE: preference,
+    Format.OPENAI: openai,
+    Format.SHAREGPT: sharegpt,
+    Format.ALPACA: alpaca,
+    Format.RESPONSES: responses,
+    Format.GEMINI: gemini,
+    Format.COMPLETION: completion,
+}
+#: Names of fields that change what a record means, wherever they are: understood, or the record is refused.
+MEANINGFUL = frozenset(
+    (*turns.WEIGHTS, *turns.THUMBS, *turns.ATTACHED, *preference.BETTER, *preference.WORSE, "score", "reward", "labels")
+)
+LISTS = ("messages", "conversations", "conversation", "contents")
 
 
-def read(values: dict[str, Any], record_format: Format, defaults: ImportDefaults) -> KarmaRecord:
+@dataclass(frozen=True)
+class Imported:
+    """The records of a line, one that is corrected before its correction, and the names of fields that were not read."""
+
+    records: tuple[KarmaRecord, ...]
+    unread: frozenset[str] = frozenset()
+
+
+def read(values: dict[str, Any], record_format: Format, defaults: ImportDefaults) -> Imported:
     """Read a record in this format. Raises RecordError, and pydantic's ValidationError for own records."""
     if record_format is Format.AUTO:
         record_format = detect(values)
     if record_format is Format.KARMA:
-        return _own(values)
-    return to_record(FOREIGN[record_format].conversation(values), values, defaults)
+        return Imported((_own(values),))
+    module = FOREIGN[record_format]
+    conversation = module.conversation(values)
+    feedback = _feedback(values)
+    known = {*module.FIELDS, *SESSION_FIELDS, *TIME_FIELDS, *turns.THUMBS, *turns.WEIGHTS, defaults.session_by}
+    for name in sorted((MEANINGFUL & values.keys()) - known):
+        if values[name] not in (None, [], {}, ""):
+            raise RecordError(_refusal(name, record_format))
+    return Imported(to_records(conversation, values, feedback, defaults), _unread(values, known))
 
 
 def detect(values: dict[str, Any]) -> Format:
@@ -44,7 +78,33 @@ def detect(values: dict[str, Any]) -> Format:
     for record_format, module in FOREIGN.items():
         if module.matches(values):
             return record_format
-    raise RecordError("no messages, conversations or instruction: not in a known format")
+    raise RecordError("no messages, conversations, instruction or prompt: not in a known format")
+
+
+def _feedback(values: dict[str, Any]) -> str | None:
+    """The thumb of the whole conversation. Raises RecordError where its owner excludes it from training."""
+    if turns.weight_of(values, "") == 0:
+        raise RecordError("the record has the weight 0: its owner excludes it from training")
+    return turns.thumb_of(values, "")
+
+
+def _refusal(name: str, record_format: Format) -> str:
+    if name in turns.ATTACHED:
+        return f"{name} are not supported, only text"
+    return f"{name}: changes what a record means, and is not read in the format {record_format}; rename or remove it"
+
+
+def _unread(values: dict[str, Any], known: set[str | None]) -> frozenset[str]:
+    """The names of fields that were not read, of the record and of its turns."""
+    of_turns = {
+        name
+        for list_ in LISTS
+        if isinstance(values.get(list_), list)
+        for turn in values[list_]
+        if isinstance(turn, dict)
+        for name in turn.keys() - turns.FIELDS - {"parts"}
+    }
+    return frozenset((values.keys() - known) | of_turns)
 
 
 def _own(values: dict[str, Any]) -> KarmaRecord:

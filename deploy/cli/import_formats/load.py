@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -15,9 +17,9 @@ from deploy.cli.connect import database, unreachable_database
 from deploy.cli.console import create_file, err
 from deploy.cli.errors import UserError
 from deploy.cli.import_formats.formats import FOREIGN, Format
-from deploy.cli.import_formats.parser import Fault, Line, parse_file
-from deploy.cli.import_formats.reader import check_file
+from deploy.cli.import_formats.parser import FIELD, Fault, Line, parse_file
 from deploy.cli.import_formats.record import ImportDefaults
+from deploy.cli.import_formats.source import STDIN, check_file
 from services.harvester.ingest.karma import store_records
 from shared.contracts.karma import PERSONA_PATTERN
 from shared.contracts.visible import visible
@@ -34,6 +36,8 @@ BATCH = 1000
 BATCH_BYTES = 8 * 1024**2
 SHOWN = 20
 LONGEST_NAME = 200
+FOLDER_DIGITS = 6
+MOST_UNREAD = 12
 # What PostgreSQL refuses in one record must not keep the others of its batch out.
 REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 
@@ -64,7 +68,7 @@ class ImportRequest:
             raise UserError(f"records in the format {record_format} name no persona: name it with --persona")
         if consecrated_by is not None and not 0 < len(consecrated_by.strip()) <= LONGEST_NAME:
             raise UserError(f"--consecrated-by: expected who vouches for these, at most {LONGEST_NAME} characters")
-        defaults = ImportDefaults("", persona, consecrated_by, datetime.now(UTC), session_by)
+        defaults = ImportDefaults("", "", persona, consecrated_by, datetime.now(UTC), session_by)
         return cls(Format(record_format), defaults, errors)
 
 
@@ -76,6 +80,9 @@ class ImportResult:
     known: int = 0
     wrong: int = 0
     shown: list[Fault] = field(default_factory=list)
+    unread: Counter[str] = field(
+        default_factory=Counter
+    )  #: names of fields that change nothing -> records that have them
     errors: TextIO | None = None
 
     def add_fault(self, fault: Fault) -> None:
@@ -96,13 +103,22 @@ class Batch:
     records: list[tuple[Fault, KarmaRecord]] = field(default_factory=list)
     read_bytes: int = 0
 
-    def add(self, path: Path, line: Line, record: KarmaRecord) -> None:
-        self.records.append((Fault(str(path), line.number, "PostgreSQL refuses it"), record))
+    def add(self, path: Path, line: Line, records: tuple[KarmaRecord, ...]) -> None:
+        self.records += [(Fault(str(path), line.number, "PostgreSQL refuses it"), record) for record in records]
         self.read_bytes += line.read_bytes
 
     @property
     def full(self) -> bool:
         return len(self.records) >= BATCH or self.read_bytes >= BATCH_BYTES
+
+
+def describe_unread(names: Counter[str]) -> str:
+    """Names of fields with the number of records that have them; a name that may be anything is not shown."""
+    shown = Counter[str]()
+    for name, count in names.items():
+        shown[name if FIELD.fullmatch(name) else "others"] += count
+    listed = [f"{name} ({count})" for name, count in shown.most_common(MOST_UNREAD)]
+    return ", ".join(listed) + (", …" if len(shown) > MOST_UNREAD else "")
 
 
 async def load_files(settings: Settings, files: list[Path], request: ImportRequest) -> ImportResult:
@@ -116,14 +132,15 @@ async def load_files(settings: Settings, files: list[Path], request: ImportReque
                 if isinstance(line.content, Fault):
                     result.add_fault(line.content)
                 elif line.content:
-                    batch.add(path, line, line.content)
+                    result.unread.update(line.content.unread)
+                    batch.add(path, line, line.content.records)
                 if batch.full:
                     await _store(settings, pool, batch, result)
             await _store(settings, pool, batch, result)
         return result
 
 
-def _read(sizes: dict[Path, int], request: ImportRequest) -> Iterator[tuple[Path, Line]]:
+def _read(sizes: dict[Path, int | None], request: ImportRequest) -> Iterator[tuple[Path, Line]]:
     """Read every line of every file, with a progress bar."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
@@ -131,9 +148,16 @@ def _read(sizes: dict[Path, int], request: ImportRequest) -> Iterator[tuple[Path
     with Progress(*columns, console=err, transient=True) as progress:
         for path, total in sizes.items():
             task = progress.add_task(path.name, total=total)
-            for line in parse_file(path, request.record_format, replace(request.defaults, file=path.stem)):
+            for line in parse_file(path, request.record_format, _of_file(request.defaults, path)):
                 progress.advance(task, line.read_bytes)
                 yield path, line
+
+
+def _of_file(defaults: ImportDefaults, path: Path) -> ImportDefaults:
+    """The defaults for this file: two of one name in different folders do not share their sessions."""
+    name = "stdin" if path == STDIN else path.name.split(".")[0] or path.name
+    folder = hashlib.sha256(str(path.absolute().parent).encode()).hexdigest()[:FOLDER_DIGITS]
+    return replace(defaults, file=name, sessions=f"{name}-{folder}")
 
 
 async def _store(settings: Settings, pool: Pool, batch: Batch, result: ImportResult) -> None:

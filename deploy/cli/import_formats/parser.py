@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from deploy.cli.import_formats.formats import Format, read
-from deploy.cli.import_formats.reader import BOM, LONGEST, raw_records
+from deploy.cli.import_formats.formats import Format, Imported, read
+from deploy.cli.import_formats.reader import LONGEST, raw_records
 from deploy.cli.import_formats.record import RecordError, json_type, tool_call_fault
+from deploy.cli.import_formats.source import BOM
 from shared.contracts.checks import UndecidedError, expect_quick
 
 if TYPE_CHECKING:
@@ -40,11 +41,11 @@ class Fault:
 
 @dataclass(frozen=True)
 class Line:
-    """One record of a file: its first line, its size in bytes, and the record or its fault. A blank line has neither."""
+    """One record of a file: its first line, its size in bytes, and what was read or its fault. A blank line has neither."""
 
     number: int
     read_bytes: int
-    content: KarmaRecord | Fault | None
+    content: Imported | Fault | None
 
 
 def parse_file(path: Path, record_format: Format, defaults: ImportDefaults) -> Iterator[Line]:
@@ -59,20 +60,21 @@ def parse_file(path: Path, record_format: Format, defaults: ImportDefaults) -> I
 
 def parse_line(
     file: str, number: int, data: bytes, record_format: Format, defaults: ImportDefaults
-) -> KarmaRecord | Fault | None:
+) -> Imported | Fault | None:
     """Parse one record."""
     text = data.removeprefix(BOM).strip()
     if not text:
         return None
     try:
-        record = read(parse_object(text), record_format, defaults)
+        imported = read(parse_object(text), record_format, defaults)
     except RecordError as error:
         return Fault(file, number, str(error))
     except ValidationError as error:
         return Fault(file, number, explain(error))
-    if why := tool_call_fault(record.messages) or storage_fault(record) or pattern_fault(record):
-        return Fault(file, number, why)
-    return record
+    for record in imported.records:
+        if why := tool_call_fault(record.messages) or storage_fault(record) or pattern_fault(record):
+            return Fault(file, number, why)
+    return imported
 
 
 def explain(error: ValidationError) -> str:

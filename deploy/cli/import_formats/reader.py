@@ -12,20 +12,18 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from pydantic_core import from_json
 
-from deploy.cli.errors import UserError
+from deploy.cli.import_formats.source import BOM, CHUNK, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 LONGEST = 16 * 1024**2  # bytes of one record
-CHUNK = 1024**2
-CHECKED = 8192  # bytes by which text and binary files are distinguished
-SNIFFED = 64 * 1024  # bytes by which an array and lines are distinguished
 UNENDED = b"["  # takes the place of the missing end of an array
-BOM = b"\xef\xbb\xbf"
 # Whole strings are skipped; a quote alone opens one that continues in the next chunk.
 TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|["\[\]{},]', re.DOTALL)
+# Inside a record that is too long, whose strings may be, too.
+BYTE = re.compile(rb'\\.|["\[\]{},]', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -37,36 +35,15 @@ class RawRecord:
     data: bytes | None
 
 
-def check_file(path: Path) -> int:
-    """Check that the file can be read as text, and return its size in bytes. Raises UserError."""
-    try:
-        if path.is_dir():
-            raise UserError(f"{path} is a directory: name its files, e.g. {path}/*.jsonl")
-        with path.open("rb") as file:
-            start = file.read(CHECKED)
-        total = path.stat().st_size
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    if not start.strip():
-        raise UserError(f"{path} is empty: expected one JSON object per line, or a JSON array")
-    if not _is_text(start):
-        raise UserError(f"{path} is not a text file: expected one JSON object per line, in UTF-8")
-    return total
-
-
-def _is_text(start: bytes) -> bool:
-    """A NUL in one broken line does not make a file binary: some line begins as JSON does."""
-    return b"\0" not in start or any(line.lstrip().startswith((b"{", b"[")) for line in start.split(b"\n"))
-
-
 def raw_records(path: Path) -> Iterator[RawRecord]:
-    """Read the records of the file one at a time."""
-    with path.open("rb") as file:
-        start = file.read(SNIFFED)
-        file.seek(0)
-        yield from _elements(file) if _is_array(start) else _lines(file)
+    """Read the records of the file one at a time. Raises UserError where it cannot be read as text."""
+    with open_source(path) as (file, start):
+        if _is_array(start):
+            yield from _Splitter(file, array=True).elements()
+        elif _is_pretty(start):
+            yield from _Splitter(file, array=False).elements()
+        else:
+            yield from _lines(file)
 
 
 def _is_array(start: bytes) -> bool:
@@ -76,6 +53,12 @@ def _is_array(start: bytes) -> bool:
         return False
     first, _, rest = text.partition(b"\n")
     return not (rest.strip() and _is_json(first))
+
+
+def _is_pretty(start: bytes) -> bool:
+    """Whether a file that starts so holds objects over several lines: its first line opens something and ends there."""
+    first, _, rest = start.removeprefix(BOM).lstrip().partition(b"\n")
+    return first.startswith(b"{") and first.rstrip().endswith((b"{", b"[", b",")) and bool(rest.strip())
 
 
 def _is_json(text: bytes) -> bool:
@@ -100,47 +83,96 @@ def _lines(file: BinaryIO) -> Iterator[RawRecord]:
         yield RawRecord(number, size, None)
 
 
-def _elements(file: BinaryIO) -> Iterator[RawRecord]:
-    """Split the array by brackets and commas alone, so that a broken element does not spoil the next."""
-    data, line, depth, start, at = b"", 1, 0, 0, 0
-    while chunk := file.read(CHUNK):
-        data, at, start = data[start:] + chunk, at - start, 0
-        for found in TOKEN.finditer(data, at):
-            token, at = found[0], found.end()
-            if token == b'"':
-                at = found.start()
-                break
-            if token in (b"[", b"{"):
-                depth += 1
-                if depth == 1:
-                    start = at
-            elif token in (b"]", b"}"):
-                depth -= 1
-            if (token == b"," and depth == 1) or depth == 0:
-                yield _element(data[start : at - 1], line, at - start)
-                line += data.count(b"\n", start, at)
-                start = at
-            if depth == 0:
-                yield from _rest(data[start:] + file.read(CHUNK), line)
+class _Splitter:
+    """Splits JSON by brackets and commas alone, so that a broken element does not spoil the next.
+
+    With `array` the elements are those of one array, else they are objects that follow one another.
+    """
+
+    def __init__(self, file: BinaryIO, array: bool) -> None:
+        self._file, self._array = file, array
+        self._data, self._at, self._start = (
+            b"",
+            0,
+            0,
+        )  # what was read; how far it was searched; where the element begins
+        self._line, self._depth, self._closed = 1, 0, False
+
+    def elements(self) -> Iterator[RawRecord]:
+        while chunk := self._file.read(CHUNK):
+            self._data, self._at, self._start = self._data[self._start :] + chunk, self._at - self._start, 0
+            while not self._closed and (token := self._next()):
+                if self._ends(token):
+                    yield self._element(self._at - self._array, self._at)
+            if len(self._data) - self._start > LONGEST and not self._closed:
+                yield self._skip()
+            if self._closed:
+                yield from self._rest()
                 return
-        else:
-            at = len(data)
-        if len(data) - start > LONGEST:
-            break
-    if len(data) - start > LONGEST:
-        yield RawRecord(line, len(data) - start, None)
-        return
-    yield _element(data[start:], line, len(data) - start)
-    if depth == 1:
-        yield RawRecord(line + data.count(b"\n", start), 0, UNENDED)
+        yield from self._unended()
 
+    def _next(self) -> bytes | None:
+        """The next token; None where what was read has no further one that is whole."""
+        found = TOKEN.search(self._data, self._at)
+        if found is None or found[0] == b'"':
+            self._at = found.start() if found else len(self._data)
+            return None
+        self._at = found.end()
+        return found[0]
 
-def _element(data: bytes, line: int, size: int) -> RawRecord:
-    lead = len(data) - len(data.lstrip())
-    return RawRecord(line + data.count(b"\n", 0, lead), size, data)
+    def _ends(self, token: bytes) -> bool:
+        """Whether the element ends with this token."""
+        if token in (b"[", b"{"):
+            self._depth += 1
+            if self._array and self._depth == 1:
+                self._start = self._at
+        elif token in (b"]", b"}"):
+            self._depth -= 1
+            self._closed = self._array and self._depth == 0
+            return self._depth == 0
+        return self._array and token == b"," and self._depth == 1
 
+    def _element(self, end: int, at: int) -> RawRecord:
+        data = self._data[self._start : end]
+        lead = len(data) - len(data.lstrip())
+        fits = len(data) <= LONGEST
+        found = RawRecord(self._line + data.count(b"\n", 0, lead), at - self._start, data if fits else None)
+        self._line += self._data.count(b"\n", self._start, at)
+        self._start = at
+        return found
 
-def _rest(rest: bytes, line: int) -> Iterator[RawRecord]:
-    """What follows the array: nothing, or an element that is not a record."""
-    if rest.strip():
-        yield _element(rest, line, len(rest))
+    def _skip(self) -> RawRecord:
+        """Read to the end of an element that is too long, and keep nothing of it."""
+        line, size, in_string = self._line, self._at - self._start, False
+        self._line += self._data.count(b"\n", self._start, self._at)
+        data = self._data[self._at :]
+        while data:
+            searched = 0
+            for found in BYTE.finditer(data):
+                token, searched = found[0], found.end()
+                if token == b'"':
+                    in_string = not in_string
+                elif not in_string and self._ends(token):
+                    self._line += data.count(b"\n", 0, searched)
+                    self._data, self._at, self._start = data[searched:], 0, 0
+                    return RawRecord(line, size + searched, None)
+            kept = b"\\" if data.endswith(b"\\") and searched < len(data) else b""  # what it escapes comes next
+            size += len(data) - len(kept)
+            self._line += data.count(b"\n")
+            more = self._file.read(CHUNK)
+            data = kept + more if more else b""
+        self._data, self._at, self._start = b"", 0, 0
+        return RawRecord(line, size, None)
+
+    def _rest(self) -> Iterator[RawRecord]:
+        """What follows the array: nothing, or an element that is not a record."""
+        self._data += self._file.read(CHUNK)
+        if self._data[self._start :].strip():
+            yield self._element(len(self._data), len(self._data))
+
+    def _unended(self) -> Iterator[RawRecord]:
+        """What is left at the end of the file; in an array the end itself is missing then."""
+        if self._array or self._data[self._start :].strip():
+            yield self._element(len(self._data), len(self._data))
+        if self._array and self._depth == 1:
+            yield RawRecord(self._line, 0, UNENDED)

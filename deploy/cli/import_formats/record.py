@@ -1,21 +1,24 @@
-"""Make a karma record of a foreign conversation: its end, its id and session, who vouches for it; check tool calls."""
+"""Make karma records of a foreign conversation: its end, its id and session, who vouches for it; check tool calls."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from shared.contracts.karma import KarmaRecord, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
     from shared.contracts.karma import ChatMessage
 
 SESSION_FIELDS = ("session", "session_id", "conversation_id", "thread_id", "id")
+TIME_FIELDS = ("created_at", "timestamp", "create_time", "created", "time", "date")
+MILLISECONDS = 10**11  # a number of seconds that is beyond the year 5000
 ID_DIGITS = 16
 JSON_TYPES = {
     dict: "an object",
@@ -35,7 +38,8 @@ class RecordError(ValueError):
 class ImportDefaults:
     """What the command sets for every foreign record of a file, as their formats have no field for it."""
 
-    file: str  #: name of the file without its ending
+    file: str  #: name of the file without its endings
+    sessions: str  #: begins the name of every session of this file, and of no other
     persona: str | None = None
     consecrated_by: str | None = None
     consecrated_at: datetime | None = None
@@ -44,41 +48,79 @@ class ImportDefaults:
 
 @dataclass(frozen=True)
 class Conversation:
-    """Messages and tools in OpenAI's format."""
+    """Messages and tools in OpenAI's format; `rejected` is the same conversation with a worse answer."""
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] = field(default_factory=list)
+    rejected: list[dict[str, Any]] | None = None
 
 
-def to_record(conversation: Conversation, values: dict[str, Any], defaults: ImportDefaults) -> KarmaRecord:
-    """Make the record of a conversation. Its id is a digest of its content, so that it is the same at every import."""
+def to_records(
+    conversation: Conversation, values: dict[str, Any], feedback: str | None, defaults: ImportDefaults
+) -> tuple[KarmaRecord, ...]:
+    """Make the record of a conversation, before it that of the answer which it corrects. Raises RecordError.
+
+    An id is a digest of the content, so that it is the same at every import.
+    """
     if defaults.persona is None:
         raise RecordError("no persona: records in this format name none; name it with --persona")
-    messages = trim_to_answer(conversation.messages)
-    content = {"persona": defaults.persona, "messages": messages, "tools": conversation.tools}
-    identity = f"import-{_digest(content)}"
-    return KarmaRecord.model_validate(
-        {
-            **content,
-            "id": identity,
-            "session": session(values, defaults) or identity,
-            "source": defaults.file,
-            "status": Status.WHITE_TRUTH if defaults.consecrated_by else Status.SPECULATIVE,
+    common: dict[str, Any] = {
+        "persona": defaults.persona,
+        "tools": conversation.tools,
+        "source": defaults.file,
+        "created_at": moment(values),
+    }
+    chosen = {**common, "messages": trim_to_answer(conversation.messages)}
+    chosen |= {"id": _identity(chosen), "feedback": feedback}
+    if defaults.consecrated_by:
+        chosen |= {
+            "status": Status.WHITE_TRUTH,
             "consecrated_by": defaults.consecrated_by,
-            "consecrated_at": defaults.consecrated_at if defaults.consecrated_by else None,
+            "consecrated_at": defaults.consecrated_at,
         }
-    )
+    chosen["session"] = session(values, defaults) or chosen["id"]
+    if conversation.rejected is None:
+        return (KarmaRecord.model_validate(chosen),)
+    worse = {**common, "messages": trim_to_answer(conversation.rejected), "session": chosen["session"]}
+    # It is never consecrated: it is there for the pair that it makes with its correction.
+    worse |= {"id": _identity(worse), "feedback": "down"}
+    return KarmaRecord.model_validate(worse), KarmaRecord.model_validate(chosen | {"parent": worse["id"]})
 
 
 def trim_to_answer(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The messages up to the last answer: text of the assistant that calls no tool. Raises RecordError."""
+    """The messages up to the last one that the assistant wrote and that is to be trained, which must be an answer.
+
+    Raises RecordError where it is a call: the answer before it is not what the conversation led to.
+    """
     if not messages:
         raise RecordError("messages are empty")
     for end in range(len(messages), 0, -1):
         last = messages[end - 1]
-        if last["role"] == "assistant" and (last.get("content") or "").strip() and not last.get("tool_calls"):
-            return messages[:end]
-    raise RecordError("no assistant answer: no message of the assistant has text without a tool call")
+        if last["role"] != "assistant" or last.get("weight") == 0:
+            continue
+        if last.get("tool_calls"):
+            raise RecordError("no assistant answer: the conversation ends in a tool call")
+        if not (last.get("content") or "").strip():
+            raise RecordError("no assistant answer: the last message of the assistant is empty")
+        return messages[:end]
+    if any(message["role"] == "assistant" for message in messages):
+        raise RecordError("no assistant answer: every answer has the weight 0 or a thumb down")
+    raise RecordError("no assistant answer: no message of the assistant")
+
+
+def moment(values: dict[str, Any]) -> datetime | None:
+    """When the conversation took place, as ISO 8601 or in seconds or milliseconds; None where no field is a time."""
+    for name in TIME_FIELDS:
+        value = values.get(name)
+        if isinstance(value, str) and not value.isdecimal():
+            with suppress(ValueError):
+                found = datetime.fromisoformat(value.strip())
+                return found if found.tzinfo else found.replace(tzinfo=UTC)
+        elif isinstance(value, str | int | float) and not isinstance(value, bool):
+            seconds = float(value)
+            with suppress(ValueError, OverflowError, OSError):
+                return datetime.fromtimestamp(seconds / 1000 if seconds > MILLISECONDS else seconds, UTC)
+    return None
 
 
 def session(values: dict[str, Any], defaults: ImportDefaults) -> str | None:
@@ -88,7 +130,7 @@ def session(values: dict[str, Any], defaults: ImportDefaults) -> str | None:
             raise RecordError("the field that --session-by names is missing or not a name")
         return named
     named = next((name for key in SESSION_FIELDS if (name := _name(values.get(key)))), None)
-    return f"{defaults.file}/{named}" if named else None
+    return f"{defaults.sessions}/{named}" if named else None
 
 
 def _name(value: object) -> str | None:
@@ -159,6 +201,7 @@ def json_type(value: object) -> str:
     return JSON_TYPES.get(type(value), "nothing")
 
 
-def _digest(content: dict[str, Any]) -> str:
+def _identity(record: dict[str, Any]) -> str:
+    content = {name: record[name] for name in ("persona", "messages", "tools")}
     plain = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(plain.encode()).hexdigest()[:ID_DIGITS]
+    return f"import-{hashlib.sha256(plain.encode()).hexdigest()[:ID_DIGITS]}"

@@ -9,23 +9,10 @@ import json
 from collections import deque
 from typing import Any
 
-from deploy.cli.import_formats.openai import call_function, content
-from deploy.cli.import_formats.record import Conversation, RecordError, items, json_type, text
+from deploy.cli.import_formats.record import Conversation, RecordError, items, json_type
+from deploy.cli.import_formats.turns import Message, call, mark, role_of, system, text_of, tool
 
-ROLES = {
-    "system": "system",
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "chatgpt": "assistant",
-    "model": "assistant",
-    "function_call": "call",
-    "observation": "tool",
-    "tool": "tool",
-    "function_response": "tool",
-}
-MEDIA = ("images", "image", "videos", "audios")
+FIELDS = frozenset({"conversations", "conversation", "system", "tools"})
 
 
 def matches(values: dict[str, Any]) -> bool:
@@ -36,24 +23,22 @@ def conversation(values: dict[str, Any]) -> Conversation:
     """Raises RecordError."""
     if not matches(values):
         raise RecordError("no conversations")
-    for media in MEDIA:
-        if values.get(media):
-            raise RecordError(f"{media} are not supported, only text")
     name = "conversations" if "conversations" in values else "conversation"
-    messages: list[dict[str, Any]] = []
-    if values.get("system"):
-        messages.append({"role": "system", "content": text(values["system"], "system")})
+    return Conversation(system(values.get("system"), turns(values[name], name)), _tools(values.get("tools")))
+
+
+def turns(value: object, path: str) -> list[Message]:
+    """Read a list of turns. Raises RecordError."""
     open_calls: deque[str] = deque()
-    for number, turn in enumerate(items(values[name], name)):
-        messages.append(_message(turn, f"{name}.{number}", number, open_calls))
-    return Conversation(messages, _tools(values.get("tools")))
+    return [
+        mark(_message(turn, f"{path}.{number}", number, open_calls), turn, f"{path}.{number}")
+        for number, turn in enumerate(items(value, path))
+    ]
 
 
-def _message(turn: dict[str, Any], path: str, number: int, open_calls: deque[str]) -> dict[str, Any]:
-    role = ROLES.get(str(turn.get("from", turn.get("role"))))
-    if role is None:
-        raise RecordError(f"{path}.from: not one of {', '.join(ROLES)}")
-    text_ = content(turn.get("value", turn.get("content")), f"{path}.value")
+def _message(turn: dict[str, Any], path: str, number: int, open_calls: deque[str]) -> Message:
+    role = role_of(turn, path)
+    text_ = text_of(turn, path)
     if text_ is None:
         raise RecordError(f"{path}.value: missing")
     if role == "call":
@@ -69,18 +54,14 @@ def _calls(text_: str, path: str, number: int) -> list[dict[str, Any]]:
     """Read one call or several, as JSON in the text of a turn; this format has no ids, results follow in order."""
     value = _json(text_, path)
     calls = items(value if isinstance(value, list) else [value], path)
-    return [
-        {"id": f"call_{number}_{at}", "type": "function", "function": call_function(one, path)}
-        for at, one in enumerate(calls)
-    ]
+    return [call(f"call_{number}_{at}", one, path) for at, one in enumerate(calls)]
 
 
 def _tools(value: object) -> list[dict[str, Any]]:
     """Read tools from a list, or from JSON in a text; bare functions are wrapped as tools."""
     if not value:
         return []
-    given = items(_json(value, "tools") if isinstance(value, str) else value, "tools")
-    return [one if "function" in one else {"type": "function", "function": one} for one in given]
+    return [tool(one) for one in items(_json(value, "tools") if isinstance(value, str) else value, "tools")]
 
 
 def _json(text_: str, path: str) -> object:

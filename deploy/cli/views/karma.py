@@ -25,10 +25,10 @@ class KarmaCounts:
 def counts_table(found: KarmaCounts) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("persona")
-    for name in ("records", "white truths", "speculative", "revoked", "corrections", "sessions", "newest"):
+    for name in ("records", "white truths", "speculative", "rejected", "revoked", "corrections", "sessions", "newest"):
         table.add_column(name, justify="right")
     for row in found.rows:
-        by_status = row.records, row.white_truths, row.speculative, row.revoked
+        by_status = row.records, row.white_truths, row.speculative, row.rejected, row.revoked
         counts = (str(count) for count in (*by_status, row.corrections, row.sessions))
         table.add_row(row.persona, *counts, f"{row.newest:%Y-%m-%d}")
     return table

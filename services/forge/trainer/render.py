@@ -53,8 +53,9 @@ def render(tokenizer: ChatTokenizer, row: Row, end_of_turn: Collection[int]) -> 
     Raises InputError where the template does not render an answered conversation as the served prompt plus the answer:
     then training would teach a text that serving never produces.
     """
-    messages, tools = template_messages(row.conversation()), template_tools(row.tools)
-    turns = [_turn(tokenizer, row.id, messages[: at + 1], tools, end_of_turn) for at in trained_turns(messages)]
+    conversation = row.conversation()
+    messages, tools = template_messages(conversation), template_tools(row.tools)
+    turns = [_turn(tokenizer, row.id, messages[: at + 1], tools, end_of_turn) for at in trained_turns(conversation)]
     whole = turns[-1].tokens
     if all(whole[: len(turn.tokens)] == turn.tokens for turn in turns):
         return [_example(row, turns)]
@@ -64,11 +65,11 @@ def render(tokenizer: ChatTokenizer, row: Row, end_of_turn: Collection[int]) -> 
 def trained_turns(messages: Sequence[Message]) -> list[int]:
     """Indices of the trained messages: the answer; with tool calls every assistant's turn, which led to it.
 
-    Earlier answers of a plain chat are not trained: they may not have been verified.
+    Earlier answers of a plain chat are not trained: they may not have been verified. A weight of the owner's goes first.
     """
-    if not any(message.get("tool_calls") for message in messages):
-        return [len(messages) - 1]
-    return [at for at, message in enumerate(messages) if message["role"] == "assistant"]
+    calls, last = any(message.get("tool_calls") for message in messages), len(messages) - 1
+    said = {at: message.get("weight") for at, message in enumerate(messages) if message["role"] == "assistant"}
+    return [at for at, weight in said.items() if weight == 1 or (weight is None and (calls or at == last))]
 
 
 def prove_prefix(row_id: str, served: Sequence[int], whole: Sequence[int]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from shared.contracts.karma import ChatMessage, KarmaConsecrated, KarmaRecord
+from shared.contracts.karma import ChatMessage, KarmaConsecrated, KarmaRecord, KarmaRejected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from shared.storage.postgres import Connection
 
 # Column -> its type on arrival; JSON arrives as text, as COPY is binary and knows no JSON.
-_COLUMNS = {
+COLUMNS = {
     "id": "text",
     "persona": "text",
     "messages": "jsonb",
@@ -35,18 +35,18 @@ _COLUMNS = {
     "trace_id": "text",
     "created_at": "timestamptz",
 }
-_NAMES = ", ".join(_COLUMNS)
-_TABLE = ", ".join(f"{name} {'text' if kind == 'jsonb' else kind}" for name, kind in _COLUMNS.items())
+_NAMES = ", ".join(COLUMNS)
+_TABLE = ", ".join(f"{name} {'text' if kind == 'jsonb' else kind}" for name, kind in COLUMNS.items())
 
 _NOW = "clock_timestamp()"
 
 
 def _arrived(**expressions: str) -> str:
     """The columns as they are stored, some by an expression of their own."""
-    return ", ".join(expressions.get(name, name) for name in _COLUMNS)
+    return ", ".join(expressions.get(name, name) for name in COLUMNS)
 
 
-_FROM_TEXT = {name: f"{name}::jsonb" for name, kind in _COLUMNS.items() if kind == "jsonb"}
+_FROM_TEXT = {name: f"{name}::jsonb" for name, kind in COLUMNS.items() if kind == "jsonb"}
 _CREATED = f"coalesce(created_at, {_NOW})"
 _CONSECRATED = f"coalesce(consecrated_at, {_NOW})"
 
@@ -72,7 +72,7 @@ async def store_records(conn: Connection, records: Sequence[KarmaRecord]) -> int
     await conn.copy_records_to_table(
         "arriving_karma",
         records=((place, *_values(record)) for place, record in enumerate(records)),
-        columns=("place", *_COLUMNS),
+        columns=("place", *COLUMNS),
     )
     return int(
         await conn.fetchval(
@@ -107,13 +107,13 @@ _IS_SAME = f"k.persona = excluded.persona AND {_SAME.format('k.messages')} = {_S
 
 
 async def consecrate(conn: Connection, record: KarmaConsecrated) -> Consecration:
-    """Store a white truth, or make one of the speculative record that it vouches for. Repeatable.
+    """Store a white truth, or make one of the speculative or rejected record that it vouches for. Repeatable.
 
     Outcome, reason, feedback and trace of the message are taken over; all else stays as it was stored.
     """
     marks = ", ".join(
         f"${place}::text::jsonb" if kind == "jsonb" else f"${place}::{kind}"
-        for place, kind in enumerate(_COLUMNS.values(), start=1)
+        for place, kind in enumerate(COLUMNS.values(), start=1)
     )
     changed = await conn.fetchval(
         f"""
@@ -122,16 +122,26 @@ async def consecrate(conn: Connection, record: KarmaConsecrated) -> Consecration
         WHERE NOT EXISTS (SELECT FROM harvester.revocation r WHERE r.karma = a.id)
         ON CONFLICT (id) DO UPDATE SET
             status = 'white_truth', consecrated_by = excluded.consecrated_by, consecrated_at = excluded.consecrated_at,
-            outcome = CASE WHEN ${len(_COLUMNS) + 1} THEN excluded.outcome ELSE k.outcome END,
+            outcome = CASE WHEN ${len(COLUMNS) + 1} THEN excluded.outcome ELSE k.outcome END,
             why = coalesce(nullif(excluded.why, ''), k.why), feedback = coalesce(excluded.feedback, k.feedback),
             trace_id = coalesce(excluded.trace_id, k.trace_id)
-        WHERE k.status = 'speculative' AND {_IS_SAME}
+        WHERE k.status IN ('speculative', 'rejected') AND {_IS_SAME}
         RETURNING true
         """,
         *_values(record),
         "outcome" in record.model_fields_set,
     )
     return Consecration.DONE if changed else await _why_not(conn, record)
+
+
+async def reject(conn: Connection, rejected: KarmaRejected) -> None:
+    """Mark those of these records that are speculative as not to be trained. Repeatable."""
+    await conn.execute(
+        "UPDATE vectors.karma SET status = 'rejected', why = coalesce(nullif($2, ''), why) "
+        "WHERE id = ANY ($1::text[]) AND status = 'speculative'",
+        rejected.karma,
+        rejected.why,
+    )
 
 
 async def _why_not(conn: Connection, record: KarmaRecord) -> Consecration:

@@ -50,7 +50,9 @@ COLUMNS = {
     "id": Column("text", sound=_NAME_FITS),
     "persona": Column("text", sound=f"VALUE IS NOT NULL AND VALUE ~ '{PERSONA_PATTERN}'"),
     "messages": Column("jsonb", sound="VALUE IS NOT NULL AND jsonb_typeof(VALUE) = 'array'"),
-    "status": Column("text", sound="VALUE IS NOT NULL AND VALUE IN ('speculative', 'white_truth', 'revoked')"),
+    "status": Column(
+        "text", sound="VALUE IS NOT NULL AND VALUE IN ('speculative', 'white_truth', 'rejected', 'revoked')"
+    ),
     "session": Column("text", sound=_NAME_FITS),
     "created_at": Column("timestamp with time zone", sound=f"VALUE IS NOT NULL AND {_TIME_FITS}"),
     "outcome": Column("jsonb", "'{}'::jsonb", "jsonb_typeof(VALUE) = 'object'"),

@@ -6,7 +6,7 @@ CREATE TABLE vectors.karma (
     id              text PRIMARY KEY,
     persona         text NOT NULL,
     messages        jsonb NOT NULL,
-    status          text NOT NULL DEFAULT 'speculative' CHECK (status IN ('speculative', 'white_truth', 'revoked')),
+    status          text NOT NULL DEFAULT 'speculative' CHECK (status IN ('speculative', 'white_truth', 'rejected', 'revoked')),
     outcome         jsonb NOT NULL DEFAULT '{}',
     why             text NOT NULL DEFAULT '',
     consecrated_by  text,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +14,14 @@ import pytest
 
 from deploy.cli.errors import UserError
 from deploy.cli.import_formats import parser, reader
-from deploy.cli.import_formats.formats import Format
+from deploy.cli.import_formats.formats import Format, Imported
 from deploy.cli.import_formats.parser import Fault, Line
-from deploy.cli.import_formats.reader import check_file
 from deploy.cli.import_formats.record import ImportDefaults
+from deploy.cli.import_formats.source import JOBS_PYTHON, check_file
 from shared.contracts.karma import KarmaRecord
 
 SECRET = "geheimnis"
-DEFAULTS = ImportDefaults("file", persona="scribe")
+DEFAULTS = ImportDefaults("file", "file-1", persona="scribe")
 TURNS = [{"role": "user", "content": SECRET}, {"role": "assistant", "content": SECRET}]
 
 
@@ -26,7 +30,8 @@ def record(**values: Any) -> bytes:
 
 
 def parse(raw: bytes) -> KarmaRecord | Fault | None:
-    return parser.parse_line("f", 7, raw, Format.AUTO, DEFAULTS)
+    found = parser.parse_line("f", 7, raw, Format.AUTO, DEFAULTS)
+    return found.records[-1] if isinstance(found, Imported) else found
 
 
 def lines(path: Path) -> list[Line]:
@@ -146,7 +151,7 @@ def test_a_line_that_is_too_long_is_reported_and_the_next_is_read(
     file = tmp_path / "karma.jsonl"
     file.write_bytes(record() + b"\n" + record(why="x" * 5 * 1024**2) + b"\n" + record(id="b"))
     first, long, last = lines(file)
-    assert isinstance(first.content, KarmaRecord) and isinstance(last.content, KarmaRecord)
+    assert isinstance(first.content, Imported) and isinstance(last.content, Imported)
     assert str(long.content) == f"{file}:2 longer than 2 MiB" and last.number == 3
     assert first.read_bytes + long.read_bytes + last.read_bytes == file.stat().st_size
 
@@ -162,7 +167,8 @@ def test_an_array_is_read_like_lines_however_it_is_cut(
     file = tmp_path / "karma.json"
     file.write_text("\ufeff " + json.dumps(given, indent=indent, ensure_ascii=False) + "\n")
     found = [line.content for line in lines(file) if line.content]
-    assert [(one.id, one.why) for one in found if isinstance(one, KarmaRecord)] == [
+    records = [one.records[0] for one in found if isinstance(one, Imported)]
+    assert [(one.id, one.why) for one in records] == [
         ("a", hard),
         ("b", hard),
         ("c", hard),
@@ -187,7 +193,7 @@ def test_a_wrong_element_of_an_array_is_reported_by_its_line_and_the_others_are_
         f"{file}:4 a number, not a JSON object",
         f"{file}:6 not UTF-8 (byte 92)",
     ]
-    assert sum(isinstance(line.content, KarmaRecord) for line in found) == 3
+    assert sum(isinstance(line.content, Imported) for line in found) == 3
 
 
 @pytest.mark.parametrize(
@@ -203,7 +209,7 @@ def test_an_array_without_its_end_keeps_what_is_whole(tmp_path: Path, end: bytes
     file = tmp_path / "karma.json"
     file.write_bytes(b"[\n" + record() + (end or b"\n"))
     found = lines(file)
-    assert isinstance(found[0].content, KarmaRecord)
+    assert isinstance(found[0].content, Imported)
     assert [str(line.content) for line in found if isinstance(line.content, Fault)] == [f"{file}:{t}" for t in expected]
 
 
@@ -211,7 +217,7 @@ def test_lines_whose_first_is_an_array_are_lines_all_the_same(tmp_path: Path) ->
     file = tmp_path / "karma.jsonl"
     file.write_bytes(b'["x"]\n' + record() + b"\n")
     wrong, right = lines(file)
-    assert isinstance(wrong.content, Fault) and isinstance(right.content, KarmaRecord)
+    assert isinstance(wrong.content, Fault) and isinstance(right.content, Imported)
 
 
 def test_one_nul_does_not_make_a_file_binary(tmp_path: Path) -> None:
@@ -221,6 +227,94 @@ def test_one_nul_does_not_make_a_file_binary(tmp_path: Path) -> None:
     file.write_bytes(b"\x7fELF\0\0\0")
     with pytest.raises(UserError, match="not a text file"):
         check_file(file)
-    file.write_bytes(record().decode().encode("utf-16"))
-    with pytest.raises(UserError, match="not a text file"):
+    file.write_bytes(record().decode().encode("utf-16-le"))
+    with pytest.raises(UserError, match="not a text file, or in UTF-16"):
         check_file(file)
+
+
+def whole(path: Path) -> list[str]:
+    """The ids of the records of a file that has no fault."""
+    found = [line.content for line in lines(path) if line.content]
+    assert all(isinstance(one, Imported) for one in found), found
+    return [one.records[0].id for one in found if isinstance(one, Imported)]
+
+
+def test_a_file_is_read_however_it_is_written(tmp_path: Path) -> None:
+    file = tmp_path / "karma"
+    text = record().decode() + "\n" + record(id="b", why="ü").decode() + "\n"
+    for data in (
+        gzip.compress(text.encode()),
+        text.encode("utf-16"),
+        gzip.compress(text.encode("utf-16")),
+        text.replace("\n", "\r").encode(),
+        text.replace("\n", "\r\n").encode(),
+    ):
+        file.write_bytes(data)
+        assert check_file(file) == len(data)
+        assert whole(file) == ["a", "b"]
+
+
+def test_a_pretty_printed_object_is_one_record_and_several_are_several(tmp_path: Path) -> None:
+    file = tmp_path / "karma.json"
+    one, two = (json.dumps(json.loads(record(id=name, why="}{")), indent=2) for name in "ab")
+    file.write_text(one)
+    assert whole(file) == ["a"]
+    file.write_text(f"{one}\n{two}\n")
+    assert whole(file) == ["a", "b"]
+    file.write_text(one[:-1])
+    assert [str(line.content) for line in lines(file)] == [f"{file}:1 not JSON: truncated"]
+
+
+@pytest.mark.parametrize("chunk", [5, 1024**2])
+@pytest.mark.parametrize("padding", ["y", '\\"', "\\\\", "]}, {"])
+def test_an_element_that_is_too_long_is_named_and_the_next_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, padding: str
+) -> None:
+    monkeypatch.setattr(reader, "CHUNK", chunk)
+    monkeypatch.setattr(reader, "LONGEST", 600)
+    file = tmp_path / "karma.json"
+    long = record(why="x").decode().replace('"x"', f'"{padding * 700}"')
+    file.write_text(f"[{record().decode()},\n\n{long},\n{record(id='b').decode()},\n{long}]")
+    first, second, third, fourth = lines(file)
+    assert isinstance(first.content, Imported) and isinstance(third.content, Imported)
+    assert str(second.content).startswith(f"{file}:") and "longer than" in str(second.content)
+    assert (third.number, "longer than" in str(fourth.content)) == (4, True)
+    assert sum(line.read_bytes for line in (first, second, third, fourth)) == file.stat().st_size - 1
+
+
+def test_a_pipe_is_read_once(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor() as others:
+        assert check_file(pipe) is None
+        written = others.submit(pipe.write_bytes, record() + b"\n" + record(id="b"))
+        assert whole(pipe) == ["a", "b"]
+        written.result()
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (gzip.compress(record() * 50)[:-20], "damaged or truncated gzip"),
+        (b"\x1f\x8b" + b"nonsense" * 9, "damaged or truncated gzip"),
+        (b"\xff\xfe" + b"\x00\xd8" * 9, "is not UTF-16"),
+        (gzip.compress(b" "), "is empty"),
+        (b"PAR1" + b"nonsense" * 9, "parquet"),
+    ],
+)
+def test_a_damaged_file_is_one_clear_line(tmp_path: Path, data: bytes, expected: str) -> None:
+    file = tmp_path / "karma"
+    file.write_bytes(data)
+    with pytest.raises(UserError, match=expected):
+        lines(file)
+
+
+@pytest.mark.skipif(not JOBS_PYTHON.exists(), reason="parquet is read by the jobs' environment")
+def test_parquet_is_read(tmp_path: Path) -> None:
+    source, file = tmp_path / "karma.jsonl", tmp_path / "karma.parquet"
+    source.write_bytes(record() + b"\n" + record(id="b", why="ü") + b"\n")
+    write = (
+        "import sys; from pyarrow import json, parquet; parquet.write_table(json.read_json(sys.argv[1]), sys.argv[2])"
+    )
+    subprocess.run([JOBS_PYTHON, "-c", write, source, file], check=True)
+    assert whole(file) == ["a", "b"]

@@ -10,7 +10,7 @@ from deploy.cli.import_formats.formats import Format, detect, read
 from deploy.cli.import_formats.record import ImportDefaults, RecordError, tool_call_fault
 from shared.contracts.karma import KarmaRecord, Status
 
-DEFAULTS = ImportDefaults("talks", persona="scribe")
+DEFAULTS = ImportDefaults("talks", "talks-1", persona="scribe")
 CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at": "sky"}'}}
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {}}}
 
@@ -30,7 +30,7 @@ def turn(who: str, value: Any) -> dict[str, Any]:
 def imported(
     values: dict[str, Any], given: ImportDefaults = DEFAULTS, record_format: Format = Format.AUTO
 ) -> KarmaRecord:
-    return read(values, record_format, given)
+    return read(values, record_format, given).records[-1]
 
 
 def plain(record: KarmaRecord) -> list[dict[str, Any]]:
@@ -104,11 +104,18 @@ def test_a_conversation_ends_with_its_last_answer() -> None:
                 user("and?"),
                 assistant("two"),
                 user("thanks"),
-                assistant(None, tool_calls=[CALL]),
             ]
         }
     )
     assert [message.content for message in record.messages] == ["hi", "one", "and?", "two"]
+
+
+@pytest.mark.parametrize(
+    "end", [assistant(None, tool_calls=[CALL]), assistant(None), assistant(None, refusal="I can't."), assistant(" ")]
+)
+def test_a_conversation_that_ends_in_a_call_or_a_refusal_is_not_cut_back(end: dict[str, Any]) -> None:
+    with pytest.raises(RecordError, match=r"no assistant answer|refusal"):
+        imported({"messages": [user(), assistant("one"), user("and?"), end]})
 
 
 def test_an_answer_of_weight_0_is_not_the_end() -> None:
@@ -163,12 +170,15 @@ def test_alpaca_with_system_and_history_becomes_messages() -> None:
 
 def test_the_id_is_of_the_content_alone_so_that_it_is_the_same_again() -> None:
     one = imported({"messages": [user(), assistant()]})
-    assert one.id == imported({"messages": [user(), assistant()], "id": 7}, ImportDefaults("other", "scribe", "me")).id
+    assert (
+        one.id
+        == imported({"messages": [user(), assistant()], "id": 7}, ImportDefaults("other", "other-1", "scribe", "me")).id
+    )
     assert one.id == imported({"conversations": [turn("human", "hi"), turn("gpt", "there")]}).id
     assert len(one.id) == len("import-") + 16 and one.id.startswith("import-")
     others = (
         imported({"messages": [user(), assistant("no")]}),
-        imported({"messages": [user(), assistant()]}, ImportDefaults("talks", "coder")),
+        imported({"messages": [user(), assistant()]}, ImportDefaults("talks", "talks-1", "coder")),
     )
     assert len({one.id, *(other.id for other in others)}) == 3
 
@@ -176,9 +186,9 @@ def test_the_id_is_of_the_content_alone_so_that_it_is_the_same_again() -> None:
 def test_a_session_is_the_given_field_else_the_files_conversation_else_the_record() -> None:
     values: dict[str, Any] = {"messages": [user(), assistant()]}
     assert imported(values).session == imported(values).id
-    assert imported(values | {"id": 7}).session == "talks/7"
-    assert imported(values | {"id": 7, "conversation_id": "c"}).session == "talks/c"
-    by_thread = ImportDefaults("talks", "scribe", session_by="thread")
+    assert imported(values | {"id": 7}).session == "talks-1/7"
+    assert imported(values | {"id": 7, "conversation_id": "c"}).session == "talks-1/c"
+    by_thread = ImportDefaults("talks", "talks-1", "scribe", session_by="thread")
     assert imported(values | {"id": 7, "thread": "t"}, by_thread).session == "t"
     for missing in ({}, {"thread": None}, {"thread": ["t"]}, {"thread": " "}):
         with pytest.raises(RecordError, match="--session-by"):
@@ -187,7 +197,7 @@ def test_a_session_is_the_given_field_else_the_files_conversation_else_the_recor
 
 def test_a_foreign_record_is_speculative_unless_somebody_vouches_for_it() -> None:
     assert imported({"messages": [user(), assistant()]}).status is Status.SPECULATIVE
-    vouched = imported({"messages": [user(), assistant()]}, ImportDefaults("talks", "scribe", "me"))
+    vouched = imported({"messages": [user(), assistant()]}, ImportDefaults("talks", "talks-1", "scribe", "me"))
     assert (vouched.status, vouched.consecrated_by) == (Status.WHITE_TRUTH, "me")
 
 
@@ -250,4 +260,4 @@ def test_a_format_that_is_named_is_the_only_one_that_is_read(record_format: Form
 
 def test_without_a_persona_it_is_reported_what_to_give() -> None:
     with pytest.raises(RecordError, match="--persona"):
-        imported({"messages": [user(), assistant()]}, ImportDefaults("talks"))
+        imported({"messages": [user(), assistant()]}, ImportDefaults("talks", "talks-1"))

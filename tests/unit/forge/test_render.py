@@ -60,6 +60,19 @@ def test_every_assistants_turn_of_a_golden_path_is_trained_with_its_end() -> Non
     assert marked(rendered) == "." * unseen[0] + "look(at)$" + "." * unseen[1] + "answer$"
 
 
+@pytest.mark.parametrize(("weight", "trained"), [(None, "answer$"), (0, "answer$"), (1, "unverified$answer$")])
+def test_the_weight_of_an_earlier_answer_goes_before_the_rule(weight: int | None, trained: str) -> None:
+    earlier = [PLAIN[1], {"role": "assistant", "content": "unverified", "weight": weight}]
+    (rendered,) = render(Tooled(), row([*earlier, *PLAIN[1:]]), end_of_turn={END})
+    assert preview(Letters(), rendered) == trained
+
+
+def test_a_call_of_weight_0_is_not_trained() -> None:
+    given = [message | {"weight": 0} if message.get("tool_calls") else message for message in GOLDEN]
+    (rendered,) = render(Tooled(), row(given, prompt="none", tools=TOOLS), end_of_turn={END})
+    assert preview(Letters(), rendered) == "answer$" and "look(at)$" in text(rendered)
+
+
 def test_a_template_that_rewrites_earlier_turns_gives_an_example_for_each() -> None:
     first, last = render(Thinking(), row(GOLDEN, prompt="none", tools=TOOLS), end_of_turn={END})
     assert text(first) == "tools>look$\nuser>ask$\nassistant>~look(at)$"
