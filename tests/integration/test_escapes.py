@@ -34,13 +34,13 @@ from shared.ritual import lease, ledger
 from shared.ritual.errors import record_error
 from shared.storage.artifacts import Artifacts
 from shared.storage.postgres import Pool, open_pool
-from tests.support.consents import Tell, history, told
+from tests.support.consents import Tell, crypt, history, told
 from tests.support.escapes import ALL, MARKS, PAYLOADS, raw_controls
 from tests.support.facts import TRAINING
 from tests.unit.cli.rows import COUNTS, VERDICT
 from tests.unit.cli.test_manifest import values
 
-__all__ = ["history", "told"]  # the fixtures
+__all__ = ["crypt", "history", "told"]  # the fixtures
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -158,7 +158,7 @@ async def planted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> dict[str, str]:
     """Hostile text everywhere; what commands name: rituals and letters."""
-    rows = await open_pool(settings.database_url("orchestrator"), "orchestrator")
+    rows = await open_pool(settings.database_url("bootstrap"), "orchestrator")
     rituals = {"banished": await banished(rows), "waiting": await waiting(rows)}
     await rows.close()
     await plant_karma(admin, rituals["banished"])
@@ -205,6 +205,7 @@ RUNS: dict[str, list[tuple[list[str], set[str]]]] = {
     "up": [([], SHOWN), (["--detach"], SHOWN)],
     "down": [([], SHOWN)],
     "status": [([], SHOWN)],
+    "doctor": [([], set())],
     "migrate": [([], SHOWN)],
     "config check": [(["hostile.toml"], SHOWN), ([ALL], set()), (["shown.toml"], set())],
     "config show": [(["hostile.toml"], SHOWN), (["shown.toml"], SHOWN), (["shown.toml", "--json"], SHOWN)],
@@ -213,6 +214,9 @@ RUNS: dict[str, list[tuple[list[str], set[str]]]] = {
     "karma import": [([FILE_NAME, "--errors", "errors"], set()), ([ALL], SHOWN)],
     "karma stats": [([], SHOWN)],
     "karma revoke": [([ALL[:200], "--why", ALL, "--by", ALL[:200]], set()), ([ALL], set())],
+    "karma consecrate": [([ALL[:200], "--by", ALL[:200]], set()), ([f"unknown {ALL}"[:200], "--by", "me"], set())],
+    "karma reject": [([ALL[:200], "--why", ALL, "--by", ALL[:200]], set())],
+    "karma correct": [([ALL[:200], FILE_NAME, "--by", ALL[:200]], set())],
     "recall": [([ALL], SHOWN), ([ALL, "--json"], SHOWN), ([f"unknown {ALL}"], SHOWN)],
     "manifest list": [([], SHOWN)],
     "manifest show": [([], SHOWN), (["--json", "--picture", "picture.svg"], SHOWN), ([ALL], set())],

@@ -86,8 +86,8 @@ NO_ADAPTER: dict[str, tuple[Left, str]] = {
         {"files": {CONFIG: ADAPTER[CONFIG]}, "pipes": (f"{ADAPTER_DIR}/{ADAPTER_WEIGHTS}",)},
         "adapter_model.safetensors is not a regular file",
     ),
-    "weights of a terabyte": (
-        {"files": {CONFIG: ADAPTER[CONFIG]}, "sparse": {f"{ADAPTER_DIR}/{ADAPTER_WEIGHTS}": 1024 * GIB}},
+    "weights of 60 GiB": (
+        {"files": {CONFIG: ADAPTER[CONFIG]}, "sparse": {f"{ADAPTER_DIR}/{ADAPTER_WEIGHTS}": 60 * GIB}},
         "adapter_model.safetensors is over 16 GiB",
     ),
 }
