@@ -17,6 +17,7 @@ EDGES = ("begin", "end")
 
 _TRIGGER = f"""
     CREATE TABLE IF NOT EXISTS orchestrator.armed (step text, edge text);
+    GRANT SELECT ON orchestrator.armed TO soulforge_orchestrator;
     CREATE OR REPLACE FUNCTION orchestrator.hold() RETURNS trigger LANGUAGE plpgsql AS $$
     DECLARE
         at_edge text := CASE TG_OP WHEN 'INSERT' THEN 'begin' ELSE 'end' END;
