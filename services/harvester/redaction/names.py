@@ -53,7 +53,7 @@ _ABOUT_WHOLE = re.compile(
 @lru_cache(maxsize=4096)
 def announced(name: str) -> Sensitive | None:
     """What class of value a name announces, whatever that is; None of most names, and of such as `password_length`."""
-    if _ABOUT_WHOLE.search(name) or _ABOUT.search(name):
+    if _is_about(name):
         return None
     if _PASSWORD.search(name):
         return Sensitive.PASSWORD
@@ -62,9 +62,13 @@ def announced(name: str) -> Sensitive | None:
 
 def of_service(name: str, value: str) -> bool:
     """Whether a value has the form of a key of the service that is part of the name (after gitleaks)."""
-    return bool(_ANY_SERVICE.search(name)) and any(
-        service.search(name) and form.fullmatch(value) for service, form in SERVICES.items()
-    )
+    if not _ANY_SERVICE.search(name) or _is_about(_ANY_SERVICE.sub("", name)):
+        return False
+    return any(service.search(name) and form.fullmatch(value) for service, form in SERVICES.items())
+
+
+def _is_about(name: str) -> bool:
+    return bool(_ABOUT_WHOLE.search(name) or _ABOUT.search(name))
 
 
 def is_pin(name: str) -> bool:

@@ -161,6 +161,8 @@ sentry: 4.2.0
 datadog: enabled
 linear: y = 3x + 12
 okta: groups, apps, users
+heroku_app_id: 550e8400-e29b-41d4-a716-446655440000
+twitch_user_id: 8f14e45fceea167a5a36dedd4bea25
 asana: task 1201234567890123
 % talk
 The password is case-sensitive.
