@@ -223,15 +223,15 @@ def draw_manifest(settings: Settings, folder: Path) -> Path:
 
 
 @pytest.mark.usefixtures("private")
-async def test_the_table_of_files(settings: Settings, pool: Pool, client: Client, tmp_path: Path) -> None:
+async def test_the_table_of_files(settings: Settings, admin: Pool, client: Client, tmp_path: Path) -> None:
     if os.getuid():
         pytest.skip("only root can try as another account")
     home, announced = settings.home, list[str]()
     settings = configured(settings, tmp_path, harvest=SMALL)
     (home / "soulforge.toml").chmod(0o644)
     async with harvester(settings, announced):
-        harvested = await harvest(settings, pool, client)
-    trainer, bundle = Trainer(settings, pool, client, harvested), freeze_bundle(settings, tmp_path)
+        harvested = await harvest(settings, admin, client)
+    trainer, bundle = Trainer(settings, admin, client, harvested), freeze_bundle(settings, tmp_path)
     operations = list_operations(settings, trainer, bundle)
     tries = tuple((operation, str(path)) for operation, path in operations.values())
 

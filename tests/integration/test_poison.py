@@ -164,13 +164,13 @@ async def test_a_dead_letter_keeps_every_byte_and_is_replayed_with_the_headers_t
 
 @pytest.mark.usefixtures("services")
 async def test_the_letter_of_a_fact_is_replayed_with_the_key_of_a_service_that_publishes_it(
-    pool: Pool, client: Client, settings: Settings
+    owner: Pool, client: Client, settings: Settings
 ) -> None:
     await client.jetstream().publish("gpu.refused", b"no fact")
-    [letter] = await buried(pool, 1)
+    [letter] = await buried(owner, 1)
     await dead_letters.publish_again(settings, letter.name)
 
-    assert [each.subject for each in await buried(pool, 2)] == ["gpu.refused", "gpu.refused"]
+    assert [each.subject for each in await buried(owner, 2)] == ["gpu.refused", "gpu.refused"]
 
 
 @pytest.mark.usefixtures("services")
