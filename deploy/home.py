@@ -6,14 +6,13 @@ It and all that is in it belongs to one account: karma, the answers of sealed ho
 from __future__ import annotations
 
 import os
-import secrets
 import stat
-import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from shared.storage.artifacts import make_folder, sync
+from deploy.secret_files import get_secret, make_password
+from shared.storage.artifacts import sync
 
 MARK = ".soulforge-home"
 # What an owner may put there first, and what a file system puts there.
@@ -38,9 +37,7 @@ def claim(home: Path) -> str | None:
     Raises HomeError for a folder with files that Soulforge did not make.
     """
     _mark(home)
-    if not (home / ENGINE_KEY).exists():
-        make_folder((home / ENGINE_KEY).parent)
-        _write_once(home / ENGINE_KEY, secrets.token_urlsafe(32) + "\n")
+    get_secret(home / ENGINE_KEY, make_password)
     found = home.stat()
     own = Own(found.st_dev, frozenset((found.st_gid, os.getegid(), *os.getgroups())))
     if closed := _close(home.resolve(), own):
@@ -102,16 +99,3 @@ def _close(entry: Path | str, own: Own, folder: int | None = None, levels: int =
         return closed
     finally:
         os.close(held)
-
-
-def _write_once(path: Path, text: str) -> None:
-    """Write a file that appears whole, and only if there is none: several services may start at once."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}.partial")
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    with suppress(FileExistsError):
-        os.link(partial, path)
-    partial.unlink()
-    sync(path.parent)

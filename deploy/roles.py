@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
+from deploy.secret_files import get_secret, make_password
 from deploy.services import SERVICES
 from shared.storage.postgres import MIGRATIONS_LOCK, MigrationError
 
@@ -48,7 +47,9 @@ async def create_roles(connection: Connection, settings: Settings) -> None:
     user = await _quoted(connection, "quote_ident(current_user)")
     try:
         for role in ROLES:
-            await _set_role(connection, f"soulforge_{role}", make_password(settings.database_password_file(role)))
+            await _set_role(
+                connection, f"soulforge_{role}", get_secret(settings.database_password_file(role), make_password)
+            )
     except asyncpg.InsufficientPrivilegeError as error:
         raise MigrationError(
             f"the roles of the database cannot be created ({error.args[0]}): run `ALTER ROLE {user} CREATEROLE` as a superuser, or "
@@ -74,15 +75,3 @@ async def _set_role(connection: Connection, name: str, password: str) -> None:
 
 async def _quoted(connection: Connection, expression: str, *values: Any) -> str:
     return str(await connection.fetchval(f"SELECT {expression}", *values))
-
-
-def make_password(file: Path) -> str:
-    """The password in a file, which is made where it is missing. A reader sees none or the whole of it."""
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        partial = file.with_name(f".{file.name}.{os.getpid()}")
-        partial.unlink(missing_ok=True)
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
-            opened.write(secrets.token_urlsafe(32) + "\n")
-        partial.rename(file)
-    return file.read_text().strip()

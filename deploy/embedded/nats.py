@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import secrets
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import nkeys
 
 from deploy.embedded.permissions import permissions
+from deploy.secret_files import get_secret, write_private
 from shared.config.settings import Settings
 from shared.contracts.roles import Role
 
@@ -37,27 +37,16 @@ def initialise(settings: Settings) -> None:
             ]
         },
     }
-    _write_private(config_file(settings), json.dumps(config, indent=2))
+    write_private(config_file(settings), json.dumps(config, indent=2))
 
 
 def public_key(seed: Path) -> str:
     """The public key of a seed file, which is made where it is missing."""
-    if not seed.exists():
-        seed.parent.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        seed.parent.mkdir(exist_ok=True, mode=0o700)
-        _write_private(seed, nkeys.encode_seed(secrets.token_bytes(32), nkeys.PREFIX_BYTE_USER).decode() + "\n")
-    return str(nkeys.from_seed(bytearray(seed.read_text().strip().encode())).public_key.decode())
+    return str(nkeys.from_seed(bytearray(get_secret(seed, _make_seed).encode())).public_key.decode())
 
 
-def _write_private(path: Path, text: str) -> None:
-    """Write a file that only this user can read, whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.unlink(missing_ok=True)
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+def _make_seed() -> str:
+    return str(nkeys.encode_seed(secrets.token_bytes(32), nkeys.PREFIX_BYTE_USER).decode())
 
 
 def config_file(settings: Settings) -> Path:

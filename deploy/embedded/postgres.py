@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from deploy.embedded.preflight import PreflightError
-from deploy.roles import ROLES, create_roles, make_password
+from deploy.roles import ROLES, create_roles
+from deploy.secret_files import get_secret, make_password
 from shared.config.settings import DATABASE_SOCKET, Settings, SettingsError
 
 # PostgreSQL refuses to run as root. In a user namespace it runs as another user, and the files still belong to root.
@@ -49,7 +50,7 @@ def initialise(settings: Settings) -> None:
     with suppress(FileExistsError):
         settings.database_socket_dir.mkdir(mode=0o700, parents=True)
     for role in ROLES:
-        make_password(settings.database_password_file(role))
+        get_secret(settings.database_password_file(role), make_password)
     data, password = data_dir(settings), settings.database_password_file("bootstrap")
     if data.exists():
         _drop_stale_lock(data)
@@ -57,7 +58,7 @@ def initialise(settings: Settings) -> None:
         if not password.exists():
             _renew_password(data, password)
     else:
-        make_password(password)
+        get_secret(password, make_password)
         _make_data_dir(data, password)
     (data / "pg_hba.conf").write_text(HBA)
     try:
@@ -94,7 +95,7 @@ def _make_data_dir(data: Path, password: Path) -> None:
 def _renew_password(data: Path, password: Path) -> None:
     """Let the bootstrap role have another password than the one it was made with; no server runs on the directory."""
     fresh = password.with_name(f"{password.name}.new")
-    statement = f"ALTER ROLE {USER} PASSWORD '{make_password(fresh)}'\n"
+    statement = f"ALTER ROLE {USER} PASSWORD '{get_secret(fresh, make_password)}'\n"
     command = [*unprivileged(), str(binaries() / "postgres"), "--single", "-D", str(data), "postgres"]
     done = subprocess.run(command, input=statement, capture_output=True, text=True, check=False)
     if done.returncode or "ERROR" in done.stderr:
