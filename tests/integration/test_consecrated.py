@@ -174,6 +174,17 @@ async def test_a_revoked_record_is_not_consecrated_again(client: Client, pool: P
     assert "was revoked" in error
 
 
+@pytest.mark.usefixtures("harvester")
+async def test_a_correction_of_a_revoked_record_stays_out_too(client: Client, pool: Pool) -> None:
+    await pool.execute("INSERT INTO revocation (karma, revoked_by) VALUES ('b', 'me')")
+    await client.publish(SUBJECT, json.dumps(json.loads(body()) | {"parent": "b"}).encode())
+    await heard(pool, client)
+
+    assert await karma(pool) == {}
+    [error] = await letters(pool)
+    assert "was revoked" in error
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [

@@ -85,3 +85,6 @@ async def test_what_cannot_be_done_is_said_with_what_to_do(told: Tell) -> None:
     await told("karma", "revoke", "c")
     code, _, error = await told("karma", "consecrate", "c", "--by", "ida")
     assert code == 1 and "c is revoked" in error
+    Path("answer").write_text("Oiled.")
+    code, _, error = await told("karma", "correct", "c", "answer", "--by", "ida")
+    assert code == 1 and "c is revoked" in error

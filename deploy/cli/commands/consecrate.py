@@ -116,6 +116,8 @@ def correct(
     async def run() -> str:
         async with database(settings) as pool:
             [record] = (await _read(pool, [id])).values()
+            if record.status is Status.REVOKED:
+                raise UserError(f"{id} is revoked: a revoked record stays out for good, and what corrects it too")
             if record.messages[-1].content == text:
                 raise UserError(f"that is the answer of {id} already: `soulforge karma consecrate {id}` vouches for it")
             message = make_message(

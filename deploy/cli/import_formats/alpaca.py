@@ -29,8 +29,7 @@ def conversation(values: dict[str, Any]) -> Conversation:
 def asked(values: dict[str, Any]) -> list[Message]:
     """The messages that the output answers. Raises RecordError."""
     messages: list[Message] = []
-    for before, answered in _history(values.get("history")):
-        messages += [{"role": "user", "content": before}, {"role": "assistant", "content": answered}]
+    messages += history(values.get("history"))
     words = text(values["instruction"], "instruction")
     if values.get("input"):
         words = f"{words}\n\n{text(values['input'], 'input')}"
@@ -39,8 +38,8 @@ def asked(values: dict[str, Any]) -> list[Message]:
     return system(values.get("system"), [*messages, {"role": "user", "content": words}])
 
 
-def _history(value: object) -> list[tuple[str, str]]:
-    """Read earlier turns, each a question and its answer."""
+def history(value: object) -> list[Message]:
+    """Read earlier turns, each a question and its answer. Raises RecordError."""
     if not value:
         return []
     if not isinstance(value, list):
@@ -48,4 +47,8 @@ def _history(value: object) -> list[tuple[str, str]]:
     for number, turn in enumerate(value):
         if not isinstance(turn, list) or len(turn) != 2:
             raise RecordError(f"history.{number}: not a question and an answer")
-    return [(text(q, f"history.{n}.0"), text(a, f"history.{n}.1")) for n, (q, a) in enumerate(value)]
+    messages: list[Message] = []
+    for number, (asked_, answered) in enumerate(value):
+        messages.append({"role": "user", "content": text(asked_, f"history.{number}.0")})
+        messages.append({"role": "assistant", "content": text(answered, f"history.{number}.1")})
+    return messages

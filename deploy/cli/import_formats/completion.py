@@ -4,25 +4,37 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy.cli.import_formats import openai
+from deploy.cli.import_formats import alpaca, openai
 from deploy.cli.import_formats.record import Conversation, RecordError
 from deploy.cli.import_formats.turns import Message, system
 
-PAIRS = (("prompt", "completion"), ("prompt", "response"), ("query", "response"), ("question", "answer"))
-FIELDS = frozenset(name for pair in PAIRS for name in pair) | {"system", "tools"}
+PAIRS = (
+    ("prompt", "completion"),
+    ("prompt", "response"),
+    ("query", "response"),
+    ("question", "answer"),
+    ("question", "response"),
+)
+FIELDS = frozenset({"system", "tools", "history"})
+TRANSCRIPT = ("\n\nHuman:", "\n\nAssistant:")  # a whole conversation in one text, as HH-RLHF has it
 
 
 def matches(values: dict[str, Any]) -> bool:
-    return any(asked in values and answered in values for asked, answered in PAIRS)
+    return _pair(values) is not None
 
 
 def conversation(values: dict[str, Any]) -> Conversation:
     """Raises RecordError."""
-    for asked, answered in PAIRS:
-        if asked in values and answered in values:
-            messages = [*said(values[asked], asked, "user"), *said(values[answered], answered, "assistant")]
-            return Conversation(system(values.get("system"), messages), openai.tools(values))
-    raise RecordError("no prompt with its completion")
+    if (pair := _pair(values)) is None:
+        raise RecordError("no prompt with its completion")
+    asked, answered = pair
+    messages = [*alpaca.history(values.get("history")), *said(values[asked], asked, "user")]
+    messages += said(values[answered], answered, "assistant")
+    return Conversation(system(values.get("system"), messages), openai.tools(values), read=FIELDS | set(pair))
+
+
+def _pair(values: dict[str, Any]) -> tuple[str, str] | None:
+    return next((pair for pair in PAIRS if pair[0] in values and pair[1] in values), None)
 
 
 def said(value: object, name: str, role: str) -> list[Message]:
@@ -31,4 +43,6 @@ def said(value: object, name: str, role: str) -> list[Message]:
         return openai.messages([value] if isinstance(value, dict) else value, name)
     if not value.strip():
         raise RecordError(f"{name}: empty")
+    if any(mark in f"\n\n{value}" for mark in TRANSCRIPT):
+        raise RecordError(f"{name}: a whole conversation in one text; give it as messages with roles")
     return [{"role": role, "content": value}]

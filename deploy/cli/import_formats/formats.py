@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from deploy.cli.import_formats import alpaca, completion, gemini, openai, preference, responses, sharegpt, turns
+from deploy.cli.import_formats.fields import expect_harmless
 from deploy.cli.import_formats.record import SESSION_FIELDS, TIME_FIELDS, RecordError, items, to_records
 from shared.contracts.karma import KarmaRecord
 
@@ -28,7 +30,8 @@ class Format(StrEnum):
     COMPLETION = "completion"
 
 
-OWN_FIELDS = frozenset(("persona", "session", "status", "outcome", "consecrated_by", "parent", "purposes"))
+OWN_FIELDS = frozenset(("persona", "outcome", "consecrated_by", "purposes"))  # which no other format has
+FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,23}")  # a longer name may be anything, even what must not be shown
 LONGEST_NAME = 200  # what an index of the karma table holds safely
 # In the order in which a record is tried: what names a preference pair has messages too.
 FOREIGN = {
@@ -40,11 +43,6 @@ FOREIGN = {
     Format.GEMINI: gemini,
     Format.COMPLETION: completion,
 }
-#: Names of fields that change what a record means, wherever they are: understood, or the record is refused.
-MEANINGFUL = frozenset(
-    (*turns.WEIGHTS, *turns.THUMBS, *turns.ATTACHED, *preference.BETTER, *preference.WORSE, "score", "reward", "labels")
-)
-LISTS = ("messages", "conversations", "conversation", "contents")
 
 
 @dataclass(frozen=True)
@@ -64,10 +62,9 @@ def read(values: dict[str, Any], record_format: Format, defaults: ImportDefaults
     module = FOREIGN[record_format]
     conversation = module.conversation(values)
     feedback = _feedback(values)
-    known = {*module.FIELDS, *SESSION_FIELDS, *TIME_FIELDS, *turns.THUMBS, *turns.WEIGHTS, defaults.session_by}
-    for name in sorted((MEANINGFUL & values.keys()) - known):
-        if values[name] not in (None, [], {}, ""):
-            raise RecordError(_refusal(name, record_format))
+    of_form = module.FIELDS if conversation.read is None else conversation.read
+    known = {*of_form, *SESSION_FIELDS, *TIME_FIELDS, *turns.THUMBS, *turns.WEIGHTS, defaults.session_by}
+    expect_harmless({name: value for name, value in values.items() if name not in known})
     return Imported(to_records(conversation, values, feedback, defaults), _unread(values, known))
 
 
@@ -78,7 +75,10 @@ def detect(values: dict[str, Any]) -> Format:
     for record_format, module in FOREIGN.items():
         if module.matches(values):
             return record_format
-    raise RecordError("no messages, conversations, instruction or prompt: not in a known format")
+    names = ", ".join(name for name in values if FIELD.fullmatch(name))[:120]
+    raise RecordError(
+        f"no messages, conversations, instruction or prompt: not in a known format{f' (it has {names})' if names else ''}"
+    )
 
 
 def _feedback(values: dict[str, Any]) -> str | None:
@@ -88,20 +88,14 @@ def _feedback(values: dict[str, Any]) -> str | None:
     return turns.thumb_of(values, "")
 
 
-def _refusal(name: str, record_format: Format) -> str:
-    if name in turns.ATTACHED:
-        return f"{name} are not supported, only text"
-    return f"{name}: changes what a record means, and is not read in the format {record_format}; rename or remove it"
-
-
 def _unread(values: dict[str, Any], known: set[str | None]) -> frozenset[str]:
     """The names of fields that were not read, of the record and of its turns."""
     of_turns = {
         name
-        for list_ in LISTS
-        if isinstance(values.get(list_), list)
-        for turn in values[list_]
-        if isinstance(turn, dict)
+        for value in values.values()
+        if isinstance(value, list)
+        for turn in value
+        if isinstance(turn, dict) and any(role in turn for role in turns.ROLE_NAMES)
         for name in turn.keys() - turns.FIELDS - {"parts"}
     }
     return frozenset((values.keys() - known) | of_turns)

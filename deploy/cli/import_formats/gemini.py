@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from deploy.cli.import_formats.record import Conversation, RecordError, items, json_type, text
-from deploy.cli.import_formats.turns import Message, call, mark, system, tool
+from deploy.cli.import_formats.turns import Message, call, glue_of, mark, system, tool
 
 FIELDS = frozenset({"contents", "systemInstruction", "system_instruction", "tools"})
 ROLES = {"user": "user", "model": "assistant", "function": "user", "tool": "user"}
@@ -39,12 +39,13 @@ def _messages(item: dict[str, Any], path: str, waiting: list[tuple[str, str]]) -
     parts = _parts(item, path)
     results = [_result(part, path, waiting) for part in parts if _of(part, "functionResponse")]
     made = [called for part in parts if (called := _of(part, "functionCall"))]
-    calls = [call(f"{path}.{at}", one, f"{path}.functionCall") for at, one in enumerate(made)]
+    calls = [call(one.get("id") or f"{path}.{at}", one, f"{path}.functionCall") for at, one in enumerate(made)]
     waiting += [(one["function"]["name"], one["id"]) for one in calls]
-    words = _text([part for part in parts if not _of(part, "functionResponse") and not _of(part, "functionCall")], path)
-    if not words and not calls:
+    said = [part for part in parts if not _of(part, "functionResponse") and not _of(part, "functionCall")]
+    words = _text(said, path, glue_of(role))
+    if not words and not calls and results:
         return results
-    message: Message = {"role": role} | ({"content": words} if words else {}) | ({"tool_calls": calls} if calls else {})
+    message: Message = {"role": role, "content": words} | ({"tool_calls": calls} if calls else {})
     return [*results, mark(message, item, path)]
 
 
@@ -61,7 +62,10 @@ def _of(part: dict[str, Any], name: str) -> dict[str, Any] | None:
 def _result(part: dict[str, Any], path: str, waiting: list[tuple[str, str]]) -> Message:
     given = _of(part, "functionResponse") or {}
     name = text(given.get("name"), f"{path}.functionResponse.name")
-    place = next((place for place, (called, _) in enumerate(waiting) if called == name), None)
+    ids = [identity for _, identity in waiting]
+    place = ids.index(given["id"]) if given.get("id") in ids else None
+    if place is None:
+        place = next((place for place, (called, _) in enumerate(waiting) if called == name), None)
     if place is None:
         raise RecordError(f"{path}.functionResponse: a tool result without its call")
     _, identity = waiting.pop(place)
@@ -70,11 +74,11 @@ def _result(part: dict[str, Any], path: str, waiting: list[tuple[str, str]]) -> 
     return {"role": "tool", "tool_call_id": identity, "content": words}
 
 
-def _text(parts: list[dict[str, Any]], path: str) -> str:
+def _text(parts: list[dict[str, Any]], path: str, glue: str = "\n") -> str:
     for part in parts:
         if not isinstance(part.get("text"), str):
             raise RecordError(f"{path}.parts: a part that is no text is not supported")
-    return "\n".join(part["text"] for part in parts if not part.get("thought"))
+    return glue.join(part["text"] for part in parts if not part.get("thought"))
 
 
 def _tools(value: object) -> list[dict[str, Any]]:

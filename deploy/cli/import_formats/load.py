@@ -16,8 +16,8 @@ import asyncpg
 from deploy.cli.connect import database, unreachable_database
 from deploy.cli.console import create_file, err
 from deploy.cli.errors import UserError
-from deploy.cli.import_formats.formats import FOREIGN, Format
-from deploy.cli.import_formats.parser import FIELD, Fault, Line, parse_file
+from deploy.cli.import_formats.formats import FIELD, FOREIGN, Format
+from deploy.cli.import_formats.parser import Fault, Line, parse_file
 from deploy.cli.import_formats.record import ImportDefaults
 from deploy.cli.import_formats.source import STDIN, check_file
 from services.harvester.ingest.karma import store_records
@@ -38,6 +38,7 @@ SHOWN = 20
 LONGEST_NAME = 200
 FOLDER_DIGITS = 6
 MOST_UNREAD = 12
+ENDINGS = re.compile(r"(\.(jsonl|ndjson|json|parquet|txt))?(\.gz)?$")
 # What PostgreSQL refuses in one record must not keep the others of its batch out.
 REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, asyncpg.ProgramLimitExceededError)
 
@@ -155,7 +156,7 @@ def _read(sizes: dict[Path, int | None], request: ImportRequest) -> Iterator[tup
 
 def _of_file(defaults: ImportDefaults, path: Path) -> ImportDefaults:
     """The defaults for this file: two of one name in different folders do not share their sessions."""
-    name = "stdin" if path == STDIN else path.name.split(".")[0] or path.name
+    name = "stdin" if path == STDIN else ENDINGS.sub("", path.name) or path.name
     folder = hashlib.sha256(str(path.absolute().parent).encode()).hexdigest()[:FOLDER_DIGITS]
     return replace(defaults, file=name, sessions=f"{name}-{folder}")
 

@@ -6,14 +6,25 @@ https://docs.anthropic.com/en/api/messages.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 from deploy.cli.import_formats.record import Conversation, RecordError, items, json_type, text
-from deploy.cli.import_formats.turns import Message, call, content, mark, role_of, system, text_of, tool
+from deploy.cli.import_formats.turns import (
+    Message,
+    call,
+    calls_of,
+    content,
+    glue_of,
+    mark,
+    role_of,
+    system,
+    text_of,
+    tools_of,
+)
 
 FIELDS = frozenset({"messages", "tools", "functions", "system", "parallel_tool_calls", "tool_choice", "function_call"})
-OLD_CALL = "call_{}"  # the older spelling has no ids: at most one call is open at a time
 RESULT, CALL = "tool_result", "tool_use"  # Anthropic's parts
 
 
@@ -29,18 +40,19 @@ def conversation(values: dict[str, Any]) -> Conversation:
 
 
 def messages(value: object, path: str) -> list[Message]:
-    """Read a list of messages. Raises RecordError."""
-    given = items(value, path)
+    """Read a list of messages. Calls and results without ids are joined in their order. Raises RecordError."""
     made: list[Message] = []
-    open_call: str | None = None
-    for number, item in enumerate(given):
+    open_calls: deque[str] = deque()
+    for number, item in enumerate(items(value, path)):
         here = f"{path}.{number}"
-        for one in _read(item, here):
-            if isinstance(old := item.get("function_call"), dict):
-                open_call = OLD_CALL.format(number)
-                one["tool_calls"] = [call(open_call, old, f"{here}.function_call")]
-            elif item.get("role") == "function" and open_call:
-                one["tool_call_id"], open_call = open_call, None
+        for one in _read(item, here, number):
+            for at, made_call in enumerate(one.get("tool_calls", ())):
+                made_call["id"] = made_call["id"] or f"call_{number}_{at}"
+                open_calls.append(made_call["id"])
+            if one["role"] == "tool" and open_calls:
+                identity = one.setdefault("tool_call_id", open_calls[0])
+                if identity in open_calls:
+                    open_calls.remove(identity)
             made.append(mark(one, item, here))
     return made
 
@@ -48,12 +60,15 @@ def messages(value: object, path: str) -> list[Message]:
 def tools(values: dict[str, Any]) -> list[dict[str, Any]]:
     """Read tools in either spelling. Raises RecordError."""
     name = "tools" if values.get("tools") else "functions"
-    return [tool(one) for one in items(values.get(name) or [], name)]
+    return tools_of(values.get(name), name)
 
 
-def _read(item: dict[str, Any], path: str) -> Iterator[Message]:
+def _read(item: dict[str, Any], path: str, number: int) -> Iterator[Message]:
     """The messages of one item: in Anthropic's form the results of tools are parts of what the user says."""
     role = role_of(item, path)
+    if role == "call":
+        yield {"role": "assistant", "tool_calls": calls_of(text_of(item, path) or "", path, number)}
+        return
     parts = item["content"] if isinstance(item.get("content"), list) else []
     used = [(part, f"{path}.content.{at}") for at, part in enumerate(parts) if isinstance(part, dict)]
     results = [(part, where) for part, where in used if part.get("type") == RESULT]
@@ -61,7 +76,7 @@ def _read(item: dict[str, Any], path: str) -> Iterator[Message]:
     yield from (_result(part, where) for part, where in results)
     if results or calls:
         rest = [part for part in parts if not isinstance(part, dict) or part.get("type") not in (RESULT, CALL)]
-        value = content(rest, f"{path}.content")
+        value = content(rest, f"{path}.content", glue_of(role))
         if results and not calls and value is None:
             return
     else:
@@ -81,6 +96,8 @@ def _message(item: dict[str, Any], role: str, value: str | None, calls: list[dic
         made["tool_call_id"] = text(item["tool_call_id"], f"{path}.tool_call_id")
     given = items(item.get("tool_calls") or [], f"{path}.tool_calls")
     calls = [*calls, *(_call(one, f"{path}.tool_calls.{at}") for at, one in enumerate(given))]
+    if isinstance(old := item.get("function_call"), dict):
+        calls.append(call(None, old, f"{path}.function_call"))
     return made | {"tool_calls": calls} if calls else made
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from deploy.cli.import_formats.formats import Format, Imported, read
+from deploy.cli.import_formats.formats import FIELD, Format, Imported, read
 from deploy.cli.import_formats.reader import LONGEST, raw_records
 from deploy.cli.import_formats.record import RecordError, json_type, tool_call_fault
 from deploy.cli.import_formats.source import BOM
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from shared.contracts.karma import KarmaRecord
 
 NUL = "NUL character in text: PostgreSQL cannot hold it"
-FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,23}")  # a longer name may be anything, even what must not be shown
 
 
 @dataclass(frozen=True)
@@ -71,6 +69,8 @@ def parse_line(
         return Fault(file, number, str(error))
     except ValidationError as error:
         return Fault(file, number, explain(error))
+    except RecursionError:
+        return Fault(file, number, "nested too deeply")
     for record in imported.records:
         if why := tool_call_fault(record.messages) or storage_fault(record) or pattern_fault(record):
             return Fault(file, number, why)

@@ -16,8 +16,7 @@ from deploy.cli.import_formats.turns import Message, system
 BETTER = ("chosen", "preferred_output")
 WORSE = ("rejected", "non_preferred_output", "rejected_response", "rejected_messages")
 PROMPTS = ("prompt", "question", "query")
-FIELDS = frozenset((*BETTER, *WORSE, *PROMPTS, "input", "system", "messages", "tools", "conversations", "conversation"))
-FIELDS |= alpaca.FIELDS
+FIELDS = frozenset({"system", "tools", "functions"})
 
 
 def matches(values: dict[str, Any]) -> bool:
@@ -32,31 +31,36 @@ def conversation(values: dict[str, Any]) -> Conversation:
         raise RecordError(f"{better}: without the answer that was rejected")
     if better is None and worse not in ("rejected_response", "rejected_messages"):
         raise RecordError(f"{worse}: without the answer that was chosen")
-    prompt = system(values.get("system"), _prompt(values))
-    if better is None:
-        chosen = prompt
-        while prompt and prompt[-1]["role"] != "user":
-            prompt = prompt[:-1]
-    else:
-        chosen = _answered(prompt, values[better], better)
-    rejected = _answered(prompt, values[worse], worse)
+    prompt, read = _prompt(values)
+    prompt = system(values.get("system"), prompt)
+    answered = bool(prompt) and prompt[-1]["role"] == "assistant" and not prompt[-1].get("tool_calls")
+    if answered and better:
+        raise RecordError(f"{better}: the conversation before it ends in an answer already")
+    if not better and not answered:
+        raise RecordError(f"{worse}: messages end in no answer, which it would be worse than")
+    chosen = _answered(prompt, values[better], better) if better else prompt
+    rejected = _answered(prompt if better else prompt[:-1], values[worse], worse)
     if chosen == rejected:
         raise RecordError(f"{worse}: the same as the answer that was chosen")
     given = values["input"] if isinstance(values.get("input"), dict) else values
-    return Conversation(chosen, openai.tools(given), rejected)
+    return Conversation(chosen, openai.tools(given), rejected, FIELDS | read | {worse, *([better] if better else [])})
 
 
-def _prompt(values: dict[str, Any]) -> list[Message]:
+def _prompt(values: dict[str, Any]) -> tuple[list[Message], frozenset[str]]:
+    """What both answers are to, and the fields that it was read from."""
+    own = {name: value for name, value in values.items() if name != "system"}
     if isinstance(asked := values.get("input"), dict):
-        return openai.conversation(asked).messages
-    if openai.matches(values):
-        return openai.messages(values["messages"], "messages")
-    if sharegpt.matches(values):
-        return sharegpt.conversation({name: values.get(name) for name in values if name != "system"}).messages
-    if alpaca.matches(values):
-        return alpaca.asked({name: value for name, value in values.items() if name != "system"})
-    name = next((name for name in PROMPTS if values.get(name) is not None), None)
-    return completion.said(values[name], name, "user") if name else []
+        return openai.conversation(asked).messages, frozenset({"input"})
+    if openai.matches(own):
+        return openai.messages(own["messages"], "messages"), frozenset({"messages"})
+    if sharegpt.matches(own):
+        return sharegpt.conversation(own).messages, frozenset({"conversations", "conversation"})
+    if alpaca.matches(own):
+        return alpaca.asked(own), frozenset({"instruction", "input", "history"})
+    for name in PROMPTS:
+        if own.get(name) is not None:
+            return completion.said(own[name], name, "user"), frozenset({name})
+    return [], frozenset()
 
 
 def _answered(prompt: list[Message], answer: object, name: str) -> list[Message]:
@@ -68,7 +72,16 @@ def _answered(prompt: list[Message], answer: object, name: str) -> list[Message]
         made = sharegpt.turns(given, name) if any("from" in turn for turn in given) else openai.messages(given, name)
     else:
         raise RecordError(f"{name}: {json_type(answer)}, no answer")
-    whole = made if any(message["role"] in ("user", "system") for message in made) else [*prompt, *made]
+    asked, again = _without_system(prompt), _without_system(made)
+    whole = [*prompt, *made]
+    if again[: len(asked)] == asked:
+        # What it leaves out is the system prompt beside it.
+        opening = [] if len(again) < len(made) else [message for message in prompt if message["role"] == "system"]
+        whole = [*opening, *made]
     if not any(message["role"] == "user" for message in whole):
-        raise RecordError(f"{name}: an answer without the prompt that it answers")
+        raise RecordError(f"{name}: an answer without the prompt that it answers; give it as prompt or messages")
     return whole
+
+
+def _without_system(messages: list[Message]) -> list[Message]:
+    return [message for message in messages if message["role"] != "system"]

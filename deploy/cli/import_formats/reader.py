@@ -91,25 +91,27 @@ class _Splitter:
 
     def __init__(self, file: BinaryIO, array: bool) -> None:
         self._file, self._array = file, array
-        self._data, self._at, self._start = (
-            b"",
-            0,
-            0,
-        )  # what was read; how far it was searched; where the element begins
+        # What was read; how far it was searched; where the element begins.
+        self._data, self._at, self._start = b"", 0, 0
         self._line, self._depth, self._closed = 1, 0, False
 
     def elements(self) -> Iterator[RawRecord]:
         while chunk := self._file.read(CHUNK):
             self._data, self._at, self._start = self._data[self._start :] + chunk, self._at - self._start, 0
-            while not self._closed and (token := self._next()):
-                if self._ends(token):
-                    yield self._element(self._at - self._array, self._at)
-            if len(self._data) - self._start > LONGEST and not self._closed:
+            yield from self._found()
+            while len(self._data) - self._start > LONGEST and not self._closed:
                 yield self._skip()
+                yield from self._found()
             if self._closed:
                 yield from self._rest()
                 return
         yield from self._unended()
+
+    def _found(self) -> Iterator[RawRecord]:
+        """The elements that end in what was read."""
+        while not self._closed and (token := self._next()):
+            if self._ends(token):
+                yield self._element(self._at - self._array, self._at)
 
     def _next(self) -> bytes | None:
         """The next token; None where what was read has no further one that is whole."""

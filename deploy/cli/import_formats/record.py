@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 SESSION_FIELDS = ("session", "session_id", "conversation_id", "thread_id", "id")
 TIME_FIELDS = ("created_at", "timestamp", "create_time", "created", "time", "date")
 MILLISECONDS = 10**11  # a number of seconds that is beyond the year 5000
+LEAST_SECONDS = 10**8  # less is no time of our days, but a duration
+DATE_DIGITS = 8
 ID_DIGITS = 16
 JSON_TYPES = {
     dict: "an object",
@@ -53,6 +55,9 @@ class Conversation:
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] = field(default_factory=list)
     rejected: list[dict[str, Any]] | None = None
+    read: frozenset[str] | None = (
+        None  #: the fields of the record that it was made of; default: all that its format has
+    )
 
 
 def to_records(
@@ -70,7 +75,8 @@ def to_records(
         "source": defaults.file,
         "created_at": moment(values),
     }
-    chosen = {**common, "messages": trim_to_answer(conversation.messages)}
+    worse = _rejected(conversation, common)
+    chosen = {**common, "messages": trim_to_answer(conversation.messages), **({"parent": worse["id"]} if worse else {})}
     chosen |= {"id": _identity(chosen), "feedback": feedback}
     if defaults.consecrated_by:
         chosen |= {
@@ -79,12 +85,16 @@ def to_records(
             "consecrated_at": defaults.consecrated_at,
         }
     chosen["session"] = session(values, defaults) or chosen["id"]
+    records = [worse | {"session": chosen["session"]}, chosen] if worse else [chosen]
+    return tuple(map(KarmaRecord.model_validate, records))
+
+
+def _rejected(conversation: Conversation, common: dict[str, Any]) -> dict[str, Any] | None:
+    """The record of the worse answer. It is never consecrated: it is there for the pair that it makes with its correction."""
     if conversation.rejected is None:
-        return (KarmaRecord.model_validate(chosen),)
-    worse = {**common, "messages": trim_to_answer(conversation.rejected), "session": chosen["session"]}
-    # It is never consecrated: it is there for the pair that it makes with its correction.
-    worse |= {"id": _identity(worse), "feedback": "down"}
-    return KarmaRecord.model_validate(worse), KarmaRecord.model_validate(chosen | {"parent": worse["id"]})
+        return None
+    worse = {**common, "messages": trim_to_answer(conversation.rejected)}
+    return worse | {"id": _identity(worse), "feedback": "down"}
 
 
 def trim_to_answer(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -112,14 +122,15 @@ def moment(values: dict[str, Any]) -> datetime | None:
     """When the conversation took place, as ISO 8601 or in seconds or milliseconds; None where no field is a time."""
     for name in TIME_FIELDS:
         value = values.get(name)
-        if isinstance(value, str) and not value.isdecimal():
+        if isinstance(value, str) and (not value.isdecimal() or len(value) == DATE_DIGITS):
             with suppress(ValueError):
                 found = datetime.fromisoformat(value.strip())
                 return found if found.tzinfo else found.replace(tzinfo=UTC)
         elif isinstance(value, str | int | float) and not isinstance(value, bool):
-            seconds = float(value)
             with suppress(ValueError, OverflowError, OSError):
-                return datetime.fromtimestamp(seconds / 1000 if seconds > MILLISECONDS else seconds, UTC)
+                seconds = float(value)
+                if seconds > LEAST_SECONDS:
+                    return datetime.fromtimestamp(seconds / 1000 if seconds > MILLISECONDS else seconds, UTC)
     return None
 
 
@@ -202,6 +213,6 @@ def json_type(value: object) -> str:
 
 
 def _identity(record: dict[str, Any]) -> str:
-    content = {name: record[name] for name in ("persona", "messages", "tools")}
+    content = {name: record[name] for name in ("persona", "messages", "tools", "parent") if name in record}
     plain = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return f"import-{hashlib.sha256(plain.encode()).hexdigest()[:ID_DIGITS]}"

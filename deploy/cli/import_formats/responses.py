@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from deploy.cli.import_formats.record import Conversation, RecordError, items, text
-from deploy.cli.import_formats.turns import Message, call, content, mark, role_of, system, tool
+from deploy.cli.import_formats.turns import Message, call, content, glue_of, mark, role_of, system, tools_of
 
-FIELDS = frozenset({"instructions", "input", "output", "tools"})
+FIELDS = frozenset({"instructions", "input", "output", "tools", "status"})
 KINDS = ("message", "function_call", "function_call_output", "reasoning")
 
 
@@ -22,11 +22,14 @@ def conversation(values: dict[str, Any]) -> Conversation:
     """Raises RecordError."""
     if not matches(values):
         raise RecordError("no input with the items of its output")
+    if values.get("status") not in (None, "completed"):
+        raise RecordError("status: the response was not completed, so that its answer is cut")
     given = values["input"]
     asked: list[Message] = [{"role": "user", "content": given}] if isinstance(given, str) else _items(given, "input")
-    messages = _joined([*asked, *_items(values["output"], "output")])
-    tools = [tool(one) for one in items(values.get("tools") or [], "tools")]
-    return Conversation(system(values.get("instructions"), messages), tools)
+    if not (answered := _items(values["output"], "output")):
+        raise RecordError("output: neither a message nor a call")
+    messages = system(values.get("instructions"), _joined([*asked, *answered]))
+    return Conversation(messages, tools_of(values.get("tools")))
 
 
 def _items(value: object, name: str) -> list[Message]:
@@ -39,14 +42,16 @@ def _item(item: dict[str, Any], path: str) -> Message | None:
     if kind == "reasoning":
         return None
     if kind == "function_call":
-        return {"role": "assistant", "tool_calls": [call(item.get("call_id"), item, path)]}
+        made: Message = {"role": "assistant", "tool_calls": [call(item.get("call_id"), item, path)]}
+        return mark(made, item, path)
     if kind == "function_call_output":
-        made: Message = {"role": "tool", "tool_call_id": text(item.get("call_id"), f"{path}.call_id")}
+        made = {"role": "tool", "tool_call_id": text(item.get("call_id"), f"{path}.call_id")}
         return made | {"content": content(item.get("output"), f"{path}.output") or ""}
     if kind != "message":
         raise RecordError(f"{path}.type: not one of {', '.join(KINDS)}")
-    words = content(item.get("content"), f"{path}.content")
-    return mark({"role": role_of(item, path), "content": words or ""}, item, path)
+    role = role_of(item, path)
+    words = content(item.get("content"), f"{path}.content", glue_of(role))
+    return mark({"role": role, "content": words or ""}, item, path)
 
 
 def _joined(messages: list[Message]) -> list[Message]:

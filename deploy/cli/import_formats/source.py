@@ -22,6 +22,7 @@ SNIFFED = 64 * 1024  # bytes by which a file is recognised
 CHUNK = 1024**2
 NULS_OF = 200  # bytes of which a third are NUL in UTF-16 without its mark
 BOM = codecs.BOM_UTF8
+PACKED = (b"PK\x03\x04", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"BZh")
 GZIP, PARQUET = b"\x1f\x8b", b"PAR1"
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # pyarrow comes with the jobs' environment (datasets); the command's own is kept small.
@@ -89,11 +90,15 @@ def open_source(path: Path) -> Iterator[tuple[BinaryIO, bytes]]:
 
 def check_text(path: Path, start: bytes) -> None:
     """Raise UserError unless a file that starts so is text. A NUL in one broken line does not make it binary."""
+    if start.startswith(PACKED):
+        raise UserError(f"{path} is packed (zip, xz, zstd or bzip2): unpack it, or use gzip")
     if not start.removeprefix(BOM).strip():
         raise UserError(f"{path} is empty: {EXPECTED}")
     many = start[:NULS_OF].count(0) * 3 > len(start[:NULS_OF])
     if many or (b"\0" in start and not any(line.lstrip().startswith((b"{", b"[")) for line in start.split(b"\n"))):
         raise UserError(f"{path} is not a text file, or in UTF-16 without its mark: {EXPECTED}")
+    if not any(line.lstrip().startswith((b"{", b"[")) for line in start.removeprefix(BOM).split(b"\n")):
+        raise UserError(f"{path} holds no JSON in its first {SNIFFED // 1024} KiB: {EXPECTED}")
 
 
 def _start(file: BinaryIO) -> bytes:

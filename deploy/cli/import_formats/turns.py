@@ -7,8 +7,10 @@ What excludes a turn from training has many names (OpenAI `weight`, LLaMA-Factor
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
+from deploy.cli.import_formats.fields import expect_harmless
 from deploy.cli.import_formats.record import RecordError, items, json_type, text
 
 Message = dict[str, Any]
@@ -34,7 +36,6 @@ ROLES = {
 }
 WEIGHTS = ("weight", "loss_weight", "train", "training", "loss", "loss_scale", "train_on_turn")
 THUMBS = ("feedback", "thumb", "thumbs", "vote", "rating", "label", "kto_tag")
-ATTACHED = ("images", "image", "videos", "video", "audios", "audio", "files", "attachments", "documents", "objects")
 REASONING = ("reasoning_content", "reasoning", "thinking")  # what was thought is not trained
 ROLE_NAMES = ("role", "from")
 TEXT_NAMES = ("content", "value")
@@ -44,7 +45,6 @@ FIELDS = frozenset(
         *TEXT_NAMES,
         *WEIGHTS,
         *THUMBS,
-        *ATTACHED,
         *REASONING,
         "name",
         "refusal",
@@ -56,6 +56,8 @@ PARTS = frozenset({"image_url", "input_audio", "file", "image", "audio", "video"
 PARTS |= {"input_file", "tool_use", "tool_result"}
 TEXTS = frozenset({"text", "input_text", "output_text"})
 THOUGHTS = frozenset({"thinking", "redacted_thinking", "reasoning"})
+#: Where an attachment was, in text that begins or ends with it.
+MARK = re.compile(r"<(image|video|audio)>|<\|(image|video|audio)_pad\|>|<\|vision_start\|>", re.IGNORECASE)
 OFF, ON = (0, False), (1, True)
 UP = ("up", "thumbs_up", "good", "positive", "like", "true", 1, True)
 DOWN = ("down", "thumbs_down", "bad", "negative", "dislike", "false", -1, 0, False)
@@ -73,16 +75,21 @@ def role_of(item: dict[str, Any], path: str) -> str:
 def text_of(item: dict[str, Any], path: str) -> str | None:
     """The text of a turn; None where it has none. Raises RecordError."""
     name = next((name for name in TEXT_NAMES if item.get(name) is not None), TEXT_NAMES[0])
-    return content(item.get(name), f"{path}.{name}")
+    return content(item.get(name), f"{path}.{name}", glue_of(role_of(item, path)))
 
 
-def content(value: object, path: str) -> str | None:
-    """Read text, or text in parts; parts are joined as vLLM joins them for a template that takes text. Raises RecordError."""
+def glue_of(role: str) -> str:
+    """What joins the parts of a text: an answer is cut anywhere (at citations), others as vLLM joins them for a template."""
+    return "" if role == "assistant" else "\n"
+
+
+def content(value: object, path: str, glue: str = "\n") -> str | None:
+    """Read text, or text in parts. Raises RecordError."""
     if value is None or isinstance(value, str):
         return value
     parts = [(part, f"{path}.{at}") for at, part in enumerate(items(value, path))]
     texts = [_part(part, where) for part, where in parts if str(part.get("type")) not in THOUGHTS]
-    return "\n".join(texts) if texts else None
+    return glue.join(texts) if texts else None
 
 
 def _part(part: dict[str, Any], path: str) -> str:
@@ -90,14 +97,20 @@ def _part(part: dict[str, Any], path: str) -> str:
     if not isinstance(kind, str) or kind not in TEXTS:
         shown = kind if isinstance(kind, str) and kind in PARTS else "unknown"
         raise RecordError(f"{path}: a part of type {shown} is not supported, only text")
+    if weight_of(part, path) == 0 or thumb_of(part, path) == "down":
+        raise RecordError(f"{path}: a part that is not to be trained; give it a message of its own, with the weight 0")
+    expect_harmless({name: value for name, value in part.items() if name not in (*WEIGHTS, *THUMBS)}, path)
     return text(part.get("text", part.get("value")), f"{path}.text")
 
 
 def mark(message: Message, item: dict[str, Any], path: str) -> Message:
     """The message with what its turn says of itself: trained or not. Raises RecordError for what cannot be kept."""
-    for name in ATTACHED:
-        if item.get(name):
-            raise RecordError(f"{path}.{name}: attachments are not supported, only text")
+    expect_harmless({name: value for name, value in item.items() if name not in FIELDS}, path)
+    words = (message.get("content") or "").strip()
+    if message["role"] == "user" and any(
+        found.start() == 0 or found.end() == len(words) for found in MARK.finditer(words)
+    ):
+        raise RecordError(f"{path}: the mark of an attachment, which is not supported, only text")
     if item.get("refusal"):
         raise RecordError(f"{path}.refusal: a refusal is no answer to train on")
     weight = weight_of(item, path)
@@ -132,7 +145,8 @@ def thumb_of(item: dict[str, Any], path: str) -> str | None:
         if not isinstance(value, str | bool | int | float):
             raise RecordError(f"{path}{'.' if path else ''}{name}: {json_type(value)}, neither up nor down")
         given = value.strip().lower() if isinstance(value, str) else value
-        if given not in (*UP, *DOWN) or (name == "rating" and given == 0):
+        # A rating of 1 may be the best of two or the worst of five.
+        if given not in (*UP, *DOWN) or (name == "rating" and given in (0, 1)):
             raise RecordError(f"{path}{'.' if path else ''}{name}: neither up nor down")
         found.add("up" if given in UP else "down")
     if len(found) > 1:
@@ -149,10 +163,42 @@ def call(identity: object, function: dict[str, Any], path: str) -> dict[str, Any
     return {"id": identity, "type": "function", "function": named}
 
 
-def tool(function: dict[str, Any]) -> dict[str, Any]:
+def calls_of(text_: str, path: str, number: int) -> list[dict[str, Any]]:
+    """Read one call or several, as JSON in the text of a turn; such formats have no ids, results follow in order."""
+    value = parsed(text_, path)
+    calls = items(value if isinstance(value, list) else [value], path)
+    return [call(f"call_{number}_{at}", one, path) for at, one in enumerate(calls)]
+
+
+def tools_of(value: object, name: str = "tools") -> list[dict[str, Any]]:
+    """Read tools from a list, or from JSON in a text. Raises RecordError."""
+    if not value:
+        return []
+    return [
+        tool(one, f"{name}.{at}")
+        for at, one in enumerate(items(parsed(value, name) if isinstance(value, str) else value, name))
+    ]
+
+
+def parsed(text_: str, path: str) -> object:
+    try:
+        value: object = json.loads(text_)
+    except (ValueError, RecursionError):
+        raise RecordError(f"{path}: not JSON") from None
+    if not isinstance(value, dict | list):
+        raise RecordError(f"{path}: {json_type(value)}, not an object")
+    return value
+
+
+def tool(function: dict[str, Any], path: str = "tools") -> dict[str, Any]:
     """A tool in OpenAI's chat form: bare functions are wrapped, other names of the parameters' schema translated."""
+    if function.get("type", "function") not in ("function", "custom") or not isinstance(
+        function.get("function", {}), dict
+    ):
+        raise RecordError(f"{path}: a tool that is no function is not supported")
     if "function" in function:
         return function
+    text(function.get("name"), f"{path}.name")
     names = {"input_schema": "parameters", "parametersJsonSchema": "parameters"}
     return {
         "type": "function",

@@ -59,7 +59,7 @@ class Consecration(StrEnum):
 
     DONE = "done"  #: it is a white truth now
     KNOWN = "known"  #: it was one already, with the same messages
-    REVOKED = "revoked"  #: consent to it was withdrawn: it stays out
+    REVOKED = "revoked"  #: consent to it, or to what it corrects, was withdrawn: it stays out
     OTHER = "other"  #: its id belongs to other messages or to another persona
 
 
@@ -119,7 +119,7 @@ async def consecrate(conn: Connection, record: KarmaConsecrated) -> Consecration
         f"""
         INSERT INTO vectors.karma AS k ({_NAMES})
         SELECT {_arrived(created_at=_CREATED, consecrated_at=_CONSECRATED)} FROM (VALUES ({marks})) AS a ({_NAMES})
-        WHERE NOT EXISTS (SELECT FROM harvester.revocation r WHERE r.karma = a.id)
+        WHERE NOT EXISTS (SELECT FROM harvester.revocation r WHERE r.karma IN (a.id, a.parent))
         ON CONFLICT (id) DO UPDATE SET
             status = 'white_truth', consecrated_by = excluded.consecrated_by, consecrated_at = excluded.consecrated_at,
             outcome = CASE WHEN ${len(COLUMNS) + 1} THEN excluded.outcome ELSE k.outcome END,
@@ -148,7 +148,7 @@ async def _why_not(conn: Connection, record: KarmaRecord) -> Consecration:
     """Why nothing was written; read afterwards, for the dead letter."""
     row = await conn.fetchrow(
         f"""
-        SELECT bool_or(k.status = 'revoked') OR EXISTS (SELECT FROM harvester.revocation WHERE karma = $1) AS revoked,
+        SELECT bool_or(k.status = 'revoked') OR EXISTS (SELECT FROM harvester.revocation WHERE karma IN ($1, $4)) AS revoked,
                bool_and({_IS_SAME}) AS same
         FROM (VALUES ($2::text, $3::text::jsonb)) AS excluded (persona, messages)
         LEFT JOIN vectors.karma k ON k.id = $1
@@ -156,6 +156,7 @@ async def _why_not(conn: Connection, record: KarmaRecord) -> Consecration:
         record.id,
         record.persona,
         _MESSAGES.dump_json(record.messages, exclude_defaults=True).decode(),
+        record.parent,
     )
     if row and row["revoked"]:
         return Consecration.REVOKED

@@ -318,3 +318,37 @@ def test_parquet_is_read(tmp_path: Path) -> None:
     )
     subprocess.run([JOBS_PYTHON, "-c", write, source, file], check=True)
     assert whole(file) == ["a", "b"]
+
+
+def test_what_follows_a_record_that_is_too_long_in_the_last_piece_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "karma.json"
+    long = b'{"messages": "' + b"y" * (reader.LONGEST + 1) + b'"}'
+    file.write_bytes(b"[" + record() + b",\n" + long + b",\n" + record(id="b") + b"]")
+    first, second, third = lines(file)
+    assert isinstance(first.content, Imported) and isinstance(third.content, Imported)
+    assert str(second.content) == f"{file}:2 longer than 16 MiB"
+
+
+def test_numbers_and_depths_that_cannot_be_held_are_faults_or_nothing(tmp_path: Path) -> None:
+    plain = {"messages": TURNS}
+    assert isinstance(parse(json.dumps(plain).encode()[:-1] + b', "created_at": 1' + b"0" * 400 + b"}"), KarmaRecord)
+    deep = {
+        "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}],
+        "tools": '[{"name": "f", "p": ' + "[" * 900 + "]" * 900 + "}]",
+    }
+    found = parse(json.dumps(deep).encode())
+    assert isinstance(found, KarmaRecord | Fault)
+    for name, year in (("20231105", 2023), ("3.2", None)):
+        made = parse(json.dumps(plain | {"date": name}).encode())
+        assert isinstance(made, KarmaRecord) and (made.created_at and made.created_at.year) == year
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [(b"a,b\n1,2\n", "holds no JSON"), (b"# Talk\n\nHi.\n", "holds no JSON"), (b"PK\x03\x04" + b"x" * 9, "is packed")],
+)
+def test_a_file_of_another_kind_is_one_line_of_error(tmp_path: Path, data: bytes, expected: str) -> None:
+    file = tmp_path / "karma"
+    file.write_bytes(data)
+    with pytest.raises(UserError, match=expected):
+        lines(file)

@@ -232,7 +232,7 @@ def test_a_foreign_record_is_speculative_unless_somebody_vouches_for_it() -> Non
         ({"conversations": [{"from": "human"}]}, "conversations.0.value: missing"),
         ({"conversations": [turn("function_call", "geheimnis")]}, "conversations.0.value: not JSON"),
         ({"conversations": [turn("function_call", "5")]}, "conversations.0.value: a number, not an object"),
-        ({"conversations": [turn("human", "x")], "images": ["a.png"]}, "images are not supported"),
+        ({"conversations": [turn("human", "x")], "images": ["a.png"]}, "images: attachments are not supported"),
         ({"conversations": [turn("human", "x"), turn("gpt", "y")], "tools": "geheimnis"}, "tools: not JSON"),
         ({"conversations": []}, "messages are empty"),
         ({"instruction": "geheimnis"}, "no output"),

@@ -42,7 +42,7 @@ def said(record: KarmaRecord) -> list[tuple[str, str | None]]:
 
 
 @pytest.mark.parametrize("name", ["label", "kto_tag", "feedback", "thumb", "rating"])
-@pytest.mark.parametrize(("value", "thumb"), [(True, "up"), (-1, "down"), ("up", "up"), ("thumbs_down", "down")])
+@pytest.mark.parametrize(("value", "thumb"), [("good", "up"), (-1, "down"), ("up", "up"), ("thumbs_down", "down")])
 def test_a_thumb_is_kept_with_the_record(name: str, value: object, thumb: str) -> None:
     assert one({"messages": [ASKED, WRONG], name: value}).feedback == thumb
     assert one(
@@ -56,12 +56,13 @@ def test_a_thumb_is_kept_with_the_record(name: str, value: object, thumb: str) -
     [
         ({"rating": 3}, "rating: neither up nor down"),
         ({"rating": 0}, "rating: neither up nor down"),
+        ({"rating": 1}, "rating: neither up nor down"),
         ({"feedback": {"type": "x"}}, "feedback: an object, neither up nor down"),
         ({"label": True, "feedback": "down"}, "thumbs that contradict"),
         ({"score": 4.5}, "score: changes what a record means"),
         ({"reward": -1}, "reward: changes what a record means"),
-        ({"images": ["a.png"]}, "images are not supported"),
-        ({"files": ["a.txt"]}, "files are not supported"),
+        ({"images": ["a.png"]}, "images: attachments are not supported"),
+        ({"files": ["a.txt"]}, "files: attachments are not supported"),
         ({"weight": 0}, "weight 0: its owner excludes it"),
         ({"weight": 0.5}, "weight: a weight is 0 or 1"),
         ({"train": False}, "weight 0: its owner excludes it"),
@@ -287,3 +288,174 @@ def test_what_changes_nothing_is_counted_by_its_name() -> None:
 )
 def test_the_time_of_a_conversation_is_kept(name: str, value: object, expected: datetime | None) -> None:
     assert one({"messages": [ASKED, GOOD], name: value}).created_at == expected
+
+
+TURN = {"role": "user", "content": "and?"}
+GEMINI = [{"role": "user", "parts": [{"text": "q"}]}, {"role": "model", "parts": [{"text": "OLD"}]}]
+OLD = {"role": "assistant", "content": "OLD"}
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"train_detail": [{"begin_offset": 0, "train": False}]},
+        {"training_detail": [{"train": False}]},
+        {"trainable": False},
+        {"loss_mask": 0},
+        {"score": -1},
+        {"annotation": {"rating": -1}},
+        {"deleted": True},
+        {"error": {"content": "overloaded"}},
+        {"done": False},
+        {"finish_reason": "length"},
+        {"thumbs_down": True},
+        {"user_feedback": "negative"},
+        {"liked": False},
+        {"isCorrect": False},
+        {"image_url": "a.png"},
+        {"experimental_attachments": [{"name": "a"}]},
+    ],
+    ids=lambda field: next(iter(field)),
+)
+def test_a_field_that_judges_what_it_belongs_to_is_refused_wherever_it_is(field: dict[str, Any]) -> None:
+    name = next(iter(field))
+    part = {"type": "text", "text": "GOOD"}
+    for values in (
+        {"messages": [ASKED, GOOD], **field},
+        {"messages": [ASKED, GOOD | field]},
+        {"messages": [ASKED, {"role": "assistant", "content": [part | field]}]},
+        {"prompt": [ASKED], "completion": [GOOD | field]},
+        {"prompt": [ASKED], "chosen": [GOOD | field], "rejected": [WRONG]},
+        {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a", **field}]},
+    ):
+        with pytest.raises(RecordError, match=name):
+            imported(values)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"finish_reason": "stop"},
+        {"done": True},
+        {"error": None},
+        {"deleted": False},
+        {"generated_at": 1},
+        {"model": "m"},
+    ],
+)
+def test_a_field_that_reports_a_good_end_changes_nothing(field: dict[str, Any]) -> None:
+    assert one({"messages": [ASKED, GOOD | field], **field}).messages[-1].content == "GOOD"
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"messages": [ASKED, OLD, TURN], "response": "REAL"}, "response"),
+        ({"messages": [ASKED, OLD, TURN], "choices": [{"message": GOOD}]}, "choices"),
+        ({"contents": GEMINI, "candidates": [1]}, "candidates"),
+        ({"messages": [ASKED, GOOD], "system_prompt": "Be brief."}, "system_prompt"),
+        ({"messages": [ASKED, GOOD], "instructions": "Be brief."}, "instructions"),
+        ({"question": "q", "answer": "a", "context": "The document."}, "context"),
+        ({"instruction": "q", "output": "a", "tools": "[]" * 2}, "tools"),
+        ({"prompt": "q", "history": [["a", "b"]], "chosen": "c", "rejected": "d"}, "history"),
+        ({"question": "q", "input": "more", "chosen": "c", "rejected": "d"}, "input"),
+        ({"input": "q", "output": [GOOD], "previous_response_id": "r1"}, "previous_response_id"),
+        ({"input": [ASKED, OLD, TURN], "output": [{"type": "reasoning"}]}, "output"),
+        ({"input": [ASKED], "output": [GOOD], "status": "incomplete"}, "status"),
+        ({"input": "q", "output": [GOOD], "tools": [{"type": "web_search_preview"}]}, "no function"),
+        ({"prompt": "\n\nHuman: hi\n\nAssistant:", "completion": "a"}, "a whole conversation in one text"),
+        ({"messages": [{"role": "user", "content": "<image>What is it?"}, GOOD]}, "attachment"),
+        ({"messages": [ASKED, GOOD], "chosen": "GOOD", "rejected": "B"}, "ends in an answer already"),
+        ({"messages": [ASKED], "rejected_response": "B"}, "no answer"),
+    ],
+    ids=range(17),
+)
+def test_what_belongs_to_the_conversation_is_not_left_out(values: dict[str, Any], name: str) -> None:
+    with pytest.raises(RecordError, match=name):
+        imported(values)
+
+
+def test_a_system_prompt_beside_whole_conversations_is_kept() -> None:
+    system = {"role": "system", "content": "Be brief."}
+    for values in (
+        {"system": "Be brief.", "prompt": "Oil the gate.", "chosen": [ASKED, GOOD], "rejected": [ASKED, WRONG]},
+        {"prompt": [system, ASKED], "chosen": [ASKED, GOOD], "rejected": [ASKED, WRONG]},
+    ):
+        worse, better = imported(values).records
+        assert said(better)[0] == said(worse)[0] == ("system", "Be brief.")
+        assert said(better)[1:] == [("user", "Oil the gate."), ("assistant", "GOOD")]
+
+
+def test_an_answer_of_several_turns_goes_on_after_its_prompt() -> None:
+    chosen = [{"role": "assistant", "content": "C1"}, TURN, GOOD]
+    _, better = imported({"prompt": [ASKED], "chosen": chosen, "rejected": [WRONG]}).records
+    assert [content for _, content in said(better)] == ["Oil the gate.", "C1", "and?", "GOOD"]
+
+
+def test_calls_without_ids_are_joined_in_their_order() -> None:
+    calls = [{"function": {"name": "tank", "arguments": {"site": site}}} for site in ("North", "South")]
+    results = [{"role": "tool", "name": "tank", "content": amount} for amount in ("4200", "17")]
+    record = one(
+        {"messages": [ASKED, {"role": "assistant", "tool_calls": calls}, *results, GOOD], "tools": '[{"name": "tank"}]'}
+    )
+    ids = [made["id"] for made in record.messages[1].tool_calls]
+    assert [message.tool_call_id for message in record.messages[2:4]] == ids and record.tools[0]["function"][
+        "name"
+    ] == "tank"
+
+
+def test_a_conversation_in_openais_spelling_keeps_its_calls() -> None:
+    with pytest.raises(RecordError, match="ends in a tool call"):
+        imported(
+            {"conversation": [ASKED, {"role": "assistant", "content": "I open it.", "tool_calls": [call("c", "N")]}]}
+        )
+
+
+def test_results_of_gemini_go_to_the_calls_of_their_ids() -> None:
+    calls: list[dict[str, Any]] = [{"functionCall": {"id": id, "name": "tank", "args": {}}} for id in ("1", "2")]
+    results = [{"functionResponse": {"id": id, "name": "tank", "response": {"n": id}}} for id in ("2", "1")]
+    record = one(
+        {
+            "contents": [
+                {"role": "user", "parts": [{"text": "q"}]},
+                {"role": "model", "parts": calls},
+                {"role": "user", "parts": results},
+                {"role": "model", "parts": [{"text": "Ans"}, {"text": "wer"}]},
+            ]
+        }
+    )
+    assert [(message.tool_call_id, message.content) for message in record.messages[2:4]] == [
+        ("2", '{"n": "2"}'),
+        ("1", '{"n": "1"}'),
+    ]
+    assert record.messages[-1].content == "Answer"
+
+
+def test_an_empty_last_turn_of_gemini_is_not_cut_back_to_an_earlier_answer() -> None:
+    turns = [*GEMINI, {"role": "user", "parts": [{"text": "r"}]}]
+    endings: list[list[dict[str, Any]]] = [[], [{"text": "hm", "thought": True}]]
+    for parts in endings:
+        with pytest.raises(RecordError, match="the last message of the assistant is empty"):
+            imported({"contents": [*turns, {"role": "model", "parts": parts}]})
+
+
+def test_a_stored_response_is_no_record_of_our_own() -> None:
+    stored = {
+        "id": "resp_1",
+        "status": "completed",
+        "input": "q",
+        "output": [{"type": "message", **GOOD}],
+        "model": "m",
+    }
+    assert said(one(stored)) == [("user", "q"), ("assistant", "GOOD")]
+    call_ = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}", "weight": 0}
+    record = one(
+        {"input": [ASKED, call_, {"type": "function_call_output", "call_id": "c", "output": "x"}], "output": [GOOD]}
+    )
+    assert record.messages[1].weight == 0
+
+
+def test_two_corrections_of_one_answer_are_two_records() -> None:
+    first = imported({"prompt": "q", "chosen": "A", "rejected": "B"}).records
+    second = imported({"prompt": "q", "chosen": "A", "rejected": "C"}).records
+    assert len({record.id for record in (*first, *second)}) == 4
