@@ -152,13 +152,17 @@ def gather_ids(ids: Iterable[str], file: Path | None) -> list[str]:
 
 
 def _ids_in(file: Path) -> list[str]:
-    from deploy.cli.import_formats.source import check_file
-
-    check_file(file)
     try:
-        return [line.strip() for line in file.read_text("utf-8-sig").splitlines() if line.strip()]
+        found = [line.strip() for line in file.read_text("utf-8-sig").splitlines() if line.strip()]
+    except FileNotFoundError:
+        raise UserError(f"{file} does not exist") from None
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
         raise UserError(f"{file} is not a text file: expected one id a line, in UTF-8") from None
+    if not found:
+        raise UserError(f"{file} is empty: expected one id a line")
+    return found
 
 
 async def withdraw(settings: Settings, ids: list[str], by: str, why: str) -> int:
