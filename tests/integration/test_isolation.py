@@ -31,13 +31,16 @@ from shared.drivers.containers.port import ContainerInfo
 from shared.drivers.containers.process import ProcessContainers
 from shared.drivers.containers.sandbox import why_not
 from shared.jobs.gpu_stage import GpuStage
+from shared.jobs.runner import JobKind, JobPlan, Jobs, job_containers
 from shared.ritual import ledger
 from shared.runtime.context import ServiceContext
 from shared.runtime.presence import Isolation, JobIsolation, list_isolation
 from shared.storage.postgres import Pool
+from tests.integration.test_authorization_files import ProbingJob, Tries
 from tests.integration.test_gpu_stage import BAD, GOOD, ending
 from tests.integration.test_health import becomes_ready, says
 from tests.support.anvils import FakeRune, anvil, checks, context, rune, state_of
+from tests.support.configurations import configured
 from tests.support.isolation import WHY, let_isolate
 from tests.support.orchestrated import harvested
 from tests.support.servers import House
@@ -45,6 +48,8 @@ from tests.support.services import running
 from tests.support.stages import evacuated, reconcile_until_moved
 
 __all__ = ["anvil", "context", "rune"]  # fixtures
+
+PROBER = ("-m", "tests.support.fakes.file_prober")
 
 
 @pytest.fixture
@@ -230,6 +235,34 @@ async def test_the_permission_leaves_a_job_isolated_where_that_is_possible(
 
     assert set((await ledger.require_fact(admin, ritual, AdapterForged)).isolation) >= WALLS
     assert (await list_isolation(admin))["forge"] == JobIsolation(Isolation.ISOLATED)
+
+
+async def test_a_job_cannot_read_the_configuration_that_lies_among_what_it_is_given(
+    settings: Settings, admin: Pool, client: Client, tmp_path: Path
+) -> None:
+    if why_not(settings.containers_dir):
+        pytest.skip("this machine cannot isolate jobs")
+    given = tmp_path / "given"
+    given.mkdir()
+    (given / "data").write_text("of the job")
+    settings = configured(settings, given)
+    fence = await evacuated(admin, await harvested(settings, "one"))
+    (ritual,) = await ledger.list_rituals(admin, State.EVACUATED)
+    configuration = embedded().model_copy(update={"jobs": JobsConfig(python=Path(sys.executable))})
+    context = ServiceContext("forge", settings, admin, client, configuration)
+    jobs = Jobs(context, job_containers(context), JobKind("trainer", PROBER, 1024**3, 60))
+    tries = tuple(("read", str(given / name)) for name in ("data", "soulforge.toml"))
+
+    async with asyncio.timeout(60):
+        while (finished := await jobs.follow(ritual, fence, lambda out: plan_of(out, tries, given))) is None:
+            await asyncio.sleep(0.05)
+
+    assert finished.result.ok, finished.result.error
+    assert finished.result.result["found"] == [True, False]
+
+
+def plan_of(output: Path, tries: Tries, given: Path) -> JobPlan:
+    return JobPlan(ProbingJob(output=output, tries=tries), (given,))
 
 
 async def test_status_watch_and_show_mention_jobs_that_run_unisolated(
