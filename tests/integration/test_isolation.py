@@ -256,6 +256,7 @@ async def test_a_job_cannot_read_the_configuration_that_lies_among_what_it_is_gi
     async with asyncio.timeout(60):
         while (finished := await jobs.follow(ritual, fence, lambda out: plan_of(out, tries, given))) is None:
             await asyncio.sleep(0.05)
+    await jobs.forget(ritual)  # the next test has a ritual of this name
 
     assert finished.result.ok, finished.result.error
     assert finished.result.result["found"] == [True, False]
