@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from shared.config.load import find
 from shared.contracts.intent import RitualProgress
 from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult, Progress
 from shared.contracts.text import clean
@@ -183,7 +184,8 @@ class Jobs:
                 "fence": str(fence),
             },
             mounts=(*(Mount(path=path) for path in readable), Mount(path=output, read_only=False)),
-            hidden=(settings.home,),
+            # The configuration may hold passwords, and lie beside the code.
+            hidden=(settings.home, *filter(None, (find(settings),))),
             image=jobs.image,
             devices=self._devices(),
             isolated=True,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
@@ -24,17 +26,21 @@ from shared.contracts.evacuate import GpuInterrupted
 from shared.contracts.forge import AdapterForged
 from shared.contracts.job import WALLS, is_unisolated
 from shared.contracts.ritual import State
+from shared.drivers.containers.account import as_job_account
 from shared.drivers.containers.port import ContainerInfo
 from shared.drivers.containers.process import ProcessContainers
 from shared.drivers.containers.sandbox import why_not
 from shared.jobs.gpu_stage import GpuStage
+from shared.jobs.runner import JobKind, JobPlan, Jobs, job_containers
 from shared.ritual import ledger
 from shared.runtime.context import ServiceContext
 from shared.runtime.presence import Isolation, JobIsolation, list_isolation
 from shared.storage.postgres import Pool
+from tests.integration.test_authorization_files import ProbingJob, Tries
 from tests.integration.test_gpu_stage import BAD, GOOD, ending
 from tests.integration.test_health import becomes_ready, says
 from tests.support.anvils import FakeRune, anvil, checks, context, rune, state_of
+from tests.support.configurations import configured
 from tests.support.isolation import WHY, let_isolate
 from tests.support.orchestrated import harvested
 from tests.support.servers import House
@@ -42,6 +48,8 @@ from tests.support.services import running
 from tests.support.stages import evacuated, reconcile_until_moved
 
 __all__ = ["anvil", "context", "rune"]  # fixtures
+
+PROBER = ("-m", "tests.support.fakes.file_prober")
 
 
 @pytest.fixture
@@ -118,16 +126,20 @@ from pathlib import Path
 from shared.drivers.containers import sandbox
 from shared.drivers.containers.process import ProcessContainers
 wheel, path = sandbox.find_spec, os.environ["PATH"]
-sandbox.find_spec, os.environ["PATH"] = (lambda name: None), os.environ["BROKEN"]
-containers = ProcessContainers(Path())
-print("denied:", asyncio.run(containers.why_not_isolated()))
-sandbox.find_spec, os.environ["PATH"] = wheel, path
-print("mended:", asyncio.run(containers.why_not_isolated()))
+containers = ProcessContainers(Path(os.environ["BROKEN"]))
+def show(broken, seconds):
+    sandbox.find_spec, os.environ["PATH"] = (lambda name: None, os.environ["BROKEN"]) if broken else (wheel, path)
+    sandbox.monotonic = lambda: seconds
+    print(asyncio.run(containers.why_not_isolated()))
+show(True, 0)
+show(False, 0)
+show(True, 59)
+show(True, 61)
 """
 
 
-async def test_a_machine_that_is_mended_is_noticed_by_a_process_that_runs(tmp_path: Path) -> None:
-    if why_not():
+async def test_a_machine_that_is_mended_or_breaks_is_noticed_by_a_process_that_runs(tmp_path: Path) -> None:
+    if why_not(tmp_path):
         pytest.skip("this machine cannot isolate jobs")
     (tmp_path / "bwrap").write_text("#!/bin/sh\necho no permissions >&2; exit 1\n")
     (tmp_path / "bwrap").chmod(0o755)
@@ -137,11 +149,40 @@ async def test_a_machine_that_is_mended_is_noticed_by_a_process_that_runs(tmp_pa
         env={**os.environ, "BROKEN": str(tmp_path)},
         stdout=asyncio.subprocess.PIPE,
     )
-    lines = (await child.communicate())[0].decode().splitlines()
+    denied, mended, kept, broken = (await child.communicate())[0].decode().splitlines()
 
-    assert lines[0].startswith("denied: jobs cannot be isolated: ") and "no permissions" in lines[0]
-    assert "apt-get install bubblewrap" in lines[0] and 'driver = "docker"' in lines[0]
-    assert lines[1] == "mended: None"
+    assert denied.startswith("jobs cannot be isolated: ") and "no permissions" in denied
+    assert "apt-get install bubblewrap" in denied and 'driver = "docker"' in denied
+    assert mended == kept == "None"
+    assert broken == denied
+
+
+@pytest.fixture
+def overlay(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a file system that cannot map the owners of files."""
+    folders = [tmp_path / name for name in ("lower", "upper", "work", "overlay")]
+    for folder in folders:
+        folder.mkdir()
+    lower, upper, work, overlay = folders
+    options = f"lowerdir={lower},upperdir={upper},workdir={work}"
+    mounted = subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", overlay], check=False)
+    if mounted.returncode:
+        pytest.skip("this machine cannot mount an overlay")
+    yield overlay
+    subprocess.run(["umount", overlay], check=True)
+
+
+@pytest.mark.skipif(not as_job_account(), reason="only jobs that root starts have their owners mapped")
+@pytest.mark.parametrize("made", [True, False], ids=["made", "not yet made"])
+async def test_a_home_whose_owners_cannot_be_mapped_is_found_before_a_job_starts(overlay: Path, made: bool) -> None:
+    directory = overlay / "home/containers"
+    if made:
+        directory.mkdir(parents=True)
+
+    why = await ProcessContainers(directory).why_not_isolated()
+
+    assert why and "cannot map owners" in why and "ext4" in why and "apt-get" not in why
+    assert list(overlay.iterdir()) == ([overlay / "home"] if made else [])
 
 
 async def test_no_job_is_started_where_it_cannot_be_isolated(
@@ -185,7 +226,7 @@ async def test_an_unisolated_job_is_recorded_as_such_however_it_ends(
 async def test_the_permission_leaves_a_job_isolated_where_that_is_possible(
     settings: Settings, admin: Pool, client: Client
 ) -> None:
-    if why_not():
+    if why_not(settings.containers_dir):
         pytest.skip("this machine cannot isolate jobs")
     ritual = await harvested(settings, "one")
     await evacuated(admin, ritual)
@@ -194,6 +235,35 @@ async def test_the_permission_leaves_a_job_isolated_where_that_is_possible(
 
     assert set((await ledger.require_fact(admin, ritual, AdapterForged)).isolation) >= WALLS
     assert (await list_isolation(admin))["forge"] == JobIsolation(Isolation.ISOLATED)
+
+
+async def test_a_job_cannot_read_the_configuration_that_lies_among_what_it_is_given(
+    settings: Settings, admin: Pool, client: Client, tmp_path: Path
+) -> None:
+    if why_not(settings.containers_dir):
+        pytest.skip("this machine cannot isolate jobs")
+    given = tmp_path / "given"
+    given.mkdir()
+    (given / "data").write_text("of the job")
+    settings = configured(settings, given)
+    fence = await evacuated(admin, await harvested(settings, "one"))
+    (ritual,) = await ledger.list_rituals(admin, State.EVACUATED)
+    configuration = embedded().model_copy(update={"jobs": JobsConfig(python=Path(sys.executable))})
+    context = ServiceContext("forge", settings, admin, client, configuration)
+    jobs = Jobs(context, job_containers(context), JobKind("trainer", PROBER, 1024**3, 60))
+    tries = tuple(("read", str(given / name)) for name in ("data", "soulforge.toml"))
+
+    async with asyncio.timeout(60):
+        while (finished := await jobs.follow(ritual, fence, lambda out: plan_of(out, tries, given))) is None:
+            await asyncio.sleep(0.05)
+    await jobs.forget(ritual)  # the next test has a ritual of this name
+
+    assert finished.result.ok, finished.result.error
+    assert finished.result.result["found"] == [True, False]
+
+
+def plan_of(output: Path, tries: Tries, given: Path) -> JobPlan:
+    return JobPlan(ProbingJob(output=output, tries=tries), (given,))
 
 
 async def test_status_watch_and_show_mention_jobs_that_run_unisolated(

@@ -28,6 +28,10 @@ EVERYONE = ["0", "0", "4294967295"]
 STAGE = Path("/tmp")
 
 
+class OwnersError(OSError):
+    """The file system of a mount cannot map the owners of its files."""
+
+
 def as_job_account() -> bool:
     """Whether jobs run as another user: true for root, but not for the root of a user namespace, who is an ordinary user."""
     return os.getuid() == ROOT and Path("/proc/self/uid_map").read_text().split() == EVERYONE
@@ -62,7 +66,7 @@ def _open(mount: Mount, owners: int) -> int:
     except OSError as error:
         # What it only reads may be readable for everyone.
         if error.errno != errno.EINVAL or not mount.read_only:
-            raise OSError(
+            raise OwnersError(
                 error.errno,
                 f"the file system of {mount.path} cannot map owners ({error.strerror}): start Soulforge as an ordinary "
                 "account, or put its home on ext4, xfs or btrfs",

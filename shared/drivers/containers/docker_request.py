@@ -140,9 +140,11 @@ def _tmpfs(spec: ContainerSpec, kind: EngineKind, user: str) -> dict[str, str]:
 
 
 def _covered(spec: ContainerSpec) -> list[Path]:
-    """Hidden paths below a mount; other hidden paths do not exist in the container."""
+    """Hidden paths that a mount would show; other hidden paths do not exist in the container."""
     mounts = {mount.path for mount in spec.mounts}
-    return [path for path in spec.hidden if path.exists() and path not in mounts and mounts & set(path.parents)]
+    places = mounts.union(spec.hidden)
+    nearest = {path: next((above for above in path.parents if above in places), None) for path in spec.hidden}
+    return [path for path, above in nearest.items() if path.exists() and path not in mounts and above in mounts]
 
 
 def _devices(spec: ContainerSpec) -> tuple[DeviceRequest, ...]:

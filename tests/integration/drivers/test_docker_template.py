@@ -113,6 +113,15 @@ def test_a_hidden_file_below_a_mount_is_covered_by_nothing(tmp_path: Path) -> No
     ]
 
 
+def test_a_hidden_file_below_a_hidden_folder_needs_no_cover_of_its_own(tmp_path: Path) -> None:
+    secret = tmp_path / "home/soulforge.toml"
+    secret.parent.mkdir()
+    secret.touch()
+    host = asked(isolated=True, mounts=(Mount(path=tmp_path),), hidden=(secret.parent, secret))["HostConfig"]
+    assert str(secret.parent) in host["Tmpfs"]
+    assert [bind["Target"] for bind in host["Mounts"]] == [str(tmp_path)]
+
+
 def test_a_job_template_survives_the_wire() -> None:
     body = create_body(
         SPEC.model_copy(update={"isolated": True, "devices": (1,)}), "house", "image", EngineKind(rootless=True), USER

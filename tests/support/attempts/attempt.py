@@ -18,6 +18,7 @@ NUMBERS = {
     "finit_module": 313, "memfd_create": 319, "kexec_file_load": 320, "bpf": 321, "userfaultfd": 323, "io_uring_setup": 425,
     "open_tree": 428, "move_mount": 429, "fsopen": 430, "clone3": 435, "openat2": 437, "mount_setattr": 442,
     "memfd_secret": 447, "fchmodat2": 452, "capset": 126, "process_vm_readv": 310, "mknodat": 259, "creat": 85,
+    "semget": 64, "mq_open": 240, "vmsplice": 278,
 }  # fmt: skip
 REFUSALS = (errno.EPERM, errno.ENOSYS, errno.EACCES, errno.EAFNOSUPPORT, errno.ESRCH)
 MIB = 1 << 20

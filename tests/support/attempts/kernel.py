@@ -68,6 +68,12 @@ def typed(request: int) -> None:
     fcntl.ioctl(leader, request, b"x")
 
 
+def held_in_a_pipe(plan: Plan) -> None:
+    """Let a pipe hold pages that no process has mapped."""
+    page = ctypes.create_string_buffer(mmap.PAGESIZE)
+    call("vmsplice", os.pipe()[1], struct.pack("PN", ctypes.addressof(page), len(page)), 1, 0)
+
+
 def types(name: str, request: int) -> Attempt:
     return Attempt(f"type into a terminal with {name}", lambda plan: typed(request))
 
@@ -114,6 +120,9 @@ ATTEMPTS: tuple[Attempt, ...] = (
     calls("memfd_secret", 0),
     calls("shmget", 0x5F0F, 4096, 0o1666),
     calls("msgget", 0x5F0F, 0o1666),
+    calls("semget", 0x5F0F, 1, 0o1666),
+    calls("mq_open", b"hidden", os.O_CREAT | os.O_RDWR, 0o600, None),
+    Attempt("keep memory in a pipe", held_in_a_pipe),
     Attempt("make a call of i386", call_of_i386),
     Attempt("make a call of x32", call_of_x32),
     types("TIOCSTI", 0x5412),
