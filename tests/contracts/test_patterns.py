@@ -26,7 +26,7 @@ from tests.support.evaluations import INTACT, LEARNED, results
 
 pytestmark = pytest.mark.timeout(60)
 
-A, AB, X, COMMAS = "a" * 4000, "ab" * 2000, "x" * 4000, "," * 4000
+A, X, COMMAS = "a" * 4000, "x" * 4000, "," * 4000
 CATASTROPHIC = {
     "nested repeat": (r"(a+)+b", A),
     "lazy nested repeat": (r"(a+?)+?b", A),
@@ -42,9 +42,6 @@ CATASTROPHIC = {
     "atomic group": (r"(?>(a|aa)+)b|(a|aa)+c", A),
     "any, twelve times": (r"(.*a){12}b", A),
     "six lazy fields": (r".*?,.*?,.*?,.*?,.*?,.*?;", COMMAS),
-    "approximate": (r"(?:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab){e<=20}", AB),
-    "best approximate": (r"(?b)(?:(a|b)+c+(a|b)+){e}", AB),
-    "recursive": (r"((?1)?a)b", A),
 }
 each = pytest.mark.parametrize(("pattern", "answer"), CATASTROPHIC.values(), ids=CATASTROPHIC.keys())
 
