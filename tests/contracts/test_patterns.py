@@ -14,7 +14,7 @@ from deploy.cli.import_formats.parser import Fault, parse_line
 from deploy.cli.import_formats.record import ImportDefaults
 from services.harvester.reasons import Reason
 from services.harvester.redaction.policy import RedactionPolicy
-from services.harvester.scan.scanner import RecordScanner
+from services.harvester.scan.scanner import RecordScanner, _keep_checks
 from services.verifier.evaluator.holdout import HoldoutItem, score
 from services.verifier.results import Arm
 from services.verifier.verdict import judge
@@ -88,6 +88,15 @@ def test_in_the_harvest_a_record_with_a_slow_pattern_is_excluded_with_the_reason
 
     assert found.reason is Reason.SLOW_PATTERN
     assert bounded() < 0.5
+
+
+def test_the_harvest_keeps_short_checks_when_read_and_no_long_ones(scanner: RecordScanner) -> None:
+    short, long = checks_of("kept"), checks_of("x" * 1500, "y" * 1500, "z" * 1500)
+
+    for checks in (short, long):
+        kept = _keep_checks.cache_info().currsize
+        assert scanner.scan(json.dumps(turns("x")), "[]", json.dumps(checks)).reason is None
+        assert _keep_checks.cache_info().currsize - kept == (checks is short)
 
 
 @each
