@@ -15,7 +15,7 @@ import regex
 from regex import _regex_core as core
 
 LONGEST_PATTERN = 2000
-MOST_NODES = 10_000  #: of a pattern whose repeats are written out; each takes up to 0.5 KB and 1 µs
+MOST_NODES = 10_000  #: of a pattern whose repeats are written out; each takes up to 0.3 KB
 MOST_PATTERNS = 32  #: that one record may have, and that are kept compiled
 
 _REFUSED = {
