@@ -1,7 +1,8 @@
 """Checkable rules on one answer: what an acceptable answer of a record must satisfy.
 
 A karma record may carry such rules beside its outcome; the evaluator scores generated answers by them. Patterns come from
-outside, so their engine is `regex` everywhere: it matches nearly as `re` does, and within a limit of time.
+outside, so their engine is `regex` everywhere: it matches nearly as `re` does, and within a limit of time. What a pattern
+may cost to compile is bounded in `patterns`.
 """
 
 from __future__ import annotations
@@ -9,12 +10,11 @@ from __future__ import annotations
 from time import process_time
 from typing import Annotated, Literal
 
-import regex
 from pydantic import Field, field_validator
 
 from shared.contracts.frozen import Frozen
+from shared.contracts.patterns import LONGEST_PATTERN, MOST_PATTERNS, compile_pattern
 
-LONGEST_PATTERN = 2000
 WITHIN_S = 0.05  #: CPU seconds for all checks of one answer; a usual pattern takes microseconds
 SAMPLE = 4096  #: characters of a record's own answer on which its checks are tried
 
@@ -32,17 +32,14 @@ class Regex(Frozen):
     @field_validator("pattern")
     @classmethod
     def compiles(cls, pattern: str) -> str:
-        try:
-            regex.compile(pattern, regex.DOTALL)
-        except Exception as error:  # also OverflowError, RecursionError and MemoryError
-            raise ValueError(f"not a regular expression: {error}") from error
+        compile_pattern(pattern)
         return pattern
 
     def passes(self, answer: str, within_s: float = WITHIN_S) -> bool:
         """Match the answer. Raises UndecidedError when that takes more than `within_s` CPU seconds of the process."""
         try:
             # A negative limit is none at all.
-            found = regex.fullmatch(self.pattern, answer.strip(), regex.DOTALL, timeout=max(within_s, 0.0))
+            found = compile_pattern(self.pattern).fullmatch(answer.strip(), timeout=max(within_s, 0.0))
         except (TimeoutError, MemoryError) as error:
             raise UndecidedError(f"a pattern takes longer than {WITHIN_S * 1000:.0f} ms") from error
         return found is not None
@@ -89,7 +86,7 @@ class MaxWords(Frozen):
 
 
 Check = Annotated[Regex | Contains | Absent | Equals | MaxWords, Field(discriminator="kind")]
-Checks = Annotated[tuple[Check, ...], Field(max_length=32)]
+Checks = Annotated[tuple[Check, ...], Field(max_length=MOST_PATTERNS)]
 
 
 def passes(checks: Checks, answer: str) -> bool:
@@ -99,6 +96,9 @@ def passes(checks: Checks, answer: str) -> bool:
     """
     if not checks:
         raise ValueError("no checks: an answer cannot be scored by rule")
+    for check in checks:
+        if isinstance(check, Regex):
+            compile_pattern(check.pattern)  # kept, so that the limit covers the matches alone
     end = process_time() + WITHIN_S
     return all(
         check.passes(answer, end - process_time()) if isinstance(check, Regex) else check.passes(answer)

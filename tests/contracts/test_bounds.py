@@ -10,13 +10,14 @@ from uuid import uuid4
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from shared.contracts.checks import LONGEST_PATTERN, Regex
+from shared.contracts.checks import Regex
 from shared.contracts.evacuate import GpuEvacuated
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.job import JobSpan
 from shared.contracts.karma import KarmaConsecrated, KarmaRecord
 from shared.contracts.message import Fact, Message
 from shared.contracts.moment import Moment, MomentOrUtc
+from shared.contracts.patterns import LONGEST_PATTERN
 from shared.contracts.roles import PUBLISHERS
 from shared.contracts.text import is_storable
 
@@ -133,6 +134,5 @@ def test_a_pattern_that_does_not_compile_in_bounded_time_is_refused(pattern: str
 def test_the_slowest_pattern_compiles_in_a_blink() -> None:
     began = time.perf_counter()
     Regex(pattern="(?i)" + "[\x01-\uffff]" * 300)
-    Regex(pattern="(?if)" + "(?:ﬃ|ß)*" * 200)
 
     assert time.perf_counter() - began < 2

@@ -6,8 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from services.harvester.redaction.scanner import Scanner
 from services.harvester.redaction.sensitive import PLACEHOLDER, Sensitive
+from shared.contracts.checks import Regex
 
 _ESCAPE = re.compile(r"\\([^A-Za-z0-9])")
 _WORD = re.compile(r"\w{4,}")
@@ -19,8 +22,8 @@ def redact_checks(
 ) -> list[dict[str, Any]] | None:
     """The checks without what is sensitive in them or `hidden` elsewhere in the record.
 
-    None where a check cannot follow: a pattern that describes what was hidden, or a text that is a part of it. Such a record
-    must be held back, since no redacted answer would satisfy it.
+    None where a check cannot follow: a pattern that describes what was hidden or that its placeholders make too long, or a text
+    that is a part of it. Such a record must be held back, since no redacted answer would satisfy it.
     """
     followed = [_follow(check, hidden, scanner) for check in checks]
     return None if None in followed else [check for check in followed if check is not None]
@@ -56,4 +59,9 @@ def _redact_pattern(pattern: str, hidden: Mapping[str, Sensitive], scanner: Scan
     literal = _ESCAPE.sub(r"\1", pattern)
     words = set(_WORD.findall(PLACEHOLDER.sub(" ", literal)))
     partly = any(not words.isdisjoint(_WORD.findall(value)) for value in hidden)
-    return None if partly or scanner.find(literal) or scanner.find(pattern) else pattern
+    if partly or scanner.find(literal) or scanner.find(pattern):
+        return None
+    try:
+        return Regex(pattern=pattern).pattern
+    except ValidationError:  # a placeholder can be longer than what it replaces
+        return None

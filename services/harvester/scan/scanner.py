@@ -30,6 +30,7 @@ from shared.contracts.karma import ChatMessage, fault
 _MESSAGES: TypeAdapter[tuple[ChatMessage, ...]] = TypeAdapter(tuple[ChatMessage, ...])
 _CHECKS: TypeAdapter[Checks] = TypeAdapter(Checks)
 _EMPTY = "[]"
+_SHORT = 4096  #: characters of checks that are kept when read
 _NOTHING = "{}"
 
 
@@ -110,9 +111,13 @@ def _read_conversation(text: str) -> list[dict[str, Any]]:
     return values
 
 
-@lru_cache(maxsize=4096)
 def _read_checks(text: str) -> Checks:
-    """Raises ValueError for what are no checks. Many records have the same ones."""
+    """Raises ValueError for what are no checks. Many records have the same short ones."""
+    return _keep_checks(text) if len(text) <= _SHORT else _CHECKS.validate_json(text)
+
+
+@lru_cache(maxsize=1024)
+def _keep_checks(text: str) -> Checks:
     return _CHECKS.validate_json(text)
 
 

@@ -11,6 +11,7 @@ from services.harvester.redaction.answer_checks import redact_checks
 from services.harvester.redaction.policy import RedactionPolicy
 from services.harvester.redaction.scanner import Scanner
 from services.harvester.redaction.sensitive import Sensitive
+from shared.contracts.checks import Regex
 
 SCANNER = Scanner(RedactionPolicy())
 MAIL = "ida.horn" + "@" + "maplewood.io"
@@ -35,6 +36,12 @@ def test_a_pattern_gets_escaped_placeholders_and_still_matches_the_redacted_answ
 
     assert check is not None
     assert re.fullmatch(check["pattern"], "Write to [e-mail].")
+
+
+@pytest.mark.parametrize("pattern", [re.escape(NUMBER) + "x?" * 992, rf"(?:{re.escape(NUMBER)}){{690}}"])
+def test_a_pattern_that_its_placeholders_make_too_long_holds_the_record_back(pattern: str) -> None:
+    assert Regex(pattern=pattern)
+    assert redact_checks([{"kind": "regex", "pattern": pattern}], HIDDEN, SCANNER) is None
 
 
 @pytest.mark.parametrize(
