@@ -52,7 +52,7 @@ STREAMS = (
         discard=DiscardPolicy.OLD,
         duplicate_window=DUPLICATE_WINDOW_S,
     ),
-    # A bucket of keys and values: one key per holder.
+    # A bucket of keys and values: one key per holder. Nothing that is stored later replaces a hold.
     StreamConfig(
         name=HOLDS_STREAM,
         subjects=[HOLDS_SUBJECTS],
@@ -61,6 +61,7 @@ STREAMS = (
         num_replicas=1,
         max_msgs_per_subject=1,
         discard=DiscardPolicy.NEW,
+        discard_new_per_subject=True,
         deny_delete=True,
         allow_rollup_hdrs=True,
         allow_direct=True,

@@ -21,6 +21,7 @@ from shared.config.settings import Settings
 from shared.contracts.intent import RitualCancel
 from shared.contracts.queue import HOLDS_STREAM, HOLDS_SUBJECTS
 from shared.contracts.roles import PUBLISHERS, Role
+from shared.drivers.queues import holds
 from shared.messaging.client import inbox_of
 from shared.messaging.streams import INTENTS, SOUL, declare
 from tests.support.authorization import Attempt, compare
@@ -162,13 +163,16 @@ async def test_what_the_server_answers_on_a_subject_of_others_is_no_message_of_t
     settings: Settings, client: Client
 ) -> None:
     """The server checks who publishes, not where its own answer is to go."""
-    asked = {Role.PUBLISHER: RitualCancel.subject, Role.WORKER: f"$JS.API.STREAM.INFO.{HOLDS_STREAM}"}
-    for role, subject in asked.items():
+    asked = [(Role.PUBLISHER, RitualCancel.subject)]
+    asked += [(Role.WORKER, f"$JS.API.STREAM.{call}.{HOLDS_STREAM}") for call in ("INFO", "MSG.GET")]
+    for role, subject in asked:
         async with raw_connection(settings, settings.bus_key(role)) as connection:
             for message in PUBLISHERS:
                 connection.publish(subject, reply=message.subject)
             for call in ("STREAM.PURGE.SOUL", "STREAM.DELETE.SOUL", "STREAM.MSG.DELETE.SOUL"):
                 connection.publish(subject, reply=f"$JS.API.{call}")
+            for holder in ("junk", "anvil0/17", ">"):
+                connection.publish(subject, reply=HOLDS_SUBJECTS.replace(">", holder))
             await connection.flush()
     await client.jetstream().publish("karma.end", timeout=30)
 
@@ -180,6 +184,8 @@ async def test_what_the_server_answers_on_a_subject_of_others_is_no_message_of_t
     for one in answers:
         with pytest.raises(ValidationError):
             contracts[str(one.subject)].model_validate_json(one.data or b"")
+    held = await client.jetstream().stream_info(HOLDS_STREAM)
+    assert held.state.messages >= 2 and await holds.get_holders(client.jetstream()) == frozenset()
 
 
 def test_no_seed_is_in_the_configuration_and_nobody_else_may_read_either(tmp_path: Path) -> None:
