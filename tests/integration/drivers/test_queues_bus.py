@@ -258,7 +258,7 @@ async def test_what_a_publisher_has_the_server_store_neither_holds_a_worker_nor_
             for holder in ("junk", A, B):
                 publisher.publish(RitualCancel.subject, b"x", reply=holds.KEY + holder)
             await publisher.flush()
-        await client.jetstream().publish("karma.end", timeout=30)  # when it is acknowledged, all before it is stored
+        await client.jetstream().publish("adapter.end", timeout=30)  # when it is acknowledged, all before it is stored
 
     async def read() -> None:
         assert all([await gate._read() for gate in workers])
