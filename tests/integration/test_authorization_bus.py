@@ -182,7 +182,8 @@ async def test_what_the_server_answers_on_a_subject_of_others_is_no_message_of_t
             for holder in ("junk", "anvil0/17", ">"):
                 connection.publish(subject, reply=HOLDS_SUBJECTS.replace(">", holder))
             await connection.flush()
-    await client.jetstream().publish("adapter.end", timeout=30)
+    for end in (RitualCancel.subject, HOLDS_SUBJECTS.replace(">", "end"), "adapter.end"):
+        await client.jetstream().publish(end, timeout=30)
 
     contracts = {message.subject: message for message in PUBLISHERS}
     state = (await client.jetstream().stream_info(SOUL, subjects_filter=">")).state

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from time import monotonic
+from uuid import uuid4
 
 import pytest
 from nats.aio.client import Client
@@ -258,7 +259,8 @@ async def test_what_a_publisher_has_the_server_store_neither_holds_a_worker_nor_
             for holder in ("junk", A, B):
                 publisher.publish(RitualCancel.subject, b"x", reply=holds.KEY + holder)
             await publisher.flush()
-        await client.jetstream().publish("adapter.end", timeout=30)  # when it is acknowledged, all before it is stored
+        for end in (RitualCancel.subject, f"{holds.KEY}{uuid4()}"):  # acknowledged once all before it is stored
+            await client.jetstream().publish(end, timeout=30)
 
     async def read() -> None:
         assert all([await gate._read() for gate in workers])
