@@ -42,7 +42,7 @@ def _api(role: Role) -> Iterable[str]:
             yield f"{API}.INFO"  # `soulforge status`
             yield f"{API}.STREAM.MSG.GET.{INTENTS}"  # whether an intent without an answer was stored
         case Role.WORKER:
-            yield f"{API}.STREAM.INFO.{HOLDS_STREAM}"
+            yield from (f"{API}.STREAM.{call}.{HOLDS_STREAM}" for call in ("INFO", "MSG.GET"))
         case Role.PUBLISHER:
             pass
         case _:
@@ -63,7 +63,7 @@ def _of_a_service(role: Role) -> Iterable[str]:
         yield f"{API}.STREAM.INFO.{INTENTS}"
     if role is Role.ORCHESTRATOR:
         yield HOLDS_SUBJECTS
-        yield from (f"{API}.STREAM.{call}.{HOLDS_STREAM}" for call in ("INFO", "PURGE"))
+        yield from (f"{API}.STREAM.{call}.{HOLDS_STREAM}" for call in ("INFO", "MSG.GET", "PURGE"))
 
 
 def _published(role: Role) -> set[type[Message]]:

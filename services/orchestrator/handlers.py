@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import structlog
+from faststream.nats.annotations import NatsMessage
 
 from services.orchestrator import store
 from services.orchestrator.containment import accept
@@ -31,11 +32,13 @@ async def ritual_cancel(command: RitualCancel, service: InContext) -> None:
 
 
 @router.consume(GpuReclaim)
-async def gpu_reclaim(command: GpuReclaim, service: InContext) -> None:
+async def gpu_reclaim(command: GpuReclaim, message: NatsMessage, service: InContext) -> None:
     """Record the reclaim; the next check interrupts the job, which saves a checkpoint, and restores inference."""
     if anvil := _known_anvil(service, command):
-        await store.record_reclaim(service.pool, anvil, command.why, command.hold_s)
-        log.info("anvil reclaimed", anvil=anvil, why=command.why, hold_s=command.hold_s)
+        published_at = message.raw_message.metadata.timestamp
+        counts = await store.record_reclaim(service.pool, anvil, command.why, command.hold_s, published_at)
+        event = "anvil reclaimed" if counts else "reclaim ignored: it or a newer one is recorded"
+        log.info(event, anvil=anvil, why=command.why, hold_s=command.hold_s)
         service.wake()
 
 

@@ -255,22 +255,30 @@ async def record_decision(pool: Pool, ritual: UUID, decision: Decision) -> None:
     )
 
 
-async def record_reclaim(pool: Pool, anvil: str, why: str, hold_s: float) -> None:
-    """Record that the anvil is reclaimed now. The newest reclaim counts: it may shorten or end an earlier one."""
-    await pool.execute(
-        "INSERT INTO reclaim (anvil, why, until) VALUES ($1, $2, clock_timestamp() + make_interval(secs => $3)) "
-        "ON CONFLICT (anvil) DO UPDATE SET why = excluded.why, requested_at = clock_timestamp(), "
-        "until = excluded.until",
-        anvil,
-        why,
-        hold_s,
+async def record_reclaim(pool: Pool, anvil: str, why: str, hold_s: float, requested_at: datetime) -> bool:
+    """Record that the anvil is reclaimed now. The newest request counts: it may shorten or end an earlier one.
+
+    False where this request or a newer one is recorded: it was delivered again.
+    """
+    return bool(
+        await pool.fetchval(
+            "INSERT INTO reclaim (anvil, why, requested_at, until) "
+            "VALUES ($1, $2, $4, clock_timestamp() + make_interval(secs => $3)) "
+            "ON CONFLICT (anvil) DO UPDATE SET why = excluded.why, requested_at = excluded.requested_at, "
+            "recorded_at = clock_timestamp(), until = excluded.until "
+            "WHERE reclaim.requested_at < excluded.requested_at RETURNING true",
+            anvil,
+            why,
+            hold_s,
+            requested_at,
+        )
     )
 
 
 async def get_reclaim(pool: Pool, anvil: str) -> str | None:
     """Why the anvil was reclaimed from its present holder; None when it was not since the holder took it."""
     why: str | None = await pool.fetchval(
-        "SELECT why FROM reclaim JOIN public.lease USING (anvil) WHERE anvil = $1 AND requested_at > acquired_at", anvil
+        "SELECT why FROM reclaim JOIN public.lease USING (anvil) WHERE anvil = $1 AND recorded_at > acquired_at", anvil
     )
     return why
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from uuid import uuid5
+from uuid import uuid4, uuid5
 
 import structlog
 
@@ -66,8 +66,7 @@ async def _withdraw_and_announce(conn: Connection, version: TaintedVersion, acti
         await _publish(conn, tainted, tainted.model_dump_json())
     await store.mark_taint_announced(conn, version.ritual, version.karma)
     if withdrawn and action == "withdraw_and_retrain":
-        intent = clean_intent(version)
-        await _publish(conn, intent, str(intent.id))
+        await _publish(conn, clean_intent(version), f"recall/{version.name}")  # once per version
     log.warning(
         "adapter tainted",
         version=version.name,
@@ -79,10 +78,10 @@ async def _withdraw_and_announce(conn: Connection, version: TaintedVersion, acti
 
 
 def clean_intent(version: TaintedVersion) -> TrainingIntent:
-    """The intent for a ritual without the revoked records; one per version, also where more is revoked later."""
+    """The intent for a ritual without the revoked records. Its id cannot be guessed: a ritual of the same id would take its place."""
     return TrainingIntent(
         persona=version.persona,
-        id=f"recall/{version.name}",
+        id=f"recall/{version.name}/{uuid4().hex}",
         requested_by="recall policy",
         why=f"{version.name} was withdrawn: {WHY} ({len(version.karma)} records)",
     )

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 
+from shared.contracts.harvest import KarmaHarvested, KarmaRefused
 from shared.contracts.intent import RitualCancel, RitualCancelled, TrainingIntent
+from shared.contracts.karma import KarmaConsecrated, KarmaRecalled, KarmaRejected, KarmaRemembered, KarmaRevoked
 from shared.contracts.queue import HOLDS_STREAM, HOLDS_SUBJECTS
 
 if TYPE_CHECKING:
@@ -22,37 +24,46 @@ if TYPE_CHECKING:
     from shared.contracts.message import Message
 
 INTENTS = "INTENTS"
+KARMA = "KARMA"
+CANCELS = "CANCELS"
 SOUL = "SOUL"
 DUPLICATE_WINDOW_S = 3600
 MAX_AGE_S = 30 * 24 * 3600
 ACK_WAIT_S = 30
 
+MIB = 1024**2
+
+
+def _stream(name: str, subjects: Iterable[str], max_bytes: int, *, no_ack: bool = False) -> StreamConfig:
+    return StreamConfig(
+        name=name,
+        subjects=list(subjects),
+        no_ack=no_ack,
+        retention=RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        num_replicas=1,
+        max_age=MAX_AGE_S,
+        max_bytes=max_bytes,
+        discard=DiscardPolicy.OLD,
+        duplicate_window=DUPLICATE_WINDOW_S,
+    )
+
+
+# What the role `publisher` brings has streams of its own: however much it is, it drops no fact and no revocation.
+APART: dict[type[Message], str] = {TrainingIntent: INTENTS, KarmaRemembered: KARMA, RitualCancel: CANCELS}
+KARMA_IN_SOUL = (KarmaConsecrated, KarmaRejected, KarmaRevoked, KarmaRecalled, KarmaHarvested, KarmaRefused)
+
 STREAMS = (
     # The harvester replies to a request on the intent's subject: a stream that acknowledges would reply first.
-    StreamConfig(
-        name=INTENTS,
-        subjects=[TrainingIntent.subject],
-        no_ack=True,
-        retention=RetentionPolicy.LIMITS,
-        storage=StorageType.FILE,
-        num_replicas=1,
-        max_age=MAX_AGE_S,
-        max_bytes=256 * 1024**2,
-        discard=DiscardPolicy.OLD,
-        duplicate_window=DUPLICATE_WINDOW_S,
+    _stream(INTENTS, [TrainingIntent.subject], 256 * MIB, no_ack=True),
+    _stream(
+        SOUL,
+        ["gpu.>", "adapter.>", "inference.>", RitualCancelled.subject, *(one.subject for one in KARMA_IN_SOUL)],
+        1024 * MIB,
     ),
-    StreamConfig(
-        name=SOUL,
-        subjects=["karma.>", "gpu.>", "adapter.>", "inference.>", RitualCancel.subject, RitualCancelled.subject],
-        retention=RetentionPolicy.LIMITS,
-        storage=StorageType.FILE,
-        num_replicas=1,
-        max_age=MAX_AGE_S,
-        max_bytes=1024**3,
-        discard=DiscardPolicy.OLD,
-        duplicate_window=DUPLICATE_WINDOW_S,
-    ),
-    # A bucket of keys and values: one key per holder.
+    _stream(KARMA, [KarmaRemembered.subject], 1024 * MIB),
+    _stream(CANCELS, [RitualCancel.subject], 64 * MIB),
+    # A bucket of keys and values: one key per holder. Nothing that is stored later replaces a hold.
     StreamConfig(
         name=HOLDS_STREAM,
         subjects=[HOLDS_SUBJECTS],
@@ -61,6 +72,7 @@ STREAMS = (
         num_replicas=1,
         max_msgs_per_subject=1,
         discard=DiscardPolicy.NEW,
+        discard_new_per_subject=True,
         deny_delete=True,
         allow_rollup_hdrs=True,
         allow_direct=True,
@@ -74,7 +86,7 @@ class BusError(Exception):
 
 def stream_of(message: type[Message]) -> str:
     """The stream that stores this kind of message."""
-    return INTENTS if message is TrainingIntent else SOUL
+    return APART.get(message, SOUL)
 
 
 @dataclass(frozen=True)

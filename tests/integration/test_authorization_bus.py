@@ -21,8 +21,9 @@ from shared.config.settings import Settings
 from shared.contracts.intent import RitualCancel
 from shared.contracts.queue import HOLDS_STREAM, HOLDS_SUBJECTS
 from shared.contracts.roles import PUBLISHERS, Role
+from shared.drivers.queues import holds
 from shared.messaging.client import inbox_of
-from shared.messaging.streams import INTENTS, SOUL, declare
+from shared.messaging.streams import SOUL, STREAMS, declare, stream_of
 from tests.support.authorization import Attempt, compare
 from tests.support.raw_bus import RawConnection, raw_connection
 from tests.support.servers import use_database
@@ -36,6 +37,7 @@ JetStream's API or of a consumer is a publication on a subject; names without a 
 
 CALLS = ("INFO", "STREAM.NAMES", "STREAM.LIST", "STREAM.CREATE.OTHER")
 CALLS_ON_STREAM = ("INFO", "MSG.GET", "MSG.DELETE", "SNAPSHOT", "CREATE", "UPDATE", "PURGE", "DELETE")
+STREAM_NAMES = [stream.name for stream in STREAMS]
 SUBSCRIPTIONS = (">", "_INBOX.>", "$JS.API.>", "$JS.ACK.>", "$JS.EVENT.ADVISORY.>", "$SYS.>", "$KV.>")
 
 
@@ -72,7 +74,7 @@ def operations() -> Iterator[Operation]:
     yield from consumer_operations()
     for call in CALLS:
         yield Operation(f"`{call}`", (publish(f"$JS.API.{call}"),))
-    for stream in (INTENTS, SOUL, HOLDS_STREAM):
+    for stream in STREAM_NAMES:
         yield Operation(f"`DIRECT.GET.{stream}`", (publish(f"$JS.API.DIRECT.GET.{stream}"),))
         for call in CALLS_ON_STREAM:
             yield Operation(f"`STREAM.{call}.{stream}`", (publish(f"$JS.API.STREAM.{call}.{stream}"),))
@@ -97,9 +99,9 @@ def consumer_operations() -> Iterator[Operation]:
     for call in ("CREATE", "DURABLE.CREATE"):
         yield Operation(
             f"`CONSUMER.{call}`",
-            tuple(publish(f"$JS.API.CONSUMER.{call}.{stream}.spy") for stream in (INTENTS, SOUL, HOLDS_STREAM)),
+            tuple(publish(f"$JS.API.CONSUMER.{call}.{stream}.spy") for stream in STREAM_NAMES),
         )
-    yield Operation("`CONSUMER.LIST`", tuple(publish(f"$JS.API.CONSUMER.LIST.{stream}") for stream in (INTENTS, SOUL)))
+    yield Operation("`CONSUMER.LIST`", tuple(publish(f"$JS.API.CONSUMER.LIST.{stream}") for stream in STREAM_NAMES))
 
 
 async def is_allowed(connection: RawConnection, operation: Operation) -> bool:
@@ -150,36 +152,49 @@ async def test_what_is_refused_reaches_no_stream(settings: Settings, client: Cli
                 connection.publish(message.subject)
             await connection.refusals()
 
-    end = "karma.end"
+    end = "adapter.end"
     await client.jetstream().publish(end, timeout=30)  # when it is acknowledged, all before it is stored
     stored = (await client.jetstream().stream_info(SOUL, subjects_filter=">")).state.subjects or {}
     assert stored.pop(end) == 1
     assert stored == {message.subject: len(roles) for message, roles in PUBLISHERS.items() if message.subject in stored}
-    assert len(stored) > 20
+    assert len(stored) > 18
+
+
+def test_what_a_publisher_brings_shares_no_stream_with_facts_and_commands_of_the_owner() -> None:
+    mixed = {stream_of(message) for message, roles in PUBLISHERS.items() if Role.PUBLISHER in roles}
+    apart = {stream_of(message) for message, roles in PUBLISHERS.items() if Role.PUBLISHER not in roles}
+
+    assert mixed and apart == {SOUL} and SOUL not in mixed
 
 
 async def test_what_the_server_answers_on_a_subject_of_others_is_no_message_of_theirs(
     settings: Settings, client: Client
 ) -> None:
     """The server checks who publishes, not where its own answer is to go."""
-    asked = {Role.PUBLISHER: RitualCancel.subject, Role.WORKER: f"$JS.API.STREAM.INFO.{HOLDS_STREAM}"}
-    for role, subject in asked.items():
+    asked = [(Role.PUBLISHER, RitualCancel.subject)]
+    asked += [(Role.WORKER, f"$JS.API.STREAM.{call}.{HOLDS_STREAM}") for call in ("INFO", "MSG.GET")]
+    for role, subject in asked:
         async with raw_connection(settings, settings.bus_key(role)) as connection:
             for message in PUBLISHERS:
                 connection.publish(subject, reply=message.subject)
             for call in ("STREAM.PURGE.SOUL", "STREAM.DELETE.SOUL", "STREAM.MSG.DELETE.SOUL"):
                 connection.publish(subject, reply=f"$JS.API.{call}")
+            for holder in ("junk", "anvil0/17", ">"):
+                connection.publish(subject, reply=HOLDS_SUBJECTS.replace(">", holder))
             await connection.flush()
-    await client.jetstream().publish("karma.end", timeout=30)
+    for end in (RitualCancel.subject, HOLDS_SUBJECTS.replace(">", "end"), "adapter.end"):
+        await client.jetstream().publish(end, timeout=30)
 
     contracts = {message.subject: message for message in PUBLISHERS}
     state = (await client.jetstream().stream_info(SOUL, subjects_filter=">")).state
     stored = [await client.jetstream().get_msg(SOUL, seq) for seq in range(state.first_seq, state.last_seq + 1)]
-    answers = [one for one in stored if one.subject != "karma.end"]
+    answers = [one for one in stored if one.subject != "adapter.end"]
     assert state.messages == len(answers) + 1 and {one.subject for one in answers} >= {"gpu.reclaim", "karma.revoked"}
     for one in answers:
         with pytest.raises(ValidationError):
             contracts[str(one.subject)].model_validate_json(one.data or b"")
+    held = await client.jetstream().stream_info(HOLDS_STREAM)
+    assert held.state.messages >= 2 and await holds.get_holders(client.jetstream()) == frozenset()
 
 
 def test_no_seed_is_in_the_configuration_and_nobody_else_may_read_either(tmp_path: Path) -> None:

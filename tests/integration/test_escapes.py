@@ -102,7 +102,7 @@ async def waiting(pool: Pool) -> UUID:
     row = await ledger.get_ritual(pool, ritual)
     assert row
     await record_error(pool, row, "orchestrator", ALL, 60)
-    await orchestrator.record_reclaim(pool, ANVIL, ALL, 600)
+    await orchestrator.record_reclaim(pool, ANVIL, ALL, 600, datetime.now(UTC))
     await pool.execute(
         "INSERT INTO decision (ritual, verdict, reason, measures) VALUES ($1, 'wait', $2, $3)", ritual, ALL, {ALL: ALL}
     )

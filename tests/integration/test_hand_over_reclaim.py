@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from services.orchestrator.anvil import Anvil
@@ -16,6 +20,12 @@ from tests.support.orchestrated import harvested
 __all__ = ["anvil", "context", "rune"]  # the fixtures
 
 
+def delivered(published_at: datetime | None = None) -> Any:
+    """A message as the stream delivers it; published now unless it is delivered again."""
+    metadata = SimpleNamespace(timestamp=published_at or datetime.now(UTC))
+    return SimpleNamespace(raw_message=SimpleNamespace(metadata=metadata))
+
+
 async def test_an_anvil_that_is_reclaimed_is_taken_back_and_the_ritual_waits_as_interrupted(
     anvil: Anvil, context: ServiceContext, rune: FakeRune
 ) -> None:
@@ -23,7 +33,7 @@ async def test_an_anvil_that_is_reclaimed_is_taken_back_and_the_ritual_waits_as_
     await checks(anvil, 2)
     jobs: FakeContainers = anvil.jobs  # type: ignore[assignment]
     jobs.running = ["trainer-1"]
-    await gpu_reclaim(GpuReclaim(why="a guest asks", hold_s=3600), context)
+    await gpu_reclaim(GpuReclaim(why="a guest asks", hold_s=3600), delivered(), context)
 
     await checks(anvil, 3)
 
@@ -49,16 +59,47 @@ async def test_an_anvil_that_is_reclaimed_is_taken_back_and_the_ritual_waits_as_
 async def test_a_later_reclaim_shortens_an_earlier_one_or_ends_it(anvil: Anvil, context: ServiceContext) -> None:
     await harvested(context.settings, "one")
     for hold_s, least_s, most_s in ((7 * 24 * 3600, 604_000, 604_800), (600, 500, 600)):
-        await gpu_reclaim(GpuReclaim(hold_s=hold_s), context)
+        await gpu_reclaim(GpuReclaim(hold_s=hold_s), delivered(), context)
         left_s = await context.pool.fetchval(
             "SELECT extract(epoch FROM until - clock_timestamp())::float8 FROM reclaim"
         )
         assert least_s < left_s <= most_s
 
-    await gpu_reclaim(GpuReclaim(hold_s=0), context)
+    await gpu_reclaim(GpuReclaim(hold_s=0), delivered(), context)
     await checks(anvil, 2)
 
     assert await lease.get_lease(context.pool, "anvil0") is not None
+
+
+async def test_a_reclaim_that_is_delivered_again_neither_replaces_a_newer_one_nor_interrupts_another_ritual(
+    anvil: Anvil, context: ServiceContext
+) -> None:
+    ritual = await harvested(context.settings, "one")
+    week = GpuReclaim(hold_s=7 * 24 * 3600)
+    first, second = (datetime.now(UTC) - timedelta(minutes=minutes) for minutes in (2, 1))
+    await gpu_reclaim(week, delivered(first), context)
+    await gpu_reclaim(GpuReclaim(hold_s=0), delivered(second), context)
+    await gpu_reclaim(week, delivered(first), context)
+    await checks(anvil, 4)
+    assert await state_of(context.pool, ritual) is State.EVACUATED
+
+    await gpu_reclaim(GpuReclaim(hold_s=0), delivered(second), context)
+    await checks(anvil, 3)
+    assert await ledger.get_fact(context.pool, ritual, GpuInterrupted) is None
+
+
+async def test_a_reclaim_published_before_the_lease_and_recorded_after_it_ends_it(
+    anvil: Anvil, context: ServiceContext
+) -> None:
+    ritual = await harvested(context.settings, "one")
+    published = datetime.now(UTC)
+    await checks(anvil, 4)
+    assert await state_of(context.pool, ritual) is State.EVACUATED
+
+    await gpu_reclaim(GpuReclaim(hold_s=3600), delivered(published), context)
+    await checks(anvil, 3)
+
+    assert await lease.get_lease(context.pool, "anvil0") is None
 
 
 async def test_an_anvil_that_is_reclaimed_in_the_middle_of_its_evacuation_is_not_handed_over(
@@ -67,7 +108,7 @@ async def test_an_anvil_that_is_reclaimed_in_the_middle_of_its_evacuation_is_not
     ritual = await harvested(context.settings, "one")
 
     async def demand(grace_s: float = 0.0) -> int:
-        await gpu_reclaim(GpuReclaim(why="now", hold_s=3600), context)
+        await gpu_reclaim(GpuReclaim(why="now", hold_s=3600), delivered(), context)
         return 0
 
     monkeypatch.setattr(rune, "drain", demand)
@@ -81,7 +122,7 @@ async def test_an_anvil_that_is_reclaimed_in_the_middle_of_its_evacuation_is_not
 
 async def test_a_reclaim_from_before_the_lease_does_not_end_it(anvil: Anvil, context: ServiceContext) -> None:
     ritual = await harvested(context.settings, "one")
-    await gpu_reclaim(GpuReclaim(why="earlier", hold_s=0), context)
+    await gpu_reclaim(GpuReclaim(why="earlier", hold_s=0), delivered(), context)
 
     await checks(anvil, 4)
 

@@ -48,7 +48,7 @@ async def test_the_status_of_an_anvil_has_what_keeps_rituals_from_it(anvil: Anvi
     assert (free.holder, free.containment, free.reclaim, free.open_fence) == (None, None, None, None)
 
     await containment.contain(context.pool, "anvil0", "rune is stuck", 5)
-    await store.record_reclaim(context.pool, "anvil0", "demo", 600)
+    await store.record_reclaim(context.pool, "anvil0", "demo", 600, datetime.now(UTC))
     status = await views.get_anvil_status(context.pool, "anvil0")
 
     held_back = status.containment

@@ -10,8 +10,7 @@ from nats.aio.client import Client
 from prometheus_client import REGISTRY
 
 from shared.contracts.harvest import KarmaRefused
-from shared.contracts.intent import RitualCancel
-from shared.contracts.karma import KarmaRecalled
+from shared.contracts.karma import KarmaRecalled, KarmaRevoked
 from shared.messaging import outbox
 from shared.storage.postgres import Pool
 
@@ -60,7 +59,7 @@ async def test_a_fact_whose_id_another_message_has_taken_is_published_all_the_sa
     fact = KarmaRefused(ritual=uuid4(), persona="scribe", reason="too little karma")
     before = taken(fact)
     for body in (b"{}", fact.model_dump_json().encode()):  # also one that resembles it
-        await client.jetstream().publish(RitualCancel.subject, body, headers={"Nats-Msg-Id": str(fact.event_id)})
+        await client.jetstream().publish(KarmaRevoked.subject, body, headers={"Nats-Msg-Id": str(fact.event_id)})
     async with pool.acquire() as conn:
         await outbox.enqueue(conn, fact, fact.event_id, {})
 

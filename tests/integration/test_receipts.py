@@ -293,7 +293,7 @@ async def test_the_status_of_an_anvil_shows_its_holder_its_containment_and_who_w
     returning = await get_anvil_status(rows, ANVIL)
     assert (returning.holder, returning.open_fence) == (None, steps.fence)
     await restored(rows, steps)
-    await orchestrator.record_reclaim(rows, ANVIL, "demo", 600)
+    await orchestrator.record_reclaim(rows, ANVIL, "demo", 600, datetime.now(UTC))
     async with rows.acquire() as conn:
         await orchestrator.record_containment(conn, ANVIL, "rune small is stuck", 5, False)
 

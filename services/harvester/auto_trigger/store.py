@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import TYPE_CHECKING
-from uuid import uuid5
+from uuid import uuid4, uuid5
 
 from services.harvester.auto_trigger.policy import COUNTED_AT_MOST, NewKarma, TriggerDecision, TriggerState
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
@@ -59,20 +59,25 @@ async def get_trigger_states(source: Connection | Pool) -> dict[str, TriggerStat
 
 
 async def fire(conn: Connection, persona: str, state: TriggerState, decision: TriggerDecision, now: datetime) -> bool:
-    """Disarm the trigger and ask for a ritual. False when another ritual or another check was faster."""
+    """Disarm the trigger and ask for a ritual. False when another ritual or another check was faster.
+
+    Its id cannot be guessed: a ritual of the same id would take its place.
+    """
     id = await conn.fetchval(
         """
         INSERT INTO harvester.auto_trigger (persona, armed, fired_at, intent_id)
-        SELECT $1, false, $2, 'auto-trigger/' || $1 || '/1'
+        SELECT $1, false, $2, 'auto-trigger/' || $1 || '/1/' || $4
         WHERE NOT EXISTS (SELECT FROM public.ritual WHERE persona = $1 AND ended_at IS NULL)
         ON CONFLICT (persona) DO UPDATE SET armed = false, fired_at = $2,
-            intent_id = 'auto-trigger/' || $1 || '/' || (coalesce(nullif(split_part(auto_trigger.intent_id, '/', 3), '')::int, 0) + 1)
+            intent_id = 'auto-trigger/' || $1 || '/'
+                || (coalesce(nullif(split_part(auto_trigger.intent_id, '/', 3), '')::int, 0) + 1) || '/' || $4
             WHERE auto_trigger.fired_at IS NOT DISTINCT FROM $3
         RETURNING intent_id
         """,
         persona,
         now,
         state.fired_at,
+        uuid4().hex,
     )
     if id is None:
         return False

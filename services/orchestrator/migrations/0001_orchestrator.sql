@@ -67,10 +67,11 @@ CREATE TABLE decision (
     decided_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- Anvils that were reclaimed: no ritual takes one before `until`.
+-- Anvils that were reclaimed: no ritual takes one before `until`. `requested_at` is the time of the message in its stream.
 CREATE TABLE reclaim (
     anvil        text PRIMARY KEY,
     why          text NOT NULL,
-    requested_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    requested_at timestamptz NOT NULL,
+    recorded_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     until        timestamptz NOT NULL
 );

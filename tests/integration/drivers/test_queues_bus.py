@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from time import monotonic
+from uuid import uuid4
 
 import pytest
 from nats.aio.client import Client
@@ -17,6 +18,7 @@ from nats.aio.msg import Msg
 
 from shared.config.model import BusConfig, SaqConfig
 from shared.config.settings import Settings
+from shared.contracts.intent import RitualCancel
 from shared.contracts.queue import HOLDS_STREAM, QueuePause, QueuePaused, QueueResume
 from shared.contracts.roles import Role
 from shared.drivers.queues import holds, open_queue
@@ -26,6 +28,7 @@ from shared.drivers.queues.saq import SaqQueue
 from shared.drivers.queues.worker import Pausable, pausable
 from shared.messaging.client import connect
 from shared.messaging.streams import declare
+from tests.support.raw_bus import raw_connection
 
 DEADLINE_S = 30
 A, B = "anvil0/17", "anvil1/3"
@@ -69,8 +72,7 @@ asyncio.run(main())
 @pytest.fixture(autouse=True)
 async def no_holds(client: Client) -> AsyncIterator[None]:
     yield
-    for holder in await holds.get_holders(client.jetstream()) or ():
-        await holds.remove(client.jetstream(), holder)
+    await client.jetstream().purge_stream(HOLDS_STREAM)
 
 
 @pytest.fixture
@@ -247,6 +249,35 @@ async def test_a_holder_killed_before_it_could_say_a_word_is_obeyed_all_the_same
 
 def _both_are_held_by(workers: tuple[Pausable, Pausable], holders: tuple[str, ...]) -> bool:
     return workers[0].held == workers[1].held == holders
+
+
+async def test_what_a_publisher_has_the_server_store_neither_holds_a_worker_nor_lets_one_go(
+    queue: BusQueue, workers: tuple[Pausable, Pausable], settings: Settings, client: Client
+) -> None:
+    async def store_acknowledgements() -> None:
+        async with raw_connection(settings, settings.bus_key(Role.PUBLISHER)) as publisher:
+            for holder in ("junk", A, B):
+                publisher.publish(RitualCancel.subject, b"x", reply=holds.KEY + holder)
+            await publisher.flush()
+        for end in (RitualCancel.subject, f"{holds.KEY}{uuid4()}"):  # acknowledged once all before it is stored
+            await client.jetstream().publish(end, timeout=30)
+
+    async def read() -> None:
+        assert all([await gate._read() for gate in workers])
+
+    await store_acknowledgements()
+    await read()
+    assert await queue.held() == () and _both_are_held_by(workers, ())
+
+    await queue.hold(A)
+    assert await queue.drained() == ()
+    await store_acknowledgements()
+    await read()
+    assert await queue.held() == (A,) and _both_are_held_by(workers, (A,))
+
+    await queue.hold(A)
+    await queue.release(A)
+    assert await queue.held() == ()
 
 
 async def test_a_look_that_began_before_the_pause_does_not_undo_it(
