@@ -131,13 +131,19 @@ def _wallets(text: str, policy: RedactionPolicy) -> Iterator[Range]:
 _IPV4 = re.compile(r"(?<![\w.-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\d|\.\w)", re.ASCII)
 _IPV6 = re.compile(r"(?<![\w:.])[23][0-9a-fA-F]{3}:[0-9a-fA-F:]{2,34}(?![\w:])", re.ASCII)
 _VERSION_WORD = re.compile(
-    r"\b(?=[vrbfducipost])(?:v|ver|version|versions|release|released|build|firmware|driver|upgrade[ds]?|downgrade[ds]?|update[ds]?|bump(?:ed|s)?|"
-    r"install(?:ed|ing|s)?|pip|package|changelog|section|chapter|rev|revision|oid|tag|clause|sdk)\b"
+    r"\b(?=[vrbfducipostma])(?:v|ver|pkgver|versions?|(?:file|assembly|product)version|releas(?:e|ed|ing)|build|firmware|fw|driver|"
+    r"(?:up|down)grad(?:e|ed|es|ing)|updat(?:e|ed|es|ing)|bump(?:ed|s|ing)?|install(?:ed|ing|s)?|pip|package|changelog|section|chapter|"
+    r"rev|revision|oid|tag|clause|sdk)\b"
 )
-_VERSION_SIGN = re.compile(r"(?:[=<>~!^]=?\s?[\"']?|[A-Za-z]/|§ ?|-)$")
+#: `opencv==…`, `>=…`, `^…`, `Chrome/…`; a single `=` and an arrow assign addresses, too.
+_VERSION_SIGN = re.compile(r"(?:[=<>~!]=\s?|(?<![-=])>\s?|[<~^]\s?|[A-Za-z]/(?<!host/)(?<!\bip/)|§ ?)$")
+_TAG = re.compile(r"<[^<>]{1,50}>$")
+_LISTED = re.compile(r"^\s*- [\w.-]+=$")  # a package in a list of Conda
 _IS_ADDRESS = re.compile(
-    r"(?i)\b(?:ip|ips|ipv4|address|host|hosts|server|ping|ssh|client|remote|addr|nameserver|inet|login|peer|firewall)\b|://$"
+    r"(?i)\b(?:ips?|ipv4|ip_?addr(?:ess)?|address|hosts?|hostname|rhost|server|ping|ssh|client|remote|addr|nameserver|dns|inet|login|peer|"
+    r"firewall|gateway|proxy|endpoint|src|dst|record)\b|://$"
 )
+_WORDS_OF_NAME = re.compile(r"(?<=[a-z])(?=[A-Z])|_|(?<=[A-Za-z])(?=\d)")
 
 
 def _ip_addresses(text: str, policy: RedactionPolicy) -> Iterator[Range]:
@@ -152,14 +158,12 @@ def _ip_addresses(text: str, policy: RedactionPolicy) -> Iterator[Range]:
 
 
 def _is_version(before: str) -> bool:
-    """Whether four numbers with dots are a version, from what precedes them on the line: the nearest word decides."""
-    if sign := _VERSION_SIGN.search(before, max(0, len(before) - 4)):
-        version = sign.start()
-    elif (lowered := before.lower()) == before.upper():  # without a letter
-        return False
-    else:
-        version = max((word.start() for word in _VERSION_WORD.finditer(lowered)), default=-1)
-    return version >= 0 and not any(word.end() > version + 1 for word in _IS_ADDRESS.finditer(before, version))
+    """Whether four numbers with dots are a version, from what precedes them on the line: a sign, or else the nearest word."""
+    if _LISTED.search(before) or (_VERSION_SIGN.search(before, max(0, len(before) - 6)) and not _TAG.search(before)):
+        return True
+    words = _WORDS_OF_NAME.sub(" ", before)
+    version = max((word.start() for word in _VERSION_WORD.finditer(words.lower())), default=-1)
+    return version >= 0 and not any(word.end() > version + 1 for word in _IS_ADDRESS.finditer(words, version))
 
 
 @lru_cache(maxsize=4096)

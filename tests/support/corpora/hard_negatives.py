@@ -223,6 +223,17 @@ someone@example.com
 noreply@acme.io
 v1.2.3.4 of the firmware
 Chrome/124.0.6367.119
+pip install opencv-python==84.8.0.76
+opencv>=84.8.0.76
+"opencv": "^84.8.0.76"
+apt install opencv=84.8.0.76
+  - opencv=84.8.0.76
+DRIVER_VERSION='84.8.0.76'
+pkgver=84.8.0.76
+host_version = "84.8.0.76"
+Updating opencv 4.8.0.76 -> 84.8.0.78
+[assembly: AssemblyVersion("84.8.0.76")]
+<Version>84.8.0.76</Version>
 ping 192.168.1.1
 ssh pi@192.168.1.20
 ssh root@10.0.0.4

@@ -9,6 +9,7 @@ from random import Random
 from typing import NamedTuple
 
 from services.harvester.redaction.sensitive import Sensitive
+from tests.support.corpora import machine_carriers as machine
 from tests.support.corpora import values
 from tests.support.corpora.shapes import SERVICE_SHAPES
 from tests.support.corpora.values import ALNUM, WORDS, some
@@ -116,6 +117,12 @@ _SECRET_LANGUAGES = (
     "Klucz API: @",
     "API-sleutel: @",
 )
+
+
+def _address(random: Random) -> str:
+    return "84." + ".".join(str(random.randrange(1, 255)) for _ in range(3))
+
+
 _BROWSER = (
     '{"selector": "#password", "text": "@"}',
     '{"selector": "input[name=\'password\']", "value": "@"}',
@@ -233,8 +240,9 @@ KINDS: dict[str, Kind] = {
     "ssh to an address": Kind(
         Sensitive.IP_ADDRESS,
         ("ssh root%@", "scp notes.txt pi%@:/tmp", "rsync -a . deploy%@:/srv"),
-        lambda r: "84." + ".".join(str(r.randrange(1, 255)) for _ in range(3)),
+        _address,
     ),
+    "address assigned": Kind(Sensitive.IP_ADDRESS, machine.ASSIGNED_ADDRESSES, _address),
     "e-mail after a colon": Kind(
         Sensitive.EMAIL,
         ("email:@", "user:@ logged in", "mailto:@", '{"note": "cc:@"}'),
