@@ -14,7 +14,7 @@ from services.harvester.redaction.values import judged
 
 _Q = r"\\?[\"']"
 _WORD = r"(?P<value>[^\s\"'|;&<>\\]{4,100})"
-#: What must occur in the text, and where the password is.
+#: What must occur in the text, also where it is a list of arguments in JSON, and where the password is.
 _PASSWORDS = (
     (r"(?i)sshpass", rf"sshpass\s+-p\s*(?:{_Q})?{_WORD}"),
     (
@@ -37,12 +37,12 @@ _PASSWORDS = (
     (r"(?i)chpasswd", rf"echo\s+(?:{_Q})?[\w.-]{{1,60}}:{_WORD}(?:{_Q})?\s{{0,5}}\|\s{{0,5}}(?:sudo\s)?chpasswd"),
     (r"(?i)password-stdin", rf"echo\s+(?:-n\s+)?(?:{_Q})?{_WORD}(?:{_Q})?\s{{0,5}}\|[^\n]{{1,80}}--password-stdin"),
     (
-        r"(?i)htpasswd|net user",
+        r"(?i)htpasswd|net[\"'\\,\s]{1,10}user",
         rf"(?:htpasswd\s+-\w{{0,5}}b\w{{0,5}}\s+\S{{1,80}}|net user)\s+\S{{1,60}}\s+(?!/){_WORD}",
     ),
     (r"(?i)smbclient|mount.cifs", rf"smbclient\b[^\n]{{0,80}}?\s-U\s*[\w.\\-]{{1,60}}%{_WORD}"),
     (
-        r"(?i)redis-cli|mosquitto|zip\s|mongo|useradd|usermod|openssl",
+        r"(?i)redis-cli|mosquitto|zip\s|zip\\{0,3}[\"'],|mongo|useradd|usermod|openssl",
         rf"(?:redis-cli\b[^\n|;]{{0,80}}?\s-a|mosquitto_\w{{3}}\b[^\n|;]{{0,120}}?\s-P|\bzip\b[^\n|;]{{0,80}}?\s-P|"
         rf"\bmongo\w{{0,7}}\b[^\n|;]{{0,80}}?\s-p|user(?:add|mod)\b[^\n|;]{{0,80}}?\s-p|openssl enc\b[^\n|;]{{0,80}}?\s-k)\s+(?!-){_WORD}",
     ),
