@@ -34,8 +34,9 @@ _CONTROL = re.compile(r"(?i)[ _-]?(?:text)?(?:input|field|box|area|control|eleme
 _CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
 _LOGINS = frozenset({"auth", "basic_auth", "basicauth", "http_auth", "login", "credentials"})  # a user and a password
 _PROGRAMS = ("command", "cmd", "program", "executable")
-_PROGRAM = re.compile(r"[\w./-]{1,80}")
+_PROGRAM = re.compile(r"[A-Za-z_./~][\w./-]{0,80}")
 _LONGEST_COMMAND = 4000
+_COLUMNS, _ROWS = ("columns", "headers", "header", "fields"), frozenset({"rows", "data", "values", "records"})
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,14 @@ class _Walk:
     def mapping(self, mapping: dict[str, Any], outer: str, depth: int) -> dict[str, Any]:
         copy: dict[str, Any] = {}
         label = _label(mapping) or outer
+        columns = _columns(mapping)
         program = next((mapping[key] for key in _PROGRAMS if key in mapping), "")
         for key, value in mapping.items():
             name = label if key.lower() in _LABELLED else "" if key in _PLAIN else key
-            copy[self.key(key, copy)] = self.member(key, value, name, program, depth)
+            table = columns and key.lower() in _ROWS and isinstance(value, list)
+            copy[self.key(key, copy)] = (
+                self.rows(value, columns, depth + 1) if table else self.member(key, value, name, program, depth)
+            )
         return copy
 
     def member(self, key: str, value: Any, name: str, program: Any, depth: int) -> Any:
@@ -105,6 +110,15 @@ class _Walk:
         if isinstance(value, list) and isinstance(program, str):
             return self.items(value, name, depth + 1, program)
         return self.value(value, name, depth + 1)
+
+    def rows(self, rows: list[Any], columns: list[str], depth: int) -> list[Any]:
+        """The rows of a table, where the name of a column names its cells."""
+        return [
+            [self.value(cell, column, depth + 2) for column, cell in zip(columns, row, strict=True)]
+            if isinstance(row, list) and len(row) == len(columns)
+            else self.value(row, "", depth + 1)
+            for row in rows
+        ]
 
     def items(self, values: list[Any] | tuple[Any, ...], name: str, depth: int, program: str = "") -> list[Any]:
         """In an argument list a flag names what follows it, of a pair the first names the second, and all are one command."""
@@ -174,6 +188,14 @@ def _label(mapping: dict[str, Any]) -> str:
         if isinstance(label, str) and len(label) <= _LONGEST_LABEL and (name := _announcing(label)):
             return name
     return ""
+
+
+def _columns(mapping: dict[str, Any]) -> list[str]:
+    """What the columns of a table announce; nothing where none does, or there is no table."""
+    columns: list[Any] = next((mapping[key] for key in _COLUMNS if isinstance(mapping.get(key), list)), [])
+    titles = [column.get("name") if isinstance(column, dict) else column for column in columns]
+    named = [_announcing(title) if isinstance(title, str) and len(title) <= 40 else "" for title in titles]
+    return named if any(named) else []
 
 
 def _announcing(label: str) -> str:

@@ -68,7 +68,8 @@ class Scanner:
         `name` is what the text is the value of, where it is one: `hunter2` alone is nothing, as a `password` it is a secret.
         """
         name = "" if PLACEHOLDER.search(name) else name  # `[api key]` is a name that we gave ourselves
-        probe = f"{name}: {text}" if name else text
+        sign = ":\n" if "\n" in text.strip() else ": "  # the first of several lines may be the head of a table
+        probe = f"{name}{sign}{text}" if name else text
         folded = fold(probe)
         asked = sorted(self._asked(folded.text))
         recognisers = [self._recognisers[n] for n in asked if n < len(self._recognisers)]

@@ -218,6 +218,7 @@ KINDS: dict[str, Kind] = {
     "arguments": Kind(Sensitive.PASSWORD, _ARGUMENTS, strong),
     "headers": Kind(Sensitive.SECRET, _HEADERS, _secret),
     "tables": Kind(Sensitive.PASSWORD, _TABLES, strong),
+    "tables as programs print them": Kind(Sensitive.PASSWORD, machine.PRINTED_TABLES, strong),
     "Docker and npm credentials": Kind(
         Sensitive.PASSWORD,
         (

@@ -16,3 +16,14 @@ ASSIGNED_ADDRESSES = (
     "<td>@</td>",
     "if peer == '@':",
 )
+PRINTED_TABLES = (
+    " usename |  password   | host\n---------+-------------+------\n ida     | @ | db\n(1 row)\n",
+    "+------+-----------+\n| user | password  |\n+------+-----------+\n| ida  | @ |\n+------+-----------+\n",
+    "┌──────┬──────────┐\n│ user │ password │\n├──────┼──────────┤\n│ ida  │ @ │\n└──────┴──────────┘\n",
+    "NAME   PASSWORD         AGE\nida    @    3d\n",
+    "user   password\n-----  ----------------\nida    @\n",
+    "   user  password        note\n0  leo   none            x\n1  ida   @    y\n",
+    '{"columns": ["user", "password"], "rows": [["leo", null], ["ida", "@"]]}',
+    '{"columns": [{"name": "user"}, {"name": "password"}], "data": [["ida", "@"]]}',
+    '"user","password"\n"ida","@"\n',
+)

@@ -129,6 +129,28 @@ def test_a_table_names_the_cells_of_its_columns_only() -> None:
     assert [table[start:end] for start, end, _ in SCANNER.find(table)] == [PASSWORD]
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        f"    password   varchar255\n    {PASSWORD}   varchar255\n",
+        f" name  | password_hint\n-------+------\n {PASSWORD} | {PASSWORD}\n",
+        f"NAME   PASSWORD   KEY\n{PASSWORD}    none       {PASSWORD}\n",
+        "NAME   SECRET      TYPE\ntls    db-secret   Opaque\n",
+        " user | password\n------+----------\n ida  | required\n",
+        json.dumps({"columns": ["id", "user", "note"], "rows": [["1", "password", PASSWORD]]}),
+        json.dumps({"columns": ["user", "password_length"], "rows": [["ida", PASSWORD]]}),
+    ],
+)
+def test_a_table_without_a_column_of_secrets_holds_none(table: str) -> None:
+    assert decided({"content": table}) == "clean"
+
+
+def test_quoted_csv_is_found_wherever_in_a_record_it_is() -> None:
+    table = f'"user","password"\n"ida","{PASSWORD}"\n'
+
+    assert all(decided({key: table}) == "quarantined" for key in ("content", "body", "file_text"))
+
+
 def test_a_placeholder_names_nothing_that_follows_it() -> None:
     assert decided(f"password {PASSWORD}") == "quarantined"
     assert decided(f"[password] {PASSWORD}") == "clean"
