@@ -247,6 +247,8 @@ ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI
 -----BEGIN CERTIFICATE-----
 -----BEGIN PUBLIC KEY-----
 "integrity": "sha1-abc="
+sk-cp-the-name-of-a-class-in-a-style-sheet-of-a-shop
+csk-the-name-of-another-class
 etag: W/"5e1-18c2"
 call 12 functions
 text 300 words
