@@ -234,6 +234,14 @@ host_version = "84.8.0.76"
 Updating opencv 4.8.0.76 -> 84.8.0.78
 [assembly: AssemblyVersion("84.8.0.76")]
 <Version>84.8.0.76</Version>
+https://unpkg.com/react@18.2.0/umd/react.js
+https://dana@git.acme.io/team/shop.git
+postgres://app@db.acme.io/shop
+import x from '/node_modules/left-pad@1.3.0-1/index.js'
+see team/shop@main.py
+uses: team/action@v4.de
+left-pad%401.3.0
+foo@2.0.beta-1
 ping 192.168.1.1
 ssh pi@192.168.1.20
 ssh root@10.0.0.4

@@ -249,6 +249,12 @@ KINDS: dict[str, Kind] = {
         ("email:@", "user:@ logged in", "mailto:@", '{"note": "cc:@"}'),
         lambda r: values.draw(r, Sensitive.EMAIL),
     ),
+    "e-mail in a path or a name of a file": Kind(
+        Sensitive.EMAIL, machine.ADDRESSES_IN_PATHS, lambda r: values.draw(r, Sensitive.EMAIL)
+    ),
+    "e-mail encoded for a URL": Kind(
+        Sensitive.EMAIL, machine.ENCODED_ADDRESSES, lambda r: values.draw(r, Sensitive.EMAIL).replace("@", "%40")
+    ),
     "e-mail of a country that is a file": Kind(
         Sensitive.EMAIL,
         ("@", "ask @, please", "email:@"),

@@ -27,3 +27,11 @@ PRINTED_TABLES = (
     '{"columns": [{"name": "user"}, {"name": "password"}], "data": [["ida", "@"]]}',
     '"user","password"\n"ida","@"\n',
 )
+ADDRESSES_IN_PATHS = (
+    "GET /users/@ HTTP/1.1",
+    "https://api.acme-prod.io/users/@/orders",
+    "saved @-1.png",
+    "@_17",
+    "backup/@_17.tar",
+)
+ENCODED_ADDRESSES = ("GET /?mail=@&x=1", "mailto:@", "user @ logged in", "https://api.acme-prod.io/users/@")
