@@ -36,7 +36,7 @@ RECOGNISERS: tuple[Recogniser, ...] = (
 _ESCAPES = r"\\u[0-9a-fA-F]{4}|\\/"
 #: Digits with gaps between them: beside the others these anchors cost twice as much as in a pass of their own.
 _APART = frozenset({Sensitive.CARD, Sensitive.IBAN})
-_INTERNATIONAL = r"\+"  # how the anchor of phone numbers with a country code begins
+_INTERNATIONAL = (r"\+", "00")  # how the anchors of phone numbers with a country code begin
 
 
 class Scanner:

@@ -263,6 +263,10 @@ text 300 words
 number 1234567 in the list
 tel: n/a
 phone: required
+00000010: 0049 1712 3456 7890 0044 2012 3456 7890
+ids 00491712345678 and 00491712345679
+手机 64GB 内存
+电话会议 2026-03-02 10:11
 IBAN is required
 SSN field
 card ending in 4242

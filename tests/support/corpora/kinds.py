@@ -249,6 +249,11 @@ KINDS: dict[str, Kind] = {
         ("email:@", "user:@ logged in", "mailto:@", '{"note": "cc:@"}'),
         lambda r: values.draw(r, Sensitive.EMAIL),
     ),
+    "phone after a German word": Kind(
+        Sensitive.PHONE, machine.NATIONAL_CALLS, lambda r: f"0151 2{some(r, '0123456789', 7)}"
+    ),
+    "phone with 00": Kind(Sensitive.PHONE, machine.FOREIGN_CALLS, lambda r: f"0049 151 2{some(r, '0123456789', 7)}"),
+    "phone of China": Kind(Sensitive.PHONE, machine.CHINESE_CALLS, lambda r: f"138{some(r, '0123456789', 8)}"),
     "e-mail in a path or a name of a file": Kind(
         Sensitive.EMAIL, machine.ADDRESSES_IN_PATHS, lambda r: values.draw(r, Sensitive.EMAIL)
     ),

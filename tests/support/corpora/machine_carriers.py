@@ -35,3 +35,6 @@ ADDRESSES_IN_PATHS = (
     "backup/@_17.tar",
 )
 ENCODED_ADDRESSES = ("GET /?mail=@&x=1", "mailto:@", "user @ logged in", "https://api.acme-prod.io/users/@")
+NATIONAL_CALLS = ("Fon @", "Fon: @", "Rufnummer @", "Meine Rufnummer ist @.")
+FOREIGN_CALLS = ("@", "Ruf mich an: @", "ring @ please", "Tel.: @")
+CHINESE_CALLS = ("手机号 @", "电话：@", "手机：@", "我的电话是@。", "联系方式: @")
