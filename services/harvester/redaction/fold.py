@@ -1,4 +1,4 @@
-"""Fold a text into the form that is searched: NFKC, without invisible characters; every place can be traced back exactly."""
+"""Fold a text into the form that is searched: NFKC, nothing invisible, no colours of a terminal; every place can be traced back exactly."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ _INVISIBLE = (
     "\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff"
 )
 _HIDDEN = re.compile(f"[{_INVISIBLE}]")
+_COLOUR = re.compile(r"\x1b\[[0-9;:]{0,24}[A-Za-z]")
 #: Letters that no normal form takes for `i`, but `re.IGNORECASE` does.
 _DOTS = {"ı": "i", "İ": "I"}
 _UNUSUAL = re.compile(f"[{_INVISIBLE}{''.join(_DOTS)}]")
@@ -38,6 +39,27 @@ class Folded(NamedTuple):
 
 def fold(text: str) -> Folded:
     """Fold a text; one that is in this form already costs a glance."""
+    if "\x1b" not in text or not _COLOUR.search(text):
+        return _fold(text)
+    plain = _without_colours(text)
+    folded = _fold(plain.text)
+    if folded.starts is None or folded.ends is None:
+        return plain
+    places = [plain.original(start, end) for start, end in zip(folded.starts, folded.ends, strict=True)]
+    return Folded(folded.text, [start for start, _ in places], [end for _, end in places])
+
+
+def _without_colours(text: str) -> Folded:
+    kept: list[int] = []
+    at = 0
+    for colour in _COLOUR.finditer(text):
+        kept.extend(range(at, colour.start()))
+        at = colour.end()
+    kept.extend(range(at, len(text)))
+    return Folded("".join(map(text.__getitem__, kept)), kept, [place + 1 for place in kept])
+
+
+def _fold(text: str) -> Folded:
     if text.isascii() or _is_folded(text):
         return Folded(text)
     parts: list[str] = []

@@ -18,9 +18,12 @@ from services.harvester.redaction.recogniser import Range, Recogniser
 from services.harvester.redaction.sensitive import Sensitive
 
 _EMAIL = re.compile(
-    r"(?<![\w.+%@/-])(?P<local>[\w.+%-]{1,64})@(?P<domain>(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+(?:[^\W\d_]{2,24}|xn--[a-z0-9-]+))(?![\w@-])"
+    r"(?<![\w.+%@-])(?P<local>[\w.+%-]{1,64})(?:@|%40)"
+    r"(?P<domain>(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+(?:[^\W\d_]{2,24}|xn--[a-z0-9-]+))(?:(?=[_-]\d)|(?![\w@-]))"
 )
-_USER_INFORMATION = re.compile(r"://[^\s/@]{0,100}:$")
+_NUMBERED_FILE = re.compile(r"(?<=[^\W\d_]{2})[-_]\d+\.[a-z0-9]{2,5}$")  # `ida@gmx.de-1.png`
+_USER_INFORMATION = re.compile(r"://[^\s/@]{0,100}(?:@[^\s/@]{1,100})?:[^\s/@?&=,;]{0,100}$")
+_PASSWORD_AND_HOST = re.compile(r":[^\s/@]{1,200}@")
 #: `name@2x.png` and `getty@tty1.service` only look like addresses.
 _FILE_ENDINGS = frozenset((
     "png", "jpg", "jpeg", "gif", "svg", "webp", "ico", "js", "mjs", "cjs", "ts", "tsx", "jsx", "css", "scss", "html",
@@ -30,18 +33,26 @@ _FILE_ENDINGS = frozenset((
 ))  # fmt: skip
 #: Endings of files, and top-level domains: an address unless a version stands before them.
 _AMBIGUOUS = frozenset(("py", "md", "sh", "zip", "rs", "pl", "ps", "so", "mo", "cc", "app", "dev", "mov"))
+_SOURCES = frozenset(("py", "md", "sh", "rs", "pl", "cc"))  # files where a path leads to them
+_VERSION_OF_FILE = re.compile(r"v\d+(?:\.|$)|\d+\.\d")
 _NOBODY = frozenset({"git", "noreply", "no-reply", "donotreply", "do-not-reply", "mailer-daemon"})
 
 
 def _emails(text: str, policy: RedactionPolicy) -> Iterator[Range]:
     for match in _EMAIL.finditer(text):
-        local, (domain, ending) = match["local"].strip(".").lower(), match["domain"].lower().rsplit(".", 1)
+        address = _NUMBERED_FILE.sub("", match["domain"])
+        local, (domain, ending) = match["local"].strip(".").lower(), address.lower().rsplit(".", 1)
         if local in _NOBODY or ending in _FILE_ENDINGS or _allowed_domain(f"{domain}.{ending}", policy):
+            continue
+        before = text[max(0, match.start() - 3) : match.start()]
+        if ending in (_SOURCES if before.endswith("/") else ()) or _VERSION_OF_FILE.match(domain):
             continue
         if ending in _AMBIGUOUS and re.match(r"v?\d+(?:\.|x|$)", domain):
             continue
+        if before == "://" and not ("%40" in match[0] or _PASSWORD_AND_HOST.match(text, match.end())):
+            continue  # a user and a host
         if not _USER_INFORMATION.search(text, max(0, match.start() - 120), match.start()):
-            yield match.span()
+            yield match.start(), match.start("domain") + len(address)
 
 
 def _allowed_domain(domain: str, policy: RedactionPolicy) -> bool:
@@ -131,13 +142,19 @@ def _wallets(text: str, policy: RedactionPolicy) -> Iterator[Range]:
 _IPV4 = re.compile(r"(?<![\w.-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\d|\.\w)", re.ASCII)
 _IPV6 = re.compile(r"(?<![\w:.])[23][0-9a-fA-F]{3}:[0-9a-fA-F:]{2,34}(?![\w:])", re.ASCII)
 _VERSION_WORD = re.compile(
-    r"\b(?=[vrbfducipost])(?:v|ver|version|versions|release|released|build|firmware|driver|upgrade[ds]?|downgrade[ds]?|update[ds]?|bump(?:ed|s)?|"
-    r"install(?:ed|ing|s)?|pip|package|changelog|section|chapter|rev|revision|oid|tag|clause|sdk)\b"
+    r"\b(?=[vrbfducipostma])(?:v|ver|pkgver|versions?|(?:file|assembly|product)version|releas(?:e|ed|ing)|build|firmware|fw|driver|"
+    r"(?:up|down)grad(?:e|ed|es|ing)|updat(?:e|ed|es|ing)|bump(?:ed|s|ing)?|install(?:ed|ing|s)?|pip|package|changelog|section|chapter|"
+    r"rev|revision|oid|tag|clause|sdk)\b"
 )
-_VERSION_SIGN = re.compile(r"(?:[=<>~!^]=?\s?[\"']?|[A-Za-z]/|§ ?|-)$")
+#: `opencv==…`, `>=…`, `^…`, `Chrome/…`; a single `=` and an arrow assign addresses, too.
+_VERSION_SIGN = re.compile(r"(?:[=<>~!]=\s?|(?<![-=])>\s?|[<~^]\s?|[A-Za-z]/(?<!host/)(?<!\bip/)|§ ?)$")
+_TAG = re.compile(r"<[^<>]{1,50}>$")
+_LISTED = re.compile(r"^\s*- [\w.-]+=$")  # a package in a list of Conda
 _IS_ADDRESS = re.compile(
-    r"(?i)\b(?:ip|ips|ipv4|address|host|hosts|server|ping|ssh|client|remote|addr|nameserver|inet|login|peer|firewall)\b|://$"
+    r"(?i)\b(?:ips?|ipv4|ip_?addr(?:ess)?|address|hosts?|hostname|rhost|server|ping|ssh|client|remote|addr|nameserver|dns|inet|login|peer|"
+    r"firewall|gateway|proxy|endpoint|src|dst|record)\b|://$"
 )
+_WORDS_OF_NAME = re.compile(r"(?<=[a-z])(?=[A-Z])|_|(?<=[A-Za-z])(?=\d)")
 
 
 def _ip_addresses(text: str, policy: RedactionPolicy) -> Iterator[Range]:
@@ -152,14 +169,12 @@ def _ip_addresses(text: str, policy: RedactionPolicy) -> Iterator[Range]:
 
 
 def _is_version(before: str) -> bool:
-    """Whether four numbers with dots are a version, from what precedes them on the line: the nearest word decides."""
-    if sign := _VERSION_SIGN.search(before, max(0, len(before) - 4)):
-        version = sign.start()
-    elif (lowered := before.lower()) == before.upper():  # without a letter
-        return False
-    else:
-        version = max((word.start() for word in _VERSION_WORD.finditer(lowered)), default=-1)
-    return version >= 0 and not any(word.end() > version + 1 for word in _IS_ADDRESS.finditer(before, version))
+    """Whether four numbers with dots are a version, from what precedes them on the line: a sign, or else the nearest word."""
+    if _LISTED.search(before) or (_VERSION_SIGN.search(before, max(0, len(before) - 6)) and not _TAG.search(before)):
+        return True
+    words = _WORDS_OF_NAME.sub(" ", before)
+    version = max((word.start() for word in _VERSION_WORD.finditer(words.lower())), default=-1)
+    return version >= 0 and not any(word.end() > version + 1 for word in _IS_ADDRESS.finditer(words, version))
 
 
 @lru_cache(maxsize=4096)
@@ -172,7 +187,7 @@ def _is_global(text: str) -> bool:
 
 _DIGITS = r"[0-9](?:[^0-9A-Za-z]{0,4}[0-9])"
 PERSONAL_DATA = (
-    Recogniser(Sensitive.EMAIL, (r"[\w.+%\x80-\xff-]@[A-Za-z0-9\x80-\xff]",), _emails),
+    Recogniser(Sensitive.EMAIL, (r"[\w.+%\x80-\xff-](?:@|%40)[A-Za-z0-9\x80-\xff]",), _emails),
     Recogniser(Sensitive.CARD, (_DIGITS + "{12}",), _cards),
     Recogniser(Sensitive.IBAN, (rf"(?:{_COUNTRIES})[0-9]{{2}}(?:[^0-9A-Za-z]{{0,4}}[A-Za-z0-9]){{11}}", "(?i)iban"), _ibans),
     Recogniser(Sensitive.SSN, (r"[0-9]{3}-[0-9]{2}-[0-9]{4}", r"(?i)ssn|social security"), _ssns),

@@ -15,8 +15,13 @@ from services.harvester.redaction.sensitive import Sensitive
 
 _GAPS = "[ \u00a0\u202f\u2010\u2011./()\\[\\]\u2013-]"
 _INTERNATIONAL = re.compile(rf"(?<![\w+.])\+[(]?[1-9](?:{_GAPS}{{0,3}}\d){{6,16}}(?![\w])", re.ASCII)
+#: With `00` for the plus, and in groups: digits in a row, or in a dump of bytes, are anything.
+_DOUBLE_ZERO = re.compile(
+    rf"(?<![\w+.])(?<![0-9a-f][ ])(?<!\d:[ ])00(?P<number>[1-9]\d{{0,2}}{_GAPS}{{1,3}}\d(?:{_GAPS}{{0,3}}\d){{5,13}})(?![\w])",
+    re.ASCII,
+)
 _WORDS = (
-    r"phone|telephone|telefon\w{0,6}|tel|tél|mobile|mobil|mob|cell|handy|fax|whatsapp|signal|sms|text|texted|call|called|calls|ring|dial|reach|"
+    r"phone|telephone|telefon\w{0,6}|tel|tél|fon|rufnummer|mobile|mobil|mob|cell|handy|fax|whatsapp|signal|sms|text|texted|call|called|calls|ring|dial|reach|"
     r"contact|anruf\w{0,3}|number|nummer|hotline"
 )
 _NATIONAL = re.compile(
@@ -25,6 +30,11 @@ _NATIONAL = re.compile(
 )
 
 
+#: A word of Chinese announces a number of China, whatever the regions of the policy.
+_CHINESE_WORDS = "手机|手機|电话|電話|联系方式"
+_CHINESE = re.compile(
+    rf"(?:{_CHINESE_WORDS})[^0-9\n]{{0,10}}(?P<number>[01]\d(?:{_GAPS}{{0,2}}\d){{8,10}})(?![\w])", re.ASCII
+)
 _KIND_AFTER = re.compile(
     rf"(?<![\w.+-])(?P<number>\(?\d(?:{_GAPS}{{0,3}}\d){{6,14}})[ ,]{{0,2}}"
     r"(?:is my |is the |\()?(?:cell|mobile|phone|handy|landline|fax|whatsapp)\b",
@@ -44,6 +54,15 @@ def _phones(text: str, policy: RedactionPolicy) -> Iterator[Range]:
             continue  # a line that a diff adds
         seen += 1
         yield from [match.span()] if seen > _LOOKED_UP else _valid(match[0], match.start(), (None,))
+    for match in _DOUBLE_ZERO.finditer(text):
+        seen += 1
+        if seen > _LOOKED_UP or any(True for _ in _valid("+" + match["number"], 0, (None,))):
+            yield match.span()
+    for match in _CHINESE.finditer(text):
+        seen += 1
+        yield from (
+            [match.span("number")] if seen > _LOOKED_UP else _valid(match["number"], match.start("number"), ("CN",))
+        )
     for match in chain(_NATIONAL.finditer(text), _KIND_AFTER.finditer(text)):
         seen += 1
         span = match.span("number")
@@ -67,8 +86,9 @@ PHONES = (
         Sensitive.PHONE,
         (
             rf"\+[^0-9A-Za-z]{{0,6}}[1-9](?:{_BYTES}){{6}}",
+            rf"00[1-9][0-9]{{0,2}}[^0-9A-Za-z]{{1,9}}[0-9](?:{_BYTES}){{5}}",
             rf"(?i)[0-9](?:{_BYTES}){{6}}[^0-9]{{0,16}}(?:cell|mobile|phone|handy|landline|fax|whatsapp)",
-            rf"(?i)(?:phone|tel|tél|mob|cell|handy|fax|whatsapp|signal|sms|text|call|ring|dial|reach|contact|anruf|number|nummer|hotline)"
+            rf"(?i)(?:phone|tel|tél|fon|mob|cell|handy|fax|whatsapp|signal|sms|text|call|ring|dial|reach|contact|anruf|number|nummer|hotline|{_CHINESE_WORDS})"
             rf"[^0-9]{{0,180}}[0-9](?:{_BYTES}){{6}}",
         ),
         _phones,

@@ -36,7 +36,7 @@ RECOGNISERS: tuple[Recogniser, ...] = (
 _ESCAPES = r"\\u[0-9a-fA-F]{4}|\\/"
 #: Digits with gaps between them: beside the others these anchors cost twice as much as in a pass of their own.
 _APART = frozenset({Sensitive.CARD, Sensitive.IBAN})
-_INTERNATIONAL = r"\+"  # how the anchor of phone numbers with a country code begins
+_INTERNATIONAL = (r"\+", "00")  # how the anchors of phone numbers with a country code begin
 
 
 class Scanner:
@@ -68,7 +68,8 @@ class Scanner:
         `name` is what the text is the value of, where it is one: `hunter2` alone is nothing, as a `password` it is a secret.
         """
         name = "" if PLACEHOLDER.search(name) else name  # `[api key]` is a name that we gave ourselves
-        probe = f"{name}: {text}" if name else text
+        sign = ":\n" if "\n" in text.strip() else ": "  # the first of several lines may be the head of a table
+        probe = f"{name}{sign}{text}" if name else text
         folded = fold(probe)
         asked = sorted(self._asked(folded.text))
         recognisers = [self._recognisers[n] for n in asked if n < len(self._recognisers)]

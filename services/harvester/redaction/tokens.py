@@ -151,7 +151,7 @@ def _private_keys(text: str, policy: RedactionPolicy) -> Iterator[Range]:
 
 #: A password in base64 may hold a slash, and one that nobody encoded an `@`: the last one before the host ends it.
 _URL = re.compile(
-    r"(?<=[A-Za-z0-9+.\-])://(?P<user>[^\s:@/?#'\"<>\[\]]{0,100}):(?P<password>(?:(?!://)[^\s'\"<>`\\]){3,200})"
+    r"(?<=[A-Za-z0-9+.\-])://(?P<user>[^\s:@/?#'\"<>\[\]]{0,100}(?:@[^\s:@/?#'\"<>\[\]]{1,100})?):(?P<password>(?:(?!://)[^\s'\"<>`\\]){3,200})"
     r"@(?P<host>[^\s@/'\"<>`\\]{1,100})",
     re.ASCII,
 )
@@ -227,6 +227,6 @@ TOKENS = (
     Recogniser(Sensitive.SERVICE_TOKEN, _ANCHORS, _service_tokens),
     _formed(Sensitive.AZURE_STORAGE_KEY, r"AccountKey=", r"(?<=AccountKey=)[A-Za-z0-9+/]{86}=="),
     Recogniser(Sensitive.JWT, (r"eyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]{4}",), _jwts),
-    Recogniser(Sensitive.URL_PASSWORD, (r"://[^\s@/]{0,400}:[^\s]{1,400}@",), _url_passwords),
+    Recogniser(Sensitive.URL_PASSWORD, (r"://[^\s@/]{0,400}(?:@[^\s@/]{1,400})?:[^\s]{1,400}@",), _url_passwords),
     Recogniser(Sensitive.AUTHORIZATION, (r"(?i)authorization|bearer(?:\s|\\[nrt])",), _authorizations),
 )  # fmt: skip

@@ -101,6 +101,14 @@ define( 'AUTH_KEY', 'put your unique phrase here' );
 secret_key_base: <%= ENV["SECRET_KEY_BASE"] %>
 api_key = config.get("openai", "api_key")
 api_key=None
+password = os.getenv("DB_PASSWORD", "postgres")
+password = os.getenv("DB_PASSWORD", "")
+password: process.env.DB_PASSWORD || ''
+POSTGRES_PASSWORD=${DB_PASSWORD:-postgres}
+${DB_PASSWORD:?not set}
+ConvertTo-SecureString $plain -AsPlainText -Force
+<key>password</key><string></string>
+<key>passwordMode</key><string>k9Wq2LmZ</string>
 api_key: str | None = None
 apiKey: process.env.API_KEY,
 OPENAI_API_KEY=sk-...
@@ -184,6 +192,8 @@ Reset the password, then log in again.
 Please choose a passphrase.
 密码：至少8位字符
 密码必须包含数字
+密码8位以上
+密码PBKDF2-SHA256加密
 请输入密码
 密码是必填项
 忘记密码了怎么办？
@@ -223,6 +233,25 @@ someone@example.com
 noreply@acme.io
 v1.2.3.4 of the firmware
 Chrome/124.0.6367.119
+pip install opencv-python==84.8.0.76
+opencv>=84.8.0.76
+"opencv": "^84.8.0.76"
+apt install opencv=84.8.0.76
+  - opencv=84.8.0.76
+DRIVER_VERSION='84.8.0.76'
+pkgver=84.8.0.76
+host_version = "84.8.0.76"
+Updating opencv 4.8.0.76 -> 84.8.0.78
+[assembly: AssemblyVersion("84.8.0.76")]
+<Version>84.8.0.76</Version>
+https://unpkg.com/react@18.2.0/umd/react.js
+https://dana@git.acme.io/team/shop.git
+postgres://app@db.acme.io/shop
+import x from '/node_modules/left-pad@1.3.0-1/index.js'
+see team/shop@main.py
+uses: team/action@v4.de
+left-pad%401.3.0
+foo@2.0.beta-1
 ping 192.168.1.1
 ssh pi@192.168.1.20
 ssh root@10.0.0.4
@@ -236,12 +265,18 @@ ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI
 -----BEGIN CERTIFICATE-----
 -----BEGIN PUBLIC KEY-----
 "integrity": "sha1-abc="
+sk-cp-the-name-of-a-class-in-a-style-sheet-of-a-shop
+csk-the-name-of-another-class
 etag: W/"5e1-18c2"
 call 12 functions
 text 300 words
 number 1234567 in the list
 tel: n/a
 phone: required
+00000010: 0049 1712 3456 7890 0044 2012 3456 7890
+ids 00491712345678 and 00491712345679
+手机 64GB 内存
+电话会议 2026-03-02 10:11
 IBAN is required
 SSN field
 card ending in 4242

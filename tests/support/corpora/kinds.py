@@ -9,6 +9,7 @@ from random import Random
 from typing import NamedTuple
 
 from services.harvester.redaction.sensitive import Sensitive
+from tests.support.corpora import machine_carriers as machine
 from tests.support.corpora import values
 from tests.support.corpora.shapes import SERVICE_SHAPES
 from tests.support.corpora.values import ALNUM, WORDS, some
@@ -116,6 +117,12 @@ _SECRET_LANGUAGES = (
     "Klucz API: @",
     "API-sleutel: @",
 )
+
+
+def _address(random: Random) -> str:
+    return "84." + ".".join(str(random.randrange(1, 255)) for _ in range(3))
+
+
 _BROWSER = (
     '{"selector": "#password", "text": "@"}',
     '{"selector": "input[name=\'password\']", "value": "@"}',
@@ -211,6 +218,11 @@ KINDS: dict[str, Kind] = {
     "arguments": Kind(Sensitive.PASSWORD, _ARGUMENTS, strong),
     "headers": Kind(Sensitive.SECRET, _HEADERS, _secret),
     "tables": Kind(Sensitive.PASSWORD, _TABLES, strong),
+    "tables as programs print them": Kind(Sensitive.PASSWORD, machine.PRINTED_TABLES, strong),
+    "defaults, properties and colours": Kind(Sensitive.PASSWORD, machine.DEFAULT_PASSWORDS, strong),
+    "other languages, without a sign": Kind(
+        Sensitive.PASSWORD, machine.EAST_ASIAN_PASSWORDS, lambda r: f"k{r.randrange(10, 99)}#{some(r, ALNUM, 6)}7q"
+    ),
     "Docker and npm credentials": Kind(
         Sensitive.PASSWORD,
         (
@@ -233,12 +245,24 @@ KINDS: dict[str, Kind] = {
     "ssh to an address": Kind(
         Sensitive.IP_ADDRESS,
         ("ssh root%@", "scp notes.txt pi%@:/tmp", "rsync -a . deploy%@:/srv"),
-        lambda r: "84." + ".".join(str(r.randrange(1, 255)) for _ in range(3)),
+        _address,
     ),
+    "address assigned": Kind(Sensitive.IP_ADDRESS, machine.ASSIGNED_ADDRESSES, _address),
     "e-mail after a colon": Kind(
         Sensitive.EMAIL,
         ("email:@", "user:@ logged in", "mailto:@", '{"note": "cc:@"}'),
         lambda r: values.draw(r, Sensitive.EMAIL),
+    ),
+    "phone after a German word": Kind(
+        Sensitive.PHONE, machine.NATIONAL_CALLS, lambda r: f"0151 2{some(r, '0123456789', 7)}"
+    ),
+    "phone with 00": Kind(Sensitive.PHONE, machine.FOREIGN_CALLS, lambda r: f"0049 151 2{some(r, '0123456789', 7)}"),
+    "phone of China": Kind(Sensitive.PHONE, machine.CHINESE_CALLS, lambda r: f"138{some(r, '0123456789', 8)}"),
+    "e-mail in a path or a name of a file": Kind(
+        Sensitive.EMAIL, machine.ADDRESSES_IN_PATHS, lambda r: values.draw(r, Sensitive.EMAIL)
+    ),
+    "e-mail encoded for a URL": Kind(
+        Sensitive.EMAIL, machine.ENCODED_ADDRESSES, lambda r: values.draw(r, Sensitive.EMAIL).replace("@", "%40")
     ),
     "e-mail of a country that is a file": Kind(
         Sensitive.EMAIL,

@@ -82,6 +82,11 @@ browserbase bb_live_{27u}
 buildkite bkua_{40h}
 cal cal_live_{32h}
 cerebras csk-{48l}
+cerebras-mixed csk-{48}
+kimi sk-kimi-{64}
+minimax sk-cp-{64u}
+alibaba-workspace sk-ws-01-{64u}
+google-gemini AQ.Ab8RN6{44u}
 chromatic chpt_{15h}
 circleci CCIPAT_{22}_{40h}
 clickhouse 4b1d{38}
@@ -185,6 +190,7 @@ replicate r8_{37}
 resend re_{8}_{24}
 rubygems rubygems_{48h}
 runpod rpa_{44A}
+runpod-mixed rpa_{46}
 scaleway SCW{17A}
 scalingo tk-us-{48u}
 sentry sntryu_{64h}

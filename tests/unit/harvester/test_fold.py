@@ -22,6 +22,8 @@ PIECES = st.one_of(
             "n\u0303o",
             "：",
             "ｐｗ",
+            "\x1b[36m",
+            "\x1b[0m",
             "密码",
             "ﬁ",
             "½",
@@ -93,3 +95,11 @@ def test_what_is_split_or_written_wide_is_hidden_from_its_first_to_its_last_char
         cleaned, found = SCANNER.clean(f"{before} ({hidden}) {after}")
         assert any(one.value == hidden for one in found)
         assert "([e-mail])" in cleaned
+
+
+def test_colours_of_a_terminal_are_not_searched_and_what_is_between_them_is_hidden() -> None:
+    password = "k9Wq2" + "LmZt7Bv"
+    text = f"\x1b[36mＤＢ_PASSWORD\x1b[0m\x1b[2m=\x1b[0;32m{password}\x1b[0m done"
+
+    assert fold("a\x1b[1;31mb\x1b[0m") == ("ab", [0, 8], [1, 9])
+    assert SCANNER.clean(text)[0] == text.replace(password, "[password]")

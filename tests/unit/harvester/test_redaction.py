@@ -343,6 +343,12 @@ def test_an_address_is_found_in_any_letters(text: str) -> None:
     assert found(f"to {text}, please") == [(text, Sensitive.EMAIL)]
 
 
+def test_an_address_and_a_password_in_one_url_are_two_findings() -> None:
+    for address in (MAIL, MAIL.replace("@", "%40")):
+        text = f"smtp://{address}:q7Ka2mVx91@smtp.acme.io"
+        assert found(text) == [(address, Sensitive.EMAIL), ("q7Ka2mVx91", Sensitive.URL_PASSWORD)]
+
+
 def test_escapes_of_a_json_document_do_not_hide_what_they_stand_for() -> None:
     escaped = json.dumps({"to": MAIL}).replace("@", "\\u0040")
 

@@ -67,10 +67,26 @@ def test_over_two_hundred_texts_that_only_look_alike_hold_nothing() -> None:
         {"fields": [{"name": "Your password", "value": PASSWORD}]},
         {"password": {"value": PASSWORD}},
         {"env": {"HEROKU": "12345678-abcd-4321-" + "9876-abcdef012345"}},
+        {"Name": "DB_PASSWORD", "Value": PASSWORD},
+        {"ParameterKey": "DbPassword", "ParameterValue": PASSWORD},
+        {"property": "spring.datasource.password", "newValue": PASSWORD},
+        {"prompt": "sudo password:", "input": PASSWORD},
+        {"expect": "Password:", "send": PASSWORD},
+        {"xpath": "//input[@type='password']", "text": PASSWORD},
+        {"auth": ["ida", PASSWORD]},
+        {"argv": ["mysql", "-uida", "-p" + PASSWORD]},
+        {"argv": ["curl", "-u", "ida:" + PASSWORD, "https://api.acme.io/"]},
+        {"argv": ["docker", "login", "-u", "ida", "-p", PASSWORD]},
+        {"argv": ["sshpass", "-p", PASSWORD, "ssh", "db"]},
+        {"argv": ["redis-cli", "-p", 6379, "-a", PASSWORD]},
+        {"argv": ["net", "user", "ida", PASSWORD]},
+        {"argv": ["zip", "-P", PASSWORD, "a.zip"]},
+        {"command": "mysql", "args": ["-uida", "-p" + PASSWORD]},
     ],
 )
 def test_what_stands_beside_a_value_in_a_call_names_it(arguments: dict[str, Any]) -> None:
     assert decided({"arguments": json.dumps(arguments)}) == "quarantined"
+    assert SCANNER.suspicious(json.dumps(arguments))
 
 
 @pytest.mark.parametrize(
@@ -80,10 +96,25 @@ def test_what_stands_beside_a_value_in_a_call_names_it(arguments: dict[str, Any]
         {"cmd": ["tool", "--password-file", "/run/secrets/db", PASSWORD]},
         {"headers": [["x-request-id", KEY]]},
         {"name": "password", "type": "string", "description": "The password of the user."},
+        {"Name": "DB_HOST", "Value": PASSWORD},
+        {"expect": "login:", "send": PASSWORD},
+        {"xpath": "//input[@type='text']", "text": PASSWORD},
+        {"auth": ["read", "write"]},
+        {"argv": ["docker", "login", "-u", "ida", "--password-stdin"]},
+        {"argv": ["mkdir", "-p", PASSWORD]},
+        {"command": "mkdir", "args": ["-p", PASSWORD]},
     ],
 )
 def test_other_neighbours_of_a_value_do_not(arguments: dict[str, Any]) -> None:
     assert decided({"arguments": json.dumps(arguments)}) == "clean"
+
+
+def test_a_secret_in_an_argument_list_is_hidden_in_its_place_and_counted_once() -> None:
+    result = examine({"argv": ["curl", "-u", f"ida:{PASSWORD}", 5, "-s"]}, SCANNER)
+
+    assert result.values == {"argv": ["curl", "-u", "ida:[password]", 5, "-s"]}
+    assert sum(result.found.values()) == 1
+    assert list(result.hidden) == [PASSWORD]
 
 
 def test_defaults_of_development_are_let_by_only_on_hosts_of_development() -> None:
@@ -96,6 +127,28 @@ def test_a_table_names_the_cells_of_its_columns_only() -> None:
     table = f"| user | password | note |\n|---|---|---|\n| dana | {PASSWORD} | {KEY} |\n"
 
     assert [table[start:end] for start, end, _ in SCANNER.find(table)] == [PASSWORD]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        f"    password   varchar255\n    {PASSWORD}   varchar255\n",
+        f" name  | password_hint\n-------+------\n {PASSWORD} | {PASSWORD}\n",
+        f"NAME   PASSWORD   KEY\n{PASSWORD}    none       {PASSWORD}\n",
+        "NAME   SECRET      TYPE\ntls    db-secret   Opaque\n",
+        " user | password\n------+----------\n ida  | required\n",
+        json.dumps({"columns": ["id", "user", "note"], "rows": [["1", "password", PASSWORD]]}),
+        json.dumps({"columns": ["user", "password_length"], "rows": [["ida", PASSWORD]]}),
+    ],
+)
+def test_a_table_without_a_column_of_secrets_holds_none(table: str) -> None:
+    assert decided({"content": table}) == "clean"
+
+
+def test_quoted_csv_is_found_wherever_in_a_record_it_is() -> None:
+    table = f'"user","password"\n"ida","{PASSWORD}"\n'
+
+    assert all(decided({key: table}) == "quarantined" for key in ("content", "body", "file_text"))
 
 
 def test_a_placeholder_names_nothing_that_follows_it() -> None:
