@@ -301,6 +301,7 @@ def test_a_pipe_is_read_once(tmp_path: Path) -> None:
         (gzip.compress(b" "), "is empty"),
         (b"PAR1" + b"nonsense" * 9, "parquet"),
     ],
+    ids=["cut", "nonsense", "UTF-16", "empty", "parquet"],
 )
 def test_a_damaged_file_is_one_clear_line(tmp_path: Path, data: bytes, expected: str) -> None:
     file = tmp_path / "karma"
