@@ -8,6 +8,7 @@ import pytest
 
 from deploy import bootstrap
 from deploy.cli.main import run
+from deploy.home import claim
 
 NOWHERE = "127.0.0.1:1"  # reserved, and nothing listens there
 NO_FOLDER = "/nowhere"
@@ -91,6 +92,7 @@ def test_migrate_gives_up_after_its_deadline(
     down: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(bootstrap, "DEADLINE_S", 0.2)
+    claim(down / "home")
     assert run(["migrate"]) == 1
     assert NOWHERE in one_line(capsys)
 
