@@ -46,11 +46,16 @@ def unprivileged() -> tuple[str, ...]:
 
 
 def initialise(settings: Settings) -> None:
-    """Create the data directory and the passwords, once. An interrupted first try is repeated."""
-    with suppress(FileExistsError):
-        settings.database_socket_dir.mkdir(mode=0o700, parents=True)
+    """Create the passwords and the data directory, once. An interrupted first try is repeated.
+
+    For a server of the owner's it is the passwords only.
+    """
     for role in ROLES:
         get_secret(settings.database_password_file(role), make_password)
+    if settings.database:
+        return
+    with suppress(FileExistsError):
+        settings.database_socket_dir.mkdir(mode=0o700, parents=True)
     data, password = data_dir(settings), settings.database_password_file("bootstrap")
     if data.exists():
         _drop_stale_lock(data)
