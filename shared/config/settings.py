@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qs, quote, urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -72,6 +72,13 @@ class Settings(BaseSettings):
     @classmethod
     def encrypted(cls, url: str | None) -> str | None:
         return check_database_url(url) if url else url
+
+    @field_validator("database_roles")
+    @classmethod
+    def of_a_server_of_the_owners(cls, roles: str, info: ValidationInfo) -> str:
+        if roles == "one" and info.data.get("database", "refused") is None:
+            raise ValueError("one is for a PostgreSQL of yours: set SOULFORGE_DATABASE too, or leave this out")
+        return roles
 
     @property
     def project(self) -> Path:
