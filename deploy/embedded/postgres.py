@@ -14,7 +14,7 @@ import asyncpg
 
 from deploy.embedded.preflight import PreflightError
 from deploy.roles import ROLES, create_roles
-from deploy.secret_files import get_secret, make_password
+from deploy.secret_files import get_secret, is_made, make_password
 from shared.config.settings import DATABASE_SOCKET, Settings, SettingsError
 
 # PostgreSQL refuses to run as root. In a user namespace it runs as another user, and the files still belong to root.
@@ -60,7 +60,7 @@ def initialise(settings: Settings) -> None:
     if data.exists():
         _drop_stale_lock(data)
         (settings.database_socket_dir / f"{DATABASE_SOCKET}.lock").unlink(missing_ok=True)
-        if not password.exists():
+        if not is_made(password):
             _renew_password(data, password)
     else:
         get_secret(password, make_password)
