@@ -126,6 +126,8 @@ OPERATIONS = {
     "read a file": "SELECT pg_read_file('postgresql.conf')",
     "list a folder": "SELECT pg_ls_dir('.')",
     "import a file": "SELECT lo_import('/etc/hostname')",
+    "create a large object": "SELECT lo_create(0)",
+    "store a large object": "SELECT lo_from_bytea(0, 'x')",
     "set the server": "SELECT set_config('log_statement', 'all', false)",
     "switch off triggers": "SET session_replication_role = replica",
     "read password hashes": "SELECT rolpassword FROM pg_authid",
