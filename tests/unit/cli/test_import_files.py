@@ -147,7 +147,7 @@ def test_a_line_that_is_too_long_is_reported_and_the_next_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (parser, reader):
-        monkeypatch.setattr(module, "LONGEST", 2 * 1024**2)
+        monkeypatch.setattr(module, "LARGEST_RECORD", 2 * 1024**2)
     file = tmp_path / "karma.jsonl"
     file.write_bytes(record() + b"\n" + record(why="x" * 5 * 1024**2) + b"\n" + record(id="b"))
     first, long, last = lines(file)
@@ -271,7 +271,7 @@ def test_an_element_that_is_too_long_is_named_and_the_next_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, padding: str
 ) -> None:
     monkeypatch.setattr(reader, "CHUNK", chunk)
-    monkeypatch.setattr(reader, "LONGEST", 600)
+    monkeypatch.setattr(reader, "LARGEST_RECORD", 600)
     file = tmp_path / "karma.json"
     long = record(why="x").decode().replace('"x"', f'"{padding * 700}"')
     file.write_text(f"[{record().decode()},\n\n{long},\n{record(id='b').decode()},\n{long}]")
