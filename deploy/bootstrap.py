@@ -82,8 +82,11 @@ def main() -> None:
         configuration = load_configuration(settings)
         if service:
             configure_logging(configuration.runtime.log_level, service)
-            if line := claim(settings.home):
+        if line := claim(settings.home):
+            if service:
                 structlog.get_logger().info(line)
+            else:
+                print(line, flush=True)
         applied = asyncio.run(prepare(settings))
     except TimeoutError as error:
         raise SystemExit(f"{error}: is the stack up?") from None

@@ -13,3 +13,13 @@ BEGIN
             'soulforge_verifier, soulforge_registry, soulforge_owner, soulforge_worker', lock);
     END LOOP;
 END $$;
+
+-- A large object is of no table, so that no limit or grant of ours holds for it: anyone could fill the disk.
+DO $$
+DECLARE large_object regprocedure;
+BEGIN
+    FOR large_object IN SELECT oid FROM pg_proc
+        WHERE pronamespace = 'pg_catalog'::regnamespace AND proname ~ '^lo(_|read$|write$)' LOOP
+        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', large_object);
+    END LOOP;
+END $$;

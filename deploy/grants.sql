@@ -1,5 +1,6 @@
 -- Who may do what in the database. Applied in one transaction at each start: what was taken away comes back, what was
--- added goes. The role that runs this owns every table; no other role creates anything outside `traces` and `queue`.
+-- added goes. Not in `traces` and `queue`, where `phoenix` and `worker` own their tables and what is granted on them; the role
+-- that runs this owns every other one.
 
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 REVOKE ALL ON public.ritual, public.ritual_fact, public.ritual_error, public.lease, public.service_heartbeat,

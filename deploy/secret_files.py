@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import threading
@@ -20,14 +21,23 @@ def make_password() -> str:
 
 def get_secret(file: Path, make: Callable[[], str]) -> str:
     """The secret in a file, which is made where it is missing. It is there whole, and once: several services may start together."""
-    if not file.exists():
+    if not is_made(file):
         _make_folder(file.parent)
+        _remove_empty(file)
         partial = _write_partial(file, make() + "\n")
         with suppress(FileExistsError):
             os.link(partial, file)
         partial.unlink()
         sync(file.parent)
     return file.read_text().strip()
+
+
+def is_made(file: Path) -> bool:
+    """Whether the file has a secret. A power cut may leave an empty one."""
+    try:
+        return file.stat().st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def write_private(file: Path, text: str) -> None:
@@ -40,6 +50,15 @@ def _make_folder(folder: Path) -> None:
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True, mode=PRIVATE_FOLDER)
         sync(folder.parent)
+
+
+def _remove_empty(file: Path) -> None:
+    """Remove an empty file, and never the whole one that another service puts there at the same time."""
+    with suppress(FileNotFoundError), file.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        found = os.fstat(held.fileno())
+        if found.st_nlink and not found.st_size:
+            file.unlink()
 
 
 def _write_partial(file: Path, text: str) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 import nkeys
 
 from deploy.embedded.permissions import permissions
+from deploy.embedded.preflight import PreflightError
 from deploy.secret_files import get_secret, write_private
 from shared.config.settings import Settings
 from shared.contracts.roles import Role
@@ -41,8 +42,13 @@ def initialise(settings: Settings) -> None:
 
 
 def public_key(seed: Path) -> str:
-    """The public key of a seed file, which is made where it is missing."""
-    return str(nkeys.from_seed(bytearray(get_secret(seed, _make_seed).encode())).public_key.decode())
+    """The public key of a seed file, which is made where it is missing. Raises PreflightError where it holds no seed."""
+    try:
+        return str(nkeys.from_seed(bytearray(get_secret(seed, _make_seed).encode())).public_key.decode())
+    except (nkeys.NkeysError, UnicodeDecodeError) as error:
+        raise PreflightError(
+            f"{seed} holds no key of NATS: delete it, and `soulforge up` makes another, or restore it"
+        ) from error
 
 
 def _make_seed() -> str:

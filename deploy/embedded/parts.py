@@ -1,4 +1,4 @@
-"""The parts of the embedded stack: three servers and the five services. The rune belongs to the orchestrator."""
+"""The parts of the embedded stack: up to three servers and the five services. The rune belongs to the orchestrator."""
 
 from __future__ import annotations
 
@@ -16,23 +16,33 @@ from shared.config.settings import Settings
 
 
 def parts(settings: Settings, environment: Mapping[str, str]) -> list[Part]:
-    """Everything to supervise. `environment` is what the services inherit: it carries addresses and secrets."""
-    home = settings.home
-    return [
-        Part(
-            "postgres",
-            postgres.command(settings),
-            home,
-            {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"},
-            partial(postgres.ready, settings),
-            live=partial(postgres.live, settings),
-            stop_signal=signal.SIGINT,
-            grace_s=30.0,
-        ),
-        Part("nats", nats.command(settings), home, {"PATH": "/usr/bin:/bin"}, partial(nats.ready, settings)),
-        phoenix(settings),
-        *(_service(settings, environment, service) for service in SERVICES),
-    ]
+    """Everything to supervise: no server that the owner runs. `environment` is what the services inherit: addresses, secrets."""
+    servers = []
+    if settings.database is None:
+        servers.append(_postgres(settings))
+    if settings.nats is None:
+        servers.append(
+            Part(
+                "nats", nats.command(settings), settings.home, {"PATH": "/usr/bin:/bin"}, partial(nats.ready, settings)
+            )
+        )
+    needs = tuple(server.name for server in servers)
+    if settings.phoenix is None:
+        servers.append(phoenix(settings))
+    return [*servers, *(_service(settings, environment, service, needs) for service in SERVICES)]
+
+
+def _postgres(settings: Settings) -> Part:
+    return Part(
+        "postgres",
+        postgres.command(settings),
+        settings.home,
+        {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"},
+        partial(postgres.ready, settings),
+        live=partial(postgres.live, settings),
+        stop_signal=signal.SIGINT,
+        grace_s=30.0,
+    )
 
 
 def phoenix(settings: Settings) -> Part:
@@ -65,11 +75,12 @@ def phoenix(settings: Settings) -> Part:
         environment,
         partial(answers, f"{settings.phoenix_url}/healthz"),
         ready_s=180.0,
-        needs=("postgres",),
+        # In a database of the owner's it is the first service that makes Phoenix's role.
+        needs=("postgres",) if settings.database is None else SERVICES[:1],
     )
 
 
-def _service(settings: Settings, environment: Mapping[str, str], service: str) -> Part:
+def _service(settings: Settings, environment: Mapping[str, str], service: str, needs: tuple[str, ...]) -> Part:
     ours = {
         "SOULFORGE_HOME": str(settings.home),
         "SOULFORGE_PORT_BASE": str(settings.port_base),
@@ -88,5 +99,5 @@ def _service(settings: Settings, environment: Mapping[str, str], service: str) -
         partial(answers, f"{service_url(settings, service)}/health/live"),
         ready_s=120.0,
         grace_s=25.0,
-        needs=("postgres", "nats"),
+        needs=needs,
     )

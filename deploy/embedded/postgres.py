@@ -14,7 +14,7 @@ import asyncpg
 
 from deploy.embedded.preflight import PreflightError
 from deploy.roles import ROLES, create_roles
-from deploy.secret_files import get_secret, make_password
+from deploy.secret_files import get_secret, is_made, make_password
 from shared.config.settings import DATABASE_SOCKET, Settings, SettingsError
 
 # PostgreSQL refuses to run as root. In a user namespace it runs as another user, and the files still belong to root.
@@ -46,16 +46,21 @@ def unprivileged() -> tuple[str, ...]:
 
 
 def initialise(settings: Settings) -> None:
-    """Create the data directory and the passwords, once. An interrupted first try is repeated."""
-    with suppress(FileExistsError):
-        settings.database_socket_dir.mkdir(mode=0o700, parents=True)
+    """Create the passwords and the data directory, once. An interrupted first try is repeated.
+
+    For a server of the owner's it is the passwords only.
+    """
     for role in ROLES:
         get_secret(settings.database_password_file(role), make_password)
+    if settings.database:
+        return
+    with suppress(FileExistsError):
+        settings.database_socket_dir.mkdir(mode=0o700, parents=True)
     data, password = data_dir(settings), settings.database_password_file("bootstrap")
     if data.exists():
         _drop_stale_lock(data)
         (settings.database_socket_dir / f"{DATABASE_SOCKET}.lock").unlink(missing_ok=True)
-        if not password.exists():
+        if not is_made(password):
             _renew_password(data, password)
     else:
         get_secret(password, make_password)

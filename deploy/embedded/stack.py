@@ -99,13 +99,17 @@ async def _running_ports(settings: Settings) -> list[str]:
 
 async def _refuse_another_version(settings: Settings, supervisor: Supervisor) -> None:
     """Stop everything and raise MigrationError where the home was made by another version."""
-    while supervisor.status["postgres"].state is not PartState.READY:
+    while (part := supervisor.status.get("postgres")) and part.state is not PartState.READY:
         await asyncio.sleep(POLL_S)
-    try:
-        await check_version(settings.database_url("bootstrap"), migrations())
-    except MigrationError:
-        supervisor.request_stop()
-        raise
+    while True:
+        try:
+            await check_version(settings.database_url("bootstrap"), migrations())
+            return
+        except MigrationError:
+            supervisor.request_stop()
+            raise
+        except UNREACHABLE:  # a server of the owner's may start later
+            await asyncio.sleep(POLL_S)
 
 
 async def _announce_up(settings: Settings, supervisor: Supervisor, announce: Announce) -> None:

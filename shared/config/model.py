@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, ByteSize, Field, field_validator, model_validator
 
 from shared.config.ports import assign
-from shared.config.settings import PROJECT
+from shared.config.settings import PROJECT, check_database_url
 from shared.config.tables import (
     EMBEDDED_BASE,
     MIB,
@@ -43,6 +43,7 @@ def _window(text: str) -> str:
 
 
 Window = Annotated[str, AfterValidator(_window)]
+DatabaseUrl = Annotated[str, AfterValidator(check_database_url)]
 Device = Annotated[int, Field(ge=0)]
 
 
@@ -113,7 +114,9 @@ class SaqConfig(Frozen):
 
     driver: Literal["saq"]
     names: tuple[str, ...] = Field(min_length=1, description="Names of the SAQ queues that use the anvil.")
-    database: str | None = Field(None, description="URL of their database; default: Soulforge's own.")
+    database: DatabaseUrl | None = Field(
+        None, description="URL of their database, by TLS or by its socket; default: Soulforge's own."
+    )
     schema_name: str = Field("queue", alias="schema", pattern=r"^[a-z_][a-z0-9_]*$")
     grace_s: float = Field(60.0, ge=0, description="Time that active jobs have to finish.")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qs, quote, urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -71,21 +71,14 @@ class Settings(BaseSettings):
     @field_validator("database")
     @classmethod
     def encrypted(cls, url: str | None) -> str | None:
-        """Refuse a way on which a password could be read, or be given to an impostor."""
-        if url is None:
-            return None
-        parts = urlsplit(url)
-        if parts.scheme not in ("postgresql", "postgres"):
-            raise ValueError("a URL of PostgreSQL begins with postgresql://")
-        options = parse_qs(parts.query)
-        hosts = options.get("host", [""])[-1].split(",")
-        by_socket = not parts.hostname and all(host.startswith("/") for host in hosts)
-        if not by_socket and options.get("sslmode", [""])[-1] not in VERIFYING:
-            raise ValueError(
-                "PostgreSQL is reached by TLS or by its socket: add ?sslmode=verify-full&sslrootcert=/path/to/ca.pem, "
-                "or name the socket's folder: postgresql://role:password@/database?host=/var/run/postgresql"
-            )
-        return url
+        return check_database_url(url) if url else url
+
+    @field_validator("database_roles")
+    @classmethod
+    def of_a_server_of_the_owners(cls, roles: str, info: ValidationInfo) -> str:
+        if roles == "one" and info.data.get("database", "refused") is None:
+            raise ValueError("one is for a PostgreSQL of yours: set SOULFORGE_DATABASE too, or leave this out")
+        return roles
 
     @property
     def project(self) -> Path:
@@ -197,6 +190,22 @@ class Settings(BaseSettings):
     @property
     def containers_dir(self) -> Path:
         return self.home / "containers"
+
+
+def check_database_url(url: str) -> str:
+    """Return the URL. Raises ValueError for a way on which a password could be read, or be given to an impostor."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("postgresql", "postgres"):
+        raise ValueError("a URL of PostgreSQL begins with postgresql://")
+    options = parse_qs(parts.query)
+    hosts = options.get("host", [""])[-1].split(",")
+    by_socket = not parts.hostname and all(host.startswith("/") for host in hosts)
+    if not by_socket and options.get("sslmode", [""])[-1] not in VERIFYING:
+        raise ValueError(
+            "PostgreSQL is reached by TLS or by its socket: add ?sslmode=verify-full&sslrootcert=/path/to/ca.pem, "
+            "or name the socket's folder: postgresql://role:password@/database?host=/var/run/postgresql"
+        )
+    return url
 
 
 FIRST_SERVICE_PORT = 20  # offset of the first service; SERVICE_PORTS in a row are kept for them

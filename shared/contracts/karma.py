@@ -15,6 +15,7 @@ from shared.contracts.message import Message
 from shared.contracts.moment import Moment, MomentOrUtc
 
 PERSONA_PATTERN = r"^[a-z][a-z0-9_-]{0,40}$"
+LARGEST_RECORD = 1024**2  #: bytes of all that one record holds, in a file, on the bus, and as the table checks it
 
 
 class Status(StrEnum):

@@ -17,6 +17,7 @@ from deploy.embedded import postgres
 from deploy.roles import ROLES, grant
 from deploy.services import SERVICES
 from shared.config.settings import Settings
+from shared.contracts.karma import LARGEST_RECORD
 from shared.storage.postgres import MIGRATIONS_LOCK, MigrationError
 from tests.support.authorization import Attempt, compare
 from tests.support.servers import Server, free_port_base
@@ -126,6 +127,8 @@ OPERATIONS = {
     "read a file": "SELECT pg_read_file('postgresql.conf')",
     "list a folder": "SELECT pg_ls_dir('.')",
     "import a file": "SELECT lo_import('/etc/hostname')",
+    "create a large object": "SELECT lo_create(0)",
+    "store a large object": "SELECT lo_from_bytea(0, 'x')",
     "set the server": "SELECT set_config('log_statement', 'all', false)",
     "switch off triggers": "SET session_replication_role = replica",
     "read password hashes": "SELECT rolpassword FROM pg_authid",
@@ -166,6 +169,38 @@ async def allows(connection: asyncpg.Connection[Any], statement: str) -> bool:
     finally:
         await transaction.rollback()
     return True
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        *(
+            {column: f"repeat('x', {LARGEST_RECORD})"}
+            for column in ("why", "source", "licence", "kind", "parent", "trace_id")
+        ),
+        {"messages": f"to_jsonb(array[repeat('x', {LARGEST_RECORD})])"},
+        {"outcome": f"jsonb_build_object('evidence', repeat('x', {LARGEST_RECORD}))"},
+        {"tools": f"to_jsonb(array[repeat('x', {LARGEST_RECORD})])"},
+        {"purposes": f"array[repeat('x', {LARGEST_RECORD})]"},
+        {"embedding": "'[1]'", "embedding_model": f"repeat('x', {LARGEST_RECORD})"},
+        {"id": "''"},
+        {"id": "repeat('x', 201)"},
+        {"session": "''"},
+        {"session": "repeat('x', 201)"},
+        {"persona": "'Not A Name'"},
+        {"persona": "'p' || chr(10)"},
+    ],
+    ids=lambda broken: "-".join(broken),
+)
+async def test_a_publisher_inserts_no_row_that_a_record_may_not_be(settings: Settings, broken: dict[str, str]) -> None:
+    async with connected(settings, "publisher") as connection:
+        with pytest.raises(asyncpg.CheckViolationError):
+            await allows(connection, insert("vectors.karma", **{**KARMA, **broken}))
+
+
+async def test_a_publisher_inserts_the_largest_record(settings: Settings) -> None:
+    async with connected(settings, "publisher") as connection:
+        assert await allows(connection, karma(why=f"repeat('x', {LARGEST_RECORD} - 100)"))
 
 
 async def test_nobody_but_bootstrap_owns_anything_and_everybody_has_nothing(settings: Settings) -> None:

@@ -115,7 +115,7 @@ async def plant_karma(pool: Pool, ritual: UUID) -> None:
     messages = [{"role": "user", "content": ALL}, {"role": "assistant", "content": ALL}]
     await pool.execute(
         "INSERT INTO vectors.karma (id, persona, messages, status, consecrated_by, why, session, source, kind) "
-        "VALUES ($1, $1, $2, 'white_truth', $1, $1, $1, $1, $1)",
+        "VALUES (left($1, 200), 'scribe', $2, 'white_truth', $1, $1, left($1, 200), $1, $1)",
         ALL,
         messages,
     )
@@ -212,7 +212,7 @@ RUNS: dict[str, list[tuple[list[str], set[str]]]] = {
     "config example": [([ALL], SHOWN)],
     "runes create": [([], SHOWN)],
     "karma import": [([FILE_NAME, "--errors", "errors"], set()), ([ALL], SHOWN)],
-    "karma stats": [([], SHOWN)],
+    "karma stats": [([], set())],
     "karma revoke": [([ALL[:200], "--why", ALL, "--by", ALL[:200]], set()), ([ALL], set())],
     "karma consecrate": [([ALL[:200], "--by", ALL[:200]], set()), ([f"unknown {ALL}"[:200], "--by", "me"], set())],
     "karma reject": [([ALL[:200], "--why", ALL, "--by", ALL[:200]], set())],

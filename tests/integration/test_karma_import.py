@@ -21,6 +21,7 @@ from deploy.cli.main import run
 from deploy.embedded import postgres
 from deploy.embedded.preflight import PreflightError
 from shared.config.settings import PROJECT, Settings
+from shared.contracts.karma import LARGEST_RECORD
 from shared.storage.postgres import Pool
 from tests.support.running import eventually
 from tests.support.servers import House, use_database
@@ -185,6 +186,17 @@ async def test_what_postgresql_alone_refuses_is_reported_by_line_and_the_rest_is
     assert "k.jsonl:4 PostgreSQL refuses it" in err and "k.jsonl:78 PostgreSQL refuses it" in err
 
 
+async def test_a_record_that_grows_over_the_limit_when_stored_is_reported_by_line(
+    persona: str, pool: Pool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tools = [{"n": 1}] * (LARGEST_RECORD // 9)  # jsonb is written with a space after each colon and comma
+    large = json.dumps(json.loads(record(persona, 1)) | {"tools": tools}, separators=(",", ":"))
+    assert len(large) < LARGEST_RECORD
+    assert await asyncio.to_thread(run, ["karma", "import", write("k.jsonl", record(persona, 0), large)]) == 1
+    out, err = told(capsys)
+    assert out == "1 new, 0 known already, 1 wrong" and "k.jsonl:2 PostgreSQL refuses it" in err
+
+
 async def test_a_database_that_goes_away_is_reported_and_the_same_command_goes_on(
     house: House, persona: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -256,7 +268,7 @@ def write_with_one_in_a_hundred_broken(file: Path, persona: str, count: int) -> 
         for number in range(1, count + 1):
             line = record(persona, number, messages=TURNS, session=f"s{number // 5}").encode()
             if number == 50_000:
-                broken[number] = "longer than 16 MiB"
+                broken[number] = "longer than 1 MiB"
                 line = altered(line, why="x" * 17 * 1024**2)
             elif number % 100 == 0:
                 broken[number] = kinds[number // 100 % len(kinds)]

@@ -14,7 +14,7 @@ from services.harvester.ingest.karma import store_records
 from services.harvester.ingest.source_view import ViewError, absorb, check_view
 from services.harvester.settings import HarvesterSettings
 from shared.config.settings import PROJECT
-from shared.contracts.karma import ChatMessage, KarmaRecord
+from shared.contracts.karma import LARGEST_RECORD, ChatMessage, KarmaRecord
 from shared.storage.postgres import Pool
 
 VIEW = "elsewhere.records"
@@ -184,6 +184,7 @@ async def test_what_was_revoked_here_is_not_brought_back_by_the_view(pool: Pool,
         {"feedback": "meh"},
         {"kind": ""},
         {"parent": "p" * 3000},
+        {"why": "w" * LARGEST_RECORD},
     ],
     ids=lambda broken: "-".join(broken),
 )

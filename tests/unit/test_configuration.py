@@ -417,6 +417,11 @@ def _many(names: list[str]) -> str:
             'queues.q.schem: unknown key; did you mean "schema"?',
         ),
         ("[runes.chat]", "[queues.q]\ndriver = 'saq'\n[runes.chat]", "queues.q.names: is required"),
+        (
+            "[runes.chat]",
+            "[queues.q]\ndriver = 'saq'\nnames = ['a']\ndatabase = 'postgresql://u:p@h/d'\n[runes.chat]",
+            "queues.q.database: PostgreSQL is reached by TLS or by its socket",
+        ),
         ("[runes.chat]", "[queues.q]\n[runes.chat]", "queues.q.driver: is required"),
         ("[runes.chat]", "[tiping]\n[runes.chat]", 'tiping: unknown key; did you mean "tipping"?'),
         (

@@ -38,7 +38,7 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("command", [["up"], ["up", "--detach"], ["runes", "create"]])
+@pytest.mark.parametrize("command", [["up"], ["up", "--detach"], ["runes", "create"], ["migrate"]])
 def test_a_folder_of_the_owners_does_not_become_a_home(
     checkout: Path, command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -61,11 +61,14 @@ def test_down_leaves_a_folder_of_the_owners_alone(checkout: Path) -> None:
     assert lines == [f"nothing to stop: {checkout} is no home of Soulforge"]
 
 
-def test_a_service_does_not_work_in_a_folder_of_the_owners(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("arguments", [["harvester"], []])
+def test_a_service_does_not_work_in_a_folder_of_the_owners(
+    checkout: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from deploy import bootstrap
 
     monkeypatch.setenv("SOULFORGE_HOME", str(checkout))
-    monkeypatch.setattr("sys.argv", ["bootstrap", "harvester"])
+    monkeypatch.setattr("sys.argv", ["bootstrap", *arguments])
 
     with pytest.raises(SystemExit, match="holds files that Soulforge did not make"):
         bootstrap.main()

@@ -83,8 +83,11 @@ def migrate() -> None:
     Applies the missing migrations and creates streams and consumers. Safe to repeat; `soulforge up` does it by itself.
     """
     from deploy import bootstrap
+    from deploy.home import claim
 
     settings = load_settings()
+    if line := claim(settings.home):
+        print_plain(line)
     where = f"PostgreSQL at {host_port(settings.database_url('bootstrap'))}, NATS at {host_port(settings.nats_url)}"
     try:
         applied = asyncio.run(bootstrap.prepare(settings))

@@ -10,10 +10,11 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from deploy.cli.import_formats.formats import FIELD, Format, Imported, read
-from deploy.cli.import_formats.reader import LONGEST, raw_records
+from deploy.cli.import_formats.reader import raw_records
 from deploy.cli.import_formats.record import RecordError, json_type, tool_call_fault
 from deploy.cli.import_formats.source import BOM
 from shared.contracts.checks import UndecidedError, expect_quick
+from shared.contracts.karma import LARGEST_RECORD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +51,7 @@ def parse_file(path: Path, record_format: Format, defaults: ImportDefaults) -> I
     """Parse every record of the file, one at a time."""
     for raw in raw_records(path):
         if raw.data is None:
-            fault = Fault(str(path), raw.line, f"longer than {LONGEST // 1024**2} MiB")
+            fault = Fault(str(path), raw.line, f"longer than {LARGEST_RECORD // 1024**2} MiB")
             yield Line(raw.line, raw.read_bytes, fault)
         else:
             yield Line(raw.line, raw.read_bytes, parse_line(str(path), raw.line, raw.data, record_format, defaults))

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, BinaryIO
 from pydantic_core import from_json
 
 from deploy.cli.import_formats.source import BOM, CHUNK, open_source
+from shared.contracts.karma import LARGEST_RECORD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-LONGEST = 16 * 1024**2  # bytes of one record
 UNENDED = b"["  # takes the place of the missing end of an array
 # Whole strings are skipped; a quote alone opens one that continues in the next chunk.
 TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|["\[\]{},]', re.DOTALL)
@@ -71,9 +71,9 @@ def _is_json(text: bytes) -> bool:
 
 def _lines(file: BinaryIO) -> Iterator[RawRecord]:
     number = 0
-    while data := file.readline(LONGEST + 1):
+    while data := file.readline(LARGEST_RECORD + 1):
         number += 1
-        if len(data) <= LONGEST:
+        if len(data) <= LARGEST_RECORD:
             yield RawRecord(number, len(data), data)
             continue
         size = len(data)
@@ -99,7 +99,7 @@ class _Splitter:
         while chunk := self._file.read(CHUNK):
             self._data, self._at, self._start = self._data[self._start :] + chunk, self._at - self._start, 0
             yield from self._found()
-            while len(self._data) - self._start > LONGEST and not self._closed:
+            while len(self._data) - self._start > LARGEST_RECORD and not self._closed:
                 yield self._skip()
                 yield from self._found()
             if self._closed:
@@ -137,7 +137,7 @@ class _Splitter:
     def _element(self, end: int, at: int) -> RawRecord:
         data = self._data[self._start : end]
         lead = len(data) - len(data.lstrip())
-        fits = len(data) <= LONGEST
+        fits = len(data) <= LARGEST_RECORD
         found = RawRecord(self._line + data.count(b"\n", 0, lead), at - self._start, data if fits else None)
         self._line += self._data.count(b"\n", self._start, at)
         self._start = at

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import structlog
 
-from shared.contracts.karma import PERSONA_PATTERN
+from shared.contracts.karma import LARGEST_RECORD, PERSONA_PATTERN
 from shared.storage.postgres import UNREACHABLE
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ COLUMNS = {
 }
 EMBEDDING = ("embedding", "embedding_model")
 CONTENT = tuple(name for name in COLUMNS if name not in EMBEDDING)
+_TOO_LARGE = f"octet_length(concat({', '.join((*CONTENT, 'embedding_model'))})) > {LARGEST_RECORD}"
 
 
 async def check_view(conn: Connection, name: str) -> None:
@@ -190,13 +191,13 @@ def _taken_over(has: set[str]) -> str:
 
 
 def _fault() -> str:
-    """SQL that names the first column of a row that the table would refuse, NULL for a sound row."""
+    """SQL that names the first column of a row that the table would refuse, or its size; NULL for a sound row."""
     rules = (
         f"WHEN NOT ({column.sound.replace('VALUE', name)}) THEN '{name}'"
         for name, column in COLUMNS.items()
         if column.sound
     )
-    return f"CASE {' '.join(rules)} END"
+    return f"CASE {' '.join(rules)} WHEN {_TOO_LARGE} THEN 'its size' END"
 
 
 def _embedding(column: str) -> str:

@@ -25,6 +25,10 @@ CREATE TABLE vectors.karma (
     embedding_model text,
     embedding_dims  int GENERATED ALWAYS AS (vector_dims(embedding)) STORED,
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- Any component inserts here, and rows are read whole, by the hundred. The rules of a record in shared/contracts/karma.py.
+    CHECK (length(id) BETWEEN 1 AND 200 AND length(session) BETWEEN 1 AND 200 AND persona ~ '^[a-z][a-z0-9_-]{0,40}$'),
+    CONSTRAINT karma_size CHECK (octet_length(concat(id, persona, messages, outcome, why, consecrated_by, session, parent, source,
+        licence, kind, tools, purposes, trace_id, embedding_model)) <= 1048576),
     -- What the services can compute with; infinity is a time to PostgreSQL only.
     CHECK (created_at >= '1900-01-01 UTC' AND created_at < '3000-01-01 UTC'),
     CHECK (consecrated_at >= '1900-01-01 UTC' AND consecrated_at < '3000-01-01 UTC'),

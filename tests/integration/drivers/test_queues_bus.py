@@ -387,7 +387,7 @@ async def test_without_a_bus_the_owner_is_told(settings: Settings) -> None:
 
 
 def test_the_configuration_names_the_driver(settings: Settings, client: Client) -> None:
-    saq = SaqConfig.model_validate({"driver": "saq", "names": ("gpu",), "database": "postgresql://elsewhere/x"})
+    saq = SaqConfig.model_validate({"driver": "saq", "names": ("gpu",), "database": "postgresql:///x?host=/elsewhere"})
     opened = open_queue(saq, settings.database_url("worker"), client)
-    assert isinstance(opened, SaqQueue) and opened.url == "postgresql://elsewhere/x"
+    assert isinstance(opened, SaqQueue) and opened.url == "postgresql:///x?host=/elsewhere"
     assert isinstance(open_queue(BusConfig(driver="bus", workers=("scribe",)), "", client), BusQueue)

@@ -122,7 +122,7 @@ def test_passwords_are_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[s
     (tmp_path / "mine.toml").write_text(text.replace("NCCL_P2P_DISABLE", 'HF_TOKEN = "geheim", NCCL_P2P_DISABLE'))
     assert run(["config", "show", "mine.toml"]) == 0
     shown = capsys.readouterr().out
-    assert "geheim" not in shown and "lych:…@127.0.0.1" in shown and 'NCCL_P2P_DISABLE = "1"' in shown
+    assert "geheim" not in shown and "lych:…@/lych?host=/var/run" in shown and 'NCCL_P2P_DISABLE = "1"' in shown
 
 
 @pytest.mark.parametrize(

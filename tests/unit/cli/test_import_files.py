@@ -18,7 +18,7 @@ from deploy.cli.import_formats.formats import Format, Imported
 from deploy.cli.import_formats.parser import Fault, Line
 from deploy.cli.import_formats.record import ImportDefaults
 from deploy.cli.import_formats.source import JOBS_PYTHON, check_file
-from shared.contracts.karma import KarmaRecord
+from shared.contracts.karma import LARGEST_RECORD, KarmaRecord
 
 SECRET = "geheimnis"
 DEFAULTS = ImportDefaults("file", "file-1", persona="scribe")
@@ -147,7 +147,7 @@ def test_a_line_that_is_too_long_is_reported_and_the_next_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (parser, reader):
-        monkeypatch.setattr(module, "LONGEST", 2 * 1024**2)
+        monkeypatch.setattr(module, "LARGEST_RECORD", 2 * 1024**2)
     file = tmp_path / "karma.jsonl"
     file.write_bytes(record() + b"\n" + record(why="x" * 5 * 1024**2) + b"\n" + record(id="b"))
     first, long, last = lines(file)
@@ -271,7 +271,7 @@ def test_an_element_that_is_too_long_is_named_and_the_next_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int, padding: str
 ) -> None:
     monkeypatch.setattr(reader, "CHUNK", chunk)
-    monkeypatch.setattr(reader, "LONGEST", 600)
+    monkeypatch.setattr(reader, "LARGEST_RECORD", 600)
     file = tmp_path / "karma.json"
     long = record(why="x").decode().replace('"x"', f'"{padding * 700}"')
     file.write_text(f"[{record().decode()},\n\n{long},\n{record(id='b').decode()},\n{long}]")
@@ -323,11 +323,11 @@ def test_parquet_is_read(tmp_path: Path) -> None:
 
 def test_what_follows_a_record_that_is_too_long_in_the_last_piece_is_read(tmp_path: Path) -> None:
     file = tmp_path / "karma.json"
-    long = b'{"messages": "' + b"y" * (reader.LONGEST + 1) + b'"}'
+    long = b'{"messages": "' + b"y" * (LARGEST_RECORD + 1) + b'"}'
     file.write_bytes(b"[" + record() + b",\n" + long + b",\n" + record(id="b") + b"]")
     first, second, third = lines(file)
     assert isinstance(first.content, Imported) and isinstance(third.content, Imported)
-    assert str(second.content) == f"{file}:2 longer than 16 MiB"
+    assert str(second.content) == f"{file}:2 longer than 1 MiB"
 
 
 def test_numbers_and_depths_that_cannot_be_held_are_faults_or_nothing(tmp_path: Path) -> None:

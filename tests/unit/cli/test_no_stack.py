@@ -8,6 +8,7 @@ import pytest
 
 from deploy import bootstrap
 from deploy.cli.main import run
+from deploy.home import claim
 
 NOWHERE = "127.0.0.1:1"  # reserved, and nothing listens there
 NO_FOLDER = "/nowhere"
@@ -83,14 +84,25 @@ def test_an_embedded_database_that_was_never_made_is_reported_in_one_line(
     down: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("SOULFORGE_DATABASE")
+    monkeypatch.delenv("SOULFORGE_DATABASE_ROLES")
     assert run(["rituals"]) == 1
     assert "run `soulforge up` once" in one_line(capsys)
+
+
+def test_one_role_without_a_database_of_the_owners_is_refused(
+    down: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("SOULFORGE_DATABASE")
+    assert run(["up"]) == 1
+    shown = one_line(capsys)
+    assert shown.startswith("SOULFORGE_DATABASE_ROLES cannot be used") and "set SOULFORGE_DATABASE too" in shown
 
 
 def test_migrate_gives_up_after_its_deadline(
     down: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(bootstrap, "DEADLINE_S", 0.2)
+    claim(down / "home")
     assert run(["migrate"]) == 1
     assert NOWHERE in one_line(capsys)
 
