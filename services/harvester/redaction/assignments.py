@@ -29,6 +29,7 @@ _SIGN = re.compile(
     r"[ \t](?:\([^)\n]{1,30}\)|API|(?:for|of|to|on|für|para|de|pour|для|от)[ \t][^\W\d](?:[^\W\d]|[ @.'-]){1,40}?))?"
     r"(?P<sign>"
     rf"{_TYPING}"
+    r"|</(?:key|name)>\s{0,20}<(?:string|value)>"  # of property lists
     r"|</t[dh]>\s{0,20}<t[dh][^<>\n]{0,80}>|>(?=[^<\n]{4,200}</)"
     r"|[ \t]{0,20}\|[ \t]{0,20}(?=[^|\s])"
     r"|,?\s{0,12}(?:\\{0,3}[\"'])?value(?:\\{0,3}[\"'])?\s{0,3}[:=]\s{0,3}"  # `name: DB_PASSWORD, value: …`

@@ -46,6 +46,13 @@ _PASSWORDS = (
         rf"(?:redis-cli\b[^\n|;]{{0,80}}?\s-a|mosquitto_\w{{3}}\b[^\n|;]{{0,120}}?\s-P|\bzip\b[^\n|;]{{0,80}}?\s-P|"
         rf"\bmongo\w{{0,7}}\b[^\n|;]{{0,80}}?\s-p|user(?:add|mod)\b[^\n|;]{{0,80}}?\s-p|openssl enc\b[^\n|;]{{0,80}}?\s-k)\s+(?!-){_WORD}",
     ),
+    (r"(?i)securestring", rf"convertto-securestring\s+(?:-string\s+)?{_Q}{_WORD}(?={_Q})"),
+    (  # password = env("APP_LOGIN", "…"), process.env.APP_LOGIN || "…"
+        r"(?si)(?:pass|pw).{0,80}env",
+        rf"(?:pass(?:word|wd)?|pwd|pw)(?:{_Q})?\s{{0,3}}[:=]\s{{0,3}}[\w.]{{0,40}}env[\w.]{{0,60}}[(\[]?(?:{_Q}[\w.]{{1,60}}{_Q})?[)\]]?"
+        rf"\s{{0,3}}(?:,|\|\||\?\?|or)\s{{0,3}}{_Q}{_WORD}(?={_Q})",
+    ),
+    (r"\$\{[A-Za-z0-9_]{0,60}:?[-=]", r"\$\{[A-Za-z0-9_]{0,40}PASS(?:WORD|WD)?:?[-=](?P<value>[^\s\"'{}]{4,100})\}"),
     (  # BasicAuth('dana', '…')
         r"(?i)(?:auth|login|credentials?)[\"'\\]{0,4}\s{0,3}[:=]?\s{0,3}\(",
         rf"(?:auth|login|credentials?){_Q}?\s{{0,3}}[:=]?\s{{0,3}}\(\s{{0,3}}{_Q}[\w.@+-]{{1,80}}{_Q}\s{{0,3}},\s{{0,3}}{_Q}{_WORD}(?={_Q})",
@@ -67,6 +74,9 @@ _TOLD = (
         rf"(?<![^\s\"'`]){_WORD}[\"'`]?[ \t]+(?:as|is|als)[ \t]+(?:\w+[ \t]+){{1,2}}(?:password|passwort)\b",
     ),
 )
+#: Right behind a word of a script without spaces, where algorithms and lengths are, too: only what is no word or name of any kind.
+_EAST_ASIAN = "密码|密碼|口令|パスワード|비밀번호"
+_DIRECT = rf"(?:{_EAST_ASIAN})(?P<value>[A-Za-z0-9][!-~]{{6,60}}[A-Za-z0-9!#$%&*+=?@^~])"
 _LOGIN = re.compile(
     rf"(?i)auth(?:{_Q})?\s{{0,3}}[:=]\s{{0,3}}(?:{_Q})?(?P<value>[A-Za-z0-9+/]{{8,400}}={{0,2}})(?![A-Za-z0-9+/=])"
 )
@@ -115,6 +125,7 @@ COMMANDS = (
         Recogniser(Sensitive.PASSWORD, (anchor,), partial(_values, re.compile(pattern, re.IGNORECASE), by_sign="is"))
         for anchor, pattern in _TOLD
     ),
+    Recogniser(Sensitive.PASSWORD, (_EAST_ASIAN,), partial(_values, re.compile(_DIRECT), by_sign=" ")),
     Recogniser(Sensitive.SECRET, ("(?i)cookie",), _sessions),
     Recogniser(Sensitive.PASSWORD, (r"(?i)auth[\"'\\]{0,5}\s{0,3}[:=]",), _logins),
     Recogniser(Sensitive.PASSWORD, (r"(?i)seed|recovery|mnemonic|backup",), _seeds),

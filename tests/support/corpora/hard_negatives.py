@@ -101,6 +101,14 @@ define( 'AUTH_KEY', 'put your unique phrase here' );
 secret_key_base: <%= ENV["SECRET_KEY_BASE"] %>
 api_key = config.get("openai", "api_key")
 api_key=None
+password = os.getenv("DB_PASSWORD", "postgres")
+password = os.getenv("DB_PASSWORD", "")
+password: process.env.DB_PASSWORD || ''
+POSTGRES_PASSWORD=${DB_PASSWORD:-postgres}
+${DB_PASSWORD:?not set}
+ConvertTo-SecureString $plain -AsPlainText -Force
+<key>password</key><string></string>
+<key>passwordMode</key><string>k9Wq2LmZ</string>
 api_key: str | None = None
 apiKey: process.env.API_KEY,
 OPENAI_API_KEY=sk-...
@@ -184,6 +192,8 @@ Reset the password, then log in again.
 Please choose a passphrase.
 密码：至少8位字符
 密码必须包含数字
+密码8位以上
+密码PBKDF2-SHA256加密
 请输入密码
 密码是必填项
 忘记密码了怎么办？

@@ -219,6 +219,10 @@ KINDS: dict[str, Kind] = {
     "headers": Kind(Sensitive.SECRET, _HEADERS, _secret),
     "tables": Kind(Sensitive.PASSWORD, _TABLES, strong),
     "tables as programs print them": Kind(Sensitive.PASSWORD, machine.PRINTED_TABLES, strong),
+    "defaults, properties and colours": Kind(Sensitive.PASSWORD, machine.DEFAULT_PASSWORDS, strong),
+    "other languages, without a sign": Kind(
+        Sensitive.PASSWORD, machine.EAST_ASIAN_PASSWORDS, lambda r: f"k{r.randrange(10, 99)}#{some(r, ALNUM, 6)}7q"
+    ),
     "Docker and npm credentials": Kind(
         Sensitive.PASSWORD,
         (

@@ -38,3 +38,16 @@ ENCODED_ADDRESSES = ("GET /?mail=@&x=1", "mailto:@", "user @ logged in", "https:
 NATIONAL_CALLS = ("Fon @", "Fon: @", "Rufnummer @", "Meine Rufnummer ist @.")
 FOREIGN_CALLS = ("@", "Ruf mich an: @", "ring @ please", "Tel.: @")
 CHINESE_CALLS = ("手机号 @", "电话：@", "手机：@", "我的电话是@。", "联系方式: @")
+DEFAULT_PASSWORDS = (
+    'DB_PASSWORD = os.getenv("DB_PASSWORD", "@")',
+    'password = os.getenv("APP_LOGIN", "@")',
+    "password: process.env.DB_PASSWORD || '@'",
+    "'password' => env('DB_PASSWORD', '@')",
+    "PGPASSWORD=${DB_PASSWORD:-@}",
+    'ConvertTo-SecureString "@" -AsPlainText -Force',
+    "ConvertTo-SecureString -String '@' -AsPlainText",
+    "<key>password</key>\n\t<string>@</string>",
+    "<name>password</name><value>@</value>",
+    "\x1b[36mpassword\x1b[0m=\x1b[32m@\x1b[0m",
+)
+EAST_ASIAN_PASSWORDS = ("密码@", "数据库密码@，请保密", "パスワード@です", "비밀번호@")
