@@ -252,6 +252,7 @@ see team/shop@main.py
 uses: team/action@v4.de
 left-pad%401.3.0
 foo@2.0.beta-1
+sd_IN@devanagari.UTF-8
 ping 192.168.1.1
 ssh pi@192.168.1.20
 ssh root@10.0.0.4
