@@ -26,7 +26,8 @@ _TYPING = (
 _SIGN = re.compile(
     r"(?P<closers>(?:\\{0,3}[\"'`\])*]|\[\d{0,3}\]){0,5})"  # the end of a quoted name
     r"(?P<whose>'s(?=[ \t])|[ \t]?#?\d{1,2}(?=[ \t]?[:=])|"
-    r"[ \t](?:\([^)\n]{1,30}\)|API|(?:for|of|to|on|für|para|de|pour|для|от)[ \t][^\W\d](?:[^\W\d]|[ @.'-]){1,40}?))?"
+    r"[ \t](?:\([^)\n]{1,30}\)|API|(?:for|of|to(?![ \t][^\W\d]{1,40}=\S)|on|für|para|de|pour|для|от)"
+    r"[ \t][^\W\d](?:[^\W\d]|[ @.'-]){1,40}?))?"
     r"(?P<sign>"
     rf"{_TYPING}"
     r"|</(?:key|name)>\s{0,20}<(?:string|value)>"  # of property lists

@@ -47,7 +47,7 @@ _PASSWORDS = (
         rf"\bmongo\w{{0,7}}\b[^\n|;]{{0,80}}?\s-p|user(?:add|mod)\b[^\n|;]{{0,80}}?\s-p|openssl enc\b[^\n|;]{{0,80}}?\s-k)\s+(?!-){_WORD}",
     ),
     (r"(?i)securestring", rf"convertto-securestring\s+(?:-string\s+)?{_Q}{_WORD}(?={_Q})"),
-    (  # password = getenv("APP_LOGIN", "…"), process.env.APP_LOGIN || "…"
+    (  # password = env("APP_LOGIN", "…"), process.env.APP_LOGIN || "…"
         r"(?si)(?:pass|pw).{0,80}env",
         rf"(?:pass(?:word|wd)?|pwd|pw)(?:{_Q})?\s{{0,3}}[:=]\s{{0,3}}[\w.]{{0,40}}env[\w.]{{0,60}}[(\[]?(?:{_Q}[\w.]{{1,60}}{_Q})?[)\]]?"
         rf"\s{{0,3}}(?:,|\|\||\?\?|or)\s{{0,3}}{_Q}{_WORD}(?={_Q})",

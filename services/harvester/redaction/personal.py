@@ -29,7 +29,7 @@ _FILE_ENDINGS = frozenset((
     "png", "jpg", "jpeg", "gif", "svg", "webp", "ico", "js", "mjs", "cjs", "ts", "tsx", "jsx", "css", "scss", "html",
     "json", "yaml", "yml", "toml", "lock", "pyc", "rst", "txt", "service", "socket", "timer",
     "target", "mount", "slice", "path", "device", "scope", "whl", "gz", "tgz", "rpm", "deb", "jar", "class",
-    "conf", "cfg", "ini", "log", "sql", "local", "lan", "internal",
+    "conf", "cfg", "ini", "log", "sql", "local", "lan", "internal", "utf",
 ))  # fmt: skip
 #: Endings of files, and top-level domains: an address unless a version stands before them.
 _AMBIGUOUS = frozenset(("py", "md", "sh", "zip", "rs", "pl", "ps", "so", "mo", "cc", "app", "dev", "mov"))

@@ -15,9 +15,10 @@ from services.harvester.redaction.sensitive import Sensitive
 
 _GAPS = "[ \u00a0\u202f\u2010\u2011./()\\[\\]\u2013-]"
 _INTERNATIONAL = re.compile(rf"(?<![\w+.])\+[(]?[1-9](?:{_GAPS}{{0,3}}\d){{6,16}}(?![\w])", re.ASCII)
-#: With `00` for the plus, and in groups: digits in a row, or in a dump of bytes, are anything.
+#: With `00` for the plus, and in groups: digits in a row, in a dump of bytes or in fours, as code points are, are anything.
 _DOUBLE_ZERO = re.compile(
-    rf"(?<![\w+.])(?<![0-9a-f][ ])(?<!\d:[ ])00(?P<number>[1-9]\d{{0,2}}{_GAPS}{{1,3}}\d(?:{_GAPS}{{0,3}}\d){{5,13}})(?![\w])",
+    rf"(?<![\w+.])(?<![0-9a-f][ ])(?<!\d:[ ])"
+    rf"(?!\d{{4}}(?:[ ]\d{{4}})+(?![ \d]))00(?P<number>[1-9]\d{{0,2}}{_GAPS}{{1,3}}\d(?:{_GAPS}{{0,3}}\d){{5,13}})(?![\w])",
     re.ASCII,
 )
 _WORDS = (

@@ -252,6 +252,7 @@ see team/shop@main.py
 uses: team/action@v4.de
 left-pad%401.3.0
 foo@2.0.beta-1
+sd_IN@devanagari.UTF-8
 ping 192.168.1.1
 ssh pi@192.168.1.20
 ssh root@10.0.0.4
@@ -275,6 +276,8 @@ tel: n/a
 phone: required
 00000010: 0049 1712 3456 7890 0044 2012 3456 7890
 ids 00491712345678 and 00491712345679
+00CC; 0069 0307 0300; 00CC; lt;
+step 0099 999 999 9999 of the run
 手机 64GB 内存
 电话会议 2026-03-02 10:11
 IBAN is required

@@ -349,6 +349,11 @@ def test_an_address_and_a_password_in_one_url_are_two_findings() -> None:
         assert found(text) == [(address, Sensitive.EMAIL), ("q7Ka2mVx91", Sensitive.URL_PASSWORD)]
 
 
+def test_a_copula_of_polish_is_no_preposition_before_a_password_with_a_sign_of_assignment() -> None:
+    assert found("Hasło to Ginger=2167q") == [("Ginger=2167q", Sensitive.PASSWORD)]
+    assert found("password to shop = k9Wq2LmZt7") == [("k9Wq2LmZt7", Sensitive.PASSWORD)]
+
+
 def test_escapes_of_a_json_document_do_not_hide_what_they_stand_for() -> None:
     escaped = json.dumps({"to": MAIL}).replace("@", "\\u0040")
 

@@ -103,6 +103,7 @@ def test_what_stands_beside_a_value_in_a_call_names_it(arguments: dict[str, Any]
         {"argv": ["docker", "login", "-u", "ida", "--password-stdin"]},
         {"argv": ["mkdir", "-p", PASSWORD]},
         {"command": "mkdir", "args": ["-p", PASSWORD]},
+        {"argv": ["call", "2025550143"]},
     ],
 )
 def test_other_neighbours_of_a_value_do_not(arguments: dict[str, Any]) -> None:
