@@ -83,7 +83,9 @@ OPERATIONS = {
     "registry: read versions": "SELECT * FROM registry.version",
     "registry: move an alias": "UPDATE registry.alias SET previous = NULL",
     "registry: forget a taint": "DELETE FROM registry.taint",
-    "orchestrator: reclaim an anvil": insert("orchestrator.reclaim", anvil="'a'", why="''", until="now()"),
+    "orchestrator: reclaim an anvil": insert(
+        "orchestrator.reclaim", anvil="'a'", why="''", requested_at="now()", until="now()"
+    ),
     "orchestrator: end a containment": "DELETE FROM orchestrator.containment",
     "harvester: read what is sealed": "SELECT * FROM harvester.sealed",
     "harvester: read golden paths": "SELECT * FROM harvester.golden_path",
