@@ -4,7 +4,7 @@
 
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 REVOKE ALL ON public.ritual, public.ritual_fact, public.ritual_error, public.lease, public.service_heartbeat,
-    public.migration, public.unserved_version FROM PUBLIC, soulforge_harvester, soulforge_orchestrator, soulforge_forge,
+    public.migration, public.granted, public.unserved_version FROM PUBLIC, soulforge_harvester, soulforge_orchestrator, soulforge_forge,
     soulforge_verifier, soulforge_registry, soulforge_owner, soulforge_publisher, soulforge_phoenix, soulforge_worker;
 REVOKE ALL ON ALL TABLES IN SCHEMA vectors, harvester, orchestrator, forge, verifier, registry
     FROM PUBLIC, soulforge_harvester, soulforge_orchestrator, soulforge_forge, soulforge_verifier, soulforge_registry,

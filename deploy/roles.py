@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,17 @@ if TYPE_CHECKING:
 
 # `owner` is the command line, `publisher` other components, `worker` the workers of SAQ and the hold on their queues.
 ROLES = (*SERVICES, "owner", "publisher", "phoenix", "worker")
+SCHEMAS = ("public", "vectors", *SERVICES)
+RIGHTS = """
+    SELECT string_agg(of, '\n' ORDER BY of) FROM (
+        SELECT format('relation %s %s', oid, relacl) FROM pg_class WHERE relnamespace::regnamespace::text = ANY ($1)
+        UNION ALL SELECT format('column %s %s %s', attrelid, attnum, attacl) FROM pg_attribute WHERE attacl IS NOT NULL
+        UNION ALL SELECT format('schema %s %s', nspname, nspacl) FROM pg_namespace WHERE nspname = ANY ($1)
+        UNION ALL SELECT format('database %s', datacl) FROM pg_database WHERE datname = current_database()
+        UNION ALL SELECT format('function %s %s', oid, proacl) FROM pg_proc WHERE proacl IS NOT NULL
+        UNION ALL SELECT format('role %s %s', rolname, rolconnlimit) FROM pg_roles WHERE rolname LIKE 'soulforge%'
+    ) AS rights (of)
+"""
 GRANTS = Path(__file__).parent / "grants.sql"
 CLOSED = Path(__file__).parent / "closed.sql"
 
@@ -32,13 +44,23 @@ async def grant(settings: Settings) -> None:
     try:
         if await connection.fetchval("SELECT current_setting('transaction_read_only')::boolean"):
             return
+        # Another server may serve others, who rely on what it grants to everybody.
+        statements = GRANTS.read_text() + (CLOSED.read_text() if settings.database is None else "")
         async with connection.transaction():
             await create_roles(connection, settings)
-            await connection.execute(GRANTS.read_text())
-            if settings.database is None:  # another server may serve others, who rely on what it grants to everybody
-                await connection.execute(CLOSED.read_text())
+            if await connection.fetchval("SELECT digest FROM public.granted") != await _digest(connection, statements):
+                await connection.execute(statements)
+                await connection.execute("DELETE FROM public.granted")
+                digest = await _digest(connection, statements)
+                await connection.execute("INSERT INTO public.granted VALUES ($1)", digest)
     finally:
         await connection.close()
+
+
+async def _digest(connection: Connection, statements: str) -> str:
+    """A digest of the statements and of all rights in force. A grant waits for every table; this waits for none."""
+    rights = await connection.fetchval(RIGHTS, SCHEMAS)
+    return hashlib.sha256(f"{statements}{rights}".encode()).hexdigest()
 
 
 async def create_roles(connection: Connection, settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -256,6 +257,14 @@ async def test_what_was_taken_away_comes_back_and_what_was_added_goes_at_the_nex
         assert await allows(connection, OPERATIONS["ledger: read rituals"])
     async with connected(settings, "forge"):
         pass
+
+
+async def test_a_start_waits_for_no_table_where_the_grants_are_in_force(settings: Settings) -> None:
+    await grant(settings)
+    async with connected(settings, "bootstrap") as connection, connection.transaction():
+        await connection.execute("LOCK TABLE vectors.karma, public.ritual IN ACCESS EXCLUSIVE MODE")
+        async with asyncio.timeout(5):
+            await grant(settings)
 
 
 async def test_a_deleted_password_is_made_anew_and_the_old_one_is_refused(settings: Settings) -> None:

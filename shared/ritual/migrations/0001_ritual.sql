@@ -74,5 +74,10 @@ CREATE TABLE lease (
 CREATE FUNCTION is_live(held lease) RETURNS boolean LANGUAGE sql VOLATILE AS
 $$ SELECT held.expires_at > clock_timestamp() AND held.renewed_at < clock_timestamp() + interval '1 second' $$;
 
+-- A digest of the grants and of the rights that they gave: where it still fits, a start touches no table.
+CREATE TABLE granted (
+    digest text PRIMARY KEY
+);
+
 -- The schema of SAQ's worker queues; SAQ makes its tables itself when its first worker starts.
 CREATE SCHEMA IF NOT EXISTS queue;
