@@ -22,6 +22,7 @@ import httpx
 from bench.handover.places import Place, docker_place, process_place
 from shared.config.settings import PROJECT
 from shared.config.tables import EMBEDDED_BASE
+from shared.drivers.inference.port import InferenceError
 from tests.support.orchestrated import Orchestrated, orchestrated
 from tests.support.servers import house
 
@@ -105,7 +106,7 @@ async def first_answer(ours: Orchestrated, closed: bool = False) -> None:
                     await ours.rune.open()
                 if (await client.post("/v1/completions", json=body)).is_success:
                     return
-            except httpx.HTTPError:
+            except (httpx.HTTPError, InferenceError):
                 pass
             await asyncio.sleep(POLL_S)
     raise SystemExit(f"no answer within {UP_S} s:\n{ours.log()}")
