@@ -30,7 +30,7 @@ GRANT INSERT, UPDATE ON public.service_heartbeat
 GRANT INSERT ON public.ritual TO soulforge_harvester;
 GRANT UPDATE (cancel_requested_at, cancel_why) ON public.ritual TO soulforge_orchestrator, soulforge_registry;
 GRANT INSERT, UPDATE ON public.lease TO soulforge_orchestrator;
--- Whoever runs the job renews its lease.
+-- The service that runs a job renews its lease.
 GRANT UPDATE (renewed_at, expires_at) ON public.lease TO soulforge_forge, soulforge_verifier;
 GRANT SELECT ON public.unserved_version TO soulforge_orchestrator;
 
