@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import sys
-
-from shared.config.settings import PROJECT
+from tests.support.reports import report_of
 
 SEED = 1
 MINUTES = 1.0
@@ -16,16 +12,7 @@ WITHIN_S = 420
 
 
 async def test_a_history_of_faults_loses_doubles_and_blocks_nothing() -> None:
-    command = (sys.executable, "-m", "tests.chaos.run", "--seed", str(SEED), "--minutes", str(MINUTES))
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*command, cwd=PROJECT, stdout=pipe, stderr=pipe)
-    try:
-        async with asyncio.timeout(WITHIN_S):
-            output, errors = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-    assert process.returncode == 0, f"{output.decode()[-6000:]}\n{errors.decode()[-2000:]}"
-    found = json.loads(output)
+    found = await report_of("tests.chaos.run", WITHIN_S, seed=SEED, minutes=MINUTES)
+
     assert found["breaches"] == [] and found["faults"] >= LEAST_FAULTS
     assert len(found["faults_by_kind"]) >= LEAST_KINDS and found["rituals"] > 0
