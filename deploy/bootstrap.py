@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from functools import partial
 
 import structlog
 from nats.aio.client import Client
@@ -87,15 +88,22 @@ def main() -> None:
                 structlog.get_logger().info(line)
             else:
                 print(line, flush=True)
-        applied = asyncio.run(prepare(settings))
+        if service:
+            port = service_port(settings, service)
+            run_service(
+                load_app(service), settings, configuration, port, migrations(), partial(_prepare_aloud, settings)
+            )
+        else:
+            asyncio.run(_prepare_aloud(settings))
     except TimeoutError as error:
         raise SystemExit(f"{error}: is the stack up?") from None
     except (HomeError, MigrationError, RefusedError, SettingsError) as error:
         raise SystemExit(str(error)) from None
-    for name in applied:
+
+
+async def _prepare_aloud(settings: Settings) -> None:
+    for name in await prepare(settings):
         print(f"applied {name}", flush=True)
-    if service:
-        run_service(load_app(service), settings, configuration, service_port(settings, service), migrations())
 
 
 if __name__ == "__main__":

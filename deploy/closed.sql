@@ -10,7 +10,7 @@ BEGIN
     FOR lock IN SELECT oid FROM pg_proc WHERE proname ~ 'advisory.*lock' AND proname <> 'pg_advisory_unlock_all' LOOP
         EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', lock);
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO soulforge_harvester, soulforge_orchestrator, soulforge_forge, '
-            'soulforge_verifier, soulforge_registry, soulforge_owner, soulforge_worker', lock);
+            'soulforge_verifier, soulforge_registry, soulforge_gateway, soulforge_owner, soulforge_worker', lock);
     END LOOP;
 END $$;
 

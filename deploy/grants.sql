@@ -5,20 +5,22 @@
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 REVOKE ALL ON public.ritual, public.ritual_fact, public.ritual_error, public.lease, public.service_heartbeat,
     public.migration, public.granted, public.unserved_version FROM PUBLIC, soulforge_harvester, soulforge_orchestrator, soulforge_forge,
-    soulforge_verifier, soulforge_registry, soulforge_owner, soulforge_publisher, soulforge_phoenix, soulforge_worker;
-REVOKE ALL ON ALL TABLES IN SCHEMA vectors, harvester, orchestrator, forge, verifier, registry
+    soulforge_verifier, soulforge_registry, soulforge_gateway, soulforge_owner, soulforge_publisher, soulforge_phoenix,
+    soulforge_worker;
+REVOKE ALL ON ALL TABLES IN SCHEMA vectors, harvester, orchestrator, forge, verifier, registry, gateway
     FROM PUBLIC, soulforge_harvester, soulforge_orchestrator, soulforge_forge, soulforge_verifier, soulforge_registry,
-    soulforge_owner, soulforge_publisher, soulforge_phoenix, soulforge_worker;
-REVOKE ALL ON SCHEMA vectors, harvester, orchestrator, forge, verifier, registry
+    soulforge_gateway, soulforge_owner, soulforge_publisher, soulforge_phoenix, soulforge_worker;
+REVOKE ALL ON SCHEMA vectors, harvester, orchestrator, forge, verifier, registry, gateway
     FROM PUBLIC, soulforge_harvester, soulforge_orchestrator, soulforge_forge, soulforge_verifier, soulforge_registry,
-    soulforge_owner, soulforge_publisher, soulforge_phoenix, soulforge_worker;
+    soulforge_gateway, soulforge_owner, soulforge_publisher, soulforge_phoenix, soulforge_worker;
 
--- The ledger: every service reads it, records facts, moves the state, and never deletes. Facts are append-only.
+-- The ledger: every service reads it; those that own a stage record facts, move the state, and never delete. Facts are
+-- append-only.
 GRANT USAGE ON SCHEMA public TO soulforge_harvester, soulforge_orchestrator, soulforge_forge, soulforge_verifier,
-    soulforge_registry, soulforge_owner, soulforge_publisher;
+    soulforge_registry, soulforge_gateway, soulforge_owner, soulforge_publisher;
 GRANT SELECT ON public.ritual, public.ritual_fact, public.ritual_error, public.lease, public.service_heartbeat,
     public.migration TO soulforge_harvester, soulforge_orchestrator, soulforge_forge, soulforge_verifier,
-    soulforge_registry, soulforge_owner;
+    soulforge_registry, soulforge_gateway, soulforge_owner;
 GRANT UPDATE (state, version, attempt, entered_at, ended_at, root_exported_at) ON public.ritual
     TO soulforge_harvester, soulforge_orchestrator, soulforge_forge, soulforge_verifier, soulforge_registry;
 GRANT INSERT, UPDATE (exported_at) ON public.ritual_fact
@@ -26,7 +28,8 @@ GRANT INSERT, UPDATE (exported_at) ON public.ritual_fact
 GRANT INSERT, UPDATE, DELETE ON public.ritual_error
     TO soulforge_harvester, soulforge_orchestrator, soulforge_forge, soulforge_verifier, soulforge_registry;
 GRANT INSERT, UPDATE ON public.service_heartbeat
-    TO soulforge_harvester, soulforge_orchestrator, soulforge_forge, soulforge_verifier, soulforge_registry;
+    TO soulforge_harvester, soulforge_orchestrator, soulforge_forge, soulforge_verifier, soulforge_registry,
+    soulforge_gateway;
 GRANT INSERT ON public.ritual TO soulforge_harvester;
 GRANT UPDATE (cancel_requested_at, cancel_why) ON public.ritual TO soulforge_orchestrator, soulforge_registry;
 GRANT INSERT, UPDATE ON public.lease TO soulforge_orchestrator;
@@ -40,26 +43,33 @@ GRANT USAGE ON SCHEMA orchestrator TO soulforge_orchestrator;
 GRANT USAGE ON SCHEMA forge TO soulforge_forge;
 GRANT USAGE ON SCHEMA verifier TO soulforge_verifier;
 GRANT USAGE ON SCHEMA registry TO soulforge_registry;
+GRANT USAGE ON SCHEMA gateway TO soulforge_gateway;
 GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA harvester TO soulforge_harvester;
 GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA orchestrator TO soulforge_orchestrator;
 GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA forge TO soulforge_forge;
 GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA verifier TO soulforge_verifier;
 GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA registry TO soulforge_registry;
+GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA gateway TO soulforge_gateway;
 GRANT DELETE ON orchestrator.containment TO soulforge_orchestrator;
 GRANT DELETE ON registry.fault, registry.alias TO soulforge_registry;
 GRANT SELECT, INSERT, UPDATE ON vectors.karma TO soulforge_harvester;
 
+-- The gateway reads which version serves each persona.
+GRANT USAGE ON SCHEMA registry TO soulforge_gateway;
+GRANT SELECT ON registry.version, registry.fault, registry.served TO soulforge_gateway;
+
 -- The owner reads everything, imports, consecrates and revokes karma, marks dead letters, and prunes.
-GRANT USAGE ON SCHEMA vectors, harvester, orchestrator, forge, verifier, registry TO soulforge_owner;
+GRANT USAGE ON SCHEMA vectors, harvester, orchestrator, forge, verifier, registry, gateway TO soulforge_owner;
 GRANT SELECT ON public.unserved_version TO soulforge_owner;
-GRANT SELECT ON ALL TABLES IN SCHEMA vectors, harvester, orchestrator, forge, verifier, registry TO soulforge_owner;
+GRANT SELECT ON ALL TABLES IN SCHEMA vectors, harvester, orchestrator, forge, verifier, registry, gateway
+    TO soulforge_owner;
 GRANT INSERT, UPDATE, DELETE ON vectors.karma TO soulforge_owner;
 GRANT INSERT ON harvester.revocation TO soulforge_owner;
 GRANT UPDATE (replayed_at) ON harvester.dead_letter, orchestrator.dead_letter, forge.dead_letter, verifier.dead_letter,
-    registry.dead_letter TO soulforge_owner;
+    registry.dead_letter, gateway.dead_letter TO soulforge_owner;
 -- A lock on the rows, which keeps two pruners apart, needs the right to update a column.
-GRANT DELETE, UPDATE (retry_at) ON harvester.outbox, orchestrator.outbox, forge.outbox, verifier.outbox, registry.outbox
-    TO soulforge_owner;
+GRANT DELETE, UPDATE (retry_at) ON harvester.outbox, orchestrator.outbox, forge.outbox, verifier.outbox, registry.outbox,
+    gateway.outbox TO soulforge_owner;
 GRANT DELETE ON public.ritual_error TO soulforge_owner;
 
 -- Other components insert karma without the columns that vouch for it: its status is the default, `speculative`. They read

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from services.forge.settings import ForgeSettings
+from services.gateway.settings import GatewaySettings
 from services.harvester.settings import HarvesterSettings, TriggerSettings
 from services.orchestrator.settings import OrchestratorSettings
 from services.registry.settings import RegistrySettings
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from shared.messaging.streams import Subscription
     from shared.runtime.service import App
 
-SERVICES = ("harvester", "orchestrator", "forge", "verifier", "registry")
+SERVICES = ("harvester", "orchestrator", "forge", "verifier", "registry", "gateway")
 
 # The service that records the facts leading out of a state.
 OWNERS: dict[State, str] = {
@@ -42,6 +43,7 @@ SECTIONS = (
     ForgeSettings,
     VerifierSettings,
     RegistrySettings,
+    GatewaySettings,
 )
 
 

@@ -14,7 +14,7 @@ import statistics
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic, sleep, time
 from typing import Any
 
 import httpx
@@ -22,6 +22,7 @@ import httpx
 from bench.handover.places import Place, docker_place, process_place
 from shared.config.settings import PROJECT
 from shared.config.tables import EMBEDDED_BASE
+from shared.drivers.inference.gate.key import HEADER, sign
 from shared.drivers.inference.port import InferenceError
 from tests.support.orchestrated import Orchestrated, orchestrated
 from tests.support.servers import house
@@ -29,6 +30,7 @@ from tests.support.servers import house
 MODELS = PROJECT / ".cache" / "models"
 UP_S = 400
 POLL_S = 0.05
+PATH = "/v1/completions"
 PLACES = {"process": process_place, "docker": docker_place}
 
 
@@ -104,7 +106,8 @@ async def first_answer(ours: Orchestrated, closed: bool = False) -> None:
             try:
                 if closed:
                     await ours.rune.open()
-                if (await client.post("/v1/completions", json=body)).is_success:
+                signed = {HEADER: sign(ours.settings.engine_key or "", "POST", PATH, time())}
+                if (await client.post(PATH, json=body, headers=signed)).is_success:
                     return
             except (httpx.HTTPError, InferenceError):
                 pass

@@ -1,4 +1,4 @@
-"""The parts of the embedded stack: up to three servers and the five services. The rune belongs to the orchestrator."""
+"""The parts of the embedded stack: up to three servers and the six services. The rune belongs to the orchestrator."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from deploy.embedded.part import Part, answers
 from deploy.services import SERVICES, service_url
 from shared.config.load import find
 from shared.config.settings import Settings
+from shared.contracts.roles import Role
 
 
 def parts(settings: Settings, environment: Mapping[str, str]) -> list[Part]:
@@ -90,14 +91,18 @@ def _service(settings: Settings, environment: Mapping[str, str], service: str, n
     if path := find(settings):
         # A service runs in the home, where a relative path would be another file.
         ours["SOULFORGE_CONFIG"] = str(path.absolute())
+    # The gateway's door opens without the servers, and answers also while they are away.
+    is_door = service == Role.GATEWAY
     return Part(
         service,
         (sys.executable, "-m", "deploy.bootstrap", service),
         settings.home,
         # Each service has a key of its own in the home.
         {**{name: value for name, value in environment.items() if name != "SOULFORGE_NATS_KEY"}, **ours},
-        partial(answers, f"{service_url(settings, service)}/health/live"),
+        partial(
+            answers, f"{settings.gateway_url}/health" if is_door else f"{service_url(settings, service)}/health/live"
+        ),
         ready_s=120.0,
         grace_s=25.0,
-        needs=needs,
+        needs=() if is_door else needs,
     )

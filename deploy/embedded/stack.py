@@ -34,7 +34,7 @@ from shared.storage.base_model import Bases
 from shared.storage.postgres import UNREACHABLE, MigrationError, check_version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable
 
     Announce = Callable[[str], None]
 
@@ -117,38 +117,34 @@ async def _announce_up(settings: Settings, supervisor: Supervisor, announce: Ann
     while any(part.state is not PartState.READY for part in supervisor.status.values()):
         await asyncio.sleep(POLL_S)
     configuration = load_configuration(settings)
-    runes = {
-        configuration.rune_url(settings, name): open_rune(configuration, settings, name)
-        for name in configuration.serving_runes().values()
-    }
+    runes = [open_rune(configuration, settings, name) for name in configuration.serving_runes().values()]
     while not (serving := await _serves(settings, runes)) and not (
         ritual := await _holder(settings, configuration.forge)
     ):
         await asyncio.sleep(POLL_S)
     if serving:
-        for url, models in serving.items():
-            announce(f"rune ready: {', '.join(sorted(models))} answer at {url}/v1")
+        announce(f"{', '.join(sorted(serving))} answer at {settings.gateway_url}/v1")
     else:
         announce(f"the rune waits: ritual {ritual} continues; watch it: soulforge watch {ritual}")
     announce(f"everything is up; traces at {settings.phoenix_url}")
 
 
-async def _serves(settings: Settings, runes: Mapping[str, Inference]) -> dict[str, frozenset[str]]:
-    """The models that the runes serve, once they include every aliased version; nothing before."""
-    served = {}
+async def _serves(settings: Settings, runes: Iterable[Inference]) -> set[str]:
+    """Bases, versions and personas that answer, once the runes serve every aliased version; nothing before."""
+    served: set[str] = set()
     try:
-        for url, rune in runes.items():
+        for rune in runes:
             if (await rune.admission()).closed:
-                return {}
-            served[url] = await rune.models()
+                return set()
+            served |= await rune.models()
         conn = await asyncpg.connect(settings.database_url("owner"), timeout=5)
     except (InferenceError, *UNREACHABLE):
-        return {}
+        return set()
     try:
-        wanted = set((await list_aliases(conn)).values())
+        aliases = await list_aliases(conn)
     finally:
         await conn.close()
-    return served if wanted <= frozenset().union(*served.values()) else {}
+    return served | aliases.keys() if served.issuperset(aliases.values()) else set()
 
 
 async def _holder(settings: Settings, anvil: str) -> UUID | None:

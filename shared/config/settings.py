@@ -168,6 +168,11 @@ class Settings(BaseSettings):
         return self.phoenix or f"http://{self.host}:{self.port('phoenix')}"
 
     @property
+    def gateway_url(self) -> str:
+        """Where clients reach every model."""
+        return f"http://{self.host}:{self.port('gateway')}"
+
+    @property
     def engine_key_file(self) -> Path:
         return self.home / "secrets" / "engine"
 
@@ -214,5 +219,6 @@ PORT_OFFSETS = {
     "nats": 0,
     "phoenix": 3,
     "phoenix-grpc": 4,
+    "gateway": 5,
     "rune": 10,
 }

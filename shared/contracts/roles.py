@@ -34,12 +34,15 @@ class Role(StrEnum):
     FORGE = "forge"
     VERIFIER = "verifier"
     REGISTRY = "registry"
+    GATEWAY = "gateway"
     OWNER = "owner"  #: the person, on the command line
     PUBLISHER = "publisher"  #: other components: they request rituals, bring karma, read facts
     WORKER = "worker"  #: workers of a queue on the bus, which pause while the anvil is leased
 
 
-SERVICES = frozenset({Role.HARVESTER, Role.ORCHESTRATOR, Role.FORGE, Role.VERIFIER, Role.REGISTRY})
+#: The services that own a stage of a ritual.
+STAGES = frozenset({Role.HARVESTER, Role.ORCHESTRATOR, Role.FORGE, Role.VERIFIER, Role.REGISTRY})
+SERVICES = STAGES | {Role.GATEWAY}
 
 PUBLISHERS: dict[type[Message], frozenset[Role]] = {
     TrainingIntent: frozenset({Role.OWNER, Role.PUBLISHER, Role.HARVESTER, Role.REGISTRY}),
@@ -57,13 +60,13 @@ PUBLISHERS: dict[type[Message], frozenset[Role]] = {
     GpuRefused: frozenset({Role.ORCHESTRATOR}),
     GpuInterrupted: frozenset({Role.ORCHESTRATOR, Role.FORGE, Role.VERIFIER}),
     AdapterForged: frozenset({Role.FORGE}),
-    AdapterFailed: SERVICES,
+    AdapterFailed: STAGES,
     AdapterVerified: frozenset({Role.VERIFIER}),
     AdapterBanished: frozenset({Role.VERIFIER}),
     GpuRestored: frozenset({Role.ORCHESTRATOR}),
     AdapterRegistered: frozenset({Role.REGISTRY}),
     AdapterAwakened: frozenset({Role.REGISTRY}),
-    RitualCancelled: SERVICES,
+    RitualCancelled: STAGES,
     RitualProgress: frozenset({Role.HARVESTER, Role.FORGE, Role.VERIFIER}),
     InferenceSuspended: frozenset({Role.ORCHESTRATOR}),
     InferenceResumed: frozenset({Role.ORCHESTRATOR}),

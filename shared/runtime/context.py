@@ -33,6 +33,7 @@ class ServiceContext:
     pool: Pool
     nats: Client
     configuration: Configuration = field(default_factory=embedded)
+    door: object = None  #: what `App.open_door` opened
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     reconciled_at: float = field(default_factory=monotonic)
 

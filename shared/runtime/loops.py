@@ -15,6 +15,10 @@ from shared.storage.postgres import UNREACHABLE
 log = structlog.get_logger()
 
 
+class EndService(BaseException):
+    """What a pass raises to end its service; the message has the reason."""
+
+
 @dataclass(frozen=True)
 class Loop:
     """Work that is repeated for as long as the service runs.
@@ -29,7 +33,7 @@ class Loop:
 
 
 async def repeat(loop: Loop) -> None:
-    """Run a loop until it is cancelled. SystemExit from a pass ends the service."""
+    """Run a loop until it is cancelled. EndService from a pass ends the service."""
     while True:
         if loop.woken:
             loop.woken.clear()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
@@ -29,7 +29,7 @@ from shared.messaging.router import AnswerInvalid, Router
 from shared.messaging.streams import BusError, check_consumers
 from shared.runtime.context import ServiceContext
 from shared.runtime.health import health_app
-from shared.runtime.loops import Loop, repeat
+from shared.runtime.loops import EndService, Loop, repeat
 from shared.runtime.metrics import OUTBOX_AGE_SECONDS
 from shared.runtime.presence import record_pass
 from shared.runtime.telemetry import fact_export_loop
@@ -42,6 +42,7 @@ RELAY_POLL_S = 0.5
 CONSUMER_CHECK_S = 10.0
 CONNECTIONS_CHECK_S = 5.0
 CANCEL_AGAIN_S = 1.0
+START_AGAIN_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -64,25 +65,75 @@ class App:
     name: str
     router: Router
     build: Callable[[ServiceContext], Service]
+    #: Opens what clients use before the database and the bus are there; it stays open while they are away.
+    open_door: Callable[[Settings, Configuration], AbstractAsyncContextManager[object]] | None = None
+
+
+async def _nothing() -> None: ...
 
 
 def main(
-    app: App, settings: Settings, configuration: Configuration, port: int, migrations: Iterable[Migration]
+    app: App,
+    settings: Settings,
+    configuration: Configuration,
+    port: int,
+    migrations: Iterable[Migration],
+    prepare: Callable[[], Awaitable[None]] = _nothing,
 ) -> None:
     """Run a service process; returns after SIGTERM or SIGINT, exits where it is wrongly configured."""
     try:
-        asyncio.run(serve(app, settings, configuration, port, migrations))
-    except SettingsError as error:
+        asyncio.run(serve(app, settings, configuration, port, migrations, prepare))
+    except (SettingsError, EndService) as error:
         raise SystemExit(f"{app.name}: {error}") from None
 
 
 async def serve(
-    app: App, settings: Settings, configuration: Configuration, port: int, migrations: Iterable[Migration] = ()
+    app: App,
+    settings: Settings,
+    configuration: Configuration,
+    port: int,
+    migrations: Iterable[Migration] = (),
+    prepare: Callable[[], Awaitable[None]] = _nothing,
 ) -> None:
     """Run a service until a signal.
 
-    `port` serves health and metrics; `migrations` are the files that must have been applied.
+    `port` serves health and metrics; `migrations` are the files that must have been applied; `prepare` makes database and
+    bus ready for it.
     """
+    run = partial(_prepare_and_serve, prepare, app, settings, configuration, port, migrations)
+    if app.open_door is None:
+        await run(None)
+        return
+    async with app.open_door(settings, configuration) as door:
+        await _keep_running(partial(run, door))
+
+
+async def _keep_running(run: Callable[[], Awaitable[None]]) -> None:
+    """Run until a signal, and again after whatever ends it: the door is not closed for that."""
+    while True:
+        stop = _stop_at_signals()
+        running = asyncio.ensure_future(run())
+        stopped = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait({running, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if stopped.done() or running.exception() is None:
+                return
+            log.warning("the service starts again, its door stays open", error=repr(running.exception()))
+            await asyncio.wait({stopped}, timeout=START_AGAIN_S)
+        finally:
+            await _end([running, stopped])
+
+
+async def _prepare_and_serve(
+    prepare: Callable[[], Awaitable[None]],
+    app: App,
+    settings: Settings,
+    configuration: Configuration,
+    port: int,
+    migrations: Iterable[Migration],
+    door: object,
+) -> None:
+    await prepare()
     async with AsyncExitStack() as stack:
         pool = await _database(settings, app.name)
         stack.push_async_callback(pool.close)
@@ -98,7 +149,7 @@ async def serve(
         )
         stack.push_async_callback(client.close)
         await check_consumers(client.jetstream(), app.router.subscriptions)
-        context = ServiceContext(app.name, settings, pool, client, configuration)
+        context = ServiceContext(app.name, settings, pool, client, configuration, door)
         service = app.build(context)
         if service.stop:
             stack.push_async_callback(service.stop)
@@ -129,10 +180,7 @@ async def _database(settings: Settings, service: str) -> Pool:
 async def _run(app: App, service: Service, context: ServiceContext, port: int) -> None:
     """Run all parts concurrently, until a signal or until one of them ends."""
     server = _web(app, service, context, port)
-    stop = asyncio.Event()
-    running = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        running.add_signal_handler(number, stop.set)
+    stop = _stop_at_signals()
     tasks: list[asyncio.Task[Any]] = [
         asyncio.create_task(server.serve(), name="http"),
         *(asyncio.create_task(repeat(loop), name=loop.name) for loop in _loops(app, service, context)),
@@ -149,6 +197,14 @@ async def _run(app: App, service: Service, context: ServiceContext, port: int) -
     for task in done:
         if not task.cancelled() and (error := task.exception()):
             raise error
+
+
+def _stop_at_signals() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set from now on, instead of what they did before."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
 
 
 def _loops(app: App, service: Service, context: ServiceContext) -> Iterable[Loop]:
@@ -226,4 +282,4 @@ class _ConsumerCheck:
             self._missing += 1
             log.error("consumer missing", error=str(error))
         if self._missing >= 2:
-            raise SystemExit("consumers are missing; exiting so that the next start creates them")
+            raise EndService("consumers are missing; exiting so that the next start creates them")

@@ -18,10 +18,12 @@ import httpx
 
 from shared.config.model import embedded
 from shared.config.tables import EMBEDDED_BASE
+from shared.drivers.inference.gate.key import HEADER, sign
 from shared.storage.postgres import UNREACHABLE
 from tests.chaos.house import ANVIL, NEEDED_TO_SERVE, ChaosHouse
 from tests.chaos.job import ON_ANVIL
 
+CHAT = "/v1/chat/completions"
 SAMPLE_S = 0.06
 PROBE_S = 0.2
 
@@ -109,6 +111,7 @@ class InferenceWatch:
         self.probes = 0
         self._house, self._jobs, self._broken = house, jobs, broken
         self._url = embedded().rune_url(house.settings)
+        self._key = house.settings.engine_key or ""
         self._connection: asyncpg.Connection[Any] | None = None
 
     async def run(self) -> None:
@@ -141,8 +144,9 @@ class InferenceWatch:
 
     async def _serves(self, client: httpx.AsyncClient) -> bool:
         body = {"model": EMBEDDED_BASE, "messages": [{"role": "user", "content": "are you there?"}], "max_tokens": 1}
+        headers = {HEADER: sign(self._key, "POST", CHAT, time.time())}
         with suppress(httpx.HTTPError):
-            return (await client.post(f"{self._url}/v1/chat/completions", json=body)).status_code == httpx.codes.OK
+            return (await client.post(f"{self._url}{CHAT}", json=body, headers=headers)).status_code == httpx.codes.OK
         return False
 
     async def _must_serve(self) -> bool:

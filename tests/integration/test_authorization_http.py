@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 
 from services.registry.app import app
 from shared.drivers.inference.gate.key import HEADER, sign
+from shared.storage.postgres import Pool
 from tests.support.authorization import Attempt, compare
 from tests.support.fakes.engines import BASE, KEY, fake_engine
+from tests.support.gateways import gateway_over
 from tests.support.servers import House
 from tests.support.services import handlers_only, running
 
 REFUSED = (httpx.codes.FORBIDDEN, httpx.codes.UNSUPPORTED_MEDIA_TYPE, httpx.codes.METHOD_NOT_ALLOWED)
+ABSENT = (httpx.codes.NOT_FOUND,)  # of the gateway, which has few routes
 ABOUT = """\
-The gate in the engine's process, and the health server of a service. A *page* is one that the owner's browser shows: of
+The gateway's door, the gate in the engine's process, and the health server of a service. A *page* is one that the owner's browser shows: of
 another site, or of a name that was rebound to this machine; "yes" is an answer that it can read or a command that arrives,
 with any request that a browser lets it send. A *local account* is another account of this machine, without the home's key or
-with a wrong one: it is a client of the models, as every program is that reaches the port."""
+with a wrong one: it is a client of the gateway, as every program is that reaches its port."""
 INSIDE = {"soulforge-inside": "1"}
 ENGINE = (
     ("engine: read the models", "GET", "/v1/models"),
@@ -45,6 +49,17 @@ ENGINE = (
     ("gate: abort requests", "POST", "/soulforge/gate/abort"),
     ("gate: open it", "POST", "/soulforge/gate/open"),
     ("gate: end the service", "POST", "/soulforge/gate/leave"),
+)
+GATEWAY = (
+    ("gateway: list the models", "GET", "/v1/models"),
+    ("gateway: ask a model", "POST", "/v1/chat/completions"),
+    ("gateway: load an adapter", "POST", "/v1/load_lora_adapter"),
+    ("gateway: unload an adapter", "POST", "/v1/unload_lora_adapter"),
+    ("gateway: read the engine's metrics", "GET", "/metrics"),
+    ("gateway: put the engine to sleep", "POST", "/sleep"),
+    ("gateway: run code in the engine's workers", "POST", "/collective_rpc"),
+    ("gateway: command the gate", "POST", "/soulforge/gate/close"),
+    ("gateway: pass the gate as a service", "POST", "/v1/../soulforge/gate/open"),
 )
 SERVICE = (
     ("service: read whether it lives", "GET", "/health/live"),
@@ -86,7 +101,9 @@ def list_requests(role: str, method: str, path: str, url: str) -> Iterable[dict[
             yield {**json, HEADER: sign(KEY, method, path, time.time())}
 
 
-async def try_all(url: str, operations: Iterable[tuple[str, str, str]]) -> AsyncIterator[Attempt]:
+async def try_all(
+    url: str, operations: Iterable[tuple[str, str, str]], refused: Sequence[int] = REFUSED
+) -> AsyncIterator[Attempt]:
     async with httpx.AsyncClient(base_url=url, timeout=30) as client:
         for operation, method, path in operations:
             for role in ROLES:
@@ -95,12 +112,15 @@ async def try_all(url: str, operations: Iterable[tuple[str, str, str]]) -> Async
                     (await client.request(method, path, json=BODY, headers={**headers, **marks})).status_code
                     for headers in list_requests(role, method, path, url)
                 ]
-                yield Attempt(role, operation, any(status not in REFUSED for status in answers))
+                yield Attempt(role, operation, any(status not in refused for status in answers))
 
 
-async def test_the_table_of_http(house: House) -> None:
+async def test_the_table_of_http(house: House, admin: Pool, tmp_path: Path) -> None:
+    async with gateway_over(house.settings, admin, tmp_path, token_s=0) as gateway:
+        await gateway.serves(BASE)
+        attempts = [attempt async for attempt in try_all(gateway.url, GATEWAY, (*REFUSED, *ABSENT))]
     async with fake_engine(token_s=0) as engine:
-        attempts = [attempt async for attempt in try_all(engine.url, ENGINE)]
+        attempts += [attempt async for attempt in try_all(engine.url, ENGINE)]
     async with running(handlers_only(app), house.settings) as url:
         attempts += [attempt async for attempt in try_all(url, SERVICE)]
 

@@ -166,7 +166,7 @@ async def test_a_rune_that_answers_differently_is_started_again_and_then_contain
 
 async def test_with_grace_enough_no_request_under_way_is_aborted_and_none_ends_uncleanly(one: Orchestrated) -> None:
     await up(one, token_s=0.03)
-    async with live_load(one.rune.url, ("base",)) as load:
+    async with live_load(one.rune.url, ("base",), key=one.settings.engine_key) as load:
         ritual = await one.harvested()
         await reaches(one, ritual, "evacuated")
         await restored(one, ritual)
@@ -183,7 +183,7 @@ async def test_with_grace_enough_no_request_under_way_is_aborted_and_none_ends_u
 async def test_requests_that_outlast_the_grace_are_aborted_with_a_clean_error(one: Orchestrated) -> None:
     one.configure(grace_s=0.3)
     await up(one, token_s=0.5)
-    async with live_load(one.rune.url, ("base",)) as load:
+    async with live_load(one.rune.url, ("base",), key=one.settings.engine_key) as load:
         ritual = await one.harvested()
         await reaches(one, ritual, "evacuated")
     fact = await one.fact(ritual, GpuEvacuated)

@@ -18,7 +18,7 @@ from shared.drivers.inference.vllm import Vllm
 from tests.support.adapters import save_adapter
 from tests.support.evaluations import INTACT, LEARNED, results
 from tests.support.fakes.holding import REHEARSAL
-from tests.support.running import Stack, ask
+from tests.support.running import Stack
 
 PERSONA = "scribe"
 KARMA = PROJECT / "examples" / "karma" / f"{PERSONA}.jsonl"
@@ -56,7 +56,9 @@ async def assert_persona_serves(stack: Stack) -> None:
     await conn.close()
 
     assert held_by is None
-    assert version in await Vllm(stack.rune_url).models()
+    rune = Vllm(stack.rune_url, stack.settings.engine_key)
+    assert version in await rune.models()
     for probe in Results.model_validate_json((REHEARSAL / RESULTS_FILE).read_bytes()).probes:
-        assert await ask(stack.rune_url, version, probe.prompt, ANSWER_TOKENS) == probe.candidate
-        assert await ask(stack.rune_url, EMBEDDED_BASE, probe.prompt, ANSWER_TOKENS) == probe.base
+        messages = (PromptMessage(role="user", content=probe.prompt),)
+        assert await rune.answer(version, messages, ANSWER_TOKENS) == probe.candidate
+        assert await rune.answer(EMBEDDED_BASE, messages, ANSWER_TOKENS) == probe.base

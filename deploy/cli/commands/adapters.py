@@ -13,12 +13,14 @@ from deploy.cli.errors import UserError
 from deploy.cli.format import ago, short_digest, short_id
 
 if TYPE_CHECKING:
+    import httpx
     from rich.text import Text
 
     from services.registry.views import RegisteredVersion
     from shared.config.settings import Settings
 
 PANEL = "Adapters"
+ANSWER_TIMEOUT_S = 120.0
 
 
 def register(app: typer.Typer) -> None:
@@ -76,52 +78,62 @@ def ask(
 
 
 async def answer(settings: Settings, persona: str, text: str, max_tokens: int, base: bool = False) -> str:
-    """Ask the persona's version (or the base). Raises UserError where nothing can answer now."""
+    """Ask the persona (or the base) at the gateway. Raises UserError where nothing can answer now."""
+    import httpx
+
     from deploy.services import load_configuration
-    from shared.drivers.inference.open import open_rune
-    from shared.drivers.inference.port import InferenceError, PromptMessage
 
     configuration = load_configuration(settings)
-    name = configuration.serving_rune(persona)
-    url, rune = configuration.rune_url(settings, name), open_rune(configuration, settings, name)
-    model = configuration.base_of(persona) if base else await _get_version(settings, persona)
+    model = configuration.base_of(persona) if base else persona
+    asked = {
+        "model": model,
+        "messages": [{"role": "user", "content": text}],
+        "max_tokens": max_tokens,
+        "temperature": 0.0,
+    }
     try:
-        served = await rune.models()
-        if model in served:
-            return await rune.answer(model, (PromptMessage(role="user", content=text),), max_tokens)
-    except InferenceError as error:
-        raise await _no_answer(settings, configuration.forge, url, error) from error
-    raise UserError(f"the rune does not serve {model} (it serves {', '.join(sorted(served))}): see `soulforge status`")
-
-
-async def _get_version(settings: Settings, persona: str) -> str:
-    """The version that serves for the persona; a note is printed where it is not the one of the alias."""
-    from services.registry.views import list_served
-
-    async with database(settings) as pool:
-        served = {found.persona: found for found in await list_served(pool)}
-    if not served:
+        async with httpx.AsyncClient(base_url=settings.gateway_url, timeout=ANSWER_TIMEOUT_S) as client:
+            answered = await client.post("/v1/chat/completions", json=asked)
+            if answered.is_success:
+                await _note_trouble(client, model)
+                return str(answered.json()["choices"][0]["message"]["content"] or "")
+    except httpx.HTTPError as error:
+        where = host_port(settings.gateway_url)
         raise UserError(
-            f"no persona has an adapter yet: `soulforge intend {persona}` asks for one; --base asks the base model"
-        )
-    if (found := served.get(persona)) is None:
-        raise UserError(f"persona {persona!r} has no adapter; these have one: {', '.join(served)}")
-    if found.version is None:
-        raise UserError(f"{found.trouble}")
-    if found.trouble:
-        print_note(found.trouble)
-    return found.version
+            f"the gateway does not answer at {where} ({error_text(error)}): is the stack up? `soulforge up`"
+        ) from error
+    raise await _no_answer(settings, configuration.forge, persona, answered)
 
 
-async def _no_answer(settings: Settings, forge: str, url: str, error: Exception) -> UserError:
-    """Why the rune does not answer: because a ritual holds its anvil, or because it is down."""
+async def _note_trouble(client: httpx.AsyncClient, model: str) -> None:
+    """Print why the persona is served by another version than its owner wants, if it is."""
+    card = (await client.get(f"/v1/models/{model}")).json()
+    if trouble := card["soulforge"].get("trouble"):
+        print_note(f"{trouble} ({card['root']} serves in its place)")
+
+
+async def _no_answer(settings: Settings, forge: str, persona: str, answered: httpx.Response) -> UserError:
+    """Why there is no answer: the gateway's reason, and the ritual that holds the anvil or the way to an adapter."""
+    import httpx
+
+    try:
+        why = str(answered.json()["error"]["message"])
+    except (ValueError, LookupError, TypeError):
+        why = f"HTTP {answered.status_code}: {answered.text[:300]}"
+    if answered.status_code == httpx.codes.NOT_FOUND:
+        return UserError(f"{why}; `soulforge intend {persona}` asks for an adapter, --base asks the base model")
+    if answered.status_code == httpx.codes.SERVICE_UNAVAILABLE and (holder := await _get_holder(settings, forge)):
+        why += f"; ritual {holder} holds {forge}, watch it: soulforge watch {holder}"
+    return UserError(why)
+
+
+async def _get_holder(settings: Settings, forge: str) -> str | None:
+    """The ritual that holds the anvil; None where none does, or the ledger is away."""
     from services.orchestrator.views import get_anvil_status
 
-    async with database(settings) as pool:
-        anvil = await get_anvil_status(pool, forge)
-    if anvil.holder:
-        ritual = short_id(anvil.holder.ritual)
-        holds = f"ritual {ritual} ({anvil.holder.persona}) holds {anvil.name}"
-        return UserError(f"inference is suspended: {holds}; watch it: soulforge watch {ritual}")
-    where = host_port(url)
-    return UserError(f"the rune at {where} did not answer ({error_text(error)}): see `soulforge status`")
+    try:
+        async with database(settings) as pool:
+            anvil = await get_anvil_status(pool, forge)
+    except UserError:
+        return None
+    return short_id(anvil.holder.ritual) if anvil.holder else None

@@ -69,7 +69,7 @@ async def get_stack_status(settings: Settings) -> StackStatus:
     names = tuple(configuration.anvils) if configuration else ()
     (ledger, nats, runes), services = await asyncio.gather(
         asyncio.gather(_get_ledger(settings, names), _get_bus(settings), _get_runes(settings, configuration)),
-        asyncio.gather(*(_get_service(settings, name) for name in SERVICES)),
+        asyncio.gather(*(_get_service(settings, name) for name in SERVICES), _get_door(settings)),
     )
     finding, anvils, rituals, served, jobs = ledger
     parts = (*faults, *_get_disk(settings, configuration), finding, nats, *services, *jobs)
@@ -139,6 +139,18 @@ async def _get_service(settings: Settings, name: str) -> Finding:
         return Finding(name, False, f"does not answer at {host_port(url)} ({_reason(error)})")
     reasons = "; ".join(str(reason) for reason in answer.get("reasons", []))
     return Finding(name, bool(answer.get("ready")), reasons or "ready")
+
+
+async def _get_door(settings: Settings) -> Finding:
+    """Whether clients are answered, which the gateway does also while its service is away."""
+    where = host_port(settings.gateway_url)
+    try:
+        async with httpx.AsyncClient(timeout=TIMEOUT_S) as client:
+            answer = (await client.get(f"{settings.gateway_url}/health")).json()
+        table = str(answer["table"])
+    except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+        return Finding("door", False, f"does not answer at {where} ({_reason(error)}): no client is served")
+    return Finding("door", True, f"clients are answered at {settings.gateway_url}/v1; its table of versions {table}")
 
 
 def _get_processes(settings: Settings) -> dict[str, PartStatus]:

@@ -34,7 +34,7 @@ async def vllm(house: House, tmp_path: Path) -> AsyncIterator[Orchestrated]:
 
 async def test_no_request_ends_uncleanly_in_thirty_evacuations_under_live_load(vllm: Orchestrated) -> None:
     model = EMBEDDED_BASE
-    async with live_load(vllm.rune.url, (model,), CLIENTS) as load:
+    async with live_load(vllm.rune.url, (model,), CLIENTS, key=vllm.settings.engine_key) as load:
         for number in range(ROUNDS):
             await _until_answered(vllm, load)
             await _there_and_back(vllm, number)

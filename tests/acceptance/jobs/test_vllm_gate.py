@@ -90,7 +90,7 @@ async def test_a_real_vllm_is_closed_drained_opened_aborted_and_ended_without_on
         print(f"\nup after {monotonic() - began:.1f} s")
         engine = Vllm(f"http://127.0.0.1:{port}", KEY)
         await starts_closed(engine)
-        async with live_load(engine.url, (NAME,), CLIENTS, max_tokens=32) as load:
+        async with live_load(engine.url, (NAME,), CLIENTS, max_tokens=32, key=KEY) as load:
             await until(lambda: load.report.counts[End.FULL] >= 2 * CLIENTS, 60)
             await drains_without_loss(engine, load)
             await aborts_cleanly(engine, load)

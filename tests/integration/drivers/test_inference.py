@@ -69,7 +69,7 @@ async def test_activity_counts_what_was_admitted_refused_and_finished(engine: Fa
 
 
 async def test_with_grace_enough_a_drain_loses_no_request(engine: FakeEngine) -> None:
-    async with live_load(engine.url, (BASE,), parallel=6, max_tokens=20) as load:
+    async with live_load(engine.url, (BASE,), key=KEY, parallel=6, max_tokens=20) as load:
         await until(lambda: load.report.counts[End.FULL] >= 6)
         await engine.vllm.close("training scribe")
         left = await engine.vllm.drain(READY_S)
@@ -84,7 +84,7 @@ async def test_with_grace_enough_a_drain_loses_no_request(engine: FakeEngine) ->
 
 
 async def test_without_grace_what_is_under_way_is_aborted_cleanly_and_counted(engine: FakeEngine) -> None:
-    async with live_load(engine.url, (BASE,), parallel=6, max_tokens=2000) as load:
+    async with live_load(engine.url, (BASE,), key=KEY, parallel=6, max_tokens=2000) as load:
         await until(lambda: load.under_way == 6)
         await asyncio.sleep(0.3)
         await engine.vllm.close("training scribe")
@@ -99,7 +99,7 @@ async def test_without_grace_what_is_under_way_is_aborted_cleanly_and_counted(en
 
 
 async def test_a_drain_over_a_request_that_takes_longer_says_what_is_left(engine: FakeEngine) -> None:
-    async with live_load(engine.url, (BASE,), parallel=1, max_tokens=2000) as load:
+    async with live_load(engine.url, (BASE,), key=KEY, parallel=1, max_tokens=2000) as load:
         await until(lambda: load.under_way == 1)
         await asyncio.sleep(0.3)
         await engine.vllm.close("training scribe")
@@ -109,7 +109,7 @@ async def test_a_drain_over_a_request_that_takes_longer_says_what_is_left(engine
 
 
 async def test_an_engine_that_hangs_still_gives_its_clients_a_clean_end(tmp_path: Path) -> None:
-    async with fake_engine(hang=True) as engine, live_load(engine.url, (BASE,), parallel=4) as load:
+    async with fake_engine(hang=True) as engine, live_load(engine.url, (BASE,), key=KEY, parallel=4) as load:
         await until(lambda: load.under_way == 4)
         await asyncio.sleep(0.3)
         await engine.vllm.close("training scribe")
@@ -122,7 +122,7 @@ async def test_an_engine_that_hangs_still_gives_its_clients_a_clean_end(tmp_path
 
 
 async def test_the_end_of_a_closed_and_drained_engine_is_clean_for_its_clients(engine: FakeEngine) -> None:
-    async with live_load(engine.url, (BASE,), parallel=8, max_tokens=10) as load:
+    async with live_load(engine.url, (BASE,), key=KEY, parallel=8, max_tokens=10) as load:
         await until(lambda: load.report.counts[End.FULL] >= 8)
         await engine.vllm.close("training scribe")
         assert await engine.vllm.drain(READY_S) == 0
@@ -141,7 +141,7 @@ async def test_an_open_engine_does_not_leave(engine: FakeEngine) -> None:
 
 
 async def test_live_load_tells_an_engine_that_was_killed_in_the_middle(engine: FakeEngine) -> None:
-    async with live_load(engine.url, (BASE,), parallel=4, max_tokens=2000) as load:
+    async with live_load(engine.url, (BASE,), key=KEY, parallel=4, max_tokens=2000) as load:
         await until(lambda: load.under_way == 4)
         await asyncio.sleep(0.3)
         engine.end()

@@ -26,7 +26,7 @@ POLL_S = 0.05
 class FakeEngine:
     """One fake vLLM as a process, and the driver that speaks to it."""
 
-    def __init__(self, port: int, faults: dict[str, object]) -> None:
+    def __init__(self, port: int, faults: dict[str, object], key: str = KEY, base: str = BASE) -> None:
         command = (
             sys.executable,
             "-m",
@@ -34,15 +34,15 @@ class FakeEngine:
             "--port",
             str(port),
             "--served-model-name",
-            BASE,
+            base,
         )
         env = {
             **os.environ,
-            "SOULFORGE_ENGINE_KEY": KEY,
+            "SOULFORGE_ENGINE_KEY": key,
             **{f"FAKE_VLLM_{name.upper()}": _word(value) for name, value in faults.items()},
         }
         self.url = f"http://127.0.0.1:{port}"
-        self.vllm = Vllm(self.url, KEY)
+        self.vllm = Vllm(self.url, key)
         self.process = subprocess.Popen((*command, "--enable-lora", "--max-loras", "4"), cwd=PROJECT, env=env)
 
     def children(self) -> list[psutil.Process]:
@@ -57,9 +57,11 @@ class FakeEngine:
 
 
 @asynccontextmanager
-async def fake_engine(wait: bool = True, port: int | None = None, **faults: object) -> AsyncIterator[FakeEngine]:
+async def fake_engine(
+    wait: bool = True, port: int | None = None, key: str = KEY, base: str = BASE, **faults: object
+) -> AsyncIterator[FakeEngine]:
     """A fake engine with these fields of `vllm_faults.Faults`; `file` names the file of faults."""
-    running = FakeEngine(port or free_port(), faults)
+    running = FakeEngine(port or free_port(), faults, key, base)
     try:
         if wait:
             await until(running.vllm.healthy)

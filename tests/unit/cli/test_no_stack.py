@@ -58,8 +58,6 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         "reclaim anvil0 --for 2h --no-wait",
         "accept",
         "adapters",
-        "ask scribe hello",
-        "ask scribe hello --base",
         "dead-letters list",
         "dead-letters show forge/1",
         "dead-letters replay forge/1",
@@ -98,6 +96,15 @@ def test_one_role_without_a_database_of_the_owners_is_refused(
     assert shown.startswith("SOULFORGE_DATABASE_ROLES cannot be used") and "set SOULFORGE_DATABASE too" in shown
 
 
+@pytest.mark.parametrize("words", ["ask scribe hello", "ask scribe hello --base"])
+def test_a_gateway_that_is_away_is_reported_in_one_line(
+    words: str, down: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(words.split()) == 1
+    line = one_line(capsys)
+    assert line.startswith("the gateway does not answer at 127.0.0.1:") and line.endswith("`soulforge up`")
+
+
 def test_migrate_gives_up_after_its_deadline(
     down: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -110,7 +117,18 @@ def test_migrate_gives_up_after_its_deadline(
 def test_status_shows_every_part_as_away_and_fails(down: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["status"]) == 1
     shown = capsys.readouterr().out
-    for part in ("postgres", "nats", "harvester", "orchestrator", "forge", "verifier", "registry", "rune"):
+    for part in (
+        "postgres",
+        "nats",
+        "harvester",
+        "orchestrator",
+        "forge",
+        "verifier",
+        "registry",
+        "gateway",
+        "door",
+        "rune",
+    ):
         assert any(line.startswith(f"✗  {part} ") for line in shown.splitlines()), part
     assert not (down / "home").exists(), "asking made a home"
 

@@ -15,7 +15,7 @@ import pytest
 
 from shared.config.settings import PROJECT
 from shared.drivers.inference.gate import request
-from shared.drivers.inference.gate.asgi import CLIENT, PROBES, Gate
+from shared.drivers.inference.gate.asgi import CLIENT, OPEN, PROBES, Gate
 from shared.drivers.inference.gate.key import HEADER, VALID_S, sign
 
 Message = MutableMapping[str, Any]
@@ -38,7 +38,7 @@ class Client:
     def __init__(
         self, method: str, path: str, body: bytes = b"{}", headers: tuple[tuple[bytes, bytes], ...] = ()
     ) -> None:
-        headers = headers or (HOST, JSON)
+        headers = headers or (HOST, JSON, signature(method, path))
         self.scope: Message = {"type": "http", "method": method, "path": path, "headers": list(headers)}
         self.sent: list[Message] = []
         self.read: list[Message] = []
@@ -500,7 +500,7 @@ async def as_client(gate: Gate, method: str, path: str, *headers: tuple[bytes, b
     "path",
     ["/soulforge/gate", "/v1/load_lora_adapter", "/sleep", "/collective_rpc", "/server_info", "/invented", "/v1/chat"],
 )
-async def test_what_is_no_route_of_clients_needs_a_signature(path: str) -> None:
+async def test_an_admin_route_needs_a_signature_of_its_own(path: str) -> None:
     application = Application()
     gate = Gate(application)
 
@@ -526,11 +526,12 @@ async def test_the_mark_of_our_own_services_counts_only_with_a_signature() -> No
     assert await as_client(gate, "POST", CHAT, HOST, JSON, INSIDE, signature("POST", CHAT)) == 200
 
 
-@pytest.mark.parametrize("path", sorted(CLIENT))
-async def test_clients_need_no_signature_for_their_routes(path: str) -> None:
-    gate = Gate(Application())
+@pytest.mark.parametrize("path", sorted(CLIENT | OPEN))
+async def test_who_does_not_sign_learns_only_whether_the_engine_lives(path: str) -> None:
+    gate, method = Gate(Application()), "GET" if path in PROBES | OPEN else "POST"
 
-    assert await as_client(gate, "GET" if path in PROBES else "POST", path, HOST, JSON) == 200
+    assert await as_client(gate, method, path, HOST, JSON) == (200 if path in OPEN else 403)
+    assert await as_client(gate, method, path, HOST, JSON, signature(method, path)) == 200
 
 
 def test_a_gate_without_a_key_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:

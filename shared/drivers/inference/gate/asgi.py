@@ -1,9 +1,8 @@
 """The gate: `--middleware shared.drivers.inference.gate.asgi.Gate` on vLLM's command line, with PYTHONPATH at the project.
 
 It admits or refuses requests, counts those in flight, and aborts them cleanly on command. One process, one gate: with
-several API servers (`--api-server-count`) each would have its own. Clients reach the routes of CLIENT; its own commands and
-every other route of the engine need a signature with SOULFORGE_ENGINE_KEY (`key.py`). Requests of web pages of another
-origin are refused (`origin.py`).
+several API servers (`--api-server-count`) each would have its own. Every route but OPEN needs a signature with
+SOULFORGE_ENGINE_KEY (`key.py`): clients use the gateway. Requests of web pages of another origin are refused (`origin.py`).
 
     GET  /soulforge/gate         state and counters
     POST /soulforge/gate/close   {"reason": ..., "retry_after_s": ...}: refuse new requests, finish those in flight
@@ -33,7 +32,8 @@ from shared.drivers.inference.gate.request import LEAVE_S, InFlightRequest
 ROUTE = "/soulforge/gate"
 # Our own services prove an engine before they open it to clients. It counts only with a signature.
 INSIDE = (b"soulforge-inside", b"1")
-# What clients may use; everything else loads, pauses, profiles or runs code, or may do so in a later version of vLLM.
+OPEN = frozenset({"/health", "/ping"})
+# What generates is counted and refused while it is closed; everything else takes none of the engine's time.
 PROBES = frozenset({"/health", "/ping", "/version", "/metrics", "/v1/models"})
 CLIENT = PROBES | {
     "/v1/chat/completions",
@@ -62,8 +62,8 @@ CLIENT = PROBES | {
 RESPONSES = "/v1/responses/"  # with the id of one
 FOR_SERVICES = Refusal(
     403,
-    "this route is for Soulforge's own services, which sign with the key of <home>/secrets/engine; an engine that was made "
-    "with another key is recreated by `soulforge runes create --recreate`",
+    "this engine answers only Soulforge's own services, which sign with the key of <home>/secrets/engine: use the gateway's "
+    "address (`soulforge status`); an engine that was made with another key is recreated by `soulforge runes create --recreate`",
 )
 ABORT_WITHIN_S = LEAVE_S + 1.0
 RETRY_AFTER_S = 30.0
@@ -143,7 +143,7 @@ class Gate:
         return await self._admit(scope, receive, send)
 
     def _check_signature(self, scope: Scope) -> Refusal | None:
-        if _is_client_route(scope["path"]) and INSIDE not in scope["headers"]:
+        if scope["path"] in OPEN and INSIDE not in scope["headers"]:
             return None
         given = dict(scope["headers"]).get(key.HEADER.encode(), b"").decode("latin-1")
         method = scope.get("method", "GET")

@@ -27,12 +27,16 @@ def last_events(body: dict[str, Any]) -> bytes:
     return b"\n\ndata: " + json.dumps(body).encode() + b"\n\ndata: [DONE]\n\n"
 
 
-async def reply(send: Send, status: int, content: dict[str, Any], retry_after_s: float | None = None) -> None:
+async def reply(
+    send: Send, status: int, content: dict[str, Any], retry_after_s: float | None = None, close: bool = False
+) -> None:
     """Send one JSON response. A refusal closes the connection: the server behind it may be gone by the next request."""
     body = json.dumps(content).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if retry_after_s is not None:
-        headers += [(b"retry-after", str(max(1, round(retry_after_s))).encode()), (b"connection", b"close")]
+        headers.append((b"retry-after", str(max(1, round(retry_after_s))).encode()))
+    if close or retry_after_s is not None:
+        headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 

@@ -1,0 +1,128 @@
+"""One request to an engine: its answer goes to the client as it comes, unparsed but for the tokens that it reports."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING
+
+import aiohttp
+import orjson
+import structlog
+
+from services.gateway.metrics import TOKENS
+from services.gateway.names import unloaded
+from shared.drivers.inference.gate import key as engine_key
+from shared.drivers.inference.gate.replies import ABORTED, error, last_events
+
+if TYPE_CHECKING:
+    from services.gateway.engines import Engine, Engines
+    from services.gateway.names import Target
+    from services.gateway.settings import GatewaySettings
+    from shared.drivers.inference.gate.replies import Scope, Send
+
+CONNECT_S = 2.0
+KEPT_S = 3.0  # an idle connection; vLLM closes it after 5 s
+PASSED_TO_ENGINE = (b"traceparent", b"tracestate")
+PASSED_TO_CLIENT = ("content-type", "content-length", "retry-after")
+TAIL = 2048  # bytes at the end of an answer in which its usage is found
+USAGE = re.compile(rb'"usage":\s*(\{(?:[^{}]|\{[^{}]*\})*\})')
+COUNTED = {"prompt": ("prompt_tokens", "input_tokens"), "completion": ("completion_tokens", "output_tokens")}
+log = structlog.get_logger()
+
+
+class Forwarder:
+    """Sends requests to engines and passes their answers on."""
+
+    def __init__(self, engines: Engines, session: aiohttp.ClientSession, key: str | None) -> None:
+        self._engines, self._session, self._key = engines, session, key
+
+    async def forward(self, scope: Scope, send: Send, target: Target, body: bytes) -> int:
+        """Let an engine answer; returns the status. Raises Refusal where none can. Cancelled, it ends the engine's work."""
+        tried: list[Engine] = []
+        while engine := await self._engines.choose(target.model, tried):
+            with engine.working():
+                try:
+                    answer = await self._ask(engine, scope, body)
+                except (aiohttp.ClientError, TimeoutError) as fault:
+                    log.warning("engine not reached", rune=engine.rune, error=repr(fault))
+                    engine.models, engine.answers, engine.admits = frozenset(), False, False
+                    tried.append(engine)
+                    continue
+                try:
+                    return await self._pass_on(answer, send, target)
+                finally:
+                    answer.close()  # gives nothing back to the pool where it was not read to its end
+        raise unloaded(target, self._engines.answering(target.persona, target.model))
+
+    async def _ask(self, engine: Engine, scope: Scope, body: bytes) -> aiohttp.ClientResponse:
+        """Send the request and return the answer's head."""
+        url, headers = engine.url + scope["path"], self._headers(scope)
+        try:
+            return await self._session.post(url, data=body, headers=headers)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            # Of a kept connection that the engine closed at that moment. A fresh one shows whether it is gone.
+            return await self._session.post(url, data=body, headers=headers)
+
+    def _headers(self, scope: Scope) -> dict[str, str]:
+        headers = {"content-type": "application/json", "accept-encoding": "identity"}
+        for name, value in scope["headers"]:
+            if name in PASSED_TO_ENGINE:
+                headers.setdefault(name.decode(), value.decode("latin-1"))
+        if self._key:
+            headers[engine_key.HEADER] = engine_key.sign(self._key, "POST", scope["path"], time.time())
+        return headers
+
+    async def _pass_on(self, answer: aiohttp.ClientResponse, send: Send, target: Target) -> int:
+        headers = [
+            (name.encode(), answer.headers[name].encode("latin-1"))
+            for name in PASSED_TO_CLIENT
+            if name in answer.headers
+        ]
+        if target.ritual:
+            headers += [
+                (b"x-soulforge-adapter", target.model.encode()),
+                (b"x-soulforge-ritual", str(target.ritual).encode()),
+            ]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        tail = b""
+        try:
+            async for chunk in answer.content.iter_any():
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                tail = (tail + chunk)[-TAIL:]
+        except aiohttp.ClientError as fault:
+            if not answer.content_type.startswith("text/event-stream"):
+                raise
+            log.warning("stream cut off by the engine", model=target.model, error=repr(fault))
+            rest = last_events(error("the engine ended before the answer was complete", ABORTED))
+            await send({"type": "http.response.body", "body": rest, "more_body": False})
+            return answer.status
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        count_tokens(target.served, tail)
+        return answer.status
+
+
+def open_session(settings: GatewaySettings) -> aiohttp.ClientSession:
+    """A pool of connections to the engines. What they send waits in the kernel while a client does not read."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_S),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=settings.answer_within_s),
+        auto_decompress=False,
+        trust_env=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
+
+
+def count_tokens(served: str, tail: bytes) -> None:
+    """Count the usage that the end of an answer reports, if it does. Never raises."""
+    if not (found := USAGE.findall(tail)):
+        return
+    try:
+        usage = orjson.loads(found[-1])
+    except orjson.JSONDecodeError:
+        return
+    for kind, names in COUNTED.items():
+        tokens = next((usage[name] for name in names if isinstance(usage.get(name), int)), 0)
+        TOKENS.labels(served, kind).inc(max(0, tokens))

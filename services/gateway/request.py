@@ -1,0 +1,147 @@
+"""A client's request: read once within limits, parsed once, and written again with nothing but the model's name replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import orjson
+
+from services.gateway.errors import RETRY_AFTER_S, Refusal
+
+if TYPE_CHECKING:
+    from services.gateway.settings import GatewaySettings
+    from shared.drivers.inference.gate.replies import Receive, Scope
+
+BODIES = 16  # of the largest size that may be held at once
+
+
+class Gone(Exception):
+    """The client closed its connection before its request was complete."""
+
+
+class Bodies:
+    """Reads the bodies of requests; all that are held at once have a limit together."""
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self._largest, self._within_s = int(settings.max_body), settings.read_within_s
+        self.held = 0
+
+    @contextmanager
+    def hold(self) -> Iterator[_Body]:
+        """A body that counts until the block ends."""
+        body = _Body(self)
+        try:
+            yield body
+        finally:
+            self.held -= len(body.data)
+
+    async def read(self, body: _Body, scope: Scope, receive: Receive) -> None:
+        """Read the whole body. Raises Refusal where it is too large or too slow, Gone where the client left."""
+        self._check_length(scope)
+        try:
+            async with asyncio.timeout(self._within_s):
+                more = True
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise Gone
+                    self._add(body, message.get("body", b""))
+                    more = message.get("more_body", False)
+        except TimeoutError:
+            raise Refusal(
+                408, "request_timeout", f"the body did not arrive within {self._within_s:g} s", unread=True
+            ) from None
+
+    def _add(self, body: _Body, chunk: bytes) -> None:
+        if len(body.data) + len(chunk) > self._largest:
+            self._refuse_size()
+        if self.held + len(chunk) > BODIES * self._largest:
+            raise Refusal(503, "busy", "too many large requests at once", RETRY_AFTER_S, unread=True)
+        body.data += chunk
+        self.held += len(chunk)
+
+    def _check_length(self, scope: Scope) -> None:
+        headers = [name for name, _ in scope["headers"]]
+        if headers.count(b"content-length") + headers.count(b"transfer-encoding") > 1:
+            raise Refusal(400, "ambiguous_length", "send Content-Length or Transfer-Encoding, once", unread=True)
+        if b"content-encoding" in headers:
+            raise Refusal(415, "encoded_body", "send the body without Content-Encoding", unread=True)
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        if int(declared) > self._largest:
+            self._refuse_size()
+
+    def _refuse_size(self) -> NoReturn:
+        raise Refusal(
+            413, "request_too_large", f"a request may have {self._largest} bytes (gateway.max_body)", unread=True
+        )
+
+
+class _Body:
+    """The bytes of one request, counted in `bodies`."""
+
+    def __init__(self, bodies: Bodies) -> None:
+        self._bodies = bodies
+        self.data = bytearray()
+
+    def take(self) -> bytes:
+        """Return the bytes and count them no longer."""
+        data, self.data = bytes(self.data), bytearray()
+        self._bodies.held -= len(data)
+        return data
+
+
+class Asked:
+    """A parsed request: the model that it names, and what to send in its place."""
+
+    def __init__(self, body: bytes) -> None:
+        self._fields = _parse(body)
+        model = self._fields.get("model")
+        if not isinstance(model, str) or not model:
+            raise Refusal(
+                400, "invalid_model", "`model` must be the name of a model, as text (GET /v1/models lists them)"
+            )
+        self.model: str = model
+
+    def body_for(self, model: str) -> bytes:
+        """The body that asks an engine for `model`. Raises Refusal for values that JSON cannot hold everywhere."""
+        try:
+            return orjson.dumps({**self._fields, "model": model})
+        except (TypeError, ValueError) as error:  # half a surrogate pair, an integer beyond 64 bits, too deep
+            raise _invalid(str(error)) from None
+
+
+def _parse(body: bytes) -> dict[str, Any]:
+    # Not orjson: of a key that comes twice it keeps the last, without a word.
+    try:
+        found = json.loads(body, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
+        raise _invalid("it is nested too deep" if isinstance(error, RecursionError) else str(error)) from None
+    if not isinstance(found, dict):
+        raise _invalid("it must be an object")
+    return found
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key comes twice in one object")
+    return found
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError("a number is too large")
+    return number
+
+
+def _invalid(why: str) -> Refusal:
+    return Refusal(400, "invalid_json", f"the body is not a request: {why}")

@@ -1,0 +1,116 @@
+"""A gateway over small engines, and the registry's rows that it serves by, which the test plays."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import openai
+
+from services.gateway.app import app
+from shared.config.settings import Settings
+from shared.storage.postgres import Pool
+from tests.support.configurations import QUICK, configured
+from tests.support.fakes.engines import FakeEngine, fake_engine
+from tests.support.running import eventually
+from tests.support.services import running
+
+BASE = "base"
+
+
+@dataclass
+class Gateway:
+    """The running gateway. `engines` by the name of their rune; `url` is where clients reach it."""
+
+    settings: Settings
+    admin: Pool
+    folder: Path
+    engines: dict[str, FakeEngine] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        return self.settings.gateway_url
+
+    def client(self, timeout_s: float = 30.0) -> openai.AsyncOpenAI:
+        """The stock client with nothing changed but address and key."""
+        return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=timeout_s)
+
+    async def add_version(self, persona: str, digest: str, load: bool = True) -> tuple[str, UUID]:
+        """Register a version, and load it into every engine; returns its name and its ritual."""
+        name, ritual = f"{persona}@{digest}", uuid4()
+        await self.admin.execute(
+            "INSERT INTO public.ritual (id, intent_id, persona, intent, priority, state, trace_id) "
+            "VALUES ($1, $2, $3, '{}', 5, 'awakened', '')",
+            ritual,
+            name,
+            persona,
+        )
+        await self.admin.execute(
+            "INSERT INTO registry.version (name, persona, adapter, base, ritual, bundle) VALUES ($1, $2, $3, 'b', $4, '')",
+            name,
+            persona,
+            f"sha256:{digest}",
+            ritual,
+        )
+        if load:
+            await asyncio.gather(*(engine.vllm.load(name, self.folder) for engine in self.engines.values()))
+        return name, ritual
+
+    async def move_alias(self, persona: str, version: str) -> None:
+        await self.admin.execute(
+            "INSERT INTO registry.alias (persona, version) VALUES ($1, $2) "
+            "ON CONFLICT (persona) DO UPDATE SET version = excluded.version, previous = alias.version",
+            persona,
+            version,
+        )
+
+    async def serves(self, *models: str) -> None:
+        """Wait until it lists these models as loaded."""
+
+        async def listed() -> bool:
+            async with self.client() as client:
+                cards = [card async for card in client.models.list()]
+            loaded = {card.id for card in cards if card.model_extra and card.model_extra["soulforge"]["loaded"]}
+            return set(models) <= loaded
+
+        await eventually(listed, 15, f"the gateway serves {models}")
+
+
+def _tables(ports: dict[str, int], folder: Path, gateway: dict[str, object]) -> Iterator[tuple[str, object]]:
+    yield "gateway", gateway
+    yield "anvils", {"anvil0": {"accelerator": "cpu"}}
+    yield "bases", {BASE: {"path": str(folder)}}
+    yield "covens", {"hearth": {"anvil": "anvil0", "runes": list(ports)}}
+    yield (
+        "runes",
+        {
+            rune: {"command": ["of", "the", "test"], "base": BASE, "max_loras": 4, "port": port}
+            for rune, port in ports.items()
+        },
+    )
+
+
+@asynccontextmanager
+async def gateway_over(
+    settings: Settings,
+    admin: Pool,
+    folder: Path,
+    engines: int = 1,
+    limits: dict[str, object] | None = None,
+    **faults: Any,
+) -> AsyncIterator[Gateway]:
+    """A gateway over so many engines with these faults. `limits` are those of `[gateway]`."""
+    async with AsyncExitStack() as stack:
+        key = settings.engine_key
+        assert key
+        started = [await stack.enter_async_context(fake_engine(key=key, base=BASE, **faults)) for _ in range(engines)]
+        named = {f"rune{number}": engine for number, engine in enumerate(started)}
+        ports = {name: int(engine.url.rpartition(":")[2]) for name, engine in named.items()}
+        own = configured(settings, folder, runtime=QUICK, **dict(_tables(ports, folder, limits or {})))  # type: ignore[arg-type]
+        await stack.enter_async_context(running(app, own))
+        yield Gateway(own, admin, folder, named)
