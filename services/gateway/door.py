@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -119,8 +119,11 @@ async def open_door(settings: Settings, configuration: Configuration) -> AsyncIt
         family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET,
         backlog=limits.connections,
     )
-    async with open_session(limits) as session:
-        door = Door(settings, limits, engines, Forwarder(engines, session, settings.engine_key))
+    async with AsyncExitStack() as stack:
+        sessions = {
+            engine.rune: await stack.enter_async_context(open_session(limits, engine.url)) for engine in engines.all
+        }
+        door = Door(settings, limits, engines, Forwarder(engines, sessions))
         server = _server(door.app, limits)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         polling = asyncio.create_task(repeat(Loop("engines", engines.poll, POLL_S)))

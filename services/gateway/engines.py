@@ -39,12 +39,9 @@ class Engine:
 
     async def poll(self) -> None:
         try:
-            models = await self.inference.models()
-            admits = not (await self.inference.admission()).closed
+            self.models, self.answers, self.admits = await self.inference.models(), True, True
         except UNREADABLE:
             self.models, self.answers, self.admits = frozenset(), False, False
-        else:
-            self.models, self.answers, self.admits = models, True, admits
 
     @contextmanager
     def working(self) -> Iterator[None]:

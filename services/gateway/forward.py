@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -12,8 +11,8 @@ import structlog
 
 from services.gateway.metrics import TOKENS
 from services.gateway.names import unloaded
-from shared.drivers.inference.gate import key as engine_key
 from shared.drivers.inference.gate.replies import ABORTED, error, last_events
+from shared.drivers.inference.http import UNIX
 
 if TYPE_CHECKING:
     from services.gateway.engines import Engine, Engines
@@ -34,8 +33,9 @@ log = structlog.get_logger()
 class Forwarder:
     """Sends requests to engines and passes their answers on."""
 
-    def __init__(self, engines: Engines, session: aiohttp.ClientSession, key: str | None) -> None:
-        self._engines, self._session, self._key = engines, session, key
+    def __init__(self, engines: Engines, sessions: dict[str, aiohttp.ClientSession]) -> None:
+        """`sessions` are the pools of connections, by rune."""
+        self._engines, self._sessions = engines, sessions
 
     async def forward(self, scope: Scope, send: Send, target: Target, body: bytes) -> int:
         """Let an engine answer; returns the status. Raises Refusal where none can. Cancelled, it ends the engine's work."""
@@ -57,23 +57,14 @@ class Forwarder:
 
     async def _ask(self, engine: Engine, scope: Scope, body: bytes) -> aiohttp.ClientResponse:
         """Send the request and return the answer's head."""
-        url, headers = engine.url + scope["path"], self._headers(scope)
+        session, path, headers = self._sessions[engine.rune], scope["path"], _headers(scope)
         try:
-            return await self._session.post(url, data=body, headers=headers)
+            return await session.post(path, data=body, headers=headers)
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             # Of a kept connection that the engine closed at that moment. A fresh one shows whether it is gone.
-            return await self._session.post(url, data=body, headers=headers)
-
-    def _headers(self, scope: Scope) -> dict[str, str]:
-        headers = {"content-type": "application/json", "accept-encoding": "identity"}
-        for name, value in scope["headers"]:
-            if name in PASSED_TO_ENGINE:
-                headers.setdefault(name.decode(), value.decode("latin-1"))
-        if self._key:
-            headers[engine_key.HEADER] = engine_key.sign(self._key, "POST", scope["path"], time.time())
-        return headers
+            return await session.post(path, data=body, headers=headers)
 
     async def _pass_on(self, answer: aiohttp.ClientResponse, send: Send, target: Target) -> int:
         headers = [
@@ -104,10 +95,25 @@ class Forwarder:
         return answer.status
 
 
-def open_session(settings: GatewaySettings) -> aiohttp.ClientSession:
-    """A pool of connections to the engines. What they send waits in the kernel while a client does not read."""
+def _headers(scope: Scope) -> dict[str, str]:
+    headers = {"content-type": "application/json", "accept-encoding": "identity"}
+    for name, value in scope["headers"]:
+        if name in PASSED_TO_ENGINE:
+            headers.setdefault(name.decode(), value.decode("latin-1"))
+    return headers
+
+
+def open_session(settings: GatewaySettings, url: str) -> aiohttp.ClientSession:
+    """A pool of connections to an engine. What it sends waits in the kernel while a client does not read."""
+    connector: aiohttp.BaseConnector
+    if url.startswith(UNIX):
+        connector = aiohttp.UnixConnector(url.removeprefix(UNIX), limit=0, keepalive_timeout=KEPT_S)
+        url = "http://localhost"
+    else:
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_S)
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_S),
+        url,
+        connector=connector,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=settings.answer_within_s),
         auto_decompress=False,
         trust_env=False,

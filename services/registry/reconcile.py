@@ -137,7 +137,7 @@ class Registry:
         errors: dict[str, Exception] = {}
         runes = context.configuration.serving_runes()
         for name, rune in runes.items():
-            inference = open_rune(context.configuration, context.settings, rune, inside=True)
+            inference = open_rune(context.configuration, context.settings, rune)
             try:
                 base = await self._bases.get(name)
                 healthy = await inference.healthy()

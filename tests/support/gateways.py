@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import openai
 
 from services.gateway.app import app
-from shared.config.settings import Settings
+from shared.config.settings import ENGINE_SOCKET, Settings
 from shared.storage.postgres import Pool
 from tests.support.configurations import QUICK, configured
 from tests.support.fakes.engines import FakeEngine, fake_engine
@@ -81,17 +81,14 @@ class Gateway:
         await eventually(listed, 15, f"the gateway serves {models}")
 
 
-def _tables(ports: dict[str, int], folder: Path, gateway: dict[str, object]) -> Iterator[tuple[str, object]]:
+def _tables(runes: list[str], folder: Path, gateway: dict[str, object]) -> Iterator[tuple[str, object]]:
     yield "gateway", gateway
     yield "anvils", {"anvil0": {"accelerator": "cpu"}}
     yield "bases", {BASE: {"path": str(folder)}}
-    yield "covens", {"hearth": {"anvil": "anvil0", "runes": list(ports)}}
+    yield "covens", {"hearth": {"anvil": "anvil0", "runes": runes}}
     yield (
         "runes",
-        {
-            rune: {"command": ["of", "the", "test"], "base": BASE, "max_loras": 4, "port": port}
-            for rune, port in ports.items()
-        },
+        {rune: {"command": ["of", "the", "test", "{socket}"], "base": BASE, "max_loras": 4} for rune in runes},
     )
 
 
@@ -106,11 +103,13 @@ async def gateway_over(
 ) -> AsyncIterator[Gateway]:
     """A gateway over so many engines with these faults. `limits` are those of `[gateway]`."""
     async with AsyncExitStack() as stack:
-        key = settings.engine_key
-        assert key
-        started = [await stack.enter_async_context(fake_engine(key=key, base=BASE, **faults)) for _ in range(engines)]
-        named = {f"rune{number}": engine for number, engine in enumerate(started)}
-        ports = {name: int(engine.url.rpartition(":")[2]) for name, engine in named.items()}
-        own = configured(settings, folder, runtime=QUICK, **dict(_tables(ports, folder, limits or {})))  # type: ignore[arg-type]
+        runes = [f"rune{number}" for number in range(engines)]
+        named = {
+            rune: await stack.enter_async_context(
+                fake_engine(socket=settings.make_engine_dir(rune) / ENGINE_SOCKET, base=BASE, **faults)
+            )
+            for rune in runes
+        }
+        own = configured(settings, folder, runtime=QUICK, **dict(_tables(runes, folder, limits or {})))  # type: ignore[arg-type]
         await stack.enter_async_context(running(app, own))
         yield Gateway(own, admin, folder, named)
