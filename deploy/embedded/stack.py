@@ -119,7 +119,8 @@ async def _announce_up(settings: Settings, supervisor: Supervisor, announce: Ann
     configuration = load_configuration(settings)
     runes = {
         configuration.rune_url(settings, name): open_rune(configuration, settings, name)
-        for name in configuration.serving_runes().values()
+        for names in configuration.serving_runes().values()
+        for name in names
     }
     while not (serving := await _serves(settings, runes)) and not (
         ritual := await _holder(settings, configuration.forge)

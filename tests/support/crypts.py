@@ -31,7 +31,7 @@ from shared.storage.base_model import Bases
 from shared.storage.digests import digest_tree
 from shared.storage.postgres import Pool
 from tests.support.adapters import save_adapter
-from tests.support.consents import crypt, harvested
+from tests.support.consents import crypt, harvested, make_champion
 from tests.support.running import eventually
 
 __all__ = ["crypt"]  # the fixture
@@ -84,7 +84,7 @@ class TwoBases:
         """A version that the persona's alias points to; another `value` is another adapter."""
         version = await self._freeze(persona, value, base or await self.digest(MODELS[persona]))
         async with self.context.pool.acquire() as conn, conn.transaction():
-            await store.move_alias(conn, persona, version.name, version.ritual)
+            await make_champion(conn, persona, version.name, version.ritual)
         return version
 
     async def add_registered(self, persona: str, value: float) -> Version:

@@ -83,7 +83,7 @@ async def test_after_both_rituals_base_and_both_personas_answer_at_once_each_in_
     stack: Stack, scribe: Ritual, coder: Ritual
 ) -> None:
     conn = await stack.connect()
-    versions = dict(await conn.fetch("SELECT persona, version FROM registry.alias"))
+    versions = dict(await conn.fetch("SELECT persona, champion FROM registry.alias"))
     await conn.close()
     models = [EMBEDDED_BASE, versions["scribe"], versions["coder"]]
     prompts = [UNSEEN["scribe"][0], UNSEEN["coder"][0]]
