@@ -46,6 +46,8 @@ GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA forge TO soulforge_forge;
 GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA verifier TO soulforge_verifier;
 GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA registry TO soulforge_registry;
 GRANT DELETE ON orchestrator.containment TO soulforge_orchestrator;
+REVOKE UPDATE ON registry.decision FROM soulforge_registry;
+GRANT UPDATE (announced_at) ON registry.decision TO soulforge_registry;
 GRANT DELETE ON registry.fault, registry.loaded TO soulforge_registry;
 GRANT SELECT, INSERT, UPDATE ON vectors.karma TO soulforge_harvester;
 
