@@ -117,7 +117,9 @@ async def _announce_up(settings: Settings, supervisor: Supervisor, announce: Ann
     while any(part.state is not PartState.READY for part in supervisor.status.values()):
         await asyncio.sleep(POLL_S)
     configuration = load_configuration(settings)
-    runes = [open_rune(configuration, settings, name) for name in configuration.serving_runes().values()]
+    runes = [
+        open_rune(configuration, settings, name) for names in configuration.serving_runes().values() for name in names
+    ]
     while not (serving := await _serves(settings, runes)) and not (
         ritual := await _holder(settings, configuration.forge)
     ):

@@ -77,7 +77,16 @@ class BaseConfig(Frozen):
 class PersonaConfig(Frozen):
     """What is decided for one persona."""
 
-    base: BaseName = Field(description="Base it is trained on; default: that of the first rune that takes adapters.")
+    base: BaseName | None = Field(
+        None, description="Base it is trained on; default: that of the first rune that takes adapters."
+    )
+    promotion: Literal["automatic", "approval"] = Field(
+        "automatic",
+        description="A version that passed becomes the champion by itself, or once its owner approves of it.",
+    )
+    approve_within_h: float = Field(
+        168.0, gt=0, le=8784, description="Hours that a version waits for approval; then it is kept, not promoted."
+    )
 
 
 class JobsConfig(Frozen):

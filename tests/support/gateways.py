@@ -63,8 +63,8 @@ class Gateway:
 
     async def move_alias(self, persona: str, version: str) -> None:
         await self.admin.execute(
-            "INSERT INTO registry.alias (persona, version) VALUES ($1, $2) "
-            "ON CONFLICT (persona) DO UPDATE SET version = excluded.version, previous = alias.version",
+            "INSERT INTO registry.alias (persona, champion) VALUES ($1, $2) "
+            "ON CONFLICT (persona) DO UPDATE SET champion = excluded.champion, previous = alias.champion",
             persona,
             version,
         )

@@ -52,7 +52,7 @@ def _anvils(configuration: Configuration) -> Table:
 
 def _runes(configuration: Configuration, settings: Settings) -> Table:
     table = _table("rune", "anvil", "runs", "port", "serves", "adapters", "leaves by", "grace")
-    serving = configuration.serving_runes().values()
+    serving = {name for names in configuration.serving_runes().values() for name in names}
     for name, rune in configuration.runes.items():
         table.add_row(
             name,

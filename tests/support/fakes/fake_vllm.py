@@ -172,6 +172,13 @@ async def load_adapter(request: Request) -> Response:
     return PlainTextResponse(f"Success: LoRA adapter '{name}' added successfully.")
 
 
+async def unload_adapter(request: Request) -> Response:
+    engine, name = engine_of(request), (await request.json())["lora_name"]
+    if engine.adapters.pop(name, None) is None:
+        return refuse(404, f"The lora adapter '{name}' cannot be found.", "NotFoundError")
+    return PlainTextResponse(f"Success: LoRA adapter '{name}' removed successfully.")
+
+
 async def sleep(request: Request) -> Response:
     engine = engine_of(request)
     engine.asleep = True
@@ -200,6 +207,7 @@ ROUTES = (
     Route("/metrics", metrics),
     Route("/v1/chat/completions", complete, methods=["POST"]),
     Route("/v1/load_lora_adapter", load_adapter, methods=["POST"]),
+    Route("/v1/unload_lora_adapter", unload_adapter, methods=["POST"]),
     Route("/sleep", sleep, methods=["POST"]),
     Route("/wake_up", wake_up, methods=["POST"]),
     Route("/collective_rpc", nothing_to_do, methods=["POST"]),
