@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from shared.drivers.inference.gate.replies import Receive, Send
 
 RETRY_AFTER_S = 2.0
-SWALLOW_S = 2.0
+SWALLOW_S = 1.0
 
 
 class Refusal(Exception):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ import openai
 from services.gateway.app import app
 from shared.config.settings import Settings
 from shared.storage.postgres import Pool
-from tests.support.configurations import QUICK, configured
+from tests.support.configurations import configured
 from tests.support.fakes.engines import FakeEngine, fake_engine
 from tests.support.running import eventually
 from tests.support.services import running
@@ -81,36 +81,30 @@ class Gateway:
         await eventually(listed, 15, f"the gateway serves {models}")
 
 
-def _tables(ports: dict[str, int], folder: Path, gateway: dict[str, object]) -> Iterator[tuple[str, object]]:
-    yield "gateway", gateway
-    yield "anvils", {"anvil0": {"accelerator": "cpu"}}
-    yield "bases", {BASE: {"path": str(folder)}}
-    yield "covens", {"hearth": {"anvil": "anvil0", "runes": list(ports)}}
-    yield (
-        "runes",
-        {
-            rune: {"command": ["of", "the", "test"], "base": BASE, "max_loras": 4, "port": port}
-            for rune, port in ports.items()
-        },
-    )
+def tables_of(engines: Sequence[FakeEngine], folder: Path, limits: Mapping[str, object]) -> dict[str, Any]:
+    """The configuration of these engines, which the test runs itself. `limits` are those of `[gateway]`."""
+    ports = {f"rune{number}": int(engine.url.rpartition(":")[2]) for number, engine in enumerate(engines)}
+    engine = {"command": ["of", "the", "test"], "base": BASE, "max_loras": 4}
+    return {
+        "gateway": dict(limits),
+        "anvils": {"anvil0": {"accelerator": "cpu"}},
+        "bases": {BASE: {"path": str(folder)}},
+        "covens": {"hearth": {"anvil": "anvil0", "runes": list(ports)}},
+        "runes": {rune: {**engine, "port": port} for rune, port in ports.items()},
+    }
 
 
 @asynccontextmanager
 async def gateway_over(
-    settings: Settings,
-    admin: Pool,
-    folder: Path,
-    engines: int = 1,
-    limits: dict[str, object] | None = None,
-    **faults: Any,
+    settings: Settings, admin: Pool, folder: Path, engines: int = 1, **faults: Any
 ) -> AsyncIterator[Gateway]:
-    """A gateway over so many engines with these faults. `limits` are those of `[gateway]`."""
+    """A gateway over so many engines with these faults."""
+    assert settings.engine_key
     async with AsyncExitStack() as stack:
-        key = settings.engine_key
-        assert key
-        started = [await stack.enter_async_context(fake_engine(key=key, base=BASE, **faults)) for _ in range(engines)]
-        named = {f"rune{number}": engine for number, engine in enumerate(started)}
-        ports = {name: int(engine.url.rpartition(":")[2]) for name, engine in named.items()}
-        own = configured(settings, folder, runtime=QUICK, **dict(_tables(ports, folder, limits or {})))  # type: ignore[arg-type]
+        started = [
+            await stack.enter_async_context(fake_engine(key=settings.engine_key, base=BASE, **faults))
+            for _ in range(engines)
+        ]
+        own = configured(settings, folder, **tables_of(started, folder, {}))
         await stack.enter_async_context(running(app, own))
-        yield Gateway(own, admin, folder, named)
+        yield Gateway(own, admin, folder, {f"rune{number}": engine for number, engine in enumerate(started)})

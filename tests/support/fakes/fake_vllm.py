@@ -125,16 +125,19 @@ async def complete(request: Request) -> Response:
 
 
 async def unless_gone(request: Request, answer: Coroutine[Any, Any, Response]) -> Response:
-    """The answer, or nothing when the client leaves before."""
-    work = asyncio.ensure_future(answer)
+    """The answer, or nothing when the client leaves before, which vLLM waits for in the same way."""
+    work, gone = asyncio.ensure_future(answer), asyncio.ensure_future(left(request))
     try:
-        while not work.done():
-            await asyncio.wait({work}, timeout=0.05)
-            if await request.is_disconnected():
-                return Response(status_code=499)
-        return work.result()
+        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        return work.result() if work.done() else Response(status_code=499)
     finally:
         work.cancel()
+        gone.cancel()
+
+
+async def left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def whole(model: str, words: AsyncIterator[str]) -> Response:
