@@ -58,7 +58,8 @@ GRANT SELECT, INSERT, UPDATE ON vectors.karma TO soulforge_harvester;
 
 -- The gateway reads which version serves each persona.
 GRANT USAGE ON SCHEMA registry TO soulforge_gateway;
-GRANT SELECT ON registry.version, registry.fault, registry.served TO soulforge_gateway;
+GRANT SELECT ON registry.version, registry.alias, registry.decision, registry.fault, registry.taint, registry.served
+    TO soulforge_gateway;
 
 -- The owner reads everything, imports, consecrates and revokes karma, decides about versions, marks dead letters, and prunes.
 GRANT USAGE ON SCHEMA vectors, harvester, orchestrator, forge, verifier, registry, gateway TO soulforge_owner;

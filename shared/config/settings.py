@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT = Path(__file__).resolve().parents[2]
 DATABASE_SOCKET = ".s.PGSQL.5432"
+CONTROL_SOCKET = "control.sock"
 SOCKET_PATH_MAX = 107  # bytes, of Linux
 VERIFYING = ("verify-ca", "verify-full")  # modes of TLS in which an impostor gets no password
 
@@ -146,15 +147,30 @@ class Settings(BaseSettings):
     @property
     def database_socket_dir(self) -> Path:
         """The folder of the embedded PostgreSQL's socket: in the home; below /tmp where the path would be too long."""
+        return self._socket_dir("run", DATABASE_SOCKET)
+
+    def _own_socket_dir(self) -> Path:
+        return self._checked_own(self.database_socket_dir)
+
+    @property
+    def gateway_control_dir(self) -> Path:
+        """The folder of the gateway's control socket, as for the database's."""
+        return self._socket_dir("gateway", CONTROL_SOCKET)
+
+    @property
+    def gateway_control_socket(self) -> Path:
+        """Where the gateway takes commands of its own account. Raises SettingsError where it could be another account's."""
+        return self._checked_own(self.gateway_control_dir) / CONTROL_SOCKET
+
+    def _socket_dir(self, name: str, socket: str) -> Path:
         home = self.home.resolve()
-        folder = home / "run"
-        if len(os.fsencode(folder / DATABASE_SOCKET)) <= SOCKET_PATH_MAX:
+        folder = home / name
+        if len(os.fsencode(folder / socket)) <= SOCKET_PATH_MAX:
             return folder
         return Path("/tmp", f"soulforge-{hashlib.sha256(os.fsencode(home)).hexdigest()[:16]}")
 
-    def _own_socket_dir(self) -> Path:
+    def _checked_own(self, folder: Path) -> Path:
         """Raise SettingsError unless the folder is of the home's owner alone: in /tmp anyone may have made it first."""
-        folder = self.database_socket_dir
         if folder.exists():
             found = folder.lstat()
             if not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077 or found.st_uid != self.home.stat().st_uid:

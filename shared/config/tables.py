@@ -84,6 +84,11 @@ class PersonaConfig(Frozen):
         "automatic",
         description="A version that passed becomes the champion by itself, or once its owner approves of it.",
     )
+    away: Literal["wait", "portal", "refuse"] = Field(
+        "wait",
+        description="While no engine can answer: wait for one, let the portal of [gateway.portal] answer, or answer 503.",
+    )
+    leaves_home: bool = Field(False, description="Whether what its clients write may be sent to the portal.")
     approve_within_h: float = Field(
         168.0, gt=0, le=8784, description="Hours that a version waits for approval; then it is kept, not promoted."
     )

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from deploy.services import load_configuration
-from services.gateway.door import open_door
+from services.gateway.servers import open_door
 from services.gateway.metrics import CONNECTIONS
 from shared.config.settings import Settings
 from tests.support.configurations import configured

@@ -93,3 +93,13 @@ WHERE a.champion IS NOT NULL;
 -- For other services: the versions that no persona is served by, under the names that an engine may still have for them.
 CREATE VIEW public.unserved_version AS
 SELECT name FROM version WHERE name NOT IN (SELECT version FROM served WHERE version IS NOT NULL);
+
+-- The gateway applies what changes here as soon as it is committed.
+CREATE FUNCTION notify_gateway() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN PERFORM pg_notify('soulforge_versions', ''); RETURN NULL; END $$;
+CREATE TRIGGER notify AFTER INSERT OR UPDATE OR DELETE ON version EXECUTE FUNCTION notify_gateway();
+CREATE TRIGGER notify AFTER INSERT OR UPDATE OR DELETE ON alias EXECUTE FUNCTION notify_gateway();
+CREATE TRIGGER notify AFTER INSERT OR UPDATE OR DELETE ON taint EXECUTE FUNCTION notify_gateway();
+CREATE TRIGGER notify AFTER INSERT OR UPDATE OR DELETE ON fault EXECUTE FUNCTION notify_gateway();
+CREATE TRIGGER notify_gateway AFTER INSERT ON public.ritual_fact
+    FOR EACH ROW WHEN (NEW.subject = 'adapter.banished') EXECUTE FUNCTION notify_gateway();

@@ -50,10 +50,10 @@ TABLE = Table(
 @pytest.mark.parametrize(
     ("asked", "target"),
     [
-        ("scribe", Target("scribe@b", "scribe", RITUAL, wanted=True)),
-        ("scribe@b", Target("scribe@b", "scribe", RITUAL, wanted=True)),
-        ("scribe@a", Target("scribe@a", "scribe", RITUAL, wanted=False)),
-        ("smith", Target("smith@a", "smith", RITUAL, wanted=True)),
+        ("scribe", Target("scribe@b", "scribe", RITUAL, adapter="sha256:b")),
+        ("scribe@b", Target("scribe@b", "scribe", RITUAL, adapter="sha256:b", pinned=True)),
+        ("scribe@a", Target("scribe@a", "scribe", RITUAL, wanted=False, adapter="sha256:a", pinned=True)),
+        ("smith", Target("smith@a", "smith", RITUAL, adapter="sha256:a")),
         ("qwen", Target("qwen")),
     ],
 )
