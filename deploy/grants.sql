@@ -37,7 +37,7 @@ GRANT INSERT, UPDATE ON public.lease TO soulforge_orchestrator;
 GRANT UPDATE (renewed_at, expires_at) ON public.lease TO soulforge_forge, soulforge_verifier;
 GRANT SELECT ON public.unserved_version TO soulforge_orchestrator;
 
--- A service and its own schema. What is recorded there is not deleted, but for what ends: a fault, an alias, a containment.
+-- A service and its own schema. What is recorded there is not deleted, but for what ends: a fault, what a rune has loaded, a containment.
 GRANT USAGE ON SCHEMA vectors, harvester TO soulforge_harvester;
 GRANT USAGE ON SCHEMA orchestrator TO soulforge_orchestrator;
 GRANT USAGE ON SCHEMA forge TO soulforge_forge;
@@ -51,20 +51,26 @@ GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA verifier TO soulforge_verif
 GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA registry TO soulforge_registry;
 GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA gateway TO soulforge_gateway;
 GRANT DELETE ON orchestrator.containment TO soulforge_orchestrator;
-GRANT DELETE ON registry.fault, registry.alias TO soulforge_registry;
+REVOKE UPDATE ON registry.decision FROM soulforge_registry;
+GRANT UPDATE (announced_at) ON registry.decision TO soulforge_registry;
+GRANT DELETE ON registry.fault, registry.loaded TO soulforge_registry;
 GRANT SELECT, INSERT, UPDATE ON vectors.karma TO soulforge_harvester;
 
 -- The gateway reads which version serves each persona.
 GRANT USAGE ON SCHEMA registry TO soulforge_gateway;
-GRANT SELECT ON registry.version, registry.fault, registry.served TO soulforge_gateway;
+GRANT SELECT ON registry.version, registry.alias, registry.decision, registry.fault, registry.taint, registry.served
+    TO soulforge_gateway;
 
--- The owner reads everything, imports, consecrates and revokes karma, marks dead letters, and prunes.
+-- The owner reads everything, imports, consecrates and revokes karma, decides about versions, marks dead letters, and prunes.
 GRANT USAGE ON SCHEMA vectors, harvester, orchestrator, forge, verifier, registry, gateway TO soulforge_owner;
 GRANT SELECT ON public.unserved_version TO soulforge_owner;
 GRANT SELECT ON ALL TABLES IN SCHEMA vectors, harvester, orchestrator, forge, verifier, registry, gateway
     TO soulforge_owner;
 GRANT INSERT, UPDATE, DELETE ON vectors.karma TO soulforge_owner;
 GRANT INSERT ON harvester.revocation TO soulforge_owner;
+GRANT INSERT, UPDATE ON registry.alias TO soulforge_owner;
+GRANT INSERT ON registry.decision TO soulforge_owner;
+GRANT UPDATE (withdrawn_at, overridden_at) ON registry.version TO soulforge_owner;
 GRANT UPDATE (replayed_at) ON harvester.dead_letter, orchestrator.dead_letter, forge.dead_letter, verifier.dead_letter,
     registry.dead_letter, gateway.dead_letter TO soulforge_owner;
 -- A lock on the rows, which keeps two pruners apart, needs the right to update a column.

@@ -33,6 +33,7 @@ OWNERS: dict[State, str] = {
     State.FORGED: "verifier",
     State.VERIFIED: "registry",
     State.REGISTERED: "registry",
+    State.AWAITING_APPROVAL: "registry",
 }
 
 # The tables that services read in soulforge.toml.

@@ -17,6 +17,7 @@ from deploy.cli.commands import (
     config,
     consecrate,
     dead_letters,
+    decide,
     intend,
     karma,
     manifest,
@@ -56,6 +57,7 @@ watch.register(app)
 rituals.register(app)
 anvil.register(app)
 adapters.register(app)
+decide.register(app)
 dead_letters.register(app)
 prune.register(app)
 

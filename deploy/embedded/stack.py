@@ -117,7 +117,7 @@ async def _announce_up(settings: Settings, supervisor: Supervisor, announce: Ann
     while any(part.state is not PartState.READY for part in supervisor.status.values()):
         await asyncio.sleep(POLL_S)
     configuration = load_configuration(settings)
-    names = tuple(configuration.serving_runes().values())
+    names = [name for names in configuration.serving_runes().values() for name in names]
     runes = [(open_rune(configuration, settings, name), open_gate(settings, name)) for name in names]
     while not (serving := await _serves(settings, runes)) and not (
         ritual := await _holder(settings, configuration.forge)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from services.gateway.door import Door, open_door
+from services.gateway.door import Door
 from services.gateway.handlers import router
-from services.gateway.reconcile import TableReader
+from services.gateway.servers import open_door
 from shared.runtime.context import ServiceContext
 from shared.runtime.service import App, Service
 
 
 def build(context: ServiceContext) -> Service:
     assert isinstance(context.door, Door)
-    return Service(TableReader(context, context.door).reconcile, checks={"table": context.door.check_table})
+    door = context.door
+
+    async def reconcile() -> None:
+        door.changed.set()
+
+    return Service(reconcile, checks={"table": door.check_table})
 
 
 app = App("gateway", router, build, open_door)

@@ -10,6 +10,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from services.gateway.errors import RETRY_AFTER_S
+from services.gateway.metrics import CONNECTIONS
 from shared.drivers.inference.gate.replies import error
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        CONNECTIONS.inc()
         if len(self.connections) > self._settings.connections:
             transport.write(FULL)
             transport.close()
@@ -69,6 +71,7 @@ class Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        CONNECTIONS.dec()
         self._cancel_head()
         if self._reader:
             self._reader.cancel()

@@ -1,15 +1,11 @@
-"""The door: the server that clients use. It opens before the database and the bus are there, with the table kept on disk."""
+"""The door: what clients use of the models, by the table of personas and versions and by what was withdrawn."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import uvicorn
+import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -18,28 +14,28 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from services.gateway import names
-from services.gateway.connection import Connection
-from services.gateway.engines import POLL_S, Engines
-from services.gateway.forward import Forwarder, open_session
+from services.gateway.away import Queue
+from services.gateway.gates import until
 from services.gateway.generate import Generate
 from services.gateway.metrics import TABLE_AGE_SECONDS
 from services.gateway.request import Bodies
 from services.gateway.settings import GatewaySettings
 from services.gateway.table import Table, read_table, write_table
+from services.gateway.withdrawals import Withdrawals
 from shared.drivers.inference.gate.origin import SameOrigin
 from shared.drivers.inference.gate.replies import error
-from shared.runtime.loops import Loop, repeat
 
 if TYPE_CHECKING:
+    from services.gateway.engines import Engines
+    from services.gateway.forward import Forwarder
     from shared.config.model import Configuration
     from shared.config.settings import Settings
 
 GENERATING = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings")
-KEEP_ALIVE_S = 75  # longer than clients keep a connection: one that they use again is not closed at that moment
-LEAVE_S = 20  # for requests under way when the process is stopped
 STALE_S = 15.0
+END_WITHIN_S = 3.0
 KEEP_EVERY_S = 60.0
-HEAD_BYTES = 16 * 1024
+log = structlog.get_logger()
 
 
 class TableError(Exception):
@@ -47,13 +43,21 @@ class TableError(Exception):
 
 
 class Door:
-    """What clients use of the models."""
+    """What clients use of the models. `sees`: what the registry decides is known here at once; `changed`: read the table."""
 
-    def __init__(self, settings: Settings, limits: GatewaySettings, engines: Engines, forwarder: Forwarder) -> None:
+    def __init__(
+        self, settings: Settings, configuration: Configuration, engines: Engines, forwarder: Forwarder
+    ) -> None:
+        limits = configuration.section(GatewaySettings)
         self.table = read_table(settings.home)
-        self._home, self._engines = settings.home, engines
-        self._kept_at = 0.0
-        generate = Generate(lambda: self.table, engines, forwarder, Bodies(limits))
+        self.withdrawals = Withdrawals(settings.home, self.table)
+        self.queue = Queue(limits, engines)
+        self.sees = False
+        self.changed = asyncio.Event()
+        self.engines, self._home = engines, settings.home
+        self._kept_at, self._not_kept = 0.0, ""
+        generate = Generate(self._resolve, configuration, forwarder, Bodies(limits), self.queue)
+        self._requests, self.uses = generate.requests, generate.uses
         self.app = Starlette(
             routes=[
                 Route("/health", self._health),
@@ -67,34 +71,64 @@ class Door:
         self.app.router.redirect_slashes = False
 
     async def set_table(self, table: Table) -> None:
-        """Serve by this table from now on. It is kept on disk first, so that no restart serves by an older one."""
+        """Serve by this table from now on; what it withdraws ends before it is kept on disk, the rest begins after."""
         changed = (table.personas, table.versions) != (self.table.personas, self.table.versions)
-        if changed or table.read_at - self._kept_at > KEEP_EVERY_S:
-            await asyncio.to_thread(write_table, self._home, table)
-            self._kept_at = table.read_at
-        self.table = table
+        lifted = self.withdrawals.learn(table)
+        self.withdrawals.end(self._requests)
+        try:
+            if lifted:
+                await self.withdrawals.keep()
+            if changed or table.read_at - self._kept_at > KEEP_EVERY_S:
+                await asyncio.to_thread(write_table, self._home, table)
+                self._kept_at = table.read_at
+            self._not_kept = ""
+        except OSError as error:
+            log.error("table not kept", error=str(error))
+            self._not_kept = f"cannot be kept on disk ({error}): a restart serves by an older one"
+        self.table, self.sees = table, True
         TABLE_AGE_SECONDS.set(table.age_s)
+
+    async def withdraw(self, version: str, why: str) -> int:
+        """Refuse a version from now on, also after a restart; returns how many requests that ended. Raises OSError."""
+        self.withdrawals.add(version, why, self.table)
+        ended = self.withdrawals.end(self._requests)
+        log.warning("version withdrawn", version=version, why=why, ended=len(ended))
+        await self.withdrawals.keep()
+        await until(lambda: not ended & self._requests, END_WITHIN_S)
+        return len(ended)
 
     async def check_table(self) -> None:
         """Raise TableError while the gateway does not see what the registry decides."""
         TABLE_AGE_SECONDS.set(self.table.age_s)
+        if trouble := self._find_trouble():
+            raise TableError(trouble)
+
+    def describe_sight(self) -> str:
+        """Whether the table is current, in a sentence."""
+        return self._find_trouble() or "is current"
+
+    def _find_trouble(self) -> str | None:
         if not self.table.read_at:
-            raise TableError("was never read: only bases answer")
-        if self.table.age_s > STALE_S:
-            raise TableError(f"was read {self.table.age_s:.0f} s ago: what was decided since is not known here")
+            return "was never read: only bases answer"
+        if not self.sees or self.table.age_s > STALE_S:
+            return f"was read {self.table.age_s:.0f} s ago: what was decided since is not known here"
+        return self._not_kept or None
+
+    def _resolve(self, asked: str) -> names.Target:
+        return names.resolve(self.table, self.engines.bases, asked, self.withdrawals.find)
 
     async def _health(self, request: Request) -> Response:
         """That the door is open, and what is behind it."""
-        try:
-            await self.check_table()
-            table = "is current"
-        except TableError as error:
-            table = str(error)
         engines = {
-            engine.rune: {"answers": engine.answers, "admits": engine.admits, "in_flight": engine.in_flight}
-            for engine in self._engines.all
+            engine.rune: {
+                "answers": engine.answers,
+                "admits": engine.answers and not engine.closed,
+                "in_flight": engine.in_flight,
+                "waiting": self.queue.waiting[engine.base],
+            }
+            for engine in self.engines.all
         }
-        return JSONResponse({"status": "open", "table": table, "engines": engines})
+        return JSONResponse({"status": "open", "table": self.describe_sight(), "engines": engines})
 
     async def _list_models(self, request: Request) -> Response:
         return JSONResponse({"object": "list", "data": self._cards()})
@@ -105,55 +139,9 @@ class Door:
         return JSONResponse(card) if card else _error(404, "model_not_found", f"there is no model {name[:100]!r}")
 
     def _cards(self) -> list[dict[str, Any]]:
-        engines = self._engines
-        return list(names.list_cards(self.table, engines.bases, engines.loaded(), engines.base_of))
-
-
-@asynccontextmanager
-async def open_door(settings: Settings, configuration: Configuration) -> AsyncIterator[Door]:
-    """Listen on the gateway's port until the block ends; requests under way have LEAVE_S then."""
-    limits = configuration.section(GatewaySettings)
-    engines = Engines(settings, configuration)
-    listener = socket.create_server(
-        (settings.host, settings.port("gateway")),
-        family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET,
-        backlog=limits.connections,
-    )
-    async with AsyncExitStack() as stack:
-        sessions = {
-            engine.rune: await stack.enter_async_context(open_session(limits, engine.url)) for engine in engines.all
-        }
-        door = Door(settings, limits, engines, Forwarder(engines, sessions))
-        server = _server(door.app, limits)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        polling = asyncio.create_task(repeat(Loop("engines", engines.poll, POLL_S)))
-        try:
-            yield door
-        finally:
-            server.should_exit = True
-            await serving
-            polling.cancel()
-
-
-def _server(app: Starlette, limits: GatewaySettings) -> uvicorn.Server:
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http=partial(Connection, limits),  # type: ignore[arg-type] # called as the class would be
-            ws="none",
-            lifespan="off",
-            log_level="error",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            h11_max_incomplete_event_size=HEAD_BYTES,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=LEAVE_S,
-        )
-    )
-    # Signals are handled by the service.
-    server.capture_signals = nullcontext  # type: ignore[method-assign,assignment]
-    return server
+        engines = self.engines
+        find = self.withdrawals.find
+        return list(names.list_cards(self.table, engines.bases, engines.loaded(), engines.base_of, find))
 
 
 async def _no_route(request: Request, error: Exception) -> Response:

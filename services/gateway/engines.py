@@ -1,4 +1,4 @@
-"""The engines that take adapters: what each has loaded, whether it admits requests, and how many it works on."""
+"""The engines that take adapters: what each has loaded, whether its gate is open, and the requests that it works on."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from services.gateway.gates import Gates
 from services.gateway.metrics import IN_FLIGHT
 from shared.drivers.inference.open import open_rune
 from shared.drivers.inference.port import InferenceError
 
 if TYPE_CHECKING:
+    from services.gateway.closed import Closed
+    from services.gateway.gates import Gate
+    from services.gateway.in_flight import InFlight
     from shared.config.model import Configuration
     from shared.config.settings import Settings
     from shared.drivers.inference.port import Inference
@@ -32,26 +36,40 @@ class Engine:
     base: str
     url: str
     inference: Inference
+    gate: Gate
     models: frozenset[str] = frozenset()
     answers: bool = False
-    admits: bool = False
-    in_flight: int = 0
 
-    async def poll(self) -> None:
+    @property
+    def closed(self) -> Closed | None:
+        """Why no request is sent to it."""
+        return self.gate.closed
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.gate.requests)
+
+    async def poll(self) -> bool:
+        """Ask it; True where something changed."""
+        before = self.models, self.answers
         try:
-            self.models, self.answers, self.admits = await self.inference.models(), True, True
+            self.models, self.answers = await self.inference.models(), True
         except UNREADABLE:
-            self.models, self.answers, self.admits = frozenset(), False, False
+            self.set_away()
+        return before != (self.models, self.answers)
+
+    def set_away(self) -> None:
+        self.models, self.answers = frozenset(), False
 
     @contextmanager
-    def working(self) -> Iterator[None]:
-        """Count a request while the engine works on it."""
-        self.in_flight += 1
+    def working(self, request: InFlight) -> Iterator[None]:
+        """Admit a request, and count it until its client has the answer's last byte."""
+        self.gate.admit(request)
         IN_FLIGHT.labels(self.rune).set(self.in_flight)
         try:
             yield
         finally:
-            self.in_flight -= 1
+            self.gate.requests.discard(request)
             IN_FLIGHT.labels(self.rune).set(self.in_flight)
 
 
@@ -59,15 +77,25 @@ class Engines:
     """Every engine that takes adapters, of every base."""
 
     def __init__(self, settings: Settings, configuration: Configuration) -> None:
+        bases = {
+            name: rune.base_name for name, rune in configuration.runes.items() if rune.takes_adapters and rune.base_name
+        }
+        self.gates = Gates(settings.home, bases)
+        self.gates.changed = self.report_change
         self.all = [
             Engine(
-                name, rune.base_name, configuration.rune_url(settings, name), open_rune(configuration, settings, name)
+                name,
+                base,
+                configuration.rune_url(settings, name),
+                open_rune(configuration, settings, name),
+                self.gates.by_rune[name],
             )
-            for name, rune in configuration.runes.items()
-            if rune.takes_adapters and rune.base_name
+            for name, base in bases.items()
         ]
+        self.changed = asyncio.Event()  #: set, and replaced, when one may answer that could not before
         self.bases = frozenset(engine.base for engine in self.all)
         self.base_of = configuration.base_of
+        self._anvil_of = configuration.anvil_of
         self._polling: asyncio.Task[None] | None = None
 
     async def poll(self) -> None:
@@ -77,23 +105,45 @@ class Engines:
         await asyncio.shield(self._polling)
 
     async def _poll(self) -> None:
-        await asyncio.gather(*(engine.poll() for engine in self.all))
+        if any(await asyncio.gather(*(engine.poll() for engine in self.all))):
+            self.report_change()
+
+    async def close_held(self, anvils: Collection[str]) -> None:
+        """Close the engines of anvils that are held, unless they were commanded since the start."""
+        await self.gates.close_held({engine.rune for engine in self.all if self._anvil_of(engine.rune) in anvils})
+
+    def report_change(self) -> None:
+        changed, self.changed = self.changed, asyncio.Event()
+        changed.set()
 
     async def choose(self, model: str, tried: Collection[Engine] = ()) -> Engine | None:
-        """The engine with the least work that has `model`, one that admits requests if there is any; None where none has it."""
+        """The open engine with the least work that has `model`; None where none has it. Its request is to be admitted at once."""
         if found := self._choose(model, tried):
             return found
         await self.poll()  # it may have been loaded since the last poll
         return self._choose(model, tried)
 
+    def can_answer(self, model: str) -> bool:
+        """Whether an open engine had `model` when it was asked last."""
+        return self._choose(model, ()) is not None
+
     def _choose(self, model: str, tried: Collection[Engine]) -> Engine | None:
-        having = [engine for engine in self.all if model in engine.models and engine not in tried]
-        return min(having, key=lambda engine: (not engine.admits, engine.in_flight), default=None)
+        having = [engine for engine in self.all if model in engine.models and not engine.closed and engine not in tried]
+        return min(having, key=lambda engine: engine.in_flight, default=None)
 
     def answering(self, persona: str | None, model: str) -> bool:
-        """Whether an engine of the persona's base answers; without a persona, of the base `model`."""
+        """Whether an open engine of the persona's base answers; without a persona, of the base `model`."""
+        return any(engine.answers and not engine.closed for engine in self._of(persona, model))
+
+    def closed(self, persona: str | None, model: str) -> Engine | None:
+        """The closed engine of that base that is expected first; None where one is open."""
+        engines = self._of(persona, model)
+        closed = [(engine.closed.left_s(), engine.rune, engine) for engine in engines if engine.closed]
+        return min(closed)[2] if len(closed) == len(engines) and closed else None
+
+    def _of(self, persona: str | None, model: str) -> list[Engine]:
         base = self.base_of(persona) if persona else model
-        return any(engine.answers for engine in self.all if engine.base == base)
+        return [engine for engine in self.all if engine.base == base]
 
     def loaded(self) -> frozenset[str]:
         """The models that some engine has."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from shared.drivers.inference.gate.replies import Receive, Send
 
 RETRY_AFTER_S = 2.0
-SWALLOW_S = 2.0
+SWALLOW_S = 1.0
 
 
 class Refusal(Exception):
@@ -27,10 +27,13 @@ class Refusal(Exception):
         super().__init__(message)
         self.status, self.code, self.retry_after_s, self.unread = status, code, retry_after_s, unread
 
+    @property
+    def kind(self) -> str:
+        return "service_unavailable" if self.status >= 500 else "invalid_request_error"
+
     async def send(self, receive: Receive, send: Send) -> None:
         """Answer with it."""
         if self.unread:  # a connection that is closed with unread bytes is reset, and the answer is lost with it
             with suppress(TimeoutError):
                 await asyncio.wait_for(swallow(receive), SWALLOW_S)
-        kind = "service_unavailable" if self.status >= 500 else "invalid_request_error"
-        await reply(send, self.status, error(str(self), self.code, kind), self.retry_after_s, close=self.unread)
+        await reply(send, self.status, error(str(self), self.code, self.kind), self.retry_after_s, close=self.unread)

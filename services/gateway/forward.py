@@ -9,6 +9,7 @@ import aiohttp
 import orjson
 import structlog
 
+from services.gateway.away import Away
 from services.gateway.metrics import TOKENS
 from services.gateway.names import unloaded
 from shared.drivers.inference.gate.replies import ABORTED, error, last_events
@@ -16,6 +17,7 @@ from shared.drivers.inference.http import UNIX
 
 if TYPE_CHECKING:
     from services.gateway.engines import Engine, Engines
+    from services.gateway.in_flight import InFlight
     from services.gateway.names import Target
     from services.gateway.settings import GatewaySettings
     from shared.drivers.inference.gate.replies import Scope, Send
@@ -27,6 +29,7 @@ PASSED_TO_CLIENT = ("content-type", "content-length", "retry-after")
 TAIL = 2048  # bytes at the end of an answer in which its usage is found
 USAGE = re.compile(rb'"usage":\s*(\{(?:[^{}]|\{[^{}]*\})*\})')
 COUNTED = {"prompt": ("prompt_tokens", "input_tokens"), "completion": ("completion_tokens", "output_tokens")}
+NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 log = structlog.get_logger()
 
 
@@ -37,23 +40,34 @@ class Forwarder:
         """`sessions` are the pools of connections, by rune."""
         self._engines, self._sessions = engines, sessions
 
-    async def forward(self, scope: Scope, send: Send, target: Target, body: bytes) -> int:
-        """Let an engine answer; returns the status. Raises Refusal where none can. Cancelled, it ends the engine's work."""
+    async def forward(self, scope: Scope, send: Send, target: Target, body: bytes, request: InFlight) -> int:
+        """Let an engine answer; returns the status. Raises Away where none can. Cancelled, it ends the engine's work."""
         tried: list[Engine] = []
+        sent = False
         while engine := await self._engines.choose(target.model, tried):
-            with engine.working():
+            with engine.working(request):
                 try:
                     answer = await self._ask(engine, scope, body)
                 except (aiohttp.ClientError, TimeoutError) as fault:
                     log.warning("engine not reached", rune=engine.rune, error=repr(fault))
-                    engine.models, engine.answers, engine.admits = frozenset(), False, False
+                    engine.set_away()
                     tried.append(engine)
+                    sent = sent or not isinstance(fault, NOT_SENT)
                     continue
                 try:
-                    return await self._pass_on(answer, send, target)
+                    return await self.pass_on(answer, send, _headers_of(target), target.served)
                 finally:
                     answer.close()  # gives nothing back to the pool where it was not read to its end
-        raise unloaded(target, self._engines.answering(target.persona, target.model))
+        raise self._away(target, sent)
+
+    def find_away(self, target: Target) -> Away | None:
+        """Why no engine can answer now; None where one can."""
+        return None if self._engines.can_answer(target.model) else self._away(target)
+
+    def _away(self, target: Target, sent: bool = False) -> Away:
+        closed = self._engines.closed(target.persona, target.model)
+        answering = self._engines.answering(target.persona, target.model)
+        return Away(unloaded(target, answering, closed.closed if closed else None), closed, sent)
 
     async def _ask(self, engine: Engine, scope: Scope, body: bytes) -> aiohttp.ClientResponse:
         """Send the request and return the answer's head."""
@@ -66,18 +80,16 @@ class Forwarder:
             # Of a kept connection that the engine closed at that moment. A fresh one shows whether it is gone.
             return await session.post(path, data=body, headers=headers)
 
-    async def _pass_on(self, answer: aiohttp.ClientResponse, send: Send, target: Target) -> int:
+    async def pass_on(
+        self, answer: aiohttp.ClientResponse, send: Send, ours: list[tuple[bytes, bytes]], served: str
+    ) -> int:
+        """Pass an answer on as it comes, with headers of ours; returns its status."""
         headers = [
             (name.encode(), answer.headers[name].encode("latin-1"))
             for name in PASSED_TO_CLIENT
             if name in answer.headers
         ]
-        if target.ritual:
-            headers += [
-                (b"x-soulforge-adapter", target.model.encode()),
-                (b"x-soulforge-ritual", str(target.ritual).encode()),
-            ]
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers + ours})
         tail = b""
         try:
             async for chunk in answer.content.iter_any():
@@ -86,12 +98,12 @@ class Forwarder:
         except aiohttp.ClientError as fault:
             if not answer.content_type.startswith("text/event-stream"):
                 raise
-            log.warning("stream cut off by the engine", model=target.model, error=repr(fault))
+            log.warning("stream cut off by the engine", served=served, error=repr(fault))
             rest = last_events(error("the engine ended before the answer was complete", ABORTED))
             await send({"type": "http.response.body", "body": rest, "more_body": False})
             return answer.status
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-        count_tokens(target.served, tail)
+        count_tokens(served, tail)
         return answer.status
 
 
@@ -101,6 +113,12 @@ def _headers(scope: Scope) -> dict[str, str]:
         if name in PASSED_TO_ENGINE:
             headers.setdefault(name.decode(), value.decode("latin-1"))
     return headers
+
+
+def _headers_of(target: Target) -> list[tuple[bytes, bytes]]:
+    if target.ritual is None:
+        return []
+    return [(b"x-soulforge-adapter", target.model.encode()), (b"x-soulforge-ritual", str(target.ritual).encode())]
 
 
 def open_session(settings: GatewaySettings, url: str) -> aiohttp.ClientSession:

@@ -1,74 +1,123 @@
-"""A request for tokens or embeddings: read it, find what answers, and forward it while its client stays."""
+"""A request for tokens or embeddings: read it, find what answers, and let that answer while the client stays."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import aiohttp
 import structlog
 
+from services.gateway.away import Away, Queue
 from services.gateway.errors import Refusal
+from services.gateway.in_flight import InFlight
 from services.gateway.metrics import REQUESTS
-from services.gateway.names import resolve
 from services.gateway.request import Asked, Bodies, Gone
 
 if TYPE_CHECKING:
-    from services.gateway.engines import Engines
     from services.gateway.forward import Forwarder
     from services.gateway.names import Target
-    from services.gateway.table import Table
+    from shared.config.model import Configuration
     from shared.drivers.inference.gate.replies import Receive, Scope, Send
 
 log = structlog.get_logger()
 
 
-class Generate:
-    """The ASGI application of every route that an engine answers."""
+@dataclass
+class Use:
+    """How often a version was asked since the gateway started, and when last."""
 
-    def __init__(self, get_table: Callable[[], Table], engines: Engines, forwarder: Forwarder, bodies: Bodies) -> None:
-        self._get_table, self._engines, self._forwarder, self._bodies = get_table, engines, forwarder, bodies
+    requests: int = 0
+    last_at: float = 0.0
+
+
+class Generate:
+    """The ASGI application of every route that an engine answers. `resolve` finds what a name stands for, or raises Refusal."""
+
+    def __init__(
+        self,
+        resolve: Callable[[str], Target],
+        configuration: Configuration,
+        forwarder: Forwarder,
+        bodies: Bodies,
+        queue: Queue,
+    ) -> None:
+        self._resolve, self._configuration, self._forwarder = resolve, configuration, forwarder
+        self._bodies, self.queue = bodies, queue
+        self.requests: set[InFlight] = set()
+        self.uses: dict[str, Use] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        served, outcome = "", "failed"
+        request = InFlight(receive, send)
         try:
-            target, body = await self._read(scope, receive)
-            served = target.served
-            status = await self._answer(scope, receive, send, target, body)
-            outcome = "answered" if status < 400 else "refused by the engine"
+            with self._bodies.hold() as body:
+                await self._bodies.read(body, scope, receive)
+                asked = Asked(body.take())
+            self.requests.add(request)
+            await request.run(partial(self._answer, asked, request), scope)
         except Gone:
-            outcome = "left"
+            request.outcome = "left"
         except Refusal as refusal:
-            outcome = "refused"
+            request.outcome = "refused"
             await refusal.send(receive, send)
         except (aiohttp.ClientError, TimeoutError) as error:
             # Its head was sent: uvicorn ends the connection before the answer's end, which a client notices.
-            log.warning("answer cut off by the engine", served=served, error=repr(error))
+            log.warning("answer cut off by the engine", served=request.served, error=repr(error))
         finally:
-            REQUESTS.labels(served, outcome).inc()
+            self.requests.discard(request)
+            REQUESTS.labels(request.served, "ended" if request.ended else request.outcome).inc()
 
-    async def _read(self, scope: Scope, receive: Receive) -> tuple[Target, bytes]:
-        """What answers the request, and the body to send."""
-        with self._bodies.hold() as body:
-            await self._bodies.read(body, scope, receive)
-            asked = Asked(body.take())
-        target = resolve(self._get_table(), self._engines.bases, asked.model)
-        return target, asked.body_for(target.model)
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, target: Target, body: bytes) -> int:
-        """Forward the request; raises Gone as soon as the client leaves, and the engine drops its work."""
-        answer = asyncio.ensure_future(self._forwarder.forward(scope, send, target, body))
+    async def _answer(self, asked: Asked, request: InFlight, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let it be answered; raises Gone as soon as the client leaves, and the engine drops its work."""
+        answer = asyncio.ensure_future(self._serve(asked, request, scope, send))
         leaving = asyncio.ensure_future(_wait_until_gone(receive))
         try:
             await asyncio.wait({answer, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if not answer.done():
                 raise Gone
-            return await answer
+            request.outcome = "answered" if await answer < 400 else "refused by the engine"
         finally:
             answer.cancel()
             leaving.cancel()
             await asyncio.wait({answer, leaving})
+
+    async def _serve(self, asked: Asked, request: InFlight, scope: Scope, send: Send) -> int:
+        """Forward the request to an engine, once there is one; returns the answer's status. Raises Refusal."""
+        deadline = self.queue.deadline()
+        while True:
+            target = self._decide(asked, request)
+            body = asked.body_for(target.model)
+            try:
+                return await self._forwarder.forward(scope, send, target, body, request)
+            except Away as away:
+                if self._configuration.persona(target.persona).away != "wait":
+                    raise away.refuse() from None
+                await self._wait(asked, request, len(body), deadline)
+
+    def _decide(self, asked: Asked, request: InFlight) -> Target:
+        """Find what answers now. It is withdrawn from then on only together with the request."""
+        target = request.target = self._resolve(asked.model)
+        request.served = target.served
+        if target.persona:
+            use = self.uses.setdefault(target.model, Use())
+            use.requests, use.last_at = use.requests + 1, time.time()
+        return target
+
+    async def _wait(self, asked: Asked, request: InFlight, size: int, deadline: float) -> None:
+        """Wait until an engine can answer what the name stands for then. Raises Refusal where that takes too long."""
+        assert request.target
+        base = self._base(request.target)
+        if not request.target.pinned:
+            request.target = None
+        with self._bodies.count(size), self.queue.place(base):
+            await self.queue.wait(lambda: self._forwarder.find_away(self._resolve(asked.model)), deadline)
+
+    def _base(self, target: Target) -> str:
+        return self._configuration.base_of(target.persona) if target.persona else target.model
 
 
 async def _wait_until_gone(receive: Receive) -> None:

@@ -8,24 +8,35 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from services.gateway.errors import RETRY_AFTER_S, Refusal
+from shared.drivers.inference.gate.replies import REFUSED
 
 if TYPE_CHECKING:
-    from services.gateway.table import Table, Version
+    from services.gateway.closed import Closed
+    from services.gateway.table import Persona, Table, Version
 
 SHOWN = 10
+WITHDRAWN = "version_withdrawn"
+FindWithdrawn = Callable[["Version"], str | None]  #: why a version may not answer
+
+
+def _find_withdrawn(version: Version) -> str | None:
+    return version.withdrawn
 
 
 @dataclass(frozen=True)
 class Target:
     """What answers a request: `model` is the name that an engine knows; `persona` is None for a base.
 
-    `wanted`: the owner wants it served, so that an engine which lacks it will have it soon.
+    `wanted`: the owner wants it served, so that an engine which lacks it will have it soon. `pinned`: it was asked for by
+    the name of a version.
     """
 
     model: str
     persona: str | None = None
     ritual: UUID | None = None
     wanted: bool = True
+    adapter: str | None = None
+    pinned: bool = False
 
     @property
     def served(self) -> str:
@@ -33,21 +44,23 @@ class Target:
         return self.persona or self.model
 
 
-def resolve(table: Table, bases: Collection[str], asked: str) -> Target:
+def resolve(
+    table: Table, bases: Collection[str], asked: str, find_withdrawn: FindWithdrawn = _find_withdrawn
+) -> Target:
     """Find what `asked` stands for now: a base, a persona's serving version, or a pinned version. Raises Refusal."""
     if asked in bases:
         return Target(asked)
     if persona := table.personas.get(asked):
-        if persona.version is None or (version := table.versions.get(persona.version)) is None:
-            raise Refusal(
-                503, "persona_unserved", f"nothing serves for {asked}: {persona.trouble}", retry_after_s=RETRY_AFTER_S
-            )
-        return _target(version, wanted=True)
+        if version := find_serving(table, persona, find_withdrawn):
+            return _target(version)
+        raise _unserved(table, asked, persona, find_withdrawn)
     if version := table.versions.get(asked):
         serves = table.personas.get(version.persona)
+        if why := find_withdrawn(version):
+            raise Refusal(403, WITHDRAWN, f"{asked} was withdrawn: {why}")
         if version.trouble:
             raise Refusal(409, "version_unserved", f"{asked} does not serve: {version.trouble}")
-        return _target(version, wanted=serves is not None and serves.version == asked)
+        return _target(version, wanted=serves is not None and serves.version == asked, pinned=True)
     if not table.read_at:
         raise Refusal(
             503, "no_table", "the gateway has not read yet which personas there are", retry_after_s=RETRY_AFTER_S
@@ -55,8 +68,28 @@ def resolve(table: Table, bases: Collection[str], asked: str) -> Target:
     raise Refusal(404, "model_not_found", f"there is no model {asked[:100]!r}; {_known(table, bases)}")
 
 
-def unloaded(target: Target, answering: bool) -> Refusal:
-    """Why no engine has a model that may serve. `answering`: an engine of its base answers."""
+def find_serving(table: Table, persona: Persona, find_withdrawn: FindWithdrawn) -> Version | None:
+    """What answers for a persona now: its version or, where that was withdrawn, the one before."""
+    version = table.versions.get(persona.version or "")
+    if version is None or not find_withdrawn(version):
+        return version
+    previous = table.versions.get(persona.previous or "")
+    return previous if previous and not previous.trouble and not find_withdrawn(previous) else None
+
+
+def _unserved(table: Table, asked: str, persona: Persona, find_withdrawn: FindWithdrawn) -> Refusal:
+    if (version := table.versions.get(persona.version or "")) and (why := find_withdrawn(version)):
+        return Refusal(403, WITHDRAWN, f"nothing serves for {asked}: {version.name} was withdrawn: {why}")
+    trouble = f"nothing serves for {asked}: {persona.trouble}"
+    return Refusal(503, "persona_unserved", trouble, retry_after_s=RETRY_AFTER_S)
+
+
+def unloaded(target: Target, answering: bool, closed: Closed | None = None) -> Refusal:
+    """Why no engine can answer. `answering`: an open one of its base answers; `closed`: one of them is closed."""
+    if closed:
+        why = f"inference is closed since {closed.since:%Y-%m-%dT%H:%M:%SZ}: {closed.reason}"
+        left_s = closed.left_s()
+        return Refusal(503, REFUSED, f"{why}; ask again in {left_s:.0f} s", retry_after_s=left_s)
     if answering and not target.wanted:
         return Refusal(
             409, "version_not_loaded", f"{target.model} is in the Crypt, but loaded by no engine: it does not serve"
@@ -70,23 +103,28 @@ def unloaded(target: Target, answering: bool) -> Refusal:
 
 
 def list_cards(
-    table: Table, bases: Collection[str], loaded: Collection[str], base_of: Callable[[str], str]
+    table: Table,
+    bases: Collection[str],
+    loaded: Collection[str],
+    base_of: Callable[[str], str],
+    find_withdrawn: FindWithdrawn = _find_withdrawn,
 ) -> Iterator[dict[str, Any]]:
     """Every model in OpenAI's form. `loaded`: the models that an engine has; `base_of`: the base of a persona."""
     for base in sorted(bases):
         yield _card(base, base, None, None, kind="base", loaded=base in loaded)
     for name, persona in sorted(table.personas.items()):
-        version = table.versions.get(persona.version or "")
+        version = find_serving(table, persona, find_withdrawn)
         yield _card(
             name,
             version.name if version else name,
             base_of(name),
             version,
             kind="persona",
-            loaded=persona.version in loaded,
+            loaded=version is not None and version.name in loaded,
             trouble=persona.trouble,
         )
-    serving = {persona.version for persona in table.personas.values()}
+    found = [find_serving(table, persona, find_withdrawn) for persona in table.personas.values()]
+    serving = {version.name for version in found if version}
     for version in sorted(table.versions.values(), key=lambda found: (found.persona, found.registered_at)):
         yield _card(
             version.name,
@@ -96,7 +134,7 @@ def list_cards(
             kind="version",
             loaded=version.name in loaded,
             serves=version.name in serving,
-            trouble=version.trouble,
+            trouble=find_withdrawn(version) or version.trouble,
         )
 
 
@@ -109,8 +147,8 @@ def _card(name: str, root: str, parent: str | None, version: Version | None, **o
     return {**card, "soulforge": ours}
 
 
-def _target(version: Version, wanted: bool) -> Target:
-    return Target(version.name, version.persona, version.ritual, wanted)
+def _target(version: Version, wanted: bool = True, pinned: bool = False) -> Target:
+    return Target(version.name, version.persona, version.ritual, wanted, version.adapter, pinned)
 
 
 def _known(table: Table, bases: Collection[str]) -> str:

@@ -39,6 +39,17 @@ class Bodies:
         finally:
             self.held -= len(body.data)
 
+    @contextmanager
+    def count(self, size: int) -> Iterator[None]:
+        """Count a parsed body that is kept until the block ends. Raises Refusal where too much is held."""
+        if self.held + size > BODIES * self._largest:
+            raise Refusal(503, "busy", "too many large requests at once", RETRY_AFTER_S)
+        self.held += size
+        try:
+            yield
+        finally:
+            self.held -= size
+
     async def read(self, body: _Body, scope: Scope, receive: Receive) -> None:
         """Read the whole body. Raises Refusal where it is too large or too slow, Gone where the client left."""
         self._check_length(scope)

@@ -15,16 +15,45 @@ import structlog
 from pydantic import Field, ValidationError
 
 from shared.contracts.frozen import Frozen
+from shared.contracts.verify import AdapterBanished
 from shared.storage.artifacts import make_folder, write_atomically
 
 if TYPE_CHECKING:
-    from shared.storage.postgres import Pool
+    from shared.storage.postgres import Connection
 
 log = structlog.get_logger()
 
+# Withdrawn, recalled, or banished: until it, or another version of the same digest, is promoted by an override.
+VERSIONS = """
+    SELECT v.name, v.persona, v.adapter, v.ritual, v.registered_at, f.reason AS trouble,
+        extract(epoch FROM v.overridden_at)::float8 AS overridden_at,
+        CASE
+            WHEN EXISTS (SELECT FROM registry.taint t WHERE t.ritual = v.ritual AND t.announced_at IS NULL)
+                THEN 'consent to karma it was trained on is withdrawn'
+            WHEN EXISTS (
+                SELECT FROM registry.version o
+                WHERE o.adapter = v.adapter AND o.overridden_at >= coalesce(v.withdrawn_at, '-infinity')
+            ) THEN NULL
+            WHEN v.withdrawn_at IS NOT NULL THEN coalesce((
+                SELECT nullif(d.why, '') FROM registry.decision d
+                WHERE d.version = v.name AND d.action = 'retire' ORDER BY d.id DESC LIMIT 1
+            ), 'no reason was given')
+            WHEN v.adapter IN (SELECT body ->> 'adapter' FROM public.ritual_fact WHERE subject = $1)
+                THEN 'an evaluation banished its adapter'
+        END AS withdrawn
+    FROM registry.version v LEFT JOIN registry.fault f ON f.version = v.name
+"""
+PERSONAS = """
+    SELECT a.persona, a.champion AS wanted, s.fault, s.version, a.previous
+    FROM registry.alias a LEFT JOIN registry.served s ON s.persona = a.persona
+"""
+
 
 class Version(Frozen):
-    """A version in the Crypt. `adapter` is its digest; `trouble` is why it may not serve."""
+    """A version in the Crypt. `adapter` is its digest; `trouble` is why it cannot serve now, `withdrawn` why it may not.
+
+    `overridden_at`: when it was promoted although it was withdrawn, in seconds since the epoch.
+    """
 
     name: str
     persona: str
@@ -32,13 +61,16 @@ class Version(Frozen):
     ritual: UUID
     registered_at: datetime
     trouble: str | None
+    withdrawn: str | None = None
+    overridden_at: float | None = None
 
 
 class Persona(Frozen):
-    """What serves for a persona: a version, or none, and why."""
+    """What serves for a persona: a version, or none, and why. `previous` takes its place where it is withdrawn."""
 
     version: str | None
     trouble: str | None
+    previous: str | None = None
 
 
 class Table(Frozen):
@@ -57,26 +89,26 @@ def table_file(home: Path) -> Path:
     return home / "gateway" / "table.json"
 
 
-async def query_table(pool: Pool) -> Table:
-    """Read the registry's tables, both as of one moment."""
+async def query_table(conn: Connection) -> Table:
+    """Read the registry's tables, all as of one moment."""
     read_at = time.time()
-    async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read", readonly=True):
-        versions = await conn.fetch(
-            "SELECT v.name, v.persona, v.adapter, v.ritual, v.registered_at, "
-            "CASE WHEN v.withdrawn_at IS NOT NULL THEN 'it was withdrawn' ELSE f.reason END AS trouble "
-            "FROM registry.version v LEFT JOIN registry.fault f ON f.version = v.name"
-        )
-        served = await conn.fetch("SELECT persona, wanted, fault, version FROM registry.served")
+    async with conn.transaction(isolation="repeatable_read", readonly=True):
+        versions = await conn.fetch(VERSIONS, AdapterBanished.subject)
+        personas = await conn.fetch(PERSONAS)
     return Table(
         read_at=read_at,
-        personas={row["persona"]: _persona(**row) for row in served},
+        personas={row["persona"]: _persona(**row) for row in personas},
         versions={row["name"]: Version(**row) for row in versions},
     )
 
 
-def _persona(persona: str, wanted: str, fault: str | None, version: str | None) -> Persona:
-    trouble = None if version == wanted else f"{wanted} does not serve: {fault or 'it is being recalled'}"
-    return Persona(version=version, trouble=trouble)
+def _persona(persona: str, wanted: str | None, fault: str | None, version: str | None, previous: str | None) -> Persona:
+    trouble = None
+    if wanted is None:
+        trouble = "no version is promoted"
+    elif version != wanted:
+        trouble = f"{wanted} does not serve: {fault or 'it is being recalled'}"
+    return Persona(version=version, trouble=trouble, previous=previous)
 
 
 def read_table(home: Path) -> Table:

@@ -7,10 +7,11 @@ from uuid import uuid4, uuid5
 
 import structlog
 
-from services.registry import store
+from services.registry import decisions, store
+from services.registry.decisions import Entry
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import RITUAL_NAMESPACE
-from shared.contracts.registry import AdapterTainted
+from shared.contracts.registry import Action, AdapterTainted
 from shared.messaging.outbox import enqueue
 from shared.ritual import ledger
 from shared.runtime.advance import describe
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 IDS_PER_MESSAGE = 1000  # ids per announcement, which keeps it far below the bus's limit
+REQUESTER = "recall policy"
 WHY = "consent to karma it was trained on is withdrawn"
 
 
@@ -54,7 +56,7 @@ async def _act(pool: Pool, version: TaintedVersion, action: RecallAction) -> Non
 
 
 async def _withdraw_and_announce(conn: Connection, version: TaintedVersion, action: RecallAction) -> None:
-    withdrawn = action != "warn" and await store.withdraw(conn, version.name, WHY)
+    withdrawn = action != "warn" and await _withdraw(conn, version)
     for start in range(0, len(version.karma), IDS_PER_MESSAGE):
         tainted = AdapterTainted(
             persona=version.persona,
@@ -77,12 +79,21 @@ async def _withdraw_and_announce(conn: Connection, version: TaintedVersion, acti
     )
 
 
+async def _withdraw(conn: Connection, version: TaintedVersion) -> bool:
+    """Withdraw a version; True when it was the champion."""
+    aliases = await decisions.lock(conn, version.persona)
+    if aliases is None:
+        return False
+    await decisions.withdraw(conn, aliases, version.name, Entry(Action.RETIRE, version.name, REQUESTER, WHY))
+    return aliases.champion == version.name
+
+
 def clean_intent(version: TaintedVersion) -> TrainingIntent:
     """The intent for a ritual without the revoked records. Its id cannot be guessed: a ritual of the same id would take its place."""
     return TrainingIntent(
         persona=version.persona,
         id=f"recall/{version.name}/{uuid4().hex}",
-        requested_by="recall policy",
+        requested_by=REQUESTER,
         why=f"{version.name} was withdrawn: {WHY} ({len(version.karma)} records)",
     )
 

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import structlog
 from pydantic import BaseModel, FailFast
 
-from services.registry import store
+from services.registry import decisions, outcomes, store
 from services.registry.bundle import BundleError, Sidecar, freeze, sweep, version_name
 from services.registry.recall import act_on_recalls
-from services.registry.serving import Loader
+from services.registry.serving import Engine, Loader
 from services.registry.store import Version
 from services.registry.views import list_served
 from shared.contracts.evacuate import GpuRestored
 from shared.contracts.forge import AdapterFailed, AdapterForged
 from shared.contracts.harvest import KarmaHarvested
-from shared.contracts.registry import AdapterAwakened, AdapterRegistered
+from shared.contracts.registry import AdapterRegistered
 from shared.contracts.ritual import State
 from shared.contracts.verify import LARGEST_RESULTS, AdapterVerified, Probe
 from shared.drivers.inference.open import open_rune
@@ -34,7 +34,6 @@ from shared.storage.untrusted import OutputError, read_model
 if TYPE_CHECKING:
     from services.registry.binding import Binding
     from services.registry.settings import RegistrySettings
-    from shared.drivers.inference.port import Serving
     from shared.ritual.ledger import Ritual
     from shared.runtime.context import ServiceContext
 
@@ -53,10 +52,10 @@ class _Probed(BaseModel):
 
 
 class Served(NamedTuple):
-    """A base that a rune serves, and the rune where it answers."""
+    """A base that runes serve, and those of them that answer."""
 
     base: Base
-    inference: Serving | None
+    engines: list[Engine]
 
 
 class Registry:
@@ -79,9 +78,13 @@ class Registry:
         # Recalls come before serving: a version that they withdraw must not be loaded or awakened.
         await act_on_recalls(context.pool, self._settings.on_recall)
         await self._loader.check_crypt()
-        if await lease.get_lease(context.pool, context.configuration.forge) is None:
-            return None if await self._serve() else SOON_S
-        return None
+        complete = await self._serve()
+        await outcomes.settle_approved(context)
+        waiting = await ledger.list_rituals(context.pool, State.AWAITING_APPROVAL)
+        await advance_each(context, waiting, partial(outcomes.end_waiting, context))
+        async with context.pool.acquire() as conn, conn.transaction():
+            await store.announce_decisions(conn)
+        return None if complete else SOON_S
 
     async def check_serving(self) -> None:
         """Raise ServingError while a persona is not served by the version of its alias."""
@@ -131,31 +134,52 @@ class Registry:
         await self._context.record(registered, started_at)
 
     async def _serve(self) -> bool:
-        """Serve every base; one that is missing, or whose rune fails, delays no other. True when all engines answer."""
+        """Serve every base; one that is missing, or a rune that fails, delays no other. True when all engines answer.
+
+        Runes on an anvil that a ritual holds are left alone.
+        """
         context = self._context
         served: dict[str, Served] = {}
         errors: dict[str, Exception] = {}
-        runes = context.configuration.serving_runes()
-        for name, rune in runes.items():
-            inference = open_rune(context.configuration, context.settings, rune)
+        complete = True
+        for name, runes in context.configuration.serving_runes().items():
             try:
                 base = await self._bases.get(name)
-                healthy = await inference.healthy()
-                served[base.digest] = Served(base, inference if healthy else None)
-                if healthy:
-                    await self._loader.load_served(inference, base)
             except Exception as error:
-                log.error("base not served", base=name, rune=rune, error=describe(error))
+                log.error("base not served", base=name, error=describe(error))
                 errors[name] = error
-        if len(served) == len(runes):
+                continue
+            free = [rune for rune in runes if not await self._is_held(rune)]
+            engines = [engine for rune in free if (engine := await self._open(rune, base))]
+            await self._loader.load_desired(engines)
+            served[base.digest] = Served(base, engines)
+            complete = complete and len(engines) == len(free)
+        if not errors:
             await self._loader.record_unserved_bases(served)
         registered = await ledger.list_rituals(context.pool, State.REGISTERED)
         # A pass that only waits for an engine is no success: the version may have ended it.
         await advance_each(context, registered, partial(self._awaken, served, errors), clear=False)
-        return all(found.inference for found in served.values())
+        return complete
+
+    async def _is_held(self, rune: str) -> bool:
+        configuration = self._context.configuration
+        return await lease.get_lease(self._context.pool, configuration.anvil_of(rune)) is not None
+
+    async def _open(self, rune: str, base: Base) -> Engine | None:
+        """The engine of a rune with what it has loaded; None where it does not answer."""
+        context = self._context
+        engine = Engine(rune, open_rune(context.configuration, context.settings, rune), base)
+        try:
+            if await engine.inference.healthy():
+                await self._loader.observe(engine)
+                return engine
+            await store.forget_loaded(context.pool, rune)
+        except InferenceError as error:
+            log.warning("rune not served", rune=rune, error=describe(error))
+        return None
 
     async def _awaken(self, served: dict[str, Served], errors: dict[str, Exception], ritual: Ritual) -> None:
-        """Load the version of a registered ritual and move its alias.
+        """Load the version of a registered ritual, prove it, and do with it what the persona's policy is.
 
         `served` are the bases by digest; `errors` by name, for a base that cannot be read has no digest.
         """
@@ -165,32 +189,44 @@ class Registry:
         started_at, pool = datetime.now(UTC), self._context.pool
         registered = await ledger.require_fact(pool, ritual.id, AdapterRegistered)
         version = await store.get_version(pool, registered.version)
-        if version is None:
+        async with pool.acquire() as conn:
+            standing = await decisions.get_standing(conn, registered.version)
+        if version is None or standing is None:
             raise RuntimeError(f"version {registered.version} is not in the registry")
+        if standing.barred:
+            await outcomes.settle(self._context, ritual, version, 0, started_at)
+            return
         if (found := served.get(version.base)) is None:
             _check_base(version, errors.get(self._context.configuration.base_of(ritual.persona)))
             return
-        base, inference = found
-        if inference is None:
-            return
-        if not await store.may_serve(pool, version.name):
-            raise BundleError(f"{version.name} is withdrawn, or the recall of its karma is not acted on yet")
-        try:
-            if version.name not in await inference.models():
-                await self._loader.load(inference, base, version)
-            # Inference must have been restored after this ritual's own GPU work.
-            if await ledger.get_fact(pool, ritual.id, GpuRestored) is None:
+        for engine in found.engines:
+            try:
+                await self._loader.load(engine, version)
+            except InferenceError as error:
+                if await engine.inference.healthy():
+                    raise
+                log.warning("awakening postponed", rune=engine.rune, error=str(error))
                 return
-            binding = await self._loader.prove(inference, base, version)
-        except InferenceError as error:
-            if await inference.healthy():
-                raise
-            log.warning("awakening postponed", error=str(error))
-            return
-        if binding.proven:
-            await self._move_alias(ritual, version, binding, started_at)
-        else:
-            await self._record_unproven(ritual, version, binding)
+        # Inference must have been restored after this ritual's own GPU work.
+        if found.engines and await ledger.get_fact(pool, ritual.id, GpuRestored):
+            await self._prove(found.engines, ritual, version, started_at)
+
+    async def _prove(self, engines: list[Engine], ritual: Ritual, version: Version, started_at: datetime) -> None:
+        """Settle what becomes of a version that all of these engines answer with."""
+        for engine in engines:
+            if engine.loaded.get(version.name) is not None:
+                continue
+            try:
+                binding = await self._loader.prove(engine, version)
+            except InferenceError as error:
+                if await engine.inference.healthy():
+                    raise
+                log.warning("awakening postponed", rune=engine.rune, error=str(error))
+                return
+            if not binding.proven:
+                await self._record_unproven(ritual, version, binding)
+                return
+        await outcomes.settle(self._context, ritual, version, engines[0].loaded[version.name] or 0, started_at)
 
     async def _record_unproven(self, ritual: Ritual, version: Version, binding: Binding) -> None:
         failures = await store.record_failed_probe(self._context.pool, version.name)
@@ -201,20 +237,6 @@ class Registry:
                 f"evaluator's answers, {binding.different} differ from the base; the alias was not moved"
             )
             await self._context.record(AdapterFailed(**ritual.key, reason=reason), ritual.entered_at)
-
-    async def _move_alias(self, ritual: Ritual, version: Version, binding: Binding, started_at: datetime) -> None:
-        async with self._context.pool.acquire() as conn, conn.transaction():
-            awakened = AdapterAwakened(
-                **ritual.key,
-                adapter=version.adapter,
-                version=version.name,
-                alias=ritual.persona,
-                previous=await store.get_alias(conn, ritual.persona),
-                probes=binding.asked,
-            )
-            if await ledger.record_fact(conn, awakened, self._context.service, started_at):
-                await store.move_alias(conn, ritual.persona, version.name, ritual.id)
-                log.info("awakened", version=version.name, alias=ritual.persona)
 
 
 def _check_base(version: Version, error: Exception | None) -> None:

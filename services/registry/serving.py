@@ -1,13 +1,16 @@
-"""Load the versions that are to serve, and record why one cannot: then the version before serves in its place.
+"""Make every rune hold what its base's personas need, and record why a version cannot serve: then the one before serves.
 
-The alias stays where it was: a version whose bundle is repaired is found whole at the next try and serves again.
+Desired are the champion, the previous version and the candidate of every persona; observed is what each rune says that it has.
+The alias stays where it is: a version whose bundle is repaired is found whole at the next try and serves again.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import structlog
@@ -32,19 +35,34 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 RETRY_S = 60.0
 ENDED = 2  # loads in a row that ended the engine: once may be chance
+# A request that was given the name before an alias moved still arrives with it; it then ends on the version it began with.
+UNLOAD_AFTER_S = 60.0
 
 
 class LoadError(Exception):
     """An engine that answered before does not load an adapter, or ends with it."""
 
 
+@dataclass
+class Engine:
+    """A rune that answers, the base that it serves, and the versions that it has loaded and was asked about.
+
+    A version's value is the number of prompts of its proof; None where it is not proven to be what answers.
+    """
+
+    rune: str
+    inference: Serving
+    base: Base
+    loaded: dict[str, int | None] = field(default_factory=dict)
+
+
 class Loader:
-    """Loads versions into engines; keeps the bindings that were proven since they were loaded."""
+    """Loads and unloads versions; the proofs of what is loaded are kept in the database, by rune."""
 
     def __init__(self, context: ServiceContext, settings: RegistrySettings) -> None:
         self._context, self._settings = context, settings
-        self._proven: dict[str, Binding] = {}
         self._ended: Counter[str] = Counter()  # by version: loads in a row that ended the engine
+        self._unwanted_since: dict[tuple[str, str], float] = {}  # rune and version -> when that was first seen
         self._crypt_checked = False
 
     async def check_crypt(self) -> None:
@@ -52,7 +70,7 @@ class Loader:
         if self._crypt_checked:
             return
         pool = self._context.pool
-        for version in await store.list_kept(pool):
+        for version in await store.list_desired(pool):
             try:
                 await asyncio.to_thread(check, Path(version.bundle), version.adapter)
                 await store.clear_fault(pool, version.name)
@@ -60,36 +78,65 @@ class Loader:
                 await self.record_fault(version, error)
         self._crypt_checked = True
 
-    async def load_served(self, inference: Serving, base: Base) -> None:
-        """Load the versions of a base that are to serve, and try those with a fault again; one delays no other.
+    async def observe(self, engine: Engine) -> None:
+        """Learn what an engine has loaded; what it lost at a restart is forgotten, with its proof. Raises InferenceError."""
+        names = await engine.inference.models()
+        await store.forget_loaded(self._context.pool, engine.rune, names)
+        engine.loaded = await store.list_loaded(self._context.pool, engine.rune)
+        await self._unload(engine, names)
 
-        One that ended the engine before is not tried again in this process: it would interrupt inference every time.
+    async def _unload(self, engine: Engine, names: frozenset[str]) -> None:
+        """Unload what is wanted no more: a withdrawn version at once, others after UNLOAD_AFTER_S."""
+        unwanted = await store.list_unwanted(self._context.pool, names)
+        for rune, name in list(self._unwanted_since):
+            if rune == engine.rune and name not in unwanted:
+                del self._unwanted_since[rune, name]
+        for name, withdrawn in unwanted.items():
+            since = self._unwanted_since.setdefault((engine.rune, name), monotonic())
+            if (withdrawn or monotonic() - since >= UNLOAD_AFTER_S) and await self._disown(engine.rune, name):
+                await engine.inference.unload(name)
+                engine.loaded.pop(name, None)
+                log.info("adapter unloaded", rune=engine.rune, version=name, withdrawn=withdrawn)
+
+    async def _disown(self, rune: str, name: str) -> bool:
+        """Forget that a rune has a version loaded, unless it is wanted by now: a decision relies on that record."""
+        async with self._context.pool.acquire() as conn, conn.transaction():
+            return await store.forget_unwanted(conn, rune, name)
+
+    async def load_desired(self, engines: list[Engine]) -> None:
+        """Load what the engines of one base are to have, and try versions with a fault again; one delays no other.
+
+        One that ended an engine before is not tried again in this process: it would interrupt inference every time. An
+        engine that does not answer any more is taken off the list.
         """
-        loaded = await inference.models()
-        faulty = [
-            version
-            for version in await store.list_faulty(self._context.pool, RETRY_S)
-            if self._ended[version.name] < ENDED
-        ]
-        missing = [version for version in await store.list_served(self._context.pool) if version.name not in loaded]
-        for version in (*faulty, *missing):
-            if version.base == base.digest and not await self._try(inference, base, version):
-                return
+        faulty = await store.list_faulty(self._context.pool, RETRY_S)
+        for version in await store.list_desired(self._context.pool):
+            due = faulty.get(version.name)
+            if due is False or (due and self._ended[version.name] >= ENDED):
+                continue
+            here = [engine for engine in engines if engine.base.digest == version.base]
+            if here and (due or any(version.name not in engine.loaded for engine in here)):
+                await self._try(engines, here, version, afresh=bool(due))
 
-    async def _try(self, inference: Serving, base: Base, version: Version) -> bool:
-        """Load a version, or record its fault. False where the engine does not answer after that."""
-        try:
-            await self.load(inference, base, version)
-        except Exception as error:
-            if not await inference.healthy():
-                await self._record_end(version, error)
-                return False
-            if is_shared(error):
-                log.warning("loading postponed", version=version.name, error=describe(error))
-                return True
-            await self.record_fault(version, error)
+    async def _try(self, engines: list[Engine], here: list[Engine], version: Version, afresh: bool) -> None:
+        """Load a version into these engines, or record its fault."""
+        for engine in here:
+            try:
+                await self.load(engine, version, afresh)
+            except Exception as error:
+                if not await engine.inference.healthy():
+                    engines.remove(engine)
+                    await self._record_end(version, error)
+                    return
+                if is_shared(error):
+                    log.warning("loading postponed", version=version.name, error=describe(error))
+                    return
+                await self.record_fault(version, error)
+                break
+        else:
+            if await store.clear_fault(self._context.pool, version.name):
+                log.info("adapter whole again", version=version.name)
         self._ended.pop(version.name, None)
-        return True
 
     async def _record_end(self, version: Version, error: Exception) -> None:
         """Count a load that ended the engine, unless the engine was stopped for a ritual; the second one is a fault."""
@@ -103,37 +150,36 @@ class Loader:
                 )
                 await self.record_fault(version, LoadError(reason))
 
-    async def load(self, inference: Serving, base: Base, version: Version) -> None:
-        """Load a version that is whole, and keep the proof that it answers.
+    async def load(self, engine: Engine, version: Version, afresh: bool = False) -> None:
+        """Load a version that is whole, and record whether it is what answers; where that is recorded, only if `afresh`.
 
         Raises BundleError, LoadError, or InferenceError where the engine is away already.
         """
-        self._proven.pop(version.name, None)
+        if version.name in engine.loaded and not afresh:
+            return
         bundle = Path(version.bundle)
         await asyncio.to_thread(check, bundle, version.adapter)
-        await inference.models()
+        await engine.inference.models()
         try:
-            await inference.load(version.name, bundle / ADAPTER)
+            await engine.inference.load(version.name, bundle / ADAPTER)
         except InferenceError as error:
             raise LoadError(f"the engine does not load it: {error}; the rune's log says more") from error
         try:
-            await self.prove(inference, base, version)
+            await self.prove(engine, version)
         except InferenceError as error:
-            if not await inference.healthy():
+            if not await engine.inference.healthy():
                 raise LoadError(f"the engine ends when it uses it: {error}; the rune's log says more") from error
             log.warning("adapter loaded, and not proven yet", version=version.name, error=str(error))
-        if await store.clear_fault(self._context.pool, version.name):
-            log.info("adapter whole again", version=version.name)
 
-    async def prove(self, inference: Serving, base: Base, version: Version) -> Binding:
-        """The binding of a loaded version, asked for once where it is proven. Raises InferenceError, OutputError."""
-        if found := self._proven.get(version.name):
-            return found
+    async def prove(self, engine: Engine, version: Version) -> Binding:
+        """Ask a loaded version, and record whether it is what answers. Raises InferenceError, OutputError."""
         probes = read_probes(Path(version.bundle))
-        binding = await prove(inference, version.name, base.name, probes, self._settings.probe_tokens)
-        if binding.proven:
-            self._proven[version.name] = binding
-        log.info("adapter probed", version=version.name, **binding.model_dump(), proven=binding.proven)
+        binding = await prove(engine.inference, version.name, engine.base.name, probes, self._settings.probe_tokens)
+        await store.record_loaded(self._context.pool, engine.rune, version.name, binding.asked, binding.proven)
+        engine.loaded[version.name] = binding.asked if binding.proven else None
+        log.info(
+            "adapter probed", rune=engine.rune, version=version.name, **binding.model_dump(), proven=binding.proven
+        )
         return binding
 
     async def record_unserved_bases(self, served: Iterable[str]) -> None:

@@ -1,10 +1,14 @@
-"""All SQL of the registry: versions and their faults, aliases with their history, and taint by revoked karma."""
+"""SQL of the registry: versions, where they are loaded, faults, taint by revoked karma. That of the aliases: decisions.py."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
-from uuid import UUID
+from uuid import UUID, uuid5
+
+from shared.contracts.message import RITUAL_NAMESPACE
+from shared.contracts.registry import AdapterDecided, AdapterRegistered
+from shared.messaging.outbox import enqueue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,7 +30,7 @@ class Version:
 
 @dataclass(frozen=True)
 class TaintedVersion:
-    """A version to act on. `karma`: the records not announced yet, or all; `serves`: an alias points to it."""
+    """A version to act on. `karma`: the records not announced yet, or all; `serves`: it is the champion."""
 
     name: str
     persona: str
@@ -56,30 +60,97 @@ _MAY_SERVE = "withdrawn_at IS NULL AND NOT EXISTS (SELECT FROM taint t WHERE t.r
 
 
 async def list_served(conn: Connection | Pool) -> list[Version]:
-    """List the versions that are to serve: those of the aliases or, for one with a fault, the version before."""
+    """List the versions that are to serve: the champions or, for one with a fault, the version before."""
     rows = await conn.fetch(
         f"SELECT {_VERSION} FROM version WHERE name IN (SELECT version FROM served) ORDER BY registered_at"
     )
     return [Version(**row) for row in rows]
 
 
-_ALIASED = "name IN (SELECT version FROM alias UNION ALL SELECT previous FROM alias)"
+_DESIRED = (
+    "name IN (SELECT unnest(array[champion, previous, candidate]) FROM alias) AND withdrawn_at IS NULL "
+    "AND NOT EXISTS (SELECT FROM taint t WHERE t.ritual = version.ritual AND t.announced_at IS NULL)"
+)
 
 
-async def list_kept(conn: Connection | Pool) -> list[Version]:
-    """List the versions that must stay whole: those of the aliases, and those before, which may have to stand in."""
-    rows = await conn.fetch(f"SELECT {_VERSION} FROM version WHERE {_ALIASED} AND {_MAY_SERVE} ORDER BY registered_at")
-    return [Version(**row) for row in rows]
+async def list_desired(conn: Connection | Pool) -> list[Version]:
+    """List the versions that every rune of their base is to have loaded: champions first, previous ones, then candidates.
 
-
-async def list_faulty(conn: Connection | Pool, retry_s: float) -> list[Version]:
-    """List those of `list_kept` whose fault was found `retry_s` ago or earlier: they may be whole again."""
+    Never one that was withdrawn, nor one with revoked karma that is not announced yet.
+    """
     rows = await conn.fetch(
-        f"SELECT {_VERSION} FROM version WHERE {_ALIASED} AND {_MAY_SERVE} AND name IN "
-        "(SELECT version FROM fault WHERE checked_at <= clock_timestamp() - make_interval(secs => $1)) ORDER BY registered_at",
-        retry_s,
+        f"SELECT {_VERSION} FROM version WHERE {_DESIRED} ORDER BY name IN (SELECT champion FROM alias) DESC NULLS LAST, "
+        "name IN (SELECT previous FROM alias) DESC NULLS LAST, registered_at"
     )
     return [Version(**row) for row in rows]
+
+
+async def list_faulty(conn: Connection | Pool, retry_s: float) -> dict[str, bool]:
+    """The versions with a fault, and whether it was found `retry_s` ago or earlier: they may be whole again."""
+    rows = await conn.fetch(
+        "SELECT version, checked_at <= clock_timestamp() - make_interval(secs => $1) AS due FROM fault", retry_s
+    )
+    return {row["version"]: row["due"] for row in rows}
+
+
+async def list_unwanted(conn: Connection | Pool, names: Iterable[str]) -> dict[str, bool]:
+    """Those of these names that are versions and need not be loaded, and whether they are withdrawn.
+
+    What an alias points to, and what a ritual waits for, is wanted.
+    """
+    rows = await conn.fetch(
+        "SELECT name, withdrawn_at IS NOT NULL AS withdrawn FROM version WHERE name = ANY ($1::text[]) AND (withdrawn_at IS NOT NULL "
+        "OR name NOT IN (SELECT unnest(array_remove(array[champion, previous, candidate], NULL)) FROM alias) AND name NOT IN ("
+        "SELECT f.body ->> 'version' FROM ritual r JOIN ritual_fact f ON f.ritual = r.id AND f.subject = $2 WHERE r.ended_at IS NULL))",
+        list(names),
+        AdapterRegistered.subject,
+    )
+    return {row["name"]: row["withdrawn"] for row in rows}
+
+
+async def record_loaded(conn: Connection | Pool, rune: str, version: str, probes: int, proven: bool) -> None:
+    """Record that a rune has a version loaded, and whether it was proven to be what answers."""
+    await conn.execute(
+        "INSERT INTO loaded (rune, version, probes, proven) VALUES ($1, $2, $3, $4) ON CONFLICT (rune, version) DO UPDATE SET "
+        "probes = excluded.probes, proven = excluded.proven",
+        rune,
+        version,
+        probes,
+        proven,
+    )
+
+
+async def forget_loaded(conn: Connection | Pool, rune: str, names: Iterable[str] = ()) -> None:
+    """Forget what was recorded of a rune, but for the versions that it has loaded now."""
+    await conn.execute("DELETE FROM loaded WHERE rune = $1 AND version <> ALL ($2::text[])", rune, list(names))
+
+
+async def forget_unwanted(conn: Connection, rune: str, name: str) -> bool:
+    """Forget that a rune has a version loaded; False where it is wanted by now. Needs a transaction."""
+    await conn.execute(
+        "SELECT FROM alias WHERE persona = (SELECT persona FROM version WHERE name = $1) FOR UPDATE", name
+    )
+    if name not in await list_unwanted(conn, [name]):
+        return False
+    await conn.execute("DELETE FROM loaded WHERE rune = $1 AND version = $2", rune, name)
+    return True
+
+
+async def list_loaded(conn: Connection | Pool, rune: str) -> dict[str, int | None]:
+    """The versions that a rune has loaded, each with the prompts of its proof; None: not proven."""
+    rows = await conn.fetch("SELECT version, probes, proven FROM loaded WHERE rune = $1", rune)
+    return {row["version"]: row["probes"] if row["proven"] else None for row in rows}
+
+
+async def count_probes(conn: Connection, version: str) -> int:
+    """The prompts of the last proof that a version is what answers."""
+    count: int = await conn.fetchval("SELECT coalesce(max(probes), 0) FROM loaded WHERE version = $1", version)
+    return count
+
+
+async def list_approved(conn: Connection | Pool) -> list[str]:
+    """The personas whose candidate is approved, and promoted as soon as it is loaded."""
+    return [row["persona"] for row in await conn.fetch("SELECT persona FROM alias WHERE approved IS NOT NULL")]
 
 
 async def record_fault(conn: Connection | Pool, version: str, reason: str) -> bool:
@@ -99,19 +170,9 @@ async def clear_fault(conn: Connection | Pool, version: str) -> bool:
     return bool(await conn.fetchval("DELETE FROM fault WHERE version = $1 RETURNING true", version))
 
 
-async def may_serve(conn: Connection | Pool, name: str) -> bool:
-    return bool(await conn.fetchval(f"SELECT true FROM version WHERE name = $1 AND {_MAY_SERVE}", name))
-
-
 async def get_version(conn: Connection | Pool, name: str) -> Version | None:
     row = await conn.fetchrow(f"SELECT {_VERSION} FROM version WHERE name = $1", name)
     return Version(**row) if row else None
-
-
-async def get_alias(conn: Connection | Pool, persona: str) -> str | None:
-    """The version that the alias of a persona points to."""
-    version: str | None = await conn.fetchval("SELECT version FROM alias WHERE persona = $1", persona)
-    return version
 
 
 async def record_failed_probe(conn: Connection | Pool, name: str) -> int:
@@ -120,30 +181,6 @@ async def record_failed_probe(conn: Connection | Pool, name: str) -> int:
         "UPDATE version SET failed_probes = failed_probes + 1 WHERE name = $1 RETURNING failed_probes", name
     )
     return failures
-
-
-async def move_alias(conn: Connection, persona: str, version: str, ritual: UUID) -> None:
-    """Point the persona's alias to `version`; the one that served before is kept as `previous`."""
-    previous = await get_alias(conn, persona)
-    await conn.execute(
-        "INSERT INTO alias (persona, version) VALUES ($1, $2) ON CONFLICT (persona) DO UPDATE SET "
-        "previous = CASE WHEN alias.version = excluded.version "
-        "OR (alias.previous IS NOT NULL AND EXISTS (SELECT FROM fault f WHERE f.version = alias.version)) "
-        "THEN alias.previous ELSE alias.version END, "
-        "version = excluded.version, moved_at = clock_timestamp()",
-        persona,
-        version,
-    )
-    await conn.execute(
-        "INSERT INTO alias_history (persona, version, previous, ritual) VALUES ($1, $2, $3, $4)",
-        persona,
-        version,
-        previous,
-        ritual,
-    )
-    await conn.execute(
-        "UPDATE version SET awakened_at = coalesce(awakened_at, clock_timestamp()) WHERE name = $1", version
-    )
 
 
 async def record_taint(conn: Connection, rituals: Iterable[UUID], karma: Iterable[str]) -> None:
@@ -157,13 +194,16 @@ async def record_taint(conn: Connection, rituals: Iterable[UUID], karma: Iterabl
 
 
 async def list_tainted(conn: Connection | Pool, withdrawing: bool) -> list[TaintedVersion]:
-    """List the tainted versions to act on: those not announced, and where `withdrawing` also those not withdrawn."""
+    """List the tainted versions to act on: those not announced, and where `withdrawing` also those not withdrawn.
+
+    One that its owner promoted all the same is left alone, until more of its karma is revoked.
+    """
     rows = await conn.fetch(
-        "SELECT v.name, v.persona, v.ritual, a.version IS NOT NULL AS serves, coalesce("
+        "SELECT v.name, v.persona, v.ritual, a.champion IS NOT NULL AS serves, coalesce("
         "array_agg(t.karma ORDER BY t.karma) FILTER (WHERE t.announced_at IS NULL), array_agg(t.karma ORDER BY t.karma)) AS karma "
-        "FROM version v JOIN taint t ON t.ritual = v.ritual LEFT JOIN alias a ON a.version = v.name "
-        "GROUP BY v.name, a.version "
-        "HAVING bool_or(t.announced_at IS NULL) OR ($1 AND (v.withdrawn_at IS NULL OR a.version IS NOT NULL)) "
+        "FROM version v JOIN taint t ON t.ritual = v.ritual LEFT JOIN alias a ON a.champion = v.name "
+        "GROUP BY v.name, a.champion "
+        "HAVING bool_or(t.announced_at IS NULL) OR ($1 AND v.withdrawn_at IS NULL AND v.overridden_at IS NULL) "
         "ORDER BY v.registered_at, v.name",
         withdrawing,
     )
@@ -188,27 +228,17 @@ async def list_tainted_rituals(conn: Connection | Pool) -> list[UUID]:
     return [row["id"] for row in rows]
 
 
-async def withdraw(conn: Connection, version: str, why: str) -> bool:
-    """Withdraw `version` from serving for good. True when an alias pointed to it and was moved or deleted.
-
-    The alias moves back to the previous version where that one is untainted, else it is deleted.
-    """
-    await conn.execute(
-        "UPDATE version SET withdrawn_at = coalesce(withdrawn_at, clock_timestamp()) WHERE name = $1", version
+async def announce_decisions(conn: Connection) -> int:
+    """Announce the decisions that are not announced yet, in their order; returns how many."""
+    rows = await conn.fetch(
+        'SELECT id, persona, action, version, champion, "by", why, override, decided_at FROM decision '
+        "WHERE announced_at IS NULL ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED"
     )
-    moved = await conn.fetchrow(
-        "UPDATE alias SET version = p.name, previous = NULL, moved_at = clock_timestamp() FROM version p "
-        "WHERE alias.version = $1 AND p.name = alias.previous AND p.withdrawn_at IS NULL AND p.name <> $1 "
-        "AND NOT EXISTS (SELECT FROM taint t WHERE t.ritual = p.ritual) RETURNING alias.persona, alias.version",
-        version,
-    ) or await conn.fetchrow("DELETE FROM alias WHERE version = $1 RETURNING persona, NULL::text AS version", version)
-    if moved is None:
-        return False
+    for row in rows:
+        values = {name: row[name] for name in AdapterDecided.model_fields}
+        event = uuid5(RITUAL_NAMESPACE, f"{AdapterDecided.subject} {row['id']} {row['decided_at'].isoformat()}")
+        await enqueue(conn, AdapterDecided(**values), event, {})
     await conn.execute(
-        "INSERT INTO alias_history (persona, version, previous, ritual, why) SELECT $1, $2, $3, ritual, $4 FROM version WHERE name = $3",
-        moved["persona"],
-        moved["version"],
-        version,
-        why,
+        "UPDATE decision SET announced_at = clock_timestamp() WHERE id = ANY ($1)", [row["id"] for row in rows]
     )
-    return True
+    return len(rows)

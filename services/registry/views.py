@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RegisteredVersion:
-    """A version in the Crypt; `serves`: its persona is served by it; `fault`: why it cannot serve at present."""
+    """A version in the Crypt; `serves`: its persona is served by it; `fault`: why it cannot serve at present.
+
+    `roles` are what it is for its persona: champion, pinned, previous, candidate, approved, withdrawn; `loaded`: the runes
+    that have it.
+    """
 
     name: str
     persona: str
@@ -29,11 +33,38 @@ class RegisteredVersion:
     registered_at: datetime
     serves: bool
     fault: str | None
+    roles: tuple[str, ...]
+    loaded: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PersonaAliases:
+    """What the names of a persona stand for; `held`: `pin` or `roll_back`, while nothing is promoted by policy."""
+
+    persona: str
+    champion: str | None
+    previous: str | None
+    candidate: str | None
+    held: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedDecision:
+    """A decision about a persona's versions: the champion before it and after it, who, why and when."""
+
+    decided_at: datetime
+    action: str
+    version: str | None
+    champion_before: str | None
+    champion: str | None
+    by: str
+    why: str
+    override: bool
 
 
 @dataclass(frozen=True, slots=True)
 class KeptVersion:
-    """A version that serves, or that its persona falls back to. `adapter` is its digest."""
+    """A version that serves, that its persona falls back to, or that may be promoted. `adapter` is its digest."""
 
     name: str
     ritual: UUID
@@ -73,18 +104,43 @@ class Outcome:
 async def list_versions(source: Source) -> list[RegisteredVersion]:
     """Every version, by persona, the newest first."""
     rows = await source.fetch(
-        "SELECT v.name, v.persona, v.base, v.ritual, v.bundle, v.registered_at, s.version IS NOT NULL AS serves, f.reason AS fault "
+        "SELECT v.name, v.persona, v.base, v.ritual, v.bundle, v.registered_at, s.version IS NOT NULL AS serves, f.reason AS fault, "
+        "array_remove(array[CASE WHEN a.champion = v.name THEN 'champion' END, "
+        "CASE WHEN a.champion = v.name AND a.held = 'pin' THEN 'pinned' END, CASE WHEN a.previous = v.name THEN 'previous' END, "
+        "CASE WHEN a.candidate = v.name THEN 'candidate' END, "
+        "CASE WHEN a.candidate = v.name AND a.approved IS NOT NULL THEN 'approved' END, "
+        "CASE WHEN v.withdrawn_at IS NOT NULL THEN 'withdrawn' END], NULL) AS roles, "
+        "array(SELECT rune FROM registry.loaded l WHERE l.version = v.name ORDER BY rune) AS loaded "
         "FROM registry.version v LEFT JOIN registry.served s ON s.version = v.name "
+        "LEFT JOIN registry.alias a ON a.persona = v.persona "
         "LEFT JOIN registry.fault f ON f.version = v.name ORDER BY v.persona, v.registered_at DESC"
     )
-    return [RegisteredVersion(**row) for row in rows]
+    return [RegisteredVersion(**{**row, "roles": tuple(row["roles"]), "loaded": tuple(row["loaded"])}) for row in rows]
+
+
+async def get_aliases(source: Source, persona: str) -> PersonaAliases | None:
+    """What the names of a persona stand for; None where it has no version."""
+    row = await source.fetchrow(
+        "SELECT persona, champion, previous, candidate, held FROM registry.alias WHERE persona = $1", persona
+    )
+    return PersonaAliases(**row) if row else None
+
+
+async def list_decisions(source: Source, persona: str) -> list[RecordedDecision]:
+    """The decisions about a persona's versions, the newest first."""
+    rows = await source.fetch(
+        'SELECT decided_at, action, version, champion_before, champion, "by", why, override '
+        "FROM registry.decision WHERE persona = $1 ORDER BY id DESC",
+        persona,
+    )
+    return [RecordedDecision(**row) for row in rows]
 
 
 async def list_kept(source: Source) -> list[KeptVersion]:
-    """The versions of the aliases, and those before."""
+    """The champions, the previous versions and the candidates."""
     rows = await source.fetch(
         "SELECT name, ritual, adapter FROM registry.version "
-        "WHERE name IN (SELECT version FROM registry.alias UNION SELECT previous FROM registry.alias) ORDER BY name"
+        "WHERE name IN (SELECT unnest(array[champion, previous, candidate]) FROM registry.alias) ORDER BY name"
     )
     return [KeptVersion(**row) for row in rows]
 

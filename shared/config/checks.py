@@ -142,7 +142,7 @@ def _serving(configuration: Configuration) -> Iterator[Fault]:
         reason = "takes adapters: give it one without `command`, or with a stated `max_loras`"
         yield Fault(("forge",), f'no rune on "{configuration.forge}" {reason}')
     for persona, decided in configuration.personas.items():
-        if served and decided.base not in served:
+        if served and decided.base and decided.base not in served:
             reason = f'no rune on "{configuration.forge}" serves the base "{decided.base}" and takes adapters; '
             yield Fault(("personas", persona, "base"), reason + nearest(decided.base, served))
 

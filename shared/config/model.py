@@ -259,12 +259,13 @@ class Configuration(Frozen):
                 return coven.anvil
         raise KeyError(rune)
 
-    def serving_runes(self) -> dict[str, str]:
-        """Base -> the rune into which its adapters are loaded: the first of the training anvil to start with that base."""
-        found: dict[str, str] = {}
-        for name, rune in self.runes_of(self.forge).items():
-            if rune.takes_adapters and rune.base_name:
-                found.setdefault(rune.base_name, name)
+    def serving_runes(self) -> dict[str, tuple[str, ...]]:
+        """Base of the training anvil -> the runes of any anvil into which its adapters are loaded, the training anvil's first."""
+        found: dict[str, tuple[str, ...]] = {}
+        for anvil in (self.forge, *(name for name in self.anvils if name != self.forge)):
+            for name, rune in self.runes_of(anvil).items():
+                if rune.takes_adapters and (base := rune.base_name) and (base in found or anvil == self.forge):
+                    found[base] = (*found.get(base, ()), name)
         return found
 
     def bases_in_use(self) -> tuple[str, ...]:
@@ -272,19 +273,21 @@ class Configuration(Frozen):
         return tuple(sorted({rune.base_name for rune in self.runes.values() if rune.base_name}))
 
     def serving_rune(self, persona: str | None = None) -> str:
-        """The rune that answers for a persona; without one, the first that takes adapters. `load` refuses a file without."""
+        """The first rune that answers for a persona; without one, the first that takes adapters. `load` refuses a file without."""
         runes = self.serving_runes()
-        return runes[self.base_of(persona)] if persona else next(iter(runes.values()))
+        return (runes[self.base_of(persona)] if persona else next(iter(runes.values())))[0]
 
     def base_of(self, persona: str | None = None) -> str:
         """The base on which a persona is trained; without one, that of the first rune that takes adapters."""
-        if persona in self.personas:
-            return self.personas[persona].base
-        return next(iter(self.serving_runes()))
+        return self.persona(persona).base or next(iter(self.serving_runes()))
+
+    def persona(self, name: str | None) -> PersonaConfig:
+        """What is decided for a persona; the defaults where the file has nothing about it."""
+        return self.personas.get(name or "", PersonaConfig())
 
     def max_lora_rank(self, persona: str) -> int:
-        """The largest rank of an adapter that the persona's rune accepts."""
-        return self.runes[self.serving_rune(persona)].max_lora_rank
+        """The largest rank of an adapter that every rune of the persona accepts."""
+        return min(self.runes[name].max_lora_rank for name in self.serving_runes()[self.base_of(persona)])
 
     def ports(self, settings: Settings) -> dict[str, int]:
         """The port of every rune that listens on one; one that finds no free port is missing, and `load` refuses the file."""

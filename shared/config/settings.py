@@ -18,8 +18,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT = Path(__file__).resolve().parents[2]
 DATABASE_SOCKET = ".s.PGSQL.5432"
+CONTROL_SOCKET = "control.sock"
 ENGINE_SOCKET = "engine.sock"
-CONTROL_SOCKET = "gateway.sock"
 SOCKET_PATH_MAX = 107  # bytes, of Linux
 VERIFYING = ("verify-ca", "verify-full")  # modes of TLS in which an impostor gets no password
 
@@ -128,7 +128,7 @@ class Settings(BaseSettings):
         if self.database and (role == "bootstrap" or self.database_roles == "one"):
             return self.database
         server = urlsplit(
-            self.database or f"postgresql:///soulforge?host={quote(str(self._own_dir(self.database_socket_dir)))}"
+            self.database or f"postgresql:///soulforge?host={quote(str(self._checked_own(self.database_socket_dir)))}"
         )
         name = "soulforge" if role == "bootstrap" else f"soulforge_{role}"
         address = server.netloc.rpartition("@")[2]
@@ -149,18 +149,23 @@ class Settings(BaseSettings):
 
     @property
     def database_socket_dir(self) -> Path:
-        """The folder of the embedded PostgreSQL's socket."""
-        return self._sockets_dir(DATABASE_SOCKET)
+        """The folder of the embedded PostgreSQL's socket: in the home; below /tmp where the path would be too long."""
+        return self._socket_dir("run", DATABASE_SOCKET)
+
+    @property
+    def gateway_control_dir(self) -> Path:
+        """The folder of the gateway's control socket, as for the database's."""
+        return self._socket_dir("gateway", CONTROL_SOCKET)
 
     @property
     def gateway_control_socket(self) -> Path:
-        """Where the gateway takes commands about admission. Raises SettingsError where it could be another account's."""
-        return self._own_dir(self._sockets_dir(CONTROL_SOCKET)) / CONTROL_SOCKET
+        """Where the gateway takes commands of its own account. Raises SettingsError where it could be another account's."""
+        return self._checked_own(self.gateway_control_dir) / CONTROL_SOCKET
 
     def engine_socket(self, rune: str) -> Path:
         """Where an engine listens. Raises SettingsError where it could be another account's."""
         socket = f"engines/{rune}/{ENGINE_SOCKET}"
-        return self._own_dir(self._sockets_dir(socket)) / socket
+        return self._checked_own(self._socket_dir("run", socket)) / socket
 
     def make_engine_dir(self, rune: str) -> Path:
         """Make the folder of an engine's socket, for this account alone: its container gets it mounted."""
@@ -169,15 +174,14 @@ class Settings(BaseSettings):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self.engine_socket(rune).parent
 
-    def _sockets_dir(self, socket: str) -> Path:
-        """The folder of `socket`: in the home; below /tmp where the path would be too long."""
+    def _socket_dir(self, name: str, socket: str) -> Path:
         home = self.home.resolve()
-        folder = home / "run"
+        folder = home / name
         if len(os.fsencode(folder / socket)) <= SOCKET_PATH_MAX:
             return folder
         return Path("/tmp", f"soulforge-{hashlib.sha256(os.fsencode(home)).hexdigest()[:16]}")
 
-    def _own_dir(self, folder: Path) -> Path:
+    def _checked_own(self, folder: Path) -> Path:
         """Raise SettingsError unless the folder is of the home's owner alone: in /tmp anyone may have made it first."""
         try:
             found = folder.lstat()

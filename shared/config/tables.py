@@ -77,7 +77,21 @@ class BaseConfig(Frozen):
 class PersonaConfig(Frozen):
     """What is decided for one persona."""
 
-    base: BaseName = Field(description="Base it is trained on; default: that of the first rune that takes adapters.")
+    base: BaseName | None = Field(
+        None, description="Base it is trained on; default: that of the first rune that takes adapters."
+    )
+    promotion: Literal["automatic", "approval"] = Field(
+        "automatic",
+        description="A version that passed becomes the champion by itself, or once its owner approves of it.",
+    )
+    away: Literal["wait", "portal", "refuse"] = Field(
+        "wait",
+        description="While no engine can answer: wait for one, let the portal of [gateway.portal] answer, or answer 503.",
+    )
+    leaves_home: bool = Field(False, description="Whether what its clients write may be sent to the portal.")
+    approve_within_h: float = Field(
+        168.0, gt=0, le=8784, description="Hours that a version waits for approval; then it is kept, not promoted."
+    )
 
 
 class JobsConfig(Frozen):

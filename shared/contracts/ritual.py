@@ -9,7 +9,7 @@ from shared.contracts.forge import AdapterFailed, AdapterForged
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
 from shared.contracts.intent import RitualCancelled
 from shared.contracts.message import Fact
-from shared.contracts.registry import AdapterAwakened, AdapterRegistered
+from shared.contracts.registry import AdapterAwakened, AdapterKept, AdapterProposed, AdapterRegistered
 from shared.contracts.verify import AdapterBanished, AdapterVerified
 
 
@@ -22,14 +22,16 @@ class State(StrEnum):
     FORGED = "forged"  #: holds the anvil; the verifier evaluates
     VERIFIED = "verified"  #: passed; the registry freezes the bundle while inference comes back
     REGISTERED = "registered"  #: in the Crypt; waits for inference to load it
+    AWAITING_APPROVAL = "awaiting_approval"  #: loaded and proven; waits for its owner's decision
     AWAKENED = "awakened"  #: serves. End.
+    KEPT = "kept"  #: good, and not promoted. End.
     REFUSED = "refused"  #: too little karma, or the anvil did not come free. End.
     FAILED = "failed"  #: an error that no retry mends. End.
     BANISHED = "banished"  #: the verdict was not a promotion. End.
     CANCELLED = "cancelled"  #: at its owner's request. End.
 
 
-ENDS = frozenset({State.AWAKENED, State.REFUSED, State.FAILED, State.BANISHED, State.CANCELLED})
+ENDS = frozenset({State.AWAKENED, State.KEPT, State.REFUSED, State.FAILED, State.BANISHED, State.CANCELLED})
 HOLDS_ANVIL = frozenset({State.EVACUATED, State.FORGED})
 
 # (state, fact) -> next state. Every pair that is not here leaves the ritual as it is: a late, repeated or
@@ -56,8 +58,14 @@ TRANSITIONS: dict[tuple[State, type[Fact]], State] = {
     (State.VERIFIED, AdapterFailed): State.FAILED,
     (State.VERIFIED, RitualCancelled): State.CANCELLED,
     (State.REGISTERED, AdapterAwakened): State.AWAKENED,
+    (State.REGISTERED, AdapterProposed): State.AWAITING_APPROVAL,
+    (State.REGISTERED, AdapterKept): State.KEPT,
     (State.REGISTERED, AdapterFailed): State.FAILED,
     (State.REGISTERED, RitualCancelled): State.CANCELLED,
+    (State.AWAITING_APPROVAL, AdapterAwakened): State.AWAKENED,
+    (State.AWAITING_APPROVAL, AdapterKept): State.KEPT,
+    (State.AWAITING_APPROVAL, AdapterFailed): State.FAILED,
+    (State.AWAITING_APPROVAL, RitualCancelled): State.CANCELLED,
 }
 
 FACTS: tuple[type[Fact], ...] = (
@@ -72,7 +80,9 @@ FACTS: tuple[type[Fact], ...] = (
     AdapterBanished,
     GpuRestored,
     AdapterRegistered,
+    AdapterProposed,
     AdapterAwakened,
+    AdapterKept,
     RitualCancelled,
 )
 

@@ -21,7 +21,15 @@ from shared.contracts.intent import RitualCancel, RitualCancelled, RitualProgres
 from shared.contracts.karma import KarmaConsecrated, KarmaRecalled, KarmaRejected, KarmaRemembered, KarmaRevoked
 from shared.contracts.message import Message
 from shared.contracts.queue import QueueAsk, QueuePause, QueuePaused, QueueResume
-from shared.contracts.registry import AdapterAwakened, AdapterRegistered, AdapterTainted
+from shared.contracts.registry import (
+    AdapterAwakened,
+    AdapterDecide,
+    AdapterDecided,
+    AdapterKept,
+    AdapterProposed,
+    AdapterRegistered,
+    AdapterTainted,
+)
 from shared.contracts.verify import AdapterBanished, AdapterVerified
 
 
@@ -49,6 +57,7 @@ PUBLISHERS: dict[type[Message], frozenset[Role]] = {
     RitualCancel: frozenset({Role.OWNER, Role.PUBLISHER}),
     GpuReclaim: frozenset({Role.OWNER}),
     GpuAccept: frozenset({Role.OWNER}),
+    AdapterDecide: frozenset({Role.OWNER}),
     KarmaRemembered: frozenset({Role.OWNER, Role.PUBLISHER}),
     KarmaConsecrated: frozenset({Role.OWNER}),
     KarmaRejected: frozenset({Role.OWNER}),
@@ -65,7 +74,9 @@ PUBLISHERS: dict[type[Message], frozenset[Role]] = {
     AdapterBanished: frozenset({Role.VERIFIER}),
     GpuRestored: frozenset({Role.ORCHESTRATOR}),
     AdapterRegistered: frozenset({Role.REGISTRY}),
+    AdapterProposed: frozenset({Role.REGISTRY}),
     AdapterAwakened: frozenset({Role.REGISTRY}),
+    AdapterKept: frozenset({Role.REGISTRY}),
     RitualCancelled: STAGES,
     RitualProgress: frozenset({Role.HARVESTER, Role.FORGE, Role.VERIFIER}),
     InferenceSuspended: frozenset({Role.ORCHESTRATOR}),
@@ -76,6 +87,7 @@ PUBLISHERS: dict[type[Message], frozenset[Role]] = {
     QueueAsk: frozenset({Role.ORCHESTRATOR}),
     KarmaRecalled: frozenset({Role.HARVESTER}),
     AdapterTainted: frozenset({Role.REGISTRY}),
+    AdapterDecided: frozenset({Role.REGISTRY}),
 }
 
 

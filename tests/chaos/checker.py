@@ -94,7 +94,9 @@ class Checker:
             models = await self._rune.models()
         except InferenceError as error:
             return [f"inference is not back: {error}"]
-        wanted = await connection.fetch("SELECT persona, version FROM registry.alias")
+        wanted = await connection.fetch(
+            "SELECT persona, champion AS version FROM registry.alias WHERE champion IS NOT NULL"
+        )
         return [f"{row['persona']} is not served by {row['version']}" for row in wanted if row["version"] not in models]
 
     async def _check_rituals(self, connection: asyncpg.Connection[Any], sent: list[Sent], found: Found) -> None:
@@ -140,7 +142,7 @@ class Checker:
     async def _check_effects(self, connection: asyncpg.Connection[Any], found: Found) -> None:
         """An alias moved once for each awakened ritual, and for no other; one version of each registered one."""
         rows = await connection.fetch(
-            "SELECT id, state, (SELECT count(*) FROM registry.alias_history WHERE ritual = id) AS moves, "
+            "SELECT id, state, (SELECT count(*) FROM registry.decision WHERE ritual = id AND action = 'promote') AS moves, "
             "(SELECT count(*) FROM registry.version WHERE ritual = id) AS versions, "
             f"(SELECT count(*) FROM ritual_fact WHERE ritual = id AND subject = '{AdapterRegistered.subject}') AS registered "
             "FROM ritual"

@@ -148,6 +148,9 @@ class Engine(FakeRune):
     async def load(self, name: str, path: Path) -> None:
         self._loaded.add(name)
 
+    async def unload(self, name: str) -> None:
+        self._loaded.discard(name)
+
     async def answer(self, model: str, messages: object, max_tokens: int, salt: str | None = None) -> str:
         return "a scribe" if model in self._loaded else "a base"
 

@@ -83,6 +83,14 @@ OPERATIONS = {
     "view registry.served: read": "SELECT * FROM registry.served",
     "registry: read versions": "SELECT * FROM registry.version",
     "registry: move an alias": "UPDATE registry.alias SET previous = NULL",
+    "registry: delete an alias": "DELETE FROM registry.alias",
+    "registry: record a decision": insert(
+        "registry.decision", persona="'p'", action="'pin'", by="'me'", why="''"
+    ).replace(" by,", ' "by",'),
+    "registry: change a decision": "UPDATE registry.decision SET why = ''",
+    "registry: delete a decision": "DELETE FROM registry.decision",
+    "registry: withdraw a version": "UPDATE registry.version SET withdrawn_at = now()",
+    "registry: change the adapter of a version": "UPDATE registry.version SET adapter = ''",
     "registry: forget a taint": "DELETE FROM registry.taint",
     "orchestrator: reclaim an anvil": insert(
         "orchestrator.reclaim", anvil="'a'", why="''", requested_at="now()", until="now()"

@@ -9,17 +9,18 @@ from uuid import UUID
 import pytest
 
 from services.registry import app as registry
-from services.registry import store
+from services.registry import store, views
+from services.registry.decisions import RefusedError, decide
 from services.registry.recall import act_on_recalls
 from services.registry.store import Version
 from shared.config.settings import Settings
 from shared.contracts.intent import TrainingIntent
-from shared.contracts.registry import AdapterTainted, RecallAction
+from shared.contracts.registry import Action, AdapterDecide, AdapterTainted, RecallAction
 from shared.ritual import ledger
 from shared.runtime.context import ServiceContext
 from shared.storage.postgres import Pool
 from tests.support.configurations import configured
-from tests.support.consents import HARVESTER, Tell, bus, crypt, harvested, heard, history, of, told
+from tests.support.consents import HARVESTER, Tell, bus, crypt, harvested, heard, history, make_champion, of, told
 from tests.support.running import eventually
 from tests.support.services import running
 
@@ -32,7 +33,7 @@ async def context(settings: Settings, crypt: Pool) -> ServiceContext:
 
 
 async def alias(pool: Pool) -> str | None:
-    version: str | None = await pool.fetchval("SELECT version FROM registry.alias WHERE persona = 'scribe'")
+    version: str | None = await pool.fetchval("SELECT champion FROM registry.alias WHERE persona = 'scribe'")
     return version
 
 
@@ -76,8 +77,9 @@ async def test_a_withdrawn_name_goes_back_to_the_version_before_where_that_one_i
 
     assert [(one.version, one.alias_withdrawn) for one in await tainted(crypt)] == [("scribe@r2", True)]
     assert await alias(crypt) == "scribe@r1"
-    last = await crypt.fetchrow("SELECT version, previous, why FROM alias_history ORDER BY moved_at DESC LIMIT 1")
-    assert last and (last["version"], last["previous"]) == ("scribe@r1", "scribe@r2") and "consent" in last["why"]
+    last = (await views.list_decisions(crypt, "scribe"))[0]
+    assert (last.champion, last.champion_before, last.by) == ("scribe@r1", "scribe@r2", "recall policy")
+    assert "consent" in last.why
     assert [version.name for version in await store.list_served(crypt)] == ["scribe@r1"]
     assert await asked(crypt) == []
     _, shown, _ = await told("recall", "b")
@@ -122,18 +124,40 @@ async def test_a_name_never_goes_back_to_a_tainted_version_not_even_for_a_moment
     context: ServiceContext, crypt: Pool, history: dict[str, UUID]
 ) -> None:
     async with crypt.acquire() as conn, conn.transaction():
-        await store.move_alias(conn, "scribe", "scribe@r1", history["r1"])
+        await make_champion(conn, "scribe", "scribe@r1", history["r1"])
     await recall(crypt, *history.values())
     await act_on_recalls(context.pool, "withdraw_and_retrain")
 
-    ways = await crypt.fetch("SELECT version, previous FROM alias_history WHERE why <> ''")
-    assert [tuple(row) for row in ways] == [(None, "scribe@r1")]
+    made = await views.list_decisions(crypt, "scribe")
+    ways = {(one.champion_before, one.champion) for one in made if one.by == "recall policy"}
+    assert ways == {("scribe@r1", None), (None, None)}
     assert [str(intent.id).rpartition("/")[0] for intent in await asked(crypt)] == ["recall/scribe@r1"]
 
+
+async def test_a_withdrawn_version_that_its_owner_promoted_all_the_same_stays_until_more_is_revoked(
+    context: ServiceContext, crypt: Pool, history: dict[str, UUID]
+) -> None:
+    await recall(crypt, history["r2"])
+    await act_on_recalls(context.pool, "withdraw")
+    await store.record_loaded(crypt, "rune", "scribe@r2", 3, proven=True)
+    asked = AdapterDecide(action=Action.PROMOTE, persona="scribe", version="scribe@r2", champion="scribe@r1", by="me")
+    with pytest.raises(RefusedError, match="scribe@r2 was withdrawn: only an override"):
+        await decided(crypt, asked)
+    await decided(crypt, asked.model_copy(update={"override": True, "why": "the subject agreed in writing"}))
+
+    await act_on_recalls(context.pool, "withdraw")
+    assert await alias(crypt) == "scribe@r2"
+    last = (await views.list_decisions(crypt, "scribe"))[0]
+    assert (last.override, last.why) == (True, "the subject agreed in writing")
+
+    await recall(crypt, history["r2"], karma="b")
+    await act_on_recalls(context.pool, "withdraw")
+    assert await alias(crypt) == "scribe@r1"
+
+
+async def decided(crypt: Pool, asked: AdapterDecide) -> None:
     async with crypt.acquire() as conn, conn.transaction():
-        await store.move_alias(conn, "scribe", "scribe@r1", history["r1"])
-    await act_on_recalls(context.pool, "withdraw_and_retrain")
-    assert await alias(crypt) is None and len(await asked(crypt)) == 1, "the clean ritual made the same version"
+        await decide(conn, asked)
 
 
 async def test_a_stricter_policy_withdraws_what_was_only_warned_of(
@@ -162,7 +186,7 @@ async def test_a_ritual_under_way_on_revoked_karma_is_asked_to_end_unless_the_po
 
     async with crypt.acquire() as conn:
         await store.insert_version(conn, Version("scribe@late", "scribe", "sha256:late", "base", ritual, "/nowhere"))
-        await store.move_alias(conn, "scribe", "scribe@late", ritual)
+        await make_champion(conn, "scribe", "scribe@late", ritual)
     assert await store.list_served(crypt) == [], "not served before it was decided upon"
     await act_on_recalls(context.pool, policy)
     assert [one.version for one in await tainted(crypt)] == ["scribe@late"]

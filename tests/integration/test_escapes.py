@@ -234,6 +234,22 @@ RUNS: dict[str, list[tuple[list[str], set[str]]]] = {
     "reclaim": [(["--why", ALL, "--no-wait"], set()), ([ALL], SHOWN), (["--for", ALL], SHOWN)],
     "accept": [([], SHOWN), ([ALL], SHOWN)],
     "adapters": [([], SHOWN)],
+    "adapters promote": [
+        ([f"scribe@{ALL}"[:100]], set()),
+        (["scribe@r1", "--by", ALL[:200], "--why", ALL], set()),
+        ([ALL], set()),
+    ],
+    "adapters reject": [(["scribe@r1", "--why", ALL], set()), (["scribe@r1"], set())],
+    "adapters pin": [
+        (["scribe@r2", "--why", ALL, "--by", ALL[:200]], set()),
+        (["scribe@r2", "--champion", ALL[:100]], set()),
+    ],
+    "adapters unpin": [(["scribe", "--why", ALL], set()), (["scribe"], set())],
+    "adapters rollback": [(["scribe", "--why", ALL], set()), (["scribe"], set())],
+    "adapters retire": [(["scribe@r1", "--why", ALL], set()), ([ALL], set())],
+    "adapters history": [(["scribe"], SHOWN), ([ALL], SHOWN)],
+    "approve": [(["scribe"], set()), ([ALL], SHOWN)],
+    "reject": [(["scribe"], set()), ([ALL], SHOWN)],
     "ask": [(["scribe", ALL], SHOWN)],
     "dead-letters list": [([], SHOWN)],
     "dead-letters show": [(["{letter}"], SHOWN), ([ALL], SHOWN)],
@@ -246,7 +262,9 @@ def commands() -> Iterator[str]:
     """Every command, by the words that call it."""
     root: Any = typer.main.get_command(app)
     for name, command in root.commands.items():
-        yield from (f"{name} {inner}" for inner in command.commands) if hasattr(command, "commands") else [name]
+        if not hasattr(command, "commands") or command.invoke_without_command:
+            yield name
+        yield from (f"{name} {inner}" for inner in getattr(command, "commands", ()))
 
 
 def test_every_command_is_tried() -> None:

@@ -59,8 +59,8 @@ async def awaken(pool: Pool, rune: AdapterRune, version: str) -> None:
         version,
     )
     await pool.execute(
-        "INSERT INTO registry.alias AS a (persona, version) VALUES ('scribe', $1) "
-        "ON CONFLICT (persona) DO UPDATE SET previous = a.version, version = $1",
+        "INSERT INTO registry.alias AS a (persona, champion) VALUES ('scribe', $1) "
+        "ON CONFLICT (persona) DO UPDATE SET previous = a.champion, champion = $1",
         version,
     )
     rune.wanted = {"base", version}

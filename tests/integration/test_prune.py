@@ -28,7 +28,7 @@ from shared.storage.artifacts import PRUNING, Artifacts
 from shared.storage.digests import digest_tree
 from shared.storage.postgres import Pool
 from tests.support.adapters import save_adapter
-from tests.support.consents import Tell, crypt, harvested, told
+from tests.support.consents import Tell, crypt, harvested, make_champion, told
 from tests.support.evaluations import INTACT, LEARNED, results
 
 __all__ = ["crypt", "told"]  # the fixtures
@@ -84,7 +84,7 @@ class Lab:
         version = Version(version_name("scribe", digest), "scribe", digest, "base", ritual, str(bundle))
         async with self.crypt.acquire() as conn, conn.transaction():
             await store.insert_version(conn, version)
-            await store.move_alias(conn, "scribe", version.name, ritual)
+            await make_champion(conn, "scribe", version.name, ritual)
         return bundle
 
     def has(self, ritual: UUID) -> bool:

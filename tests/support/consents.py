@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -14,7 +15,8 @@ import pytest
 from deploy.cli.main import run
 from services.harvester import app as harvester
 from services.harvester.ingest.karma import store_records
-from services.registry import store
+from services.registry import decisions, store
+from services.registry.policy import Fate
 from services.registry.store import Version
 from shared.config.settings import Settings
 from shared.contracts.harvest import KarmaHarvested
@@ -23,7 +25,7 @@ from shared.contracts.karma import ChatMessage, KarmaRecord, Status
 from shared.contracts.roles import Role
 from shared.messaging.client import connect
 from shared.ritual import ledger
-from shared.storage.postgres import Pool, open_pool
+from shared.storage.postgres import Connection, Pool, open_pool
 from tests.support.servers import TESTER, use_database
 from tests.support.services import handlers_only
 
@@ -70,6 +72,13 @@ async def record_manifest(pool: Pool, digest: str, *karma: str) -> None:
     )
 
 
+async def make_champion(conn: Connection, persona: str, version: str, ritual: UUID) -> None:
+    """Promote a version as the policy does, once it is proven to answer."""
+    aliases, standing = await decisions.lock(conn, persona), await decisions.get_standing(conn, version)
+    assert aliases and standing
+    await decisions.apply_fate(conn, aliases, standing, Fate.PROMOTE, "it passed", ritual, datetime.now(UTC))
+
+
 @pytest.fixture
 async def history(pool: Pool, crypt: Pool) -> dict[str, UUID]:
     """Two rituals of one persona: `a` is in both manifests, `b` in the second, `c` in none."""
@@ -82,7 +91,7 @@ async def history(pool: Pool, crypt: Pool) -> dict[str, UUID]:
         for name, ritual in rituals.items():
             version = Version(f"scribe@{name}", "scribe", f"sha256:{name}", "base", ritual, "/nowhere")
             await store.insert_version(conn, version)
-            await store.move_alias(conn, "scribe", f"scribe@{name}", ritual)
+            await make_champion(conn, "scribe", f"scribe@{name}", ritual)
     return rituals
 
 

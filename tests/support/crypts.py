@@ -17,6 +17,7 @@ import pytest
 
 from services.registry import store
 from services.registry.bundle import ADAPTER, PROBES, version_name
+from services.registry.settings import RegistrySettings
 from services.registry.store import Version
 from shared.config.model import AnvilConfig, Configuration, CovenConfig, RuneConfig
 from shared.config.settings import ENGINE_SOCKET, PROJECT, Settings
@@ -31,7 +32,8 @@ from shared.storage.base_model import Bases
 from shared.storage.digests import digest_tree
 from shared.storage.postgres import Pool
 from tests.support.adapters import save_adapter
-from tests.support.consents import crypt, harvested
+from tests.support.consents import crypt, harvested, make_champion
+from tests.support.fakes.vllm_answers import words
 from tests.support.running import eventually
 
 __all__ = ["crypt"]  # the fixture
@@ -55,7 +57,7 @@ class TwoBases:
         """Start the engine of a base, again where it runs; returns when it answers."""
         self.stop(base)
         socket = self.context.settings.make_engine_dir(base) / ENGINE_SOCKET
-        words = (
+        command = (
             sys.executable,
             "-m",
             "tests.support.fakes.fake_vllm",
@@ -65,7 +67,7 @@ class TwoBases:
             str(socket),
         )
         env = {**os.environ, "FAKE_VLLM_FILE": str(self.faults)}
-        self.processes[base] = subprocess.Popen(words, cwd=PROJECT, env=env)  # noqa: ASYNC220 - a spawn is over at once
+        self.processes[base] = subprocess.Popen(command, cwd=PROJECT, env=env)  # noqa: ASYNC220 - a spawn is over at once
         await eventually(self.engines[base].healthy, 20, f"the engine of {base} answers")
 
     def stop(self, base: str) -> None:
@@ -80,7 +82,7 @@ class TwoBases:
         """A version that the persona's alias points to; another `value` is another adapter."""
         version = await self._freeze(persona, value, base or await self.digest(MODELS[persona]))
         async with self.context.pool.acquire() as conn, conn.transaction():
-            await store.move_alias(conn, persona, version.name, version.ritual)
+            await make_champion(conn, persona, version.name, version.ritual)
         return version
 
     async def add_registered(self, persona: str, value: float) -> Version:
@@ -108,7 +110,7 @@ class TwoBases:
         damaged.write_bytes(data)
         return damaged
 
-    def fail(self, **faults: bool) -> None:
+    def fail(self, **faults: bool | float) -> None:
         self.faults.write_text(json.dumps(faults))
 
     async def _freeze(self, persona: str, value: float, base: str, state: str = "awakened") -> Version:
@@ -117,8 +119,7 @@ class TwoBases:
         save_adapter(bundle / ADAPTER, value)
         adapter = digest_tree(bundle / ADAPTER)
         name = version_name(persona, adapter)
-        # The engine's answer depends on the model's name and the prompt only.
-        (bundle / PROBES).write_text(json.dumps([{"prompt": "hi", "base": "", "candidate": ""}]))
+        (bundle / PROBES).write_text(json.dumps([probe(name)]))
         ritual: UUID = await harvested(self.harvester, name, f"m-{name}", state)
         version = Version(name, persona, adapter, base, ritual, str(bundle))
         async with self.context.pool.acquire() as conn, conn.transaction():
@@ -128,6 +129,13 @@ class TwoBases:
     async def _record(self, fact: Fact) -> None:
         async with self.context.pool.acquire() as conn, conn.transaction():
             assert await ledger.record_fact(conn, fact, "registry", datetime.now(UTC))
+
+
+def probe(version: str, prompt: str = "hi") -> dict[str, str]:
+    """What the evaluator would have heard: the engine's answer depends on the model's name and the prompt only."""
+    messages = json.dumps([{"content": prompt, "role": "user"}], sort_keys=True)
+    tokens = RegistrySettings().probe_tokens
+    return {"prompt": prompt, "base": "", "candidate": " ".join(words(version, messages, tokens))}
 
 
 @pytest.fixture

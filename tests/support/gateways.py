@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +12,12 @@ from uuid import UUID, uuid4
 
 import openai
 
+from deploy.services import load_configuration
 from services.gateway.app import app
 from shared.config.settings import ENGINE_SOCKET, Settings
+from shared.drivers.inference.open import open_gate
 from shared.storage.postgres import Pool
-from tests.support.configurations import QUICK, configured
+from tests.support.configurations import configured
 from tests.support.fakes.engines import FakeEngine, fake_engine
 from tests.support.running import eventually
 from tests.support.services import running
@@ -63,8 +65,8 @@ class Gateway:
 
     async def move_alias(self, persona: str, version: str) -> None:
         await self.admin.execute(
-            "INSERT INTO registry.alias (persona, version) VALUES ($1, $2) "
-            "ON CONFLICT (persona) DO UPDATE SET version = excluded.version, previous = alias.version",
+            "INSERT INTO registry.alias (persona, champion) VALUES ($1, $2) "
+            "ON CONFLICT (persona) DO UPDATE SET champion = excluded.champion, previous = alias.champion",
             persona,
             version,
         )
@@ -81,35 +83,34 @@ class Gateway:
         await eventually(listed, 15, f"the gateway serves {models}")
 
 
-def _tables(runes: list[str], folder: Path, gateway: dict[str, object]) -> Iterator[tuple[str, object]]:
-    yield "gateway", gateway
-    yield "anvils", {"anvil0": {"accelerator": "cpu"}}
-    yield "bases", {BASE: {"path": str(folder)}}
-    yield "covens", {"hearth": {"anvil": "anvil0", "runes": runes}}
-    yield (
-        "runes",
-        {rune: {"command": ["of", "the", "test", "{socket}"], "base": BASE, "max_loras": 4} for rune in runes},
-    )
+def tables_of(engines: int, folder: Path, limits: Mapping[str, object]) -> dict[str, Any]:
+    """The configuration of so many engines, which the test runs itself. `limits` are those of `[gateway]`."""
+    runes = [f"rune{number}" for number in range(engines)]
+    engine = {"command": ["of", "the", "test", "{socket}"], "base": BASE, "max_loras": 4}
+    return {
+        "gateway": dict(limits),
+        "anvils": {"anvil0": {"accelerator": "cpu"}},
+        "bases": {BASE: {"path": str(folder)}},
+        "covens": {"hearth": {"anvil": "anvil0", "runes": runes}},
+        "runes": dict.fromkeys(runes, engine),
+    }
 
 
 @asynccontextmanager
 async def gateway_over(
-    settings: Settings,
-    admin: Pool,
-    folder: Path,
-    engines: int = 1,
-    limits: dict[str, object] | None = None,
-    **faults: Any,
+    settings: Settings, admin: Pool, folder: Path, engines: int = 1, **faults: Any
 ) -> AsyncIterator[Gateway]:
-    """A gateway over so many engines with these faults. `limits` are those of `[gateway]`."""
+    """A gateway over so many engines with these faults."""
     async with AsyncExitStack() as stack:
-        runes = [f"rune{number}" for number in range(engines)]
-        named = {
+        own = configured(settings, folder, **tables_of(engines, folder, {}))
+        runes = load_configuration(own).runes
+        started = {
             rune: await stack.enter_async_context(
                 fake_engine(socket=settings.make_engine_dir(rune) / ENGINE_SOCKET, base=BASE, **faults)
             )
             for rune in runes
         }
-        own = configured(settings, folder, runtime=QUICK, **dict(_tables(runes, folder, limits or {})))  # type: ignore[arg-type]
         await stack.enter_async_context(running(app, own))
-        yield Gateway(own, admin, folder, named)
+        for rune in runes:
+            await open_gate(own, rune).open()
+        yield Gateway(own, admin, folder, started)

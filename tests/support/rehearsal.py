@@ -51,7 +51,7 @@ async def _probe(rune: Vllm, base: str, prompt: str) -> Probe:
 async def assert_persona_serves(stack: Stack) -> None:
     """The persona answers with the adapter, the base without it, and no ritual holds the anvil."""
     conn = await stack.connect()
-    version = await conn.fetchval("SELECT version FROM registry.alias WHERE persona = $1", PERSONA)
+    version = await conn.fetchval("SELECT champion FROM registry.alias WHERE persona = $1", PERSONA)
     held_by = await conn.fetchval("SELECT ritual FROM lease")
     await conn.close()
 

@@ -210,7 +210,7 @@ def test_a_persona_is_trained_on_its_base_and_answered_by_the_rune_that_serves_i
     )
     configuration = loaded(text + "[personas.coder]\nbase = 'small'\n", settings)
 
-    assert configuration.serving_runes() == {"large": "chat", "small": "ears"}
+    assert configuration.serving_runes() == {"large": ("chat",), "small": ("ears",)}
     assert (configuration.base_of("scribe"), configuration.serving_rune("scribe")) == ("large", "chat")
     assert (configuration.base_of("coder"), configuration.serving_rune("coder")) == ("small", "ears")
     assert (configuration.max_lora_rank("scribe"), configuration.max_lora_rank("coder")) == (64, 16)
@@ -218,8 +218,19 @@ def test_a_persona_is_trained_on_its_base_and_answered_by_the_rune_that_serves_i
     assert configuration.bases["small"].path == Path("/srv/small")
 
 
+def test_adapters_go_to_every_rune_of_their_base_on_any_anvil_and_the_training_anvil_s_come_first(
+    settings: Settings,
+) -> None:
+    first = "[anvils.gpu1]\n[runes.also]\nbase = 'large'\nmax_lora_rank = 8\n[runes.other]\nbase = 'small'\n"
+    more = f"{BASES}{first}[covens.annexe]\nanvil = 'gpu1'\nrunes = ['also', 'other']\n"
+    configuration = loaded(HOUSE.replace("[runes.chat]", "[runes.chat]\nbase = 'large'") + more, settings)
+
+    assert configuration.serving_runes() == {"large": ("chat", "also"), EMBEDDED_BASE: ("ears",)}
+    assert configuration.max_lora_rank("scribe") == 8, "what one of them refuses is not trained"
+
+
 def test_without_a_declaration_the_embedded_base_is_served_and_trained_on(settings: Settings) -> None:
-    assert load(settings).serving_runes() == {EMBEDDED_BASE: "rune"}
+    assert load(settings).serving_runes() == {EMBEDDED_BASE: ("rune",)}
     assert load(settings).base_of("anyone") == EMBEDDED_BASE
 
 
@@ -229,7 +240,7 @@ def test_without_a_declaration_the_embedded_base_is_served_and_trained_on(settin
         ("[personas.coder]\nbase = 'larg'", 'no rune on "gpu0" serves the base "larg" and takes adapters; did you mean "large"?'),
         ("[personas.coder]\nbase = 'small'", 'personas.coder.base: no rune on "gpu0" serves the base "small"'),
         ("[personas.Coder]\nbase = 'large'", "personas.Coder: the name of a persona must match"),
-        ("[personas.coder]", "personas.coder.base: is required"),
+        ("[personas.coder]\npromotion = 'approved'", "personas.coder.promotion: Input should be 'automatic' or 'approval'"),
         ("[bases.other]", "bases.other.path: is required"),
         ("[bases.other]\npath = 'x'\npth = 'x'", 'bases.other.pth: unknown key; did you mean "path"?'),
     ],

@@ -23,26 +23,33 @@ PANEL = "Adapters"
 ANSWER_TIMEOUT_S = 120.0
 
 
+group = typer.Typer()
+
+
 def register(app: typer.Typer) -> None:
-    for command in (adapters, ask):
-        app.command(rich_help_panel=PANEL)(command)
+    app.add_typer(group, name="adapters", rich_help_panel=PANEL)
+    app.command(rich_help_panel=PANEL)(ask)
 
 
-def adapters() -> None:
-    """List the versions of every persona, and which one serves."""
+@group.callback(invoke_without_command=True)
+def adapters(context: typer.Context) -> None:
+    """List every persona's versions, or decide about them."""
     from rich.table import Table
 
+    if context.invoked_subcommand:
+        return
     versions = asyncio.run(_list(load_settings()))
     if not versions:
         out.print("no adapter yet: `soulforge intend PERSONA` asks for one")
         return
     table = Table(box=None, pad_edge=False)
-    for name in ("persona", "version", "serves as", "base", "registered", "ritual", "bundle"):
+    for name in ("persona", "version", "serves as", "role", "loaded in", "base", "registered", "ritual", "bundle"):
         table.add_column(name, overflow="fold")
     for version in versions:
         alias = _serves(version)
         origin = short_digest(version.base), ago(version.registered_at), short_id(version.ritual)
-        table.add_row(version.persona, version.name, alias, *origin, version.bundle)
+        roles, loaded = ", ".join(version.roles), ", ".join(version.loaded)
+        table.add_row(version.persona, version.name, alias, roles, loaded, *origin, version.bundle)
     out.print(table)
     for version in versions:
         if version.fault:

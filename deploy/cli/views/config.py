@@ -52,7 +52,8 @@ def _anvils(configuration: Configuration) -> Table:
 
 def _runes(configuration: Configuration, settings: Settings) -> Table:
     table = _table("rune", "anvil", "runs", "listens on", "serves", "adapters", "leaves by", "grace")
-    serving, ports = configuration.serving_runes().values(), configuration.ports(settings)
+    serving = {name for names in configuration.serving_runes().values() for name in names}
+    ports = configuration.ports(settings)
     for name, rune in configuration.runes.items():
         table.add_row(
             name,

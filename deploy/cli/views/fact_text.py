@@ -11,7 +11,7 @@ from shared.contracts.harvest import KarmaHarvested, KarmaRefused
 from shared.contracts.intent import RitualCancelled
 from shared.contracts.job import is_unisolated, isolation_text
 from shared.contracts.message import Fact
-from shared.contracts.registry import AdapterAwakened, AdapterRegistered
+from shared.contracts.registry import AdapterAwakened, AdapterKept, AdapterProposed, AdapterRegistered
 from shared.contracts.verify import AdapterBanished, AdapterVerified, Judged
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def unisolated_jobs(facts: Iterable[RecordedFact]) -> list[str]:
 def end_reason(fact: Fact) -> str | None:
     """Why this fact ended its ritual without an adapter that serves; None for one that did not."""
     match fact:
-        case KarmaRefused() | GpuRefused() | AdapterFailed():
+        case KarmaRefused() | GpuRefused() | AdapterFailed() | AdapterKept():
             return fact.reason or None
         case AdapterBanished():
             return " ".join(fact.reasons) or None
@@ -70,6 +70,8 @@ def _text(fact: Fact) -> str:
             return f"asked for: {fact.reason}" if fact.asked else fact.reason
         case AdapterRegistered():
             return fact.version
+        case AdapterProposed():
+            return f"{fact.version} waits for approval until {fact.until.astimezone():%Y-%m-%d %H:%M}"
         case AdapterAwakened():
             return f"{fact.alias} answers as {fact.version}, proven by {fact.probes} probes"
     return end_reason(fact) or ""

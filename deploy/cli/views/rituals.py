@@ -66,7 +66,8 @@ def _interrupted(ritual: ListedRitual) -> Text:
 
 
 def coloured(state: str, ended: bool) -> Text:
-    return Text(state, "green" if state == State.AWAKENED else "red" if ended else "yellow")
+    bad = ended and state != State.KEPT
+    return Text(state, "green" if state == State.AWAKENED else "red" if bad else "yellow")
 
 
 def report_view(report: RitualReport, facts: Sequence[RecordedFact]) -> RenderableType:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from deploy.cli.queries.rituals import ListedRitual, Snapshot
 from services.orchestrator.views import Handover, RecordedDecision, Step, Verdict
 from shared.contracts.evacuate import GpuInterrupted
+from shared.contracts.registry import AdapterProposed
 from shared.contracts.ritual import ENDS, HOLDS_ANVIL, State
 from shared.ritual.views import RecordedFact, RitualError, RitualStatus
 
@@ -108,12 +109,25 @@ def activity(snapshot: Snapshot) -> str:
         return error_text(snapshot.errors[0], snapshot.now)
     if ritual.cancel_requested_at:
         return "was asked to end; stops at its next safe point"
+    if ritual.state is State.AWAITING_APPROVAL:
+        return _approval(snapshot)
     if ritual.state is not State.HARVESTED:
         return UNDER_WAY[STAGES[STAGES.index(ritual.state) + 1]]
     if evacuation := _evacuation(ritual, snapshot.hand_overs):
         return evacuation
     waits = (wait_reason(ritual, snapshot.decision) or UNDER_WAY[State.EVACUATED]).rstrip(".")
     return f"{waits}; then {RESUMES}" if get_interruption(ritual, snapshot.facts) else waits
+
+
+def _approval(snapshot: Snapshot) -> str:
+    """What a version waits for, and until when."""
+    persona, last = snapshot.ritual.persona, last_move(snapshot.facts, State.AWAITING_APPROVAL)
+    until = (
+        f" until {last.fact.until.astimezone():%Y-%m-%d %H:%M}"
+        if last and isinstance(last.fact, AdapterProposed)
+        else ""
+    )
+    return f"waits for approval{until}: `soulforge approve {persona}` or `soulforge reject {persona}`"
 
 
 def wait_reason(ritual: RitualStatus, decision: RecordedDecision | None) -> str | None:

@@ -1,5 +1,5 @@
--- Versions of adapters, and the alias of each persona.
--- A version with `withdrawn_at` is kept in the Crypt and never served again by itself.
+-- Versions of adapters, the aliases of each persona, and every decision about them.
+-- A version with `withdrawn_at` is kept in the Crypt and not served. `overridden_at`: it was withdrawn, and promoted all the same.
 CREATE TABLE version (
     name          text PRIMARY KEY,
     persona       text NOT NULL,
@@ -8,29 +8,58 @@ CREATE TABLE version (
     ritual        uuid NOT NULL,
     bundle        text NOT NULL,
     registered_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    awakened_at   timestamptz,
     withdrawn_at  timestamptz,
+    overridden_at timestamptz,
     failed_probes int NOT NULL DEFAULT 0  -- proofs of the binding that failed
 );
 CREATE INDEX version_persona ON version (persona, registered_at);
 CREATE INDEX version_of_ritual ON version (ritual);
+CREATE INDEX version_adapter ON version (adapter);
 
+-- The aliases of a persona. Every change is a decision; its transaction locks the row first.
 CREATE TABLE alias (
-    persona  text PRIMARY KEY,
-    version  text NOT NULL REFERENCES version (name),
-    previous text REFERENCES version (name),
-    moved_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    persona   text PRIMARY KEY,
+    champion  text REFERENCES version (name), -- answers for the persona; NULL: none yet, or the last one was withdrawn
+    previous  text REFERENCES version (name), -- was the champion before, and stays loaded: a roll back goes to it
+    candidate text REFERENCES version (name), -- good, loaded, and not promoted
+    ritual    uuid,                           -- waits for the decision about the candidate; NULL: none does
+    until     timestamptz,                    -- when that waiting ends
+    approved  bigint,                         -- the decision to promote the candidate as soon as it is loaded
+    held      text CHECK (held IN ('pin', 'roll_back')), -- why no version is promoted by policy; NULL: it may be
+    moved_at  timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- Every move of an alias. version IS NULL: the alias was deleted.
-CREATE TABLE alias_history (
-    persona  text NOT NULL,
-    version  text,
-    previous text,
-    ritual   uuid NOT NULL,
-    moved_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    why      text NOT NULL DEFAULT ''
+-- Every decision, in the order in which they were made. Never changed, but for the mark of its announcement.
+CREATE TABLE decision (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    persona      text NOT NULL,
+    action       text NOT NULL,
+    version      text REFERENCES version (name), -- what was decided about
+    champion_before text,                        -- the champion before
+    champion     text,                           -- the champion after it
+    ritual       uuid,                           -- the ritual that it decides about
+    by           text NOT NULL,
+    why          text NOT NULL,
+    override     boolean NOT NULL DEFAULT false, -- of a version that was banished or withdrawn
+    source       text UNIQUE,                    -- the message that asked for it, so that it is obeyed once
+    decided_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    announced_at timestamptz
 );
+CREATE INDEX decision_of_version ON decision (version, id);
+CREATE INDEX decision_of_ritual ON decision (ritual, id);
+CREATE INDEX decision_of_persona ON decision (persona, id);
+CREATE INDEX decision_unannounced ON decision (id) WHERE announced_at IS NULL;
+
+-- What each rune had loaded when it was asked last, and whether it was proven to be what answers.
+CREATE TABLE loaded (
+    rune     text NOT NULL,
+    version  text NOT NULL REFERENCES version (name),
+    probes   int NOT NULL,     -- prompts of the proof
+    proven   boolean NOT NULL,
+    since    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (rune, version)
+);
+CREATE INDEX loaded_version ON loaded (version);
 
 -- Revoked records and the rituals that trained on them: every version made by such a ritual, also later, is tainted.
 CREATE TABLE taint (
@@ -49,17 +78,28 @@ CREATE TABLE fault (
     checked_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- The version that serves for each persona: that of its alias (`wanted`) or, while that one has a fault, the one before.
+-- The version that serves for each persona: its champion (`wanted`) or, while that one has a fault, the one before.
 -- Never one that was withdrawn, nor one with revoked karma that is not announced yet. NULL: none.
 CREATE VIEW served AS
-SELECT a.persona, a.version AS wanted, f.reason AS fault, v.name AS version
+SELECT a.persona, a.champion AS wanted, f.reason AS fault, v.name AS version
 FROM alias a
-LEFT JOIN fault f ON f.version = a.version
-LEFT JOIN version v ON v.name = CASE WHEN f.version IS NULL THEN a.version ELSE a.previous END
+LEFT JOIN fault f ON f.version = a.champion
+LEFT JOIN version v ON v.name = CASE WHEN f.version IS NULL THEN a.champion ELSE a.previous END
     AND v.withdrawn_at IS NULL
     AND NOT EXISTS (SELECT FROM fault other WHERE other.version = v.name)
-    AND NOT EXISTS (SELECT FROM taint t WHERE t.ritual = v.ritual AND t.announced_at IS NULL);
+    AND NOT EXISTS (SELECT FROM taint t WHERE t.ritual = v.ritual AND t.announced_at IS NULL)
+WHERE a.champion IS NOT NULL;
 
 -- For other services: the versions that no persona is served by, under the names that an engine may still have for them.
 CREATE VIEW public.unserved_version AS
 SELECT name FROM version WHERE name NOT IN (SELECT version FROM served WHERE version IS NOT NULL);
+
+-- The gateway applies what changes here as soon as it is committed.
+CREATE FUNCTION notify_gateway() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN PERFORM pg_notify('soulforge_versions', ''); RETURN NULL; END $$;
+CREATE TRIGGER notify AFTER INSERT OR UPDATE OR DELETE ON version EXECUTE FUNCTION notify_gateway();
+CREATE TRIGGER notify AFTER INSERT OR UPDATE OR DELETE ON alias EXECUTE FUNCTION notify_gateway();
+CREATE TRIGGER notify AFTER INSERT OR UPDATE OR DELETE ON taint EXECUTE FUNCTION notify_gateway();
+CREATE TRIGGER notify AFTER INSERT OR UPDATE OR DELETE ON fault EXECUTE FUNCTION notify_gateway();
+CREATE TRIGGER notify_gateway AFTER INSERT ON public.ritual_fact
+    FOR EACH ROW WHEN (NEW.subject = 'adapter.banished') EXECUTE FUNCTION notify_gateway();

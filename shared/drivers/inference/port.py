@@ -80,6 +80,13 @@ class Serving(Protocol):
         """
         ...
 
+    async def unload(self, name: str) -> None:
+        """Forget the name of an adapter; does nothing where it is not loaded. Requests under way on it go on.
+
+        The weights stay in the engine's caches until others need the place.
+        """
+        ...
+
     async def answer(
         self, model: str, messages: tuple[PromptMessage, ...], max_tokens: int, salt: str | None = None
     ) -> str:

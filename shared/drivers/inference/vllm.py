@@ -45,6 +45,10 @@ class Vllm:
         body = {"lora_name": name, "lora_path": str(path)}
         await self._http.call("POST", "/v1/load_lora_adapter", body, LOAD_TIMEOUT_S)
 
+    async def unload(self, name: str) -> None:
+        if name in await self.models():
+            await self._http.call("POST", "/v1/unload_lora_adapter", {"lora_name": name})
+
     async def answer(
         self, model: str, messages: tuple[PromptMessage, ...], max_tokens: int, salt: str | None = None
     ) -> str:

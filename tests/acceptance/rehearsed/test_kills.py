@@ -110,7 +110,9 @@ async def _assert_each_effect_once(stack: Stack, ritual: UUID) -> None:
     facts = await conn.fetch(
         "SELECT subject, count(*) AS times FROM ritual_fact WHERE ritual = $1 GROUP BY subject", ritual
     )
-    moved = await conn.fetchval("SELECT count(*) FROM registry.alias_history WHERE ritual = $1", ritual)
+    moved = await conn.fetchval(
+        "SELECT count(*) FROM registry.decision WHERE ritual = $1 AND action = 'promote'", ritual
+    )
     versions = await conn.fetchval("SELECT count(*) FROM registry.version WHERE ritual = $1", ritual)
     attempt = await conn.fetchval("SELECT attempt FROM ritual WHERE id = $1", ritual)
     await conn.close()

@@ -77,6 +77,7 @@ class FakeGates:
 async def fake_gates(socket: Path) -> AsyncIterator[FakeGates]:
     """Gates that are commanded on this socket until the block ends."""
     gates = FakeGates()
+    socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     server = uvicorn.Server(uvicorn.Config(gates.app, uds=str(socket), log_level="error", log_config=None))
     server.capture_signals = nullcontext  # type: ignore[method-assign,assignment]
     serving = asyncio.create_task(server.serve())

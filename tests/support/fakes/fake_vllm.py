@@ -123,16 +123,19 @@ async def complete(request: Request) -> Response:
 
 
 async def unless_gone(request: Request, answer: Coroutine[Any, Any, Response]) -> Response:
-    """The answer, or nothing when the client leaves before."""
-    work = asyncio.ensure_future(answer)
+    """The answer, or nothing when the client leaves before, which vLLM waits for in the same way."""
+    work, gone = asyncio.ensure_future(answer), asyncio.ensure_future(left(request))
     try:
-        while not work.done():
-            await asyncio.wait({work}, timeout=0.05)
-            if await request.is_disconnected():
-                return Response(status_code=499)
-        return work.result()
+        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        return work.result() if work.done() else Response(status_code=499)
     finally:
         work.cancel()
+        gone.cancel()
+
+
+async def left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def whole(model: str, words: AsyncIterator[str]) -> Response:
@@ -170,6 +173,13 @@ async def load_adapter(request: Request) -> Response:
     return PlainTextResponse(f"Success: LoRA adapter '{name}' added successfully.")
 
 
+async def unload_adapter(request: Request) -> Response:
+    engine, name = engine_of(request), (await request.json())["lora_name"]
+    if engine.adapters.pop(name, None) is None:
+        return refuse(404, f"The lora adapter '{name}' cannot be found.", "NotFoundError")
+    return PlainTextResponse(f"Success: LoRA adapter '{name}' removed successfully.")
+
+
 async def sleep(request: Request) -> Response:
     engine = engine_of(request)
     engine.asleep = True
@@ -198,6 +208,7 @@ ROUTES = (
     Route("/metrics", metrics),
     Route("/v1/chat/completions", complete, methods=["POST"]),
     Route("/v1/load_lora_adapter", load_adapter, methods=["POST"]),
+    Route("/v1/unload_lora_adapter", unload_adapter, methods=["POST"]),
     Route("/sleep", sleep, methods=["POST"]),
     Route("/wake_up", wake_up, methods=["POST"]),
     Route("/collective_rpc", nothing_to_do, methods=["POST"]),

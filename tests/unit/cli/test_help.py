@@ -13,6 +13,14 @@ from deploy.cli.main import app, run
 COMMANDS = [
     "accept",
     "adapters",
+    "adapters history",
+    "adapters pin",
+    "adapters promote",
+    "adapters reject",
+    "adapters retire",
+    "adapters rollback",
+    "adapters unpin",
+    "approve",
     "ask",
     "cancel",
     "config check",
@@ -36,6 +44,7 @@ COMMANDS = [
     "prune",
     "recall",
     "reclaim",
+    "reject",
     "rituals",
     "runes create",
     "show",
@@ -50,7 +59,8 @@ def _commands() -> dict[str, str]:
     """Every command's words and its help."""
     found: dict[str, str] = {}
     for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
-        for inner, sub in getattr(command, "commands", {"": command}).items():
+        own = {} if hasattr(command, "commands") and not command.invoke_without_command else {"": command}
+        for inner, sub in {**own, **getattr(command, "commands", {})}.items():
             found[f"{name} {inner}".strip()] = sub.help or ""
     return found
 

@@ -21,7 +21,7 @@ from shared.contracts.forge import AdapterFailed, AdapterForged
 from shared.contracts.intent import RitualCancelled
 from shared.contracts.job import JobResult
 from shared.contracts.message import Fact
-from shared.contracts.registry import AdapterAwakened, AdapterRegistered
+from shared.contracts.registry import AdapterAwakened, AdapterKept, AdapterRegistered
 from shared.contracts.ritual import ENDS, HOLDS_ANVIL, TRANSITIONS, State
 from shared.contracts.verify import AdapterVerified
 from shared.drivers.containers.port import ContainerInfo, ContainerState
@@ -34,7 +34,7 @@ MAX_ATTEMPTS = 3
 MAX_ERRORS = 4  # of attempts that never started a job, and of other steps that fail
 STEPS = 80
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-WAITS = frozenset({State.INTENDED, State.VERIFIED, State.REGISTERED})  # without the anvil
+WAITS = frozenset({State.INTENDED, State.VERIFIED, State.REGISTERED, State.AWAITING_APPROVAL})  # without the anvil
 
 
 class Ability(StrEnum):
@@ -166,7 +166,11 @@ def wait(world: World, able: Ability) -> World:
     if able in (Ability.FAIL, Ability.CONCLUDE_NEVER):
         errors = world.errors + 1
         return world.after(AdapterFailed) if errors >= MAX_ERRORS else replace(world, errors=errors)
-    onward: dict[State, type[Fact]] = {State.VERIFIED: AdapterRegistered, State.REGISTERED: AdapterAwakened}
+    onward: dict[State, type[Fact]] = {
+        State.VERIFIED: AdapterRegistered,
+        State.REGISTERED: AdapterAwakened,
+        State.AWAITING_APPROVAL: AdapterKept,
+    }
     return world.after(onward.get(world.state, AdapterFailed))
 
 
