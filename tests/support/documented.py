@@ -30,6 +30,7 @@ SHORT_FORMS: dict[str, tuple[str, ...]] = {
     "down": (),
     "bench-harvest": ("ROWS=1000",),
     "bench-handover": ("ROUNDS=1",),
+    "bench-gateway": ("UPSTREAMS=stub", "ROUNDS=1"),
     "bench-redaction": ("SEEDS=6",),
     "contracts": (),
     "karma": (),
