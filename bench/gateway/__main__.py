@@ -76,7 +76,7 @@ async def bench_stub(one: House, rounds: int) -> None:
 async def bench_vllm(one: House, rounds: int) -> None:
     with tempfile.TemporaryDirectory(prefix="soulforge-bench-") as folder:
         async with orchestrated(one.settings, Path(folder), MODELS) as ours:
-            ours.configure(real=True)
+            ours.configure(real=True, start_within_s=float(UP_S))
             await ours.start()
             await ours.eventually(ours.serves, UP_S, "vLLM serves")
             pool = await open_pool(one.settings.database_url("bootstrap"), "public", size=1)

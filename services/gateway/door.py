@@ -26,6 +26,7 @@ from services.gateway.metrics import TABLE_AGE_SECONDS
 from services.gateway.request import Bodies
 from services.gateway.settings import GatewaySettings
 from services.gateway.table import Table, read_table, write_table
+from shared.config.settings import SettingsError
 from shared.drivers.inference.gate.origin import SameOrigin
 from shared.drivers.inference.gate.replies import error
 from shared.runtime.loops import Loop, repeat
@@ -52,7 +53,8 @@ class Door:
     def __init__(self, settings: Settings, limits: GatewaySettings, engines: Engines, forwarder: Forwarder) -> None:
         self.table = read_table(settings.home)
         self._home, self._engines = settings.home, engines
-        self._kept_at = 0.0
+        self._kept = self.table
+        TABLE_AGE_SECONDS.set_function(lambda: self.table.age_s)
         generate = Generate(lambda: self.table, engines, forwarder, Bodies(limits))
         self.app = Starlette(
             routes=[
@@ -67,17 +69,15 @@ class Door:
         self.app.router.redirect_slashes = False
 
     async def set_table(self, table: Table) -> None:
-        """Serve by this table from now on. It is kept on disk first, so that no restart serves by an older one."""
-        changed = (table.personas, table.versions) != (self.table.personas, self.table.versions)
-        if changed or table.read_at - self._kept_at > KEEP_EVERY_S:
-            await asyncio.to_thread(write_table, self._home, table)
-            self._kept_at = table.read_at
+        """Serve by this table from now on, and keep it on disk for a restart; a full disk delays only that."""
         self.table = table
-        TABLE_AGE_SECONDS.set(table.age_s)
+        changed = (table.personas, table.versions) != (self._kept.personas, self._kept.versions)
+        if changed or table.read_at - self._kept.read_at > KEEP_EVERY_S:
+            await asyncio.to_thread(write_table, self._home, table)
+            self._kept = table
 
     async def check_table(self) -> None:
         """Raise TableError while the gateway does not see what the registry decides."""
-        TABLE_AGE_SECONDS.set(self.table.age_s)
         if not self.table.read_at:
             raise TableError("was never read: only bases answer")
         if self.table.age_s > STALE_S:
@@ -114,13 +114,7 @@ async def open_door(settings: Settings, configuration: Configuration) -> AsyncIt
     """Listen on the gateway's port until the block ends; requests under way have LEAVE_S then."""
     limits = configuration.section(GatewaySettings)
     engines = Engines(settings, configuration)
-    listener = socket.create_server(
-        (settings.host, settings.port("gateway")),
-        family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET,
-        backlog=limits.connections,
-    )
-    # Inherited by connections; asyncio sets it only on sockets whose protocol is named. Without it an answer waits 40 ms.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener = _listen(settings.host, settings.port("gateway"), limits.connections)
     async with open_session(limits) as session:
         door = Door(settings, limits, engines, Forwarder(engines, session, settings.engine_key))
         server = _server(door.app, limits)
@@ -132,6 +126,20 @@ async def open_door(settings: Settings, configuration: Configuration) -> AsyncIt
             server.should_exit = True
             await serving
             polling.cancel()
+
+
+def _listen(host: str, port: int, backlog: int) -> socket.socket:
+    """Raise SettingsError where the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=backlog)
+    except OSError as error:
+        raise SettingsError(
+            f"port {port} on {host} cannot be opened ({error.strerror}): set SOULFORGE_PORT_BASE"
+        ) from error
+    # Connections inherit it; asyncio sets it only where the socket names its protocol. Without it an answer waits 40 ms.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _server(app: Starlette, limits: GatewaySettings) -> uvicorn.Server:

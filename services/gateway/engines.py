@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import structlog
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from shared.drivers.inference.port import Inference
 
 POLL_S = 1.0
+SOONEST_S = 0.2  # between two polls that requests cause
+GONE_AFTER = 3
 UNREADABLE = (InferenceError, ValueError, LookupError, TypeError)
 log = structlog.get_logger()
 
@@ -36,15 +39,22 @@ class Engine:
     answers: bool = False
     admits: bool = False
     in_flight: int = 0
+    failures: int = 0  #: polls in a row without an answer: one that is busy may be late
 
     async def poll(self) -> None:
         try:
             models = await self.inference.models()
             admits = not (await self.inference.admission()).closed
         except UNREADABLE:
-            self.models, self.answers, self.admits = frozenset(), False, False
+            self.failures += 1
+            if self.failures >= GONE_AFTER:
+                self.mark_gone()
         else:
-            self.models, self.answers, self.admits = models, True, admits
+            self.models, self.answers, self.admits, self.failures = models, True, admits, 0
+
+    def mark_gone(self) -> None:
+        """Ask nothing of it until a poll is answered."""
+        self.models, self.answers, self.admits = frozenset(), False, False
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -72,6 +82,7 @@ class Engines:
         self.bases = frozenset(engine.base for engine in self.all)
         self.base_of = configuration.base_of
         self._polling: asyncio.Task[None] | None = None
+        self._polled_at = 0.0
 
     async def poll(self) -> None:
         """Ask every engine; callers at the same time share one poll."""
@@ -81,15 +92,18 @@ class Engines:
 
     async def _poll(self) -> None:
         await asyncio.gather(*(engine.poll() for engine in self.all))
+        self._polled_at = monotonic()
 
     async def choose(self, model: str, tried: Collection[Engine] = ()) -> Engine | None:
         """The engine with the least work that has `model`, one that admits requests if there is any; None where none has it."""
-        if found := self._choose(model, tried):
+        if found := self.find(model, tried):
             return found
-        await self.poll()  # it may have been loaded since the last poll
-        return self._choose(model, tried)
+        if monotonic() - self._polled_at > SOONEST_S:  # it may have been loaded since
+            await self.poll()
+        return self.find(model, tried)
 
-    def _choose(self, model: str, tried: Collection[Engine]) -> Engine | None:
+    def find(self, model: str, tried: Collection[Engine]) -> Engine | None:
+        """As `choose`, by what the last poll found."""
         having = [engine for engine in self.all if model in engine.models and engine not in tried]
         return min(having, key=lambda engine: (not engine.admits, engine.in_flight), default=None)
 

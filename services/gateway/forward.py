@@ -25,6 +25,7 @@ CONNECT_S = 2.0
 KEPT_S = 3.0  # an idle connection; vLLM closes it after 5 s
 PASSED_TO_ENGINE = (b"traceparent", b"tracestate")
 PASSED_TO_CLIENT = ("content-type", "content-length", "retry-after")
+CLOSED = 503  # of a gate that a hand-over has closed since the last poll
 TAIL = 2048  # bytes at the end of an answer in which its usage is found
 USAGE = re.compile(rb'"usage":\s*(\{(?:[^{}]|\{[^{}]*\})*\})')
 COUNTED = {"prompt": ("prompt_tokens", "input_tokens"), "completion": ("completion_tokens", "output_tokens")}
@@ -40,24 +41,31 @@ class Forwarder:
     async def forward(self, scope: Scope, send: Send, target: Target, body: bytes) -> int:
         """Let an engine answer; returns the status. Raises Refusal where none can. Cancelled, it ends the engine's work."""
         tried: list[Engine] = []
-        while engine := await self._engines.choose(target.model, tried):
+        closed: Engine | None = None
+        while engine := await self._engines.choose(target.model, tried) or closed:
+            is_last, closed = engine is closed, None if engine is closed else closed
             with engine.working():
-                try:
-                    answer = await self._ask(engine, scope, body)
-                except (aiohttp.ClientError, TimeoutError) as fault:
-                    log.warning("engine not reached", rune=engine.rune, error=repr(fault))
-                    engine.models, engine.answers, engine.admits = frozenset(), False, False
+                if (answer := await self._ask(engine, scope, body)) is None:
                     tried.append(engine)
-                    continue
-                try:
+                elif answer.status == CLOSED and not is_last and self._engines.find(target.model, [*tried, engine]):
+                    answer.close()
+                    engine.admits = False
+                    tried.append(engine)
+                    closed = engine  # its reason is the client's, where no other answers
+                else:
                     return await self._pass_on(answer, send, target)
-                finally:
-                    answer.close()  # gives nothing back to the pool where it was not read to its end
         raise unloaded(target, self._engines.answering(target.persona, target.model))
 
-    async def _ask(self, engine: Engine, scope: Scope, body: bytes) -> aiohttp.ClientResponse:
-        """Send the request and return the answer's head."""
-        url, headers = engine.url + scope["path"], self._headers(scope)
+    async def _ask(self, engine: Engine, scope: Scope, body: bytes) -> aiohttp.ClientResponse | None:
+        """Send the request and return the answer's head; None where the engine is gone."""
+        try:
+            return await self._post(engine.url + scope["path"], self._headers(scope), body)
+        except (aiohttp.ClientError, TimeoutError) as fault:
+            log.warning("engine not reached", rune=engine.rune, error=str(fault) or type(fault).__name__)
+            engine.mark_gone()
+            return None
+
+    async def _post(self, url: str, headers: dict[str, str], body: bytes) -> aiohttp.ClientResponse:
         try:
             return await self._session.post(url, data=body, headers=headers)
         except aiohttp.ClientConnectorError:
@@ -76,32 +84,31 @@ class Forwarder:
         return headers
 
     async def _pass_on(self, answer: aiohttp.ClientResponse, send: Send, target: Target) -> int:
-        headers = [
-            (name.encode(), answer.headers[name].encode("latin-1"))
-            for name in PASSED_TO_CLIENT
-            if name in answer.headers
-        ]
-        if target.ritual:
-            headers += [
-                (b"x-soulforge-adapter", target.model.encode()),
-                (b"x-soulforge-ritual", str(target.ritual).encode()),
-            ]
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        tail = b""
+        """Send the answer to the client. A stream that the engine breaks off is ended with an error."""
         try:
+            await send({"type": "http.response.start", "status": answer.status, "headers": _headers_of(answer, target)})
+            tail = b""
             async for chunk in answer.content.iter_any():
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
                 tail = (tail + chunk)[-TAIL:]
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            count_tokens(target.served, tail)
         except aiohttp.ClientError as fault:
-            if not answer.content_type.startswith("text/event-stream"):
+            if answer.content_type != "text/event-stream":
                 raise
-            log.warning("stream cut off by the engine", model=target.model, error=repr(fault))
+            log.warning("stream cut off by the engine", model=target.model, error=str(fault) or type(fault).__name__)
             rest = last_events(error("the engine ended before the answer was complete", ABORTED))
             await send({"type": "http.response.body", "body": rest, "more_body": False})
-            return answer.status
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-        count_tokens(target.served, tail)
+        finally:
+            answer.close()  # gives nothing back to the pool where it was not read to its end
         return answer.status
+
+
+def _headers_of(answer: aiohttp.ClientResponse, target: Target) -> list[tuple[bytes, bytes]]:
+    passed = [(name, answer.headers[name]) for name in PASSED_TO_CLIENT if name in answer.headers]
+    if target.ritual:
+        passed += [("x-soulforge-adapter", target.model), ("x-soulforge-ritual", str(target.ritual))]
+    return [(name.encode(), value.encode("latin-1")) for name, value in passed]
 
 
 def open_session(settings: GatewaySettings) -> aiohttp.ClientSession:

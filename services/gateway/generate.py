@@ -44,7 +44,7 @@ class Generate:
             await refusal.send(receive, send)
         except (aiohttp.ClientError, TimeoutError) as error:
             # Its head was sent: uvicorn ends the connection before the answer's end, which a client notices.
-            log.warning("answer cut off by the engine", served=served, error=repr(error))
+            log.warning("answer cut off by the engine", served=served, error=str(error) or type(error).__name__)
         finally:
             REQUESTS.labels(served, outcome).inc()
 
