@@ -27,6 +27,7 @@ CONNECT_S = 2.0
 KEPT_S = 3.0  # an idle connection; vLLM closes it after 5 s
 PASSED_TO_ENGINE = (b"traceparent", b"tracestate")
 PASSED_TO_CLIENT = ("content-type", "content-length", "retry-after")
+CLOSED = 503  # of a gate that a hand-over has closed since the last poll
 TAIL = 2048  # bytes at the end of an answer in which its usage is found
 USAGE = re.compile(rb'"usage":\s*(\{(?:[^{}]|\{[^{}]*\})*\})')
 COUNTED = {"prompt": ("prompt_tokens", "input_tokens"), "completion": ("completion_tokens", "output_tokens")}
@@ -43,35 +44,41 @@ class Forwarder:
     async def forward(self, scope: Scope, send: Send, target: Target, body: bytes, request: InFlight) -> int:
         """Let an engine answer; returns the status. Raises Away where none can. Cancelled, it ends the engine's work."""
         tried: list[Engine] = []
+        closed: Engine | None = None
         sent = False
-        while engine := await self._engines.choose(target.model, tried):
+        while engine := await self._engines.choose(target.model, tried) or closed:
+            is_last, closed = engine is closed, None if engine is closed else closed
             with engine.working(request):
                 try:
-                    answer = await self._ask(engine, scope, body)
+                    answer = await self._post(engine.url + scope["path"], self._headers(scope), body)
                 except (aiohttp.ClientError, TimeoutError) as fault:
-                    log.warning("engine not reached", rune=engine.rune, error=repr(fault))
-                    engine.set_away()
+                    log.warning("engine not reached", rune=engine.rune, error=str(fault) or type(fault).__name__)
+                    engine.mark_gone()
                     tried.append(engine)
-                    sent = sent or not isinstance(fault, NOT_SENT)
+                    if isinstance(fault, NOT_SENT):
+                        engine.gate.admitted -= 1
+                    else:
+                        sent = True
                     continue
-                try:
-                    return await self.pass_on(answer, send, _headers_of(target), target.served)
-                finally:
-                    answer.close()  # gives nothing back to the pool where it was not read to its end
+                if answer.status == CLOSED and not is_last and self._engines.find(target.model, [*tried, engine]):
+                    answer.close()
+                    engine.admits = False
+                    tried.append(engine)
+                    closed = engine  # its reason is the client's, where no other answers
+                else:
+                    return await pass_on(answer, send, _headers_of(target), target.served)
         raise self._away(target, sent)
 
     def find_away(self, target: Target) -> Away | None:
         """Why no engine can answer now; None where one can."""
-        return None if self._engines.can_answer(target.model) else self._away(target)
+        return None if self._engines.find(target.model, ()) else self._away(target)
 
     def _away(self, target: Target, sent: bool = False) -> Away:
         closed = self._engines.closed(target.persona, target.model)
         answering = self._engines.answering(target.persona, target.model)
         return Away(unloaded(target, answering, closed.closed if closed else None), closed, sent)
 
-    async def _ask(self, engine: Engine, scope: Scope, body: bytes) -> aiohttp.ClientResponse:
-        """Send the request and return the answer's head."""
-        url, headers = engine.url + scope["path"], self._headers(scope)
+    async def _post(self, url: str, headers: dict[str, str], body: bytes) -> aiohttp.ClientResponse:
         try:
             return await self._session.post(url, data=body, headers=headers)
         except aiohttp.ClientConnectorError:
@@ -89,37 +96,34 @@ class Forwarder:
             headers[engine_key.HEADER] = engine_key.sign(self._key, "POST", scope["path"], time.time())
         return headers
 
-    async def pass_on(
-        self, answer: aiohttp.ClientResponse, send: Send, ours: list[tuple[bytes, bytes]], served: str
-    ) -> int:
-        """Pass an answer on as it comes, with headers of ours; returns its status."""
-        headers = [
-            (name.encode(), answer.headers[name].encode("latin-1"))
-            for name in PASSED_TO_CLIENT
-            if name in answer.headers
-        ]
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers + ours})
+
+async def pass_on(answer: aiohttp.ClientResponse, send: Send, ours: list[tuple[str, str]], served: str) -> int:
+    """Send the answer to the client, with headers of ours. A stream that breaks off before its end is ended with an error."""
+    passed = [(name, answer.headers[name]) for name in PASSED_TO_CLIENT if name in answer.headers]
+    headers = [(name.encode(), value.encode("latin-1")) for name, value in (*passed, *ours)]
+    try:
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         tail = b""
-        try:
-            async for chunk in answer.content.iter_any():
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                tail = (tail + chunk)[-TAIL:]
-        except aiohttp.ClientError as fault:
-            if not answer.content_type.startswith("text/event-stream"):
-                raise
-            log.warning("stream cut off by the engine", served=served, error=repr(fault))
-            rest = last_events(error("the engine ended before the answer was complete", ABORTED))
-            await send({"type": "http.response.body", "body": rest, "more_body": False})
-            return answer.status
+        async for chunk in answer.content.iter_any():
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            tail = (tail + chunk)[-TAIL:]
         await send({"type": "http.response.body", "body": b"", "more_body": False})
         count_tokens(served, tail)
-        return answer.status
+    except aiohttp.ClientError as fault:
+        if answer.content_type != "text/event-stream":
+            raise
+        log.warning("stream cut off by the engine", served=served, error=str(fault) or type(fault).__name__)
+        rest = last_events(error("the engine ended before the answer was complete", ABORTED))
+        await send({"type": "http.response.body", "body": rest, "more_body": False})
+    finally:
+        answer.close()  # gives nothing back to the pool where it was not read to its end
+    return answer.status
 
 
-def _headers_of(target: Target) -> list[tuple[bytes, bytes]]:
+def _headers_of(target: Target) -> list[tuple[str, str]]:
     if target.ritual is None:
         return []
-    return [(b"x-soulforge-adapter", target.model.encode()), (b"x-soulforge-ritual", str(target.ritual).encode())]
+    return [("x-soulforge-adapter", target.model), ("x-soulforge-ritual", str(target.ritual))]
 
 
 def open_session(settings: GatewaySettings) -> aiohttp.ClientSession:

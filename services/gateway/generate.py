@@ -66,7 +66,7 @@ class Generate:
             await refusal.send(receive, send)
         except (aiohttp.ClientError, TimeoutError) as error:
             # Its head was sent: uvicorn ends the connection before the answer's end, which a client notices.
-            log.warning("answer cut off by the engine", served=request.served, error=repr(error))
+            log.warning("answer cut off by the engine", served=request.served, error=str(error) or type(error).__name__)
         finally:
             self.requests.discard(request)
             REQUESTS.labels(request.served, "ended" if request.ended else request.outcome).inc()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from shared.config.ports import container_name
 from shared.config.settings import SettingsError
+from shared.config.tables import EMBEDDED_BASE
 from shared.drivers.containers.port import ContainerSpec, Mount
 from shared.storage.artifacts import Artifacts
 from shared.storage.base_model import Bases
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 ROLE = "rune"
 SHM_BYTES = 2 * 1024**3
+TOOL_CALLS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")  # the form that the embedded base writes
 GATE = "shared.drivers.inference.gate.asgi.Gate"
 
 
@@ -111,6 +113,7 @@ def _vllm(config: RuneConfig, host: str, python: str, base: Base, port: int, on_
         *(str(word) for flag in flags.items() for word in flag),
         "--enable-lora",
         *(["--enforce-eager"] if on_cpu else []),
+        *(TOOL_CALLS if base.name == EMBEDDED_BASE else []),
         "--disable-uvicorn-access-log",
         *(["--enable-sleep-mode"] if config.evacuation == "sleep" else []),
         *config.arguments,

@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from deploy.services import load_configuration
-from services.gateway.servers import open_door
 from services.gateway.metrics import CONNECTIONS
+from services.gateway.servers import open_door
 from shared.config.settings import Settings
 from tests.support.configurations import configured
 from tests.support.fakes.engines import KEY, FakeEngine, fake_engine, until
@@ -74,7 +74,7 @@ async def door(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         settings = Settings(home=tmp_path, port_base=free_port_base())
         settings.engine_key_file.parent.mkdir()
         settings.engine_key_file.write_text(KEY)
-        own = configured(settings, tmp_path, **tables_of([engine], tmp_path, LIMITS))
+        own = configured(settings, tmp_path, **tables_of([engine.url], tmp_path, LIMITS))
         async with open_door(own, load_configuration(own)):
             target = Target(own, engine)
             await until(target.is_answered)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import openai
 
 from services.gateway.app import app
@@ -70,20 +71,26 @@ class Gateway:
         )
 
     async def serves(self, *models: str) -> None:
-        """Wait until it lists these models as loaded."""
-
-        async def listed() -> bool:
-            async with self.client() as client:
-                cards = [card async for card in client.models.list()]
-            loaded = {card.id for card in cards if card.model_extra and card.model_extra["soulforge"]["loaded"]}
-            return set(models) <= loaded
-
-        await eventually(listed, 15, f"the gateway serves {models}")
+        await serves(self.url, *models)
 
 
-def tables_of(engines: Sequence[FakeEngine], folder: Path, limits: Mapping[str, object]) -> dict[str, Any]:
-    """The configuration of these engines, which the test runs itself. `limits` are those of `[gateway]`."""
-    ports = {f"rune{number}": int(engine.url.rpartition(":")[2]) for number, engine in enumerate(engines)}
+async def serves(url: str, *models: str) -> None:
+    """Wait until a gateway lists these models as loaded."""
+
+    async def listed() -> bool:
+        async with httpx.AsyncClient(base_url=url, timeout=5) as client:
+            try:
+                cards = (await client.get("/v1/models")).json()["data"]
+            except httpx.ConnectError:
+                return False
+        return set(models) <= {card["id"] for card in cards if card["soulforge"]["loaded"]}
+
+    await eventually(listed, 30, f"the gateway serves {models}")
+
+
+def tables_of(urls: Sequence[str], folder: Path, limits: Mapping[str, object]) -> dict[str, Any]:
+    """The configuration of engines that something else runs. `limits` are those of `[gateway]`."""
+    ports = {f"rune{number}": int(url.rpartition(":")[2]) for number, url in enumerate(urls)}
     engine = {"command": ["of", "the", "test"], "base": BASE, "max_loras": 4}
     return {
         "gateway": dict(limits),
@@ -105,6 +112,6 @@ async def gateway_over(
             await stack.enter_async_context(fake_engine(key=settings.engine_key, base=BASE, **faults))
             for _ in range(engines)
         ]
-        own = configured(settings, folder, **tables_of(started, folder, {}))
+        own = configured(settings, folder, **tables_of([engine.url for engine in started], folder, {}))
         await stack.enter_async_context(running(app, own))
         yield Gateway(own, admin, folder, {f"rune{number}": engine for number, engine in enumerate(started)})
