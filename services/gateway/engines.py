@@ -72,7 +72,7 @@ class Engine:
 
     def mark_gone(self) -> None:
         """Ask nothing of it until a poll is answered."""
-        self.models, self.answers, self.admits, self.has_own_gate = frozenset(), False, False, False
+        self.models, self.answers, self.admits = frozenset(), False, False
 
     @contextmanager
     def working(self, request: InFlight) -> Iterator[None]:

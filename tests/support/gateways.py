@@ -103,15 +103,20 @@ def tables_of(urls: Sequence[str], folder: Path, limits: Mapping[str, object]) -
 
 @asynccontextmanager
 async def gateway_over(
-    settings: Settings, admin: Pool, folder: Path, engines: int = 1, **faults: Any
+    settings: Settings,
+    admin: Pool,
+    folder: Path,
+    engines: int = 1,
+    limits: Mapping[str, object] | None = None,
+    **faults: Any,
 ) -> AsyncIterator[Gateway]:
-    """A gateway over so many engines with these faults."""
+    """A gateway over so many engines with these faults. `limits` are those of `[gateway]`."""
     assert settings.engine_key
     async with AsyncExitStack() as stack:
         started = [
             await stack.enter_async_context(fake_engine(key=settings.engine_key, base=BASE, **faults))
             for _ in range(engines)
         ]
-        own = configured(settings, folder, **tables_of([engine.url for engine in started], folder, {}))
+        own = configured(settings, folder, **tables_of([engine.url for engine in started], folder, limits or {}))
         await stack.enter_async_context(running(app, own))
         yield Gateway(own, admin, folder, {f"rune{number}": engine for number, engine in enumerate(started)})
