@@ -28,6 +28,7 @@ from shared.drivers.inference.gate.replies import error
 if TYPE_CHECKING:
     from services.gateway.engines import Engines
     from services.gateway.forward import Forwarder
+    from services.gateway.portal import Portal
     from shared.config.model import Configuration
     from shared.config.settings import Settings
 
@@ -46,7 +47,12 @@ class Door:
     """What clients use of the models. `sees`: what the registry decides is known here at once; `changed`: read the table."""
 
     def __init__(
-        self, settings: Settings, configuration: Configuration, engines: Engines, forwarder: Forwarder
+        self,
+        settings: Settings,
+        configuration: Configuration,
+        engines: Engines,
+        forwarder: Forwarder,
+        portal: Portal | None,
     ) -> None:
         limits = configuration.section(GatewaySettings)
         self.table = read_table(settings.home)
@@ -57,7 +63,7 @@ class Door:
         self.engines, self._home = engines, settings.home
         self._kept, self._not_kept = self.table, ""
         TABLE_AGE_SECONDS.set_function(lambda: self.table.age_s)
-        generate = Generate(self._resolve, configuration, forwarder, Bodies(limits), self.queue)
+        generate = Generate(self._resolve, configuration, forwarder, Bodies(limits), self.queue, portal)
         self._requests, self.uses = generate.requests, generate.uses
         self.app = Starlette(
             routes=[

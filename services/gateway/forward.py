@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CONNECT_S = 2.0
 KEPT_S = 3.0  # an idle connection; vLLM closes it after 5 s
 PASSED_TO_ENGINE = (b"traceparent", b"tracestate")
-PASSED_TO_CLIENT = ("content-type", "content-length", "retry-after")
+PASSED_TO_CLIENT = ("content-type", "content-length", "content-encoding", "retry-after")
 CLOSED = 503  # of a gate that a hand-over has closed since the last poll
 TAIL = 2048  # bytes at the end of an answer in which its usage is found
 USAGE = re.compile(rb'"usage":\s*(\{(?:[^{}]|\{[^{}]*\})*\})')
@@ -139,12 +139,17 @@ def open_session(settings: GatewaySettings) -> aiohttp.ClientSession:
 
 def count_tokens(served: str, tail: bytes) -> None:
     """Count the usage that the end of an answer reports, if it does. Never raises."""
-    if not (found := USAGE.findall(tail)):
-        return
+    for kind, tokens in (find_usage(tail) or {}).items():
+        TOKENS.labels(served, kind).inc(tokens)
+
+
+def find_usage(tail: bytes) -> dict[str, int] | None:
+    """The tokens of prompt and completion that the end of an answer reports; None where it does not."""
     try:
-        usage = orjson.loads(found[-1])
-    except orjson.JSONDecodeError:
-        return
-    for kind, names in COUNTED.items():
-        tokens = next((usage[name] for name in names if isinstance(usage.get(name), int)), 0)
-        TOKENS.labels(served, kind).inc(max(0, tokens))
+        usage = orjson.loads(USAGE.findall(tail)[-1])
+    except (IndexError, orjson.JSONDecodeError):
+        return None
+    return {
+        kind: max(0, next((usage[name] for name in names if isinstance(usage.get(name), int)), 0))
+        for kind, names in COUNTED.items()
+    }

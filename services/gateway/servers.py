@@ -16,6 +16,7 @@ from services.gateway.control import Control, listen
 from services.gateway.door import Door
 from services.gateway.engines import POLL_S, Engines
 from services.gateway.forward import Forwarder, open_session
+from services.gateway.portal import Portal
 from services.gateway.reconcile import AGAIN_S, TableReader
 from services.gateway.settings import GatewaySettings
 from shared.config.settings import SettingsError
@@ -41,7 +42,8 @@ async def open_door(settings: Settings, configuration: Configuration) -> AsyncIt
     listener = _listen(settings.host, settings.port("gateway"), limits.connections)
     control = listen(settings)
     async with open_session(limits) as session:
-        door = Door(settings, configuration, engines, Forwarder(engines, session, settings.engine_key))
+        portal = Portal(settings.home, limits.portal, session) if limits.portal else None
+        door = Door(settings, configuration, engines, Forwarder(engines, session, settings.engine_key), portal)
         reader = TableReader(settings, configuration, door)
         loops = (Loop("engines", engines.poll, POLL_S), Loop("table", reader.run, AGAIN_S))
         running = [asyncio.create_task(repeat(loop)) for loop in loops]
