@@ -7,7 +7,7 @@ BIN := .venv/bin
 PYTHON_CHECK := import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Soulforge needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.11 ...")
 PIP := pip --disable-pip-version-check install -qq --no-deps --no-compile
 
-.PHONY: help setup up down ritual check test test-integration test-sandbox test-docker bench-harvest bench-handover bench-redaction test-handover test-fuzz test-chaos gpu-check lock contracts karma suite clean
+.PHONY: help setup up down ritual check test test-integration test-sandbox test-docker bench-harvest bench-handover bench-gateway bench-redaction test-handover test-fuzz test-chaos gpu-check lock contracts karma suite clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +84,10 @@ bench-harvest: setup ## time and memory of a large harvest with everything on (R
 bench-handover: setup ## evacuate and restore, against a bare stop and start of the same vLLM (DRIVERS="process docker" ROUNDS=3)
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
 	@$(BIN)/python -m bench.handover $(DRIVERS) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+bench-gateway: setup ## what the gateway costs, against vLLM itself and against an upstream that costs nothing (UPSTREAMS="stub vllm" ROUNDS=6)
+	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
+	@$(BIN)/python -m bench.gateway $(UPSTREAMS) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 test-handover: setup ## thirty evacuations of the real vLLM under live load, and every kill twice; 40 minutes on two cores
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base

@@ -28,6 +28,7 @@ from shared.drivers.inference.gate.replies import error
 if TYPE_CHECKING:
     from services.gateway.engines import Engines
     from services.gateway.forward import Forwarder
+    from services.gateway.portal import Portal
     from shared.config.model import Configuration
     from shared.config.settings import Settings
 
@@ -46,7 +47,12 @@ class Door:
     """What clients use of the models. `sees`: what the registry decides is known here at once; `changed`: read the table."""
 
     def __init__(
-        self, settings: Settings, configuration: Configuration, engines: Engines, forwarder: Forwarder
+        self,
+        settings: Settings,
+        configuration: Configuration,
+        engines: Engines,
+        forwarder: Forwarder,
+        portal: Portal | None,
     ) -> None:
         limits = configuration.section(GatewaySettings)
         self.table = read_table(settings.home)
@@ -55,8 +61,9 @@ class Door:
         self.sees = False
         self.changed = asyncio.Event()
         self.engines, self._home = engines, settings.home
-        self._kept_at, self._not_kept = 0.0, ""
-        generate = Generate(self._resolve, configuration, forwarder, Bodies(limits), self.queue)
+        self._kept, self._not_kept = self.table, ""
+        TABLE_AGE_SECONDS.set_function(lambda: self.table.age_s)
+        generate = Generate(self._resolve, configuration, forwarder, Bodies(limits), self.queue, portal)
         self._requests, self.uses = generate.requests, generate.uses
         self.app = Starlette(
             routes=[
@@ -71,22 +78,20 @@ class Door:
         self.app.router.redirect_slashes = False
 
     async def set_table(self, table: Table) -> None:
-        """Serve by this table from now on; what it withdraws ends before it is kept on disk, the rest begins after."""
-        changed = (table.personas, table.versions) != (self.table.personas, self.table.versions)
+        """Serve by this table from now on, and keep it on disk for a restart; a full disk delays only that."""
         lifted = self.withdrawals.learn(table)
         self.withdrawals.end(self._requests)
+        self.table, self.sees = table, True
+        changed = (table.personas, table.versions) != (self._kept.personas, self._kept.versions)
         try:
             if lifted:
                 await self.withdrawals.keep()
-            if changed or table.read_at - self._kept_at > KEEP_EVERY_S:
+            if changed or table.read_at - self._kept.read_at > KEEP_EVERY_S:
                 await asyncio.to_thread(write_table, self._home, table)
-                self._kept_at = table.read_at
+                self._kept = table
             self._not_kept = ""
         except OSError as error:
-            log.error("table not kept", error=str(error))
             self._not_kept = f"cannot be kept on disk ({error}): a restart serves by an older one"
-        self.table, self.sees = table, True
-        TABLE_AGE_SECONDS.set(table.age_s)
 
     async def withdraw(self, version: str, why: str) -> int:
         """Refuse a version from now on, also after a restart; returns how many requests that ended. Raises OSError."""
@@ -99,7 +104,6 @@ class Door:
 
     async def check_table(self) -> None:
         """Raise TableError while the gateway does not see what the registry decides."""
-        TABLE_AGE_SECONDS.set(self.table.age_s)
         if trouble := self._find_trouble():
             raise TableError(trouble)
 

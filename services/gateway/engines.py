@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import structlog
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from shared.drivers.inference.port import Inference
 
 POLL_S = 1.0
+SOONEST_S = 0.2  # between two polls that requests cause
+GONE_AFTER = 3
 UNREADABLE = (InferenceError, ValueError, LookupError, TypeError)
 log = structlog.get_logger()
 
@@ -39,6 +42,7 @@ class Engine:
     gate: Gate
     models: frozenset[str] = frozenset()
     answers: bool = False
+    failures: int = 0  #: polls in a row without an answer: one that is busy may be late
 
     @property
     def closed(self) -> Closed | None:
@@ -55,10 +59,15 @@ class Engine:
         try:
             self.models, self.answers = await self.inference.models(), True
         except UNREADABLE:
-            self.set_away()
+            self.failures += 1
+            if self.failures >= GONE_AFTER:
+                self.mark_gone()
+        else:
+            self.failures = 0
         return before != (self.models, self.answers)
 
-    def set_away(self) -> None:
+    def mark_gone(self) -> None:
+        """Ask nothing of it until a poll is answered."""
         self.models, self.answers = frozenset(), False
 
     @contextmanager
@@ -97,6 +106,7 @@ class Engines:
         self.base_of = configuration.base_of
         self._anvil_of = configuration.anvil_of
         self._polling: asyncio.Task[None] | None = None
+        self._polled_at = 0.0
 
     async def poll(self) -> None:
         """Ask every engine; callers at the same time share one poll."""
@@ -107,6 +117,7 @@ class Engines:
     async def _poll(self) -> None:
         if any(await asyncio.gather(*(engine.poll() for engine in self.all))):
             self.report_change()
+        self._polled_at = monotonic()
 
     async def close_held(self, anvils: Collection[str]) -> None:
         """Close the engines of anvils that are held, unless they were commanded since the start."""
@@ -118,16 +129,14 @@ class Engines:
 
     async def choose(self, model: str, tried: Collection[Engine] = ()) -> Engine | None:
         """The open engine with the least work that has `model`; None where none has it. Its request is to be admitted at once."""
-        if found := self._choose(model, tried):
+        if found := self.find(model, tried):
             return found
-        await self.poll()  # it may have been loaded since the last poll
-        return self._choose(model, tried)
+        if monotonic() - self._polled_at > SOONEST_S:  # it may have been loaded since
+            await self.poll()
+        return self.find(model, tried)
 
-    def can_answer(self, model: str) -> bool:
-        """Whether an open engine had `model` when it was asked last."""
-        return self._choose(model, ()) is not None
-
-    def _choose(self, model: str, tried: Collection[Engine]) -> Engine | None:
+    def find(self, model: str, tried: Collection[Engine]) -> Engine | None:
+        """As `choose`, by what the last poll found."""
         having = [engine for engine in self.all if model in engine.models and not engine.closed and engine not in tried]
         return min(having, key=lambda engine: engine.in_flight, default=None)
 

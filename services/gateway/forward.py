@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CONNECT_S = 2.0
 KEPT_S = 3.0  # an idle connection; vLLM closes it after 5 s
 PASSED_TO_ENGINE = (b"traceparent", b"tracestate")
-PASSED_TO_CLIENT = ("content-type", "content-length", "retry-after")
+PASSED_TO_CLIENT = ("content-type", "content-length", "content-encoding", "retry-after")
 TAIL = 2048  # bytes at the end of an answer in which its usage is found
 USAGE = re.compile(rb'"usage":\s*(\{(?:[^{}]|\{[^{}]*\})*\})')
 COUNTED = {"prompt": ("prompt_tokens", "input_tokens"), "completion": ("completion_tokens", "output_tokens")}
@@ -47,29 +47,29 @@ class Forwarder:
         while engine := await self._engines.choose(target.model, tried):
             with engine.working(request):
                 try:
-                    answer = await self._ask(engine, scope, body)
+                    answer = await self._post(engine, scope, body)
                 except (aiohttp.ClientError, TimeoutError) as fault:
-                    log.warning("engine not reached", rune=engine.rune, error=repr(fault))
-                    engine.set_away()
+                    log.warning("engine not reached", rune=engine.rune, error=str(fault) or type(fault).__name__)
+                    engine.mark_gone()
                     tried.append(engine)
-                    sent = sent or not isinstance(fault, NOT_SENT)
+                    if isinstance(fault, NOT_SENT):
+                        engine.gate.admitted -= 1
+                    else:
+                        sent = True
                     continue
-                try:
-                    return await self.pass_on(answer, send, _headers_of(target), target.served)
-                finally:
-                    answer.close()  # gives nothing back to the pool where it was not read to its end
+                return await pass_on(answer, send, _headers_of(target), target.served)
         raise self._away(target, sent)
 
     def find_away(self, target: Target) -> Away | None:
         """Why no engine can answer now; None where one can."""
-        return None if self._engines.can_answer(target.model) else self._away(target)
+        return None if self._engines.find(target.model, ()) else self._away(target)
 
     def _away(self, target: Target, sent: bool = False) -> Away:
         closed = self._engines.closed(target.persona, target.model)
         answering = self._engines.answering(target.persona, target.model)
         return Away(unloaded(target, answering, closed.closed if closed else None), closed, sent)
 
-    async def _ask(self, engine: Engine, scope: Scope, body: bytes) -> aiohttp.ClientResponse:
+    async def _post(self, engine: Engine, scope: Scope, body: bytes) -> aiohttp.ClientResponse:
         """Send the request and return the answer's head."""
         session, path, headers = self._sessions[engine.rune], scope["path"], _headers(scope)
         try:
@@ -80,31 +80,28 @@ class Forwarder:
             # Of a kept connection that the engine closed at that moment. A fresh one shows whether it is gone.
             return await session.post(path, data=body, headers=headers)
 
-    async def pass_on(
-        self, answer: aiohttp.ClientResponse, send: Send, ours: list[tuple[bytes, bytes]], served: str
-    ) -> int:
-        """Pass an answer on as it comes, with headers of ours; returns its status."""
-        headers = [
-            (name.encode(), answer.headers[name].encode("latin-1"))
-            for name in PASSED_TO_CLIENT
-            if name in answer.headers
-        ]
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers + ours})
+
+async def pass_on(answer: aiohttp.ClientResponse, send: Send, ours: list[tuple[str, str]], served: str) -> int:
+    """Send the answer to the client, with headers of ours. A stream that breaks off before its end is ended with an error."""
+    passed = [(name, answer.headers[name]) for name in PASSED_TO_CLIENT if name in answer.headers]
+    headers = [(name.encode(), value.encode("latin-1")) for name, value in (*passed, *ours)]
+    try:
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         tail = b""
-        try:
-            async for chunk in answer.content.iter_any():
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-                tail = (tail + chunk)[-TAIL:]
-        except aiohttp.ClientError as fault:
-            if not answer.content_type.startswith("text/event-stream"):
-                raise
-            log.warning("stream cut off by the engine", served=served, error=repr(fault))
-            rest = last_events(error("the engine ended before the answer was complete", ABORTED))
-            await send({"type": "http.response.body", "body": rest, "more_body": False})
-            return answer.status
+        async for chunk in answer.content.iter_any():
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            tail = (tail + chunk)[-TAIL:]
         await send({"type": "http.response.body", "body": b"", "more_body": False})
         count_tokens(served, tail)
-        return answer.status
+    except aiohttp.ClientError as fault:
+        if answer.content_type != "text/event-stream":
+            raise
+        log.warning("stream cut off by the engine", served=served, error=str(fault) or type(fault).__name__)
+        rest = last_events(error("the engine ended before the answer was complete", ABORTED))
+        await send({"type": "http.response.body", "body": rest, "more_body": False})
+    finally:
+        answer.close()  # gives nothing back to the pool where it was not read to its end
+    return answer.status
 
 
 def _headers(scope: Scope) -> dict[str, str]:
@@ -115,20 +112,18 @@ def _headers(scope: Scope) -> dict[str, str]:
     return headers
 
 
-def _headers_of(target: Target) -> list[tuple[bytes, bytes]]:
+def _headers_of(target: Target) -> list[tuple[str, str]]:
     if target.ritual is None:
         return []
-    return [(b"x-soulforge-adapter", target.model.encode()), (b"x-soulforge-ritual", str(target.ritual).encode())]
+    return [("x-soulforge-adapter", target.model), ("x-soulforge-ritual", str(target.ritual))]
 
 
-def open_session(settings: GatewaySettings, url: str) -> aiohttp.ClientSession:
-    """A pool of connections to an engine. What it sends waits in the kernel while a client does not read."""
-    connector: aiohttp.BaseConnector
-    if url.startswith(UNIX):
+def open_session(settings: GatewaySettings, url: str | None = None) -> aiohttp.ClientSession:
+    """A pool of connections, to the engine at `url`. What it sends waits in the kernel while a client does not read."""
+    connector: aiohttp.BaseConnector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_S)
+    if url and url.startswith(UNIX):
         connector = aiohttp.UnixConnector(url.removeprefix(UNIX), limit=0, keepalive_timeout=KEPT_S)
         url = "http://localhost"
-    else:
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_S)
     return aiohttp.ClientSession(
         url,
         connector=connector,
@@ -141,12 +136,17 @@ def open_session(settings: GatewaySettings, url: str) -> aiohttp.ClientSession:
 
 def count_tokens(served: str, tail: bytes) -> None:
     """Count the usage that the end of an answer reports, if it does. Never raises."""
-    if not (found := USAGE.findall(tail)):
-        return
+    for kind, tokens in (find_usage(tail) or {}).items():
+        TOKENS.labels(served, kind).inc(tokens)
+
+
+def find_usage(tail: bytes) -> dict[str, int] | None:
+    """The tokens of prompt and completion that the end of an answer reports; None where it does not."""
     try:
-        usage = orjson.loads(found[-1])
-    except orjson.JSONDecodeError:
-        return
-    for kind, names in COUNTED.items():
-        tokens = next((usage[name] for name in names if isinstance(usage.get(name), int)), 0)
-        TOKENS.labels(served, kind).inc(max(0, tokens))
+        usage = orjson.loads(USAGE.findall(tail)[-1])
+    except (IndexError, orjson.JSONDecodeError):
+        return None
+    return {
+        kind: max(0, next((usage[name] for name in names if isinstance(usage.get(name), int)), 0))
+        for kind, names in COUNTED.items()
+    }

@@ -16,6 +16,7 @@ from services.gateway.away import Away, Queue
 from services.gateway.errors import Refusal
 from services.gateway.in_flight import InFlight
 from services.gateway.metrics import REQUESTS
+from services.gateway.portal import Portal, PortalError
 from services.gateway.request import Asked, Bodies, Gone
 
 if TYPE_CHECKING:
@@ -45,9 +46,10 @@ class Generate:
         forwarder: Forwarder,
         bodies: Bodies,
         queue: Queue,
+        portal: Portal | None,
     ) -> None:
         self._resolve, self._configuration, self._forwarder = resolve, configuration, forwarder
-        self._bodies, self.queue = bodies, queue
+        self._bodies, self.queue, self._portal = bodies, queue, portal
         self.requests: set[InFlight] = set()
         self.uses: dict[str, Use] = {}
 
@@ -66,7 +68,7 @@ class Generate:
             await refusal.send(receive, send)
         except (aiohttp.ClientError, TimeoutError) as error:
             # Its head was sent: uvicorn ends the connection before the answer's end, which a client notices.
-            log.warning("answer cut off by the engine", served=request.served, error=repr(error))
+            log.warning("answer cut off by the engine", served=request.served, error=str(error) or type(error).__name__)
         finally:
             self.requests.discard(request)
             REQUESTS.labels(request.served, "ended" if request.ended else request.outcome).inc()
@@ -94,9 +96,23 @@ class Generate:
             try:
                 return await self._forwarder.forward(scope, send, target, body, request)
             except Away as away:
-                if self._configuration.persona(target.persona).away != "wait":
+                decided = self._configuration.persona(target.persona)
+                # A version is asked for by its name for the sake of its weights: nothing else answers for it.
+                if decided.away == "portal" and decided.leaves_home and not target.pinned and away.passes:
+                    return await self._send_away(asked, request, scope, send, away)
+                if decided.away != "wait":
                     raise away.refuse() from None
                 await self._wait(asked, request, len(body), deadline)
+
+    async def _send_away(self, asked: Asked, request: InFlight, scope: Scope, send: Send, away: Away) -> int:
+        """Let the portal answer. Raises Refusal where it cannot."""
+        request.target = None
+        try:
+            if self._portal is None:
+                raise PortalError("there is none")
+            return await self._portal.answer(scope, send, asked)
+        except PortalError:
+            raise away.refuse() from None
 
     def _decide(self, asked: Asked, request: InFlight) -> Target:
         """Find what answers now. It is withdrawn from then on only together with the request."""

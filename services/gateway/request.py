@@ -117,6 +117,12 @@ class Asked:
             )
         self.model: str = model
 
+    @property
+    def most_tokens(self) -> int | None:
+        """The length to which the answer is limited; None where it is not."""
+        found = (self._fields.get(name) for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"))
+        return next((value for value in found if isinstance(value, int) and value >= 0), None)
+
     def body_for(self, model: str) -> bytes:
         """The body that asks an engine for `model`. Raises Refusal for values that JSON cannot hold everywhere."""
         try:

@@ -16,8 +16,10 @@ from services.gateway.control import Control, listen
 from services.gateway.door import Door
 from services.gateway.engines import POLL_S, Engines
 from services.gateway.forward import Forwarder, open_session
+from services.gateway.portal import Portal
 from services.gateway.reconcile import AGAIN_S, TableReader
 from services.gateway.settings import GatewaySettings
+from shared.config.settings import SettingsError
 from shared.runtime.loops import Loop, repeat
 
 if TYPE_CHECKING:
@@ -37,17 +39,16 @@ async def open_door(settings: Settings, configuration: Configuration) -> AsyncIt
     """Listen on the gateway's port until the block ends; requests under way have LEAVE_S then."""
     limits = configuration.section(GatewaySettings)
     engines = Engines(settings, configuration)
-    listener = socket.create_server(
-        (settings.host, settings.port("gateway")),
-        family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET,
-        backlog=limits.connections,
-    )
+    listener = _listen(settings.host, settings.port("gateway"), limits.connections)
     control = listen(settings)
     async with AsyncExitStack() as stack:
         sessions = {
             engine.rune: await stack.enter_async_context(open_session(limits, engine.url)) for engine in engines.all
         }
-        door = Door(settings, configuration, engines, Forwarder(engines, sessions))
+        portal = None
+        if limits.portal:
+            portal = Portal(settings.home, limits.portal, await stack.enter_async_context(open_session(limits)))
+        door = Door(settings, configuration, engines, Forwarder(engines, sessions), portal)
         reader = TableReader(settings, configuration, door)
         loops = (Loop("engines", engines.poll, POLL_S), Loop("table", reader.run, AGAIN_S))
         running = [asyncio.create_task(repeat(loop)) for loop in loops]
@@ -67,6 +68,20 @@ async def open_door(settings: Settings, configuration: Configuration) -> AsyncIt
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+
+
+def _listen(host: str, port: int, backlog: int) -> socket.socket:
+    """Raise SettingsError where the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=backlog)
+    except OSError as error:
+        raise SettingsError(
+            f"port {port} on {host} cannot be opened ({error.strerror}): set SOULFORGE_PORT_BASE"
+        ) from error
+    # Connections inherit it; asyncio sets it only where the socket names its protocol. Without it an answer waits 40 ms.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _server(app: Starlette, http: Any) -> uvicorn.Server:

@@ -2,11 +2,40 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import ClassVar
+from urllib.parse import urlsplit
 
-from pydantic import ByteSize, Field
+from pydantic import ByteSize, Field, field_validator
 
-from shared.config.tables import MIB, Section, Size
+from shared.config.tables import MIB, SecretFile, Section, Size
+from shared.contracts.frozen import Frozen
+
+
+class PortalSettings(Frozen):
+    """What answers for personas that may leave the home, while no engine can."""
+
+    url: str = Field(description="Address of an OpenAI-compatible server, by https or on loopback, with its /v1.")
+    key_file: SecretFile = Field(description="File with its key, which only its owner can read.")
+    model: str = Field(min_length=1, description="Name of its model, in place of the persona's.")
+    daily_tokens: int = Field(ge=1, description="Tokens of prompts and answers that it may cost in a day (UTC).")
+
+    @field_validator("url")
+    @classmethod
+    def _cannot_be_read_by_others(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.username or parts.query or parts.fragment or not parts.hostname:
+            raise ValueError("must be an address like https://host/v1, without a key in it")
+        if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname)):
+            raise ValueError("must begin with https://; http:// is for this machine's own addresses")
+        return url
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class GatewaySettings(Section):
@@ -28,3 +57,4 @@ class GatewaySettings(Section):
         description="Longest wait of such a request. It is refused at once where the engine is not expected before.",
     )
     answer_within_s: float = Field(600.0, gt=0, description="Longest silence of an engine that works on a request.")
+    portal: PortalSettings | None = None

@@ -6,6 +6,7 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 from shared.config.ports import container_name
+from shared.config.tables import EMBEDDED_BASE
 from shared.drivers.containers.port import ContainerSpec, Mount
 from shared.storage.artifacts import Artifacts
 from shared.storage.base_model import Bases
@@ -21,6 +22,7 @@ ROLE = "rune"
 SHM_BYTES = 2 * 1024**3
 # A socket that an earlier process left behind cannot be bound again.
 ON_SOCKET = ("/bin/sh", "-c", 'rm -f -- "$0" && exec "$@"')
+TOOL_CALLS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")  # the form that the embedded base writes
 
 
 async def rune_spec(settings: Settings, configuration: Configuration, name: str) -> ContainerSpec:
@@ -105,6 +107,7 @@ def _vllm(config: RuneConfig, python: str, base: Base, socket: Path, on_cpu: boo
         *(str(word) for flag in flags.items() for word in flag),
         "--enable-lora",
         *(["--enforce-eager"] if on_cpu else []),
+        *(TOOL_CALLS if base.name == EMBEDDED_BASE else []),
         "--disable-uvicorn-access-log",
         *(["--enable-sleep-mode"] if config.evacuation == "sleep" else []),
         *config.arguments,

@@ -31,6 +31,7 @@ def faults(configuration: Configuration, settings: Settings) -> list[Fault]:
         *_image_python(configuration.jobs),
         *_docker(configuration),
         *_bases(configuration),
+        *_portal(configuration),
     ]
     if not _dangling(configuration):  # ports and bases of personas follow from the runes of each anvil
         found += _serving(configuration)
@@ -131,6 +132,13 @@ def _bases(configuration: Configuration) -> Iterator[Fault]:
     for name, rune in configuration.runes.items():
         if rune.base and rune.base not in known:
             yield Fault(("runes", name, "base"), _unknown("base", rune.base, known))
+
+
+def _portal(configuration: Configuration) -> Iterator[Fault]:
+    gateway = getattr(configuration, "gateway", None)  # the table of a service
+    for persona, decided in configuration.personas.items():
+        if decided.away == "portal" and gateway and gateway.portal is None:
+            yield Fault(("personas", persona, "away"), "there is no portal: add [gateway.portal], or take this out")
 
 
 def _serving(configuration: Configuration) -> Iterator[Fault]:

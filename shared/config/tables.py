@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, ByteSize, Field, PlainSerializer, ValidationInfo
+from pydantic import AfterValidator, ByteSize, Field, PlainSerializer, ValidationInfo, model_validator
 
 from shared.config.settings import PROJECT
 from shared.contracts.frozen import Frozen
@@ -57,6 +57,7 @@ Name = Annotated[str, AfterValidator(_name)]
 BaseName = Annotated[str, AfterValidator(_base_name)]
 Persona = Annotated[str, AfterValidator(_persona)]
 Interpreter = Annotated[Path, AfterValidator(_from_file)]  #: a relative path starts at the folder of soulforge.toml
+SecretFile = Interpreter
 Folder = Annotated[Path, AfterValidator(_plain_folder)]
 Days = Annotated[int, Field(ge=1, le=36500)]
 Size = Annotated[ByteSize, PlainSerializer(_size, when_used="json")]  #: bytes, or text like "256MiB"
@@ -92,6 +93,14 @@ class PersonaConfig(Frozen):
     approve_within_h: float = Field(
         168.0, gt=0, le=8784, description="Hours that a version waits for approval; then it is kept, not promoted."
     )
+
+    @model_validator(mode="after")
+    def _may_be_sent_away(self) -> Self:
+        if self.away == "portal" and not self.leaves_home:
+            raise ValueError(
+                'away = "portal" sends what its clients write to another server: it needs leaves_home = true'
+            )
+        return self
 
 
 class JobsConfig(Frozen):

@@ -33,7 +33,7 @@ ASKED: list[ChatCompletionMessageParam] = [{"role": "user", "content": PROMPT}]
 
 @pytest.fixture
 async def gateway(settings: Settings, admin: Pool, tmp_path: Path) -> AsyncIterator[Gateway]:
-    async with gateway_over(settings, admin, tmp_path, engines=2, token_s=0.001) as one:
+    async with gateway_over(settings, admin, tmp_path, engines=2, limits={"wait_s": 2}, token_s=0.001) as one:
         yield one
 
 
@@ -192,10 +192,12 @@ async def test_an_engine_that_goes_costs_a_retry_and_the_last_one_a_503(gateway:
     first, last = gateway.engines.values()
 
     async with gateway.client() as client:
-        first.process.kill()
-        for _ in range(4):
-            assert await ask(client, "scribe") == version
         gates = [open_gate(gateway.settings, rune) for rune in gateway.engines]
+        await gates[0].close("training scribe", 77)
+        assert await asyncio.gather(*(ask(client, "scribe") for _ in range(8))) == [version] * 8
+        await gates[0].open()
+        first.process.kill()
+        assert await asyncio.gather(*(ask(client, "scribe") for _ in range(8))) == [version] * 8
         for gate in gates:
             await gate.close("training scribe", 77)
         with pytest.raises(openai.InternalServerError, match="training scribe") as closed:

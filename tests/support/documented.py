@@ -21,7 +21,7 @@ MAKEFILE = PROJECT / "Makefile"
 BLOCK = re.compile(r"^ *```(\w+)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 ASSIGNMENT = re.compile(r"\w+=.*")
 ENDS = {">", ">>", "|", "&&", ";"}
-PROGRAMS = {"soulforge", "make", "nats", "git", "cd"}
+PROGRAMS = {"soulforge", "make", "nats", "git", "cd", "curl"}
 
 #: Target -> the words with which it is short; the acceptance tests run it like this.
 SHORT_FORMS: dict[str, tuple[str, ...]] = {
@@ -30,6 +30,7 @@ SHORT_FORMS: dict[str, tuple[str, ...]] = {
     "down": (),
     "bench-harvest": ("ROWS=1000",),
     "bench-handover": ("ROUNDS=1",),
+    "bench-gateway": ("UPSTREAMS=stub", "ROUNDS=1"),
     "bench-redaction": ("SEEDS=6",),
     "contracts": (),
     "karma": (),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import openai
 
 from deploy.services import load_configuration
@@ -72,19 +73,25 @@ class Gateway:
         )
 
     async def serves(self, *models: str) -> None:
-        """Wait until it lists these models as loaded."""
+        await serves(self.url, *models)
 
-        async def listed() -> bool:
-            async with self.client() as client:
-                cards = [card async for card in client.models.list()]
-            loaded = {card.id for card in cards if card.model_extra and card.model_extra["soulforge"]["loaded"]}
-            return set(models) <= loaded
 
-        await eventually(listed, 15, f"the gateway serves {models}")
+async def serves(url: str, *models: str) -> None:
+    """Wait until a gateway lists these models as loaded."""
+
+    async def listed() -> bool:
+        async with httpx.AsyncClient(base_url=url, timeout=5) as client:
+            try:
+                cards = (await client.get("/v1/models")).json()["data"]
+            except httpx.ConnectError:
+                return False
+        return set(models) <= {card["id"] for card in cards if card["soulforge"]["loaded"]}
+
+    await eventually(listed, 30, f"the gateway serves {models}")
 
 
 def tables_of(engines: int, folder: Path, limits: Mapping[str, object]) -> dict[str, Any]:
-    """The configuration of so many engines, which the test runs itself. `limits` are those of `[gateway]`."""
+    """The configuration of so many engines that something else runs. `limits` are those of `[gateway]`."""
     runes = [f"rune{number}" for number in range(engines)]
     engine = {"command": ["of", "the", "test", "{socket}"], "base": BASE, "max_loras": 4}
     return {
@@ -98,11 +105,16 @@ def tables_of(engines: int, folder: Path, limits: Mapping[str, object]) -> dict[
 
 @asynccontextmanager
 async def gateway_over(
-    settings: Settings, admin: Pool, folder: Path, engines: int = 1, **faults: Any
+    settings: Settings,
+    admin: Pool,
+    folder: Path,
+    engines: int = 1,
+    limits: Mapping[str, object] | None = None,
+    **faults: Any,
 ) -> AsyncIterator[Gateway]:
-    """A gateway over so many engines with these faults."""
+    """A gateway over so many engines with these faults. `limits` are those of `[gateway]`."""
     async with AsyncExitStack() as stack:
-        own = configured(settings, folder, **tables_of(engines, folder, {}))
+        own = configured(settings, folder, **tables_of(engines, folder, limits or {}))
         runes = load_configuration(own).runes
         started = {
             rune: await stack.enter_async_context(

@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import BaseModel
@@ -129,9 +130,12 @@ KINDS = (
 def _tables(kind: type[BaseModel], name: str = "") -> Iterator[tuple[str, set[str]]]:
     """A table and those in it, each with its plain keys."""
     inner = {
-        key: field.annotation
+        key: model
         for key, field in kind.model_fields.items()
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        for model in (
+            get_args(field.annotation) or (field.annotation,)
+        )  # one that may be left out is a union with None
+        if isinstance(model, type) and issubclass(model, BaseModel)
     }
     keys = {field.alias or key for key, field in kind.model_fields.items()}
     yield name or kind.__name__, keys - inner.keys()

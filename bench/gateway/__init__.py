@@ -1,0 +1,1 @@
+"""What the gateway costs: against the engine itself, and against an upstream that costs nothing."""
