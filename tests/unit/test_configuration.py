@@ -132,7 +132,9 @@ def _tables(kind: type[BaseModel], name: str = "") -> Iterator[tuple[str, set[st
     inner = {
         key: model
         for key, field in kind.model_fields.items()
-        for model in (get_args(field.annotation) or (field.annotation,))  # one that may be left out is a union with None
+        for model in (
+            get_args(field.annotation) or (field.annotation,)
+        )  # one that may be left out is a union with None
         if isinstance(model, type) and issubclass(model, BaseModel)
     }
     keys = {field.alias or key for key, field in kind.model_fields.items()}

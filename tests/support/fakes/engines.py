@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from time import monotonic
 
 import psutil
@@ -43,7 +44,15 @@ class FakeEngine:
         }
         self.url = f"http://127.0.0.1:{port}"
         self.vllm = Vllm(self.url, key)
-        self.process = subprocess.Popen((*command, "--enable-lora", "--max-loras", "4"), cwd=PROJECT, env=env)
+        self._start: Callable[[], subprocess.Popen[bytes]] = partial(
+            subprocess.Popen, (*command, "--enable-lora", "--max-loras", "4"), cwd=PROJECT, env=env
+        )
+        self.process = self._start()
+
+    def restart(self) -> None:
+        """Kill it, and start it again on the same port."""
+        self.end()
+        self.process = self._start()
 
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True) if self.process.poll() is None else []
