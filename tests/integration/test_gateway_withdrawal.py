@@ -86,7 +86,7 @@ async def test_under_load_only_requests_of_the_withdrawn_version_fail_and_none_i
 
 
 async def move_and_withdraw(gateway: Gateway, versions: list[str]) -> float:
-    """Move the alias MOVES times; withdraw the last version half-way, while it serves (20 % 3 is its place). Returns when that was committed."""
+    """Move the alias MOVES times; withdraw the last version half-way (20 % 3 is its place). Returns when that was committed."""
     *others, bad = versions
     decided = 0.0
     for number in range(1, MOVES + 1):

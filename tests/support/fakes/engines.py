@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from time import monotonic
 
 import psutil
@@ -44,10 +43,11 @@ class FakeEngine:
         }
         self.url = f"http://127.0.0.1:{port}"
         self.vllm = Vllm(self.url, key)
-        self._start: Callable[[], subprocess.Popen[bytes]] = partial(
-            subprocess.Popen, (*command, "--enable-lora", "--max-loras", "4"), cwd=PROJECT, env=env
-        )
+        self._command, self._env = (*command, "--enable-lora", "--max-loras", "4"), env
         self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(self._command, cwd=PROJECT, env=self._env)
 
     def restart(self) -> None:
         """Kill it, and start it again on the same port."""
