@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from shutil import rmtree
 
 import asyncpg
 import pytest
@@ -50,7 +51,8 @@ async def servers() -> AsyncIterator[House]:
 
 @pytest.fixture
 async def house(servers: House) -> House:
-    """A house with empty tables and empty streams."""
+    """A house with empty tables and empty streams, and nothing that a gateway kept."""
+    rmtree(servers.settings.home / "gateway", ignore_errors=True)
     connection = await asyncpg.connect(servers.settings.database_url("bootstrap"))
     tables = [row[0] for row in await connection.fetch(LIST_TABLES, SCHEMAS)]
     await connection.execute(f"TRUNCATE {', '.join(tables)} CASCADE")

@@ -24,21 +24,29 @@ POLL_S = 0.05
 
 
 class FakeEngine:
-    """One fake vLLM as a process, and the driver that speaks to it on its socket."""
+    """One fake vLLM as a process, and the driver that speaks to it, on its socket or, with `port`, on that."""
 
-    def __init__(self, socket: Path, faults: dict[str, object], base: str = BASE) -> None:
+    def __init__(self, socket: Path, faults: dict[str, object], base: str = BASE, port: int | None = None) -> None:
         command = (
             sys.executable,
             "-m",
             "tests.support.fakes.fake_vllm",
-            "--uds",
-            str(socket),
+            *(("--port", str(port)) if port else ("--uds", str(socket))),
             "--served-model-name",
             base,
         )
-        env = {**os.environ, **{f"FAKE_VLLM_{name.upper()}": _word(value) for name, value in faults.items()}}
-        self.vllm = Vllm(f"unix://{socket}")
-        self.process = subprocess.Popen((*command, "--enable-lora", "--max-loras", "4"), cwd=PROJECT, env=env)
+        self._env = {**os.environ, **{f"FAKE_VLLM_{name.upper()}": _word(value) for name, value in faults.items()}}
+        self._command = (*command, "--enable-lora", "--max-loras", "4")
+        self.vllm = Vllm(f"http://127.0.0.1:{port}" if port else f"unix://{socket}")
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(self._command, cwd=PROJECT, env=self._env)
+
+    def restart(self) -> None:
+        """Kill it, and start it again at the same address."""
+        self.end()
+        self.process = self._start()
 
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True) if self.process.poll() is None else []
@@ -53,11 +61,11 @@ class FakeEngine:
 
 @asynccontextmanager
 async def fake_engine(
-    wait: bool = True, socket: Path | None = None, base: str = BASE, **faults: object
+    wait: bool = True, socket: Path | None = None, base: str = BASE, port: int | None = None, **faults: object
 ) -> AsyncIterator[FakeEngine]:
     """A fake engine with these fields of `vllm_faults.Faults`; `file` names the file of faults."""
     with TemporaryDirectory(prefix="fake-engine-") as folder:
-        running = FakeEngine(socket or Path(folder, "engine.sock"), faults, base)
+        running = FakeEngine(socket or Path(folder, "engine.sock"), faults, base, port)
         try:
             if wait:
                 await until(running.vllm.healthy)

@@ -1,6 +1,6 @@
 """A small server that speaks the part of vLLM that Soulforge uses, and fails on demand.
 
-    python -m tests.support.fakes.fake_vllm --uds SOCKET [--served-model-name NAME] [whatever else vLLM takes]
+    python -m tests.support.fakes.fake_vllm --uds SOCKET|--port N [--served-model-name NAME] [whatever else vLLM takes]
 
 Up in about a second, no torch. Answers are greedy in this sense: a model always answers a prompt with the same words,
 and another model with others. An adapter must be a directory. What it gets wrong stands in `vllm_faults.Faults`.
@@ -225,13 +225,15 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-async def serve(socket: str, base: str, restarted: bool) -> None:
+async def serve(socket: str | None, port: int, base: str, restarted: bool) -> None:
     now = faults()
     app = Starlette(routes=ROUTES)
     app.state.engine = Engine(base, restarted)
     await asyncio.sleep(now.start_s)
     server = Server(
-        uvicorn.Config(app, uds=socket, log_level="warning", timeout_graceful_shutdown=1, timeout_keep_alive=30)
+        uvicorn.Config(
+            app, port=port, uds=socket, log_level="warning", timeout_graceful_shutdown=1, timeout_keep_alive=30
+        )
     )
     if now.exit_after_s:
         asyncio.get_running_loop().call_later(now.exit_after_s, lambda: os._exit(3))
@@ -240,7 +242,8 @@ async def serve(socket: str, base: str, restarted: bool) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--uds", required=True)
+    parser.add_argument("--uds")
+    parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--served-model-name", default="base")
     said, _ = parser.parse_known_args()
     now = faults()
@@ -250,7 +253,7 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if now.child_mib:
         leave_a_child(now.child_mib, now.child_detached)
-    asyncio.run(serve(said.uds, said.served_model_name, started_before()))
+    asyncio.run(serve(said.uds, said.port, said.served_model_name, started_before()))
 
 
 if __name__ == "__main__":
