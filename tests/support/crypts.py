@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -27,6 +27,7 @@ from shared.contracts.message import Fact
 from shared.contracts.registry import AdapterRegistered
 from shared.drivers.inference.vllm import Vllm
 from shared.ritual import ledger
+from shared.ritual.ledger import AttemptKey
 from shared.runtime.context import ServiceContext
 from shared.storage.base_model import Bases
 from shared.storage.digests import digest_tree
@@ -53,8 +54,8 @@ class TwoBases:
     faults: Path
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    async def start(self, base: str) -> None:
-        """Start the engine of a base, again where it runs; returns when it answers."""
+    async def start(self, base: str, model: str | None = None) -> None:
+        """Start the engine of a base, again where it runs; returns when it answers. `model`: the base is another one."""
         self.stop(base)
         port = self.context.configuration.ports(self.context.settings)[base]
         command = (
@@ -62,7 +63,7 @@ class TwoBases:
             "-m",
             "tests.support.fakes.fake_vllm",
             "--served-model-name",
-            base,
+            model or base,
             "--port",
             str(port),
         )
@@ -92,19 +93,21 @@ class TwoBases:
     async def add_registered(self, persona: str, value: float) -> Version:
         """A version of a ritual that waits for its awakening, with inference restored."""
         version = await self._freeze(persona, value, await self.digest(MODELS[persona]), "verified")
-        await self._record(
-            AdapterRegistered(
-                ritual=version.ritual,
-                persona=persona,
-                adapter=version.adapter,
-                version=version.name,
-                bundle=version.bundle,
-            )
-        )
-        await self._record(
-            GpuRestored(ritual=version.ritual, persona=persona, anvil="anvil0", seconds_without_inference=1)
-        )
+        await self._register(version, version.ritual)
         return version
+
+    async def register_again(self, version: Version) -> UUID:
+        """A later ritual that made the same adapter, and waits for its awakening."""
+        ritual = await harvested(self.harvester, f"again {version.name} {uuid4()}", "m", "verified")
+        await self._register(version, ritual)
+        return ritual
+
+    async def _register(self, version: Version, ritual: UUID) -> None:
+        of: AttemptKey = {"ritual": ritual, "persona": version.persona, "attempt": 1}
+        await self._record(
+            AdapterRegistered(**of, adapter=version.adapter, version=version.name, bundle=version.bundle)
+        )
+        await self._record(GpuRestored(**of, anvil="anvil0", seconds_without_inference=1))
 
     def damage(self, version: Version, file: str = f"{ADAPTER}/adapter_model.safetensors") -> Path:
         """Flip a bit of a file in its bundle, and return the file."""
