@@ -23,8 +23,10 @@ from shared.config.model import AnvilConfig, Configuration, CovenConfig, RuneCon
 from shared.config.settings import PROJECT, Settings
 from shared.config.tables import BaseConfig, PersonaConfig, RuntimeConfig
 from shared.contracts.evacuate import GpuRestored
+from shared.contracts.forge import AdapterForged
 from shared.contracts.message import Fact
 from shared.contracts.registry import AdapterRegistered
+from shared.contracts.verify import AdapterVerified
 from shared.drivers.inference.vllm import Vllm
 from shared.ritual import ledger
 from shared.ritual.ledger import AttemptKey
@@ -34,8 +36,10 @@ from shared.storage.digests import digest_tree
 from shared.storage.postgres import Pool
 from tests.support.adapters import save_adapter
 from tests.support.consents import crypt, harvested, make_champion
+from tests.support.facts import TRAINING
 from tests.support.fakes.vllm_answers import words
 from tests.support.running import eventually
+from tests.unit.cli.rows import VERDICT
 
 __all__ = ["crypt"]  # the fixture
 
@@ -95,6 +99,24 @@ class TwoBases:
         version = await self._freeze(persona, value, await self.digest(MODELS[persona]), "verified")
         await self._register(version, version.ritual)
         return version
+
+    async def add_verified(self, persona: str, value: float) -> str:
+        """An adapter in the Lab that passed, with inference restored; returns the name of the version that it will be."""
+        run = self.folder / f"run-{persona}-{value}"
+        run.mkdir()
+        adapter = digest_tree(path := save_adapter(run / "adapter", value))
+        name = version_name(persona, adapter)
+        results = run / "results.json"
+        results.write_text(json.dumps({"probes": [probe(name)]}))
+        ritual = await harvested(self.harvester, name, "m", "evacuated")
+        of: AttemptKey = {"ritual": ritual, "persona": persona, "attempt": 1}
+        base = await self.digest(MODELS[persona])
+        forged = {"path": str(path), "base": base, "recipe": "default", "fence": 1, "training": TRAINING}
+        await self._record(AdapterForged(**of, adapter=adapter, **forged))
+        judged = {"adapter": adapter, "decision": "promote", "reasons": (), "results": str(results)}
+        await self._record(AdapterVerified(**of, **judged, verdict=VERDICT))
+        await self._record(GpuRestored(**of, anvil="anvil0", seconds_without_inference=1))
+        return name
 
     async def register_again(self, version: Version) -> UUID:
         """A later ritual that made the same adapter, and waits for its awakening."""
