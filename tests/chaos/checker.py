@@ -32,6 +32,7 @@ END_FACTS = (
     "adapter.failed",
     "adapter.banished",
     "adapter.awakened",
+    "adapter.kept",
     "ritual.cancelled",
 )
 
