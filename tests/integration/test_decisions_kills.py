@@ -42,9 +42,7 @@ async def killed_everywhere(bases: TwoBases, crypt: Pool, prepare: Prepare, chec
         context = replace(bases.context, configuration=work.configuration)
         if work.asked:
             await repeat(crypt, work.asked)
-        service = Registry(context, RegistrySettings(on_recall=work.on_recall))
-        for _ in range(2):
-            await service.reconcile()
+        await Registry(context, RegistrySettings(on_recall=work.on_recall)).reconcile()
         await assert_consistent(crypt)
         await check(work)
         if where is None:
