@@ -44,7 +44,7 @@ async def open_door(settings: Settings, configuration: Configuration) -> AsyncIt
     async with open_session(limits) as session:
         portal = Portal(settings.home, limits.portal, session) if limits.portal else None
         door = Door(settings, configuration, engines, Forwarder(engines, session, settings.engine_key), portal)
-        reader = TableReader(settings, configuration, door)
+        reader = TableReader(settings, door)
         loops = (Loop("engines", engines.poll, POLL_S), Loop("table", reader.run, AGAIN_S))
         running = [asyncio.create_task(repeat(loop)) for loop in loops]
         with suppress(TimeoutError):
