@@ -31,7 +31,7 @@ from tests.support.servers import House, house
 
 MODELS = PROJECT / ".cache" / "models"
 UP_S = 400
-STUB_REQUESTS, VLLM_REQUESTS, TOKENS = 2000, 64, 32
+STUB_REQUESTS, VLLM_REQUESTS, TOKENS = 2000, 32, 16
 
 
 @asynccontextmanager

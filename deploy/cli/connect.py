@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 from uuid import uuid4
 
-from deploy.cli.errors import UserError
+from deploy.cli.errors import UnreachableError, UserError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     M = TypeVar("M", bound=Message)
 
 CONNECT_TIMEOUT_S = 3
+GATEWAY_TIMEOUT_S = 10
 
 
 def load_settings() -> Settings:
@@ -70,15 +71,34 @@ async def _open_pool(settings: Settings) -> Pool:
         raise UserError(f"PostgreSQL at {where} refused: {error_text(error)}; check SOULFORGE_DATABASE") from error
 
 
-def unreachable_database(settings: Settings, error: BaseException) -> UserError:
+def unreachable_database(settings: Settings, error: BaseException) -> UnreachableError:
     from asyncpg import ReadOnlySQLTransactionError
 
     where = host_port(settings.database_url("owner"))
     if isinstance(error, ReadOnlySQLTransactionError):
-        return UserError(
+        return UnreachableError(
             f"PostgreSQL at {where} is read-only ({error_text(error)}): let it take writes, then try again"
         )
-    return UserError(f"PostgreSQL does not answer at {where} ({error_text(error)}): is the stack up? `soulforge up`")
+    return UnreachableError(
+        f"PostgreSQL does not answer at {where} ({error_text(error)}): is the stack up? `soulforge up`"
+    )
+
+
+async def withdraw_at_gateway(settings: Settings, version: str, why: str) -> bool:
+    """Let the gateway refuse a version from now on; False where the gateway does not answer."""
+    import httpx
+
+    transport = httpx.AsyncHTTPTransport(uds=str(settings.gateway_control_socket))
+    try:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://gateway", timeout=GATEWAY_TIMEOUT_S
+        ) as client:
+            answer = await client.post("/withdrawals", json={"version": version, "why": why})
+    except httpx.HTTPError:
+        return False
+    if answer.is_error:
+        raise UserError(f"the gateway refused ({answer.status_code}): {answer.json()['error']['message']}")
+    return True
 
 
 @asynccontextmanager

@@ -19,3 +19,7 @@ def user_text(error: BaseException) -> str | None:
     if type(error).__module__.startswith(PROJECT_MODULES):
         return str(error) or type(error).__name__
     return None
+
+
+class UnreachableError(UserError):
+    """The database does not answer, or takes no writes."""

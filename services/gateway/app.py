@@ -13,10 +13,10 @@ def build(context: ServiceContext) -> Service:
     assert isinstance(context.door, Door)
     door = context.door
 
-    async def reconcile() -> None:
+    async def read_table() -> None:
         door.changed.set()
 
-    return Service(reconcile, checks={"table": door.check_table})
+    return Service(read_table, checks={"table": door.check_table})
 
 
 app = App("gateway", router, build, open_door)

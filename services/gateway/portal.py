@@ -6,6 +6,7 @@ neither requests at once nor a restart exceed the limit; what it did cost is cha
 
 from __future__ import annotations
 
+import asyncio
 import stat
 from contextlib import suppress
 from datetime import UTC, date, datetime
@@ -53,6 +54,7 @@ class Portal:
         self._settings, self._session, self._key = settings, session, _read_key(settings.key_file)
         self._file = Kept(home, "portal", Spent())
         self._spent = self._file.read()
+        self._charging: set[asyncio.Future[None]] = set()
 
     async def answer(self, scope: Scope, send: Send, asked: Asked) -> int:
         """Let the portal answer; returns the status. Raises PortalError."""
@@ -68,8 +70,10 @@ class Portal:
                 return await pass_on(answer, meter, [("x-soulforge-portal", self.name)], "")
             finally:
                 used = meter.count_tokens(prompt)
-        finally:
-            await self._charge(used - estimate)
+        finally:  # apart from the request, which its client may end now
+            charging = asyncio.ensure_future(self._charge(used - estimate))
+            self._charging.add(charging)
+            charging.add_done_callback(self._charging.discard)
 
     async def _ask(self, path: str, body: bytes) -> aiohttp.ClientResponse:
         url = self._settings.url.rstrip("/") + path.removeprefix("/v1")

@@ -18,7 +18,6 @@ from shared.storage.postgres import UNREACHABLE
 
 if TYPE_CHECKING:
     from services.gateway.door import Door
-    from shared.config.model import Configuration
     from shared.config.settings import Settings
 
 CHANNEL = "soulforge_versions"  #: of the triggers in the registry's migration
@@ -32,9 +31,8 @@ log = structlog.get_logger()
 class TableReader:
     """Reads the table for the door."""
 
-    def __init__(self, settings: Settings, configuration: Configuration, door: Door) -> None:
+    def __init__(self, settings: Settings, door: Door) -> None:
         self._settings, self._door = settings, door
-        self._every_s = min(EVERY_S, configuration.runtime.reconcile_s)
         self._knows_leases = False
         self.tried = asyncio.Event()  #: whether the table was read, or could not be
 
@@ -67,7 +65,7 @@ class TableReader:
             await self._read_leases(connection)
             self.tried.set()
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._every_s):
+                async with asyncio.timeout(EVERY_S):
                     await self._door.changed.wait()
 
     async def _read_leases(self, connection: asyncpg.Connection[Any]) -> None:

@@ -49,7 +49,7 @@ async def open_door(settings: Settings, configuration: Configuration) -> AsyncIt
         if limits.portal:
             portal = Portal(settings.home, limits.portal, await stack.enter_async_context(open_session(limits)))
         door = Door(settings, configuration, engines, Forwarder(engines, sessions), portal)
-        reader = TableReader(settings, configuration, door)
+        reader = TableReader(settings, door)
         loops = (Loop("engines", engines.poll, POLL_S), Loop("table", reader.run, AGAIN_S))
         running = [asyncio.create_task(repeat(loop)) for loop in loops]
         with suppress(TimeoutError):

@@ -149,7 +149,7 @@ class Registry:
                 log.error("base not served", base=name, error=describe(error))
                 errors[name] = error
                 continue
-            free = [rune for rune in runes if not await self._is_held(rune)]
+            free = [rune for rune in runes if not await self._leave_held(rune)]
             engines = [engine for rune in free if (engine := await self._open(rune, base))]
             await self._loader.load_desired(engines)
             served[base.digest] = Served(base, engines)
@@ -161,9 +161,13 @@ class Registry:
         await advance_each(context, registered, partial(self._awaken, served, errors), clear=False)
         return complete
 
-    async def _is_held(self, rune: str) -> bool:
-        configuration = self._context.configuration
-        return await lease.get_lease(self._context.pool, configuration.anvil_of(rune)) is not None
+    async def _leave_held(self, rune: str) -> bool:
+        """Whether a ritual holds the anvil of a rune; what that had loaded counts no longer then."""
+        context = self._context
+        if await lease.get_lease(context.pool, context.configuration.anvil_of(rune)) is None:
+            return False
+        await store.forget_loaded(context.pool, rune)
+        return True
 
     async def _open(self, rune: str, base: Base) -> Engine | None:
         """The engine of a rune with what it has loaded; None where it does not answer."""
@@ -174,8 +178,8 @@ class Registry:
                 await self._loader.observe(engine)
                 return engine
             await store.forget_loaded(context.pool, rune)
-        except InferenceError as error:
-            log.warning("rune not served", rune=rune, error=describe(error))
+        except Exception as error:
+            log.error("rune not served", rune=rune, error=describe(error))
         return None
 
     async def _awaken(self, served: dict[str, Served], errors: dict[str, Exception], ritual: Ritual) -> None:

@@ -81,8 +81,10 @@ class Loader:
     async def observe(self, engine: Engine) -> None:
         """Learn what an engine has loaded; what it lost at a restart is forgotten, with its proof. Raises InferenceError."""
         names = await engine.inference.models()
-        await store.forget_loaded(self._context.pool, engine.rune, names)
-        engine.loaded = await store.list_loaded(self._context.pool, engine.rune)
+        loaded = await store.list_loaded(self._context.pool, engine.rune)
+        if loaded.keys() - names:
+            await store.forget_loaded(self._context.pool, engine.rune, names)
+        engine.loaded = {name: probes for name, probes in loaded.items() if name in names}
         await self._unload(engine, names)
 
     async def _unload(self, engine: Engine, names: frozenset[str]) -> None:

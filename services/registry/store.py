@@ -228,8 +228,8 @@ async def list_tainted_rituals(conn: Connection | Pool) -> list[UUID]:
     return [row["id"] for row in rows]
 
 
-async def announce_decisions(conn: Connection) -> int:
-    """Announce the decisions that are not announced yet, in their order; returns how many."""
+async def announce_decisions(conn: Connection) -> None:
+    """Announce the decisions that are not announced yet, in their order. Needs a transaction."""
     rows = await conn.fetch(
         'SELECT id, persona, action, version, champion, "by", why, override, decided_at FROM decision '
         "WHERE announced_at IS NULL ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED"
@@ -238,7 +238,7 @@ async def announce_decisions(conn: Connection) -> int:
         values = {name: row[name] for name in AdapterDecided.model_fields}
         event = uuid5(RITUAL_NAMESPACE, f"{AdapterDecided.subject} {row['id']} {row['decided_at'].isoformat()}")
         await enqueue(conn, AdapterDecided(**values), event, {})
-    await conn.execute(
-        "UPDATE decision SET announced_at = clock_timestamp() WHERE id = ANY ($1)", [row["id"] for row in rows]
-    )
-    return len(rows)
+    if rows:
+        await conn.execute(
+            "UPDATE decision SET announced_at = clock_timestamp() WHERE id = ANY ($1)", [row["id"] for row in rows]
+        )

@@ -32,6 +32,7 @@ END_FACTS = (
     "adapter.failed",
     "adapter.banished",
     "adapter.awakened",
+    "adapter.kept",
     "ritual.cancelled",
 )
 
@@ -142,10 +143,10 @@ class Checker:
     async def _check_effects(self, connection: asyncpg.Connection[Any], found: Found) -> None:
         """An alias moved once for each awakened ritual, and for no other; one version of each registered one."""
         rows = await connection.fetch(
-            "SELECT id, state, (SELECT count(*) FROM registry.decision WHERE ritual = id AND action = 'promote') AS moves, "
+            "SELECT id, state, (SELECT count(*) FROM registry.decision d WHERE d.ritual = r.id AND action = 'promote') AS moves, "
             "(SELECT count(*) FROM registry.version WHERE ritual = id) AS versions, "
             f"(SELECT count(*) FROM ritual_fact WHERE ritual = id AND subject = '{AdapterRegistered.subject}') AS registered "
-            "FROM ritual"
+            "FROM ritual r"
         )
         for row in rows:
             awakened = int(row["state"] == State.AWAKENED)

@@ -25,7 +25,7 @@ from tests.support.asking import Reply, ask, clients_of, owner_of
 from tests.support.configurations import configured
 from tests.support.fakes.engines import FakeEngine, fake_engine
 from tests.support.gateways import Gateway, gateway_over, serves, tables_of
-from tests.support.running import eventually
+from tests.support.running import SOULFORGE, eventually
 from tests.support.servers import House
 
 CLIENTS, REQUESTS, MOVES = 8, 1000, 40
@@ -195,23 +195,33 @@ async def test_what_was_missed_while_the_database_was_away_is_applied_once_it_is
         assert (await ask(client, "scribe")).version == other
 
 
-@asynccontextmanager
-async def gateway_process(settings: Settings) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """The gateway as a process of its own; what is yielded kills it and starts it again."""
-    started: list[subprocess.Popen[bytes]] = []
-    environment = {
+def environment_of(settings: Settings) -> dict[str, str]:
+    return {
         "SOULFORGE_HOME": str(settings.home),
         "SOULFORGE_PORT_BASE": str(settings.port_base),
         "SOULFORGE_CONFIG": str(settings.config),
         "PYTHONPATH": ":".join(path for path in sys.path if path),
+        "COLUMNS": "400",
     }
+
+
+def command(settings: Settings, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [SOULFORGE, *words], env=environment_of(settings), capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@asynccontextmanager
+async def gateway_process(settings: Settings) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """The gateway as a process of its own; what is yielded kills it and starts it again."""
+    started: list[subprocess.Popen[bytes]] = []
 
     async def start_again() -> None:
         for one in started:
             one.kill()
             one.wait()
-        command = (sys.executable, "-m", "tests.support.fakes.gateway")
-        started.append(subprocess.Popen(command, cwd=PROJECT, env=environment))  # noqa: ASYNC220
+        words = (sys.executable, "-m", "tests.support.fakes.gateway")
+        started.append(subprocess.Popen(words, cwd=PROJECT, env=environment_of(settings)))  # noqa: ASYNC220
         await eventually(partial(is_open, settings), 20, "the gateway is open")
 
     try:
@@ -244,9 +254,8 @@ async def test_by_the_socket_it_holds_while_the_database_is_away_and_through_res
             await open_gate(own, "rune0").open()
             await serves(own.gateway_url, "scribe", version, other)
             house.postgres.kill()
-            async with owner_of(own) as owner:
-                told = await owner.post("/withdrawals", json={"version": version, "why": WHY})
-            assert told.json() == {"version": version, "ended": 0}
+            retired = await asyncio.to_thread(command, own, "adapters", "retire", version, "--why", WHY)
+            assert retired.returncode == 1 and "is not recorded yet" in retired.stderr
             await stays_refused(client, version, other)
 
             await start_again()

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -23,18 +23,23 @@ from shared.config.model import AnvilConfig, Configuration, CovenConfig, RuneCon
 from shared.config.settings import ENGINE_SOCKET, PROJECT, Settings
 from shared.config.tables import BaseConfig, PersonaConfig, RuntimeConfig
 from shared.contracts.evacuate import GpuRestored
+from shared.contracts.forge import AdapterForged
 from shared.contracts.message import Fact
 from shared.contracts.registry import AdapterRegistered
+from shared.contracts.verify import AdapterVerified
 from shared.drivers.inference.vllm import Vllm
 from shared.ritual import ledger
+from shared.ritual.ledger import AttemptKey
 from shared.runtime.context import ServiceContext
 from shared.storage.base_model import Bases
 from shared.storage.digests import digest_tree
 from shared.storage.postgres import Pool
 from tests.support.adapters import save_adapter
 from tests.support.consents import crypt, harvested, make_champion
+from tests.support.facts import TRAINING
 from tests.support.fakes.vllm_answers import words
 from tests.support.running import eventually
+from tests.unit.cli.rows import VERDICT
 
 __all__ = ["crypt"]  # the fixture
 
@@ -53,8 +58,8 @@ class TwoBases:
     faults: Path
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    async def start(self, base: str) -> None:
-        """Start the engine of a base, again where it runs; returns when it answers."""
+    async def start(self, base: str, model: str | None = None) -> None:
+        """Start the engine of a base, again where it runs; returns when it answers. `model`: the base is another one."""
         self.stop(base)
         socket = self.context.settings.make_engine_dir(base) / ENGINE_SOCKET
         command = (
@@ -62,7 +67,7 @@ class TwoBases:
             "-m",
             "tests.support.fakes.fake_vllm",
             "--served-model-name",
-            base,
+            model or base,
             "--uds",
             str(socket),
         )
@@ -88,19 +93,39 @@ class TwoBases:
     async def add_registered(self, persona: str, value: float) -> Version:
         """A version of a ritual that waits for its awakening, with inference restored."""
         version = await self._freeze(persona, value, await self.digest(MODELS[persona]), "verified")
-        await self._record(
-            AdapterRegistered(
-                ritual=version.ritual,
-                persona=persona,
-                adapter=version.adapter,
-                version=version.name,
-                bundle=version.bundle,
-            )
-        )
-        await self._record(
-            GpuRestored(ritual=version.ritual, persona=persona, anvil="anvil0", seconds_without_inference=1)
-        )
+        await self._register(version, version.ritual)
         return version
+
+    async def add_verified(self, persona: str, value: float) -> str:
+        """An adapter in the Lab that passed, with inference restored; returns the name of the version that it will be."""
+        run = self.folder / f"run-{persona}-{value}"
+        run.mkdir()
+        adapter = digest_tree(path := save_adapter(run / "adapter", value))
+        name = version_name(persona, adapter)
+        results = run / "results.json"
+        results.write_text(json.dumps({"probes": [probe(name)]}))
+        ritual = await harvested(self.harvester, name, "m", "evacuated")
+        of: AttemptKey = {"ritual": ritual, "persona": persona, "attempt": 1}
+        base = await self.digest(MODELS[persona])
+        forged = {"path": str(path), "base": base, "recipe": "default", "fence": 1, "training": TRAINING}
+        await self._record(AdapterForged(**of, adapter=adapter, **forged))
+        judged = {"adapter": adapter, "decision": "promote", "reasons": (), "results": str(results)}
+        await self._record(AdapterVerified(**of, **judged, verdict=VERDICT))
+        await self._record(GpuRestored(**of, anvil="anvil0", seconds_without_inference=1))
+        return name
+
+    async def register_again(self, version: Version) -> UUID:
+        """A later ritual that made the same adapter, and waits for its awakening."""
+        ritual = await harvested(self.harvester, f"again {version.name} {uuid4()}", "m", "verified")
+        await self._register(version, ritual)
+        return ritual
+
+    async def _register(self, version: Version, ritual: UUID) -> None:
+        of: AttemptKey = {"ritual": ritual, "persona": version.persona, "attempt": 1}
+        await self._record(
+            AdapterRegistered(**of, adapter=version.adapter, version=version.name, bundle=version.bundle)
+        )
+        await self._record(GpuRestored(**of, anvil="anvil0", seconds_without_inference=1))
 
     def damage(self, version: Version, file: str = f"{ADAPTER}/adapter_model.safetensors") -> Path:
         """Flip a bit of a file in its bundle, and return the file."""

@@ -121,8 +121,9 @@ def _parse(command: Any, name: str, words: list[str], parent: Any) -> None:
         context = command.make_context(name, words, parent=parent)
     except typer.Exit:
         return
-    if hasattr(command, "resolve_command"):
-        inner_name, inner, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+    words = [*context._protected_args, *context.args]
+    if hasattr(command, "resolve_command") and (words or not command.invoke_without_command):
+        inner_name, inner, rest = command.resolve_command(context, words)
         _parse(inner, inner_name, rest, context)
 
 

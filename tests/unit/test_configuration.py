@@ -245,6 +245,8 @@ def test_without_a_declaration_the_embedded_base_is_served_and_trained_on(settin
         ("[personas.coder]\nbase = 'small'", 'personas.coder.base: no rune on "gpu0" serves the base "small"'),
         ("[personas.Coder]\nbase = 'large'", "personas.Coder: the name of a persona must match"),
         ("[personas.coder]\npromotion = 'approved'", "personas.coder.promotion: Input should be 'automatic' or 'approval'"),
+        ("[personas.coder]\naway = 'portal'", "personas.coder: away = \"portal\" sends what its clients write"),
+        ("[personas.coder]\naway = 'portal'\nleaves_home = true", "personas.coder.away: there is no portal"),
         ("[bases.other]", "bases.other.path: is required"),
         ("[bases.other]\npath = 'x'\npth = 'x'", 'bases.other.pth: unknown key; did you mean "path"?'),
     ],
@@ -260,6 +262,9 @@ def test_a_persona_whose_base_no_rune_of_the_training_anvil_serves_is_refused(
 def test_a_rune_with_an_unknown_base_is_refused(settings: Settings) -> None:
     text = HOUSE.replace("[runes.chat]", "[runes.chat]\nbase = 'smal'\n" + BASES)
     assert 'runes.chat.base: there is no base "smal"; did you mean "small"?' in refusal(text, settings)
+
+
+PORTAL = "[gateway.portal]\nkey_file = 'k'\nmodel = 'm'\ndaily_tokens = 1\n"
 
 
 def test_the_tables_of_services_are_in_the_same_file_with_their_defaults(settings: Settings) -> None:
@@ -287,6 +292,9 @@ def test_the_tables_of_services_are_in_the_same_file_with_their_defaults(setting
         ("[serving]\non_recall = 'forget'", "serving.on_recall: Input should be 'warn'"),
         ("[auto_trigger]\nrearm_share = 1", "auto_trigger.rearm_share: Input should be less than 1"),
         ("[runtime]\nlog_level = 'LOUD'", "runtime.log_level: Input should be 'DEBUG'"),
+        (f"{PORTAL}url = 'http://example.com/v1'", "gateway.portal.url: must begin with https://"),
+        (f"{PORTAL}url = 'https://key@example.com/v1'", "gateway.portal.url: must be an address like"),
+        (f"{PORTAL}url = 'https://example.com/v1'\ndaily = 1", "gateway.portal.daily: unknown key"),
         ("[jobs]\nimage_python = 'x'", "jobs.image_python: the process driver runs no image"),
     ],
 )  # fmt: skip

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deploy.cli.commands.adapters import PANEL, group
-from deploy.cli.connect import database, load_settings, make_message
+from deploy.cli.connect import database, load_settings, make_message, withdraw_at_gateway
 from deploy.cli.console import out
-from deploy.cli.errors import UserError
+from deploy.cli.errors import UnreachableError, UserError
 
 if TYPE_CHECKING:
     from services.registry.policy import Aliases
@@ -67,11 +67,22 @@ def rollback(persona: Persona, by: By = REQUESTER, why: Why = "", champion: Cham
 
 
 def retire(version: Version, by: By = REQUESTER, why: Why = "", champion: Champion = None) -> None:
-    """Withdraw a version for good.
+    """Withdraw a version for good: it answers no request any more.
 
     The place of a champion goes to the previous version.
     """
-    _decide("retire", None, version, by, why, champion)
+    settings = load_settings()
+    try:
+        _decide("retire", None, version, by, why, champion)
+    except UnreachableError as error:
+        if not asyncio.run(withdraw_at_gateway(settings, version, why)):
+            raise
+        raise UserError(
+            f"the gateway refuses {version} from now on, also after a restart, but that is not recorded yet, and its persona may "
+            f"have no version: run this again once the database answers ({error})"
+        ) from error
+    # The database announces it as well; this is for a gateway that does not see the database.
+    asyncio.run(withdraw_at_gateway(settings, version, why))
 
 
 def pin(version: Version, by: By = REQUESTER, why: Why = "", champion: Champion = None) -> None:

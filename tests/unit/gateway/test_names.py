@@ -112,4 +112,5 @@ def test_the_list_says_what_each_model_is() -> None:
         "ritual": str(RITUAL),
     }
     assert not cards["scribe@a"]["soulforge"]["serves"] and not cards["smollm2"]["soulforge"]["loaded"]
+    assert cards["scribe"]["soulforge"]["loaded"] and not cards["smith"]["soulforge"]["loaded"]
     assert cards["coder"]["soulforge"]["trouble"] == "coder@a does not serve: its bundle is damaged"
