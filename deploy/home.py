@@ -11,14 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from deploy.secret_files import get_secret, make_password
 from shared.storage.artifacts import sync
 
 MARK = ".soulforge-home"
 # What an owner may put there first, and what a file system puts there.
 ALLOWED = ("soulforge.toml", "models", "lost+found")
 SHOWN = 3
-ENGINE_KEY = "secrets/engine"
 GROUP, OTHERS = 0o070, 0o007  # the rights of the group, and of all other accounts
 DEEPEST = 64  # levels below the home; what is deeper is behind folders that are closed
 
@@ -37,7 +35,6 @@ def claim(home: Path) -> str | None:
     Raises HomeError for a folder with files that Soulforge did not make.
     """
     _mark(home)
-    get_secret(home / ENGINE_KEY, make_password)
     found = home.stat()
     own = Own(found.st_dev, frozenset((found.st_gid, os.getegid(), *os.getgroups())))
     if closed := _close(home.resolve(), own):

@@ -19,8 +19,9 @@ from pathlib import Path
 
 from bench.gateway import stub
 from bench.gateway.load import CLIENTS, Place, Sample, measure, median_ms, p99_ms
-from shared.config.settings import PROJECT, Settings
+from shared.config.settings import ENGINE_SOCKET, PROJECT, Settings
 from shared.config.tables import EMBEDDED_BASE
+from shared.drivers.inference.open import open_gate
 from shared.storage.postgres import open_pool
 from tests.support.adapters import save_adapter
 from tests.support.configurations import configured
@@ -62,11 +63,11 @@ async def gateway(settings: Settings, *models: str) -> AsyncIterator[None]:
 
 async def bench_stub(one: House, rounds: int) -> None:
     with tempfile.TemporaryDirectory(prefix="soulforge-bench-") as folder:
-        port = one.settings.port("rune")
-        url = f"http://127.0.0.1:{port}"
-        own = configured(one.settings, Path(folder), **tables_of([url], Path(folder), {}))
-        async with process("bench.gateway.stub", str(port)), gateway(own, stub.BASE):
-            direct = Place("stub", url, stub.BASE)
+        own = configured(one.settings, Path(folder), **tables_of(1, Path(folder), {}))
+        socket = own.make_engine_dir("rune0") / ENGINE_SOCKET
+        async with process("bench.gateway.stub", str(socket)), gateway(own, stub.BASE):
+            await open_gate(own, "rune0").open()
+            direct = Place("stub", f"unix://{socket}", stub.BASE)
             through = Place("gateway", own.gateway_url, stub.BASE)
             for streamed in (False, True):
                 await compare(direct, through, rounds, STUB_REQUESTS, stub.CHUNKS, streamed)
@@ -75,23 +76,24 @@ async def bench_stub(one: House, rounds: int) -> None:
 
 async def bench_vllm(one: House, rounds: int) -> None:
     with tempfile.TemporaryDirectory(prefix="soulforge-bench-") as folder:
-        async with orchestrated(one.settings, Path(folder), MODELS) as ours:
+        async with orchestrated(one.settings, Path(folder), MODELS, gateway=True) as ours:
             ours.configure(real=True, start_within_s=float(UP_S))
-            await ours.start()
-            await ours.eventually(ours.serves, UP_S, "vLLM serves")
             pool = await open_pool(one.settings.database_url("bootstrap"), "public", size=1)
             async with pool:
                 rows = Gateway(ours.settings, pool, Path(folder))
                 version, _ = await rows.add_version("scribe", "bench", load=False)
                 await rows.move_alias("scribe", version)
-            await ours.rune.load(version, save_adapter(one.settings.home / "crypt" / "bench", value=0.1))
-            async with gateway(ours.settings, "scribe", EMBEDDED_BASE):
+            async with gateway(ours.settings):
+                await ours.start()
+                await ours.eventually(ours.serves, UP_S, "vLLM serves")
+                await ours.rune.load(version, save_adapter(one.settings.home / "crypt" / "bench", value=0.1))
+                await serves(ours.settings.gateway_url, "scribe", EMBEDDED_BASE)
                 await against_vllm(ours.settings, ours.rune.url, version, rounds)
 
 
 async def against_vllm(settings: Settings, url: str, version: str, rounds: int) -> None:
-    base = Place("vLLM, base", url, EMBEDDED_BASE, settings.engine_key)
-    adapter = Place("vLLM, adapter", url, version, settings.engine_key)
+    base = Place("vLLM, base", url, EMBEDDED_BASE)
+    adapter = Place("vLLM, adapter", url, version)
     for place in (base, adapter):
         await measure(place, VLLM_REQUESTS // 2, TOKENS, streamed=False)  # warm
     for streamed in (False, True):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import aiohttp
 import orjson
 
-from shared.drivers.inference.gate.key import HEADER, sign
+from shared.drivers.inference.http import UNIX
 
 CHAT = "/v1/chat/completions"
 CLIENTS = 8
@@ -34,19 +34,25 @@ class Sample:
 
 @dataclass(frozen=True)
 class Place:
-    """Where to ask for which model. `key` is of an engine that is asked directly."""
+    """Where to ask for which model: at `http://…`, or at the socket `unix:///…`."""
 
     name: str
     url: str
     model: str
-    key: str | None = None
+
+    def open(self) -> aiohttp.ClientSession:
+        timeout = aiohttp.ClientTimeout(total=300)
+        if self.url.startswith(UNIX):
+            connector = aiohttp.UnixConnector(self.url.removeprefix(UNIX))
+            return aiohttp.ClientSession("http://localhost", connector=connector, timeout=timeout)
+        return aiohttp.ClientSession(self.url, timeout=timeout)
 
 
 async def measure(place: Place, requests: int, max_tokens: int, streamed: bool, clients: int = CLIENTS) -> Sample:
     """One round. Raises where a request fails."""
     sample = Sample()
     turns = iter(range(requests))
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=300)) as session:
+    async with place.open() as session:
         began = time.perf_counter()
         await asyncio.gather(*(_ask_on(session, place, turns, sample, max_tokens, streamed) for _ in range(clients)))
         sample.round_s = time.perf_counter() - began
@@ -75,10 +81,8 @@ async def _ask(session: aiohttp.ClientSession, place: Place, sample: Sample, max
         "stream": streamed,
     }
     headers = {"content-type": "application/json"}
-    if place.key:
-        headers[HEADER] = sign(place.key, "POST", CHAT, time.time())
     began = time.perf_counter()
-    async with session.post(place.url + CHAT, data=orjson.dumps(body), headers=headers) as answer:
+    async with session.post(CHAT, data=orjson.dumps(body), headers=headers) as answer:
         answer.raise_for_status()
         await answer.content.readany()
         sample.first_s.append(time.perf_counter() - began)

@@ -1,4 +1,4 @@
-"""An upstream that answers at once: `python -m bench.gateway.stub PORT`. What is measured through it is the gateway's own cost."""
+"""An upstream that answers at once: `python -m bench.gateway.stub SOCKET`. What is measured through it is the gateway's own cost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ BASE = "base"
 CHUNKS = 16
 USAGE = {"prompt_tokens": 5, "completion_tokens": CHUNKS, "total_tokens": 5 + CHUNKS}
 MODELS = {"object": "list", "data": [{"id": BASE, "object": "model"}]}
-GATE = {"state": "open", "reason": None, "since": None}
 CHOICE = {"index": 0, "message": {"role": "assistant", "content": "word " * CHUNKS}, "finish_reason": "stop"}
 WHOLE = {"id": "stub", "object": "chat.completion", "model": BASE, "choices": [CHOICE], "usage": USAGE}
 PART = {"id": "stub", "model": BASE, "choices": [{"index": 0, "delta": {"content": "word "}, "finish_reason": None}]}
@@ -26,7 +25,7 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-ANSWERS = {b"/v1/models": answer(MODELS), b"/soulforge/gate": answer(GATE), b"/v1/chat/completions": answer(WHOLE)}
+ANSWERS = {b"/v1/models": answer(MODELS), b"/v1/chat/completions": answer(WHOLE)}
 EVENTS = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
@@ -49,10 +48,10 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.close()
 
 
-async def main(port: int) -> None:
-    server = await asyncio.start_server(serve, "127.0.0.1", port)
+async def main(socket: str) -> None:
+    server = await asyncio.start_unix_server(serve, socket)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1])))
+    asyncio.run(main(sys.argv[1]))

@@ -14,23 +14,20 @@ import statistics
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from time import monotonic, sleep, time
+from time import monotonic, sleep
 from typing import Any
-
-import httpx
 
 from bench.handover.places import Place, docker_place, process_place
 from shared.config.settings import PROJECT
 from shared.config.tables import EMBEDDED_BASE
-from shared.drivers.inference.gate.key import HEADER, sign
-from shared.drivers.inference.port import InferenceError
+from shared.drivers.inference.port import InferenceError, PromptMessage
 from tests.support.orchestrated import Orchestrated, orchestrated
 from tests.support.servers import house
 
 MODELS = PROJECT / ".cache" / "models"
 UP_S = 400
 POLL_S = 0.05
-PATH = "/v1/completions"
+ASKED = (PromptMessage(role="user", content="The smith"),)
 PLACES = {"process": process_place, "docker": docker_place}
 
 
@@ -74,6 +71,7 @@ async def hand_over(ours: Orchestrated, number: int) -> float:
     evacuation = monotonic() - began
     began = monotonic()
     await ours.end(ritual)
+    await ours.eventually(lambda: admits(ours), UP_S, "requests are admitted")
     await first_answer(ours)
     restoration = monotonic() - began
     await ours.eventually(ours.serves, UP_S, "the hand-over is closed")
@@ -91,28 +89,29 @@ async def bare_restart(ours: Orchestrated, place: Place) -> float:
         began = monotonic()
         await place.stop()
         await place.start()
-        await first_answer(ours, closed=True)
+        await first_answer(ours)
         return monotonic() - began
     finally:
         ours.resume()
 
 
-async def first_answer(ours: Orchestrated, closed: bool = False) -> None:
-    """Until the engine answers one request of a client; one that starts `closed` is opened as soon as it can be."""
-    body = {"model": EMBEDDED_BASE, "prompt": "The smith", "max_tokens": 1, "temperature": 0}
+async def first_answer(ours: Orchestrated) -> None:
+    """Until the engine answers one request."""
     deadline = monotonic() + UP_S
-    async with httpx.AsyncClient(base_url=ours.rune.url, timeout=60) as client:
-        while monotonic() < deadline:
-            try:
-                if closed:
-                    await ours.rune.open()
-                signed = {HEADER: sign(ours.settings.engine_key or "", "POST", PATH, time())}
-                if (await client.post(PATH, json=body, headers=signed)).is_success:
-                    return
-            except (httpx.HTTPError, InferenceError):
-                pass
+    while monotonic() < deadline:
+        try:
+            await ours.rune.answer(EMBEDDED_BASE, ASKED, max_tokens=1)
+            return
+        except InferenceError:
             await asyncio.sleep(POLL_S)
     raise SystemExit(f"no answer within {UP_S} s:\n{ours.log()}")
+
+
+async def admits(ours: Orchestrated) -> bool:
+    try:
+        return not (await ours.gate.admission()).closed
+    except InferenceError:
+        return False
 
 
 def log(text: str) -> None:

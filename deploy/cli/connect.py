@@ -168,8 +168,10 @@ async def publish(settings: Settings, *messages: Message) -> None:
 
 
 def host_port(url: str) -> str:
-    """Host and port, or the socket's folder, of a URL, without the user and password in it."""
+    """Host and port, or the socket or its folder, of a URL, without the user and password in it."""
     parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return parts.path
     host = parts.hostname or parse_qs(parts.query).get("host", ["a local socket"])[0]
     return f"{host}:{parts.port}" if parts.port else host
 

@@ -130,7 +130,7 @@ def _disk(settings: Settings) -> Finding:
 
 
 def _ports(settings: Settings, configuration: Configuration, own: set[str]) -> list[Finding]:
-    wanted = {part: settings.port(part) for part in PORT_OFFSETS if part != "rune"}
+    wanted = {part: settings.port(part) for part in PORT_OFFSETS}
     wanted |= {service: service_port(settings, service) for service in SERVICES}
     wanted |= configuration.ports(settings)
     taken = [

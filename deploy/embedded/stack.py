@@ -26,8 +26,8 @@ from shared.config.ports import container_name
 from shared.config.settings import Settings
 from shared.drivers.containers.open import open_containers
 from shared.drivers.containers.port import ContainerState
-from shared.drivers.inference.open import open_rune
-from shared.drivers.inference.port import Inference, InferenceError
+from shared.drivers.inference.open import open_gate, open_rune
+from shared.drivers.inference.port import AdmissionControl, Inference, InferenceError
 from shared.processes.identity import send, wait_ended
 from shared.ritual import lease
 from shared.storage.base_model import Bases
@@ -87,7 +87,7 @@ async def _run(settings: Settings, announce: Announce) -> None:
 
 
 async def _running_ports(settings: Settings) -> list[str]:
-    """Runes whose containers outlived a supervisor: they hold their ports, and the services take them over."""
+    """Runes whose containers outlived a supervisor: they may hold ports, and the services take them over."""
     configuration = load_configuration(settings)
     held = []
     for name, rune in configuration.runes.items():
@@ -117,9 +117,8 @@ async def _announce_up(settings: Settings, supervisor: Supervisor, announce: Ann
     while any(part.state is not PartState.READY for part in supervisor.status.values()):
         await asyncio.sleep(POLL_S)
     configuration = load_configuration(settings)
-    runes = [
-        open_rune(configuration, settings, name) for names in configuration.serving_runes().values() for name in names
-    ]
+    names = [name for names in configuration.serving_runes().values() for name in names]
+    runes = [(open_rune(configuration, settings, name), open_gate(settings, name)) for name in names]
     while not (serving := await _serves(settings, runes)) and not (
         ritual := await _holder(settings, configuration.forge)
     ):
@@ -131,12 +130,12 @@ async def _announce_up(settings: Settings, supervisor: Supervisor, announce: Ann
     announce(f"everything is up; traces at {settings.phoenix_url}")
 
 
-async def _serves(settings: Settings, runes: Iterable[Inference]) -> set[str]:
+async def _serves(settings: Settings, runes: Iterable[tuple[Inference, AdmissionControl]]) -> set[str]:
     """Bases, versions and personas that answer, once the runes serve every aliased version; nothing before."""
     served: set[str] = set()
     try:
-        for rune in runes:
-            if (await rune.admission()).closed:
+        for rune, gate in runes:
+            if (await gate.admission()).closed:
                 return set()
             served |= await rune.models()
         conn = await asyncpg.connect(settings.database_url("owner"), timeout=5)

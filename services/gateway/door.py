@@ -126,7 +126,7 @@ class Door:
         engines = {
             engine.rune: {
                 "answers": engine.answers,
-                "admits": engine.admits and not engine.closed,
+                "admits": engine.answers and not engine.closed,
                 "in_flight": engine.in_flight,
                 "waiting": self.queue.waiting[engine.base],
             }

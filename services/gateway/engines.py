@@ -14,7 +14,7 @@ import structlog
 from services.gateway.gates import Gates
 from services.gateway.metrics import IN_FLIGHT
 from shared.drivers.inference.open import open_rune
-from shared.drivers.inference.port import InferenceError, Means
+from shared.drivers.inference.port import InferenceError
 
 if TYPE_CHECKING:
     from services.gateway.closed import Closed
@@ -42,14 +42,12 @@ class Engine:
     gate: Gate
     models: frozenset[str] = frozenset()
     answers: bool = False
-    admits: bool = False
-    has_own_gate: bool = False
     failures: int = 0  #: polls in a row without an answer: one that is busy may be late
 
     @property
     def closed(self) -> Closed | None:
-        """Why no request is sent to it. One with a gate of its own is closed there."""
-        return None if self.has_own_gate else self.gate.closed
+        """Why no request is sent to it."""
+        return self.gate.closed
 
     @property
     def in_flight(self) -> int:
@@ -57,22 +55,20 @@ class Engine:
 
     async def poll(self) -> bool:
         """Ask it; True where something changed."""
-        before = self.models, self.answers, self.has_own_gate
+        before = self.models, self.answers
         try:
-            models = await self.inference.models()
-            admission = await self.inference.admission()
+            self.models, self.answers = await self.inference.models(), True
         except UNREADABLE:
             self.failures += 1
             if self.failures >= GONE_AFTER:
                 self.mark_gone()
         else:
-            self.models, self.answers, self.admits, self.failures = models, True, not admission.closed, 0
-            self.has_own_gate = admission.means is Means.GATE
-        return before != (self.models, self.answers, self.has_own_gate)
+            self.failures = 0
+        return before != (self.models, self.answers)
 
     def mark_gone(self) -> None:
         """Ask nothing of it until a poll is answered."""
-        self.models, self.answers, self.admits = frozenset(), False, False
+        self.models, self.answers = frozenset(), False
 
     @contextmanager
     def working(self, request: InFlight) -> Iterator[None]:
@@ -142,7 +138,7 @@ class Engines:
     def find(self, model: str, tried: Collection[Engine]) -> Engine | None:
         """As `choose`, by what the last poll found."""
         having = [engine for engine in self.all if model in engine.models and not engine.closed and engine not in tried]
-        return min(having, key=lambda engine: (not engine.admits, engine.in_flight), default=None)
+        return min(having, key=lambda engine: engine.in_flight, default=None)
 
     def answering(self, persona: str | None, model: str) -> bool:
         """Whether an open engine of the persona's base answers; without a persona, of the base `model`."""

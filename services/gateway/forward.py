@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -13,8 +12,8 @@ import structlog
 from services.gateway.away import Away
 from services.gateway.metrics import TOKENS
 from services.gateway.names import unloaded
-from shared.drivers.inference.gate import key as engine_key
 from shared.drivers.inference.gate.replies import ABORTED, error, last_events
+from shared.drivers.inference.http import UNIX
 
 if TYPE_CHECKING:
     from services.gateway.engines import Engine, Engines
@@ -27,7 +26,6 @@ CONNECT_S = 2.0
 KEPT_S = 3.0  # an idle connection; vLLM closes it after 5 s
 PASSED_TO_ENGINE = (b"traceparent", b"tracestate")
 PASSED_TO_CLIENT = ("content-type", "content-length", "content-encoding", "retry-after")
-CLOSED = 503  # of a gate that a hand-over has closed since the last poll
 TAIL = 2048  # bytes at the end of an answer in which its usage is found
 USAGE = re.compile(rb'"usage":\s*(\{(?:[^{}]|\{[^{}]*\})*\})')
 COUNTED = {"prompt": ("prompt_tokens", "input_tokens"), "completion": ("completion_tokens", "output_tokens")}
@@ -38,19 +36,18 @@ log = structlog.get_logger()
 class Forwarder:
     """Sends requests to engines and passes their answers on."""
 
-    def __init__(self, engines: Engines, session: aiohttp.ClientSession, key: str | None) -> None:
-        self._engines, self._session, self._key = engines, session, key
+    def __init__(self, engines: Engines, sessions: dict[str, aiohttp.ClientSession]) -> None:
+        """`sessions` are the pools of connections, by rune."""
+        self._engines, self._sessions = engines, sessions
 
     async def forward(self, scope: Scope, send: Send, target: Target, body: bytes, request: InFlight) -> int:
         """Let an engine answer; returns the status. Raises Away where none can. Cancelled, it ends the engine's work."""
         tried: list[Engine] = []
-        closed: Engine | None = None
         sent = False
-        while engine := await self._engines.choose(target.model, tried) or closed:
-            is_last, closed = engine is closed, None if engine is closed else closed
+        while engine := await self._engines.choose(target.model, tried):
             with engine.working(request):
                 try:
-                    answer = await self._post(engine.url + scope["path"], self._headers(scope), body)
+                    answer = await self._post(engine, scope, body)
                 except (aiohttp.ClientError, TimeoutError) as fault:
                     log.warning("engine not reached", rune=engine.rune, error=str(fault) or type(fault).__name__)
                     engine.mark_gone()
@@ -60,13 +57,7 @@ class Forwarder:
                     else:
                         sent = True
                     continue
-                if answer.status == CLOSED and not is_last and self._engines.find(target.model, [*tried, engine]):
-                    answer.close()
-                    engine.admits = False
-                    tried.append(engine)
-                    closed = engine  # its reason is the client's, where no other answers
-                else:
-                    return await pass_on(answer, send, _headers_of(target), target.served)
+                return await pass_on(answer, send, _headers_of(target), target.served)
         raise self._away(target, sent)
 
     def find_away(self, target: Target) -> Away | None:
@@ -78,23 +69,16 @@ class Forwarder:
         answering = self._engines.answering(target.persona, target.model)
         return Away(unloaded(target, answering, closed.closed if closed else None), closed, sent)
 
-    async def _post(self, url: str, headers: dict[str, str], body: bytes) -> aiohttp.ClientResponse:
+    async def _post(self, engine: Engine, scope: Scope, body: bytes) -> aiohttp.ClientResponse:
+        """Send the request and return the answer's head."""
+        session, path, headers = self._sessions[engine.rune], scope["path"], _headers(scope)
         try:
-            return await self._session.post(url, data=body, headers=headers)
+            return await session.post(path, data=body, headers=headers)
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             # Of a kept connection that the engine closed at that moment. A fresh one shows whether it is gone.
-            return await self._session.post(url, data=body, headers=headers)
-
-    def _headers(self, scope: Scope) -> dict[str, str]:
-        headers = {"content-type": "application/json", "accept-encoding": "identity"}
-        for name, value in scope["headers"]:
-            if name in PASSED_TO_ENGINE:
-                headers.setdefault(name.decode(), value.decode("latin-1"))
-        if self._key:
-            headers[engine_key.HEADER] = engine_key.sign(self._key, "POST", scope["path"], time.time())
-        return headers
+            return await session.post(path, data=body, headers=headers)
 
 
 async def pass_on(answer: aiohttp.ClientResponse, send: Send, ours: list[tuple[str, str]], served: str) -> int:
@@ -120,16 +104,29 @@ async def pass_on(answer: aiohttp.ClientResponse, send: Send, ours: list[tuple[s
     return answer.status
 
 
+def _headers(scope: Scope) -> dict[str, str]:
+    headers = {"content-type": "application/json", "accept-encoding": "identity"}
+    for name, value in scope["headers"]:
+        if name in PASSED_TO_ENGINE:
+            headers.setdefault(name.decode(), value.decode("latin-1"))
+    return headers
+
+
 def _headers_of(target: Target) -> list[tuple[str, str]]:
     if target.ritual is None:
         return []
     return [("x-soulforge-adapter", target.model), ("x-soulforge-ritual", str(target.ritual))]
 
 
-def open_session(settings: GatewaySettings) -> aiohttp.ClientSession:
-    """A pool of connections to the engines. What they send waits in the kernel while a client does not read."""
+def open_session(settings: GatewaySettings, url: str | None = None) -> aiohttp.ClientSession:
+    """A pool of connections, to the engine at `url`. What it sends waits in the kernel while a client does not read."""
+    connector: aiohttp.BaseConnector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_S)
+    if url and url.startswith(UNIX):
+        connector = aiohttp.UnixConnector(url.removeprefix(UNIX), limit=0, keepalive_timeout=KEPT_S)
+        url = "http://localhost"
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_S),
+        url,
+        connector=connector,
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=settings.answer_within_s),
         auto_decompress=False,
         trust_env=False,

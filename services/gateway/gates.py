@@ -96,17 +96,20 @@ class Gates:
     async def close(self, rune: str, reason: str, retry_after_s: float) -> Gate:
         """Admit no request from now on; returns once a restart knows it too."""
         gate = self.by_rune[rune]
+        known = gate.closed and gate.closed.reason == reason
         gate.close(reason, retry_after_s)
         gate.commanded = True
         self.changed()
-        await self._keep()
+        if not known:
+            await self._keep()
         return gate
 
     async def open(self, rune: str) -> Gate:
         gate = self.by_rune[rune]
-        gate.closed, gate.commanded = None, True
-        await self._keep()
-        self.changed()
+        was_closed, gate.closed, gate.commanded = gate.closed, None, True
+        if was_closed:
+            await self._keep()
+            self.changed()
         return gate
 
     async def close_held(self, held: Collection[str]) -> None:

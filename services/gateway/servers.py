@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -41,9 +41,14 @@ async def open_door(settings: Settings, configuration: Configuration) -> AsyncIt
     engines = Engines(settings, configuration)
     listener = _listen(settings.host, settings.port("gateway"), limits.connections)
     control = listen(settings)
-    async with open_session(limits) as session:
-        portal = Portal(settings.home, limits.portal, session) if limits.portal else None
-        door = Door(settings, configuration, engines, Forwarder(engines, session, settings.engine_key), portal)
+    async with AsyncExitStack() as stack:
+        sessions = {
+            engine.rune: await stack.enter_async_context(open_session(limits, engine.url)) for engine in engines.all
+        }
+        portal = None
+        if limits.portal:
+            portal = Portal(settings.home, limits.portal, await stack.enter_async_context(open_session(limits)))
+        door = Door(settings, configuration, engines, Forwarder(engines, sessions), portal)
         reader = TableReader(settings, door)
         loops = (Loop("engines", engines.poll, POLL_S), Loop("table", reader.run, AGAIN_S))
         running = [asyncio.create_task(repeat(loop)) for loop in loops]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from services.orchestrator import store
 from services.orchestrator.engine import Rune
 from services.orchestrator.scheduling.load import Traffic, TrafficHistory, combine
 from shared.contracts.evacuate import GpuRefused
@@ -16,8 +17,8 @@ from shared.drivers.accelerators.cpu import CpuAccelerator
 from shared.drivers.accelerators.nvml import NvmlAccelerator, load_nvml
 from shared.drivers.containers.open import open_containers
 from shared.drivers.containers.port import ContainerState
-from shared.drivers.inference.open import open_rune
-from shared.drivers.inference.port import InferenceError
+from shared.drivers.inference.open import open_gate, open_rune
+from shared.drivers.inference.port import RETRY_AFTER_S, InferenceError
 from shared.drivers.queues import open_queue
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class TrafficMonitor:
     async def sample(self, runes: tuple[Rune, ...]) -> None:
         for rune in runes:
             try:
-                activity = await rune.inference.activity()
+                activity = await rune.activity()
             except InferenceError:
                 activity = None
             history = self._histories.get(rune.name, TrafficHistory())
@@ -83,6 +84,16 @@ class Anvil:
     async def models(self) -> tuple[str, ...]:
         """The models that its runes answer for now."""
         return tuple(sorted({model for rune in self.runes for model in await rune.models()}))
+
+    async def close(self, rune: Rune, fence: int) -> bool:
+        """Close a rune for the hand-over with that fence, for as long as it is expected to take. Result as of `Rune.close`."""
+        expected_s = await store.get_expected_s(self.context.pool, self.name, fence)
+        return await rune.close(f"{TAKEN} (fence {fence})", expected_s or RETRY_AFTER_S)
+
+    async def close_again(self, fence: int) -> None:
+        """Close every rune again: a gateway that was away, or has lost its state, may be back."""
+        for rune in self.runes:
+            await self.close(rune, fence)
 
     async def count_queued_jobs(self) -> int:
         """Count the jobs that wait in the queues whose workers use this anvil."""
@@ -160,7 +171,8 @@ def _open_runes(context: ServiceContext, anvil: str) -> tuple[Rune, ...]:
             settings,
             configuration,
             open_containers(settings, config.driver, configuration.docker),
-            open_rune(configuration, settings, name, inside=True),
+            open_rune(configuration, settings, name),
+            open_gate(settings, name),
         )
         for name, config in configuration.runes_of(anvil).items()
     )

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import suppress
 from enum import StrEnum
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from services.orchestrator.engine_command import rune_spec
 from shared.config.ports import container_name
 from shared.drivers.containers.port import Containers, ContainerState
-from shared.drivers.inference.port import InferenceError
+from shared.drivers.inference.port import RETRY_AFTER_S, InferenceError
 
 if TYPE_CHECKING:
     from shared.config.model import Configuration
     from shared.config.settings import Settings
-    from shared.drivers.inference.port import Inference
+    from shared.drivers.inference.port import Activity, AdmissionControl, Inference
 
+UNPROVEN = "starting: not yet proven"  # the reason that clients get meanwhile
+POLL_S = 0.1
 ABORTED_WITHIN_S = 10.0  # the time an engine has to drop the requests that were aborted
 
 
@@ -40,12 +44,14 @@ class Rune:
         configuration: Configuration,
         containers: Containers,
         inference: Inference,
+        gate: AdmissionControl,
     ) -> None:
         self.name = name
         self.settings = settings
         self.configuration = configuration
         self.containers = containers
         self.inference = inference
+        self.gate = gate
         self.config = configuration.runes[name]
         self.container = container_name(configuration.anvil_of(name), name)
         self._answered_at = 0.0
@@ -68,6 +74,7 @@ class Rune:
     async def start(self) -> None:
         """Start it with its admission closed; it is opened once its models are proven."""
         self._stopped = False
+        await self.close(UNPROVEN)
         if self.config.driver == "docker":
             await self.containers.revive(self.container)
             return
@@ -78,9 +85,6 @@ class Rune:
         if self.config.evacuation == "sleep" and await self.inference.healthy():
             await self.inference.sleep(self.config.sleep_level)
             return
-        with suppress(InferenceError):
-            # New clients are not connected from now on, instead of being cut off by the closing socket.
-            await self.inference.leave()
         await self.stop()
 
     async def stop(self) -> None:
@@ -97,41 +101,62 @@ class Rune:
         info = await self.containers.inspect(self.container)
         return info is None or info.state is ContainerState.EXITED
 
-    async def close(self, why: str, fence: int) -> bool:
-        """Admit no more requests; False when the engine cannot, or does not answer."""
+    async def close(self, why: str, retry_after_s: float = RETRY_AFTER_S) -> bool:
+        """Let the gateway admit no more requests; False where it is away, or is not before this engine."""
         try:
-            return (await self.inference.close(f"{why} (fence {fence})")).closed
+            return (await self.gate.close(why, retry_after_s)).closed
         except InferenceError:
             return False
 
-    async def open(self) -> None:
-        """Wake it and admit requests. Raises InferenceError."""
+    async def open(self) -> bool:
+        """Wake it, and let the gateway admit requests; False as in `close`. Raises InferenceError where it does not wake."""
         if self.config.evacuation == "sleep":
             await self.inference.wake(self.config.sleep_level)
-        await self.inference.open()
+        try:
+            return not (await self.gate.open()).closed
+        except InferenceError:
+            return False
+
+    async def activity(self) -> Activity:
+        """Its load, by its own metrics and the gateway's counts. Raises InferenceError where the engine does not answer."""
+        counts: dict[str, int] = {}
+        with suppress(InferenceError):
+            gate = await self.gate.admission()
+            counts = {"in_flight": gate.in_flight, "admitted_total": gate.admitted_total}
+        return (await self.inference.activity()).model_copy(update=counts)
 
     async def in_flight(self) -> int:
-        """Count the requests that run or wait in it; 0 when it does not answer."""
-        try:
-            return (await self.inference.activity()).left
-        except InferenceError:
-            return 0
+        """Count the requests that are not finished, by the gateway or the engine, whichever counts more. 0 where neither answers."""
+        counts = [0]
+        # The gateway first: a request that ends between the two reads may then be counted, never overlooked.
+        with suppress(InferenceError):
+            counts.append((await self.gate.admission()).in_flight)
+        with suppress(InferenceError):
+            counts.append((await self.inference.activity()).left)
+        return max(counts)
 
-    async def drain(self) -> int:
-        """Wait until nothing is in flight, at most grace_s. Returns how many requests are left."""
-        try:
-            return await self.inference.drain(self.config.grace_s)
-        except InferenceError:
-            return 0
+    async def drain(self, grace_s: float | None = None) -> int:
+        """Wait until no request is in flight, at most `grace_s`; returns how many are left, 0 when it is idle.
+
+        With a grace of 0 it checks once. Close first: an open engine may never drain.
+        """
+        deadline = monotonic() + (self.config.grace_s if grace_s is None else grace_s)
+        idle_before = False
+        while (left := await self.in_flight()) or not idle_before:
+            if monotonic() >= deadline:
+                return left
+            idle_before = not left
+            await asyncio.sleep(POLL_S)
+        return 0
 
     async def abort(self) -> int:
         """End the requests in flight with a clean error and wait until the engine dropped them. Returns how many."""
         try:
-            aborted = await self.inference.abort()
-            await self.inference.drain(ABORTED_WITHIN_S)
-            return aborted
+            aborted = await self.gate.abort()
         except InferenceError:
             return 0
+        await self.drain(ABORTED_WITHIN_S)
+        return aborted
 
     async def models(self) -> frozenset[str]:
         """The models it answers for; empty when it does not answer."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from shared.config.ports import container_name
-from shared.config.settings import SettingsError
 from shared.config.tables import EMBEDDED_BASE
 from shared.drivers.containers.port import ContainerSpec, Mount
 from shared.storage.artifacts import Artifacts
@@ -20,17 +20,18 @@ if TYPE_CHECKING:
 
 ROLE = "rune"
 SHM_BYTES = 2 * 1024**3
+# A socket that an earlier process left behind cannot be bound again.
+ON_SOCKET = ("/bin/sh", "-c", 'rm -f -- "$0" && exec "$@"')
 TOOL_CALLS = ("--enable-auto-tool-choice", "--tool-call-parser", "hermes")  # the form that the embedded base writes
-GATE = "shared.drivers.inference.gate.asgi.Gate"
 
 
 async def rune_spec(settings: Settings, configuration: Configuration, name: str) -> ContainerSpec:
-    """Build the container of a rune. Its gate gets the key of the engines' admin routes in the environment.
+    """Build the container of a rune, and make the folder of its socket.
 
-    Raises BaseError where its base is missing or has changed, SettingsError where the key cannot be read.
+    Raises BaseError where its base is missing or has changed, SettingsError where the folder is another account's.
     """
     config, anvil = configuration.runes[name], configuration.anvil_of(name)
-    device, port = configuration.anvils[anvil], configuration.port_of(name, settings)
+    device, socket = configuration.anvils[anvil], settings.engine_socket(name)
     base = await Bases(settings, configuration).get(config.base_name) if config.base_name else None
     cache, crypt = settings.home / "cache" / "rune", Artifacts(settings.home).crypt
     for folder in (cache, crypt):
@@ -38,20 +39,24 @@ async def rune_spec(settings: Settings, configuration: Configuration, name: str)
     python = config.python or str(configuration.jobs.python)
     own = () if config.python else configuration.jobs.mounted
     if base and not config.command:
-        command = _vllm(config, settings.host, python, base, port, on_cpu=device.accelerator == "cpu")
+        command = _vllm(config, python, base, socket, on_cpu=device.accelerator == "cpu")
     else:
-        command = _own_command(config, settings.host, port)
+        command = _own_command(config, settings.host, configuration.ports(settings).get(name), socket)
+    writable = [cache]
+    if config.listens_on_socket:
+        command = (*ON_SOCKET, str(socket), *command)
+        writable.append(settings.make_engine_dir(name))
     return ContainerSpec(
         name=container_name(anvil, name),
         command=command,
         cwd=cache,
         image=config.image,
-        env=_environment(config, settings, cache),
+        env=_environment(config, cache),
         labels={"role": ROLE, "anvil": anvil},
         # Only an engine of containers needs them; a process sees what its user sees.
         mounts=(
-            *(Mount(path=path) for path in (settings.project, *own, *([base.path] if base else []), crypt)),
-            Mount(path=cache, read_only=False),
+            *(Mount(path=path) for path in (*own, *([base.path] if base else []), crypt)),
+            *(Mount(path=path, read_only=False) for path in writable),
         ),
         devices=device.devices if device.accelerator == "nvml" else (),
         capabilities=("SYS_NICE",),
@@ -59,15 +64,11 @@ async def rune_spec(settings: Settings, configuration: Configuration, name: str)
     )
 
 
-def _environment(config: RuneConfig, settings: Settings, cache: Path) -> dict[str, str]:
+def _environment(config: RuneConfig, cache: Path) -> dict[str, str]:
     return {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "HOME": str(cache),
-        "PYTHONPATH": str(settings.project),
         "PYTHONDONTWRITEBYTECODE": "1",
-        "SOULFORGE_GATE": "closed",
-        "SOULFORGE_ENGINE_KEY": _key(settings),
-        "SOULFORGE_HOST": settings.host,
         "VLLM_CACHE_ROOT": str(cache / "vllm"),
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "VLLM_CPU_KVCACHE_SPACE": str(config.kv_cache_gib),
@@ -81,29 +82,22 @@ def _environment(config: RuneConfig, settings: Settings, cache: Path) -> dict[st
     }
 
 
-def _key(settings: Settings) -> str:
-    if settings.engine_key is None:
-        raise SettingsError(f"no key of the engines in {settings.engine_key_file}: run `soulforge up` once")
-    return settings.engine_key
+def _own_command(config: RuneConfig, host: str, port: int | None, socket: Path) -> tuple[str, ...]:
+    values = {"{host}": host, "{port}": str(port), "{socket}": str(socket)}
+    return tuple(reduce(lambda word, key: word.replace(key, values[key]), values, word) for word in config.command)
 
 
-def _own_command(config: RuneConfig, host: str, port: int) -> tuple[str, ...]:
-    return tuple(word.replace("{port}", str(port)).replace("{host}", host) for word in config.command)
-
-
-def _vllm(config: RuneConfig, host: str, python: str, base: Base, port: int, on_cpu: bool) -> tuple[str, ...]:
+def _vllm(config: RuneConfig, python: str, base: Base, socket: Path, on_cpu: bool) -> tuple[str, ...]:
     flags = {
         "--model": base.path,
         "--served-model-name": base.name,
-        "--host": host,
-        "--port": port,
+        "--uds": socket,
         "--dtype": "bfloat16",
         "--max-loras": config.max_loras,
         "--max-cpu-loras": config.max_loras * 4,
         "--max-lora-rank": config.max_lora_rank,
         "--max-model-len": config.max_model_len,
         "--max-num-seqs": config.max_num_seqs,
-        "--middleware": GATE,
     }
     return (
         # The wheel's `vllm` script looks for a distribution of another name and fails; the module does not.

@@ -154,6 +154,17 @@ async def get_handover_start(pool: Pool, anvil: str, fence: int) -> HandoverStar
     return HandoverStart(**dict(row))
 
 
+async def get_expected_s(pool: Pool, anvil: str, fence: int) -> float:
+    """Seconds until inference is expected back; 0 where it was expected before now, or nothing is expected."""
+    left: float | None = await pool.fetchval(
+        "SELECT greatest(expected_s - extract(epoch FROM clock_timestamp() - suspended_at), 0)::float8 "
+        "FROM hand_over WHERE anvil = $1 AND fence = $2",
+        anvil,
+        fence,
+    )
+    return left or 0.0
+
+
 async def list_past_away_s(pool: Pool, anvil: str) -> list[float]:
     """Seconds without inference of the latest complete hand-overs (up to a verdict), the latest first."""
     rows = await pool.fetch(

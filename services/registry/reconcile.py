@@ -172,7 +172,7 @@ class Registry:
     async def _open(self, rune: str, base: Base) -> Engine | None:
         """The engine of a rune with what it has loaded; None where it does not answer."""
         context = self._context
-        engine = Engine(rune, open_rune(context.configuration, context.settings, rune, inside=True), base)
+        engine = Engine(rune, open_rune(context.configuration, context.settings, rune), base)
         try:
             if await engine.inference.healthy():
                 await self._loader.observe(engine)

@@ -35,7 +35,7 @@ def faults(configuration: Configuration, settings: Settings) -> list[Fault]:
     ]
     if not _dangling(configuration):  # ports and bases of personas follow from the runes of each anvil
         found += _serving(configuration)
-        found += _ports(configuration, settings) if configuration.serving_runes() else ()
+        found += _ports(configuration, settings)
     return found
 
 
@@ -70,6 +70,11 @@ def _runes(configuration: Configuration) -> Iterator[Fault]:
             yield Fault((*place, "evacuation"), "sleep frees nothing on a CPU anvil: use stop")
         if rune.command and rune.arguments:
             yield Fault((*place, "arguments"), "only vLLM gets them: put them into `command`")
+        if rune.listens_on_socket and rune.port:
+            reason = "it listens on a Unix socket, which only Soulforge reaches: take this out, clients use the gateway"
+            yield Fault((*place, "port"), reason)
+        if rune.listens_on_socket and any("{port}" in word for word in rune.command):
+            yield Fault((*place, "command"), "it listens on {socket} or on {host} and {port}: name one of them")
         if not rune.command and rune.max_lora_rank not in get_args(Rank):
             ranks = ", ".join(map(str, get_args(Rank)))
             yield Fault((*place, "max_lora_rank"), f"vLLM takes {ranks}, not {rune.max_lora_rank}")
@@ -153,8 +158,10 @@ def _serving(configuration: Configuration) -> Iterator[Fault]:
 def _ports(configuration: Configuration, settings: Settings) -> Iterator[Fault]:
     ports = configuration.ports(settings)
     others = {port: f"Soulforge's {part}" for port, part in parts(settings.port_base).items()}
-    for name in configuration.runes:
+    for name, rune in configuration.runes.items():
         place = ("runes", name, "port")
+        if rune.listens_on_socket:
+            continue
         if name not in ports:
             yield Fault(place, "Soulforge's row of ports is full: give this rune a port of its own")
         elif ports[name] in others:

@@ -66,13 +66,18 @@ class RuneConfig(Frozen):
         None, description="Image of a docker rune; it is created once, by `soulforge runes create`."
     )
     command: tuple[str, ...] = Field(
-        (), description="What to run instead of vLLM; `{port}` and `{host}` are filled in."
+        (), description="What to run instead of vLLM; `{socket}`, or `{host}` and `{port}`, are filled in."
     )
     python: str | None = Field(
         None, description="Interpreter with vLLM, of the image with `docker`; default: that of the jobs."
     )
     env: dict[str, str] = Field(default_factory=dict)
-    port: int | None = Field(None, ge=1, le=65535, description="Default: the rune's place in Soulforge's row of ports.")
+    port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Of a `command` without `{socket}`. Default: the rune's place in Soulforge's row of ports.",
+    )
     base: BaseName | None = Field(None, description="Base that it serves; default: the embedded one.")
     max_loras: int = Field(4, ge=1, description="Adapters that may answer in one batch.")
     max_lora_rank: int = Field(16, ge=1, description="Largest rank it accepts.")
@@ -94,6 +99,11 @@ class RuneConfig(Frozen):
     def base_name(self) -> str | None:
         """The base that it serves; a foreign command that takes no adapters needs none."""
         return self.base or (EMBEDDED_BASE if self.takes_adapters else None)
+
+    @property
+    def listens_on_socket(self) -> bool:
+        """Whether it listens on a Unix socket, which only Soulforge reaches: a foreign command declares it by `{socket}`."""
+        return not self.command or any("{socket}" in word for word in self.command)
 
     @property
     def takes_adapters(self) -> bool:
@@ -280,17 +290,16 @@ class Configuration(Frozen):
         return min(self.runes[name].max_lora_rank for name in self.serving_runes()[self.base_of(persona)])
 
     def ports(self, settings: Settings) -> dict[str, int]:
-        """The port of every rune; one that finds no free port is missing, and `load` refuses such a file."""
-        wanted = {name: rune.port for name, rune in self.runes.items()}
-        return assign(wanted, self.serving_rune(), settings.port_base)
-
-    def port_of(self, name: str, settings: Settings) -> int:
-        """The configured port of a rune, else its place in the row of ports."""
-        return self.ports(settings)[name]
+        """The port of every rune that listens on one; one that finds no free port is missing, and `load` refuses the file."""
+        wanted = {name: rune.port for name, rune in self.runes.items() if not rune.listens_on_socket}
+        return assign(wanted, settings.port_base)
 
     def rune_url(self, settings: Settings, name: str | None = None) -> str:
-        """The URL of a rune; without a name, of the first that takes adapters."""
-        return f"http://{settings.host}:{self.port_of(name or self.serving_rune(), settings)}"
+        """The address of a rune, `unix:///…` or `http://…`; without a name, of the first that takes adapters."""
+        name = name or self.serving_rune()
+        if self.runes[name].listens_on_socket:
+            return f"unix://{settings.engine_socket(name)}"
+        return f"http://{settings.host}:{self.ports(settings)[name]}"
 
 
 def embedded() -> Configuration:

@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 PROJECT = Path(__file__).resolve().parents[2]
 DATABASE_SOCKET = ".s.PGSQL.5432"
 CONTROL_SOCKET = "control.sock"
+ENGINE_SOCKET = "engine.sock"
 SOCKET_PATH_MAX = 107  # bytes, of Linux
 VERIFYING = ("verify-ca", "verify-full")  # modes of TLS in which an impostor gets no password
 
@@ -126,7 +127,9 @@ class Settings(BaseSettings):
         """
         if self.database and (role == "bootstrap" or self.database_roles == "one"):
             return self.database
-        server = urlsplit(self.database or f"postgresql:///soulforge?host={quote(str(self._own_socket_dir()))}")
+        server = urlsplit(
+            self.database or f"postgresql:///soulforge?host={quote(str(self._checked_own(self.database_socket_dir)))}"
+        )
         name = "soulforge" if role == "bootstrap" else f"soulforge_{role}"
         address = server.netloc.rpartition("@")[2]
         return server._replace(netloc=f"{name}:{quote(self._database_password(role), safe='')}@{address}").geturl()
@@ -149,9 +152,6 @@ class Settings(BaseSettings):
         """The folder of the embedded PostgreSQL's socket: in the home; below /tmp where the path would be too long."""
         return self._socket_dir("run", DATABASE_SOCKET)
 
-    def _own_socket_dir(self) -> Path:
-        return self._checked_own(self.database_socket_dir)
-
     @property
     def gateway_control_dir(self) -> Path:
         """The folder of the gateway's control socket, as for the database's."""
@@ -162,6 +162,18 @@ class Settings(BaseSettings):
         """Where the gateway takes commands of its own account. Raises SettingsError where it could be another account's."""
         return self._checked_own(self.gateway_control_dir) / CONTROL_SOCKET
 
+    def engine_socket(self, rune: str) -> Path:
+        """Where an engine listens. Raises SettingsError where it could be another account's."""
+        socket = f"engines/{rune}/{ENGINE_SOCKET}"
+        return self._checked_own(self._socket_dir("run", socket)) / socket
+
+    def make_engine_dir(self, rune: str) -> Path:
+        """Make the folder of an engine's socket, for this account alone: its container gets it mounted."""
+        folder = self.engine_socket(rune).parent
+        for each in (folder.parents[1], folder.parent, folder):
+            each.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self.engine_socket(rune).parent
+
     def _socket_dir(self, name: str, socket: str) -> Path:
         home = self.home.resolve()
         folder = home / name
@@ -171,12 +183,14 @@ class Settings(BaseSettings):
 
     def _checked_own(self, folder: Path) -> Path:
         """Raise SettingsError unless the folder is of the home's owner alone: in /tmp anyone may have made it first."""
-        if folder.exists():
+        try:
             found = folder.lstat()
-            if not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077 or found.st_uid != self.home.stat().st_uid:
-                raise SettingsError(
-                    f"{folder} is not a folder of this account alone: remove it, or move the home elsewhere"
-                )
+        except OSError:  # there is none, or this account does not reach it
+            return folder
+        if not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077 or found.st_uid != self.home.stat().st_uid:
+            raise SettingsError(
+                f"{folder} is not a folder of this account alone: remove it, or move the home elsewhere"
+            )
         return folder
 
     @cached_property
@@ -187,18 +201,6 @@ class Settings(BaseSettings):
     def gateway_url(self) -> str:
         """Where clients reach every model."""
         return f"http://{self.host}:{self.port('gateway')}"
-
-    @property
-    def engine_key_file(self) -> Path:
-        return self.home / "secrets" / "engine"
-
-    @cached_property
-    def engine_key(self) -> str | None:
-        """The key of the engines' admin routes; None where this account has none."""
-        try:
-            return self.engine_key_file.read_text().strip()
-        except (FileNotFoundError, PermissionError):
-            return None
 
     @property
     def models_dir(self) -> Path:
@@ -236,5 +238,5 @@ PORT_OFFSETS = {
     "phoenix": 3,
     "phoenix-grpc": 4,
     "gateway": 5,
-    "rune": 10,
 }
+FIRST_RUNE_PORT = 10  # offset of the first place of a rune that listens on a port

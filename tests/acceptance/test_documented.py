@@ -46,7 +46,7 @@ max_loras = 4
 anvil = "anvil0"
 runes = ["rune"]
 """
-ENGINE_COMMAND = (sys.executable, "-m", "tests.support.fakes.fake_vllm", "--port", "{port}")
+ENGINE_COMMAND = (sys.executable, "-m", "tests.support.fakes.fake_vllm", "--uds", "{socket}")
 
 #: The documented commands in the order in which they are run, each with the exit code it ends with here.
 COMMANDS: dict[str, int] = {

@@ -65,5 +65,4 @@ def test_only_settings_modules_and_job_entries_read_the_environment() -> None:
         "services/verifier/evaluator/__main__.py",
         "deploy/embedded/phoenix_pages.py",
         "deploy/embedded/stack.py",
-        "shared/drivers/inference/gate/asgi.py",  # runs inside an engine
     }

@@ -54,7 +54,7 @@ class Checker:
     def __init__(self, house: ChaosHouse) -> None:
         self._house = house
         self._containers = ProcessContainers(house.settings.containers_dir)
-        self._rune = Vllm(embedded().rune_url(house.settings), house.settings.engine_key)
+        self._rune = Vllm(embedded().rune_url(house.settings))
 
     async def settle(self, sent: Iterable[Sent], within_s: float) -> Found:
         """Wait until nothing is left to do, or as long as `within_s`; what is left then is stuck."""

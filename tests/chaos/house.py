@@ -32,7 +32,7 @@ RUNE = f"rune-{ANVIL}-rune"
 START_WITHIN_S = 20.0
 LEASE_TTL_S = 6.0
 NATS_PROXY = 40  # a port beyond the stack's own 32
-NEEDED_TO_SERVE = ("postgres", "nats", "orchestrator")
+NEEDED_TO_SERVE = ("postgres", "nats", "orchestrator", "gateway")
 TOML = """
 forge = "{anvil}"
 [runtime]
@@ -49,7 +49,7 @@ python = {python}
 [anvils.{anvil}]
 free_within_s = 5
 [runes.rune]
-command = [{python}, "-m", "tests.support.fakes.fake_vllm", "--port", "{{port}}", "--served-model-name", "{base}"]
+command = [{python}, "-m", "tests.support.fakes.fake_vllm", "--uds", "{{socket}}", "--served-model-name", "{base}"]
 env = {{ PYTHONPATH = "{project}", FAKE_VLLM_TOKEN_S = "0.001" }}
 max_loras = 4
 grace_s = 2

@@ -23,7 +23,7 @@ from shared.contracts.job import RESULT_FILE, JobResult
 from shared.contracts.ritual import ENDS
 from shared.contracts.verify import Probe
 from shared.drivers.containers.port import ContainerInfo, ContainerSpec, ContainerState
-from shared.drivers.inference.port import Admission, Means
+from shared.drivers.inference.port import Admission
 from shared.ritual import lease, ledger
 from shared.ritual.ledger import Ritual
 from shared.runtime.service import App, serve
@@ -155,7 +155,7 @@ class Engine(FakeRune):
         return "a scribe" if model in self._loaded else "a base"
 
     async def admission(self) -> Admission:
-        return Admission(closed=not self.open_, means=Means.GATE, detail="")
+        return Admission(state="open" if self.open_ else "closed", in_flight=0)
 
 
 class FuzzedHouse:
@@ -238,7 +238,7 @@ async def fuzzed_house(house: House, folder: Path) -> AsyncIterator[FuzzedHouse]
         patch("services.orchestrator.anvil.open_containers", lambda *_: jobs),
         patch("services.orchestrator.anvil._open_runes", lambda *_: (engine,)),
         patch("services.orchestrator.anvil._open_accelerator", lambda *_: FakeMemory(engine)),
-        patch("services.registry.reconcile.open_rune", lambda *_, **__: engine),
+        patch("services.registry.reconcile.open_rune", lambda *_: engine),
         patch("shared.jobs.runner.open_containers", lambda *_: jobs),
         patch("shared.runtime.advance.FIRST_DELAY_S", 0.02),
         patch("shared.runtime.advance.PATIENCE_S", 0.2),

@@ -23,7 +23,7 @@ from services.registry.bundle import Sidecar, freeze
 from services.verifier.settings import VerifierSettings
 from services.verifier.verdict import judge
 from shared.config.model import embedded
-from shared.config.settings import Settings
+from shared.config.settings import ENGINE_SOCKET, Settings
 from shared.config.tables import JobsConfig
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.intent import TrainingIntent
@@ -161,16 +161,19 @@ def list_operations(settings: Settings, trainer: Trainer, bundle: Path) -> dict[
     home, artifacts = settings.home, Artifacts(settings.home)
     sealed = artifacts.holdout(trainer.harvested.holdout)
     holdout, manifest = next(sealed.rglob("*.jsonl")), next(trainer.manifest.rglob("*.jsonl"))
-    secret = next(path for path in (home / "secrets").rglob("*") if path.is_file() and path.name != "engine")
+    secret = next(path for path in (home / "secrets").rglob("*") if path.is_file())
+    engine, gate = settings.make_engine_dir("rune") / ENGINE_SOCKET, settings.gateway_control_socket
+    for socket in (engine, gate):
+        socket.touch()  # only its place matters here
+        socket.chmod(0o666)  # as a server may leave it
     log = next(settings.logs_dir.glob("*.log"))
     return {
         "list the home": ("see", home / "secrets"),
         "add a file to the home": ("make", home / "added"),
         "read the configuration": ("read", home / "soulforge.toml"),
         "change the configuration": ("write", home / "soulforge.toml"),
-        "list the secrets": ("see", settings.engine_key_file),
-        "read the key of the engines": ("read", settings.engine_key_file),
-        "read another secret": ("read", secret),
+        "list the secrets": ("see", secret),
+        "read a secret": ("read", secret),
         "change a secret": ("write", secret),
         "list the sealed holdouts": ("see", sealed),
         "read a sealed holdout": ("read", holdout),
@@ -182,6 +185,8 @@ def list_operations(settings: Settings, trainer: Trainer, bundle: Path) -> dict[
         "change the job file": ("write", trainer.folder / "job.json"),
         "add to the job's output": ("make", trainer.folder / "out" / "added"),
         "add to the ritual's runs": ("make", trainer.folder / "added"),
+        "reach an engine": ("write", engine),
+        "reach the gate of an engine": ("write", gate),
         "list the Crypt": ("see", bundle),
         "read a bundle of the Crypt": ("read", bundle / "adapter" / "adapter_config.json"),
         "add to the Crypt": ("make", artifacts.crypt / "adapters" / "added"),

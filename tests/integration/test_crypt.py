@@ -226,7 +226,7 @@ async def test_an_engine_that_ends_while_the_anvil_is_handed_over_counts_against
             two_bases.stop("large")
             await super().load(name, path)
 
-    large = HandedOver(two_bases.engines["large"].url, two_bases.context.settings.engine_key)
+    large = HandedOver(two_bases.engines["large"].url)
     monkeypatch.setattr(reconcile, "open_rune", lambda *_, **__: large)
     for _ in range(3):
         await service.reconcile()

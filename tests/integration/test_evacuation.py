@@ -8,11 +8,13 @@ from uuid import UUID
 
 import pytest
 
+from services.gateway.app import app
 from shared.config.tables import EMBEDDED_BASE
 from shared.contracts.evacuate import GpuEvacuated, GpuRefused, GpuRestored
 from tests.support.load import End, live_load
 from tests.support.orchestrated import RUNE, Orchestrated, orchestrated
 from tests.support.servers import House
+from tests.support.services import running
 
 pytestmark = pytest.mark.timeout(180)
 MIB = 1024**2
@@ -22,6 +24,12 @@ MIB = 1024**2
 async def one(house: House, tmp_path: Path) -> AsyncIterator[Orchestrated]:
     async with orchestrated(house.settings, tmp_path) as one:
         one.configure()
+        yield one
+
+
+@pytest.fixture
+async def behind_a_gateway(house: House, tmp_path: Path) -> AsyncIterator[Orchestrated]:
+    async with orchestrated(house.settings, tmp_path, gateway=True) as one:
         yield one
 
 
@@ -164,9 +172,13 @@ async def test_a_rune_that_answers_differently_is_started_again_and_then_contain
     assert await one.state(waits) == "harvested"
 
 
-async def test_with_grace_enough_no_request_under_way_is_aborted_and_none_ends_uncleanly(one: Orchestrated) -> None:
-    await up(one, token_s=0.03)
-    async with live_load(one.rune.url, ("base",), key=one.settings.engine_key) as load:
+async def test_with_grace_enough_no_request_under_way_is_aborted_and_none_ends_uncleanly(
+    behind_a_gateway: Orchestrated,
+) -> None:
+    one = behind_a_gateway
+    one.configure()
+    async with running(app, one.settings), live_load(one.settings.gateway_url, (EMBEDDED_BASE,)) as load:
+        await up(one, token_s=0.03)
         ritual = await one.harvested()
         await reaches(one, ritual, "evacuated")
         await restored(one, ritual)
@@ -180,10 +192,11 @@ async def test_with_grace_enough_no_request_under_way_is_aborted_and_none_ends_u
     assert report.counts[End.FULL] > 0 < report.counts[End.REFUSED]
 
 
-async def test_requests_that_outlast_the_grace_are_aborted_with_a_clean_error(one: Orchestrated) -> None:
+async def test_requests_that_outlast_the_grace_are_aborted_with_a_clean_error(behind_a_gateway: Orchestrated) -> None:
+    one = behind_a_gateway
     one.configure(grace_s=0.3)
-    await up(one, token_s=0.5)
-    async with live_load(one.rune.url, ("base",), key=one.settings.engine_key) as load:
+    async with running(app, one.settings), live_load(one.settings.gateway_url, (EMBEDDED_BASE,)) as load:
+        await up(one, token_s=0.5)
         ritual = await one.harvested()
         await reaches(one, ritual, "evacuated")
     fact = await one.fact(ritual, GpuEvacuated)

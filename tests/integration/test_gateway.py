@@ -18,6 +18,7 @@ from openai.types.chat import ChatCompletionMessageParam
 from deploy.services import load_configuration, migrations, service_port, service_url
 from services.gateway.app import app
 from shared.config.settings import Settings
+from shared.drivers.inference.open import open_gate
 from shared.runtime.service import serve
 from shared.storage.postgres import Pool
 from tests.support.fakes.vllm_answers import words
@@ -191,15 +192,19 @@ async def test_an_engine_that_goes_costs_a_retry_and_the_last_one_a_503(gateway:
     first, last = gateway.engines.values()
 
     async with gateway.client() as client:
-        await first.vllm.close("training scribe", 77)
+        gates = [open_gate(gateway.settings, rune) for rune in gateway.engines]
+        await gates[0].close("training scribe", 77)
         assert await asyncio.gather(*(ask(client, "scribe") for _ in range(8))) == [version] * 8
-        await first.vllm.open()
+        await gates[0].open()
         first.process.kill()
         assert await asyncio.gather(*(ask(client, "scribe") for _ in range(8))) == [version] * 8
-        await last.vllm.close("training scribe", 77)
+        for gate in gates:
+            await gate.close("training scribe", 77)
         with pytest.raises(openai.InternalServerError, match="training scribe") as closed:
             await ask(client, "scribe")
         assert closed.value.status_code == 503 and closed.value.response.headers["retry-after"] == "77"
+        for gate in gates:
+            await gate.open()
         last.process.kill()
         with pytest.raises(openai.InternalServerError, match="its engine does not answer") as gone:
             await ask(client, "scribe")

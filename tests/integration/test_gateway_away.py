@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from services.gateway.app import app
-from shared.config.settings import Settings
+from shared.config.settings import ENGINE_SOCKET, FIRST_RUNE_PORT, Settings
 from shared.storage.postgres import Pool
 from tests.support.asking import Reply, ask, clients_of, owner_of
 from tests.support.configurations import configured
@@ -29,7 +29,7 @@ PORTAL = "stand-in"
 
 
 class House:
-    """A gateway over an engine without a gate of its own, and a portal that is another small engine."""
+    """A gateway over an engine, and a portal that is another small engine."""
 
     def __init__(self, gateway: Gateway, version: str, owner: httpx.AsyncClient) -> None:
         self.gateway, self.version, self.owner = gateway, version, owner
@@ -68,9 +68,9 @@ async def house_with(
         key.write_text(KEY)
         key.chmod(0o600)
         more["portal"] = {"daily_tokens": 1_000_000, **more.get("portal", {})}
-        more["portal"] |= {"url": f"{portal.url}/v1", "key_file": str(key), "model": PORTAL}
-    async with fake_engine(base=BASE, no_gate=True, token_s=token_s) as engine:
-        tables = tables_of([engine.url], folder, more)
+        more["portal"] |= {"url": f"{portal.vllm.url}/v1", "key_file": str(key), "model": PORTAL}
+    async with fake_engine(socket=settings.make_engine_dir("rune0") / ENGINE_SOCKET, token_s=token_s) as engine:
+        tables = tables_of(1, folder, more)
         own = configured(settings, folder, **tables, personas={"scribe": persona})
         async with running(app, own), owner_of(own) as owner:
             gateway = Gateway(own, admin, folder, {"rune0": engine})
@@ -186,8 +186,8 @@ async def test_the_queue_is_bounded_in_length_and_time_and_waits_for_nothing_tha
 
 
 @pytest.fixture
-async def portal() -> AsyncIterator[FakeEngine]:
-    async with fake_engine(base=PORTAL, no_gate=True, token_s=0) as engine:
+async def portal(settings: Settings) -> AsyncIterator[FakeEngine]:
+    async with fake_engine(port=settings.port_base + FIRST_RUNE_PORT, base=PORTAL, token_s=0) as engine:
         yield engine
 
 

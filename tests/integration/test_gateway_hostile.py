@@ -18,9 +18,10 @@ import pytest
 from deploy.services import load_configuration
 from services.gateway.metrics import CONNECTIONS
 from services.gateway.servers import open_door
-from shared.config.settings import Settings
+from shared.config.settings import ENGINE_SOCKET, Settings
+from shared.drivers.inference.open import open_gate
 from tests.support.configurations import configured
-from tests.support.fakes.engines import KEY, FakeEngine, fake_engine, until
+from tests.support.fakes.engines import FakeEngine, fake_engine, until
 from tests.support.gateways import BASE, tables_of
 from tests.support.servers import free_port_base
 
@@ -56,7 +57,7 @@ class Target:
 
     async def is_idle(self) -> bool:
         """The engine works on nothing, and no connection of a client is left."""
-        return not (await self.engine.vllm.activity()).in_flight and CONNECTIONS._value.get() == 0
+        return not (await self.engine.vllm.activity()).left and CONNECTIONS._value.get() == 0
 
 
 async def read_all(reader: asyncio.StreamReader) -> bytes:
@@ -70,12 +71,12 @@ async def read_all(reader: asyncio.StreamReader) -> bytes:
 @pytest.fixture
 async def door(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Target]:
     """The parameter is the time of a token; none by default."""
-    async with fake_engine(token_s=getattr(request, "param", 0), base=BASE) as engine:
-        settings = Settings(home=tmp_path, port_base=free_port_base())
-        settings.engine_key_file.parent.mkdir()
-        settings.engine_key_file.write_text(KEY)
-        own = configured(settings, tmp_path, **tables_of([engine.url], tmp_path, LIMITS))
+    settings = Settings(home=tmp_path, port_base=free_port_base())
+    socket = settings.make_engine_dir("rune0") / ENGINE_SOCKET
+    async with fake_engine(socket=socket, token_s=getattr(request, "param", 0), base=BASE) as engine:
+        own = configured(settings, tmp_path, **tables_of(1, tmp_path, LIMITS))
         async with open_door(own, load_configuration(own)):
+            await open_gate(own, "rune0").open()
             target = Target(own, engine)
             await until(target.is_answered)
             yield target

@@ -17,13 +17,14 @@ import httpx
 import pytest
 
 from services.registry.decisions import decide
-from shared.config.settings import PROJECT, Settings
+from shared.config.settings import ENGINE_SOCKET, PROJECT, Settings
 from shared.contracts.registry import Action, AdapterDecide
+from shared.drivers.inference.open import open_gate
 from shared.storage.postgres import Pool
 from tests.support.asking import Reply, ask, clients_of, owner_of
 from tests.support.configurations import configured
 from tests.support.fakes.engines import FakeEngine, fake_engine
-from tests.support.gateways import BASE, Gateway, gateway_over, serves, tables_of
+from tests.support.gateways import Gateway, gateway_over, serves, tables_of
 from tests.support.running import SOULFORGE, eventually
 from tests.support.servers import House
 
@@ -113,7 +114,7 @@ async def test_running_streams_of_it_end_at_once_with_a_clean_error_and_the_engi
         engine = gateway.engines["rune0"].vllm
 
         async def all_run() -> bool:
-            return (await engine.activity()).in_flight == len(asking)
+            return (await engine.activity()).left == len(asking)
 
         await eventually(all_run, 10, "all requests run")
         if by_socket:
@@ -130,7 +131,7 @@ async def test_running_streams_of_it_end_at_once_with_a_clean_error_and_the_engi
             (200, "version_withdrawn", None), (403, "version_withdrawn", None),
             (200, "version_withdrawn", None), (503, "version_withdrawn", None),
         ]  # fmt: skip
-        assert (await engine.activity()).in_flight == 2
+        assert (await engine.activity()).left == 2
         assert all(reply.answered for reply in await asyncio.gather(*asking[4:]))
 
 
@@ -242,15 +243,15 @@ async def is_open(settings: Settings) -> bool:
 async def test_by_the_socket_it_holds_while_the_database_is_away_and_through_restarts_until_it_is_overridden(
     settings: Settings, admin: Pool, house: House, tmp_path: Path
 ) -> None:
-    assert settings.engine_key
-    async with fake_engine(key=settings.engine_key, base=BASE, token_s=0) as engine:
-        own = configured(settings, tmp_path, **tables_of([engine.url], tmp_path, {}))
+    async with fake_engine(socket=settings.make_engine_dir("rune0") / ENGINE_SOCKET, token_s=0) as engine:
+        own = configured(settings, tmp_path, **tables_of(1, tmp_path, {}))
         async with gateway_process(own) as start_again, clients_of(own) as client:
             gateway = Gateway(own, admin, tmp_path, {"rune0": engine})
             version, other = [(await gateway.add_version("scribe", digest))[0] for digest in ("aaa", "bbb")]
             await gateway.move_alias("scribe", other)
             await gateway.move_alias("scribe", version)
             await start_again()
+            await open_gate(own, "rune0").open()
             await serves(own.gateway_url, "scribe", version, other)
             house.postgres.kill()
             retired = await asyncio.to_thread(command, own, "adapters", "retire", version, "--why", WHY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -132,8 +133,8 @@ async def test_a_rune_that_comes_back_each_time_ends_the_attempt_with_what_start
     fact = await ledger.get_fact(context.pool, ritual, GpuInterrupted)
     assert fact
     what = "in its container rune-anvil0-rune" if ours else "as an engine that Soulforge did not start"
-    port = context.configuration.port_of("rune", context.settings)
-    assert f"rune rune was found running {MOST} times while the anvil was held, {what} (port {port}" in fact.reason
+    url = context.configuration.rune_url(context.settings, "rune")
+    assert f"rune rune was found running {MOST} times while the anvil was held, {what} ({url}" in fact.reason
     assert "Restart=always" in fact.reason
     assert await ledger.count_failures(context.pool, ritual) == 1
     assert rune.up and await state_of(context.pool, ritual) is State.HARVESTED
@@ -160,11 +161,12 @@ async def test_a_rune_that_cannot_be_stopped_ends_the_attempt_too(
     assert await state_of(context.pool, ritual) is State.HARVESTED
 
 
-def test_what_listens_on_a_port_is_named_as_far_as_it_is_known() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        assert describe_listener(port) == f"port {port}, pid {os.getpid()}"
-    assert describe_listener(port) == f"port {port}"
+def test_what_listens_at_an_address_is_named_as_far_as_it_is_known(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX) as local:
+        local.bind(str(tmp_path / "engine.sock"))
+        urls = f"http://127.0.0.1:{server.getsockname()[1]}", f"unix://{tmp_path}/engine.sock"
+        assert [describe_listener(url) for url in urls] == [f"{url}, pid {os.getpid()}" for url in urls]
+    assert tuple(map(describe_listener, urls)) == urls
 
 
 @pytest.mark.parametrize(

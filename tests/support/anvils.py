@@ -41,7 +41,7 @@ class FakeRune:
         self.open_ = True
         self.done: list[str] = []
         self.keeps = 0
-        self.busy = 0
+        self.busy = self.finished = 0
         self.fails = False
         self.foreign = False  # another engine answers on its port
         self.answers = "hammer, tongs, fire"
@@ -71,12 +71,13 @@ class FakeRune:
     async def gone(self) -> bool:
         return not self.up
 
-    async def close(self, why: str, fence: int) -> bool:
+    async def close(self, why: str, retry_after_s: float = 0.0) -> bool:
         self.open_ = False
         return True
 
-    async def open(self) -> None:
+    async def open(self) -> bool:
         self.open_ = True
+        return True
 
     async def in_flight(self) -> int:
         return self.busy
@@ -89,12 +90,13 @@ class FakeRune:
         return aborted
 
     async def activity(self) -> Activity:
-        return Activity(running=self.busy, waiting=0, finished_total=0)
+        return Activity(running=self.busy, waiting=0, finished_total=self.finished)
 
     async def models(self) -> frozenset[str]:
         return frozenset({"base"}) if self.up else frozenset()
 
     async def answer(self, model: str, messages: object, max_tokens: int, salt: str | None = None) -> str:
+        self.finished += 1
         return self.answers
 
     async def list(self, labels: dict[str, str]) -> list[object]:

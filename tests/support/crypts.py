@@ -20,7 +20,7 @@ from services.registry.bundle import ADAPTER, PROBES, version_name
 from services.registry.settings import RegistrySettings
 from services.registry.store import Version
 from shared.config.model import AnvilConfig, Configuration, CovenConfig, RuneConfig
-from shared.config.settings import PROJECT, Settings
+from shared.config.settings import ENGINE_SOCKET, PROJECT, Settings
 from shared.config.tables import BaseConfig, PersonaConfig, RuntimeConfig
 from shared.contracts.evacuate import GpuRestored
 from shared.contracts.forge import AdapterForged
@@ -61,21 +61,17 @@ class TwoBases:
     async def start(self, base: str, model: str | None = None) -> None:
         """Start the engine of a base, again where it runs; returns when it answers. `model`: the base is another one."""
         self.stop(base)
-        port = self.context.configuration.ports(self.context.settings)[base]
+        socket = self.context.settings.make_engine_dir(base) / ENGINE_SOCKET
         command = (
             sys.executable,
             "-m",
             "tests.support.fakes.fake_vllm",
             "--served-model-name",
             model or base,
-            "--port",
-            str(port),
+            "--uds",
+            str(socket),
         )
-        env = {
-            **os.environ,
-            "SOULFORGE_ENGINE_KEY": self.context.settings.engine_key or "",
-            "FAKE_VLLM_FILE": str(self.faults),
-        }
+        env = {**os.environ, "FAKE_VLLM_FILE": str(self.faults)}
         self.processes[base] = subprocess.Popen(command, cwd=PROJECT, env=env)  # noqa: ASYNC220 - a spawn is over at once
         await eventually(self.engines[base].healthy, 20, f"the engine of {base} answers")
 
@@ -181,7 +177,7 @@ async def two_bases(settings: Settings, crypt: Pool, pool: Pool, tmp_path: Path)
         runtime=RuntimeConfig(max_errors=MAX_ERRORS),
     )
     context = ServiceContext("registry", settings, crypt, None, configuration)  # type: ignore[arg-type]
-    engines = {name: Vllm(configuration.rune_url(settings, name), settings.engine_key) for name in configuration.runes}
+    engines = {name: Vllm(configuration.rune_url(settings, name)) for name in configuration.runes}
     one = TwoBases(context, pool, engines, tmp_path, tmp_path / "faults.json")
     try:
         await asyncio.gather(*(one.start(base) for base in engines))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +13,10 @@ from uuid import UUID, uuid4
 import httpx
 import openai
 
+from deploy.services import load_configuration
 from services.gateway.app import app
-from shared.config.settings import Settings
+from shared.config.settings import ENGINE_SOCKET, Settings
+from shared.drivers.inference.open import open_gate
 from shared.storage.postgres import Pool
 from tests.support.configurations import configured
 from tests.support.fakes.engines import FakeEngine, fake_engine
@@ -88,16 +90,17 @@ async def serves(url: str, *models: str) -> None:
     await eventually(listed, 30, f"the gateway serves {models}")
 
 
-def tables_of(urls: Sequence[str], folder: Path, limits: Mapping[str, object]) -> dict[str, Any]:
-    """The configuration of engines that something else runs. `limits` are those of `[gateway]`."""
-    ports = {f"rune{number}": int(url.rpartition(":")[2]) for number, url in enumerate(urls)}
-    engine = {"command": ["of", "the", "test"], "base": BASE, "max_loras": 4}
+def tables_of(engines: int, folder: Path, limits: Mapping[str, object]) -> dict[str, Any]:
+    """The configuration of so many engines that something else runs. `limits` are those of `[gateway]`."""
+    runes = [f"rune{number}" for number in range(engines)]
+    engine = {"command": ["of", "the", "test", "{socket}"], "base": BASE, "max_loras": 4}
     return {
         "gateway": dict(limits),
+        "runtime": {"reconcile_s": 30.0},  # what is decided reaches it by the announcement, not by a poll
         "anvils": {"anvil0": {"accelerator": "cpu"}},
         "bases": {BASE: {"path": str(folder)}},
-        "covens": {"hearth": {"anvil": "anvil0", "runes": list(ports)}},
-        "runes": {rune: {**engine, "port": port} for rune, port in ports.items()},
+        "covens": {"hearth": {"anvil": "anvil0", "runes": runes}},
+        "runes": dict.fromkeys(runes, engine),
     }
 
 
@@ -111,12 +114,16 @@ async def gateway_over(
     **faults: Any,
 ) -> AsyncIterator[Gateway]:
     """A gateway over so many engines with these faults. `limits` are those of `[gateway]`."""
-    assert settings.engine_key
     async with AsyncExitStack() as stack:
-        started = [
-            await stack.enter_async_context(fake_engine(key=settings.engine_key, base=BASE, **faults))
-            for _ in range(engines)
-        ]
-        own = configured(settings, folder, **tables_of([engine.url for engine in started], folder, limits or {}))
+        own = configured(settings, folder, **tables_of(engines, folder, limits or {}))
+        runes = load_configuration(own).runes
+        started = {
+            rune: await stack.enter_async_context(
+                fake_engine(socket=settings.make_engine_dir(rune) / ENGINE_SOCKET, base=BASE, **faults)
+            )
+            for rune in runes
+        }
         await stack.enter_async_context(running(app, own))
-        yield Gateway(own, admin, folder, {f"rune{number}": engine for number, engine in enumerate(started)})
+        for rune in runes:
+            await open_gate(own, rune).open()
+        yield Gateway(own, admin, folder, started)

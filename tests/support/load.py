@@ -1,11 +1,10 @@
 """Live load: an OpenAI client that keeps asking, streaming and not, and tells how every single request ended.
 
-    async with live_load("http://127.0.0.1:8000", ("persona",), key=KEY) as load:
+    async with live_load("http://127.0.0.1:7605", ("persona",)) as load:
         ...                             # evacuate, restore
     print(load.report)
     assert not load.report.unclean
 
-With the key of an engine it asks that engine itself; without one, a gateway.
 Also by hand: `python -m tests.support.load http://127.0.0.1:7605 MODEL --seconds 20`.
 """
 
@@ -14,16 +13,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from time import monotonic, time
-from typing import Any
+from time import monotonic
 
 import openai
 
-from shared.drivers.inference.gate.key import HEADER, sign
 from shared.drivers.inference.gate.replies import ABORTED
 
 # How often the clients ask again while they are refused.
@@ -88,19 +85,11 @@ class Report:
 class LiveLoad:
     """Clients that ask one request after the other until they are stopped."""
 
-    def __init__(
-        self, url: str, models: Sequence[str], max_tokens: int, timeout_s: float, key: str | None = None
-    ) -> None:
+    def __init__(self, url: str, models: Sequence[str], max_tokens: int, timeout_s: float) -> None:
         self.report = Report()
         self.under_way = 0
         self._models, self._max_tokens = models, max_tokens
-        self._client = openai.AsyncOpenAI(
-            base_url=f"{url}/v1",
-            api_key="none",
-            max_retries=0,
-            timeout=timeout_s,
-            http_client=openai.DefaultAsyncHttpxClient(event_hooks={"request": [_signer(key)] if key else []}),
-        )
+        self._client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=timeout_s)
         self._stopped = False
 
     async def ask_on(self, number: int) -> None:
@@ -155,13 +144,6 @@ class LiveLoad:
         await self._client.close()
 
 
-def _signer(key: str) -> Callable[[Any], Awaitable[None]]:
-    async def sign_request(request: Any) -> None:
-        request.headers[HEADER] = sign(key, request.method, request.url.path, time())
-
-    return sign_request
-
-
 def classify(error: openai.APIError) -> tuple[End, str]:
     """What an exception of the client says about the end of its request."""
     said = f"{type(error).__name__}: {error}"
@@ -182,10 +164,9 @@ async def live_load(
     parallel: int = 8,
     max_tokens: int = 32,
     timeout_s: float = 120.0,
-    key: str | None = None,
 ) -> AsyncIterator[LiveLoad]:
     """`parallel` clients at work; at the end each finishes the request that it has under way."""
-    load = LiveLoad(url, models, max_tokens, timeout_s, key)
+    load = LiveLoad(url, models, max_tokens, timeout_s)
     clients = [asyncio.create_task(load.ask_on(number)) for number in range(parallel)]
     try:
         yield load

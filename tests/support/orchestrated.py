@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -23,11 +23,13 @@ from shared.contracts.forge import AdapterFailed
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.intent import TrainingIntent
 from shared.drivers.containers.process import ProcessContainers
+from shared.drivers.inference.open import open_gate
 from shared.drivers.inference.port import InferenceError
 from shared.drivers.inference.vllm import Vllm
 from shared.ritual import ledger
 from shared.ritual.ledger import FactType
 from shared.storage.postgres import Pool, open_pool
+from tests.support.fakes.fake_gate import fake_gates
 from tests.support.services import play
 
 RUNE = "rune-anvil0-rune"
@@ -72,7 +74,8 @@ class Orchestrated:
         self.faults = folder / "faults.json"
         self.process: asyncio.subprocess.Process | None = None
         self.containers = ProcessContainers(settings.containers_dir)
-        self.rune = Vllm(embedded().rune_url(settings), settings.engine_key)
+        self.rune = Vllm(embedded().rune_url(settings))
+        self.gate = open_gate(settings, "rune")
 
     def configure(
         self,
@@ -92,10 +95,10 @@ class Orchestrated:
             sys.executable,
             "-m",
             "tests.support.fakes.fake_vllm",
-            "--port",
-            "{port}",
+            "--uds",
+            "{socket}",
             "--served-model-name",
-            "base",
+            EMBEDDED_BASE,
         )
         engine = SMALL_ENGINE.format(
             command=", ".join(json.dumps(word) for word in words), project=PROJECT, faults=self.faults
@@ -150,7 +153,7 @@ class Orchestrated:
     async def serves(self) -> bool:
         """The rune answers, its admission is open, and no hand-over is left open."""
         try:
-            if (await self.rune.admission()).closed:
+            if (await self.gate.admission()).closed or not await self.rune.healthy():
                 return False
         except InferenceError:
             return False
@@ -209,8 +212,13 @@ def named_base(models: Path) -> None:
 
 
 @asynccontextmanager
-async def orchestrated(settings: Settings, folder: Path, models: Path | None = None) -> AsyncIterator[Orchestrated]:
-    """`models`: where real base models are prepared; without it there is only the name of one."""
+async def orchestrated(
+    settings: Settings, folder: Path, models: Path | None = None, gateway: bool = False
+) -> AsyncIterator[Orchestrated]:
+    """`models`: where real base models are prepared; without it there is only the name of one.
+
+    `gateway`: the test runs one; else there is a control socket like that of one.
+    """
     pool = await open_pool(settings.database_url("orchestrator"), "orchestrator")
     if models is None:
         models = folder / "models"
@@ -218,7 +226,8 @@ async def orchestrated(settings: Settings, folder: Path, models: Path | None = N
     await play(pool, *WORKERS.values())
     house = Orchestrated(settings.model_copy(update={"models": models}), pool, folder)
     try:
-        yield house
+        async with nullcontext() if gateway else fake_gates(settings.gateway_control_socket):
+            yield house
     finally:
         await house.close()
         await pool.close()

@@ -34,7 +34,7 @@ async def prepare(stack: Stack) -> None:
     REHEARSAL.mkdir(parents=True)
     # Strong enough to change every answer.
     adapter = save_adapter(REHEARSAL / "adapter", value=2.0)
-    rune = Vllm(stack.rune_url, stack.settings.engine_key)
+    rune = Vllm(stack.rune_url)
     await rune.load(NAME, adapter)
     probes = [await _probe(rune, EMBEDDED_BASE, prompt) for prompt in UNSEEN[PERSONA]]
     found = results(INTACT, LEARNED).model_copy(update={"probes": tuple(probes)})
@@ -56,7 +56,7 @@ async def assert_persona_serves(stack: Stack) -> None:
     await conn.close()
 
     assert held_by is None
-    rune = Vllm(stack.rune_url, stack.settings.engine_key)
+    rune = Vllm(stack.rune_url)
     assert version in await rune.models()
     for probe in Results.model_validate_json((REHEARSAL / RESULTS_FILE).read_bytes()).probes:
         messages = (PromptMessage(role="user", content=probe.prompt),)

@@ -184,19 +184,20 @@ def test_a_file_that_only_says_how_the_house_is_shared_keeps_the_built_in_one(se
     assert configuration.runes == embedded().runes and configuration.anvils == embedded().anvils
 
 
-def test_the_serving_rune_has_the_houses_place_and_further_ones_the_next_free(settings: Settings) -> None:
-    text = HOUSE.replace("[runes.chat]", "[runes.first]\nport = 7611\norder = 2\n[runes.chat]").replace(
-        '["chat", "ears"]', '["first", "ears", "chat"]'
+def test_an_engine_listens_on_a_socket_and_a_foreign_one_without_it_on_the_next_free_port(settings: Settings) -> None:
+    foreign = 'command = ["x", "{port}"]\n'
+    text = HOUSE.replace(
+        "[runes.chat]", f"[runes.first]\n{foreign}port = 7611\n[runes.own]\ncommand = ['x', '{{socket}}']\n[runes.chat]"
+    )
+    text = text.replace("[runes.ears]", f"[runes.ears]\n{foreign}").replace(
+        '["chat", "ears"]', '["first", "own", "ears", "chat"]'
     )
     configuration = loaded(text, settings)
     assert configuration.serving_rune() == "chat"
-    assert configuration.ports(settings) == {"first": 7611, "chat": 7610, "ears": 7612}
-    assert configuration.rune_url(settings) == "http://127.0.0.1:7610"
-    assert configuration.rune_url(settings, "ears") == "http://127.0.0.1:7612"
-
-
-def test_the_built_in_rune_answers_at_the_tenth_port(settings: Settings) -> None:
-    assert embedded().rune_url(settings) == "http://127.0.0.1:7610"
+    assert configuration.ports(settings) == {"first": 7611, "ears": 7610}
+    assert configuration.rune_url(settings) == f"unix://{settings.engine_socket('chat')}"
+    assert configuration.rune_url(settings, "own") == f"unix://{settings.engine_socket('own')}"
+    assert configuration.rune_url(settings, "ears") == "http://127.0.0.1:7610"
 
 
 BASES = """\
@@ -318,7 +319,7 @@ def test_no_two_runes_without_a_port_get_the_same_one_or_one_of_the_houses(setti
 
 
 def _many(names: list[str]) -> str:
-    tables = "\n".join(f"[runes.{name}]" for name in names)
+    tables = "\n".join(f"[runes.{name}]\ncommand = ['x']\nmax_loras = 1" for name in names)
     return f"[anvils.anvil0]\n{tables}\n[covens.all]\nanvil = 'anvil0'\nrunes = {names}\n"
 
 
@@ -392,10 +393,25 @@ def _many(names: list[str]) -> str:
             "[runes.ears]\nmax_lora_rank = 12",
             "runes.ears.max_lora_rank: vLLM takes 1, 8, 16, 32, 64, 128, 256, 320, 512, not 12",
         ),
-        ("[runes.ears]", "[runes.ears]\nport = 7610", 'runes.ears.port: 7610 is the port of rune "chat"'),
+        (
+            "[runes.ears]",
+            "[runes.mouth]\ncommand = ['x']\nport = 9000\n[covens.noise]\nanvil = 'gpu0'\nrunes = ['mouth']\n"
+            "[runes.ears]\ncommand = ['x']\nport = 9000",
+            'runes.ears.port: 9000 is the port of rune "mouth"',
+        ),
+        (
+            "[runes.ears]",
+            "[runes.ears]\nport = 8000",
+            "runes.ears.port: it listens on a Unix socket, which only Soulforge reaches: take this out",
+        ),
+        (
+            "[runes.ears]",
+            "[runes.ears]\ncommand = ['x', '{socket}', '{port}']",
+            "runes.ears.command: it listens on {socket} or on {host} and {port}: name one of them",
+        ),
         (
             "[runes.chat]",
-            "[runes.chat]\nport = 7603",
+            "[runes.chat]\ncommand = ['x']\nport = 7603",
             "runes.chat.port: 7603 is the port of Soulforge's phoenix",
         ),
         (

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -104,7 +103,7 @@ def test_services_that_start_at_once_on_a_new_home_do_not_take_its_files_for_for
     monkeypatch.setattr(Path, "iterdir", another_first)
     claim(tmp_path)
 
-    assert {entry.name for entry in tmp_path.iterdir()} == {MARK, "lab", "secrets"}
+    assert {entry.name for entry in tmp_path.iterdir()} == {MARK, "lab"}
 
 
 def test_a_home_that_cannot_be_written_is_an_error_with_its_path(tmp_path: Path) -> None:
@@ -209,26 +208,3 @@ def test_folders_of_any_depth_do_not_stop_a_start(tmp_path: Path) -> None:
         assert "files and folders were open" in (claim(home) or "")
     finally:
         subprocess.run(["rm", "-rf", str(home)], check=True)
-
-
-def test_the_key_of_the_engines_is_made_once_and_for_its_account_only(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-
-    def start(_: int) -> str | None:
-        claim(home)
-        return Settings(home=home).engine_key
-
-    before = os.umask(0)
-    try:
-        with ThreadPoolExecutor(8) as threads:
-            keys = {*threads.map(start, range(8)), start(8)}
-    finally:
-        os.umask(before)
-
-    assert len(keys) == 1 and len(keys.pop() or "") > 40
-    assert mode(home / "secrets" / "engine") == 0o600 and mode(home / "secrets") == 0o700
-    assert [path.name for path in (home / "secrets").iterdir()] == ["engine"]
-
-
-def test_a_home_without_a_key_has_none(tmp_path: Path) -> None:
-    assert Settings(home=tmp_path).engine_key is None

@@ -61,11 +61,11 @@ async def test_a_busy_port_is_named_with_its_part(settings: Settings) -> None:
 
 
 async def test_a_port_of_our_own_is_not_busy(settings: Settings) -> None:
-    with socket.socket() as rune:
-        rune.bind((settings.host, settings.port("rune")))
-        rune.listen()
+    with socket.socket() as ours:
+        ours.bind((settings.host, settings.port("nats")))
+        ours.listen()
 
-        assert await preflight.check(settings, own_ports=["rune"]) == []
+        assert await preflight.check(settings, own_ports=["nats"]) == []
 
 
 async def test_a_missing_library_is_named_with_the_package_that_has_it(

@@ -20,8 +20,8 @@ from services.registry.views import Served, list_served
 from shared.config.errors import ConfigurationError
 from shared.contracts.job import isolation_text
 from shared.drivers.inference.http import Http
-from shared.drivers.inference.open import open_rune
-from shared.drivers.inference.port import Inference, InferenceError
+from shared.drivers.inference.open import open_gate, open_rune
+from shared.drivers.inference.port import AdmissionControl, Inference, InferenceError
 from shared.ritual.views import get_last_isolation
 from shared.runtime.presence import Isolation, JobIsolation, list_isolation
 from shared.storage.artifacts import lacking_space
@@ -170,20 +170,25 @@ async def _get_runes(settings: Settings, configuration: Configuration | None) ->
         return {}
     found = await asyncio.gather(
         *(
-            get_rune(open_rune(configuration, settings, name), configuration.rune_url(settings, name), config)
+            get_rune(
+                open_rune(configuration, settings, name),
+                open_gate(settings, name),
+                configuration.rune_url(settings, name),
+                config,
+            )
             for name, config in configuration.runes.items()
         )
     )
     return dict(zip(configuration.runes, found, strict=True))
 
 
-async def get_rune(rune: Inference, url: str, config: RuneConfig) -> RuneStatus:
+async def get_rune(rune: Inference, gate: AdmissionControl, url: str, config: RuneConfig) -> RuneStatus:
     """Query one rune. A foreign engine that lists no models answers by its health path."""
     try:
         models = tuple(sorted(await rune.models()))
     except UNREADABLE:
         return RuneStatus(await _healthy(url, config.health))
-    return RuneStatus(True, models, await _closed(rune))
+    return RuneStatus(True, models, await _closed(gate))
 
 
 async def _healthy(url: str, path: str) -> bool:
@@ -193,9 +198,9 @@ async def _healthy(url: str, path: str) -> bool:
         return False
 
 
-async def _closed(rune: Inference) -> str | None:
+async def _closed(gate: AdmissionControl) -> str | None:
     try:
-        admission = await rune.admission()
+        admission = await gate.admission()
     except UNREADABLE:
         return None
     return admission.detail if admission.closed else None

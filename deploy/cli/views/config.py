@@ -32,7 +32,7 @@ def config_view(configuration: Configuration, settings: Settings) -> RenderableT
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False)
     for name in columns:
-        table.add_column(name, justify="right" if name in ("port", "grace") else "left", overflow="fold")
+        table.add_column(name, justify="right" if name == "grace" else "left", overflow="fold")
     return table
 
 
@@ -51,14 +51,15 @@ def _anvils(configuration: Configuration) -> Table:
 
 
 def _runes(configuration: Configuration, settings: Settings) -> Table:
-    table = _table("rune", "anvil", "runs", "port", "serves", "adapters", "leaves by", "grace")
+    table = _table("rune", "anvil", "runs", "listens on", "serves", "adapters", "leaves by", "grace")
     serving = {name for names in configuration.serving_runes().values() for name in names}
+    ports = configuration.ports(settings)
     for name, rune in configuration.runes.items():
         table.add_row(
             name,
             configuration.anvil_of(name),
             rune.image or ("command" if rune.command else "process"),
-            str(configuration.port_of(name, settings)),
+            str(ports.get(name, "its socket")),
             rune.base_name or "",
             f"{rune.max_loras}, rank to {rune.max_lora_rank}" if name in serving else "none",
             _evacuation(rune),
@@ -128,11 +129,13 @@ Values = dict[str, Any]
 def effective_values(configuration: Configuration, settings: Settings) -> Values:
     """The configuration in effect, as values that load as the same configuration (but for what is hidden)."""
     values = configuration.model_dump(mode="json", by_alias=True, exclude_none=True)
+    ports = configuration.ports(settings)
     for anvil in values["anvils"].values():
         if anvil["accelerator"] == "cpu":
             del anvil["devices"]
     for name, rune in values["runes"].items():
-        rune["port"] = configuration.port_of(name, settings)
+        if name in ports:
+            rune["port"] = ports[name]
         if configuration.runes[name].command:
             unused = set(VLLM_KEYS) - configuration.runes[name].model_fields_set
             values["runes"][name] = rune = {key: value for key, value in rune.items() if key not in unused}

@@ -66,6 +66,7 @@ async def evacuate(anvil: Anvil, held: Lease, ritual: Ritual) -> None:
             await _stop_runes(anvil, steps, keeper)
             used = await _prove_free(anvil, steps)
             await keeper.ensure()
+            await anvil.close_again(held.fence)
             await _hand_over(anvil, ritual, steps, used)
     except LeaseLostError as error:
         log.warning("evacuation abandoned", anvil=anvil.name, ritual=str(ritual.id), why=str(error))
@@ -117,16 +118,19 @@ async def _close_runes(anvil: Anvil, steps: Steps, keeper: LeaseKeeper) -> None:
     for rune in anvil.runes:
         await keeper.ensure()
         async with steps.step(Step.CLOSE, rune.name) as detail:
-            detail["closed"] = await rune.close(TAKEN, steps.fence)
+            detail["closed"] = await anvil.close(rune, steps.fence)
     for rune in anvil.runes:
         await keeper.ensure()
         await _drain_rune(anvil, rune, steps)
     if not await steps.ended(Step.PROBE):
+        await anvil.close_again(steps.fence)
         await _probe(anvil, steps)
 
 
 async def _drain_rune(anvil: Anvil, rune: Rune, steps: Steps) -> None:
     async with steps.step(Step.DRAIN, rune.name) as detail:
+        # Where the gateway is away no client reaches the engine, and its own metrics count what is left.
+        detail["counted_by"] = "gateway and engine" if await anvil.close(rune, steps.fence) else "engine"
         in_flight = await rune.in_flight()
         left = await rune.drain()
         aborted = await rune.abort() if left else 0
@@ -140,7 +144,7 @@ async def _probe(anvil: Anvil, steps: Steps) -> None:
     async with steps.step(Step.PROBE) as detail:
         # An engine keeps the adapters that it once loaded; those that no persona needs do not come back.
         unserved = await store.list_unserved(anvil.context.pool)
-        answers = {rune.name: await ask_all(rune.inference, unserved) for rune in anvil.runes}
+        answers = {rune.name: await ask_all(rune, unserved) for rune in anvil.runes}
         await store.record_probes_before(anvil.context.pool, steps.anvil, steps.fence, answers)
         detail["models"] = sum(len(asked) for asked in answers.values())
 
@@ -148,6 +152,7 @@ async def _probe(anvil: Anvil, steps: Steps) -> None:
 async def _stop_runes(anvil: Anvil, steps: Steps, keeper: LeaseKeeper) -> None:
     for rune in reversed(anvil.runes):
         await keeper.ensure()
+        await anvil.close_again(steps.fence)
         async with steps.step(Step.STOP, rune.name) as detail:
             detail["manner"] = rune.config.evacuation
             await rune.free_memory()

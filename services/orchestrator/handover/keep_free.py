@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import psutil
 import structlog
@@ -15,9 +16,12 @@ from services.orchestrator import store
 from services.orchestrator.anvil import TAKEN
 from services.orchestrator.engine import Condition
 from shared.drivers.containers.port import ContainerError
+from shared.drivers.inference.http import UNIX
 from shared.processes.identity import PROC
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from services.orchestrator.anvil import Anvil
     from services.orchestrator.engine import Rune
     from shared.ritual.lease import Lease
@@ -28,7 +32,8 @@ MOST = 3  # checks of one hand-over that may find a rune running
 
 
 async def keep_free(anvil: Anvil, held: Lease) -> str | None:
-    """Hold the queues again where a hold was lost, and stop runes. Returns why the anvil cannot be kept free, or None."""
+    """Hold queues and gates again where a hold was lost, and stop runes. Returns why the anvil cannot be kept free, or None."""
+    await anvil.close_again(held.fence)
     for queue in anvil.queues.values():
         await queue.hold(anvil.holder(held.fence), TAKEN)
     for rune in anvil.runes if not anvil.sleeps else ():
@@ -44,8 +49,7 @@ async def _stop(anvil: Anvil, held: Lease, rune: Rune, ours: bool) -> str | None
     Until then it raises ContainerError when the rune cannot be stopped.
     """
     context = anvil.context
-    port = context.configuration.port_of(rune.name, context.settings)
-    listener = await asyncio.to_thread(describe_listener, port)
+    listener = await asyncio.to_thread(describe_listener, context.configuration.rune_url(context.settings, rune.name))
     log.error("rune runs while the anvil is held", anvil=anvil.name, rune=rune.name, ours=ours, listener=listener)
     # Counted first: one that cannot be stopped must end the attempt too.
     count = await store.record_found_running(context.pool, anvil.name, held.fence)
@@ -64,15 +68,26 @@ async def _stop(anvil: Anvil, held: Lease, rune: Rune, ours: bool) -> str | None
     return reason if count >= MOST else None
 
 
-def describe_listener(port: int) -> str:
-    """The port, with the process that listens there and its systemd unit, as far as this user may know. Blocks."""
-    listening = (each for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN)
-    pid = next((each.pid for each in listening if each.laddr and each.laddr.port == port and each.pid), None)
+def describe_listener(url: str) -> str:
+    """The address, with the process that listens there and its systemd unit, as far as this user may know. Blocks."""
+    pid = next(filter(None, _list_listeners(url)), None)
     if pid is None:
-        return f"port {port}"
+        return url
     unit = _unit_of(str(pid))
     known = unit and unit != _unit_of("self")  # else it is a child of this service
-    return f"port {port}, pid {pid}" + (f", systemd unit {unit}" if known else "")
+    return f"{url}, pid {pid}" + (f", systemd unit {unit}" if known else "")
+
+
+def _list_listeners(url: str) -> Iterator[int | None]:
+    """The processes that listen at an address; None for one that this user may not know."""
+    if url.startswith(UNIX):
+        path = url.removeprefix(UNIX)
+        yield from (each.pid for each in psutil.net_connections("unix") if str(each.laddr) == path)
+        return
+    port = urlsplit(url).port
+    for each in psutil.net_connections("tcp"):
+        if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == port:
+            yield each.pid
 
 
 def _unit_of(pid: str) -> str | None:

@@ -15,8 +15,8 @@ import structlog
 from shared.drivers.inference.port import InferenceError, PromptMessage
 
 if TYPE_CHECKING:
+    from services.orchestrator.engine import Rune
     from services.orchestrator.steps import Answers
-    from shared.drivers.inference.port import Inference
 
 log = structlog.get_logger()
 QUESTION = (PromptMessage(role="user", content="Name three things that a smith needs."),)
@@ -25,20 +25,16 @@ ALONE_WITHIN_S = 30.0
 IDLE_S = 5.0
 
 
-async def ask_all(inference: Inference, without: frozenset[str] = frozenset()) -> Answers:
+async def ask_all(rune: Rune, without: frozenset[str] = frozenset()) -> Answers:
     """The answer of each model; None for one that cannot be asked, empty when the engine does not answer."""
-    try:
-        models = await inference.models()
-    except InferenceError:
-        return {}
-    return {model: await _ask(inference, model) for model in sorted(models - without)}
+    return {model: await _ask(rune, model) for model in sorted(await rune.models() - without)}
 
 
-async def _ask(inference: Inference, model: str) -> str | None:
+async def _ask(rune: Rune, model: str) -> str | None:
     deadline = monotonic() + ALONE_WITHIN_S
     try:
         while True:
-            answer, alone = await _ask_alone(inference, model)
+            answer, alone = await _ask_alone(rune, model)
             if alone or monotonic() > deadline:
                 return answer
     except InferenceError as error:
@@ -46,14 +42,13 @@ async def _ask(inference: Inference, model: str) -> str | None:
         return None
 
 
-async def _ask_alone(inference: Inference, model: str) -> tuple[str, bool]:
-    """The answer, and whether the engine did nothing else meanwhile; True where the engine does not count requests."""
-    await inference.drain(IDLE_S)
-    before = (await inference.activity()).admitted_total
-    answer = await inference.answer(model, QUESTION, TOKENS, salt=uuid4().hex)
-    after = await inference.activity()
-    alone = before is None or after.admitted_total is None or (after.admitted_total == before + 1 and not after.left)
-    return answer, alone
+async def _ask_alone(rune: Rune, model: str) -> tuple[str, bool]:
+    """The answer, and whether the engine did nothing else meanwhile."""
+    await rune.drain(IDLE_S)
+    before = await rune.activity()
+    answer = await rune.inference.answer(model, QUESTION, TOKENS, salt=uuid4().hex)
+    after = await rune.activity()
+    return answer, after.finished_total == before.finished_total + 1 and not before.left and not after.left
 
 
 def differing(before: Answers, after: Answers) -> list[str]:

@@ -11,7 +11,7 @@ import structlog
 
 from services.orchestrator import store
 from services.orchestrator.containment import contain, lift
-from services.orchestrator.engine import Condition
+from services.orchestrator.engine import UNPROVEN, Condition
 from services.orchestrator.handover.probes import ask_all, compare_runes, differing, missing
 from services.orchestrator.metrics import HAND_OVERS, SECONDS_WITHOUT_INFERENCE, SERVING
 from services.orchestrator.steps import RESTORATION, Step, Steps
@@ -68,6 +68,7 @@ async def _start(anvil: Anvil, rune: Rune, steps: Steps | None) -> bool:
     await _end(steps, Step.START, rune)
     await _begin(steps, Step.ANSWER, rune)
     while (condition := await rune.condition()) is Condition.STARTING:
+        await rune.close(UNPROVEN)  # also where the gateway was away when it was started
         await asyncio.sleep(POLL_S)
     if condition is not Condition.SERVING:
         await _stop_failed(anvil, rune, condition, await rune.containers.logs(rune.container, LOG_TAIL))
@@ -98,11 +99,12 @@ async def _open(anvil: Anvil, rune: Rune, steps: Steps | None, handover: OpenHan
             return False
     await _begin(steps, Step.OPEN, rune)
     try:
-        await rune.open()
+        opened = await rune.open()
     except InferenceError as error:
         log.warning("rune not opened", anvil=anvil.name, rune=rune.name, error=str(error))
         return False
-    await _end(steps, Step.OPEN, rune)
+    if steps:
+        await steps.end(Step.OPEN, rune.name, {"opened": opened})
     return True
 
 
@@ -115,6 +117,7 @@ async def _retried_enough(anvil: Anvil, rune: Rune) -> bool:
 async def _compare(anvil: Anvil, rune: Rune, steps: Steps, before: Answers) -> Answers:
     """Wait for the rune's adapters that are still needed, then ask its models again. Returns their answers."""
     async with steps.step(Step.LOAD, rune.name) as detail:
+        await rune.close(UNPROVEN)
         expected = {model for model, answer in before.items() if answer is not None}
         deadline = monotonic() + anvil.settings.models_within_s
         while lacking := expected - await rune.models() - await store.list_unserved(anvil.context.pool):
@@ -124,7 +127,8 @@ async def _compare(anvil: Anvil, rune: Rune, steps: Steps, before: Answers) -> A
             await asyncio.sleep(POLL_S)
         detail |= {"models": len(expected), "missing": len(lacking)}
     async with steps.step(Step.COMPARE, rune.name) as detail:
-        after = await ask_all(rune.inference)
+        await rune.close(UNPROVEN)
+        after = await ask_all(rune)
         await store.record_probes_after(anvil.context.pool, steps.anvil, steps.fence, rune.name, after)
         detail |= {"equal": not differing(before, after), "missing": len(missing(before, after))}
     return after

@@ -1,20 +1,23 @@
-"""Open the driver of a rune's engine."""
+"""Open the drivers of a rune: of its engine, and of the gateway's gate before it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from shared.drivers.inference.admission import Gate
 from shared.drivers.inference.vllm import Vllm
 
 if TYPE_CHECKING:
     from shared.config.model import Configuration
     from shared.config.settings import Settings
-    from shared.drivers.inference.port import Inference
+    from shared.drivers.inference.port import AdmissionControl, Inference
 
 
-def open_rune(configuration: Configuration, settings: Settings, name: str, inside: bool = False) -> Inference:
-    """The engine of a rune. Nothing is asked of it yet.
+def open_rune(configuration: Configuration, settings: Settings, name: str) -> Inference:
+    """The engine of a rune. Nothing is asked of it yet."""
+    return Vllm(configuration.rune_url(settings, name))
 
-    `inside` marks every request as one of our own services, which the gate lets pass while it is closed.
-    """
-    return Vllm(configuration.rune_url(settings, name), settings.engine_key, inside)
+
+def open_gate(settings: Settings, name: str) -> AdmissionControl:
+    """The gateway's gate before the engine of a rune. Nothing is asked of it yet."""
+    return Gate(f"unix://{settings.gateway_control_socket}", name)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from shared.contracts.frozen import Frozen
 
-# Retry-After that a closed engine sends to its clients.
+# Retry-After for clients of a closed engine, where no better estimate is known.
 RETRY_AFTER_S = 30.0
 
 
@@ -23,31 +24,37 @@ class InferenceError(Exception):
     """The engine refused or did not answer; the message names the request."""
 
 
-class Means(StrEnum):
-    """How admission to an engine is governed."""
+class Admission(BaseModel):
+    """Whether the gate before an engine admits new requests, and its counts, from the start of the gateway on."""
 
-    GATE = "gate"  #: our gate in its process: refuses, counts, aborts cleanly
-    PAUSE = "pause"  #: the engine's own pause: new requests wait inside it, without an answer
-    NONE = "none"  #: none: new requests are accepted as long as it runs
+    model_config = ConfigDict(frozen=True)
 
+    state: Literal["open", "closed"]
+    reason: str | None = None
+    since: str | None = None
+    in_flight: int = Field(description="Requests admitted and not answered to their last byte.")
+    waiting: int = Field(0, description="Requests that wait in the gateway until it opens.")
+    refused_total: int = 0
+    admitted_total: int = 0
+    aborted: int = Field(0, description="Requests that an abort has ended.")
 
-class Admission(Frozen):
-    """Whether new requests are admitted. `closed` is the state now, not the one requested."""
+    @property
+    def closed(self) -> bool:
+        return self.state == "closed"
 
-    closed: bool
-    means: Means
-    detail: str
+    @property
+    def detail(self) -> str:
+        return f"closed since {self.since}: {self.reason}" if self.closed else "the gate is open"
 
 
 class Activity(Frozen):
-    """The load of an engine now."""
+    """The load of an engine now, by its own metrics, and by the counts of the gate before it where that answers."""
 
     running: int  #: requests in execution batches
     waiting: int  #: requests queued in the engine
-    finished_total: int  #: requests finished since its start, without those that a gate aborted
+    finished_total: int  #: requests finished since its start
     in_flight: int | None = None  #: requests admitted and not answered to their last byte; None without a gate
-    admitted_total: int | None = None  #: requests admitted since its start; None without a gate
-    refused_total: int | None = None  #: requests refused since its start; None without a gate
+    admitted_total: int | None = None  #: requests admitted since the start of the gateway; None without a gate
 
     @property
     def left(self) -> int:
@@ -59,7 +66,7 @@ class Serving(Protocol):
     """The serving side of a running engine. Every call has a deadline and raises InferenceError when it passes."""
 
     async def healthy(self) -> bool:
-        """True when the engine answers; never raises. A closed engine is healthy."""
+        """True when the engine answers; never raises."""
         ...
 
     async def models(self) -> frozenset[str]:
@@ -83,57 +90,16 @@ class Serving(Protocol):
     async def answer(
         self, model: str, messages: tuple[PromptMessage, ...], max_tokens: int, salt: str | None = None
     ) -> str:
-        """The greedy answer of `model`. With a `salt` it is computed without anything cached under another salt.
-
-        A closed engine answers only requests from inside.
-        """
+        """The greedy answer of `model`. With a `salt` it is computed without anything cached under another salt."""
         ...
 
     async def activity(self) -> Activity:
-        """What the engine is doing now. One idle reading proves nothing: ask twice, or use `drain`."""
+        """What the engine is doing now, by its own metrics. One idle reading proves nothing: read twice."""
         ...
 
 
-class AdmissionControl(Protocol):
-    """Control over which requests an engine accepts and finishes. Deadlines and errors as in `Serving`."""
-
-    async def admission(self) -> Admission:
-        """Whether new requests are admitted now."""
-        ...
-
-    async def close(self, reason: str, retry_after_s: float = RETRY_AFTER_S) -> Admission:
-        """Refuse new requests from now on; those in flight continue. Clients are shown the reason. Repeatable.
-
-        Returns at once. An engine that cannot close is reported in the return value, not raised.
-        """
-        ...
-
-    async def open(self) -> Admission:
-        """Admit new requests again. Repeatable."""
-        ...
-
-    async def drain(self, grace_s: float) -> int:
-        """Wait until no request is in flight, at most `grace_s`; returns how many are left, 0 when it is idle.
-
-        With a grace of 0 it checks once. Close first: an open engine may never drain.
-        """
-        ...
-
-    async def abort(self) -> int:
-        """Abort the requests in flight and return how many; 0 where the engine has no way to abort. Repeatable.
-
-        The engine stops computing them a moment later: `drain` for a second or two proves it.
-        """
-        ...
-
-    async def leave(self) -> bool:
-        """Last call before the process is stopped, once closed and idle: answer open connections, accept no new one.
-
-        Clients that connect afterwards are refused when the process is gone, and none is cut off by its end. Stop the
-        process at once: it cannot be reached, and after 30 seconds it accepts connections again, still closed. False
-        where the engine has no way to do so or is not closed; stopping it may then reset a connection or two.
-        """
-        ...
+class Sleeping(Protocol):
+    """An engine that can free its memory without its end. Deadlines and errors as in `Serving`."""
 
     async def sleep(self, level: int) -> None:
         """Free the device memory but keep the process. Close and drain first: it waits for requests in flight.
@@ -148,5 +114,28 @@ class AdmissionControl(Protocol):
         ...
 
 
-class Inference(Serving, AdmissionControl, Protocol):
+class Inference(Serving, Sleeping, Protocol):
     """A running engine, as the orchestrator that owns it uses it."""
+
+
+class AdmissionControl(Protocol):
+    """Control over which requests reach an engine and are finished.
+
+    Every call has a deadline and raises InferenceError where the gate does not answer, or is before no such engine.
+    """
+
+    async def admission(self) -> Admission:
+        """Whether new requests are admitted now."""
+        ...
+
+    async def close(self, reason: str, retry_after_s: float = RETRY_AFTER_S) -> Admission:
+        """Admit no new requests from now on; those in flight continue. Clients are shown the reason. Repeatable."""
+        ...
+
+    async def open(self) -> Admission:
+        """Admit new requests again. Repeatable."""
+        ...
+
+    async def abort(self) -> int:
+        """Abort the requests in flight and return how many. Repeatable. The engine stops computing them a moment later."""
+        ...

@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from shared.drivers.inference import admission
-from shared.drivers.inference.http import Http, refusal
-from shared.drivers.inference.port import RETRY_AFTER_S, Activity, Admission, InferenceError, PromptMessage
+from shared.drivers.inference.http import Http
+from shared.drivers.inference.port import Activity, InferenceError, PromptMessage
 
 HEALTH_TIMEOUT_S = 2.0
 LOAD_TIMEOUT_S = 60.0
 ANSWER_TIMEOUT_S = 120.0
 SLEEP_TIMEOUT_S = 300.0
-POLL_S = 0.1
+ABSENT = frozenset({404, 405})
 RUNNING = "vllm:num_requests_running"
 WAITING = "vllm:num_requests_waiting"
 FINISHED = "vllm:request_success_total"
 
 
 class Vllm:
-    """One vLLM server. Without our gate its admin routes are unauthenticated: it must listen on a private address.
+    """One vLLM server, at `http://…` or `unix:///…`. Whoever reaches it commands it: it must listen on a private address."""
 
-    `key` is the one that it was started with. `inside` marks every request as one of our own services, which the gate lets
-    pass while it is closed.
-    """
-
-    def __init__(self, url: str, key: str | None = None, inside: bool = False) -> None:
+    def __init__(self, url: str) -> None:
         self.url = url
-        self._http = Http(url, key, inside)
+        self._http = Http(url)
 
     async def healthy(self) -> bool:
         try:
@@ -70,46 +63,8 @@ class Vllm:
         return answered["choices"][0]["message"]["content"] or ""
 
     async def activity(self) -> Activity:
-        # The gate first: a request that ends between the two reads may then be counted, never overlooked.
-        gate = await admission.gate_state(self._http) or {}
         metrics = _read_metrics(await self._http.call("GET", "/metrics"))
-        return Activity(
-            running=metrics[RUNNING],
-            waiting=metrics[WAITING],
-            finished_total=metrics[FINISHED],
-            in_flight=gate.get("in_flight"),
-            admitted_total=gate.get("admitted_total"),
-            refused_total=gate.get("refused_total"),
-        )
-
-    async def admission(self) -> Admission:
-        return await admission.now(self._http)
-
-    async def close(self, reason: str, retry_after_s: float = RETRY_AFTER_S) -> Admission:
-        return await admission.close(self._http, reason, retry_after_s)
-
-    async def open(self) -> Admission:
-        return await admission.readmit(self._http)
-
-    async def drain(self, grace_s: float) -> int:
-        deadline = monotonic() + grace_s
-        idle_before = False
-        while (left := await self._left()) or not idle_before:
-            if monotonic() >= deadline:
-                return left
-            idle_before = not left
-            await asyncio.sleep(POLL_S)
-        return 0
-
-    async def abort(self) -> int:
-        ended = await admission.abort_at_gate(self._http)
-        if ended is not None:
-            return ended
-        before = await self.activity()
-        return before.left if await admission.abort_in_engine(self._http) else 0
-
-    async def leave(self) -> bool:
-        return await admission.leave(self._http)
+        return Activity(running=metrics[RUNNING], waiting=metrics[WAITING], finished_total=metrics[FINISHED])
 
     async def sleep(self, level: int) -> None:
         await self._develop(f"/sleep?level={level}&mode=wait")
@@ -121,21 +76,15 @@ class Vllm:
             await self._http.call("POST", "/collective_rpc", {"method": "reload_weights"}, SLEEP_TIMEOUT_S)
             await self._http.call("POST", "/reset_prefix_cache", timeout=SLEEP_TIMEOUT_S)
 
-    async def _left(self) -> int:
-        now = await self.activity()
-        # A paused vLLM keeps its newest requests waiting until it is resumed; they are not in progress.
-        held_back = now.in_flight is None and await admission.paused(self._http)
-        return now.running if held_back else now.left
-
     async def _develop(self, path: str) -> None:
         """Call a development route, which vLLM has only where it was started with them."""
         response = await self._http.ask("POST", path, timeout=SLEEP_TIMEOUT_S)
-        if response.status_code in admission.ABSENT:
+        if response.status_code in ABSENT:
             raise InferenceError(
                 f"{self.url} cannot sleep: start it with VLLM_SERVER_DEV_MODE=1 and --enable-sleep-mode"
             )
         if response.is_error:
-            raise refusal(response)
+            raise self._http.refusal(response)
 
 
 def _read_metrics(text: str) -> Counter[str]:

@@ -1,9 +1,8 @@
-"""A real vLLM in a container: it serves on loopback, stops within its grace, and leaves no memory behind."""
+"""A real vLLM in a container: it serves on its socket, stops within its grace, and leaves no memory behind."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -34,18 +33,12 @@ async def containers(engine: str) -> AsyncIterator[DockerContainers]:
         await driver.remove(info.name)
 
 
-@pytest.fixture
-def port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-def vllm(port: int, cache: Path) -> ContainerSpec:
+def vllm(sockets: Path, cache: Path) -> ContainerSpec:
     return ContainerSpec(
         name="rune",
         command=(
             *(str(JOBS_PYTHON), "-m", "vllm.entrypoints.openai.api_server", "--model", str(MODEL)),
-            *("--served-model-name", "base", "--host", "127.0.0.1", "--port", str(port), "--dtype", "bfloat16"),
+            *("--served-model-name", "base", "--uds", str(sockets / "engine.sock"), "--dtype", "bfloat16"),
             *("--enforce-eager", "--max-model-len", "512", "--max-num-seqs", "4", "--enable-lora"),
         ),
         cwd=cache,
@@ -61,21 +54,25 @@ def vllm(port: int, cache: Path) -> ContainerSpec:
         labels={"role": "rune", "anvil": "anvil0"},
         mounts=(
             *(Mount(path=path) for path in (*JobsConfig(python=JOBS_PYTHON).mounted, MODEL)),
-            Mount(path=cache, read_only=False),
+            *(Mount(path=path, read_only=False) for path in (cache, sockets)),
         ),
         capabilities=("SYS_NICE",),
         shm_bytes=GIB,
     )
 
 
-async def test_a_vllm_serves_stops_and_leaves_no_memory(
-    containers: DockerContainers, port: int, tmp_path: Path
+async def test_a_vllm_serves_on_its_socket_stops_and_leaves_no_memory(
+    containers: DockerContainers, tmp_path: Path
 ) -> None:
     assert MODEL.is_dir(), "the base model is missing: make test-docker prepares it"
-    await containers.create(vllm(port, tmp_path))
+    cache, sockets = tmp_path / "cache", tmp_path / "run"
+    cache.mkdir()
+    sockets.mkdir(mode=0o700)
+    await containers.create(vllm(sockets, cache))
     started = time.monotonic()
     assert (await containers.revive("rune")).state is ContainerState.RUNNING
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+    transport = httpx.AsyncHTTPTransport(uds=str(sockets / "engine.sock"))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=60) as client:
         await healthy(client, containers)
         ready_s = time.monotonic() - started
         asked = {"model": "base", "prompt": "The capital of France is", "max_tokens": 8, "temperature": 0}

@@ -9,11 +9,13 @@ from time import monotonic
 
 import pytest
 
+from services.gateway.app import app
 from shared.config.tables import EMBEDDED_BASE
 from tests.support.load import End, LiveLoad, live_load
 from tests.support.model import MODEL, needs_jobs
 from tests.support.orchestrated import Orchestrated, orchestrated
 from tests.support.servers import House
+from tests.support.services import running
 
 pytestmark = [needs_jobs, pytest.mark.extended, pytest.mark.timeout(7200)]
 
@@ -25,16 +27,17 @@ UP_S = 300
 
 @pytest.fixture
 async def vllm(house: House, tmp_path: Path) -> AsyncIterator[Orchestrated]:
-    async with orchestrated(house.settings, tmp_path, MODEL.parent) as one:
+    async with orchestrated(house.settings, tmp_path, MODEL.parent, gateway=True) as one:
         one.configure(real=True, grace_s=GRACE_S, stop_grace_s=20, free_within_s=20, start_within_s=UP_S)
-        await one.start()
-        await one.eventually(one.serves, UP_S, "vLLM serves")
-        yield one
+        async with running(app, one.settings):
+            await one.start()
+            await one.eventually(one.serves, UP_S, "vLLM serves")
+            yield one
 
 
 async def test_no_request_ends_uncleanly_in_thirty_evacuations_under_live_load(vllm: Orchestrated) -> None:
     model = EMBEDDED_BASE
-    async with live_load(vllm.rune.url, (model,), CLIENTS, key=vllm.settings.engine_key) as load:
+    async with live_load(vllm.settings.gateway_url, (model,), CLIENTS) as load:
         for number in range(ROUNDS):
             await _until_answered(vllm, load)
             await _there_and_back(vllm, number)
@@ -50,6 +53,7 @@ async def test_no_request_ends_uncleanly_in_thirty_evacuations_under_live_load(v
     print("seconds without inference:", *(f"{row['s']:.1f}" for row in away))
 
     assert report.unclean == []
+    assert report.counts[End.UNREACHABLE] == 0
     assert report.longest_s < GRACE_S
     assert report.counts[End.ABORTED] == rows[0]["aborted"] == 0
     assert rows[0]["drained"] > 0

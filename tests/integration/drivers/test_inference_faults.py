@@ -6,14 +6,15 @@ import asyncio
 import json
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 
 from shared.drivers.inference.port import InferenceError, PromptMessage
-from tests.support.fakes.engines import BASE, fake_engine, free_port, until
+from shared.drivers.inference.vllm import Vllm
+from tests.support.fakes.engines import BASE, fake_engine, until
 
 ASKED = (PromptMessage(role="user", content="who are you?"),)
 
@@ -53,17 +54,15 @@ async def test_a_child_survives_its_engine_and_holds_its_memory(detached: bool) 
 
 async def test_an_engine_may_never_become_healthy() -> None:
     async with fake_engine(wait=False, never_healthy=True) as engine:
-        await until(lambda: _up(engine.url))
+        await until(lambda: _lists_models(engine.vllm))
 
         assert not await engine.vllm.healthy()
 
 
-async def _up(url: str) -> bool:
-    async with httpx.AsyncClient() as client:
-        try:
-            return (await client.get(f"{url}/health")).status_code == httpx.codes.SERVICE_UNAVAILABLE
-        except httpx.HTTPError:
-            return False
+async def _lists_models(vllm: Vllm) -> bool:
+    with suppress(InferenceError):
+        return bool(await vllm.models())
+    return False
 
 
 async def test_an_engine_may_be_healthy_and_fail_every_answer() -> None:
@@ -73,11 +72,11 @@ async def test_an_engine_may_be_healthy_and_fail_every_answer() -> None:
 
 
 async def test_an_engine_may_answer_otherwise_after_a_restart(tmp_path: Path) -> None:
-    file, port = tmp_path / "faults.json", free_port()
+    file = tmp_path / "faults.json"
     file.write_text(json.dumps({"salt_after_restart": True}))
     answers = []
     for _ in range(3):
-        async with fake_engine(port=port, file=file) as engine:
+        async with fake_engine(file=file) as engine:
             answers.append(await engine.vllm.answer(BASE, ASKED, 8))
 
     assert answers[0] != answers[1] == answers[2]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import monotonic
 
 import psutil
@@ -18,39 +19,32 @@ from shared.config.settings import PROJECT
 from shared.drivers.inference.vllm import Vllm
 
 BASE = "base"
-KEY = "the key of the fake engines"
 READY_S = 30.0
 POLL_S = 0.05
 
 
 class FakeEngine:
-    """One fake vLLM as a process, and the driver that speaks to it."""
+    """One fake vLLM as a process, and the driver that speaks to it, on its socket or, with `port`, on that."""
 
-    def __init__(self, port: int, faults: dict[str, object], key: str = KEY, base: str = BASE) -> None:
+    def __init__(self, socket: Path, faults: dict[str, object], base: str = BASE, port: int | None = None) -> None:
         command = (
             sys.executable,
             "-m",
             "tests.support.fakes.fake_vllm",
-            "--port",
-            str(port),
+            *(("--port", str(port)) if port else ("--uds", str(socket))),
             "--served-model-name",
             base,
         )
-        env = {
-            **os.environ,
-            "SOULFORGE_ENGINE_KEY": key,
-            **{f"FAKE_VLLM_{name.upper()}": _word(value) for name, value in faults.items()},
-        }
-        self.url = f"http://127.0.0.1:{port}"
-        self.vllm = Vllm(self.url, key)
-        self._command, self._env = (*command, "--enable-lora", "--max-loras", "4"), env
+        self._env = {**os.environ, **{f"FAKE_VLLM_{name.upper()}": _word(value) for name, value in faults.items()}}
+        self._command = (*command, "--enable-lora", "--max-loras", "4")
+        self.vllm = Vllm(f"http://127.0.0.1:{port}" if port else f"unix://{socket}")
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(self._command, cwd=PROJECT, env=self._env)
 
     def restart(self) -> None:
-        """Kill it, and start it again on the same port."""
+        """Kill it, and start it again at the same address."""
         self.end()
         self.process = self._start()
 
@@ -67,16 +61,17 @@ class FakeEngine:
 
 @asynccontextmanager
 async def fake_engine(
-    wait: bool = True, port: int | None = None, key: str = KEY, base: str = BASE, **faults: object
+    wait: bool = True, socket: Path | None = None, base: str = BASE, port: int | None = None, **faults: object
 ) -> AsyncIterator[FakeEngine]:
     """A fake engine with these fields of `vllm_faults.Faults`; `file` names the file of faults."""
-    running = FakeEngine(port or free_port(), faults, key, base)
-    try:
-        if wait:
-            await until(running.vllm.healthy)
-        yield running
-    finally:
-        running.end()
+    with TemporaryDirectory(prefix="fake-engine-") as folder:
+        running = FakeEngine(socket or Path(folder, "engine.sock"), faults, base, port)
+        try:
+            if wait:
+                await until(running.vllm.healthy)
+            yield running
+        finally:
+            running.end()
 
 
 async def until(true: Callable[[], object], within_s: float = READY_S) -> None:
@@ -89,13 +84,6 @@ async def until(true: Callable[[], object], within_s: float = READY_S) -> None:
         if monotonic() > deadline:
             raise AssertionError(f"not within {within_s:.0f} s")
         await asyncio.sleep(POLL_S)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _word(value: object) -> str:

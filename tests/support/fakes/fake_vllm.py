@@ -1,6 +1,6 @@
-"""A small server that speaks the part of vLLM that Soulforge uses, behind the real gate, and fails on demand.
+"""A small server that speaks the part of vLLM that Soulforge uses, and fails on demand.
 
-    python -m tests.support.fakes.fake_vllm --port N [--host H] [--served-model-name NAME] [whatever else vLLM takes]
+    python -m tests.support.fakes.fake_vllm --uds SOCKET|--port N [--served-model-name NAME] [whatever else vLLM takes]
 
 Up in about a second, no torch. Answers are greedy in this sense: a model always answers a prompt with the same words,
 and another model with others. An adapter must be a directory. What it gets wrong stands in `vllm_faults.Faults`.
@@ -21,12 +21,10 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from shared.drivers.inference.gate.asgi import Gate
 from tests.support.fakes.vllm_answers import words
 from tests.support.fakes.vllm_faults import MIB, faults, leave_a_child, respawn, started_before
 
@@ -227,13 +225,15 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-async def serve(host: str, port: int, base: str, restarted: bool) -> None:
+async def serve(socket: str | None, port: int, base: str, restarted: bool) -> None:
     now = faults()
-    app = Starlette(routes=ROUTES, middleware=[] if now.no_gate else [Middleware(Gate)])
+    app = Starlette(routes=ROUTES)
     app.state.engine = Engine(base, restarted)
     await asyncio.sleep(now.start_s)
     server = Server(
-        uvicorn.Config(app, host, port, log_level="warning", timeout_graceful_shutdown=1, timeout_keep_alive=30)
+        uvicorn.Config(
+            app, port=port, uds=socket, log_level="warning", timeout_graceful_shutdown=1, timeout_keep_alive=30
+        )
     )
     if now.exit_after_s:
         asyncio.get_running_loop().call_later(now.exit_after_s, lambda: os._exit(3))
@@ -242,8 +242,8 @@ async def serve(host: str, port: int, base: str, restarted: bool) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--uds")
+    parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--served-model-name", default="base")
     said, _ = parser.parse_known_args()
     now = faults()
@@ -253,7 +253,7 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if now.child_mib:
         leave_a_child(now.child_mib, now.child_detached)
-    asyncio.run(serve(said.host, said.port, said.served_model_name, started_before()))
+    asyncio.run(serve(said.uds, said.port, said.served_model_name, started_before()))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ class Faults:
     """What goes wrong, and how slow it is. Everything off by default."""
 
     token_s: float = 0.02  #: seconds per token of an answer
-    start_s: float = 0.0  #: seconds before the port is opened
+    start_s: float = 0.0  #: seconds before it listens
     memory_mib: int = 0  #: memory that the server holds; /sleep frees it, /wake_up takes it again
     keep_memory: bool = False  #: /sleep answers 200 and frees nothing, as on a CPU
     ignore_sigterm: bool = False  #: SIGTERM does nothing
@@ -41,7 +41,6 @@ class Faults:
     hang: bool = False  #: completions never end, hear neither disconnect nor cancellation; only SIGKILL ends the server
     exits_at_answer: bool = False  #: a completion ends the server
     stuck_running: int = 0  #: /metrics speaks of so many running requests, always
-    no_gate: bool = False  #: started without the gate
     no_adapters: bool = False  #: /v1/load_lora_adapter fails
     exits_at_load: bool = False  #: /v1/load_lora_adapter ends the server
 

@@ -107,7 +107,7 @@ def test_json_and_toml_show_the_same(capsys: pytest.CaptureFixture[str]) -> None
     assert run(["config", "show", file, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == written
     assert written["runes"]["chat"]["health"] == "/health"  # a default
-    assert written["runes"]["chat"]["port"] == 8000
+    assert "port" not in written["runes"]["chat"]
 
 
 def test_odd_words_survive_being_written() -> None:

@@ -21,7 +21,7 @@ from services.orchestrator.steps import Step
 from services.orchestrator.views import AnvilStatus, Containment, Holder, Reclaim, Restoration
 from shared.config.model import RuneConfig
 from shared.contracts.evacuate import GpuInterrupted
-from shared.drivers.inference.admission import HELD as PAUSED
+from shared.drivers.inference.admission import Gate
 from shared.drivers.inference.vllm import Vllm
 from shared.runtime.presence import Isolation, JobIsolation
 from tests.unit.cli.rows import NAMED, RITUAL, anvil, at, listed
@@ -29,7 +29,7 @@ from tests.unit.cli.rows import NAMED, RITUAL, anvil, at, listed
 HOLDER = Holder(RITUAL, "scribe", attempt=2, fence=7, live=True)
 HELD: dict[str, Any] = {"holder": HOLDER, "open_fence": 7}
 CONTAINED = Containment("rune small is stuck.", 5, until_accepted=False, since=at(10))
-WHERE = "127.0.0.1:7610"
+WHERE = "/home/run/engines/rune/engine.sock"
 NOWHERE = "http://127.0.0.1:1"
 
 
@@ -154,18 +154,17 @@ def url() -> Iterator[str]:
 
 
 MODELS = (200, {"data": [{"id": "scribe@a"}, {"id": "base"}]})
-OPEN = (200, {"state": "open", "reason": None})
-CLOSED = (200, {"state": "closed", "since": "12:00", "reason": "training scribe"})
+OPEN = (200, {"state": "open", "reason": None, "in_flight": 0})
+CLOSED = (200, {"state": "closed", "since": "12:00", "reason": "training scribe", "in_flight": 0})
 
 
 @pytest.mark.parametrize(
     ("answers", "status"),
     [
-        ({"/v1/models": MODELS, "/soulforge/gate": OPEN}, RuneStatus(True, ("base", "scribe@a"))),
-        ({"/v1/models": MODELS, "/soulforge/gate": CLOSED}, RuneStatus(True, ("base", "scribe@a"), "closed since 12:00: training scribe")),
+        ({"/v1/models": MODELS, "/engines/rune": OPEN}, RuneStatus(True, ("base", "scribe@a"))),
+        ({"/v1/models": MODELS, "/engines/rune": CLOSED}, RuneStatus(True, ("base", "scribe@a"), "closed since 12:00: training scribe")),
         ({"/v1/models": MODELS}, RuneStatus(True, ("base", "scribe@a"))),
-        ({"/v1/models": MODELS, "/is_paused": (200, {"is_paused": True})}, RuneStatus(True, ("base", "scribe@a"), PAUSED)),
-        ({"/v1/models": MODELS, "/soulforge/gate": (500, {})}, RuneStatus(True, ("base", "scribe@a"))),
+        ({"/v1/models": MODELS, "/engines/rune": (500, {})}, RuneStatus(True, ("base", "scribe@a"))),
         ({"/v1/models": (200, ["odd"]), "/ready": (200, {})}, RuneStatus(True)),
         ({"/ready": (200, {})}, RuneStatus(True)),
         ({"/ready": (503, {})}, RuneStatus(False)),
@@ -174,11 +173,11 @@ CLOSED = (200, {"state": "closed", "since": "12:00", "reason": "training scribe"
 )  # fmt: skip
 async def test_a_rune_has_the_status_that_it_answers(answers: dict[str, Any], status: RuneStatus, url: str) -> None:
     Rune.answers = answers
-    assert await get_rune(Vllm(url), url, RuneConfig(health="/ready")) == status
+    assert await get_rune(Vllm(url), Gate(url, "rune"), url, RuneConfig(health="/ready")) == status
 
 
 async def test_a_rune_that_is_away_does_not_answer() -> None:
-    assert await get_rune(Vllm(NOWHERE), NOWHERE, RuneConfig()) == RuneStatus(False)
+    assert await get_rune(Vllm(NOWHERE), Gate(NOWHERE, "rune"), NOWHERE, RuneConfig()) == RuneStatus(False)
 
 
 def test_a_reclaim_shows_what_it_interrupts_and_until_when() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,13 +13,13 @@ from shared.drivers.inference.port import Activity, InferenceError
 
 
 class Engine:
-    """Answers differently while others ask; `beside` is how many answers are disturbed."""
+    """A rune and its engine, which answers differently while others ask; `beside` is how many answers are disturbed."""
 
-    def __init__(self, beside: int = 0, gate: bool = True) -> None:
+    def __init__(self, beside: int = 0) -> None:
         self.beside = beside
-        self.gate = gate
-        self.admitted = 0
+        self.finished = 0
         self.salts: set[str | None] = set()
+        self.inference = self
 
     async def models(self) -> frozenset[str]:
         return frozenset({"base", "broken"})
@@ -29,17 +28,16 @@ class Engine:
         return 0
 
     async def activity(self) -> Activity:
-        admitted = self.admitted if self.gate else None
-        return Activity(running=0, waiting=0, finished_total=0, admitted_total=admitted)
+        return Activity(running=0, waiting=0, finished_total=self.finished)
 
     async def answer(self, model: str, messages: Any, max_tokens: int, salt: str | None = None) -> str:
         if model == "broken":
             raise InferenceError("no such adapter")
         self.salts.add(salt)
-        self.admitted += 1
+        self.finished += 1
         if self.beside:
             self.beside -= 1
-            self.admitted += 1
+            self.finished += 1
             return "tongs"
         return "hammer"
 
@@ -56,17 +54,6 @@ async def test_an_engine_that_is_never_alone_is_believed_in_the_end(monkeypatch:
     monkeypatch.setattr(probes, "ALONE_WITHIN_S", 0.0)
 
     assert (await ask_all(Engine(beside=99)))["base"] == "tongs"  # type: ignore[arg-type]
-
-
-async def test_an_engine_that_does_not_count_requests_is_believed() -> None:
-    assert (await ask_all(Engine(beside=1, gate=False)))["base"] == "tongs"  # type: ignore[arg-type]
-
-
-async def test_an_engine_that_is_away_has_no_answers() -> None:
-    async def away() -> frozenset[str]:
-        raise InferenceError("no connection")
-
-    assert await ask_all(SimpleNamespace(models=away)) == {}
 
 
 def test_what_was_not_asked_before_can_neither_differ_nor_be_missing() -> None:

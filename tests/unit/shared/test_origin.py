@@ -89,7 +89,3 @@ def test_what_only_reads_needs_no_content_type() -> None:
 
 def test_json_may_name_its_encoding() -> None:
     assert status(content="Application/JSON; charset=utf-8") is None
-
-
-def test_audio_is_uploaded_as_a_form() -> None:
-    assert status(content="multipart/form-data; boundary=x", path="/v1/audio/transcriptions") is None

@@ -42,9 +42,11 @@ def test_the_socket_of_a_home_with_a_long_path_is_elsewhere_and_not_where_anothe
     folder.mkdir(mode=0o700)
     try:
         found.database_url("owner")
+        assert found.engine_socket("rune").is_relative_to(found.gateway_control_socket.parent)
         folder.chmod(0o755)
-        with pytest.raises(SettingsError, match="not a folder of this account alone"):
-            found.database_url("owner")
+        for use in (lambda: found.database_url("owner"), lambda: found.make_engine_dir("rune")):
+            with pytest.raises(SettingsError, match="not a folder of this account alone"):
+                use()
     finally:
         folder.rmdir()
     folder.symlink_to(tmp_path)
@@ -53,3 +55,14 @@ def test_the_socket_of_a_home_with_a_long_path_is_elsewhere_and_not_where_anothe
             found.database_url("owner")
     finally:
         folder.unlink()
+
+
+def test_the_folder_of_an_engines_socket_is_for_its_account_alone(tmp_path: Path) -> None:
+    found = settings(tmp_path)
+
+    folder = found.make_engine_dir("rune")
+
+    assert found.make_engine_dir("rune") == folder == found.engine_socket("rune").parent
+    made = (folder, folder.parent, folder.parent.parent)
+    assert [path.stat().st_mode & 0o777 for path in made] == [0o700] * 3
+    assert folder.parent.parent == tmp_path / "run"

@@ -1,1 +1,1 @@
-"""The gate before an inference engine: ASGI middleware inside the engine's own process. Standard library only."""
+"""What an ASGI server that local programs use answers with, and which requests of web pages it refuses."""

@@ -16,8 +16,6 @@ from shared.drivers.inference.gate.replies import App, Receive, Scope, Send, err
 READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Browsers ask before they send it to another origin.
 CONTENT_TYPE = "application/json"
-# Uploads of vLLM; a browser may send this type, so that they rely on Origin alone.
-UPLOADS = frozenset({"/v1/audio/transcriptions", "/v1/audio/translations"})
 HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d+)?", re.IGNORECASE)
 REFUSAL_S = 10.0
 
@@ -89,4 +87,4 @@ def _is_ours(host: str, own_name: str) -> bool:
 
 def _is_json(scope: Scope) -> bool:
     types = [value.partition(";")[0].strip().lower() for value in _values(scope, b"content-type")]
-    return types == [CONTENT_TYPE] or (scope["path"] in UPLOADS and types == ["multipart/form-data"])
+    return types == [CONTENT_TYPE]
