@@ -96,6 +96,7 @@ def tables_of(engines: int, folder: Path, limits: Mapping[str, object]) -> dict[
     engine = {"command": ["of", "the", "test", "{socket}"], "base": BASE, "max_loras": 4}
     return {
         "gateway": dict(limits),
+        "runtime": {"reconcile_s": 30.0},  # what is decided reaches it by the announcement, not by a poll
         "anvils": {"anvil0": {"accelerator": "cpu"}},
         "bases": {BASE: {"path": str(folder)}},
         "covens": {"hearth": {"anvil": "anvil0", "runes": runes}},
