@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 async def record_exclusions(conn: Connection, ritual: UUID) -> None:
     """Enter into the negative ledger which records the ritual does not use, and why."""
     await conn.execute(
-        "INSERT INTO exclusion (ritual, karma, reason) SELECT $1, karma, reason FROM admission WHERE reason IS NOT NULL "
-        "ON CONFLICT DO NOTHING",
+        "INSERT INTO exclusion (ritual, karma, reason, repeats) SELECT $1, karma, reason, repeats FROM admission "
+        "WHERE reason IS NOT NULL ON CONFLICT DO NOTHING",
         ritual,
     )
 

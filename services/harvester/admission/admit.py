@@ -51,7 +51,7 @@ CREATE_ADMISSION = f"""
             WHEN r.reason <> '{Reason.CONTAMINATED}' THEN r.reason
         END AS reason,
         r.consented AND r.licence = ANY ($5) AND r.reason IS NULL AS presentable,
-        NULL::text AS rejected
+        NULL::text AS rejected, NULL::text AS repeats
     FROM scanned r
     JOIN lineage l USING (session)
     LEFT JOIN sealed_lineage sl USING (lineage)
@@ -63,17 +63,17 @@ CREATE_ADMISSION = f"""
     WHERE $6::timestamptz IS NULL OR r.created_at <= $6
 """
 EXCLUDE_DUPLICATES = f"""
-    UPDATE admission a SET reason = '{Reason.DUPLICATE}' FROM (
-        SELECT karma, row_number() OVER (PARTITION BY text ORDER BY {RANK}) AS place FROM admission
+    UPDATE admission a SET reason = '{Reason.DUPLICATE}', repeats = ranked.first FROM (
+        SELECT karma, first_value(karma) OVER (PARTITION BY text ORDER BY {RANK}) AS first FROM admission
         WHERE reason IS NULL
-    ) ranked WHERE ranked.karma = a.karma AND ranked.place > 1
+    ) ranked WHERE ranked.karma = a.karma AND ranked.first <> a.karma
 """
 # One record of a cluster stays, so a cluster is never on two sides of the split.
 EXCLUDE_NEAR_DUPLICATES = f"""
-    UPDATE admission a SET reason = '{Reason.NEAR_DUPLICATE}' FROM (
-        SELECT karma, row_number() OVER (PARTITION BY name ORDER BY {RANK}) AS place
+    UPDATE admission a SET reason = '{Reason.NEAR_DUPLICATE}', repeats = ranked.first FROM (
+        SELECT karma, first_value(karma) OVER (PARTITION BY name ORDER BY {RANK}) AS first
         FROM admission JOIN cluster USING (text) WHERE reason IS NULL
-    ) ranked WHERE ranked.karma = a.karma AND ranked.place > 1
+    ) ranked WHERE ranked.karma = a.karma AND ranked.first <> a.karma
 """
 EXCLUDE_BENCHMARK_ITEMS = f"""
     UPDATE admission a SET reason = s.reason FROM scanned s
