@@ -13,6 +13,7 @@ import structlog
 
 from services.harvester.admission.admit import admit
 from services.harvester.dedup import find_near_duplicates
+from services.harvester.embedding.embedder import EmbedderMissing
 from services.harvester.embedding.keep import embed_missing
 from services.harvester.embedding.model import MODEL
 from services.harvester.embedding.search import within
@@ -163,6 +164,8 @@ async def _find_wanted(
     if not intent.query:
         return None
     vector = (await embedder.embed([intent.query]))[0]
+    if not vector.any():
+        raise EmbedderMissing(f"{MODEL} does not know the words of the query: ask in English")
     async with context.pool.acquire() as conn:
         found = await within(conn, persona, MODEL, vector, intent.query_likeness)
     return [neighbour.karma for neighbour in found]
