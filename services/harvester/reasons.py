@@ -19,11 +19,12 @@ class Reason(StrEnum):
     SLOW_PATTERN = "slow_pattern"  #: a pattern of its checks takes too long on its own answer
     SECRET = "secret"  #: holds a secret, and the policy is to quarantine
     PERSONAL = "personal"  #: holds personal data, and the policy is to quarantine
-    DUPLICATE = "duplicate"  #: the same words are used under another id
-    NEAR_DUPLICATE = "near_duplicate"  #: nearly the same words are used under another id
+    DUPLICATE = "duplicate"  #: the same lesson is used under another id
+    NEAR_DUPLICATE = "near_duplicate"  #: nearly the same lesson is used under another id
     CONTAMINATED = "contaminated"  #: shares a passage with a benchmark in use, or with the sealed holdout
     DISLIKED = "disliked"  #: a thumb down, where only good answers serve
+    TOO_LONG = "too_long"  #: longer than a row may be
+    CONTINUED = "continued"  #: a longer record goes on from it, and is trained in its answer too
     SESSION_SHARE = "session_share"  #: its session holds more of the karma than one session may
     SOURCE_SHARE = "source_share"  #: its source holds more of the karma than it may
-    TOO_LONG = "too_long"  #: longer than a row may be
     OVER_BUDGET = "over_budget"  #: newer karma fills the budget of tokens

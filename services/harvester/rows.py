@@ -45,6 +45,9 @@ class Used:
     tools: Fragment | None = None  #: JSON that is written as it is stored
     checks: Fragment = NO_CHECKS
     rejected: list[Message] | None = None
+    contradicted: bool = (
+        False  #: another record answers the same prompt in a contradicting way: no preference is certain
+    )
 
 
 FILES = {Split.HOLDOUT: File.HOLDOUT, Split.TRAIN: File.TRAIN, Split.DEV: File.DEV}
@@ -65,7 +68,7 @@ def rows(record: Used, persona: str, prompts: Prompts) -> Iterator[tuple[File, d
         return
     if record.feedback != "down":
         yield FILES[record.side], row | _prompt(record.karma, messages, persona, prompts)
-    if record.side is Split.TRAIN:
+    if record.side is Split.TRAIN and not record.contradicted:
         yield from _preferences(record, messages)
 
 

@@ -1,4 +1,4 @@
-"""SQL of what is kept of a harvest: exclusions, the manifest, the sealed holdout. Reads the temporary table `admission`."""
+"""SQL of what is kept of a harvest: exclusions, the manifest, the sealed holdout. Reads the temporary tables of admission."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ if TYPE_CHECKING:
 
 
 async def record_exclusions(conn: Connection, ritual: UUID) -> None:
-    """Enter into the negative ledger which records the ritual does not use, and why."""
+    """Enter into the negative ledger which records the ritual does not use, and why, and which of the used contradict."""
     await conn.execute(
         "INSERT INTO exclusion (ritual, karma, reason, repeats) SELECT $1, karma, reason, repeats FROM admission "
         "WHERE reason IS NOT NULL ON CONFLICT DO NOTHING",
+        ritual,
+    )
+    await conn.execute(
+        "INSERT INTO contradiction (ritual, one, other) SELECT $1, one, other FROM contradicted ON CONFLICT DO NOTHING",
         ritual,
     )
 

@@ -35,7 +35,7 @@ CREATE_ADMISSION = f"""
         SELECT DISTINCT parent AS karma FROM scanned s LEFT JOIN revocation v USING (karma)
         WHERE parent IS NOT NULL AND status = 'white_truth' AND v.karma IS NULL
     )
-    SELECT r.karma, r.created_at, r.session, l.lineage, r.text, r.source, r.kind, r.feedback, r.parent, r.tokens, r.found,
+    SELECT r.karma, r.created_at, r.session, l.lineage, r.lesson, r.source, r.kind, r.feedback, r.parent, r.tokens, r.found,
         CASE WHEN sl.lineage IS NOT NULL THEN 'holdout' ELSE l.side END AS side,
         s.karma IS NOT NULL AS sealed,
         CASE
@@ -51,7 +51,7 @@ CREATE_ADMISSION = f"""
             WHEN r.reason <> '{Reason.CONTAMINATED}' THEN r.reason
         END AS reason,
         r.consented AND r.licence = ANY ($5) AND r.reason IS NULL AS presentable,
-        NULL::text AS rejected, NULL::text AS repeats
+        NULL::text AS rejected, NULL::text AS repeats, NULL::int[] AS answers
     FROM scanned r
     JOIN lineage l USING (session)
     LEFT JOIN sealed_lineage sl USING (lineage)
@@ -64,7 +64,7 @@ CREATE_ADMISSION = f"""
 """
 EXCLUDE_DUPLICATES = f"""
     UPDATE admission a SET reason = '{Reason.DUPLICATE}', repeats = ranked.first FROM (
-        SELECT karma, first_value(karma) OVER (PARTITION BY text ORDER BY {RANK}) AS first FROM admission
+        SELECT karma, first_value(karma) OVER (PARTITION BY lesson ORDER BY {RANK}) AS first FROM admission
         WHERE reason IS NULL
     ) ranked WHERE ranked.karma = a.karma AND ranked.first <> a.karma
 """
@@ -72,7 +72,7 @@ EXCLUDE_DUPLICATES = f"""
 EXCLUDE_NEAR_DUPLICATES = f"""
     UPDATE admission a SET reason = '{Reason.NEAR_DUPLICATE}', repeats = ranked.first FROM (
         SELECT karma, first_value(karma) OVER (PARTITION BY name ORDER BY {RANK}) AS first
-        FROM admission JOIN cluster USING (text) WHERE reason IS NULL
+        FROM admission JOIN cluster USING (lesson) WHERE reason IS NULL
     ) ranked WHERE ranked.karma = a.karma AND ranked.first <> a.karma
 """
 EXCLUDE_BENCHMARK_ITEMS = f"""
@@ -103,6 +103,31 @@ EXCLUDE_BEYOND_SHARE = """
             AND ($3::text[] IS NULL OR {column} = ANY ($3)) AND {column} <> ALL ($4::text[])
     ) ranked WHERE ranked.karma = a.karma AND ranked.place > $1
 """
+# Of records that one goes on from the other the longest is trained, in all answers of those that it goes on from. Its
+# messages so far, their weights and its tools are the same. Not what makes rows of its own: a thumb, a correction.
+EXCLUDE_CONTINUED = f"""
+    WITH row_of AS (
+        SELECT a.karma, a.side, a.feedback, a.created_at, s.answers, s.beginnings, cardinality(s.answers) AS length
+        FROM admission a JOIN scanned s USING (karma) WHERE a.reason IS NULL AND a.side <> 'holdout' AND a.parent IS NULL
+    ), part AS (
+        SELECT karma, side, length, created_at, beginning, at AS answers
+        FROM row_of CROSS JOIN LATERAL unnest(beginnings) WITH ORDINALITY AS of (beginning, at)
+        WHERE feedback IS DISTINCT FROM 'down' AND at < length
+    )
+    UPDATE admission a SET reason = '{Reason.CONTINUED}', repeats = found.longest FROM (
+        SELECT DISTINCT ON (row_of.karma) row_of.karma, part.karma AS longest
+        FROM row_of JOIN part ON part.beginning = row_of.beginnings[row_of.length] AND part.side = row_of.side
+        WHERE row_of.feedback IS NULL
+        ORDER BY row_of.karma, part.length DESC, part.created_at, part.karma
+    ) found WHERE found.karma = a.karma
+"""
+# The messages that are answers of records which it goes on from.
+NAME_ANSWERS = f"""
+    UPDATE admission a SET answers = taken.answers FROM (
+        SELECT c.repeats AS karma, array_agg(DISTINCT s.answers[cardinality(s.answers)] - 1) AS answers
+        FROM admission c JOIN scanned s USING (karma) WHERE c.reason = '{Reason.CONTINUED}' GROUP BY c.repeats
+    ) taken WHERE taken.karma = a.karma
+"""
 EXCLUDE_TOO_LONG = f"UPDATE admission SET reason = '{Reason.TOO_LONG}' WHERE reason IS NULL AND tokens > $1"
 EXCLUDE_OVER_BUDGET = f"""
     UPDATE admission a SET reason = '{Reason.OVER_BUDGET}' FROM (
@@ -116,10 +141,25 @@ NAME_REJECTED_ANSWERS = f"""
     WHERE p.karma = a.parent AND a.reason IS NULL AND a.side = 'train' AND a.feedback IS DISTINCT FROM 'down'
         AND p.presentable AND coalesce(p.reason, '') NOT IN ('{Reason.REVOKED}', '{Reason.REPEATS_REVOKED}')
 """
+# A record speaks for those that it is used in place of.
+CREATE_CONTRADICTION = f"""
+    CREATE TEMP TABLE contradicted AS
+    WITH used AS (
+        SELECT u.karma, coalesce(name, a.lesson) AS name
+        FROM admission a LEFT JOIN cluster USING (lesson)
+        JOIN admission u ON u.karma = CASE WHEN a.reason = '{Reason.CONTINUED}' THEN a.repeats ELSE a.karma END
+        WHERE u.reason IS NULL
+    ), pair AS (
+        SELECT coalesce(c1.name, c.one) AS one, coalesce(c2.name, c.other) AS other FROM contradicting c
+        LEFT JOIN cluster c1 ON c1.lesson = c.one LEFT JOIN cluster c2 ON c2.lesson = c.other
+    )
+    SELECT DISTINCT least(a.karma, b.karma) AS one, greatest(a.karma, b.karma) AS other
+    FROM pair JOIN used a ON a.name = pair.one JOIN used b ON b.name = pair.other WHERE a.karma <> b.karma
+"""
 
 
 async def admit(conn: Connection, request: HarvestRequest) -> None:
-    """Fill `admission` from `scanned` and `near_text`."""
+    """Fill `admission` and `contradicted` from `scanned`, `near_lesson` and `contradicting`."""
     policy = request.policy
     await _assign_lineages(conn, request.persona, policy.split)
     await _create_admission(conn, request)
@@ -128,11 +168,16 @@ async def admit(conn: Connection, request: HarvestRequest) -> None:
     await conn.execute(EXCLUDE_BENCHMARK_ITEMS)
     await conn.execute(EXCLUDE_HOLDOUT_PASSAGES, policy.common_passage)
     await conn.execute(EXCLUDE_DISLIKED)
-    await _exclude_beyond_shares(conn, policy.shares)
     await conn.execute(EXCLUDE_TOO_LONG, policy.lengths.row)
+    await conn.execute(EXCLUDE_CONTINUED)
+    await conn.execute(NAME_ANSWERS)
+    await _exclude_beyond_shares(conn, policy.shares)
     if policy.lengths.budget:
         await conn.execute(EXCLUDE_OVER_BUDGET, policy.lengths.budget)
     await conn.execute(NAME_REJECTED_ANSWERS)
+    await conn.execute(CREATE_CONTRADICTION)
+    await conn.execute("CREATE INDEX ON contradicted (one)")
+    await conn.execute("CREATE INDEX ON contradicted (other)")
 
 
 async def _assign_lineages(conn: Connection, persona: str, split: SplitShares) -> None:
@@ -174,10 +219,10 @@ async def _create_admission(conn: Connection, request: HarvestRequest) -> None:
 
 
 async def _exclude_near_duplicates(conn: Connection) -> None:
-    """Fill `cluster`, the texts that nearly repeat one another, and keep one record of each cluster."""
-    pairs = await conn.fetch("SELECT DISTINCT one, other FROM near_text")
+    """Fill `cluster`, the lessons that nearly repeat one another, and keep one record of each cluster."""
+    pairs = await conn.fetch("SELECT DISTINCT one, other FROM near_lesson")
     clusters: dict[bytes, bytes] = join_groups((one, other) for one, other in pairs)
-    await conn.execute("CREATE TEMP TABLE cluster (text bytea NOT NULL, name bytea NOT NULL)")
+    await conn.execute("CREATE TEMP TABLE cluster (lesson bytea NOT NULL, name bytea NOT NULL)")
     await conn.copy_records_to_table("cluster", records=clusters.items())
     await conn.execute("ANALYZE cluster")
     await conn.execute(EXCLUDE_NEAR_DUPLICATES)

@@ -27,6 +27,7 @@ async def collect_statistics(conn: Connection, counts: Counts, prompts: Counter[
         "kinds": _top(await store.count_by(conn, "kind")),
         "redacted": await store.count_found(conn, quarantined=False),
         "quarantined": await store.count_found(conn, quarantined=True),
+        "contradictions": await store.count_contradictions(conn),
         "concentration": {
             "session": await store.count_largest(conn, "session"),
             "source": await store.count_largest(conn, "source"),

@@ -30,7 +30,8 @@ LIST_USED = f"""
     SELECT {_shown("id", "a.karma")}, {_shown("session", "a.session")}, a.side, a.feedback,
         {_REDACTED_MESSAGES} AS messages, {_REDACTED_TOOLS} AS tools, coalesce(s.redacted -> 'checks', {CHECKS})::text AS checks,
         (SELECT {_REDACTED_MESSAGES} FROM vectors.karma k JOIN scanned s ON s.karma = k.id {GOLDEN} WHERE k.id = a.rejected
-        ) AS rejected
+        ) AS rejected,
+        a.answers, EXISTS (SELECT FROM contradicted WHERE a.karma = one OR a.karma = other) AS contradicted
     FROM admission a JOIN scanned s USING (karma) JOIN vectors.karma k ON k.id = a.karma {GOLDEN}
     WHERE a.reason IS NULL ORDER BY a.created_at, a.karma
 """
@@ -48,6 +49,8 @@ class UsedRow:
     tools: str
     checks: str | None
     rejected: str | None
+    answers: list[int] | None  #: messages that are trained besides: answers of records that it goes on from
+    contradicted: bool  #: another used record answers the same prompt in a contradicting way
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,11 @@ async def count(conn: Connection) -> Counts:
         "SELECT reason, count(*) FROM admission WHERE reason IS NOT NULL GROUP BY reason ORDER BY reason"
     )
     return Counts(row["seen"], row["used"], row["redacted"], row["mark"], dict(excluded))
+
+
+async def count_contradictions(conn: Connection) -> int:
+    """Pairs of admitted records that contradict each other."""
+    return int(await conn.fetchval("SELECT count(*) FROM contradicted"))
 
 
 async def count_lengths(conn: Connection) -> list[tuple[Split, int, int]]:

@@ -116,11 +116,19 @@ def _used(record: UsedRow) -> Used:
         record.session,
         record.side,
         record.feedback,
-        orjson.loads(record.messages),
+        _weighted(orjson.loads(record.messages), record.answers or ()),
         Fragment(record.tools) if record.tools != "[]" else None,
         Fragment(record.checks) if record.checks else NO_CHECKS,
         orjson.loads(record.rejected) if record.rejected else None,
+        record.contradicted,
     )
+
+
+def _weighted(messages: list[dict[str, Any]], answers: Iterable[int]) -> list[dict[str, Any]]:
+    """The messages with these of them marked as trained."""
+    for at in answers:
+        messages[at] = messages[at] | {"weight": 1}
+    return messages
 
 
 def _describe(folder: Path, files: Iterable[File], written: dict[File, Written], facts: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from services.harvester.redaction.policy import RedactionPolicy
 from services.harvester.scan import ngrams
 from services.harvester.scan.decontamination import Benchmarks, read_passages
 from services.harvester.scan.ngrams import sample_ngrams
-from services.harvester.scan.normalise import fingerprint, join_turns, split_words, words_of, words_of_text
+from services.harvester.scan.normalise import fingerprint, join_turns, split_words, words_of_text
 from services.harvester.scan.scanner import RecordScanner, Scanned
 
 VOCABULARY = [f"w{number}" for number in range(500)]
@@ -67,7 +67,7 @@ def test_words_are_the_same_whatever_their_case_spacing_and_form() -> None:
 def test_the_system_prompt_is_not_said_but_a_tool_call_is() -> None:
     call = {"role": "assistant", "tool_calls": [{"function": {"name": "run", "arguments": "{}"}}]}
 
-    assert words_of([*chat("Go.", "Done!"), call]) == ["go", "done", "run"]
+    assert split_words(join_turns([*chat("Go.", "Done!"), call])) == b"go done run"
 
 
 def test_words_are_joined_by_single_spaces() -> None:
@@ -75,7 +75,8 @@ def test_words_are_joined_by_single_spaces() -> None:
 
 
 def test_a_tool_call_of_another_form_has_no_words() -> None:
-    assert words_of([{"role": "assistant", "content": "So.", "tool_calls": [{"function": "odd"}, {}]}]) == ["so"]
+    odd = {"role": "assistant", "content": "So.", "tool_calls": [{"function": "odd"}, {}]}
+    assert split_words(join_turns([odd])) == b"so"
 
 
 @settings(deadline=None)

@@ -1,0 +1,67 @@
+"""The tokens of a text, as two texts are compared: words, letters of scripts without spaces, numbers, operators, code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import regex
+
+from services.harvester.scan.normalise import SPACELESS, SPACELESS_LETTER, fold, half_words
+from services.harvester.scan.signs import CODE, FILLERS, FOUND_INSIDE, is_exact
+
+_WORD = rf"[[\p{{L}}\p{{N}}_]--{SPACELESS_LETTER}][[\p{{L}}\p{{M}}\p{{N}}_]--{SPACELESS_LETTER}]*"
+_TOKEN = regex.compile(
+    rf"""
+    (?P<code>```.*?(?:```|\Z)|`[^`\n]+`)
+    |{"|".join(map(regex.escape, FOUND_INSIDE))}|{SPACELESS}
+    |(?<!\S)(?:--?|−){_WORD}(?:-{_WORD})*                        # a flag, a negative number
+    |{_WORD}(?:['./\\@:]+{_WORD}|(?<=\d),(?=\d){_WORD})*[#+]*  # a word, a path, a number, a time, a name in code
+    |[<>=%&|~^+\p{{Sm}}\p{{Sc}}\p{{So}}]+|!=
+    |(?<!\w)!(?=[A-Za-z_(])
+    |(?<=\b\w\s?)[-*/−](?=\s?\w\b)                              # between operands of one letter or digit
+    |(?<=\d\s?)[-*/−](?=\s?\d)
+    """,
+    regex.V1 | regex.VERBOSE | regex.DOTALL,
+)
+# Code is compared to the letter; the white space that begins a line is part of it.
+_IN_CODE = regex.compile(r"\n[ \t]*(?=\S)|\w+|[^\w\s]")
+
+
+def read_tokens(text: str) -> list[str]:
+    """All tokens of a text. Letter case and marks of code are kept, punctuation and white space of prose are not."""
+    tokens: list[str] = []
+    for found in _TOKEN.finditer(fold(text)):
+        if found["code"]:
+            tokens += read_code(found[0].strip("`"))
+        else:
+            token = found[0]
+            tokens.append(token if is_exact(token) else token.casefold())
+    return tokens
+
+
+def read_code(text: str, mark: str = CODE) -> list[str]:
+    return [mark + token for token in _IN_CODE.findall(text)]
+
+
+_FILLERS = {tuple(read_tokens(phrase)) for phrase in FILLERS}
+_LONGEST = max(map(len, _FILLERS))
+
+
+def drop_fillers(tokens: Sequence[str]) -> list[str]:
+    """The tokens without the politeness that they begin and end with; all of them where nothing else is there."""
+    start, end = 0, len(tokens)
+    while filler := _filler_length(tokens[start : start + _LONGEST], first=True):
+        start += filler
+    while filler := _filler_length(tokens[max(start, end - _LONGEST) : end], first=False):
+        end -= filler
+    return list(tokens[start:end] or tokens)
+
+
+def _filler_length(tokens: Sequence[str], *, first: bool) -> int:
+    """How many of these tokens, the first or the last ones, are a phrase that changes nothing."""
+    lengths = range(len(tokens), 0, -1)
+    return next((n for n in lengths if tuple(tokens[:n] if first else tokens[-n:]) in _FILLERS), 0)
+
+
+def count_words(tokens: Sequence[str]) -> float:
+    return sum(map(half_words, tokens)) / 2
