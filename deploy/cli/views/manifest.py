@@ -35,6 +35,7 @@ class Statistics(BaseModel):
     redacted: dict[str, int]
     quarantined: dict[str, int]
     concentration: dict[str, dict[str, int]]
+    contradictions: int
     mark: dict[str, str]
 
 
@@ -85,6 +86,8 @@ def _summary(digest: str, manifest: ManifestFile) -> Table:
     table.add_row("records", f"{manifest.seen} seen, {manifest.used} used, {left_out} left out")
     rows = rows_by_kind(manifest)
     table.add_row("rows", ", ".join(f"{rows[file]} {text}" for file, text in FILES.items() if rows[file]))
+    if counted.contradictions:
+        table.add_row("contradictions", f"{counted.contradictions} pairs of records, left out of preferences")
     table.add_row("tokens", f"about {counted.tokens.get('train', 0):,} to train on")
     if counted.prompts:
         table.add_row("prompts", ", ".join(f"{count} {form}" for form, count in counted.prompts.items()))
