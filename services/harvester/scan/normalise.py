@@ -59,10 +59,13 @@ def half_words(word: str) -> int:
 
 
 def fold(text: str) -> str:
-    """One form of what is written in several: NFKC, no invisible characters, ASCII digits; letter case is kept."""
+    """One form of what is written in several: NFKC, no invisible characters, ASCII digits and i; letter case is kept."""
     if text.isascii():
         return text
-    text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).replace("’", "'")
+    text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
+    text = (
+        text.replace("’", "'").replace("İ", "I").replace("ı", "i")
+    )  # Turkish letters of which case folding makes others
     return str(_DIGIT.sub(lambda found: str(unicodedata.digit(found[0])), text))
 
 
