@@ -19,7 +19,16 @@ from shared.config.tables import JobsConfig
 from shared.contracts.karma import ChatMessage, KarmaRecord, trained_turns
 from shared.storage.artifacts import Artifacts
 from shared.storage.postgres import Pool
-from tests.support.harvests import harvested, open_rows, reasons, record, remember, session_on, side_of_session
+from tests.support.harvests import (
+    harvested,
+    open_rows,
+    reasons,
+    record,
+    remember,
+    sealed_rows,
+    session_on,
+    side_of_session,
+)
 
 PYTHON = JobsConfig().python
 VALVE = "May I open the valve while the pump runs?"
@@ -199,6 +208,27 @@ async def test_a_growing_log_trains_each_answer_once_from_the_longest(pool: Pool
     assert await pool.fetch("SELECT DISTINCT repeats FROM exclusion") == [("log-12",)]
     (row,) = open_rows(tmp_path, compiled)
     assert trained_of(row) == [f"It is {chr(97 + at)} street." for at in range(12)]
+
+
+async def test_a_log_with_a_session_for_each_record_is_on_one_side_of_the_split(pool: Pool, tmp_path: Path) -> None:
+    sessions = [f"log {at}" for at in range(12)]
+    await remember(pool, [r.model_copy(update={"session": s}) for r, s in zip(growing(12), sessions, strict=True)])
+    compiled, _ = await harvested(pool, tmp_path)
+
+    assert len({side_of_session(session) for session in sessions}) > 1, "else the test shows nothing"
+    held = {row["id"] for row in sealed_rows(tmp_path, compiled)} if compiled.rows["holdout"] else set()
+    assert (len(held), compiled.used) in ((12, 12), (0, 1))
+
+
+async def test_records_that_begin_with_the_same_greeting_stay_lineages_of_their_own(pool: Pool, tmp_path: Path) -> None:
+    greeting = [user("Hello."), answer("Hello, what is it?")]
+    asked = [talk(f"asked-{at}", *greeting, user(talked), answer(talked)) for at, talked in enumerate("abcdefghij")]
+    sides = (Split.TRAIN, Split.HOLDOUT)
+    asked = [one.model_copy(update={"session": f"{session_on(sides[at % 2])}"}) for at, one in enumerate(asked)]
+    await remember(pool, [talk("greeting", *greeting), *asked])
+    compiled, _ = await harvested(pool, tmp_path)
+
+    assert (compiled.rows["train"], compiled.rows["holdout"]) == (5, 5)
 
 
 async def test_an_agent_that_goes_on_trains_its_calls_once(pool: Pool, tmp_path: Path) -> None:

@@ -21,6 +21,21 @@ BATCH = 1000  # sessions in memory at a time
 #: Which of several records that repeat one another stays: what is sealed, then the side that must not leak, then the oldest.
 RANK = "sealed DESC, side = 'holdout' DESC, side = 'dev' DESC, created_at, karma"
 
+# Sessions of which one corrects the other or goes on from it. Of all that go on from a record only the longest is joined
+# to it: many begin with the same greeting.
+LIST_LINKS = """
+    WITH part AS (
+        SELECT karma, session, created_at, beginning, cardinality(beginnings) AS length
+        FROM scanned CROSS JOIN LATERAL unnest(beginnings) WITH ORDINALITY AS of (beginning, at)
+        WHERE at < cardinality(beginnings)
+    ), continued AS (
+        SELECT DISTINCT ON (s.karma) s.session AS one, part.session AS other
+        FROM scanned s JOIN part ON part.beginning = s.beginnings[cardinality(s.beginnings)]
+        ORDER BY s.karma, part.length DESC, part.created_at, part.karma
+    )
+    SELECT one, other FROM continued WHERE one <> other
+    UNION SELECT c.session, p.session FROM scanned c JOIN scanned p ON p.karma = c.parent WHERE c.session <> p.session
+"""
 CREATE_SEALED_LINEAGE = """
     CREATE TEMP TABLE sealed_lineage AS
     SELECT DISTINCT l.lineage FROM sealed s JOIN scanned r ON r.karma = s.karma JOIN lineage l USING (session)
@@ -181,10 +196,8 @@ async def admit(conn: Connection, request: HarvestRequest) -> None:
 
 
 async def _assign_lineages(conn: Connection, persona: str, split: SplitShares) -> None:
-    """Fill `lineage`: sessions that corrections join are one lineage, and a lineage is on one side."""
-    links = await conn.fetch(
-        "SELECT DISTINCT c.session, p.session FROM scanned c JOIN scanned p ON p.karma = c.parent WHERE c.session <> p.session"
-    )
+    """Fill `lineage`: sessions that corrections and continued logs join are one lineage, and a lineage is on one side."""
+    links = await conn.fetch(LIST_LINKS)
     lineage_of = join_groups((one, other) for one, other in links)
     await conn.execute("CREATE TEMP TABLE lineage (session text NOT NULL, lineage text NOT NULL, side text NOT NULL)")
     cursor = await conn.cursor("SELECT DISTINCT session FROM scanned")

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import regex
 
 from services.harvester.scan.normalise import SPACELESS, SPACELESS_LETTER, fold, half_words
 from services.harvester.scan.signs import CODE, FILLERS, FOUND_INSIDE, is_exact
 
-_WORD = rf"[[\p{{L}}\p{{N}}_]--{SPACELESS_LETTER}][[\p{{L}}\p{{M}}\p{{N}}_]--{SPACELESS_LETTER}]*"
-_TOKEN = regex.compile(
-    rf"""
-    (?P<code>```.*?(?:```|\Z)|`[^`\n]+`)
-    |{"|".join(map(regex.escape, FOUND_INSIDE))}|{SPACELESS}
-    |(?<!\S)(?:--?|−){_WORD}(?:-{_WORD})*                        # a flag, a negative number
-    |{_WORD}(?:['./\\@:]+{_WORD}|(?<=\d),(?=\d){_WORD})*[#+]*  # a word, a path, a number, a time, a name in code
-    |[<>=%&|~^+\p{{Sm}}\p{{Sc}}\p{{So}}]+|!=
-    |(?<!\w)!(?=[A-Za-z_(])
-    |(?<=\b\w\s?)[-*/−](?=\s?\w\b)                              # between operands of one letter or digit
-    |(?<=\d\s?)[-*/−](?=\s?\d)
-    """,
-    regex.V1 | regex.VERBOSE | regex.DOTALL,
+
+def _compile(word: str, inside: str, symbol: str) -> regex.Pattern[str]:
+    return regex.compile(
+        rf"""
+        (?P<code>```.*?(?:```|\Z)|`[^`\n]+`)
+        {inside}
+        |(?<!\S)(?:--?|−){word}(?:-{word})*                        # a flag, a negative number
+        |{word}(?:['./\\@:]+{word}|(?<=\d),(?=\d){word})*[\#+]*   # a word, a path, a number, a time, a name in code
+        |[<>=%&|~^+{symbol}]+|!=
+        |(?<!\w)!(?=[A-Za-z_(])
+        |(?<=\b\w\s?)[-*/−](?=\s?\w\b)                         # between operands of one letter or digit
+        |(?<=\d\s?)[-*/−](?=\s?\d)
+        """,
+        regex.V1 | regex.VERBOSE | regex.DOTALL,
+    )
+
+
+_TOKEN = _compile(
+    rf"[[\p{{L}}\p{{N}}_]--{SPACELESS_LETTER}][[\p{{L}}\p{{M}}\p{{N}}_]--{SPACELESS_LETTER}]*",
+    f"|{'|'.join(map(regex.escape, FOUND_INSIDE))}|{SPACELESS}",
+    r"\p{Sm}\p{Sc}\p{So}",
 )
+_ASCII_TOKEN = _compile(r"[A-Za-z0-9_]+", "", "$")  # finds the same in ASCII, several times as fast
 # Code is compared to the letter; the white space that begins a line is part of it.
 _IN_CODE = regex.compile(r"\n[ \t]*(?=\S)|\w+|[^\w\s]")
 
@@ -30,13 +40,17 @@ _IN_CODE = regex.compile(r"\n[ \t]*(?=\S)|\w+|[^\w\s]")
 def read_tokens(text: str) -> list[str]:
     """All tokens of a text. Letter case and marks of code are kept, punctuation and white space of prose are not."""
     tokens: list[str] = []
-    for found in _TOKEN.finditer(fold(text)):
+    for found in (_ASCII_TOKEN if text.isascii() else _TOKEN).finditer(fold(text)):
         if found["code"]:
             tokens += read_code(found[0].strip("`"))
         else:
-            token = found[0]
-            tokens.append(token if is_exact(token) else token.casefold())
+            tokens.append(_fold_case(found[0]))
     return tokens
+
+
+@lru_cache(maxsize=1 << 15)
+def _fold_case(token: str) -> str:
+    return token if is_exact(token) else token.casefold()
 
 
 def read_code(text: str, mark: str = CODE) -> list[str]:
