@@ -22,7 +22,7 @@ from services.harvester.scan.tokens import count_words
 SHORT = 24  # words; in a text up to this length each of them counts
 READ_WHOLE = 200  # words of a prompt that its embedding covers
 ALIGNED = 1000  # tokens of the differing part of a text up to which they are aligned
-REST_ALIKE = 0.6  # share of the other words that two contradicting answers have in common, at least
+REST_ALIKE = 2 / 3  # share of the other words that two contradicting answers have in common, at least
 
 _LATIN = regex.compile(r"\p{Latin}")  # letters that the embedding model was trained on
 
@@ -101,7 +101,7 @@ def _contradict(one: Tokens, other: Tokens) -> bool:
     opposed = (
         any(map(is_negation, gone)) != any(map(is_negation, come))
         or any(_negated(*change) or _exclude(*change) for change in changes)
-        or (any(map(is_exact, gone)) and any(map(is_exact, come)))
+        or (any(map(is_exact, gone)) and any(map(is_exact, come)) and all(map(is_sign, (*gone, *come))))
     )
     common = min(len(one) - len(gone), len(other) - len(come))
     return opposed and common >= REST_ALIKE * (common + max(map(_count_changed, (gone, come))))

@@ -12,7 +12,7 @@ import orjson
 from services.harvester.scan.minhash import BANDS, bands
 from services.harvester.scan.normalise import DIGEST_BYTES, TURN, fold
 from services.harvester.scan.signs import CALL
-from services.harvester.scan.tokens import drop_fillers, read_code, read_tokens
+from services.harvester.scan.tokens import drop_fillers, read_code, read_indents, read_tokens
 from shared.contracts.karma import trained_turns
 
 Message = Mapping[str, Any]
@@ -46,11 +46,11 @@ def read_lesson(messages: Sequence[Message]) -> Lesson:
         if message["role"] == "system":
             continue
         text = message.get("content") or ""
-        words, calls = read_tokens(text), list(_read_calls(message))
-        part = [chr(TURN[message["role"]]), *drop_fillers(words), *calls]
-        parts[at in turns] += part
+        words, exact = read_tokens(text), [*read_indents(text), *_read_calls(message)]
         folded = "".join(fold(text).casefold().split())
-        hashed.update("\0".join((str(at in turns), part[0], folded, *words, *calls)).encode("utf-8", "replace"))
+        part = [chr(TURN[message["role"]]), *(drop_fillers(words) or filter(None, [folded])), *exact]
+        parts[at in turns] += part
+        hashed.update("\0".join((str(at in turns), part[0], folded, *words, *exact)).encode("utf-8", "replace"))
     system = " ".join(message.get("content") or "" for message in messages if message["role"] == "system")
     return Lesson(hashed.digest()[:DIGEST_BYTES], " ".join(system.split()), tuple(parts[False]), tuple(parts[True]))
 

@@ -20,7 +20,7 @@ _BEGINS = regex.compile(SPACELESS, regex.V1)
 #: Begins a token that is read letter by letter: of a span of code, of a tool call.
 CODE, CALL = "`", "\4"
 #: A token is a number, an identifier, a path or an operator where it holds one of these.
-_SIGN = regex.compile(r"[\p{N}_./\\@:\p{Sm}\p{Sc}%&#*\x01-\x04`]|^-|^!=?$|\p{Ll}\p{Lu}")
+_SIGN = regex.compile(r"[\p{N}_./\\@:\[({\p{Sm}\p{Sc}%&#*\x01-\x04`]|^-|^!=?$|\p{Ll}\p{Lu}")
 
 
 def _words(table: str) -> Iterable[str]:

@@ -19,7 +19,7 @@ def _compile(word: str, inside: str, symbol: str) -> regex.Pattern[str]:
         |(?<!\S)(?:--?|−){word}(?:-{word})*                        # a flag, a negative number
         |{word}(?:['./\\@:]+{word}|(?<=\d),(?=\d){word})*[\#+]*   # a word, a path, a number, a time, a name in code
         |[<>=%&|~^+{symbol}]+|!=
-        |(?<!\w)!(?=[A-Za-z_(])
+        |(?<!\w)!(?=[A-Za-z_(])|(?<=[A-Za-z0-9_])[\[({{]
         |(?<=\b\w\s?)[-*/−](?=\s?\w\b)                         # between operands of one letter or digit
         |(?<=\d\s?)[-*/−](?=\s?\d)
         """,
@@ -34,6 +34,8 @@ _TOKEN = _compile(
 )
 _ASCII_TOKEN = _compile(r"[A-Za-z0-9_]+", "", "$")  # finds the same in ASCII, several times as fast
 # Code is compared to the letter; the white space that begins a line is part of it.
+_BLOCK = regex.compile(r":[ \t]*\n[ \t]+\S")
+_INDENT = regex.compile(r"\n[ \t]+(?=\S)")
 _IN_CODE = regex.compile(r"\n[ \t]*(?=\S)|\w+|[^\w\s]")
 
 
@@ -51,6 +53,11 @@ def read_tokens(text: str) -> list[str]:
 @lru_cache(maxsize=1 << 15)
 def _fold_case(token: str) -> str:
     return token if is_exact(token) else token.casefold()
+
+
+def read_indents(text: str) -> list[str]:
+    """The white space that begins each line of a text with blocks, as code has it without being marked as code."""
+    return [CODE + indent for indent in _INDENT.findall(text)] if _BLOCK.search(text) else []
 
 
 def read_code(text: str, mark: str = CODE) -> list[str]:

@@ -104,6 +104,36 @@ def test_unlike_texts_share_no_passage_and_long_ones_are_sampled_alike() -> None
     assert len(long) > ngrams.USUAL_BYTES and set(sample_ngrams(one)) <= set(sample_ngrams(b"%b %b" % (one, long)))
 
 
+THAI = "กขคงจฉชซญดตถทธนบปผพภมยรลวสหอ"
+
+
+@pytest.mark.parametrize(
+    "letters", ["的一是在不了有和人这中大为上个国我以要他", THAI, "あいうえおかきくけこさしすせそ"]
+)
+def test_texts_without_spaces_share_passages_of_26_letters(letters: str) -> None:
+    drawn = "".join(random.Random(1).choices(letters, k=400))
+    one, other = (
+        set(sample_ngrams(words_of_text(text))) for text in (f"{letters}{drawn}", f"{drawn} and more {letters}")
+    )
+
+    assert len(one & other) > 10
+    assert sample_ngrams(words_of_text(drawn[:25])) == []
+
+
+def test_a_mark_on_a_letter_makes_another_word() -> None:
+    assert len({words_of_text(text) for text in ("ข้าว", "ข่าว", "ขาว", "कल", "काल", "कूल")}) == 6
+
+
+@pytest.mark.parametrize("item", ["哪一座桥是这条河上最古老的桥呢是石头桥", "สะพานใดเก่าแก่ที่สุดในแม่น้ำสายนี้สะพานหิน"])
+def test_an_item_of_a_benchmark_is_found_in_a_text_without_spaces(tmp_path: Path, item: str) -> None:
+    context, choice = item[:-3], item[-3:]
+    (tmp_path / "items.jsonl").write_text(json.dumps({"context": context, "choices": [choice], "answer": 0}))
+    benchmarks = Benchmarks(read_passages(tmp_path))
+
+    assert benchmarks.meets(words_of_text(f"他说{item}。ok"))
+    assert not benchmarks.meets(words_of_text(f"{context[:10]}x{context[10:]}{choice}"[:24]))
+
+
 def test_an_item_of_a_benchmark_is_found_inside_other_words(tmp_path: Path) -> None:
     items = [
         {
