@@ -20,7 +20,9 @@ class LikenessPolicy(Frozen):
 
     by_words: bool = Field(True, description="Find near duplicates by words: Jaccard over 3-shingles, by MinHash.")
     jaccard: float = Field(0.8, gt=0, le=1, description="Least Jaccard similarity of near duplicates. Default: 0.8.")
-    by_meaning: bool = Field(True, description="Find one answer to a question in other words, by the cosine of embeddings.")
+    by_meaning: bool = Field(
+        True, description="Find one answer to a question in other words, by the cosine of embeddings."
+    )
     cosine: float = Field(0.95, gt=0, le=1, description="Least cosine of such records. Default: 0.95.")
 
 

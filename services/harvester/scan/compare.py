@@ -19,7 +19,7 @@ from services.harvester.scan.minhash import jaccard, shingles
 from services.harvester.scan.signs import CALL, CODE, NO, OPPOSITES, PREFIXES, YES, is_exact, is_negation, is_sign
 from services.harvester.scan.tokens import count_words
 
-SHORT = 24  # words; in a text up to this length each of them counts
+SHORT = 24  # words, with the mark of the turn; in a text up to this length each of them counts
 READ_WHOLE = 200  # words of a prompt that its embedding covers
 ALIGNED = 1000  # tokens of the differing part of a text up to which they are aligned
 REST_ALIKE = 2 / 3  # share of the other words that two contradicting answers have in common, at least

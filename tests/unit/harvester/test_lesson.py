@@ -145,6 +145,12 @@ def test_a_longer_text_needs_the_likeness_of_the_policy() -> None:
     assert (compare(one, other, 0.8), compare(one, other, 0.97)) == (NEAR, APART)
 
 
+def test_in_a_short_text_each_word_counts_and_in_a_longer_one_the_negation_of_a_word() -> None:
+    short = "The door of the hall is opened by the guard who keeps its key in the third of the drawers at the window"
+    assert len(short.split()) == 23 and answers(short, short.replace("window", "cupboard")) is APART
+    assert answers(f"{FILTER} Rain is likely.", f"{FILTER} Rain is unlikely.") is CONTRADICTING
+
+
 def test_questions_in_other_words_are_one_where_their_meaning_was_found_alike() -> None:
     def asked(question: str) -> list[Message]:
         return chat(question, "Hold the button until it blinks.")
