@@ -132,6 +132,8 @@ def test_an_item_of_a_benchmark_is_found_in_a_text_without_spaces(tmp_path: Path
 
     assert benchmarks.meets(words_of_text(f"他说{item}。ok"))
     assert not benchmarks.meets(words_of_text(f"{context[:10]}x{context[10:]}{choice}"[:24]))
+    (tmp_path / "items.jsonl").write_text(json.dumps({"context": item[:10], "choices": [choice], "answer": 0}))
+    assert read_passages(tmp_path) == [], "13 letters are everyday language"
 
 
 def test_an_item_of_a_benchmark_is_found_inside_other_words(tmp_path: Path) -> None:
