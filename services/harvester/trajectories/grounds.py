@@ -1,0 +1,59 @@
+"""What an answer rests on must be in its path: why a conversation read from a trace may not be trained."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from services.harvester.trajectories.failing import result_failed
+from services.harvester.trajectories.model_calls import outputs
+from services.harvester.trajectories.spans import LLM, NoPathError, Trace
+from services.harvester.trajectories.tool_runs import result, tool_name
+from services.harvester.trajectories.turns import Turn
+
+LABELLED = re.compile(r"[\w ()\[\]-]{1,40}:\s*(.*)", re.DOTALL)  # `Observation: 4200`
+
+
+def check_grounds(story: Sequence[Turn], trace: Trace) -> None:
+    """Raise NoPathError where the conversation lacks something that its answer rests on. The calls are judged."""
+    _check_question(story)
+    for turn in story:
+        _check_results(turn)
+    _check_words(story, trace)
+
+
+def _check_question(story: Sequence[Turn]) -> None:
+    asked = [index for index, turn in enumerate(story) if turn.message.role == "user"]
+    if not asked:
+        raise NoPathError("the model call that gave the answer was asked by no user message")
+    later = story[asked[-1] :]
+    calls = [call for turn in later for call in turn.calls]
+    if (calls or any(turn.message.role == "tool" for turn in later)) and not any(call.good for call in calls):
+        # Without them the answer would rest on nothing, and teach to answer so.
+        raise NoPathError("every tool call that the answer could rest on failed")
+
+
+def _check_results(turn: Turn) -> None:
+    if turn.message.role == "tool" and not result_failed(turn.message):
+        raise NoPathError("a tool's result in the trace answers no recorded call")
+    for call in turn.calls:
+        if call.good and call.result is None:
+            raise NoPathError("a tool call in the trace has no recorded result")
+        if call.good and call.result and not call.result.content and call.runner and result(call.runner):
+            raise NoPathError("a tool's result in the trace is empty: its words were not recorded")
+
+
+def _check_words(story: Sequence[Turn], trace: Trace) -> None:
+    """Some agents hand a tool's result to the model as if the user had said it."""
+    asked = {
+        str(call["function"]["name"])
+        for span in trace.models
+        for message in outputs(span)
+        for call in message.tool_calls
+    }
+    returned = {result(span).strip() for span in trace.spans if span.kind != LLM and tool_name(span) in asked} - {""}
+    for turn in story:
+        words = (turn.message.content or "").strip()
+        labelled = LABELLED.fullmatch(words)
+        if turn.message.role == "user" and (words in returned or (labelled and labelled[1].strip() in returned)):
+            raise NoPathError("a tool's result in the trace is recorded as the user's words")
