@@ -16,10 +16,20 @@ LABELLED = re.compile(r"[\w ()\[\]-]{1,40}:\s*(.*)", re.DOTALL)  # `Observation:
 
 def check_grounds(story: Sequence[Turn], trace: Trace) -> None:
     """Raise NoPathError where the conversation lacks something that its answer rests on. The calls are judged."""
-    _check_question(story)
     for turn in story:
         _check_results(turn)
+    _check_question(story)
     _check_words(story, trace)
+
+
+def _check_results(turn: Turn) -> None:
+    if turn.message.role == "tool" and not result_failed(turn.message):
+        raise NoPathError("a tool's result in the trace answers no recorded call")
+    for call in turn.calls:
+        if call.good and call.result is None:
+            raise NoPathError("a tool call in the trace has no recorded result")
+        if call.good and call.result and not call.result.content and call.runner and result(call.runner):
+            raise NoPathError("a tool's result in the trace is empty: its words were not recorded")
 
 
 def _check_question(story: Sequence[Turn]) -> None:
@@ -31,16 +41,6 @@ def _check_question(story: Sequence[Turn]) -> None:
     if (calls or any(turn.message.role == "tool" for turn in later)) and not any(call.good for call in calls):
         # Without them the answer would rest on nothing, and teach to answer so.
         raise NoPathError("every tool call that the answer could rest on failed")
-
-
-def _check_results(turn: Turn) -> None:
-    if turn.message.role == "tool" and not result_failed(turn.message):
-        raise NoPathError("a tool's result in the trace answers no recorded call")
-    for call in turn.calls:
-        if call.good and call.result is None:
-            raise NoPathError("a tool call in the trace has no recorded result")
-        if call.good and call.result and not call.result.content and call.runner and result(call.runner):
-            raise NoPathError("a tool's result in the trace is empty: its words were not recorded")
 
 
 def _check_words(story: Sequence[Turn], trace: Trace) -> None:
