@@ -18,12 +18,13 @@ ECHOED = ("instructions", "tools")  # what the Responses API repeats of a reques
 @contextmanager
 def scripted_model(script: tuple[Reply, ...]) -> Iterator[str]:
     """The base URL of the server; it gives the replies in their order."""
-    replies = iter(script)
+    replies = enumerate(script, 1)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            reply = API[self.path.rpartition("/")[2]](next(replies))
+            number, scripted = next(replies)
+            reply = API[self.path.rpartition("/")[2]](scripted) | {"id": f"reply_{number}"}
             echoed = {name: asked[name] for name in ECHOED if name in asked and name in reply}
             data = json.dumps(reply | echoed).encode()
             self.send_response(200)
@@ -53,7 +54,6 @@ def _chat(reply: Reply) -> dict[str, Any]:
         ]
     reason = "tool_calls" if isinstance(reply, Ask) else "stop"
     return {
-        "id": "chat-1",
         "object": "chat.completion",
         "created": 1,
         "model": "scripted",
@@ -79,7 +79,6 @@ def _responses(reply: Reply) -> dict[str, Any]:
         text = {"type": "output_text", "text": reply, "annotations": []}
         output = [{"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [text]}]
     return {
-        "id": "resp_1",
         "object": "response",
         "created_at": 1,
         "status": "completed",
@@ -105,7 +104,6 @@ def _messages(reply: Reply) -> dict[str, Any]:
     else:
         content = [{"type": "text", "text": reply}]
     return {
-        "id": "msg_1",
         "type": "message",
         "role": "assistant",
         "model": "scripted",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from services.harvester.trajectories.failing import result_failed
-from services.harvester.trajectories.model_calls import outputs
-from services.harvester.trajectories.spans import LLM, NoPathError, Trace
-from services.harvester.trajectories.tool_runs import result, tool_name
+from services.harvester.trajectories.spans import NoPathError, Trace
+from services.harvester.trajectories.tool_runs import result
 from services.harvester.trajectories.turns import Turn
 
-LABELLED = re.compile(r"[\w ()\[\]-]{1,40}:\s*(.*)", re.DOTALL)  # `Observation: 4200`
+LABELLED = re.compile(r"[\w ()\[\]-]{1,40}:\s*(.*)", re.DOTALL)  # `Result: 4200`
+OBSERVATION = "Observation:"
 
 
 def check_grounds(story: Sequence[Turn], trace: Trace) -> None:
@@ -44,16 +44,19 @@ def _check_question(story: Sequence[Turn]) -> None:
 
 
 def _check_words(story: Sequence[Turn], trace: Trace) -> None:
-    """Some agents hand a tool's result to the model as if the user had said it."""
-    asked = {
-        str(call["function"]["name"])
-        for span in trace.models
-        for message in outputs(span)
-        for call in message.tool_calls
-    }
-    returned = {result(span).strip() for span in trace.spans if span.kind != LLM and tool_name(span) in asked} - {""}
+    """Some agents hand a tool's result to the model as if the user had said it, after a label or within a transcript."""
+    first = min(span.ended_at for span in trace.models)
+    ran = [span for span in trace.spans if span.kind == "TOOL" and span.started_at >= first]
+    returned = {result(span).strip() for span in ran} - {""}
     for turn in story:
         words = (turn.message.content or "").strip()
         labelled = LABELLED.fullmatch(words)
-        if turn.message.role == "user" and (words in returned or (labelled and labelled[1].strip() in returned)):
+        said = {words, labelled[1].strip() if labelled else ""}
+        if turn.message.role == "user" and (said & returned or _observed(words, returned)):
             raise NoPathError("a tool's result in the trace is recorded as the user's words")
+
+
+def _observed(words: str, returned: Iterable[str]) -> bool:
+    """Whether the words hold a transcript in the manner of ReAct, with one of these results in it."""
+    plain = " ".join(words.split())
+    return any(f"{OBSERVATION} {' '.join(each.split())}" in plain for each in returned)
