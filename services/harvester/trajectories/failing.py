@@ -26,6 +26,7 @@ FAILURE_WORDS = (
     (r"<tool_use_error>", "Claude Code"),
 )
 BEGINS_LIKE_A_FAILURE = re.compile(rf"\s*({'|'.join(words for words, _ in FAILURE_WORDS)})", re.IGNORECASE)
+ERROR_DETAILS = frozenset({"type", "loc", "msg"})  # arguments that pydantic refused, as its ValidationError lists them
 ENDS_LIKE_A_FAILURE = re.compile(
     r"(Fix the errors and try again\.|Please fix your mistakes\.)\s*$"  # pydantic-ai messages.py, langgraph tool_node.py
 )
@@ -69,6 +70,8 @@ def result_failed(message: ChatMessage, by_words: bool = True) -> bool:
         return True
     if isinstance(answer, dict):
         return flagged(answer)
+    if isinstance(answer, list):
+        return bool(answer) and all(isinstance(each, dict) and set(each) >= ERROR_DETAILS for each in answer)
     text = answer if isinstance(answer, str) else words
     return by_words and bool(BEGINS_LIKE_A_FAILURE.match(text) or ENDS_LIKE_A_FAILURE.search(text))
 

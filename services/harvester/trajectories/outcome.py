@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from services.harvester.trajectories.tool_runs import result
 from shared.contracts.karma import ChatMessage
 
 # Tools whose argument is the answer: smolagents' and pydantic-ai's. Others are known by an argument that is the record's answer.
-ANSWERING = frozenset({"final_answer", "final_result"})
+ANSWERING = re.compile(r"final_answer|final_result(_.+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,10 @@ class Outcome:
     span: Span
     answer: ChatMessage
     tool: str | None = None
+
+
+def is_answering(tool: str) -> bool:
+    return ANSWERING.fullmatch(tool) is not None
 
 
 def find_outcome(trace: Trace, answer: str | None) -> Outcome:
@@ -55,7 +60,7 @@ def _giving(trace: Trace, wanted: str) -> Outcome | None:
 def _last(trace: Trace) -> Outcome:
     span = max(trace.models, key=lambda each: (-trace.depth(each), each.ended_at))
     found = [outcome for message in outputs(span) for outcome, _ in _answers(span, message, bool(message.tool_calls))]
-    ending = [outcome for outcome in found if outcome.tool is None or outcome.tool in ANSWERING]
+    ending = [outcome for outcome in found if outcome.tool is None or is_answering(outcome.tool)]
     if not ending:
         raise NoPathError("the last model call of the trace asks for tools and gives no answer")
     return ending[0]

@@ -11,7 +11,7 @@ from services.harvester.trajectories.failing import failed, only, runner
 from services.harvester.trajectories.grounds import check_grounds
 from services.harvester.trajectories.messages import same
 from services.harvester.trajectories.model_calls import outputs, tools
-from services.harvester.trajectories.outcome import Outcome, find_outcome
+from services.harvester.trajectories.outcome import Outcome, find_outcome, is_answering
 from services.harvester.trajectories.spans import Span, Trace
 from services.harvester.trajectories.tool_runs import result, tool_name
 from services.harvester.trajectories.turns import Call, Turn, history, turn_of, turns
@@ -103,10 +103,14 @@ def _share_out(turn: Turn) -> None:
 
 
 def _judge(story: Sequence[Turn]) -> None:
+    """Judge the calls. One that was to take the answer, and did not end the run, was refused by the agent."""
     succeeded: set[str] = set()
+    asked = False
     for turn in reversed(story):
+        asked = asked or turn.message.role == "user"
         for call in turn.calls:
-            call.good = not failed(call, tried_again=call.name in succeeded)
+            refused = not asked and is_answering(call.name)
+            call.good = not refused and not failed(call, tried_again=call.name in succeeded)
         succeeded |= {call.name for call in turn.calls if call.good}
 
 

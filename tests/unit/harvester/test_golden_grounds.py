@@ -179,6 +179,27 @@ def test_a_root_that_vouches_for_an_answer_in_a_tool_ends_the_path_in_its_words(
     assert rebuild(tape.spans, "Answer: nine metres.").messages[-1].content == "Nine metres."
 
 
+def test_an_answer_that_the_agent_refused_is_pruned() -> None:
+    tape = looked("9 m")
+    tape.spans.pop()
+    story = [*ASKED, asking(call("a", at="sea")), got("a", "9 m")]
+    refused = asking(call("y", "final_result_Depth", metres="9"))
+    tape.model(story, refused)
+    tape.model([*story, refused, got("y", "metres is a number")], asking(call("z", "final_result_Depth", metres=9)))
+
+    path = rebuild(tape.spans, '{"metres": 9}')
+
+    assert [message.content for message in path.messages[3:]] == ["9 m", '{"metres": 9}']
+    assert path.pruned == 2
+
+
+def test_arguments_that_a_tool_refused_are_a_failure() -> None:
+    refused = [{"type": "missing", "loc": ["at"], "msg": "Field required", "input": {}}]
+
+    with pytest.raises(NoPathError, match="every tool call that the answer could rest on failed"):
+        rebuild(looked(json.dumps(refused), status="UNSET").spans)
+
+
 def test_a_call_that_is_not_the_answer_ends_no_path() -> None:
     tape = Tape(answer="Answer: nine metres.")
     tape.model(ASKED, asking(call("z", "look", at="sea")))
