@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from services.harvester.trajectories.failing import result_failed
+from services.harvester.trajectories.outcome import is_answering
 from services.harvester.trajectories.spans import NoPathError, Trace
 from services.harvester.trajectories.tool_runs import result
 from services.harvester.trajectories.turns import Turn
@@ -37,7 +38,7 @@ def _check_question(story: Sequence[Turn]) -> None:
     if not asked:
         raise NoPathError("the model call that gave the answer was asked by no user message")
     later = story[asked[-1] :]
-    calls = [call for turn in later for call in turn.calls]
+    calls = [call for turn in later for call in turn.calls if not is_answering(call.name)]
     if (calls or any(turn.message.role == "tool" for turn in later)) and not any(call.good for call in calls):
         # Without them the answer would rest on nothing, and teach to answer so.
         raise NoPathError("every tool call that the answer could rest on failed")

@@ -45,7 +45,7 @@ def outputs(span: Span) -> list[ChatMessage]:
 
 def tools(span: Span) -> tuple[dict[str, Any], ...]:
     """The tools a model call could use, in OpenAI's chat form."""
-    return _convention(span).tools(span)
+    return next((found for each in CONVENTIONS if (found := each.tools(span))), ())
 
 
 def _convention(span: Span) -> Convention:

@@ -35,6 +35,10 @@ def find_outcome(trace: Trace, answer: str | None) -> Outcome:
     """The call that gave the record's answer, or the root's; else the root's last, where the root vouches for the answer."""
     if not trace.models:
         raise NoPathError("the trace holds no model call that succeeded")
+    if not any(outputs(span) for span in trace.models):
+        raise NoPathError(
+            "the model calls of the trace hold no answer: set the instrumentation to record content in its spans"
+        )
     roots = [result(root) for root in trace.roots if result(root)]
     for wanted in [answer] if answer else roots:
         if found := _giving(trace, wanted):

@@ -63,6 +63,17 @@ def test_a_part_that_is_not_understood_leaves_no_path(part: dict[str, Any], prob
         rebuild(genai([{"role": "user", "parts": [part]}], [text("assistant", "Nine.")]))
 
 
+def test_a_trace_without_content_says_what_to_set() -> None:
+    with pytest.raises(NoPathError, match="record content in its spans"):
+        rebuild(genai(None, None))
+
+
+def test_tools_may_be_recorded_in_another_convention_than_the_messages() -> None:
+    spans = genai([text("user", "How deep?")], [text("assistant", "Nine.")], **{"llm.request.functions.0.name": "look"})
+
+    assert rebuild(spans).tools == ({"type": "function", "function": {"name": "look"}},)
+
+
 def test_messages_that_were_cut_off_leave_no_path() -> None:
     spans = genai([text("user", "How deep?")], [text("assistant", "Nine.")])
     cut = {**spans[-1].attributes, "gen_ai.input.messages": spans[-1].attributes["gen_ai.input.messages"][:-5]}
