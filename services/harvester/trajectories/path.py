@@ -143,7 +143,8 @@ def _left_out(trace: Trace, path: Sequence[Span], kept: Sequence[Turn], end: Out
     """Model and tool calls off the path, save those that worked inside a tool call on it, and what took the answer."""
     runners = {call.runner.id for turn in kept for call in turn.calls if call.runner}
     used = runners | {span.id for span in path}
-    steps = [*trace.model_calls, *(span for span in trace.spans if span.kind == "TOOL")]
+    asked = [span for span in trace.model_calls if span.failed or outputs(span)]
+    steps = [*asked, *(span for span in trace.spans if span.kind == "TOOL")]
     left = [span for span in steps if span.id not in used and not any(up.id in runners for up in trace.above(span))]
     took = [span for span in left if end.tool and tool_name(span) == end.tool and span.started_at >= end.span.ended_at]
     return len(left) - len(took[:1])

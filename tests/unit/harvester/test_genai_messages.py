@@ -50,6 +50,31 @@ def test_words_beside_a_result_stay_the_users() -> None:
 
 
 @pytest.mark.parametrize(
+    "result",
+    [
+        {"type": "tool_result", "tool_use_id": "a", "content": "9 m", "is_error": True},
+        {"toolResult": {"toolUseId": "a", "status": "error", "content": [{"text": "9 m"}]}},
+    ],
+    ids=["anthropic", "bedrock"],
+)
+def test_a_result_that_is_recorded_as_a_failure_is_one(result: dict[str, Any]) -> None:
+    asked = {"role": "assistant", "parts": [{"type": "tool_use", "id": "a", "name": "look", "input": {}}]}
+    spans = genai([text("user", "How deep?"), asked, {"role": "user", "parts": [result]}], [text("assistant", "Nine.")])
+
+    with pytest.raises(NoPathError, match="every tool call that the answer could rest on failed"):
+        rebuild(spans)
+
+
+def test_system_instructions_are_the_first_message_and_come_once() -> None:
+    instructions = {"gen_ai.system_instructions": [{"type": "text", "content": "Be brief."}]}
+    asked, answered = text("user", "How deep?"), [text("assistant", "Nine.")]
+
+    for heard in ([asked], [text("system", "Be brief."), asked]):
+        roles = [message.role for message in rebuild(genai(heard, answered, **instructions)).messages]
+        assert roles == ["system", "user", "assistant"]
+
+
+@pytest.mark.parametrize(
     ("part", "problem"),
     [
         ({"type": "uri", "modality": "image", "uri": "x"}, "more than text"),

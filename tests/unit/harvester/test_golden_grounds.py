@@ -20,6 +20,7 @@ from tests.unit.harvester.golden_tape import SYSTEM, USER, Tape, asking, call, g
 DEEP = saying("Nine metres.")
 ASKED = [SYSTEM, USER]
 RECORDED = recordings()
+LANGCHAIN = {"type": "tool", "data": {"content": "9 m", "tool_call_id": "a", "status": "error"}}
 
 
 def looked(result: str, **span: Any) -> Tape:
@@ -66,6 +67,24 @@ def test_a_result_in_the_users_words_leaves_no_path(words: str) -> None:
 
     with pytest.raises(NoPathError, match="recorded as the user's words"):
         rebuild(tape.spans)
+
+
+def test_a_transcript_of_results_in_the_users_words_leaves_no_path() -> None:
+    tape = looked("9 m\nat low tide")
+    tape.spans.pop()
+    transcript = "How deep?\nAction: look\nObservation:  9 m\nat low tide\nThought:"
+    tape.model([SYSTEM, {"role": "user", "content": transcript}], DEEP)
+
+    with pytest.raises(NoPathError, match="recorded as the user's words"):
+        rebuild(tape.spans)
+
+
+def test_a_question_that_a_tool_fetched_is_the_users() -> None:
+    tape = Tape()
+    tape.tool("next_question", result=USER["content"])
+    tape.model(ASKED, DEEP)
+
+    assert rebuild(tape.spans).steps == 1
 
 
 def test_what_the_user_says_of_a_result_is_the_users_words() -> None:
@@ -116,8 +135,9 @@ def test_thoughts_are_left_out() -> None:
         {"attributes": {"tool.name": "look", "tool_call.id": "a", "pydantic_ai.tool.retry.cause": "model_retry"}},
         {"attributes": {"tool.name": "look", "tool_call.id": "a", "gen_ai.tool.status": "error"}},
         {"attributes": {"tool.name": "look", "tool_call.id": "a", "output.value": '{"is_error": true}'}},
+        {"attributes": {"tool.name": "look", "output.value": json.dumps(LANGCHAIN)}},
     ],
-    ids=["status", "exception", "error.type", "retry", "strands", "is_error"],
+    ids=["status", "exception", "error.type", "retry", "strands", "is_error", "langchain"],
 )
 def test_a_failure_is_known_by_what_is_recorded_of_it_whatever_the_words(span: dict[str, Any]) -> None:
     assert rebuild(looked("9 m").spans).steps == 3
@@ -163,6 +183,7 @@ def test_an_answer_in_a_tool_ends_the_path_in_its_words(tool: str, arguments: di
     tape = looked("9 m")
     tape.spans.pop()
     tape.model([*ASKED, asking(call("a", at="sea")), got("a", "9 m")], asking(call("z", tool, **arguments)))
+    tape.tool(tool, result=answer, **arguments)
 
     path = rebuild(tape.spans, answer)
 
@@ -170,6 +191,14 @@ def test_an_answer_in_a_tool_ends_the_path_in_its_words(tool: str, arguments: di
     assert json.loads(json.dumps(path.messages[-1].content)) and not path.messages[-1].tool_calls
     assert path.messages[-1].content == (answer if len(arguments) == 1 else json.dumps(arguments))
     assert path.pruned == 0
+
+
+def test_an_answer_in_words_wins_over_the_same_in_a_tool() -> None:
+    tape = Tape()
+    tape.model(ASKED, DEEP)
+    tape.model([*ASKED, DEEP, USER], asking(call("z", "note", text="Nine metres.")))
+
+    assert len(rebuild(tape.spans, "Nine metres.").messages) == 3
 
 
 def test_a_root_that_vouches_for_an_answer_in_a_tool_ends_the_path_in_its_words() -> None:
@@ -193,6 +222,15 @@ def test_an_answer_that_the_agent_refused_is_pruned() -> None:
     assert path.pruned == 2
 
 
+def test_an_answer_that_needed_no_other_call_rests_on_none() -> None:
+    tape = Tape()
+    refused = asking(call("y", "final_answer", answer="Nine."))
+    tape.model(ASKED, refused)
+    tape.model([*ASKED, refused, got("y", "metres, please")], asking(call("z", "final_answer", answer="Nine metres.")))
+
+    assert [message.role for message in rebuild(tape.spans, "Nine metres.").messages] == ["system", "user", "assistant"]
+
+
 def test_arguments_that_a_tool_refused_are_a_failure() -> None:
     refused = [{"type": "missing", "loc": ["at"], "msg": "Field required", "input": {}}]
 
@@ -208,34 +246,20 @@ def test_a_call_that_is_not_the_answer_ends_no_path() -> None:
         rebuild(tape.spans, "Answer: nine metres.")
 
 
-def smol(*messages: tuple[str, str]) -> Tape:
+def test_a_tool_is_known_by_its_name_beside_the_bare_schema_of_its_parameters() -> None:
     tape = Tape()
-    tape.model([*ASKED, *({"role": role, "content": text} for role, text in messages)], DEEP)
-    return tape
+    tape.model(ASKED, DEEP)
+    last(tape, **{"llm.tools.0.tool.name": "look", "llm.tools.0.tool.json_schema": '{"type": "object"}'})
+
+    function = {"name": "look", "parameters": {"type": "object"}}
+    assert rebuild(tape.spans).tools == ({"type": "function", "function": function},)
 
 
-def test_code_that_calls_tools_leaves_no_path() -> None:
-    code = {"id": "a", "type": "function", "function": {"name": "python_interpreter", "arguments": "look('sea')"}}
-    tape = smol(("tool-call", f"Calling tools:\n{[code]}"), ("tool-response", "Observation:\n9 m"))
+def test_an_empty_system_prompt_is_left_out() -> None:
+    tape = Tape()
+    tape.model([{"role": "system", "content": ""}, USER], DEEP)
 
-    with pytest.raises(NoPathError, match="writes its tool calls as code"):
-        rebuild(tape.spans)
-
-
-@pytest.mark.parametrize(
-    "text", ["Calling tools:\n[{'id': ", "Calling tools:\n'look'", "look", "Calling tools:\n" + "[" * 9999]
-)
-def test_calls_that_cannot_be_read_leave_no_path(text: str) -> None:
-    with pytest.raises(NoPathError, match="cannot be read"):
-        rebuild(smol(("tool-call", text)).spans)
-
-
-def test_one_text_for_several_results_leaves_no_path_where_no_span_has_them() -> None:
-    calls = [{"id": id, "function": {"name": "look", "arguments": {"at": id}}} for id in ("a", "b")]
-    tape = smol(("tool-call", f"Calling tools:\n{calls}"), ("tool-response", "Observation:\n9 m\n2 m"))
-
-    with pytest.raises(NoPathError, match="a tool call in the trace has no recorded result"):
-        rebuild(tape.spans)
+    assert [message.role for message in rebuild(tape.spans).messages] == ["user", "assistant"]
 
 
 JUNK = [None, "", "[", "[]", "{}", "[[]]", '[{"role": 1}]', '[{"parts": 3}]', "1e999", 7, [], [None], "\x00", "user"]

@@ -28,4 +28,5 @@ def test_a_recorded_run_is_read_as_the_conversation_that_took_place(recording: R
     path = rebuild(recording.spans, recording.answer)
 
     assert conversation(path.messages) == expected(recording)
+    assert path.pruned == (2 if recording.run == "failed_then_good" else 0)
     assert tool_names(path.tools) == ([] if recording.agent in WITHOUT_TOOLS else ["balance"])
