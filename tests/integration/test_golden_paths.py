@@ -149,7 +149,8 @@ async def test_what_real_packages_recorded_comes_back_as_the_conversation_that_t
             sent = await client.post("/v1/traces", content=each.request.SerializeToString(), headers=content)
             assert sent.status_code == httpx.codes.OK
     await remember(pool, [record_of(each) for each in recorded])
-    await asyncio.gather(*(_until_arrived(phoenix_url, each.trace_id, len(each.spans)) for each in recorded))
+    for each in recorded:
+        await _until_arrived(phoenix_url, each.trace_id, len(each.spans))
 
     assert await fill(pool, phoenix_url, "warden") == Filled(rebuilt=len(recorded))
 

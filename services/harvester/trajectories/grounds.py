@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from services.harvester.trajectories.failing import result_failed
 from services.harvester.trajectories.outcome import is_answering
@@ -12,7 +12,7 @@ from services.harvester.trajectories.tool_runs import result
 from services.harvester.trajectories.turns import Turn
 
 LABELLED = re.compile(r"[\w ()\[\]-]{1,40}:\s*(.*)", re.DOTALL)  # `Result: 4200`
-OBSERVATION = "Observation:"
+OBSERVATION = re.compile("Observation: ?")
 
 
 def check_grounds(story: Sequence[Turn], trace: Trace) -> None:
@@ -49,15 +49,16 @@ def _check_words(story: Sequence[Turn], trace: Trace) -> None:
     first = min(span.ended_at for span in trace.models)
     ran = [span for span in trace.spans if span.kind == "TOOL" and span.started_at >= first]
     returned = {result(span).strip() for span in ran} - {""}
+    observed = tuple(" ".join(each.split()) for each in returned)
     for turn in story:
         words = (turn.message.content or "").strip()
         labelled = LABELLED.fullmatch(words)
         said = {words, labelled[1].strip() if labelled else ""}
-        if turn.message.role == "user" and (said & returned or _observed(words, returned)):
+        if turn.message.role == "user" and (said & returned or _transcribes(words, observed)):
             raise NoPathError("a tool's result in the trace is recorded as the user's words")
 
 
-def _observed(words: str, returned: Iterable[str]) -> bool:
+def _transcribes(words: str, observed: tuple[str, ...]) -> bool:
     """Whether the words hold a transcript in the manner of ReAct, with one of these results in it."""
     plain = " ".join(words.split())
-    return any(f"{OBSERVATION} {' '.join(each.split())}" in plain for each in returned)
+    return any(plain.startswith(observed, match.end()) for match in OBSERVATION.finditer(plain))

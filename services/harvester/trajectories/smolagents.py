@@ -10,7 +10,7 @@ from typing import Any
 
 from services.harvester.trajectories.messages import FailedResult, tool_call
 from services.harvester.trajectories.spans import NoPathError
-from shared.contracts.karma import ChatMessage
+from shared.contracts.karma import LARGEST_RECORD, ChatMessage
 
 CALL, RESULT = "tool-call", "tool-response"
 CALLING, OBSERVED, FAILED = "Calling tools:\n", "Observation:\n", "Error:\n"
@@ -26,6 +26,8 @@ def chat_message(role: str, text: str) -> ChatMessage:
 
 
 def _calls(text: str) -> list[Any]:
+    if len(text) > LARGEST_RECORD:  # ast takes a hundred times the memory of what it reads
+        raise NoPathError("the tool calls of a smolagents step are longer than a record may be")
     try:
         found = ast.literal_eval(text.removeprefix(CALLING))
     except (ValueError, SyntaxError, MemoryError, RecursionError):

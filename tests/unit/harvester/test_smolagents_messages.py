@@ -34,6 +34,13 @@ def test_calls_that_cannot_be_read_leave_no_path(text: str) -> None:
         rebuild(smol(("tool-call", text)).spans)
 
 
+def test_calls_longer_than_a_record_leave_no_path() -> None:
+    with pytest.raises(NoPathError, match="longer than a record may be"):
+        rebuild(
+            smol(("tool-call", f"Calling tools:\n{[{'function': {'name': 'look', 'arguments': 'a' * 2**20}}]}")).spans
+        )
+
+
 def test_one_text_for_several_results_leaves_no_path_where_no_span_has_them() -> None:
     calls = [{"id": id, "function": {"name": "look", "arguments": {"at": id}}} for id in ("a", "b")]
     tape = smol(("tool-call", f"Calling tools:\n{calls}"), ("tool-response", "Observation:\n9 m\n2 m"))
