@@ -12,12 +12,14 @@ from urllib.parse import quote
 
 import httpx
 
-from services.harvester.trajectories.spans import LLM, Event, NoPathError, Span, kind_of
+from services.harvester.trajectories.messages import LOST
+from services.harvester.trajectories.spans import LLM, UNKNOWN, Event, NoPathError, Span, kind_of
 
 PAGE = 50
 MAX_SPANS = 2000
 MAX_BYTES = 64 * 1024 * 1024  # of one trace: a model call's span holds the whole conversation so far, twice
 TIMEOUT_S = 20.0
+OTEL_LIMIT = 128  # of a span's attributes, by default: the first ones go, silently, and Phoenix closes the gap
 
 # What is kept of a span. A model call's `input.value` and `output.value` repeat its messages.
 _OF_A_MODEL = (
@@ -145,6 +147,8 @@ def read_span(row: Mapping[str, Any]) -> Span:
     attributes = row["attributes"]
     kind = kind_of(str(row["span_kind"]), attributes)
     kept = _OF_A_MODEL if kind == LLM else _OF_OTHERS
+    if kind == LLM and len(attributes) + (row["span_kind"] != UNKNOWN) == OTEL_LIMIT:
+        raise NoPathError(LOST)
     return Span(
         id=row["context"]["span_id"],
         parent=row["parent_id"],

@@ -22,6 +22,7 @@ ROLES: dict[str, Role] = {
     "tool": "tool",
     "function": "tool",
 }
+LOST = "the trace lost messages of a model call: record with OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT=10000"
 MASKED = "__REDACTED__"  # what OpenInference writes in place of content that it is set to hide
 
 
@@ -73,8 +74,7 @@ def indexed(attributes: Mapping[str, Any], prefix: str) -> dict[int, dict[str, A
 def unbroken(rows: Mapping[int, dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of indexed messages, none of them missing."""
     if list(rows) != list(range(len(rows))):
-        # OpenTelemetry keeps 128 attributes of a span by default, and drops the first ones silently.
-        raise NoPathError("the trace lost messages of a model call: record with OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT=10000")
+        raise NoPathError(LOST)
     return list(rows.values())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.harvester.golden_paths.phoenix import read_span
 from services.harvester.trajectories.path import GoldenPath, rebuild
 from services.harvester.trajectories.spans import NoPathError
 from shared.contracts.karma import ChatMessage, KarmaRecord
@@ -356,6 +358,26 @@ def test_messages_that_the_recorder_dropped_are_noticed() -> None:
 
     with pytest.raises(NoPathError, match="OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"):
         rebuild(tape.spans)
+
+
+@pytest.mark.parametrize(("attributes", "whole"), [(126, True), (127, False), (128, True)])
+def test_a_model_call_with_as_many_attributes_as_opentelemetry_keeps_may_have_lost_some(
+    attributes: int, whole: bool
+) -> None:
+    row = {
+        "context": {"span_id": "a"},
+        "parent_id": None,
+        "name": "ChatCompletion",
+        "span_kind": "LLM",  # an attribute, too
+        "status_code": "OK",
+        "start_time": "2026-01-01T00:00:00Z",
+        "end_time": "2026-01-01T00:00:01Z",
+        "attributes": {f"llm.input_messages.{number}.message.role": "user" for number in range(attributes)},
+        "events": [],
+    }
+
+    with nullcontext() if whole else pytest.raises(NoPathError, match="OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT"):
+        read_span(row)
 
 
 def test_parts_of_a_message_are_joined_and_pictures_refused() -> None:
