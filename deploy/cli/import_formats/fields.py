@@ -47,7 +47,8 @@ GOOD_ENDS = (
     "success",
 )
 EMPTY: tuple[object, ...] = (None, "", [], {})
-DENYING = frozenset({"error", "errors", "deleted", "discarded", "rejected", "incomplete", "masked"})
+DENYING = frozenset({"error", "errors", "deleted", "discarded", "rejected", "incomplete", "masked", "failed"})
+AFFIRMING = frozenset({"resolved", "solved", "passed", "success", "succeeded", "verified"})
 
 
 def expect_harmless(fields: Mapping[str, object], path: str = "") -> None:
@@ -68,7 +69,9 @@ def _changes(name: str, value: object) -> bool:
     if name in ATTACHED or name in SUBSTANCE:
         return True
     words = {word.lower() for word in WORD.findall(name)}
-    if not words & JUDGING:
+    if words & AFFIRMING:
+        return value not in (True, 1)
+    if not words & (JUDGING | DENYING):
         return False
     if isinstance(value, str) and value.lower() in GOOD_ENDS:
         return False

@@ -25,7 +25,7 @@ from deploy.cli.import_formats.turns import (
 )
 
 FIELDS = frozenset({"messages", "tools", "functions", "system", "parallel_tool_calls", "tool_choice", "function_call"})
-RESULT, CALL = "tool_result", "tool_use"  # Anthropic's parts
+RESULT, CALL, ERROR = "tool_result", "tool_use", "is_error"  # Anthropic's parts
 
 
 def matches(values: dict[str, Any]) -> bool:
@@ -40,12 +40,18 @@ def conversation(values: dict[str, Any]) -> Conversation:
 
 
 def messages(value: object, path: str) -> list[Message]:
-    """Read a list of messages. Calls and results without ids are joined in their order. Raises RecordError."""
+    """Read a list of messages. Calls and results without ids are joined in their order. Raises RecordError.
+
+    A call whose result is marked as an error is a dead end: it is context and not trained.
+    """
     made: list[Message] = []
     open_calls: deque[str] = deque()
     for number, item in enumerate(items(value, path)):
         here = f"{path}.{number}"
+        failed = item.get(ERROR) is True
+        item = {name: one for name, one in item.items() if name != ERROR}
         for one in _read(item, here, number):
+            failed = bool(one.pop(ERROR, failed))
             for at, made_call in enumerate(one.get("tool_calls", ())):
                 made_call["id"] = made_call["id"] or f"call_{number}_{at}"
                 open_calls.append(made_call["id"])
@@ -53,8 +59,16 @@ def messages(value: object, path: str) -> list[Message]:
                 identity = one.setdefault("tool_call_id", open_calls[0])
                 if identity in open_calls:
                     open_calls.remove(identity)
+                if failed:
+                    _exclude_caller(made, identity)
             made.append(mark(one, item, here))
     return made
+
+
+def _exclude_caller(messages: list[Message], identity: str) -> None:
+    for message in messages:
+        if any(one["id"] == identity for one in message.get("tool_calls", ())):
+            message.setdefault("weight", 0)
 
 
 def tools(values: dict[str, Any]) -> list[dict[str, Any]]:
@@ -114,4 +128,5 @@ def _result(part: dict[str, Any], path: str) -> Message:
         "role": "tool",
         "tool_call_id": text(part.get("tool_use_id"), f"{path}.tool_use_id"),
         "content": value or "",
+        ERROR: part.get(ERROR) is True,
     }
