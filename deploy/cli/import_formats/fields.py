@@ -14,7 +14,8 @@ JUDGING = frozenset({
     "vote", "votes", "like", "liked", "likes", "dislike", "disliked", "rate", "rated", "rating", "ratings", "score",
     "scores", "feedback", "correct", "correctness", "accepted", "rejected", "deleted", "discarded", "error",
     "errors", "finish", "stop", "reward", "rewards", "label", "labels", "prefer", "preferred", "preference",
-    "chosen", "annotation", "solution", "done", "status", "incomplete",
+    "chosen", "annotation", "solution", "done", "status", "incomplete", "corrected", "correction", "reflection",
+    "revision", "revised",
 })
 # fmt: on
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
@@ -32,6 +33,18 @@ SUBSTANCE = frozenset(
         "tools",
     }
 ) | {"functions", "prompt", "question", "query", "input", "response", "completion", "output", "answer", "answers"}
+SUBSTANCE |= {
+    "article",
+    "document",
+    "passage",
+    "paragraph",
+    "background",
+    "story",
+    "knowledge",
+    "schema",
+    "hint",
+    "options",
+}
 SUBSTANCE |= {"choices", "candidates", "messages", "conversations", "conversation", "contents", "previous_response_id"}
 ATTACHED = frozenset(
     {"images", "image", "videos", "video", "audios", "audio", "files", "file", "attachments", "attachment", "documents"}

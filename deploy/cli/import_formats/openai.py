@@ -13,6 +13,7 @@ from typing import Any
 from deploy.cli.import_formats.record import Conversation, RecordError, items, json_type, text
 from deploy.cli.import_formats.turns import (
     Message,
+    append,
     call,
     calls_of,
     content,
@@ -25,7 +26,8 @@ from deploy.cli.import_formats.turns import (
 )
 
 FIELDS = frozenset({"messages", "tools", "functions", "system", "parallel_tool_calls", "tool_choice", "function_call"})
-RESULT, CALL, ERROR = "tool_result", "tool_use", "is_error"  # Anthropic's parts
+RESULT, ERROR = "tool_result", "is_error"  # of Anthropic's parts
+CALLS = ("tool_use", "tool_call")  # Anthropic's parts, and LLaMA-Factory's
 
 
 def matches(values: dict[str, Any]) -> bool:
@@ -61,7 +63,7 @@ def messages(value: object, path: str) -> list[Message]:
                     open_calls.remove(identity)
                 if failed:
                     _exclude_caller(made, identity)
-            made.append(mark(one, item, here))
+            append(mark(one, item, here), made)
     return made
 
 
@@ -86,16 +88,23 @@ def _read(item: dict[str, Any], path: str, number: int) -> Iterator[Message]:
     parts = item["content"] if isinstance(item.get("content"), list) else []
     used = [(part, f"{path}.content.{at}") for at, part in enumerate(parts) if isinstance(part, dict)]
     results = [(part, where) for part, where in used if part.get("type") == RESULT]
-    calls = [(part, where) for part, where in used if part.get("type") == CALL]
+    calls = [one for at, (part, where) in enumerate(used) for one in _part_calls(part, where, number * len(used) + at)]
     yield from (_result(part, where) for part, where in results)
     if results or calls:
-        rest = [part for part in parts if not isinstance(part, dict) or part.get("type") not in (RESULT, CALL)]
+        rest = [part for part in parts if not isinstance(part, dict) or part.get("type") not in (RESULT, *CALLS)]
         value = content(rest, f"{path}.content", glue_of(role))
         if results and not calls and value is None:
             return
     else:
         value = text_of(item, path)
-    yield _message(item, role, value, [call(part.get("id"), part, where) for part, where in calls], path)
+    yield _message(item, role, value, calls, path)
+
+
+def _part_calls(part: dict[str, Any], path: str, number: int) -> list[dict[str, Any]]:
+    """The calls of one part, in Anthropic's form or in LLaMA-Factory's, where they are JSON in a text."""
+    if part.get("type") == CALLS[0]:
+        return [call(part.get("id"), part, path)]
+    return calls_of(text(part.get("value"), f"{path}.value"), path, number) if part.get("type") == CALLS[1] else []
 
 
 def _message(item: dict[str, Any], role: str, value: str | None, calls: list[dict[str, Any]], path: str) -> Message:
