@@ -1,8 +1,8 @@
 """Preference pairs in every spelling in use: a better and a worse answer to the same prompt.
 
 TRL (`prompt`, `chosen`, `rejected`, also without a prompt of its own), LLaMA-Factory (`conversations` or `instruction` with
-`chosen` and `rejected`; `chosen_messages` and `rejected_messages`), ms-swift (`messages` with `rejected_response` or `rejected_messages`), OpenAI (`input`,
-`preferred_output`, `non_preferred_output`). The better answer becomes a correction of the worse one.
+`chosen` and `rejected`; or `chosen_messages` and `rejected_messages`), ms-swift (`messages` with `rejected_response` or
+`rejected_messages`), OpenAI (`input`, `preferred_output`, `non_preferred_output`). The better answer becomes a correction of the worse one.
 """
 
 from __future__ import annotations

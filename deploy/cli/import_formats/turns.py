@@ -59,7 +59,7 @@ THOUGHTS = frozenset({"thinking", "redacted_thinking", "reasoning"})
 #: Where an attachment was: in text that begins or ends with it, or around its address.
 MARK = re.compile(
     r"<(image|video|audio)>|<\|(image|video|audio)_pad\|>|<\|vision_start\|>|"
-    r"<(?P<kind>img|image|audio|video)>[^<\n]{1,2000}</(?P=kind)>",
+    r"<(?P<kind>img|image|audio|video)>[^<>\s]{1,2000}</(?P=kind)>",
     re.IGNORECASE,
 )
 OFF, ON = (0, False), (1, True)
@@ -110,11 +110,8 @@ def _part(part: dict[str, Any], path: str) -> str:
 def mark(message: Message, item: dict[str, Any], path: str) -> Message:
     """The message with what its turn says of itself: trained or not. Raises RecordError for what cannot be kept."""
     expect_harmless({name: value for name, value in item.items() if name not in FIELDS}, path)
-    words = (message.get("content") or "").strip()
-    if message["role"] == "user" and any(
-        found["kind"] or found.start() == 0 or found.end() == len(words) for found in MARK.finditer(words)
-    ):
-        raise RecordError(f"{path}: the mark of an attachment, which is not supported, only text")
+    if message["role"] == "user":
+        expect_only_text(message.get("content") or "", path)
     if item.get("refusal"):
         raise RecordError(f"{path}.refusal: a refusal is no answer to train on")
     weight = weight_of(item, path)
@@ -123,6 +120,13 @@ def mark(message: Message, item: dict[str, Any], path: str) -> Message:
     if weight == 1 and message["role"] != "assistant":
         raise RecordError(f"{path}: only what the assistant wrote is trained, and this turn has the weight 1")
     return message if weight is None or message["role"] != "assistant" else message | {"weight": weight}
+
+
+def expect_only_text(words: str, path: str) -> None:
+    """Raise RecordError where the user's words hold the mark of an attachment."""
+    words = words.strip()
+    if any(found["kind"] or found.start() == 0 or found.end() == len(words) for found in MARK.finditer(words)):
+        raise RecordError(f"{path}: the mark of an attachment, which is not supported, only text")
 
 
 def weight_of(item: dict[str, Any], path: str) -> int | None:
