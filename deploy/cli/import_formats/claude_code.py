@@ -13,24 +13,30 @@ from deploy.cli.import_formats.record import RecordError, items, text
 from deploy.cli.import_formats.turns import call, content, glue_of
 
 SPOKEN = ("user", "assistant")
+SUMMARY = "summary"  # of a session; where it is a line of the path, of what was compacted
 INTERRUPTION = "[Request interrupted by user"
+DENIAL = "The user doesn't want to"  # … proceed with this tool use, or take this action right now
 BROKEN = ("max_tokens", "refusal", "model_context_window_exceeded")
 SYNTHETIC = "<synthetic>"  # the model of what the program itself says: that its provider failed
 
 
 def begins(value: object) -> bool:
     """Whether a value is a line of such a file."""
-    return isinstance(value, dict) and "sessionId" in value and ("parentUuid" in value or "uuid" in value)
+    if not isinstance(value, dict) or "uuid" not in value:
+        return False
+    return "sessionId" in value or (value.get("type") in SPOKEN and isinstance(value.get("message"), dict))
 
 
 def groups(events: list[Event]) -> list[list[Event]]:
     """The lines of each agent and subagent, in the order of the file."""
     lines = {line["uuid"]: line for _, line in events if isinstance(line.get("uuid"), str)}
     found: dict[tuple[object, object], list[Event]] = {}
+    session: object = None
     for number, line in events:
+        session = line.get("sessionId", session)
         if isinstance(line.get("uuid"), str):
             agent = (line.get("agentId") or _root(line, lines)) if line.get("isSidechain") else None
-            found.setdefault((line.get("sessionId"), agent), []).append((number, line))
+            found.setdefault((session, agent), []).append((number, line))
     return [group for group in found.values() if any(line.get("type") in SPOKEN for _, line in group)]
 
 
@@ -40,7 +46,7 @@ def history(events: list[Event]) -> History:
     named = (
         first["forkedFrom"].get("sessionId") if isinstance(first.get("forkedFrom"), dict) else first.get("sessionId")
     )
-    made = History(session=f"claude-code/{named}", began=first.get("timestamp"))
+    made = History(session=f"claude-code/{named}" if named else None, began=first.get("timestamp"))
     retracted = {uuid for _, line in events for uuid in (line.get("retractedMessageUuids") or ())}
     for number, line in _path(events):
         if line["uuid"] not in retracted:
@@ -90,9 +96,9 @@ def _parts(line: dict[str, Any]) -> list[dict[str, Any]]:
 def _add(made: History, line: dict[str, Any], path: str) -> None:
     if line.get("type") == "attachment":
         _add_attachment(made, line.get("attachment"), path)
-    if line.get("type") not in SPOKEN:
-        return
     message = line.get("message")
+    if line.get("type") not in (*SPOKEN, SUMMARY) or (line.get("type") == SUMMARY and not message):
+        return
     if not isinstance(message, dict):
         raise RecordError(f"{path}.message: not an object")
     given = message.get("content")
@@ -100,15 +106,23 @@ def _add(made: History, line: dict[str, Any], path: str) -> None:
     for part in parts:
         if part.get("type") == "tool_result":
             words = content(part.get("content"), f"{path}.tool_result") or ""
-            made.add_result(str(part.get("tool_use_id")), words, bool(part.get("is_error")))
+            failed = bool(part.get("is_error"))
+            made.add_result(str(part.get("tool_use_id")), words, failed, failed and words.startswith(DENIAL))
     used = ("tool_result", "tool_use", "fallback")
-    words = content([part for part in parts if part.get("type") not in used], path, glue_of(line["type"])) or ""
+    words = (
+        content(
+            [part for part in parts if part.get("type") not in used],
+            path,
+            glue_of("assistant" if line["type"] == "assistant" else "user"),
+        )
+        or ""
+    )
     if line["type"] == "assistant":
         calls = [
             call(text(part.get("id"), f"{path}.id"), part, path) for part in parts if part.get("type") == "tool_use"
         ]
         _add_answer(made, line, message, words, calls)
-    elif line.get("isCompactSummary"):
+    elif line.get("isCompactSummary") or line["type"] == SUMMARY:
         made.restart(words)
     else:
         if words.startswith(INTERRUPTION):

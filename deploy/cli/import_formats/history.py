@@ -30,6 +30,7 @@ class History:
     session: str | None = None  #: the same for all that belongs together, in whichever file it is
     began: str | None = None
     failed: set[str] = field(default_factory=set)  #: ids of the calls that failed
+    denied: set[str] = field(default_factory=set)  #: those of them that the user did not allow
     tools: list[dict[str, Any]] = field(default_factory=list)
     feedback: str | None = None
     unused: set[str] = field(default_factory=set)  #: ids of calls that were dropped, whose results are, too
@@ -45,13 +46,15 @@ class History:
         if calls:
             last["tool_calls"] = [*last.get("tool_calls", ()), *calls]
 
-    def add_result(self, call: str, words: str, failed: bool = False) -> None:
+    def add_result(self, call: str, words: str, failed: bool = False, denied: bool = False) -> None:
         """Add what a call returned."""
         if call in self.unused:
             return
         self.messages.append({"role": "tool", "tool_call_id": call, "content": words})
-        if failed:
+        if failed or denied:
             self.failed.add(call)
+        if denied:
+            self.denied.add(call)
 
     def restart(self, summary: str) -> None:
         """What comes next was made without what came before, of which the model saw this summary only."""
@@ -70,7 +73,7 @@ def cut(history: History) -> list[Conversation]:
     """
     expect_answer(history.messages)
     messages = list(_joined(history))
-    _exclude_baseless(messages)
+    _exclude_baseless(messages, history.denied)
     parts = [messages] if _size(messages) <= LONGEST else list(_packed(messages))
     if any(_size(part) > LARGEST_RECORD for part in parts):
         raise RecordError(f"a turn of the user is answered by more than {LARGEST_RECORD // 1024**2} MiB")
@@ -133,14 +136,15 @@ def _with_one_prompt(messages: list[Message]) -> Iterator[Message]:
     yield from (message | {"role": "user"} if message["role"] == "system" else message for message in spoken[first:])
 
 
-def _exclude_baseless(messages: list[Message]) -> None:
+def _exclude_baseless(messages: list[Message], denied: set[str]) -> None:
     """An answer of whose turn every call failed rests on nothing. Raises RecordError where it is the last."""
     tried = base = False
     for message in messages:
         if message["role"] == "user":
             tried = base = False
         elif message.get("tool_calls"):
-            tried, base = True, base or message.get("weight") != 0
+            tried = tried or any(call["id"] not in denied for call in message["tool_calls"])
+            base = base or message.get("weight") != 0
         elif message["role"] == "assistant" and tried and not base:
             message["weight"] = 0
     if tried and not base:

@@ -117,8 +117,9 @@ def _add_observation(made: History, event: dict[str, Any]) -> None:
     extras = event.get("extras") if isinstance(event.get("extras"), dict) else {}
     assert isinstance(extras, dict)
     code = (extras.get("metadata") or {}).get("exit_code", extras.get("exit_code", 0))
-    failed = event.get("observation") in ("error", "user_rejected") or event.get("success") is False
-    made.add_result(identity, str(event.get("content") or ""), failed or code not in (0, None, STILL_RUNNING))
+    failed = event.get("observation") == "error" or event.get("success") is False
+    denied = event.get("observation") == "user_rejected"
+    made.add_result(identity, str(event.get("content") or ""), failed or code not in (0, None, STILL_RUNNING), denied)
 
 
 def _add_event(made: History, event: dict[str, Any], path: str) -> None:
@@ -157,7 +158,8 @@ def _add_result(made: History, event: dict[str, Any], path: str) -> None:
         failed = bool(seen.get("is_error")) or seen.get("exit_code") not in (None, 0, STILL_RUNNING)
     else:
         words, failed = str(event.get("error") or event.get("rejection_reason") or ""), True
-    made.add_result(text(event.get("tool_call_id"), f"{path}.tool_call_id"), words, failed)
+    denied = event["kind"] == "UserRejectObservation"
+    made.add_result(text(event.get("tool_call_id"), f"{path}.tool_call_id"), words, failed, denied)
 
 
 def _plain(parts: object) -> object:

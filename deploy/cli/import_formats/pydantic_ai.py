@@ -14,7 +14,7 @@ from deploy.cli.import_formats.turns import call
 
 FIELDS = frozenset({"message_history", "messages", "all_messages", "new_messages", "history"})
 ANSWER = "final_result"  # begins the names of the tools by which an agent gives its output
-FAILED = ("failed", "retried", "denied")
+FAILED = ("failed", "retried")
 BROKEN = ("length", "content_filter", "error")
 #: What is thought, and what the framework notes for itself.
 UNREAD = frozenset({"thinking", "instruction", "instruction-delta", "instruction-baseline", "instruction-digest"})
@@ -79,7 +79,7 @@ def _add_request(made: History, message: dict[str, Any], parts: list[dict[str, A
             failed = kind == "retry-prompt" or part.get("outcome") in FAILED
             identity = text(part.get("tool_call_id"), "tool_call_id")
             if not str(part.get("tool_name")).startswith(ANSWER):
-                made.add_result(identity, words, failed)
+                made.add_result(identity, words, failed, part.get("outcome") == "denied")
             elif _answer(made, identity) and failed:
                 made.exclude_last()
                 made.add("user", words)
