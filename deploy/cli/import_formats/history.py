@@ -168,12 +168,12 @@ def _turns(messages: list[Message]) -> Iterator[list[Message]]:
     """What begins with a user's words and ends in an answer; or with a summary, before which work without answer is left out."""
     turn: list[Message] = []
     for message in messages:
-        if message["role"] == "user" and turn:
-            if _answers(turn[-1]):
-                yield turn
-                turn = []
-            elif RESTARTS in message:
-                turn = []
+        if RESTARTS in message:
+            while turn and not _answers(turn[-1]):
+                turn.pop()
+        if message["role"] == "user" and turn and _answers(turn[-1]):
+            yield turn
+            turn = []
         turn.append(message)
     yield turn
 
