@@ -363,7 +363,8 @@ def long_session(turns: int, size: int, summary_at: int | None = None) -> list[d
     for turn in range(turns):
         last = events[-1]["uuid"] if events else None
         if turn == summary_at:
-            events.append(line("begun", last, "assistant", [used("begun", command="x")]))
+            events.append(line("next", last, "user", "Go on."))
+            events.append(line("begun", "next", "assistant", [used("begun", command="x")]))
             events.append(line("begun result", "begun", "user", [result("begun", "x" * size)]))
             events.append(line("summary", "begun result", "user", "Summary: so far.", isCompactSummary=True))
             last = "summary"
@@ -393,7 +394,8 @@ def test_after_a_compaction_a_long_history_begins_with_its_summary(tmp_path: Pat
     records, _ = imported(written(tmp_path, long_session(4, history.LONGEST // 2, summary_at=2)))
     assert records[2].messages[0].content == "Summary: so far."
     words = "".join(map(trained, records))
-    assert all(f"Done {turn}." in words for turn in range(4)) and "begun" not in words
+    assert all(f"Done {turn}." in words for turn in range(4))
+    assert not any(message.content == "Go on." for record in records for message in record.messages)
     short, _ = imported(written(tmp_path, long_session(4, 10, summary_at=2)))
     assert len(short) == 1
 
