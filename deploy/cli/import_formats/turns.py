@@ -58,8 +58,8 @@ TEXTS = frozenset({"text", "input_text", "output_text"})
 THOUGHTS = frozenset({"thinking", "redacted_thinking", "reasoning"})
 #: Where an attachment was: in text that begins or ends with it, or around its address.
 MARK = re.compile(
-    r"<(image|video|audio)>|<\|(image|video|audio)_pad\|>|<\|vision_start\|>|"
-    r"<(?P<kind>img|image|audio|video)>[^<>\s]{1,2000}</(?P=kind)>",
+    r"<(?P<kind>img|image|audio|video)>[^<>\s]{1,2000}</(?P=kind)>|"
+    r"<(image|video|audio)>|<\|(image|video|audio)_pad\|>|<\|vision_start\|>",
     re.IGNORECASE,
 )
 OFF, ON = (0, False), (1, True)
