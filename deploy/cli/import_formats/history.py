@@ -36,13 +36,19 @@ class History:
     unused: set[str] = field(default_factory=set)  #: ids of calls that were dropped, whose results are, too
 
     def add(self, role: str, words: str = "", calls: Sequence[dict[str, Any]] = ()) -> None:
-        """Add what one side wrote. What it writes without an answer in between is one message."""
+        """Add what one side wrote. What it writes without an answer in between is one message.
+
+        What the system says later on is the user's: most templates take a system prompt at the beginning only.
+        """
         if not words.strip() and not calls:
             return
+        if role == "system" and any(message["role"] != "system" for message in self.messages):
+            role = "user"
         last = self.messages[-1] if self.messages else {}
         if last.get("role") != role or "weight" in last:
             self.messages.append(last := {"role": role, "content": ""})
-        last["content"] = "\n\n".join(filter(None, (last["content"], words)))
+        if role != "system" or words not in last["content"]:
+            last["content"] = "\n\n".join(filter(None, (last["content"], words)))
         if calls:
             last["tool_calls"] = [*last.get("tool_calls", ()), *calls]
 
@@ -79,7 +85,7 @@ def cut(history: History) -> list[Conversation]:
         raise RecordError(f"a turn of the user is answered by more than {LARGEST_RECORD // 1024**2} MiB")
     return [
         Conversation(
-            [{name: message[name] for name in KEPT if name in message} for message in part],
+            [{name: message[name] for name in KEPT if message.get(name) not in (None, [])} for message in part],
             history.tools,
             session=history.session,
             began=history.began,
@@ -94,7 +100,7 @@ def expect_answer(messages: list[Message]) -> None:
     last = next((message for message in reversed(messages) if message["role"] != "user"), None)
     if last is None or last["role"] == "system":
         raise RecordError("no assistant answer: no message of the assistant")
-    if last["role"] == "tool" or last.get("tool_calls"):
+    if last.get("tool_calls"):
         raise RecordError("no assistant answer: the history ends in a tool call")
     if last.get("weight") == 0:
         raise RecordError("no assistant answer: the last one was interrupted, refused or sent back")
@@ -109,8 +115,10 @@ def _joined(history: History) -> Iterator[Message]:
     for message in history.messages:
         if message["role"] == "tool":
             results[message["tool_call_id"]].append(message)
-    for message in _with_one_prompt(history.messages):
-        if not (made := message.pop("tool_calls", [])):
+    for message in history.messages:
+        if message["role"] == "tool":
+            continue
+        if not (made := message.get("tool_calls")):
             yield message
             continue
         answered = [call for call in made if results[call["id"]]]
@@ -118,22 +126,13 @@ def _joined(history: History) -> Iterator[Message]:
         good = [call for call in answered if call not in bad]
         words = {"content": ""} if good else {}
         if bad or (message["content"] and not good):
-            yield message | words | {"weight": 0} | ({"tool_calls": bad} if bad else {})
+            yield message | words | {"weight": 0, "tool_calls": bad}
             yield from (results[call["id"]].popleft() for call in bad)
         if good:
             yield message | {"tool_calls": good}
             yield from (results[call["id"]].popleft() for call in good)
     if any(results.values()):
         raise RecordError("a tool result without its call")
-
-
-def _with_one_prompt(messages: list[Message]) -> Iterator[Message]:
-    """The messages under one system prompt: what a system says later is the user's, as templates take it nowhere else."""
-    spoken = [dict(message) for message in messages if message["role"] != "tool"]
-    first = next((at for at, message in enumerate(spoken) if message["role"] != "system"), len(spoken))
-    if first:
-        yield {"role": "system", "content": "\n\n".join(dict.fromkeys(each["content"] for each in spoken[:first]))}
-    yield from (message | {"role": "user"} if message["role"] == "system" else message for message in spoken[first:])
 
 
 def _exclude_baseless(messages: list[Message], denied: set[str]) -> None:
@@ -179,7 +178,7 @@ def _turns(messages: list[Message]) -> Iterator[list[Message]]:
 
 
 def _answers(message: Message) -> bool:
-    return message["role"] == "assistant" and "tool_calls" not in message and message.get("weight") != 0
+    return message["role"] == "assistant" and not message.get("tool_calls") and message.get("weight") != 0
 
 
 def _words(messages: list[Message]) -> list[Message]:

@@ -53,7 +53,7 @@ PATHS = {
     "langsmith.jsonl": ("Twelve metres.", "Ninety years.", "oak", "No, it is healthy."),
     "langfuse.json": ("After eight days.", "After ten days.", "No."),
     "phoenix.jsonl": ("The one with four tines.", "The spade."),
-    "open_webui.json": ("Seven minutes.", "Yes, very."),
+    "open_webui.json": ("Seven minutes.",),
 }
 DEAD_ENDS = (
     "noth.txt",
@@ -66,6 +66,7 @@ DEAD_ENDS = (
     "oka",
     "ABANDONED",
     "NOT THE ANSWER",
+    "Yes, very.",
 )
 
 
@@ -79,8 +80,21 @@ def imported(file: Path, record_format: Format = Format.AUTO) -> tuple[list[Karm
     return records, [content.why for content in contents if isinstance(content, Fault)]
 
 
+def transcript(record: KarmaRecord) -> dict[str, Any]:
+    """A record as one reads it."""
+    lines = []
+    for message in record.messages:
+        calls = "; ".join(f"{call['function']['name']} {call['function']['arguments']}" for call in message.tool_calls)
+        who = message.role + (" (not trained)" if message.weight == 0 else "")
+        lines.append(f"{who}: {message.content or ''}" + (f" -> {calls}" if calls else ""))
+    session = None if record.session == record.id else record.session
+    return {"session": session, "feedback": record.feedback, "messages": lines}
+
+
 def trained(record: KarmaRecord) -> str:
     """Everything of a record that is trained."""
+    if record.feedback == "down":
+        return ""
     messages = [message.model_dump(mode="json") for message in record.messages]
     turns = [record.messages[at] for at in trained_turns(messages)]
     arguments = (json.loads(call["function"]["arguments"]) for turn in turns for call in turn.tool_calls)
@@ -106,6 +120,12 @@ def test_what_led_to_the_answer_is_trained_and_dead_ends_are_not(name: str) -> N
     assert share == 1
     assert not [dead for dead in DEAD_ENDS if dead in words]
     assert not any(record.status is not Status.WHITE_TRUTH for record in records)
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_history_becomes_the_conversation_that_it_was(name: str) -> None:
+    expected = json.loads((SAMPLES / "expected.json").read_text())
+    assert [transcript(record) for record in imported(SAMPLES / name)[0]] == expected[name]
 
 
 @pytest.mark.parametrize("name", PATHS)
@@ -153,7 +173,11 @@ CLAUDE_ENDS = {
         "interrupted",
     ),
     "an error of the provider": (
-        [ASKED, line("a1", "u1", "assistant", "API Error", isApiErrorMessage=True, message={"model": "<synthetic>"})],
+        [ASKED, line("a1", "u1", "assistant", "API Error", isApiErrorMessage=True)],
+        "refused",
+    ),
+    "words of the program": (
+        [ASKED, line("a1", "u1", "assistant", "No response requested.", message={"model": "<synthetic>"})],
         "refused",
     ),
     "an answer after nothing but failures": (
@@ -269,6 +293,7 @@ def test_what_belongs_together_is_one_session_in_whichever_file_it_is(tmp_path: 
         written(tmp_path, events, f"{at}.jsonl") for at, events in enumerate(([first, *talk], [child, *talk], forked))
     ]
     assert {record.session for file in files for record in imported(file)[0]} == {"codex/root"}
+    assert not any(imported(file)[1] for file in files)
     [record], _ = imported(files[2])
     assert [message.content for message in record.messages] == ["q", "a", "q2", "a2"]
 
@@ -307,6 +332,107 @@ def test_what_the_user_denied_is_no_failure_that_an_answer_rests_on(tmp_path: Pa
         written(tmp_path, [ASKED, CALLED, denied, line("a2", "r1", "assistant", "Then I will wait.")])
     )
     assert [message.weight for message in record.messages] == [None, 0, None, None]
+
+
+def test_an_answer_that_rests_on_failures_is_not_trained_where_others_follow(tmp_path: Path) -> None:
+    failed = line("r1", "a1", "user", [result("c1", "x", failed=True)])
+    talk = [
+        line("a2", "r1", "assistant", "Oiled."),
+        line("u2", "a2", "user", "Bye."),
+        line("a3", "u2", "assistant", "Bye!"),
+    ]
+    [record], _ = imported(written(tmp_path, [ASKED, CALLED, failed, *talk]))
+    assert [message.weight for message in record.messages] == [None, 0, None, 0, None, None]
+
+
+def test_words_that_were_cut_or_taken_back_are_not_mixed_with_what_was_said_instead(tmp_path: Path) -> None:
+    cut = line("a1", "u1", "assistant", "I oi", isAbortedMidStream=True)
+    taken_back = line("a2", "a1", "assistant", "TAKEN BACK")
+    note = {"type": "system", "uuid": "n", "parentUuid": "a2", "sessionId": "s", "retractedMessageUuids": ["a2"]}
+    events = [ASKED, cut, taken_back, note, line("a3", "n", "assistant", "Oiled.")]
+    [record], _ = imported(written(tmp_path, events))
+    assert transcript(record)["messages"] == [
+        "user: Oil the gate.",
+        "assistant (not trained): I oi",
+        "assistant: Oiled.",
+    ]
+
+
+def test_what_the_user_typed_or_attached_while_the_agent_worked_is_read(tmp_path: Path) -> None:
+    def attached(uuid: str, parent: str, **values: Any) -> dict[str, Any]:
+        return {"type": "attachment", "uuid": uuid, "parentUuid": parent, "sessionId": "s", "attachment": values}
+
+    file = {"type": "text", "file": {"filePath": "/log.txt", "content": "gate 2"}}
+    events = [
+        ASKED,
+        attached("x1", "u1", type="file", filename="/log.txt", content=file),
+        attached("x2", "x1", type="queued_command", prompt="The west one."),
+        attached("x3", "x2", type="task_reminder", content=[]),
+        line("a1", "x3", "assistant", "Oiled."),
+    ]
+    [record], _ = imported(written(tmp_path, events))
+    assert record.messages[0].content == "Oil the gate.\n\n/log.txt:\ngate 2\n\nThe west one."
+    image = attached("x1", "u1", type="file", filename="/a.png", content={"type": "image", "file": {}})
+    records, [why] = imported(written(tmp_path, [ASKED, image, line("a1", "x1", "assistant", "Oiled.")]))
+    assert not records and "attachments are not supported" in why
+
+
+def test_how_tools_report_a_failure_is_read_from_their_results(tmp_path: Path) -> None:
+    def ran(output: object) -> list[dict[str, Any]]:
+        call = item("function_call", call_id="c", name="x", arguments="{}")
+        good = item("function_call", call_id="d", name="x", arguments="{}")
+        results = [item("function_call_output", call_id=id, output=value) for id, value in (("c", output), ("d", "ok"))]
+        return [said("user", "q"), call, results[0], good, results[1], said("assistant", "a")]
+
+    for output in (
+        "Exit code: 1\nx",
+        {"content": "x", "success": False},
+        json.dumps({"output": "x", "metadata": {"exit_code": 2}}),
+    ):
+        [record], _ = imported(written(tmp_path, ran(output)))
+        assert [message.weight for message in record.messages if message.tool_calls] == [0, None]
+    [record], _ = imported(written(tmp_path, ran({"content": "Exit code: 0\nx", "success": True})))
+    assert [message.weight for message in record.messages if message.tool_calls] == [None, None]
+
+
+def test_what_pydantic_ai_denied_or_left_is_not_trained(tmp_path: Path) -> None:
+    calls: list[dict[str, Any]] = [
+        {"part_kind": "tool-call", "tool_name": name, "args": {}, "tool_call_id": name}
+        for name in ("x", "final_result")
+    ]
+    returned = [
+        {"part_kind": "tool-return", "tool_name": "final_result", "content": "ok", "tool_call_id": "final_result"},
+        {"part_kind": "tool-return", "tool_name": "x", "content": "Tool not executed", "tool_call_id": "x"},
+    ]
+    denied = {"part_kind": "tool-return", "tool_name": "x", "content": "no", "tool_call_id": "x", "outcome": "denied"}
+    answered = {"kind": "response", "parts": [{"part_kind": "text", "content": "I will wait."}]}
+    asking = {"kind": "response", "parts": calls[:1]}
+    [record], _ = imported(written(tmp_path, [REQUEST, asking, {"kind": "request", "parts": [denied]}, answered]))
+    assert [message.weight for message in record.messages] == [None, 0, None, None]
+    [record], _ = imported(
+        written(tmp_path, [REQUEST, {"kind": "response", "parts": calls}, {"kind": "request", "parts": returned}])
+    )
+    assert transcript(record)["messages"] == ["user: Oil the gate.", "assistant: {}"]
+    records, [why] = imported(written(tmp_path, [REQUEST, answered | {"state": "interrupted"}]))
+    assert not records and "interrupted" in why
+
+
+def test_rows_that_have_fields_of_a_session_file_are_rows(tmp_path: Path) -> None:
+    row = {
+        "sessionId": "s",
+        "uuid": "1",
+        "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}],
+    }
+    records, faults = imported(written(tmp_path, [row, row | {"messages": []}]))
+    assert len(records) == 1 and faults == ["messages are empty"]
+
+
+def test_the_field_that_names_the_session_goes_before_the_historys_own_name(tmp_path: Path) -> None:
+    chat = json.loads((SAMPLES / "langfuse.json").read_text())[2]
+    file = written(tmp_path, [chat])
+    defaults = ImportDefaults("x", "x-1", "scribe", None, session_by="name")
+    [found] = parse_file(file, Format.AUTO, defaults)
+    assert found.content and not isinstance(found.content, Fault) and found.content.records[0].session == "chat"
 
 
 def test_a_call_without_its_result_is_left_out_and_a_result_without_its_call_refused(tmp_path: Path) -> None:
@@ -391,10 +517,11 @@ def test_a_long_history_is_cut_at_turns_of_the_user_and_every_answer_is_trained_
 
 
 def test_after_a_compaction_a_long_history_begins_with_its_summary(tmp_path: Path) -> None:
-    records, _ = imported(written(tmp_path, long_session(4, history.LONGEST // 2, summary_at=2)))
-    assert records[2].messages[0].content == "Summary: so far."
+    records, _ = imported(written(tmp_path, long_session(7, history.LONGEST // 5, summary_at=3)))
+    begun = [record.messages[0].content for record in records]
+    assert begun == ["Do 0.", "Summary: so far."]
     words = "".join(map(trained, records))
-    assert all(f"Done {turn}." in words for turn in range(4))
+    assert all(f"Done {turn}." in words for turn in range(7))
     assert not any(message.content == "Go on." for record in records for message in record.messages)
     short, _ = imported(written(tmp_path, long_session(4, 10, summary_at=2)))
     assert len(short) == 1

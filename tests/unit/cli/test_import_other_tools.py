@@ -177,6 +177,19 @@ def test_an_example_that_is_no_conversation_is_refused(values: dict[str, Any], w
         records(values)
 
 
+def test_calls_that_a_langchain_message_names_twice_are_read_once() -> None:
+    named = {"type": "tool_use", "id": "c1", "name": "tank", "input": {}}
+    made = {"name": "tank", "args": {}, "id": "c1"}
+    asking = {"type": "ai", "content": [{"type": "text", "text": "I look."}, named], "tool_calls": [made]}
+    result = {"type": "tool", "content": "4200", "tool_call_id": "c1", "name": "tank"}
+    outputs = {
+        "messages": [{"type": "human", "content": "How full?"}, asking, result, {"type": "ai", "content": "4200"}]
+    }
+    [record] = records({"inputs": {"messages": [ASKED]}, "outputs": outputs})
+    assert said(record) == [("user", "How full?"), ("assistant", "I look."), ("tool", "4200"), ("assistant", "4200")]
+    assert [call["id"] for call in record.messages[1].tool_calls] == ["c1"]
+
+
 def chat(*messages: dict[str, Any]) -> dict[str, Any]:
     """A chat of Open WebUI, each message under the one before it."""
     tree = {
