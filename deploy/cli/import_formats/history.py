@@ -33,6 +33,7 @@ class History:
     denied: set[str] = field(default_factory=set)  #: those of them that the user did not allow
     tools: list[dict[str, Any]] = field(default_factory=list)
     feedback: str | None = None
+    called: set[str] = field(default_factory=set)  #: ids of all calls
     unused: set[str] = field(default_factory=set)  #: ids of calls that were dropped, whose results are, too
 
     def add(self, role: str, words: str = "", calls: Sequence[dict[str, Any]] = ()) -> None:
@@ -47,10 +48,10 @@ class History:
         last = self.messages[-1] if self.messages else {}
         if last.get("role") != role or "weight" in last:
             self.messages.append(last := {"role": role, "content": ""})
-        if role != "system" or words not in last["content"]:
-            last["content"] = "\n\n".join(filter(None, (last["content"], words)))
+        last["content"] = "\n\n".join(filter(None, (last["content"], words)))
         if calls:
             last["tool_calls"] = [*last.get("tool_calls", ()), *calls]
+            self.called |= {call["id"] for call in calls}
 
     def add_result(self, call: str, words: str, failed: bool = False, denied: bool = False) -> None:
         """Add what a call returned."""

@@ -108,11 +108,8 @@ def _identity(meta: dict[str, Any], event: object) -> str:
 
 
 def _add_observation(made: History, event: dict[str, Any]) -> None:
-    calls = {one["id"] for message in made.messages for one in message.get("tool_calls", ())}
     identity = _identity(event.get("tool_call_metadata") or {}, event.get("cause"))
-    if identity not in calls:
-        identity = f"event_{event.get('cause')}"
-    if identity not in calls:
+    if identity not in made.called:
         return  # of the environment itself, such as the agent's state
     extras = event.get("extras") if isinstance(event.get("extras"), dict) else {}
     assert isinstance(extras, dict)
