@@ -17,6 +17,7 @@ SUMMARY = "summary"  # of a session; where it is a line of the path, of what was
 INTERRUPTION = "[Request interrupted by user"
 DENIAL = "The user doesn't want to"  # … proceed with this tool use, or take this action right now
 BROKEN = ("max_tokens", "refusal", "model_context_window_exceeded")
+WARM_UP = "Warmup"
 SYNTHETIC = "<synthetic>"  # the model of what the program itself says: that its provider failed
 
 
@@ -37,7 +38,7 @@ def groups(events: list[Event]) -> list[list[Event]]:
         if isinstance(line.get("uuid"), str):
             agent = (line.get("agentId") or _root(line, lines)) if line.get("isSidechain") else None
             found.setdefault((session, agent), []).append((number, line))
-    return [group for group in found.values() if any(line.get("type") in SPOKEN for _, line in group)]
+    return [group for group in found.values() if _is_talk([line for _, line in group if line.get("type") in SPOKEN])]
 
 
 def history(events: list[Event]) -> History:
@@ -52,6 +53,14 @@ def history(events: list[Event]) -> History:
         if line["uuid"] not in retracted:
             _add(made, line, f"line {number}")
     return made
+
+
+def _is_talk(lines: list[dict[str, Any]]) -> bool:
+    """Whether these lines are more than what the program says to warm up a cache."""
+    first = lines[0].get("message") if lines else None
+    return bool(lines) and not (
+        isinstance(first, dict) and first.get("content") == WARM_UP and lines[0].get("isSidechain")
+    )
 
 
 def _root(line: dict[str, Any], lines: dict[str, dict[str, Any]]) -> object:

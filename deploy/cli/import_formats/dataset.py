@@ -22,9 +22,9 @@ PAIRS = (
     ("messages", "ideal"),
 )
 OTHERS = frozenset({"instruction", "conversations", "conversation", "prompt", "chosen", "rejected"})
-FIELDS = frozenset({"metadata", "status", "sessionId", "createdAt"})
+FIELDS = frozenset({"metadata", "status", "sessionId", "createdAt", "observations"})
 WRAPPED = ("messages", "message", "input", "output", "generations", "choices")
-TOP_LEVEL_DATA = ("messages",)
+WORDS_ONLY = ("GENERATION", "EVENT")  # kinds of observations beside which an answer rests on nothing else
 
 
 def matches(values: dict[str, Any]) -> bool:
@@ -37,6 +37,11 @@ def conversation(values: dict[str, Any]) -> Conversation:
         raise RecordError("no inputs with their outputs")
     if values.get("status") not in (None, "ACTIVE"):
         raise RecordError("status: the example is not active")
+    for seen in values.get("observations") or ():
+        if isinstance(seen, dict) and seen.get("type") not in WORDS_ONLY:
+            raise RecordError(
+                "observations: the trace ran tools or other steps, which its input and output do not hold"
+            )
     asked, tools = _asked(values[pair[0]], pair[0])
     answered = _messages(values[pair[1]], pair[1], "assistant")
     whole = answered if asked and answered[: len(asked)] == asked else [*asked, *answered]

@@ -80,6 +80,8 @@ def _path(tree: dict[str, Any], end: object) -> list[dict[str, Any]]:
 def _add(made: History, message: dict[str, Any]) -> None:
     if message.get("files"):
         raise RecordError("files: attachments are not supported, only text")
+    if message.get("sources"):
+        raise RecordError("sources: the answer rests on documents that the chat does not hold")
     role = message.get("role")
     words = text(message.get("content"), "content")
     if role == "assistant":

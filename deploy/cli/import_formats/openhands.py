@@ -13,7 +13,8 @@ from deploy.cli.import_formats.history import Event, History
 from deploy.cli.import_formats.record import RecordError, items, text
 from deploy.cli.import_formats.turns import call, content
 
-FIELDS = frozenset({"history", "instruction", "test_result"})
+STREAMS = ("history", "trajectory")
+FIELDS = frozenset({*STREAMS, "instruction", "test_result"})
 SOURCES = ("user", "agent", "environment")
 #: What an agent does that is no call of a tool.
 SILENT = frozenset(
@@ -34,14 +35,14 @@ def begins(value: object) -> bool:
 
 
 def matches(values: dict[str, Any]) -> bool:
-    return isinstance(values.get("history"), list) and any(map(begins, values["history"][:1]))
+    return any(map(begins, _events(values)[:1]))
 
 
 def conversation(values: dict[str, Any]) -> History:
     """A row of a benchmark's output. Raises RecordError."""
     if not matches(values):
         raise RecordError("no history of OpenHands' events")
-    made = history(list(enumerate(items(values["history"], "history"))))
+    made = history(list(enumerate(items(_events(values), "history"))))
     tested = values.get("test_result") or {}
     report = tested.get("report", tested) if isinstance(tested, dict) else {}
     if isinstance(report, dict) and isinstance(report.get("resolved"), bool):
@@ -49,6 +50,12 @@ def conversation(values: dict[str, Any]) -> History:
     elif tested:
         raise RecordError("test_result: changes what a record means, and has no report that names it resolved or not")
     return made
+
+
+def _events(values: dict[str, Any]) -> list[Any]:
+    """The events of a row; older ones have them in pairs of an action and its observation."""
+    given: list[Any] = next((values[name] for name in STREAMS if isinstance(values.get(name), list)), [])
+    return [event for one in given for event in (one if isinstance(one, list) else [one])]
 
 
 def groups(events: list[Event]) -> list[list[Event]]:

@@ -298,6 +298,15 @@ def test_what_belongs_together_is_one_session_in_whichever_file_it_is(tmp_path: 
     assert [message.content for message in record.messages] == ["q", "a", "q2", "a2"]
 
 
+def test_what_warms_up_a_cache_is_no_history(tmp_path: Path) -> None:
+    warming = [
+        line("w1", None, "user", "Warmup", isSidechain=True),
+        line("w2", "w1", "assistant", "Ready!", isSidechain=True),
+    ]
+    records, faults = imported(written(tmp_path, [*warming, ASKED, line("a1", "u1", "assistant", "Oiled.")]))
+    assert [record.messages[-1].content for record in records] == ["Oiled."] and not faults
+
+
 def test_two_sessions_in_one_file_are_two_histories(tmp_path: Path) -> None:
     two = [
         meta(id="one"),
@@ -321,6 +330,11 @@ def test_a_row_with_a_history_is_read_with_its_session(tmp_path: Path) -> None:
         row = {"instance_id": "x", "history": events, "test_result": {"report": {"resolved": resolved}}}
         [record], _ = imported(written(tmp_path, [row]))
         assert record.feedback == thumb
+    pairs = [[events[0], {"observation": "null", "content": "", "cause": 0}], *([event] for event in events[1:])]
+    assert (
+        transcript(imported(written(tmp_path, [{"history": pairs}]))[0][0])["messages"]
+        == transcript(record)["messages"]
+    )
     assert "test_result" in imported(written(tmp_path, [{"history": events, "test_result": {"git_patch": "x"}}]))[1][0]
 
 

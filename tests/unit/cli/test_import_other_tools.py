@@ -150,6 +150,7 @@ def constructor(name: str, **kwargs: Any) -> dict[str, Any]:
         {"input": "How full?", "expectedOutput": GOOD, "status": "ACTIVE"},
         {"input": {"messages": [ASKED]}, "output": {"messages": [GOOD]}},
         {"messages": [ASKED], "ideal": "4200"},
+        {"input": "How full?", "output": "4200", "observations": [{"type": "GENERATION"}], "scores": []},
     ],
 )
 def test_examples_of_tracing_tools_are_read(values: dict[str, Any]) -> None:
@@ -161,6 +162,10 @@ def test_examples_of_tracing_tools_are_read(values: dict[str, Any]) -> None:
     [
         ({"input": "q", "expectedOutput": "a", "status": "ARCHIVED"}, "status: the example is not active"),
         ({"input": "q", "output": "a", "scores": [{"name": "right", "value": 0}]}, "scores: changes"),
+        (
+            {"input": "q", "output": "a", "observations": [{"type": "TOOL", "name": "tank"}]},
+            "observations: the trace ran",
+        ),
         ({"inputs": {"a": "x", "b": "y"}, "outputs": {"answer": "z"}}, "inputs: 2 fields"),
         ({"inputs": {"messages": [ASKED], "context": "y"}, "outputs": {"answer": "z"}}, "inputs.context: is part"),
         ({"inputs": {"question": "q"}, "outputs": {"generations": [{"text": "a"}, {"text": "b"}]}}, "several answers"),
@@ -217,6 +222,7 @@ def test_a_chat_of_open_webui_ends_at_its_current_message_with_the_thumb_of_that
             "calls that are written",
         ),
         ({"role": "assistant", "content": "A", "done": False}, "interrupted"),
+        ({"role": "assistant", "content": "A", "sources": [{"document": ["x"]}]}, "sources: the answer rests"),
         ({"role": "assistant", "content": "A", "error": {"content": "no model"}}, "interrupted"),
     ],
 )
