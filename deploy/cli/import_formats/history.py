@@ -154,14 +154,17 @@ def _exclude_baseless(messages: list[Message], denied: set[str]) -> None:
 def _packed(messages: list[Message]) -> Iterator[list[Message]]:
     """Turns of the user, as many at a time as fit, behind what was asked and answered before them."""
     prompt = [message for message in messages[:1] if message["role"] == "system"]
-    earlier: list[Message] = []
+    context: list[Message] = []
     part: list[Message] = []
+    size = 0
     for turn in _turns(messages[len(prompt) :]):
-        if part and (RESTARTS in turn[0] or _size(_words(earlier) + part + turn) > LONGEST):
-            yield [*prompt, *_words(earlier), *part]
-            earlier, part = [] if RESTARTS in turn[0] else [*earlier, *part], []
-        part = [*part, *turn]
-    yield [*prompt, *_words(earlier), *part]
+        added = _size(turn)
+        if part and (RESTARTS in turn[0] or size + added > LONGEST):
+            yield [*prompt, *context, *part]
+            context = [] if RESTARTS in turn[0] else _words([*context, *part])
+            part, size = [], _size(context)
+        part, size = [*part, *turn], size + added
+    yield [*prompt, *context, *part]
 
 
 def _turns(messages: list[Message]) -> Iterator[list[Message]]:
@@ -185,12 +188,14 @@ def _answers(message: Message) -> bool:
 def _words(messages: list[Message]) -> list[Message]:
     """The last of what was asked and answered, without the calls: context of what comes next, which is trained elsewhere."""
     kept: deque[Message] = deque()
+    size = 0
     for message in reversed(messages):
-        if message["role"] == "user" or _answers(message):
-            kept.appendleft(message if message["role"] == "user" else message | {"weight": 0})
-            if _size(kept) > LONGEST // 4:
-                break
-    while kept and (_size(kept) > LONGEST // 4 or kept[0]["role"] != "user"):
+        if message["role"] != "user" and not _answers(message | {"weight": None}):
+            continue
+        if (size := size + _size([message])) > LONGEST // 4:
+            break
+        kept.appendleft(message if message["role"] == "user" else message | {"weight": 0})
+    while kept and kept[0]["role"] != "user":
         kept.popleft()
     return list(kept)
 
