@@ -156,13 +156,13 @@ def _packed(messages: list[Message]) -> Iterator[list[Message]]:
     prompt = [message for message in messages[:1] if message["role"] == "system"]
     context: list[Message] = []
     part: list[Message] = []
-    size = 0
+    size = _size(prompt)
     for turn in _turns(messages[len(prompt) :]):
         added = _size(turn)
         if part and (RESTARTS in turn[0] or size + added > LONGEST):
             yield [*prompt, *context, *part]
             context = [] if RESTARTS in turn[0] else _words([*context, *part])
-            part, size = [], _size(context)
+            part, size = [], _size([*prompt, *context])
         part, size = [*part, *turn], size + added
     yield [*prompt, *context, *part]
 
@@ -201,4 +201,5 @@ def _words(messages: list[Message]) -> list[Message]:
 
 
 def _size(messages: Iterable[Message]) -> int:
-    return sum(len(json.dumps(message, ensure_ascii=False).encode()) for message in messages)
+    """The bytes of these messages in a row, as PostgreSQL writes them."""
+    return sum(len(json.dumps(message, ensure_ascii=False).encode()) + len(", ") for message in messages)

@@ -102,6 +102,12 @@ def trained(record: KarmaRecord) -> str:
     return "\n".join([*(turn.content or "" for turn in turns), *values])
 
 
+def tokens(record: KarmaRecord) -> float:
+    """The length of a record as a harvest estimates it."""
+    messages = [message.model_dump(mode="json", exclude_defaults=True) for message in record.messages]
+    return len(json.dumps(messages, ensure_ascii=False).encode()) / 4
+
+
 def written(folder: Path, events: Iterable[Any], name: str = "session.jsonl") -> Path:
     file = folder / name
     file.write_text("".join(json.dumps(event) + "\n" for event in events))
@@ -112,7 +118,7 @@ def written(folder: Path, events: Iterable[Any], name: str = "session.jsonl") ->
 def test_what_led_to_the_answer_is_trained_and_dead_ends_are_not(name: str) -> None:
     records, faults = imported(SAMPLES / name)
     assert not faults
-    words = "\n".join(trained(record) for record in records if len(record.model_dump_json()) / 4 < Lengths().row)
+    words = "\n".join(trained(record) for record in records if tokens(record) <= Lengths().row)
     on_path = sum(map(len, PATHS[name]))
     share = sum(len(said) for said in PATHS[name] if said in words) / on_path
     print(f"{name}: {share:.0%} of {on_path} characters on the path are trained")
@@ -525,9 +531,22 @@ def test_a_long_history_is_cut_at_turns_of_the_user_and_every_answer_is_trained_
     assert {record.session for record in records} == {"claude-code/s"} and not any(record.parent for record in records)
     words = [said for record in records for said in trained(record).splitlines() if said]
     assert sorted(words) == sorted([*(f"Done {turn}." for turn in range(9)), *(f"run {turn}" for turn in range(9))])
-    assert all(len(record.model_dump_json()) < history.LONGEST * 1.2 for record in records)
+    assert all(tokens(record) <= Lengths().row for record in records)
     context = [(message.role, message.content, message.weight) for message in records[1].messages[:2]]
     assert context == [("user", "Do 0.", None), ("assistant", "Done 0.", 0)]
+
+
+def test_the_parts_of_a_history_of_many_short_turns_fit_in_a_row(tmp_path: Path) -> None:
+    prompt = {"kind": "request", "parts": [{"part_kind": "system-prompt", "content": "Be brief. " * 1000}]}
+    turns: list[dict[str, Any]] = [prompt]
+    for turn in range(600):
+        turns.append(
+            {"kind": "request", "parts": [{"part_kind": "user-prompt", "content": f"Do {turn}, bitte schön."}]}
+        )
+        turns.append({"kind": "response", "parts": [{"part_kind": "text", "content": f"Done {turn}."}]})
+    records, _ = imported(written(tmp_path, [turns]))
+    assert len(records) > 2 and all(tokens(record) <= Lengths().row for record in records)
+    assert min(tokens(record) for record in records[:-1]) > Lengths().row * 0.95
 
 
 def test_after_a_compaction_a_long_history_begins_with_its_summary(tmp_path: Path) -> None:
