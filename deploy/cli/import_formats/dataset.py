@@ -19,6 +19,7 @@ PAIRS = (
     ("input", "expectedOutput"),
     ("input", "expected_output"),
     ("input", "output"),
+    ("input", "ideal"),
     ("messages", "ideal"),
 )
 OTHERS = frozenset({"instruction", "conversations", "conversation", "prompt", "chosen", "rejected"})

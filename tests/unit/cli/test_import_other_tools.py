@@ -150,6 +150,7 @@ def constructor(name: str, **kwargs: Any) -> dict[str, Any]:
         {"input": "How full?", "expectedOutput": GOOD, "status": "ACTIVE"},
         {"input": {"messages": [ASKED]}, "output": {"messages": [GOOD]}},
         {"messages": [ASKED], "ideal": "4200"},
+        {"input": [ASKED], "ideal": "4200"},
         {"input": "How full?", "output": "4200", "observations": [{"type": "GENERATION"}], "scores": []},
     ],
 )
