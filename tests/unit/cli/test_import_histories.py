@@ -253,7 +253,7 @@ def test_the_parts_of_a_history_of_many_short_turns_fit_in_a_row(tmp_path: Path)
     turns: list[dict[str, Any]] = [prompt]
     for turn in range(600):
         turns.append(
-            {"kind": "request", "parts": [{"part_kind": "user-prompt", "content": f"Do {turn}, bitte schön."}]}
+            {"kind": "request", "parts": [{"part_kind": "user-prompt", "content": f"Do {turn}, bitte schön. " * 4}]}
         )
         turns.append({"kind": "response", "parts": [{"part_kind": "text", "content": f"Done {turn}."}]})
     records, _ = imported(written(tmp_path, [turns]))
