@@ -16,7 +16,7 @@ import asyncpg
 from deploy.cli.connect import database, unreachable_database
 from deploy.cli.console import create_file, err
 from deploy.cli.errors import UserError
-from deploy.cli.import_formats.formats import FIELD, FOREIGN, Format
+from deploy.cli.import_formats.formats import FIELD, FILES, FOREIGN, Format
 from deploy.cli.import_formats.parser import Fault, Line, parse_file
 from deploy.cli.import_formats.record import ImportDefaults
 from deploy.cli.import_formats.source import STDIN, check_file
@@ -65,7 +65,7 @@ class ImportRequest:
             raise UserError(
                 "--persona: a name has small letters, digits, _ and -, at most 41, and begins with a letter"
             )
-        if Format(record_format) in FOREIGN and persona is None:
+        if Format(record_format) in (*FOREIGN, *FILES) and persona is None:
             raise UserError(f"records in the format {record_format} name no persona: name it with --persona")
         if consecrated_by is not None and not 0 < len(consecrated_by.strip()) <= LONGEST_NAME:
             raise UserError(f"--consecrated-by: expected who vouches for these, at most {LONGEST_NAME} characters")
