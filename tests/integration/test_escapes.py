@@ -129,7 +129,7 @@ async def plant_karma(pool: Pool, ritual: UUID) -> None:
 def plant_files(home: Path, folder: Path) -> None:
     hostile = values(persona=ALL, holdout=ALL, excluded={ALL: 2})
     counts: Any = {ALL: 3}
-    fields = ("sources", "kinds", "redacted", "quarantined", "prompts")
+    fields = ("sources", "consecrated_by", "kinds", "redacted", "quarantined", "prompts")
     counted = hostile.statistics.model_copy(update={**dict.fromkeys(fields, counts), "mark": {"created_at": ALL}})
     path = Artifacts(home).manifest(DIGEST) / "manifest.json"
     path.parent.mkdir(parents=True)

@@ -51,7 +51,7 @@ async def compile_manifest(
         with ManifestWriter(scratch, request.persona, request.policy.prompts) as writer:
             await _write_records(conn, writer, counts.used, on_progress)
             rows = await asyncio.to_thread(writer.finish)
-            statistics = await collect_statistics(conn, counts, writer.prompt_forms)
+            statistics = await collect_statistics(conn, counts, writer)
             facts = _facts(request, counts)
             holdout = writer.seal(facts)
             manifest = writer.describe(facts | {"holdout": holdout, "statistics": statistics})

@@ -31,7 +31,9 @@ LIST_USED = f"""
         {_REDACTED_MESSAGES} AS messages, {_REDACTED_TOOLS} AS tools, coalesce(s.redacted -> 'checks', {CHECKS})::text AS checks,
         (SELECT {_REDACTED_MESSAGES} FROM vectors.karma k JOIN scanned s ON s.karma = k.id {GOLDEN} WHERE k.id = a.rejected
         ) AS rejected,
-        a.answers, EXISTS (SELECT FROM contradicted WHERE a.karma = one OR a.karma = other) AS contradicted
+        a.answers, EXISTS (SELECT FROM contradicted WHERE a.karma = one OR a.karma = other) AS contradicted,
+        coalesce(s.redacted ->> 'why', k.why), coalesce(coalesce(s.redacted -> 'outcome', k.outcome) ->> 'evidence', ''),
+        coalesce({_shown("consecrated_by", "k.consecrated_by")}, '')
     FROM admission a JOIN scanned s USING (karma) JOIN vectors.karma k ON k.id = a.karma {GOLDEN}
     WHERE a.reason IS NULL ORDER BY a.created_at, a.karma
 """
@@ -51,6 +53,9 @@ class UsedRow:
     rejected: str | None
     answers: list[int] | None  #: messages that are trained besides: answers of records that it goes on from
     contradicted: bool  #: another used record answers the same prompt in a contradicting way
+    why: str
+    evidence: str
+    consecrated_by: str
 
 
 @dataclass(frozen=True)
