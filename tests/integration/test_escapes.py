@@ -120,10 +120,10 @@ async def plant_karma(pool: Pool, ritual: UUID) -> None:
         messages,
     )
     await pool.execute("INSERT INTO revocation (karma, revoked_by, why) VALUES ($1, $1, $1)", ALL)
-    await pool.execute("INSERT INTO exclusion VALUES ($1, $2, $2)", ritual, ALL)
+    await pool.execute("INSERT INTO exclusion VALUES ($1, $2, $2, $2)", ritual, ALL)
     await pool.execute("INSERT INTO contradiction VALUES ($1, $2, $2)", ritual, ALL)
     await pool.execute("INSERT INTO manifest VALUES ($1, $2, $2, 1, 1, 1)", DIGEST, ALL)
-    await pool.execute("INSERT INTO manifest_record VALUES ($1, $2)", DIGEST, ALL)
+    await pool.execute("INSERT INTO manifest_record VALUES ($1, $2, 'train')", DIGEST, ALL)
 
 
 def plant_files(home: Path, folder: Path) -> None:

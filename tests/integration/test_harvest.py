@@ -644,7 +644,7 @@ async def test_when_everything_is_filtered_the_refusal_says_by_what(pool: Pool, 
 
     _, missing = await harvested(pool, tmp_path)
 
-    assert "none of 1 records can be used: 1 licence; add their licence to `harvest.licences` in soulforge.toml" in str(
+    assert "none of 1 records can be used: 1 licence (one): `harvest.licences` in soulforge.toml accepts owner" in str(
         missing
     )
 

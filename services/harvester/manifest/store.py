@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from shared.storage.postgres import Connection
 
 BATCH = 250  # records in memory at a time
+EXAMPLES = 3  # ids of each reason that a refusal names
 MOST = 5  # sessions and sources named in the statistics
 
 
@@ -69,6 +70,15 @@ class Counts:
     excluded: dict[str, int]
 
 
+@dataclass(frozen=True)
+class Side:
+    """Used records on one side of the split: how many, of how many lineages, and one of their sessions."""
+
+    records: int
+    lineages: int
+    session: str
+
+
 async def list_used(conn: Connection) -> AsyncIterator[list[UsedRow]]:
     """The admitted records in order of time, in batches."""
     cursor = await conn.cursor(LIST_USED)
@@ -91,6 +101,26 @@ async def count(conn: Connection) -> Counts:
 async def count_contradictions(conn: Connection) -> int:
     """Pairs of admitted records that contradict each other."""
     return int(await conn.fetchval("SELECT count(*) FROM contradicted"))
+
+
+async def list_examples(conn: Connection) -> dict[str, tuple[str, ...]]:
+    """reason -> the ids of the first records that were left out for it."""
+    rows = await conn.fetch(
+        "SELECT reason, ARRAY("
+        f"SELECT {_shown('id', 'karma')} FROM unnest(ids[1:{EXAMPLES}]) WITH ORDINALITY AS first (karma, place) ORDER BY place) "
+        "FROM (SELECT reason, array_agg(karma ORDER BY created_at, karma) AS ids FROM admission "
+        "WHERE reason IS NOT NULL GROUP BY reason) AS excluded"
+    )
+    return {reason: tuple(ids) for reason, ids in rows}
+
+
+async def count_sides(conn: Connection) -> dict[Split, Side]:
+    rows = await conn.fetch(
+        f"SELECT side, records, lineages, {_shown('session', 'session')} FROM ("
+        "SELECT side, count(*) AS records, count(DISTINCT lineage) AS lineages, min(session) AS session FROM admission "
+        "WHERE reason IS NULL GROUP BY side) AS used"
+    )
+    return {Split(side): Side(*values) for side, *values in rows}
 
 
 async def count_lengths(conn: Connection) -> list[tuple[Split, int, int]]:
