@@ -218,6 +218,11 @@ RUNS: dict[str, list[tuple[list[str], set[str]]]] = {
     "karma consecrate": [([ALL[:200], "--by", ALL[:200]], set()), ([f"unknown {ALL}"[:200], "--by", "me"], set())],
     "karma reject": [([ALL[:200], "--why", ALL, "--by", ALL[:200]], set())],
     "karma correct": [([ALL[:200], FILE_NAME, "--by", ALL[:200]], set())],
+    "karma explain": [
+        ([ALL[:200]], SHOWN),
+        ([ALL[:200], "--json"], SHOWN),
+        ([f"unknown {ALL}"[:200]], set()),
+    ],
     "recall": [([ALL], SHOWN), ([ALL, "--json"], SHOWN), ([f"unknown {ALL}"], SHOWN)],
     "manifest list": [([], SHOWN)],
     "manifest show": [([], SHOWN), (["--json", "--picture", "picture.svg"], SHOWN), ([ALL], set())],

@@ -9,7 +9,7 @@ GOLDEN = "LEFT JOIN harvester.golden_path g ON g.karma = k.id AND g.trace_id = k
 MESSAGES = "coalesce(g.messages, k.messages)"
 TOOLS = "(CASE WHEN g.messages IS NULL THEN k.tools ELSE g.tools END)"
 ABOUT = (
-    "jsonb_build_object('id', k.id, 'session', k.session, 'source', k.source, 'kind', k.kind, 'why', k.why, "
+    "jsonb_build_object('id', k.id, 'session', k.session, 'source', k.source, 'licence', k.licence, 'kind', k.kind, 'why', k.why, "
     "'outcome', k.outcome, 'consecrated_by', k.consecrated_by)"
 )  # what else a row may show
 CHECKS = "(k.outcome -> 'checks')"
