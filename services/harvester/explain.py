@@ -1,6 +1,7 @@
 """Explain one record: what is stored of it, what past rituals did with it, and what a harvest would do with it now.
 
-What a harvest would do is decided by the harvest's own steps over all karma of the persona, in a transaction that is rolled back.
+What a harvest would do is decided by the harvest's own steps over all karma of the persona. They write temporary tables only,
+which end with the connection.
 """
 
 from __future__ import annotations
@@ -149,14 +150,9 @@ async def explain(
     request = HarvestRequest(persona, TrainingIntent(persona=persona), policy, configuration.suites)
     pool = await open_pool(database_url, "harvester", 1, LIMIT_S, SERVER_SETTINGS)
     try:
-        async with pool.acquire() as conn:
-            transaction = conn.transaction(isolation="repeatable_read")
-            await transaction.start()
-            try:
-                await judge(conn, request, on_progress)
-                return await _read(conn, policy, persona, karma)
-            finally:
-                await transaction.rollback()
+        async with pool.acquire() as conn, conn.transaction(isolation="repeatable_read"):
+            await judge(conn, request, on_progress)
+            return await _read(conn, policy, persona, karma)
     finally:
         await pool.close()
 

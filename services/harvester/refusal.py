@@ -72,11 +72,11 @@ def _sides(compiled: Compiled, settings: HarvesterSettings) -> list[str]:
 def _excluded(compiled: Compiled, policy: HarvestPolicy) -> str:
     """The commonest reasons with ids and what to do, the others with their counts."""
     ranked = sorted(compiled.excluded.items(), key=lambda entry: (-entry[1], entry[0]))
-    told = [
+    named = [
         f"{count} {reason} ({_ids(compiled, reason)}): {remedy(Reason(reason), policy)}"
         for reason, count in ranked[:REASONS]
     ]
-    return "; ".join([*told, *(f"{count} {reason}" for reason, count in ranked[REASONS:])])
+    return "; ".join([*named, *(f"{count} {reason}" for reason, count in ranked[REASONS:])])
 
 
 def _ids(compiled: Compiled, reason: str) -> str:
