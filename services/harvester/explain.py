@@ -40,7 +40,7 @@ GET_RECORD = f"""
     FROM vectors.karma k JOIN scanned s ON s.karma = k.id LEFT JOIN harvester.revocation v ON v.karma = k.id WHERE k.id = $1
 """
 GET_PROSPECT = """
-    SELECT side, reason, CASE WHEN reason IN ('repeats_revoked', 'duplicate', 'near_duplicate') THEN repeats END AS repeats,
+    SELECT side, reason, CASE WHEN reason <> 'revoked' THEN repeats END AS repeats,
         (SELECT min(karma) FROM admission WHERE rejected = $1 AND reason IS NULL) AS rejected_by, tokens,
         coalesce(found, '{}') AS found
     FROM admission WHERE karma = $1
@@ -70,8 +70,7 @@ LIST_USES = """
     WHERE f.subject = ANY ($2::text[]) AND (m.karma IS NOT NULL OR e.karma IS NOT NULL) ORDER BY f.stated_at DESC LIMIT $3
 """
 LIST_CONTRADICTIONS = """
-    SELECT DISTINCT CASE one WHEN $1 THEN other ELSE one END AS karma FROM harvester.contradiction
-    WHERE ritual = $2 AND $1 IN (one, other) ORDER BY 1 LIMIT $3
+    SELECT CASE one WHEN $1 THEN other ELSE one END AS karma FROM contradicted WHERE $1 IN (one, other) ORDER BY 1 LIMIT $2
 """
 
 
@@ -107,7 +106,7 @@ class Prospect(Frozen):
     side: str
     reason: str | None = None
     remedy: str | None = None
-    repeats: str | None = None  #: the record whose words it has
+    repeats: str | None = None  #: the record that has its words, or goes on from it
     rejected_by: str | None = None  #: the correction whose rejected answer it is
     tokens: int
     found: dict[str, int]  #: class of secret or personal data -> how often
@@ -136,7 +135,7 @@ class Explanation(Frozen):
     parents: tuple[Relative, ...]
     circle: str | None
     corrections: tuple[Relative, ...]
-    contradicts: tuple[str, ...]
+    contradicts: tuple[str, ...]  #: used records that answer its prompt in a way that excludes its answer
     uses: tuple[Use, ...]
     now: Prospect
     unembedded: int  #: records of the persona that a harvest embeds first; more near duplicates may be found then
@@ -161,7 +160,7 @@ async def _read(conn: Connection, policy: HarvestPolicy, persona: str, karma: st
     record = await conn.fetchrow(GET_RECORD, karma)
     assert record is not None, "the caller has found it in this persona's karma"
     uses = await conn.fetch(LIST_USES, karma, [KarmaHarvested.subject, KarmaRefused.subject], RITUALS)
-    contradicting = await conn.fetch(LIST_CONTRADICTIONS, karma, uses[0]["ritual"], MOST) if uses else []
+    contradicting = await conn.fetch(LIST_CONTRADICTIONS, karma, MOST)
     golden_path = await conn.fetchrow(GET_GOLDEN_PATH, karma)
     parents, circle = await _list_parents(conn, karma)
     return Explanation(

@@ -48,6 +48,8 @@ async def test_every_record_has_its_side_or_its_reason_with_what_to_do(told: Tel
             record("z copy", TRAIN, "What is used?", "used is number 28."),
             record("long", TRAIN, "When?", WORDS),
             record("longer", TRAIN, "When?", f"{WORDS} So."),
+            record("yes", TRAIN, "May I open the gate?", "Yes, open it."),
+            record("no", TRAIN, "May I open the gate?", "No, do not open it."),
             truth("a", parent="b"),
             truth("b", parent="a"),
             truth("withdrawn", status=Status.REVOKED),
@@ -82,15 +84,14 @@ async def test_every_record_has_its_side_or_its_reason_with_what_to_do(told: Tel
     assert found["a"]["circle"] == "a → b → a" and found["right"]["circle"] is None
     assert found["right"]["parents"] == [{"karma": "wrong", "status": "speculative"}]
     assert found["wrong"]["corrections"] == [{"karma": "right", "status": "white_truth"}]
+    assert (await explained(told, "yes"))["contradicts"] == ["no"] and found["used"]["contradicts"] == []
     assert found["wrong"]["now"]["rejected_by"] == "right"
     assert found["secret"]["now"]["found"] == {"aws_access_key_id": 1}
     assert "Q3EGRIC7PXJ5RBMW" not in str(found)
     assert await pool.fetchval("SELECT count(*) FROM exclusion") == 0, "nothing is recorded"
 
 
-async def test_past_rituals_and_golden_paths_and_contradictions_are_read_from_what_was_recorded(
-    told: Tell, pool: Pool
-) -> None:
+async def test_past_rituals_and_golden_paths_are_read_from_what_was_recorded(told: Tell, pool: Pool) -> None:
     await remember(
         pool, [truth(id, trace_id=trace) for id, trace in (("a", "t1"), ("b", "t2"), ("c", "t3"), ("d", None))]
     )
@@ -103,8 +104,6 @@ async def test_past_rituals_and_golden_paths_and_contradictions_are_read_from_wh
         await pool.execute("INSERT INTO manifest VALUES ($1, 'scribe', 'h', 2, 0, 0)", f"m{number}")
         await pool.execute("INSERT INTO manifest_record VALUES ($1, 'a', 'dev'), ($1, 'b', 'rejected')", f"m{number}")
         await pool.execute("INSERT INTO exclusion VALUES ($1, 'b', $2, 'a')", ritual, reason)
-    await pool.execute("INSERT INTO contradiction VALUES ($1, 'a', 'd')", ritual)
-
     a, b, c, d = [await explained(told, id) for id in "abcd"]
 
     assert [(use["side"], use["reason"]) for use in a["uses"]] == [("dev", None), ("dev", None)]
@@ -116,7 +115,6 @@ async def test_past_rituals_and_golden_paths_and_contradictions_are_read_from_wh
     assert a["golden_path"] == {"read": True, "steps": 5, "pruned": 2, "problem": None}
     assert b["golden_path"]["problem"] == "a call lacks its result"
     assert c["golden_path"]["read"] is False and d["golden_path"] is None
-    assert (a["contradicts"], c["contradicts"]) == (["d"], [])
 
 
 async def test_names_are_shown_with_placeholders_and_nothing_of_what_cannot_be_scanned(told: Tell, pool: Pool) -> None:

@@ -44,7 +44,10 @@ def _lines(found: Explanation) -> Iterator[tuple[str, Text]]:
     if found.corrections:
         yield "corrected by", Text(", ".join(map(_relative, found.corrections)))
     if found.contradicts:
-        yield "contradicts", Text(", ".join(found.contradicts))
+        yield (
+            "contradicts",
+            Text(f"{', '.join(found.contradicts)}: no preferences are made of them; correct or reject the wrong one"),
+        )
     yield "past rituals", Text("\n".join(map(_use, found.uses)) or "none")
     if found.unembedded:
         yield "not compared", Text(f"{found.unembedded} records by meaning: a harvest embeds them first")
@@ -52,10 +55,14 @@ def _lines(found: Explanation) -> Iterator[tuple[str, Text]]:
 
 def _prospect(now: Prospect, feedback: str | None) -> Text:
     if now.reason:
-        text = Text.assemble((f"left out: {now.reason}", "red"), f" of {now.repeats}" if now.repeats else "")
+        text = Text.assemble((f"left out: {_reason(now)}", "red"))
         return text.append(f"; the rejected answer of {now.rejected_by}" if now.rejected_by else "")
     as_label = ", as a thumb down only" if feedback == "down" else ""
     return Text.assemble((f"used in {now.side}{as_label}", "green"), f", about {now.tokens} tokens")
+
+
+def _reason(one: Prospect | Use) -> str:
+    return f"{one.reason}, see {one.repeats}" if one.repeats else str(one.reason)
 
 
 def _status(found: Explanation) -> str:
@@ -93,7 +100,7 @@ def _relative(relative: Relative) -> str:
 
 def _use(use: Use) -> str:
     if use.reason:
-        became = f"left out: {use.reason}" + (f" of {use.repeats}" if use.repeats else "")
+        became = f"left out: {_reason(use)}"
         became += "; the rejected answer of a pair" if use.side == "rejected" else ""
     else:
         became = f"used in {use.side}"

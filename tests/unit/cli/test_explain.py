@@ -50,7 +50,7 @@ def test_a_record_that_is_used_is_shown_with_all_that_decides_about_it() -> None
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"now": {"reason": "near_duplicate", "repeats": "b", "remedy": "set it"}}, "left out: near_duplicate of b"),
+        ({"now": {"reason": "near_duplicate", "repeats": "b", "remedy": "set it"}}, "left out: near_duplicate, see b"),
         ({"now": {"reason": "licence", "remedy": "add theirs"}}, "what to do add theirs"),
         ({"now": {"reason": "superseded", "rejected_by": "b"}}, "left out: superseded; the rejected answer of b"),
         ({"now": {"found": {"email": 2}}}, "found in it email (2)"),
@@ -65,7 +65,7 @@ def test_a_record_that_is_used_is_shown_with_all_that_decides_about_it() -> None
         ({"contradicts": ("x", "y")}, "contradicts x, y"),
         ({"unembedded": 7}, "7 records by meaning: a harvest embeds them first"),
         ({"uses": ({"ritual": RITUAL, "at": AT, "side": "dev"},)}, ": used in dev"),
-        ({"uses": ({"ritual": RITUAL, "at": AT, "reason": "duplicate", "repeats": "b"},)}, ": left out: duplicate of b"),
+        ({"uses": ({"ritual": RITUAL, "at": AT, "reason": "duplicate", "repeats": "b"},)}, ": left out: duplicate, see b"),
         ({"uses": ({"ritual": RITUAL, "at": AT, "reason": "superseded", "side": "rejected"},)}, "the rejected answer of a pair"),
     ],
 )  # fmt: skip
