@@ -54,7 +54,7 @@ def _sides(compiled: Compiled, settings: HarvesterSettings) -> list[str]:
     if sum(side.lineages for side in sides.values()) == 1:
         [(name, only)] = sides.items()
         parts = [
-            f"All are of one session ({only.session}) or of sessions that corrections join to it, and so all are in {name}: "
+            f"All are of one session ({only.session}) or of sessions that corrections or logs join to it, and so all are in {name}: "
             "a session is never split. Give separate work a `session` of its own (`--session-by` of `soulforge karma import`), "
             "or add other sessions"
         ]

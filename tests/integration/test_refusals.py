@@ -42,7 +42,7 @@ async def test_one_session_that_is_no_training_data_is_named_with_what_to_do(
 
     assert missing == (
         f"0 records to train on, 1 needed: 40 of 40 records can be used. All are of one session ({session}) or of sessions that "
-        f"corrections join to it, and so all are in {side}: a session is never split. Give separate work a `session` of its own "
+        f"corrections or logs join to it, and so all are in {side}: a session is never split. Give separate work a `session` of its own "
         "(`--session-by` of `soulforge karma import`), or add other sessions. `soulforge karma explain ID` shows what becomes of "
         "one record"
     )
