@@ -17,6 +17,7 @@ from deploy.cli.commands import (
     config,
     consecrate,
     dead_letters,
+    explain,
     intend,
     karma,
     manifest,
@@ -49,6 +50,7 @@ config.register(app)
 runes.register(app)
 karma.register(app)
 consecrate.register(app)
+explain.register(app)
 recall.register(app)
 manifest.register(app)
 intend.register(app)

@@ -28,6 +28,7 @@ CREATE_SCANNED = """
         kind       text NOT NULL,
         feedback   text,
         consented  boolean NOT NULL,
+        consecrated_by text,
         tokens     int NOT NULL,        -- estimated as a quarter of the bytes
         reason     text,                -- why its content keeps it out
         text       bytea,               -- digest of the normalised words
@@ -41,8 +42,8 @@ CREATE_SCANNED = """
     )
 """
 COLUMNS = (
-    "karma", "created_at", "status", "session", "parent", "source", "licence", "kind", "feedback", "consented", "tokens",
-    "reason", "text", "lesson", "found", "redacted", "ngrams", "bands", "answers", "beginnings",
+    "karma", "created_at", "status", "session", "parent", "source", "licence", "kind", "feedback", "consented", "consecrated_by",
+    "tokens", "reason", "text", "lesson", "found", "redacted", "ngrams", "bands", "answers", "beginnings",
 )  # fmt: skip
 # A name with a placeholder may be that of several records or sessions: a number tells them apart.
 CREATE_ALIAS = """
@@ -50,13 +51,15 @@ CREATE_ALIAS = """
     SELECT part, name, shown || ' ' || row_number() OVER (PARTITION BY part, shown ORDER BY since, first) AS shown
     FROM (
         SELECT part, name, min(redacted ->> part) AS shown, min(created_at) AS since, min(karma) AS first
-        FROM scanned, LATERAL (VALUES ('id', karma), ('session', session), ('source', source), ('kind', kind)) named (part, name)
+        FROM scanned, LATERAL (VALUES ('id', karma), ('session', session), ('source', source), ('kind', kind),
+        ('consecrated_by', consecrated_by)) named (part, name)
         WHERE redacted ? part GROUP BY part, name
     ) hidden
 """
 SELECT_KARMA = f"""
     SELECT k.id, k.created_at, k.status, k.session, k.parent, k.source, k.licence, k.kind, k.feedback,
-        coalesce($2 = ANY (k.purposes), false) AS consented, (octet_length({MESSAGES}::text) + 3) / 4 AS tokens,
+        coalesce($2 = ANY (k.purposes), false) AS consented, k.consecrated_by,
+        (octet_length({MESSAGES}::text) + 3) / 4 AS tokens,
         {MESSAGES}::text AS messages, {TOOLS}::text AS tools, {CHECKS}::text AS checks, {ABOUT}::text AS about
     FROM vectors.karma k {GOLDEN} WHERE k.persona = $1
 """

@@ -37,9 +37,10 @@ async def record_manifest(conn: Connection, persona: str, compiled: Compiled) ->
         compiled.rows[File.HOLDOUT],
     )
     await conn.execute(
-        "INSERT INTO manifest_record (manifest, karma) SELECT $1, karma FROM ("
-        "SELECT karma FROM admission WHERE reason IS NULL UNION SELECT rejected FROM admission WHERE rejected IS NOT NULL"
-        ") AS held ORDER BY karma ON CONFLICT DO NOTHING",
+        "INSERT INTO manifest_record (manifest, karma, side) SELECT DISTINCT ON (karma) $1, karma, side FROM ("
+        "SELECT karma, side FROM admission WHERE reason IS NULL "
+        "UNION ALL SELECT rejected, 'rejected' FROM admission WHERE rejected IS NOT NULL"
+        ") AS held ORDER BY karma, side = 'rejected' ON CONFLICT DO NOTHING",
         compiled.manifest,
     )
 

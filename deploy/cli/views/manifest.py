@@ -30,6 +30,8 @@ class Statistics(BaseModel):
     lengths: dict[str, dict[str, int]]
     tokens: dict[str, int]
     prompts: dict[str, int]
+    stated: dict[str, int]
+    consecrated_by: dict[str, int]
     sources: dict[str, int]
     kinds: dict[str, int]
     redacted: dict[str, int]
@@ -91,6 +93,14 @@ def _summary(digest: str, manifest: ManifestFile) -> Table:
     table.add_row("tokens", f"about {counted.tokens.get('train', 0):,} to train on")
     if counted.prompts:
         table.add_row("prompts", ", ".join(f"{count} {form}" for form, count in counted.prompts.items()))
+    stated = counted.stated
+    table.add_row(
+        "reasons", f"{stated.get('why', 0)} state why, {stated.get('evidence', 0)} have evidence of their outcome"
+    )
+    vouched = sort_counts(counted.consecrated_by)
+    table.add_row(
+        "vouched for by", Text(", ".join(f"{who or 'unnamed'} ({count})" for who, count in vouched) or "no one")
+    )
     return table
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from services.harvester.reasons import Reason
-from services.harvester.split import Split, join_groups, lineage_place, split_of
+from services.harvester.split import Split, find_circles, join_groups, lineage_place, split_of
 
 if TYPE_CHECKING:
     from services.harvester.policy import Shares, SplitShares
@@ -41,14 +41,24 @@ CREATE_SEALED_LINEAGE = """
     SELECT DISTINCT l.lineage FROM sealed s JOIN scanned r ON r.karma = s.karma JOIN lineage l USING (session)
     WHERE s.persona = $1
 """
+# Who corrects whom, as far as an owner vouches for it.
+CREATE_CORRECTION = """
+    CREATE TEMP TABLE correction AS
+    SELECT karma, parent FROM scanned s LEFT JOIN revocation v USING (karma)
+    WHERE parent IS NOT NULL AND status = 'white_truth' AND v.karma IS NULL
+"""
+# What may be part of a circle: it corrects a record, and is corrected.
+LIST_CHAINED = """
+    SELECT karma, parent FROM correction
+    WHERE karma IN (SELECT parent FROM correction) AND parent IN (SELECT karma FROM correction)
+"""
 CREATE_ADMISSION = f"""
     CREATE TEMP TABLE admission AS
     WITH revoked_text AS (
-        SELECT DISTINCT text FROM scanned s LEFT JOIN revocation v USING (karma)
-        WHERE text IS NOT NULL AND (status = 'revoked' OR v.karma IS NOT NULL)
+        SELECT text, min(karma) AS karma FROM scanned s LEFT JOIN revocation v USING (karma)
+        WHERE text IS NOT NULL AND (status = 'revoked' OR v.karma IS NOT NULL) GROUP BY text
     ), corrected AS (
-        SELECT DISTINCT parent AS karma FROM scanned s LEFT JOIN revocation v USING (karma)
-        WHERE parent IS NOT NULL AND status = 'white_truth' AND v.karma IS NULL
+        SELECT DISTINCT parent AS karma FROM correction
     )
     SELECT r.karma, r.created_at, r.session, l.lineage, r.lesson, r.source, r.kind, r.feedback, r.parent, r.tokens, r.found,
         CASE WHEN sl.lineage IS NOT NULL THEN 'holdout' ELSE l.side END AS side,
@@ -56,6 +66,7 @@ CREATE_ADMISSION = f"""
         CASE
             WHEN r.status = 'revoked' OR v.karma IS NOT NULL THEN '{Reason.REVOKED}'
             WHEN rt.text IS NOT NULL THEN '{Reason.REPEATS_REVOKED}'
+            WHEN ci.karma IS NOT NULL THEN '{Reason.CIRCLE}'
             WHEN c.karma IS NOT NULL THEN '{Reason.SUPERSEDED}'
             WHEN r.status <> 'white_truth' THEN '{Reason.UNCONSECRATED}'
             WHEN cardinality($2::text[]) > 0 AND r.kind <> ALL ($2) THEN '{Reason.FILTERED}'
@@ -66,13 +77,14 @@ CREATE_ADMISSION = f"""
             WHEN r.reason <> '{Reason.CONTAMINATED}' THEN r.reason
         END AS reason,
         r.consented AND r.licence = ANY ($5) AND r.reason IS NULL AS presentable,
-        NULL::text AS rejected, NULL::text AS repeats, NULL::int[] AS answers
+        NULL::text AS rejected, nullif(rt.karma, r.karma) AS repeats, NULL::int[] AS answers
     FROM scanned r
     JOIN lineage l USING (session)
     LEFT JOIN sealed_lineage sl USING (lineage)
     LEFT JOIN sealed s ON s.persona = $1 AND s.karma = r.karma
     LEFT JOIN revocation v ON v.karma = r.karma
     LEFT JOIN revoked_text rt ON rt.text = r.text
+    LEFT JOIN circle ci ON ci.karma = r.karma
     LEFT JOIN corrected c ON c.karma = r.karma
     LEFT JOIN wanted w ON w.karma = r.karma
     WHERE $6::timestamptz IS NULL OR r.created_at <= $6
@@ -177,6 +189,7 @@ async def admit(conn: Connection, request: HarvestRequest) -> None:
     """Fill `admission` and `contradicted` from `scanned`, `near_lesson` and `contradicting`."""
     policy = request.policy
     await _assign_lineages(conn, request.persona, policy.split)
+    await _find_circles(conn)
     await _create_admission(conn, request)
     await conn.execute(EXCLUDE_DUPLICATES)
     await _exclude_near_duplicates(conn)
@@ -210,6 +223,17 @@ async def _assign_lineages(conn: Connection, persona: str, split: SplitShares) -
 
 def _side(persona: str, lineage: str, split: SplitShares) -> Split:
     return split_of(lineage_place(split.key, persona, lineage), split.holdout, split.dev)
+
+
+async def _find_circles(conn: Connection) -> None:
+    """Fill `circle`: the records whose parents lead back to themselves."""
+    await conn.execute(CREATE_CORRECTION)
+    await conn.execute("ANALYZE correction")
+    parents = dict(await conn.fetch(LIST_CHAINED))
+    members = [(karma,) for circle in find_circles(parents) for karma in circle]
+    await conn.execute("CREATE TEMP TABLE circle (karma text NOT NULL)")
+    await conn.copy_records_to_table("circle", records=members)
+    await conn.execute("ANALYZE circle")
 
 
 async def _create_admission(conn: Connection, request: HarvestRequest) -> None:

@@ -128,6 +128,7 @@ CREATE TABLE manifest (
 CREATE TABLE manifest_record (
     manifest text NOT NULL REFERENCES manifest (digest),
     karma    text NOT NULL,
+    side     text NOT NULL CHECK (side IN ('train', 'dev', 'holdout', 'rejected')),  -- rejected: the answer that a pair rejects
     PRIMARY KEY (karma, manifest)
 );
 
