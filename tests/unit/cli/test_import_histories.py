@@ -15,9 +15,8 @@ from deploy.cli.import_formats import history
 from deploy.cli.import_formats.formats import Format
 from deploy.cli.import_formats.parser import Fault, parse_file
 from deploy.cli.import_formats.record import ImportDefaults
-from services.forge.trainer.render import trained_turns
 from services.harvester.policy import Lengths
-from shared.contracts.karma import KarmaRecord, Status
+from shared.contracts.karma import KarmaRecord, Status, trained_turns
 from tests.support.histories import ASKED, REQUEST, imported, line, meta, result, said, transcript, used, written
 
 SAMPLES = Path(__file__).parent / "histories"
