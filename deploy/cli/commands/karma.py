@@ -37,7 +37,7 @@ def import_(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE", help="JSON Lines, a JSON array or parquet, of records or conversations; - is stdin."
+            metavar="FILE", help="Records, conversations or agents' histories: JSON Lines, JSON, parquet; - is stdin."
         ),
     ],
     record_format: Annotated[
