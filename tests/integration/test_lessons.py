@@ -166,7 +166,7 @@ async def test_one_answer_with_and_without_a_thumb_down_is_trained_and_labelled_
     pool: Pool, tmp_path: Path
 ) -> None:
     await remember(
-        pool, [*answered("Ask Ida.", feedback="down"), talk("liked", user(VALVE), answer("Ask Ida!"), minute=9)]
+        pool, [*answered("Ask Ida.", feedback="down"), talk("liked", user(VALVE), answer("Ask Ida."), minute=9)]
     )
     compiled, _ = await harvested(pool, tmp_path)
 
