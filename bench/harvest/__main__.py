@@ -18,7 +18,7 @@ from shared.storage.postgres import _teach_json
 from tests.support.servers import house
 
 EMBEDDED = 0.05  # share of the records that have an embedding
-SECONDS = {100_000: 180.0}  # rows -> the longest that their harvest may take
+SECONDS = {100_000: 360.0}  # rows -> the longest that their harvest may take
 MOST_MIB = 400  # peak resident memory of all harvester processes
 HNSW = (
     "CREATE INDEX karma_minilm ON vectors.karma USING hnsw ((embedding::vector(384)) vector_cosine_ops) "

@@ -18,6 +18,7 @@ from deploy.cli.commands import (
     consecrate,
     dead_letters,
     decide,
+    explain,
     intend,
     karma,
     manifest,
@@ -50,6 +51,7 @@ config.register(app)
 runes.register(app)
 karma.register(app)
 consecrate.register(app)
+explain.register(app)
 recall.register(app)
 manifest.register(app)
 intend.register(app)

@@ -13,6 +13,7 @@ import structlog
 
 from services.harvester.admission.admit import admit
 from services.harvester.dedup import find_near_duplicates
+from services.harvester.embedding.embedder import EmbedderMissing
 from services.harvester.embedding.keep import embed_missing
 from services.harvester.embedding.model import MODEL
 from services.harvester.embedding.search import within
@@ -20,9 +21,7 @@ from services.harvester.golden_paths.fill import fill
 from services.harvester.golden_paths.phoenix import PhoenixError
 from services.harvester.ingest import source_view
 from services.harvester.manifest.compile import Compiled, compile_manifest
-from services.harvester.reasons import Reason
 from services.harvester.request import HarvestRequest
-from services.harvester.rows import File
 from services.harvester.scan.scanner import RecordScanner
 from services.harvester.scan_karma import scan_karma
 from shared.storage.artifacts import PRUNING
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from services.harvester.embedding.embedder import Embedder
     from services.harvester.policy import HarvestPolicy
     from services.harvester.request import OnProgress
-    from services.harvester.settings import HarvesterSettings
     from shared.contracts.intent import TrainingIntent
     from shared.ritual.ledger import Ritual
     from shared.runtime.context import ServiceContext
@@ -46,19 +44,6 @@ EMBEDDED_AT_ONCE = 256
 LIMIT_S = 3600  # a statement over millions of records may take minutes on a small machine
 # Compiling statements takes longer than it saves here, and small temporary tables should not go through the disk.
 SERVER_SETTINGS = {"jit": "off", "work_mem": "128MB", "temp_buffers": "128MB"}
-
-#: What an owner can do about the commonest reasons.
-REMEDIES = {
-    Reason.UNCONSECRATED: "consecrate records whose outcome was verified",
-    Reason.FILTERED: "widen the intent's kinds, since, until or query",
-    Reason.NO_CONSENT: "only records whose `purposes` name training are used",
-    Reason.LICENCE: "add their licence to `harvest.licences` in soulforge.toml, where it allows training",
-    Reason.SECRET: 'remove the secrets from these records, or set `harvest.redaction.secrets = "redact"` in soulforge.toml',
-    Reason.PERSONAL: 'set `harvest.redaction.personal = "redact"` in soulforge.toml',
-    Reason.MALFORMED: "look at the records: a conversation must end in the assistant's answer",
-    Reason.SLOW_PATTERN: "write the patterns of their checks without repeats of repeats, such as (a+)+",
-    Reason.TOO_LONG: "raise `harvest.lengths.row` in soulforge.toml",
-}
 
 
 @asynccontextmanager
@@ -106,34 +91,19 @@ async def harvest(conn: Connection, request: HarvestRequest, artifacts: Artifact
     All of it sees one snapshot of the database, so what is written is what was scanned. The temporary table `admission`
     stays on the connection: the outcome is recorded from it.
     """
-    policy = request.policy
-    scanner = await asyncio.to_thread(RecordScanner, policy.redaction, request.suites, policy.likeness.by_words)
     async with conn.transaction(isolation="repeatable_read"):
-        await scan_karma(conn, request.persona, policy.purpose, scanner, partial(on_progress, "scanning"))
-        await find_near_duplicates(conn, request.persona, policy.likeness, partial(on_progress, "comparing"))
-        on_progress("admitting", 0, 1)
-        await admit(conn, request)
+        await judge(conn, request, on_progress)
         return await compile_manifest(conn, request, artifacts, partial(on_progress, "writing"))
 
 
-def shortfall(compiled: Compiled, settings: HarvesterSettings) -> str | None:
-    """What is missing for a training that can be judged; None when nothing is."""
-    if compiled.seen == 0:
-        return "this persona has no karma: import or consecrate some first"
-    if compiled.used == 0:
-        return f"none of {compiled.seen} records can be used: {_excluded(compiled)}{_remedy(compiled)}"
-    train, held_out = compiled.rows[File.TRAIN], compiled.rows[File.HOLDOUT]
-    if train < settings.min_train:
-        return (
-            f"{train} records to train on, {settings.min_train} needed (seen {compiled.seen}; excluded: "
-            f"{_excluded(compiled)}){_remedy(compiled)}"
-        )
-    if held_out < settings.min_held_out:
-        return (
-            f"no viable holdout: {held_out} records in it, {settings.min_held_out} needed to carry a verdict; karma from more "
-            f"sessions is missing (excluded: {_excluded(compiled)})"
-        )
-    return None
+async def judge(conn: Connection, request: HarvestRequest, on_progress: OnProgress) -> None:
+    """Decide about every record of the persona, into the temporary table `admission`. In the caller's transaction."""
+    policy = request.policy
+    scanner = await asyncio.to_thread(RecordScanner, policy.redaction, request.suites, policy.likeness.by_words)
+    await scan_karma(conn, request.persona, policy.purpose, scanner, partial(on_progress, "scanning"))
+    await find_near_duplicates(conn, request.persona, policy.likeness, partial(on_progress, "comparing"))
+    on_progress("admitting", 0, 1)
+    await admit(conn, request)
 
 
 async def _rebuild_golden_paths(context: ServiceContext, ritual: Ritual) -> None:
@@ -163,16 +133,8 @@ async def _find_wanted(
     if not intent.query:
         return None
     vector = (await embedder.embed([intent.query]))[0]
+    if not vector.any():
+        raise EmbedderMissing(f"{MODEL} does not know the words of the query: ask in English")
     async with context.pool.acquire() as conn:
         found = await within(conn, persona, MODEL, vector, intent.query_likeness)
     return [neighbour.karma for neighbour in found]
-
-
-def _excluded(compiled: Compiled) -> str:
-    ranked = sorted(compiled.excluded.items(), key=lambda entry: (-entry[1], entry[0]))
-    return ", ".join(f"{count} {reason}" for reason, count in ranked) or "none"
-
-
-def _remedy(compiled: Compiled) -> str:
-    known = [(count, reason) for reason, count in compiled.excluded.items() if reason in REMEDIES]
-    return f"; {REMEDIES[Reason(max(known)[1])]}" if known else ""

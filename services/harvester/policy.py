@@ -13,15 +13,17 @@ PromptForm = Literal["full", "short", "none"]
 
 
 class LikenessPolicy(Frozen):
-    """How alike two records must be before one counts as a near duplicate of the other; either measure is enough.
+    """How alike two records must be, in what is trained and in its prompt, before one is a near duplicate of the other.
 
-    The defaults are calibrated: see docs/adr/0008-near-duplicates.md.
+    The defaults are calibrated: see docs/adr/0008-near-duplicates.md and 0023.
     """
 
-    by_words: bool = Field(True, description="Compare by words: Jaccard over word 3-shingles, found by MinHash.")
+    by_words: bool = Field(True, description="Find near duplicates by words: Jaccard over 3-shingles, by MinHash.")
     jaccard: float = Field(0.8, gt=0, le=1, description="Least Jaccard similarity of near duplicates. Default: 0.8.")
-    by_meaning: bool = Field(True, description="Compare by meaning: cosine of the embeddings, where there are some.")
-    cosine: float = Field(0.95, gt=0, le=1, description="Least cosine of near duplicates. Default: 0.95.")
+    by_meaning: bool = Field(
+        True, description="Find one answer to a question in other words, by the cosine of embeddings."
+    )
+    cosine: float = Field(0.95, gt=0, le=1, description="Least cosine of such records. Default: 0.95.")
 
 
 class SplitShares(Frozen):

@@ -13,10 +13,11 @@ import structlog
 from services.harvester import store
 from services.harvester.embedding.embedder import Embedder, EmbedderMissing
 from services.harvester.golden_paths.phoenix import PhoenixError
-from services.harvester.harvest import harvest, harvest_connection, prepare, shortfall
+from services.harvester.harvest import harvest, harvest_connection, prepare
 from services.harvester.ingest.consent import announce, list_revoked
 from services.harvester.ingest.source_view import ViewError, check_view
 from services.harvester.manifest.compile import sweep
+from services.harvester.refusal import shortfall
 from services.harvester.rows import File
 from services.harvester.settings import HarvesterSettings
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused

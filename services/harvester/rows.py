@@ -1,6 +1,7 @@
 """What is written of a record: a row to train on or to be judged by, a preference pair, an unpaired label.
 
 The forms are TRL's: `messages` for a fixed target, `prompt, chosen, rejected` for a pair, `prompt, completion, label` for KTO.
+Every row also states `why` the record was chosen, the `evidence` of its outcome and who `consecrated_by`; no training reads them.
 """
 
 from __future__ import annotations
@@ -45,6 +46,12 @@ class Used:
     tools: Fragment | None = None  #: JSON that is written as it is stored
     checks: Fragment = NO_CHECKS
     rejected: list[Message] | None = None
+    contradicted: bool = (
+        False  #: another record answers the same prompt in a contradicting way: no preference is certain
+    )
+    why: str = ""  #: why it was chosen, in its owner's words
+    evidence: str = ""  #: how its outcome is known
+    consecrated_by: str = ""
 
 
 FILES = {Split.HOLDOUT: File.HOLDOUT, Split.TRAIN: File.TRAIN, Split.DEV: File.DEV}
@@ -52,6 +59,12 @@ FILES = {Split.HOLDOUT: File.HOLDOUT, Split.TRAIN: File.TRAIN, Split.DEV: File.D
 
 def rows(record: Used, persona: str, prompts: Prompts) -> Iterator[tuple[File, dict[str, Any]]]:
     """Every row that a record makes, with the file it belongs to."""
+    provenance = {"why": record.why, "evidence": record.evidence, "consecrated_by": record.consecrated_by}
+    for file, row in _rows(record, persona, prompts):
+        yield file, row | provenance
+
+
+def _rows(record: Used, persona: str, prompts: Prompts) -> Iterator[tuple[File, dict[str, Any]]]:
     messages = corrected(record.messages, record.rejected)
     row: dict[str, Any] = {
         "id": record.karma,
@@ -65,7 +78,7 @@ def rows(record: Used, persona: str, prompts: Prompts) -> Iterator[tuple[File, d
         return
     if record.feedback != "down":
         yield FILES[record.side], row | _prompt(record.karma, messages, persona, prompts)
-    if record.side is Split.TRAIN:
+    if record.side is Split.TRAIN and not record.contradicted:
         yield from _preferences(record, messages)
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from shared.storage.postgres import Connection
 
 BATCH = 250  # records in memory at a time
+_DOWN = b"-"  # a thumb down makes another lesson of the same words
 
 CREATE_SCANNED = """
     CREATE TEMP TABLE scanned (
@@ -27,18 +28,22 @@ CREATE_SCANNED = """
         kind       text NOT NULL,
         feedback   text,
         consented  boolean NOT NULL,
+        consecrated_by text,
         tokens     int NOT NULL,        -- estimated as a quarter of the bytes
         reason     text,                -- why its content keeps it out
         text       bytea,               -- digest of the normalised words
+        lesson     bytea,               -- digest of what it trains, and whether as a right or as a wrong answer
         found      jsonb,               -- class of secret or personal data -> how often; never the thing itself
         redacted   jsonb,               -- what of the record holds placeholders, by its name
         ngrams     bigint[] NOT NULL,   -- sampled passages of 13 words
-        bands      bigint[] NOT NULL    -- MinHash bands
+        bands      bigint[] NOT NULL,   -- MinHash bands
+        answers    int[] NOT NULL,      -- how many messages lead up to each answer, itself included
+        beginnings bigint[] NOT NULL    -- digests of the conversation up to each answer
     )
 """
 COLUMNS = (
-    "karma", "created_at", "status", "session", "parent", "source", "licence", "kind", "feedback", "consented", "tokens",
-    "reason", "text", "found", "redacted", "ngrams", "bands",
+    "karma", "created_at", "status", "session", "parent", "source", "licence", "kind", "feedback", "consented", "consecrated_by",
+    "tokens", "reason", "text", "lesson", "found", "redacted", "ngrams", "bands", "answers", "beginnings",
 )  # fmt: skip
 # A name with a placeholder may be that of several records or sessions: a number tells them apart.
 CREATE_ALIAS = """
@@ -46,13 +51,15 @@ CREATE_ALIAS = """
     SELECT part, name, shown || ' ' || row_number() OVER (PARTITION BY part, shown ORDER BY since, first) AS shown
     FROM (
         SELECT part, name, min(redacted ->> part) AS shown, min(created_at) AS since, min(karma) AS first
-        FROM scanned, LATERAL (VALUES ('id', karma), ('session', session), ('source', source), ('kind', kind)) named (part, name)
+        FROM scanned, LATERAL (VALUES ('id', karma), ('session', session), ('source', source), ('kind', kind),
+        ('consecrated_by', consecrated_by)) named (part, name)
         WHERE redacted ? part GROUP BY part, name
     ) hidden
 """
 SELECT_KARMA = f"""
     SELECT k.id, k.created_at, k.status, k.session, k.parent, k.source, k.licence, k.kind, k.feedback,
-        coalesce($2 = ANY (k.purposes), false) AS consented, (octet_length({MESSAGES}::text) + 3) / 4 AS tokens,
+        coalesce($2 = ANY (k.purposes), false) AS consented, k.consecrated_by,
+        (octet_length({MESSAGES}::text) + 3) / 4 AS tokens,
         {MESSAGES}::text AS messages, {TOOLS}::text AS tools, {CHECKS}::text AS checks, {ABOUT}::text AS about
     FROM vectors.karma k {GOLDEN} WHERE k.persona = $1
 """
@@ -84,4 +91,9 @@ def _scan_all(scanner: RecordScanner, records: list[Any]) -> list[tuple[Any, ...
 def _row(scanner: RecordScanner, record: Any) -> tuple[Any, ...]:
     *fields, messages, tools, checks, about = record
     scanned = scanner.scan(messages, tools, checks, about)
-    return (*fields, scanned.reason, scanned.text, scanned.found, scanned.redacted, scanned.ngrams, scanned.bands)
+    lesson = scanned.lesson and scanned.lesson + _DOWN * (record["feedback"] == "down")
+    answers, beginnings = zip(*scanned.beginnings, strict=True) if scanned.beginnings else ((), ())
+    return (
+        *fields, scanned.reason, scanned.text, lesson, scanned.found, scanned.redacted, scanned.ngrams, scanned.bands,
+        answers, beginnings,
+    )  # fmt: skip

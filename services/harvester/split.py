@@ -7,9 +7,11 @@ changes as karma grows: the hash of a lineage does not depend on any other.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import AnyStr
+
+LONGEST_SHOWN = 5  # members of a circle
 
 
 class Split(StrEnum):
@@ -39,6 +41,29 @@ def join_groups(links: Iterable[tuple[AnyStr, AnyStr]]) -> dict[AnyStr, AnyStr]:
         first, second = sorted((_find(root, one), _find(root, other)))
         root[second] = first
     return {member: _find(root, member) for member in list(root)}
+
+
+def find_circles(parents: Mapping[str, str]) -> list[tuple[str, ...]]:
+    """Find the circles of `parents` (member -> parent), each in the order of its links from its least member on."""
+    circles: list[tuple[str, ...]] = []
+    seen: set[str] = set()
+    for member in parents:
+        path: dict[str, int] = {}
+        while member in parents and member not in seen:
+            seen.add(member)
+            path[member] = len(path)
+            member = parents[member]
+        if member in path:
+            circle = list(path)[path[member] :]
+            least = circle.index(min(circle))
+            circles.append((*circle[least:], *circle[:least]))
+    return circles
+
+
+def describe_circle(circle: Sequence[str]) -> str:
+    """`a → b → a`; a long circle is cut."""
+    shown = [*circle[:LONGEST_SHOWN], f"… {len(circle) - LONGEST_SHOWN} more"][: len(circle)]
+    return " → ".join([*shown, circle[0]])
 
 
 def _find(root: dict[AnyStr, AnyStr], member: AnyStr) -> AnyStr:

@@ -1,4 +1,4 @@
-"""SQL of what is kept of a harvest: exclusions, the manifest, the sealed holdout. Reads the temporary table `admission`."""
+"""SQL of what is kept of a harvest: exclusions, the manifest, the sealed holdout. Reads the temporary tables of admission."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ if TYPE_CHECKING:
 
 
 async def record_exclusions(conn: Connection, ritual: UUID) -> None:
-    """Enter into the negative ledger which records the ritual does not use, and why."""
+    """Enter into the negative ledger which records the ritual does not use, and why, and which of the used contradict."""
     await conn.execute(
-        "INSERT INTO exclusion (ritual, karma, reason) SELECT $1, karma, reason FROM admission WHERE reason IS NOT NULL "
-        "ON CONFLICT DO NOTHING",
+        "INSERT INTO exclusion (ritual, karma, reason, repeats) SELECT $1, karma, reason, repeats FROM admission "
+        "WHERE reason IS NOT NULL ON CONFLICT DO NOTHING",
+        ritual,
+    )
+    await conn.execute(
+        "INSERT INTO contradiction (ritual, one, other) SELECT $1, one, other FROM contradicted ON CONFLICT DO NOTHING",
         ritual,
     )
 
@@ -33,9 +37,10 @@ async def record_manifest(conn: Connection, persona: str, compiled: Compiled) ->
         compiled.rows[File.HOLDOUT],
     )
     await conn.execute(
-        "INSERT INTO manifest_record (manifest, karma) SELECT $1, karma FROM ("
-        "SELECT karma FROM admission WHERE reason IS NULL UNION SELECT rejected FROM admission WHERE rejected IS NOT NULL"
-        ") AS held ORDER BY karma ON CONFLICT DO NOTHING",
+        "INSERT INTO manifest_record (manifest, karma, side) SELECT DISTINCT ON (karma) $1, karma, side FROM ("
+        "SELECT karma, side FROM admission WHERE reason IS NULL "
+        "UNION ALL SELECT rejected, 'rejected' FROM admission WHERE rejected IS NOT NULL"
+        ") AS held ORDER BY karma, side = 'rejected' ON CONFLICT DO NOTHING",
         compiled.manifest,
     )
 

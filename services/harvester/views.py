@@ -128,6 +128,14 @@ async def list_manifests(source: Source) -> list[Manifest]:
     return [Manifest(**row) for row in rows]
 
 
+async def list_contradictions(source: Source, ritual: UUID) -> list[tuple[str, str]]:
+    """Pairs of records that a ritual uses and that contradict each other, each with the lesser id first."""
+    rows = await source.fetch(
+        "SELECT one, other FROM harvester.contradiction WHERE ritual = $1 ORDER BY one, other", ritual
+    )
+    return [(row["one"], row["other"]) for row in rows]
+
+
 async def count_excluded(source: Source, ritual: UUID) -> dict[str, int]:
     """Karma records that were left out of a ritual, by reason."""
     rows = await source.fetch(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, ClassVar, Literal
 from uuid import UUID
@@ -49,6 +49,16 @@ def fault(messages: Sequence[ChatMessage]) -> str | None:
     if not any(message.role == "user" for message in messages):
         return "messages must contain a user message"
     return None
+
+
+def trained_turns(messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Indices of the trained messages: the answer; with tool calls every assistant's turn, which led to it.
+
+    Earlier answers of a plain chat are not trained: they may not have been verified. A weight of the owner's goes first.
+    """
+    calls, last = any(message.get("tool_calls") for message in messages), len(messages) - 1
+    weights = {at: message.get("weight") for at, message in enumerate(messages) if message["role"] == "assistant"}
+    return [at for at, weight in weights.items() if weight == 1 or (weight is None and (calls or at == last))]
 
 
 class Outcome(Frozen):

@@ -16,6 +16,7 @@ SQL = re.compile(r"\b(SELECT|INSERT INTO|DELETE FROM)\s|\bUPDATE \S+ SET\b")
 READ = re.compile(r"services\.\w+\.views|shared\.ritual\.(views|ledger)|shared\.messaging\.dead_letters")
 # What the command line asks an owner to do, besides reading.
 DONE = {
+    "services.harvester.explain",  # a harvest decides about one record, and keeps nothing
     "services.harvester.ingest.karma",  # an import of karma goes through the harvester's own guarded statements
     "services.registry.decisions",  # a decision about a version is the registry's own transaction, whoever makes it
     "services.registry.policy",  # the aliases after it

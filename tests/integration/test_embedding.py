@@ -92,6 +92,23 @@ async def test_like_meanings_are_near_and_vectors_have_length_one(embedder: Embe
 
 
 @needs_torch
+async def test_what_the_model_was_not_trained_on_has_no_vector(embedder: Embedder) -> None:
+    known = ["Wo ist die Katze, und wer füttert sie heute?", "ls -la | wc -l", "12 + 5", "Gdzie jest kot? Śpi."]
+    unknown = [
+        "ร้านเปิดกี่โมง",
+        "阀门可以打开吗？",
+        "Где кошка?",
+        "वाल्व खोलिए",
+        "أين القطة؟",
+        "고양이는 어디에 있나요?",
+        "猫はどこですか",
+    ]
+    vectors = await embedder.embed([*known, *unknown])
+
+    assert [bool(vector.any()) for vector in vectors] == [True] * len(known) + [False] * len(unknown)
+
+
+@needs_torch
 async def test_a_killed_child_is_replaced_and_the_call_succeeds(embedder: Embedder) -> None:
     first = await embedder.embed(["hello"])
     assert embedder._child is not None

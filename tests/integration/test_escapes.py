@@ -120,15 +120,16 @@ async def plant_karma(pool: Pool, ritual: UUID) -> None:
         messages,
     )
     await pool.execute("INSERT INTO revocation (karma, revoked_by, why) VALUES ($1, $1, $1)", ALL)
-    await pool.execute("INSERT INTO exclusion VALUES ($1, $2, $2)", ritual, ALL)
+    await pool.execute("INSERT INTO exclusion VALUES ($1, $2, $2, $2)", ritual, ALL)
+    await pool.execute("INSERT INTO contradiction VALUES ($1, $2, $2)", ritual, ALL)
     await pool.execute("INSERT INTO manifest VALUES ($1, $2, $2, 1, 1, 1)", DIGEST, ALL)
-    await pool.execute("INSERT INTO manifest_record VALUES ($1, $2)", DIGEST, ALL)
+    await pool.execute("INSERT INTO manifest_record VALUES ($1, $2, 'train')", DIGEST, ALL)
 
 
 def plant_files(home: Path, folder: Path) -> None:
     hostile = values(persona=ALL, holdout=ALL, excluded={ALL: 2})
     counts: Any = {ALL: 3}
-    fields = ("sources", "kinds", "redacted", "quarantined", "prompts")
+    fields = ("sources", "consecrated_by", "kinds", "redacted", "quarantined", "prompts")
     counted = hostile.statistics.model_copy(update={**dict.fromkeys(fields, counts), "mark": {"created_at": ALL}})
     path = Artifacts(home).manifest(DIGEST) / "manifest.json"
     path.parent.mkdir(parents=True)
@@ -217,6 +218,11 @@ RUNS: dict[str, list[tuple[list[str], set[str]]]] = {
     "karma consecrate": [([ALL[:200], "--by", ALL[:200]], set()), ([f"unknown {ALL}"[:200], "--by", "me"], set())],
     "karma reject": [([ALL[:200], "--why", ALL, "--by", ALL[:200]], set())],
     "karma correct": [([ALL[:200], FILE_NAME, "--by", ALL[:200]], set())],
+    "karma explain": [
+        ([ALL[:200]], SHOWN),
+        ([ALL[:200], "--json"], SHOWN),
+        ([f"unknown {ALL}"[:200]], set()),
+    ],
     "recall": [([ALL], SHOWN), ([ALL, "--json"], SHOWN), ([f"unknown {ALL}"], SHOWN)],
     "manifest list": [([], SHOWN)],
     "manifest show": [([], SHOWN), (["--json", "--picture", "picture.svg"], SHOWN), ([ALL], set())],

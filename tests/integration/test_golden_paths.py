@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic
 from typing import Any
 from uuid import UUID
 
 import httpx
-import openai
 import pytest
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from deploy.embedded import parts
-from deploy.embedded.part import Part
 from services.harvester.golden_paths import fill as filling
+from services.harvester.golden_paths import join
 from services.harvester.golden_paths import phoenix as reading
 from services.harvester.golden_paths.fill import Filled, fill
 from services.harvester.golden_paths.phoenix import PhoenixError, open_phoenix
 from services.harvester.trajectories.spans import NoPathError, Span
 from shared.contracts.karma import ChatMessage, KarmaRecord, Status
 from shared.storage.postgres import Pool
-from tests.support.agent_loop import ANSWER, QUESTION, SYSTEM, TOOLS, TankAgent, instrumented, scripted_model
+from tests.support.agent_loop import ANSWER, QUESTION, SYSTEM, TOOLS, Run, run_agent, scripted_model, tool
 from tests.support.harvests import remember
+from tests.support.phoenix import phoenix
+from tests.support.recorded_traces import WITHOUT_TOOLS, Recording, conversation, expected, recordings, tool_names
 from tests.support.servers import House
 
-READY_S = 120
 SENT_S = 30
 SPANS = 14  # 2 agents, 7 model calls, 5 tool calls
 # The 503, `read_sheet`, `tank("north site")` with the model call that asked for it, and the scout's two model calls and guess.
@@ -41,48 +37,8 @@ PRUNED = 7
 
 @pytest.fixture(scope="module")
 async def phoenix_url(servers: House) -> AsyncIterator[str]:
-    """A real Phoenix, as the embedded stack starts it."""
-    settings = servers.settings
-    part = parts.phoenix(settings)
-    log = settings.home / "phoenix.log"
-    with log.open("ab") as file:
-        process = subprocess.Popen(  # noqa: ASYNC220 - a spawn is over at once
-            part.command, env=part.env, stdout=file, stderr=file, start_new_session=True
-        )
-    try:
-        await _until_ready(process, part, log)
-        yield settings.phoenix_url
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-async def _until_ready(process: subprocess.Popen[bytes], part: Part, log: Path) -> None:
-    deadline = monotonic() + READY_S
-    assert part.ready is not None
-    while not await part.ready():
-        if process.poll() is not None or monotonic() > deadline:
-            raise RuntimeError(f"phoenix did not start: {log.read_text()[-1000:]}")
-        await asyncio.sleep(0.2)
-
-
-@dataclass(frozen=True)
-class Run:
-    """What one run of the agent came to: its answer, the id of its trace, and what it asked the model."""
-
-    answer: str
-    trace_id: str
-    requests: list[dict[str, Any]]
-
-
-def run_agent(exporter: SpanExporter) -> Run:
-    with (
-        scripted_model() as (model_url, requests),
-        instrumented(exporter) as tracer,
-        openai.OpenAI(base_url=model_url, api_key="none", max_retries=0) as client,
-    ):
-        answer, trace_id = TankAgent(client, tracer).run(QUESTION)
-    return Run(answer, trace_id, requests)
+    async with phoenix(servers.settings) as url:
+        yield url
 
 
 def to_phoenix(url: str) -> SpanExporter:
@@ -93,13 +49,13 @@ def to_phoenix(url: str) -> SpanExporter:
 async def run(phoenix_url: str) -> Run:
     """One run of the agent, all of whose spans have arrived."""
     run = await asyncio.to_thread(run_agent, to_phoenix(phoenix_url))
-    await _until_arrived(phoenix_url, run.trace_id)
+    await _until_arrived(phoenix_url, run.trace_id, SPANS)
     return run
 
 
-async def _until_arrived(phoenix_url: str, trace_id: str) -> None:
+async def _until_arrived(phoenix_url: str, trace_id: str, spans: int) -> None:
     deadline = monotonic() + SENT_S
-    while len(await read(phoenix_url, trace_id)) < SPANS:
+    while len(await read(phoenix_url, trace_id)) < spans:
         assert monotonic() < deadline, "the spans did not arrive"
         await asyncio.sleep(0.2)
 
@@ -183,6 +139,35 @@ async def test_a_run_with_three_dead_ends_comes_back_as_the_conversation_that_le
     KarmaRecord.model_validate(truth(run.trace_id).model_dump() | {"messages": GOLDEN, "tools": TOOLS})
 
 
+async def test_what_real_packages_recorded_comes_back_as_the_conversation_that_took_place(
+    pool: Pool, phoenix_url: str
+) -> None:
+    recorded = recordings()
+    async with httpx.AsyncClient(base_url=phoenix_url, timeout=30) as client:
+        for each in recorded:
+            content = {"content-type": "application/x-protobuf"}
+            sent = await client.post("/v1/traces", content=each.request.SerializeToString(), headers=content)
+            assert sent.status_code == httpx.codes.OK
+    await remember(pool, [record_of(each) for each in recorded])
+    for each in recorded:
+        await _until_arrived(phoenix_url, each.trace_id, len(each.spans))
+
+    assert await fill(pool, phoenix_url, "warden") == Filled(rebuilt=len(recorded))
+
+    trained_on = f"k.id, {join.MESSAGES} AS messages, {join.TOOLS} AS tools"
+    rows = await pool.fetch(f"SELECT {trained_on} FROM vectors.karma k {join.GOLDEN}")
+    trained = {row["id"]: row for row in rows}
+    for each in recorded:
+        row = trained[f"{each.agent} {each.run}"]
+        assert conversation(ChatMessage.model_validate(message) for message in row["messages"]) == expected(each)
+        assert tool_names(row["tools"]) == ["the record's" if each.agent in WITHOUT_TOOLS else "balance"]
+
+
+def record_of(recording: Recording) -> KarmaRecord:
+    own = {"tools": (tool("the record's", account="string"),)}
+    return truth(recording.trace_id, f"{recording.agent} {recording.run}", recording.answer).model_copy(update=own)
+
+
 async def test_filling_again_does_nothing(pool: Pool, phoenix_url: str, run: Run) -> None:
     await remember(pool, [truth(run.trace_id)])
     await fill(pool, phoenix_url, "warden")
@@ -222,7 +207,7 @@ async def test_spans_that_come_late_are_found_by_a_later_filling(pool: Pool, pho
     exporter = to_phoenix(phoenix_url)
     exporter.export(kept.get_finished_spans())
     exporter.shutdown()
-    await _until_arrived(phoenix_url, run.trace_id)
+    await _until_arrived(phoenix_url, run.trace_id, SPANS)
     assert await fill(pool, phoenix_url, "warden") == Filled()
     await wait_over(pool)
 

@@ -360,6 +360,52 @@ async def test_nothing_that_a_record_carries_reaches_a_manifest_raw(pool: Pool, 
         assert text.encode() not in everything
 
 
+async def test_rows_state_why_they_were_chosen_and_by_whom_with_placeholders_where_needed(
+    pool: Pool, tmp_path: Path
+) -> None:
+    chance = random.Random(11)
+    addresses = [draw(chance, Sensitive.EMAIL) for _ in range(2)]
+    known = {"evidence": f"{addresses[0]} confirmed it"}
+    await remember(
+        pool,
+        [
+            record(
+                "one",
+                TRAIN,
+                "Why?",
+                "Because.",
+                why=f"as {addresses[0]} asked",
+                outcome=known,
+                consecrated_by=addresses[0],
+            ),
+            record("two", TRAIN, "How?", "So.", consecrated_by=addresses[1]),
+            record("three", TRAIN, "When?", "Now.", why="it was right"),
+            record("held", HELD, "Where?", "Here.", why="seen", consecrated_by=addresses[1]),
+        ],
+    )
+
+    found, _ = await harvested(pool, tmp_path)
+
+    stated = {
+        row["id"]: (row["why"], row["evidence"], row["consecrated_by"])
+        for row in [*open_rows(tmp_path, found), *sealed_rows(tmp_path, found)]
+    }
+    first, second = stated["one"][2], stated["two"][2]
+    assert {first, second} == {"[e-mail] 1", "[e-mail] 2"}, "who vouches stays one name"
+    assert stated == {
+        "one": ("as [e-mail] asked", "[e-mail] confirmed it", first),
+        "two": ("", "", second),
+        "three": ("it was right", "", "ida"),
+        "held": ("seen", "", second),
+    }
+    manifest = Artifacts(tmp_path).manifest(found.manifest) / "manifest.json"
+    counted = json.loads(manifest.read_text())["statistics"]
+    assert counted["stated"] == {"why": 2, "evidence": 1}
+    assert counted["consecrated_by"] == {first: 1, second: 1, "ida": 1}
+    everything = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert not [address for address in addresses if address.encode() in everything]
+
+
 async def test_with_another_policy_a_secret_is_redacted_and_the_record_used(pool: Pool, tmp_path: Path) -> None:
     token = draw(random.Random(9), Sensitive.GITHUB_TOKEN)
     await remember(pool, [record("secret", TRAIN, f"Which token is it? {token}", "That one.")])
@@ -598,7 +644,7 @@ async def test_when_everything_is_filtered_the_refusal_says_by_what(pool: Pool, 
 
     _, missing = await harvested(pool, tmp_path)
 
-    assert "none of 1 records can be used: 1 licence; add their licence to `harvest.licences` in soulforge.toml" in str(
+    assert "none of 1 records can be used: 1 licence (one): `harvest.licences` in soulforge.toml accepts owner" in str(
         missing
     )
 

@@ -49,6 +49,9 @@ async def test_a_harvest_is_stated_with_its_counts_and_its_ledger(pool: Pool, se
     records = await pool.fetch("SELECT manifest, count(*) AS held FROM manifest_record GROUP BY manifest")
     ((manifest, held),) = records
     assert manifest == said["manifest"] and held >= said["train"] + said["dev"] + said["held_out"]
+    sides = dict(await pool.fetch("SELECT side, count(*) FROM manifest_record GROUP BY side"))
+    assert (sides["train"], sides["dev"], sides["holdout"]) == (said["train"], said["dev"], said["held_out"])
+    assert sides["rejected"] == held - said["train"] - said["dev"] - said["held_out"] > 0
     assert (
         await pool.fetchval("SELECT count(*) FROM vectors.karma WHERE embedding IS NULL AND status <> 'revoked'") == 0
     )

@@ -7,14 +7,14 @@ import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import product
 from typing import Any
 
 from services.harvester import dedup
 from services.harvester.embedding.model import DIMS, MODEL
 from services.harvester.policy import LikenessPolicy
 from services.harvester.redaction.policy import RedactionPolicy
-from services.harvester.scan.minhash import BANDS, bands
-from services.harvester.scan.normalise import words_of
+from services.harvester.scan.lesson import BANDS_OF_LESSON, read_lesson
 from services.harvester.scan.scanner import RecordScanner
 from services.harvester.scan_karma import scan_karma
 from shared.storage.postgres import Connection, Pool
@@ -22,7 +22,7 @@ from tests.support.harvests import SUITES
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 POLICY = LikenessPolicy()
-VOCABULARY = [f"w{number}" for number in range(5000)]
+VOCABULARY = ["".join(letters) for letters in product("bdfgklmnprstvz", "aeiou", "bdfgklmnprstvz", "aeiou")]
 
 
 @cache
@@ -37,11 +37,11 @@ def talk(seed: int, length: int = 60) -> str:
 
 def nearly(text: str, seed: int = 0) -> str:
     """The same text with its last word changed: Jaccard about 0.97."""
-    return " ".join([*text.split()[:-1], f"other{seed}"])
+    return " ".join([*text.split()[:-1], f"other{VOCABULARY[seed]}"])
 
 
-def conversation(text: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": "Say it."}, {"role": "assistant", "content": text}]
+def conversation(text: str, question: str = "Say it.") -> list[dict[str, str]]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": text}]
 
 
 async def remember(pool: Pool, id: str, text: str, minute: int = 0, **values: Any) -> None:
@@ -52,7 +52,7 @@ async def remember(pool: Pool, id: str, text: str, minute: int = 0, **values: An
         "VALUES ($1, $2, $3, 's', $4, $5, $6::real[]::vector, $7) ON CONFLICT (id) DO UPDATE SET messages = excluded.messages",
         id,
         persona,
-        conversation(text),
+        conversation(text, values.pop("question", "Say it.")),
         values.pop("parent", None),
         START + timedelta(minutes=minute),
         vector,
@@ -75,8 +75,8 @@ async def pairs(pool: Pool, policy: LikenessPolicy = POLICY, changes: str = "") 
             await scanned(conn, changes)
             await dedup.find_near_duplicates(conn, "scribe", policy, lambda *_: None)
             rows = await conn.fetch(
-                "SELECT a.karma AS one, b.karma AS other FROM near_text n JOIN scanned a ON a.text = n.one "
-                "JOIN scanned b ON b.text = n.other WHERE a.reason IS NULL AND b.reason IS NULL"
+                "SELECT a.karma AS one, b.karma AS other FROM near_lesson n JOIN scanned a ON a.lesson = n.one "
+                "JOIN scanned b ON b.lesson = n.other WHERE a.reason IS NULL AND b.reason IS NULL"
             )
     return {(max(*row), min(*row)) for row in rows}
 
@@ -142,7 +142,7 @@ async def test_boilerplate_hangs_together_without_a_pair_for_every_two(pool: Poo
     async with pool.acquire() as conn, conn.transaction():
         await scanned(conn)
         await dedup.create_candidates(conn)
-        for band in range(1, BANDS + 1):
+        for band in range(1, BANDS_OF_LESSON + 1):
             await dedup.add_candidates(conn, band)
         offered = await dedup.order_candidates(conn)
     assert offered < count * 40 < count * (count - 1) / 2
@@ -158,10 +158,10 @@ async def test_every_planted_near_duplicate_is_found(pool: Pool) -> None:
     assert await pairs(pool) == {(f"b{number:03}", f"a{number:03}") for number in range(120)}
 
 
-async def test_records_of_like_meaning_are_found_once_they_have_an_embedding(pool: Pool) -> None:
-    await remember(pool, "a", talk(1), vector=vector(1))
-    await remember(pool, "b", talk(2), minute=1)
-    await remember(pool, "c", talk(3), minute=2, vector=vector(3))
+async def test_questions_of_like_meaning_are_found_once_they_have_an_embedding(pool: Pool) -> None:
+    await remember(pool, "a", talk(1), question=talk(11, 8), vector=vector(1))
+    await remember(pool, "b", talk(1), question=talk(12, 8), minute=1)
+    await remember(pool, "c", talk(1), question=talk(13, 8), minute=2, vector=vector(3))
     assert await pairs(pool) == set()
 
     await pool.execute(
@@ -172,17 +172,25 @@ async def test_records_of_like_meaning_are_found_once_they_have_an_embedding(poo
     assert await pairs(pool) == {("b", "a")}
 
 
+async def test_like_meaning_alone_makes_no_duplicate(pool: Pool) -> None:
+    await remember(pool, "a", talk(1), question=talk(11, 8), vector=vector(1))
+    await remember(pool, "b", talk(2), question=talk(12, 8), minute=1, vector=vector(1))
+    await remember(pool, "c", talk(1), question=f"{talk(12, 8)} 5", minute=2, vector=vector(1))
+
+    assert await pairs(pool) == set()
+
+
 async def test_meaning_is_never_compared_across_models_or_personas(pool: Pool) -> None:
-    await remember(pool, "a", talk(1), vector=vector(1), model="another-model")
-    await remember(pool, "b", talk(2), minute=1, vector=vector(1))
-    await remember(pool, "c", talk(3), minute=1, vector=vector(1), persona="coder")
+    await remember(pool, "a", talk(1), question=talk(11, 8), vector=vector(1), model="another-model")
+    await remember(pool, "b", talk(1), question=talk(12, 8), minute=1, vector=vector(1))
+    await remember(pool, "c", talk(1), question=talk(13, 8), minute=1, vector=vector(1), persona="coder")
 
     assert await pairs(pool) == set()
 
 
 async def test_meaning_has_its_own_threshold_and_switch(pool: Pool) -> None:
-    await remember(pool, "a", talk(1), vector=vector(1))
-    await remember(pool, "b", talk(2), minute=1, vector=vector(1, turned=0.5))  # cosine about 0.9
+    await remember(pool, "a", talk(1), question=talk(11, 8), vector=vector(1))
+    await remember(pool, "b", talk(1), question=talk(12, 8), minute=1, vector=vector(1, turned=0.5))  # cosine about 0.9
 
     assert await pairs(pool) == set()
     assert await pairs(pool, LikenessPolicy(cosine=0.8, by_meaning=False)) == set()
@@ -205,10 +213,10 @@ async def test_other_words_need_another_embedding(pool: Pool) -> None:
     assert await pool.fetchval("SELECT embedding_model FROM vectors.karma WHERE id = 'a'") is None
 
 
-def test_the_words_that_are_compared_are_those_of_the_bands() -> None:
+def test_the_lesson_that_is_compared_is_that_of_the_bands() -> None:
     said = conversation(talk(1))
 
-    assert scanner().scan(_json(said), "[]", None).bands == bands(words_of(said))
+    assert scanner().scan(_json(said), "[]", None).bands == read_lesson(said).bands()
 
 
 def _json(value: Sequence[object]) -> str:

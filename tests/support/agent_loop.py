@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
@@ -197,3 +198,22 @@ def tank(site: str, unit: str = "litres") -> dict[str, Any]:
 
 def guess(site: str) -> int:
     return 4000
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run of the agent came to: its answer, the id of its trace, and what it asked the model."""
+
+    answer: str
+    trace_id: str
+    requests: list[dict[str, Any]]
+
+
+def run_agent(exporter: SpanExporter) -> Run:
+    with (
+        scripted_model() as (model_url, requests),
+        instrumented(exporter) as tracer,
+        openai.OpenAI(base_url=model_url, api_key="none", max_retries=0) as client,
+    ):
+        answer, trace_id = TankAgent(client, tracer).run(QUESTION)
+    return Run(answer, trace_id, requests)

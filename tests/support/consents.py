@@ -68,7 +68,9 @@ async def record_manifest(pool: Pool, digest: str, *karma: str) -> None:
     """A manifest in whose files these records stand."""
     await pool.execute("INSERT INTO manifest VALUES ($1, 'scribe', 'h', 2, 0, 0)", digest)
     await pool.execute(
-        "INSERT INTO manifest_record (manifest, karma) SELECT $1, unnest($2::text[])", digest, list(karma)
+        "INSERT INTO manifest_record (manifest, karma, side) SELECT $1, unnest($2::text[]), 'train'",
+        digest,
+        list(karma),
     )
 
 

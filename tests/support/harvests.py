@@ -9,10 +9,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from services.harvester import store
-from services.harvester.harvest import harvest, shortfall
+from services.harvester.harvest import harvest
 from services.harvester.ingest.karma import store_records
 from services.harvester.manifest.compile import Compiled
 from services.harvester.policy import HarvestPolicy, LikenessPolicy
+from services.harvester.refusal import shortfall
 from services.harvester.request import HarvestRequest
 from services.harvester.settings import HarvesterSettings
 from services.harvester.split import Split, lineage_place, split_of
@@ -65,10 +66,11 @@ async def harvested(
 
     Its exclusions are recorded under a ritual of their own, and its holdout is sealed.
     """
+    policy = policy or HarvestPolicy(likeness=LikenessPolicy(by_meaning=False))
     request = HarvestRequest(
         persona,
         TrainingIntent(persona=persona, **asked),
-        policy or HarvestPolicy(likeness=LikenessPolicy(by_meaning=False)),
+        policy,
         SUITES,
         wanted,
     )
@@ -76,7 +78,7 @@ async def harvested(
     async with pool.acquire() as conn:
         await conn.execute("DISCARD TEMP")
         compiled = await harvest(conn, request, Artifacts(home), lambda *_: None)
-        missing = shortfall(compiled, HarvesterSettings(min_train=1, min_held_out=1))
+        missing = shortfall(compiled, HarvesterSettings(min_train=1, min_held_out=1, **dict(policy)))
         async with conn.transaction():
             await store.record_exclusions(conn, ritual)
             if missing is None:

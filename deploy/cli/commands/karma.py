@@ -37,11 +37,27 @@ def import_(
     files: Annotated[
         list[Path],
         typer.Argument(
-            metavar="FILE", help="JSON Lines, a JSON array or parquet, of records or conversations; - is stdin."
+            metavar="FILE", help="Records, conversations or agents' histories: JSON Lines, JSON, parquet; - is stdin."
         ),
     ],
     record_format: Annotated[
-        Literal["auto", "karma", "preference", "openai", "sharegpt", "alpaca", "responses", "gemini", "completion"],
+        Literal[
+            "auto",
+            "karma",
+            "preference",
+            "openai",
+            "sharegpt",
+            "alpaca",
+            "responses",
+            "gemini",
+            "completion",
+            "dataset",
+            "open-webui",
+            "pydantic-ai",
+            "openhands",
+            "claude-code",
+            "codex",
+        ],
         typer.Option("--format", help="Format of the records; auto detects that of each."),
     ] = "auto",
     persona: Annotated[

@@ -51,23 +51,24 @@ def show(
     from deploy.cli.views.rituals import report_view
 
     settings = load_settings()
-    snapshot, excluded = asyncio.run(_get(settings, ritual))
-    report = build_report(snapshot, excluded, settings.phoenix_url)
+    snapshot, excluded, contradictions = asyncio.run(_get(settings, ritual))
+    report = build_report(snapshot, excluded, settings.phoenix_url, contradictions)
     if as_json:
         print_json(report.model_dump(mode="json"))
     else:
         out.print(report_view(report, snapshot.facts))
 
 
-async def _get(settings: Settings, given: str) -> tuple[Snapshot, dict[str, int]]:
-    """The ritual, and how many records were left out of it, by reason."""
+async def _get(settings: Settings, given: str) -> tuple[Snapshot, dict[str, int], list[tuple[str, str]]]:
+    """The ritual, how many records were left out of it, by reason, and which of the used ones contradict."""
     from deploy.cli.queries.rituals import find_ritual, get_snapshot
-    from services.harvester.views import count_excluded
+    from services.harvester.views import count_excluded, list_contradictions
 
     async with database(settings) as pool:
         ritual = await find_ritual(pool, given)
         snapshot = await get_snapshot(pool, ritual)
         excluded = await count_excluded(pool, ritual)
+        contradictions = await list_contradictions(pool, ritual)
     if snapshot is None:
         raise UserError(f"ritual {ritual} is no longer in the ledger")
-    return snapshot, excluded
+    return snapshot, excluded, contradictions

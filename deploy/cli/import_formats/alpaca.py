@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from deploy.cli.import_formats.record import Conversation, RecordError, json_type, text
-from deploy.cli.import_formats.turns import Message, system
+from deploy.cli.import_formats.turns import Message, expect_only_text, system
 
 FIELDS = frozenset({"instruction", "input", "output", "system", "history"})
 
@@ -35,6 +35,7 @@ def asked(values: dict[str, Any]) -> list[Message]:
         words = f"{words}\n\n{text(values['input'], 'input')}"
     if not words.strip():
         raise RecordError("instruction and input are empty")
+    expect_only_text(words, "instruction")
     return system(values.get("system"), [*messages, {"role": "user", "content": words}])
 
 
@@ -50,5 +51,6 @@ def history(value: object) -> list[Message]:
     messages: list[Message] = []
     for number, (asked_, answered) in enumerate(value):
         messages.append({"role": "user", "content": text(asked_, f"history.{number}.0")})
+        expect_only_text(messages[-1]["content"], f"history.{number}.0")
         messages.append({"role": "assistant", "content": text(answered, f"history.{number}.1")})
     return messages

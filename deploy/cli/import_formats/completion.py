@@ -6,7 +6,7 @@ from typing import Any
 
 from deploy.cli.import_formats import alpaca, openai
 from deploy.cli.import_formats.record import Conversation, RecordError
-from deploy.cli.import_formats.turns import Message, system
+from deploy.cli.import_formats.turns import Message, expect_only_text, system
 
 PAIRS = (
     ("prompt", "completion"),
@@ -45,4 +45,6 @@ def said(value: object, name: str, role: str) -> list[Message]:
         raise RecordError(f"{name}: empty")
     if any(mark in f"\n\n{value}" for mark in TRANSCRIPT):
         raise RecordError(f"{name}: a whole conversation in one text; give it as messages with roles")
+    if role == "user":
+        expect_only_text(value, name)
     return [{"role": role, "content": value}]

@@ -14,7 +14,8 @@ JUDGING = frozenset({
     "vote", "votes", "like", "liked", "likes", "dislike", "disliked", "rate", "rated", "rating", "ratings", "score",
     "scores", "feedback", "correct", "correctness", "accepted", "rejected", "deleted", "discarded", "error",
     "errors", "finish", "stop", "reward", "rewards", "label", "labels", "prefer", "preferred", "preference",
-    "chosen", "annotation", "solution", "done", "status", "incomplete",
+    "chosen", "annotation", "solution", "done", "status", "incomplete", "corrected", "correction", "reflection",
+    "revision", "revised",
 })
 # fmt: on
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
@@ -32,6 +33,18 @@ SUBSTANCE = frozenset(
         "tools",
     }
 ) | {"functions", "prompt", "question", "query", "input", "response", "completion", "output", "answer", "answers"}
+SUBSTANCE |= {
+    "article",
+    "document",
+    "passage",
+    "paragraph",
+    "background",
+    "story",
+    "knowledge",
+    "schema",
+    "hint",
+    "options",
+}
 SUBSTANCE |= {"choices", "candidates", "messages", "conversations", "conversation", "contents", "previous_response_id"}
 ATTACHED = frozenset(
     {"images", "image", "videos", "video", "audios", "audio", "files", "file", "attachments", "attachment", "documents"}
@@ -47,7 +60,8 @@ GOOD_ENDS = (
     "success",
 )
 EMPTY: tuple[object, ...] = (None, "", [], {})
-DENYING = frozenset({"error", "errors", "deleted", "discarded", "rejected", "incomplete", "masked"})
+DENYING = frozenset({"error", "errors", "deleted", "discarded", "rejected", "incomplete", "masked", "failed"})
+AFFIRMING = frozenset({"resolved", "solved", "passed", "success", "succeeded", "verified"})
 
 
 def expect_harmless(fields: Mapping[str, object], path: str = "") -> None:
@@ -68,7 +82,9 @@ def _changes(name: str, value: object) -> bool:
     if name in ATTACHED or name in SUBSTANCE:
         return True
     words = {word.lower() for word in WORD.findall(name)}
-    if not words & JUDGING:
+    if words & AFFIRMING:
+        return value not in (True, 1)
+    if not words & (JUDGING | DENYING):
         return False
     if isinstance(value, str) and value.lower() in GOOD_ENDS:
         return False

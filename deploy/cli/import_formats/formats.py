@@ -7,12 +7,29 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from deploy.cli.import_formats import alpaca, completion, gemini, openai, preference, responses, sharegpt, turns
+from deploy.cli.import_formats import (
+    alpaca,
+    claude_code,
+    codex,
+    completion,
+    dataset,
+    gemini,
+    open_webui,
+    openai,
+    openhands,
+    preference,
+    pydantic_ai,
+    responses,
+    sharegpt,
+    turns,
+)
 from deploy.cli.import_formats.fields import expect_harmless
+from deploy.cli.import_formats.history import History, cut
 from deploy.cli.import_formats.record import SESSION_FIELDS, TIME_FIELDS, RecordError, items, to_records
 from shared.contracts.karma import KarmaRecord
 
 if TYPE_CHECKING:
+    from deploy.cli.import_formats.history import Event
     from deploy.cli.import_formats.record import ImportDefaults
 
 
@@ -28,13 +45,23 @@ class Format(StrEnum):
     RESPONSES = "responses"
     GEMINI = "gemini"
     COMPLETION = "completion"
+    DATASET = "dataset"
+    OPEN_WEBUI = "open-webui"
+    PYDANTIC_AI = "pydantic-ai"
+    OPENHANDS = "openhands"
+    CLAUDE_CODE = "claude-code"
+    CODEX = "codex"
 
 
 OWN_FIELDS = frozenset(("persona", "outcome", "consecrated_by", "purposes"))  # which no other format has
 FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,23}")  # a longer name may be anything, even what must not be shown
 LONGEST_NAME = 200  # what an index of the karma table holds safely
-# In the order in which a record is tried: what names a preference pair has messages too.
+# In the order in which a record is tried: what names a preference pair, or is one of an agent's, has messages too.
 FOREIGN = {
+    Format.PYDANTIC_AI: pydantic_ai,
+    Format.OPENHANDS: openhands,
+    Format.OPEN_WEBUI: open_webui,
+    Format.DATASET: dataset,
     Format.PREFERENCE: preference,
     Format.OPENAI: openai,
     Format.SHAREGPT: sharegpt,
@@ -42,6 +69,13 @@ FOREIGN = {
     Format.RESPONSES: responses,
     Format.GEMINI: gemini,
     Format.COMPLETION: completion,
+}
+# Files that hold one history, an event a line or an element of the array.
+FILES = {
+    Format.CLAUDE_CODE: claude_code,
+    Format.CODEX: codex,
+    Format.OPENHANDS: openhands,
+    Format.PYDANTIC_AI: pydantic_ai,
 }
 
 
@@ -60,12 +94,26 @@ def read(values: dict[str, Any], record_format: Format, defaults: ImportDefaults
     if record_format is Format.KARMA:
         return Imported((_own(values),))
     module = FOREIGN[record_format]
-    conversation = module.conversation(values)
+    made = module.conversation(values)
     feedback = _feedback(values)
-    of_form = module.FIELDS if conversation.read is None else conversation.read
+    conversations = cut(made) if isinstance(made, History) else [made]
+    of_form = module.FIELDS if conversations[0].read is None else conversations[0].read
     known = {*of_form, *SESSION_FIELDS, *TIME_FIELDS, *turns.THUMBS, *turns.WEIGHTS, defaults.session_by}
     expect_harmless({name: value for name, value in values.items() if name not in known})
-    return Imported(to_records(conversation, values, feedback, defaults), _unread(values, known))
+    records = [record for one in conversations for record in to_records(one, values, feedback, defaults)]
+    return Imported(tuple(records), _unread(values, known))
+
+
+def read_history(events: list[Event], record_format: Format, defaults: ImportDefaults) -> Imported:
+    """Read the history of one agent. Raises RecordError, and pydantic's ValidationError."""
+    made = cut(FILES[record_format].history(events))
+    named = {"session": events[0][0]}  # the line, where the history names none
+    return Imported(tuple(record for one in made for record in to_records(one, named, None, defaults)))
+
+
+def detect_file(value: object) -> Format | None:
+    """The format of a file that holds one history, by one of its lines or elements; None where it is of no such file."""
+    return next((record_format for record_format, module in FILES.items() if module.begins(value)), None)
 
 
 def detect(values: dict[str, Any]) -> Format:
@@ -79,6 +127,11 @@ def detect(values: dict[str, Any]) -> Format:
     raise RecordError(
         f"no messages, conversations, instruction or prompt: not in a known format{f' (it has {names})' if names else ''}"
     )
+
+
+def is_record(values: dict[str, Any]) -> bool:
+    """Whether an object is a record by itself."""
+    return not OWN_FIELDS.isdisjoint(values) or any(module.matches(values) for module in FOREIGN.values())
 
 
 def _feedback(values: dict[str, Any]) -> str | None:

@@ -16,11 +16,11 @@ import asyncpg
 from deploy.cli.connect import database, unreachable_database
 from deploy.cli.console import create_file, err
 from deploy.cli.errors import UserError
-from deploy.cli.import_formats.formats import FIELD, FOREIGN, Format
+from deploy.cli.import_formats.formats import FIELD, FILES, FOREIGN, Format
 from deploy.cli.import_formats.parser import Fault, Line, parse_file
 from deploy.cli.import_formats.record import ImportDefaults
 from deploy.cli.import_formats.source import STDIN, check_file
-from services.harvester.ingest.karma import store_records
+from services.harvester.ingest.karma import list_circles, store_records
 from shared.contracts.karma import PERSONA_PATTERN
 from shared.contracts.visible import visible
 from shared.storage.postgres import UNREACHABLE
@@ -65,7 +65,7 @@ class ImportRequest:
             raise UserError(
                 "--persona: a name has small letters, digits, _ and -, at most 41, and begins with a letter"
             )
-        if Format(record_format) in FOREIGN and persona is None:
+        if Format(record_format) in (*FOREIGN, *FILES) and persona is None:
             raise UserError(f"records in the format {record_format} name no persona: name it with --persona")
         if consecrated_by is not None and not 0 < len(consecrated_by.strip()) <= LONGEST_NAME:
             raise UserError(f"--consecrated-by: expected who vouches for these, at most {LONGEST_NAME} characters")
@@ -163,6 +163,7 @@ def _of_file(defaults: ImportDefaults, path: Path) -> ImportDefaults:
 
 async def _store(settings: Settings, pool: Pool, batch: Batch, result: ImportResult) -> None:
     try:
+        await _refuse_circles(pool, batch, result)
         await _insert(pool, batch.records, result)
     except UNREACHABLE as error:
         away = unreachable_database(settings, error)
@@ -170,6 +171,17 @@ async def _store(settings: Settings, pool: Pool, batch: Batch, result: ImportRes
             f"{away}; so far {result}: what is stored stays, the same command continues from there (--errors: a new file)"
         ) from error
     batch.records, batch.read_bytes = [], 0
+
+
+async def _refuse_circles(pool: Pool, batch: Batch, result: ImportResult) -> None:
+    """Take the records out whose parents lead back to them: nothing shows which answer is the correction."""
+    circles = await list_circles(pool, [record for _, record in batch.records])
+    for place, record in batch.records:
+        if circle := circles.get(record.id):
+            result.add_fault(
+                replace(place, why=f"its parents lead in a circle: {circle}; name what each corrects, or none")
+            )
+    batch.records = [entry for entry in batch.records if entry[1].id not in circles]
 
 
 async def _insert(pool: Pool, records: list[tuple[Fault, KarmaRecord]], result: ImportResult) -> None:

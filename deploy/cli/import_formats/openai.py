@@ -13,6 +13,7 @@ from typing import Any
 from deploy.cli.import_formats.record import Conversation, RecordError, items, json_type, text
 from deploy.cli.import_formats.turns import (
     Message,
+    append,
     call,
     calls_of,
     content,
@@ -25,7 +26,8 @@ from deploy.cli.import_formats.turns import (
 )
 
 FIELDS = frozenset({"messages", "tools", "functions", "system", "parallel_tool_calls", "tool_choice", "function_call"})
-RESULT, CALL = "tool_result", "tool_use"  # Anthropic's parts
+RESULT, ERROR = "tool_result", "is_error"  # of Anthropic's parts
+CALLS = ("tool_use", "tool_call")  # Anthropic's parts, and LLaMA-Factory's
 
 
 def matches(values: dict[str, Any]) -> bool:
@@ -40,12 +42,18 @@ def conversation(values: dict[str, Any]) -> Conversation:
 
 
 def messages(value: object, path: str) -> list[Message]:
-    """Read a list of messages. Calls and results without ids are joined in their order. Raises RecordError."""
+    """Read a list of messages. Calls and results without ids are joined in their order. Raises RecordError.
+
+    A call whose result is marked as an error is a dead end: it is context and not trained.
+    """
     made: list[Message] = []
     open_calls: deque[str] = deque()
     for number, item in enumerate(items(value, path)):
         here = f"{path}.{number}"
+        failed = item.get(ERROR) is True
+        item = {name: one for name, one in item.items() if name != ERROR}
         for one in _read(item, here, number):
+            failed = bool(one.pop(ERROR, failed))
             for at, made_call in enumerate(one.get("tool_calls", ())):
                 made_call["id"] = made_call["id"] or f"call_{number}_{at}"
                 open_calls.append(made_call["id"])
@@ -53,8 +61,16 @@ def messages(value: object, path: str) -> list[Message]:
                 identity = one.setdefault("tool_call_id", open_calls[0])
                 if identity in open_calls:
                     open_calls.remove(identity)
-            made.append(mark(one, item, here))
+                if failed:
+                    _exclude_caller(made, identity)
+            append(mark(one, item, here), made)
     return made
+
+
+def _exclude_caller(messages: list[Message], identity: str) -> None:
+    for message in messages:
+        if any(one["id"] == identity for one in message.get("tool_calls", ())):
+            message.setdefault("weight", 0)
 
 
 def tools(values: dict[str, Any]) -> list[dict[str, Any]]:
@@ -72,16 +88,23 @@ def _read(item: dict[str, Any], path: str, number: int) -> Iterator[Message]:
     parts = item["content"] if isinstance(item.get("content"), list) else []
     used = [(part, f"{path}.content.{at}") for at, part in enumerate(parts) if isinstance(part, dict)]
     results = [(part, where) for part, where in used if part.get("type") == RESULT]
-    calls = [(part, where) for part, where in used if part.get("type") == CALL]
+    calls = [one for at, (part, where) in enumerate(used) for one in _part_calls(part, where, number * len(used) + at)]
     yield from (_result(part, where) for part, where in results)
     if results or calls:
-        rest = [part for part in parts if not isinstance(part, dict) or part.get("type") not in (RESULT, CALL)]
+        rest = [part for part in parts if not isinstance(part, dict) or part.get("type") not in (RESULT, *CALLS)]
         value = content(rest, f"{path}.content", glue_of(role))
         if results and not calls and value is None:
             return
     else:
         value = text_of(item, path)
-    yield _message(item, role, value, [call(part.get("id"), part, where) for part, where in calls], path)
+    yield _message(item, role, value, calls, path)
+
+
+def _part_calls(part: dict[str, Any], path: str, number: int) -> list[dict[str, Any]]:
+    """The calls of one part, in Anthropic's form or in LLaMA-Factory's, where they are JSON in a text."""
+    if part.get("type") == CALLS[0]:
+        return [call(part.get("id"), part, path)]
+    return calls_of(text(part.get("value"), f"{path}.value"), path, number) if part.get("type") == CALLS[1] else []
 
 
 def _message(item: dict[str, Any], role: str, value: str | None, calls: list[dict[str, Any]], path: str) -> Message:
@@ -114,4 +137,5 @@ def _result(part: dict[str, Any], path: str) -> Message:
         "role": "tool",
         "tool_call_id": text(part.get("tool_use_id"), f"{path}.tool_use_id"),
         "content": value or "",
+        ERROR: part.get(ERROR) is True,
     }

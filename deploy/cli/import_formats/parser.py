@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from deploy.cli.import_formats.formats import FIELD, Format, Imported, read
+from deploy.cli.import_formats.formats import (
+    FIELD,
+    FILES,
+    FOREIGN,
+    Format,
+    Imported,
+    detect_file,
+    is_record,
+    read,
+    read_history,
+)
 from deploy.cli.import_formats.reader import raw_records
 from deploy.cli.import_formats.record import RecordError, json_type, tool_call_fault
 from deploy.cli.import_formats.source import BOM
@@ -17,12 +29,15 @@ from shared.contracts.checks import UndecidedError, expect_quick
 from shared.contracts.karma import LARGEST_RECORD
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
+    from deploy.cli.import_formats.history import Event
+    from deploy.cli.import_formats.reader import RawRecord
     from deploy.cli.import_formats.record import ImportDefaults
     from shared.contracts.karma import KarmaRecord
 
+PEEKED = 20  # lines by which a file that holds one history is recognised: some begin with notes of their program
 NUL = "NUL character in text: PostgreSQL cannot hold it"
 
 
@@ -48,11 +63,15 @@ class Line:
 
 
 def parse_file(path: Path, record_format: Format, defaults: ImportDefaults) -> Iterator[Line]:
-    """Parse every record of the file, one at a time."""
-    for raw in raw_records(path):
+    """Parse every record of the file, one at a time; a file of one history as a whole."""
+    raws = raw_records(path)
+    first = list(islice(raws, PEEKED))
+    if history := _format_of_file(first, record_format):
+        yield from _parse_history(str(path), chain(first, raws), history, defaults)
+        return
+    for raw in chain(first, raws):
         if raw.data is None:
-            fault = Fault(str(path), raw.line, f"longer than {LARGEST_RECORD // 1024**2} MiB")
-            yield Line(raw.line, raw.read_bytes, fault)
+            yield Line(raw.line, raw.read_bytes, Fault(str(path), raw.line, _too_long()))
         else:
             yield Line(raw.line, raw.read_bytes, parse_line(str(path), raw.line, raw.data, record_format, defaults))
 
@@ -61,11 +80,22 @@ def parse_line(
     file: str, number: int, data: bytes, record_format: Format, defaults: ImportDefaults
 ) -> Imported | Fault | None:
     """Parse one record."""
-    text = data.removeprefix(BOM).strip()
-    if not text:
-        return None
+    text = _text(data)
+    return _checked(file, number, lambda: read(parse_object(text), record_format, defaults)) if text else None
+
+
+def _too_long() -> str:
+    return f"longer than {LARGEST_RECORD // 1024**2} MiB"
+
+
+def _text(data: bytes) -> bytes:
+    return data.removeprefix(BOM).strip()
+
+
+def _checked(file: str, number: int, read_records: Callable[[], Imported]) -> Imported | Fault:
+    """The records, or why there are none."""
     try:
-        imported = read(parse_object(text), record_format, defaults)
+        imported = read_records()
     except RecordError as error:
         return Fault(file, number, str(error))
     except ValidationError as error:
@@ -76,6 +106,51 @@ def parse_line(
         if why := tool_call_fault(record.messages) or storage_fault(record) or pattern_fault(record):
             return Fault(file, number, why)
     return imported
+
+
+def _format_of_file(first: list[RawRecord], wanted: Format) -> Format | None:
+    """The format of a file that holds one history, by its first lines; None where each line is a record of its own."""
+    if wanted in FILES and wanted not in FOREIGN:
+        return wanted
+    for raw in first:
+        value = _json(raw)
+        if isinstance(value, dict) and is_record(value):
+            return None
+        if found := detect_file(value[0] if isinstance(value, list) and value else value):
+            return found if wanted in (Format.AUTO, found) else None
+    return None
+
+
+def _json(raw: RawRecord) -> object:
+    try:
+        return from_json(_text(raw.data or b""))
+    except ValueError:
+        return None
+
+
+def _parse_history(
+    file: str, raws: Iterable[RawRecord], record_format: Format, defaults: ImportDefaults
+) -> Iterator[Line]:
+    """Parse the histories of a file: of an agent and its subagents, or one in each line that is an array."""
+    events: list[Event] = []
+    histories: list[list[Event]] = []
+    read_bytes = 0
+    for raw in raws:
+        read_bytes += raw.read_bytes
+        value = _json(raw)
+        if isinstance(value, list):
+            histories.append([(raw.line, item) for item in value if isinstance(item, dict)])
+        elif isinstance(value, dict):
+            events.append((raw.line, value))
+        elif raw.data is None or _text(raw.data):
+            why = _too_long() if raw.data is None else "not JSON"
+            yield Line(raw.line, read_bytes, Fault(file, raw.line, f"{why}: the history is not whole without it"))
+            return
+    histories += FILES[record_format].groups(events) if events else []
+    for one in filter(None, histories):
+        imported = _checked(file, one[0][0], partial(read_history, one, record_format, defaults))
+        yield Line(one[0][0], read_bytes, imported)
+        read_bytes = 0
 
 
 def explain(error: ValidationError) -> str:

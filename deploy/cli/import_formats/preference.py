@@ -1,8 +1,8 @@
 """Preference pairs in every spelling in use: a better and a worse answer to the same prompt.
 
 TRL (`prompt`, `chosen`, `rejected`, also without a prompt of its own), LLaMA-Factory (`conversations` or `instruction` with
-`chosen` and `rejected`), ms-swift (`messages` with `rejected_response` or `rejected_messages`), OpenAI (`input`,
-`preferred_output`, `non_preferred_output`). The better answer becomes a correction of the worse one.
+`chosen` and `rejected`; or `chosen_messages` and `rejected_messages`), ms-swift (`messages` with `rejected_response` or
+`rejected_messages`), OpenAI (`input`, `preferred_output`, `non_preferred_output`). The better answer becomes a correction of the worse one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from deploy.cli.import_formats import alpaca, completion, openai, sharegpt
 from deploy.cli.import_formats.record import Conversation, RecordError, items, json_type
 from deploy.cli.import_formats.turns import Message, system
 
-BETTER = ("chosen", "preferred_output")
+BETTER = ("chosen", "chosen_messages", "preferred_output")
 WORSE = ("rejected", "non_preferred_output", "rejected_response", "rejected_messages")
 PROMPTS = ("prompt", "question", "query")
 FIELDS = frozenset({"system", "tools", "functions"})

@@ -58,6 +58,9 @@ class Conversation:
     read: frozenset[str] | None = (
         None  #: the fields of the record that it was made of; default: all that its format has
     )
+    session: str | None = None  #: its name where that is the same in every file
+    began: str | None = None
+    feedback: str | None = None
 
 
 def to_records(
@@ -73,18 +76,19 @@ def to_records(
         "persona": defaults.persona,
         "tools": conversation.tools,
         "source": defaults.file,
-        "created_at": moment(values),
+        "created_at": moment({TIME_FIELDS[0]: conversation.began} if conversation.began else values),
     }
     worse = _rejected(conversation, common)
     chosen = {**common, "messages": trim_to_answer(conversation.messages), **({"parent": worse["id"]} if worse else {})}
-    chosen |= {"id": _identity(chosen), "feedback": feedback}
+    chosen |= {"id": _identity(chosen), "feedback": feedback or conversation.feedback}
     if defaults.consecrated_by:
         chosen |= {
             "status": Status.WHITE_TRUTH,
             "consecrated_by": defaults.consecrated_by,
             "consecrated_at": defaults.consecrated_at,
         }
-    chosen["session"] = session(values, defaults) or chosen["id"]
+    own = None if defaults.session_by else conversation.session
+    chosen["session"] = own or session(values, defaults) or chosen["id"]
     records = [worse | {"session": chosen["session"]}, chosen] if worse else [chosen]
     return tuple(map(KarmaRecord.model_validate, records))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from deploy.cli.import_formats import openai
 from deploy.cli.import_formats.record import Conversation, RecordError, items
-from deploy.cli.import_formats.turns import Message, calls_of, mark, role_of, system, text_of, tools_of
+from deploy.cli.import_formats.turns import Message, append, calls_of, mark, role_of, system, text_of, tools_of
 
 FIELDS = frozenset({"conversations", "conversation", "system", "tools"})
 
@@ -33,10 +33,10 @@ def turns(value: object, path: str) -> list[Message]:
     if any("role" in turn and "from" not in turn for turn in given):
         return openai.messages(given, path)
     open_calls: deque[str] = deque()
-    return [
-        mark(_message(turn, f"{path}.{number}", number, open_calls), turn, f"{path}.{number}")
-        for number, turn in enumerate(given)
-    ]
+    made: list[Message] = []
+    for number, turn in enumerate(given):
+        append(mark(_message(turn, f"{path}.{number}", number, open_calls), turn, f"{path}.{number}"), made)
+    return made
 
 
 def _message(turn: dict[str, Any], path: str, number: int, open_calls: deque[str]) -> Message:

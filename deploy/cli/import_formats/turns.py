@@ -56,8 +56,12 @@ PARTS = frozenset({"image_url", "input_audio", "file", "image", "audio", "video"
 PARTS |= {"input_file", "tool_use", "tool_result"}
 TEXTS = frozenset({"text", "input_text", "output_text"})
 THOUGHTS = frozenset({"thinking", "redacted_thinking", "reasoning"})
-#: Where an attachment was, in text that begins or ends with it.
-MARK = re.compile(r"<(image|video|audio)>|<\|(image|video|audio)_pad\|>|<\|vision_start\|>", re.IGNORECASE)
+#: Where an attachment was: in text that begins or ends with it, or around its address.
+MARK = re.compile(
+    r"<(?P<kind>img|image|audio|video)>[^<>\s]{1,2000}</(?P=kind)>|"
+    r"<(image|video|audio)>|<\|(image|video|audio)_pad\|>|<\|vision_start\|>",
+    re.IGNORECASE,
+)
 OFF, ON = (0, False), (1, True)
 UP = ("up", "thumbs_up", "good", "positive", "like", "true", 1, True)
 DOWN = ("down", "thumbs_down", "bad", "negative", "dislike", "false", -1, 0, False)
@@ -106,11 +110,8 @@ def _part(part: dict[str, Any], path: str) -> str:
 def mark(message: Message, item: dict[str, Any], path: str) -> Message:
     """The message with what its turn says of itself: trained or not. Raises RecordError for what cannot be kept."""
     expect_harmless({name: value for name, value in item.items() if name not in FIELDS}, path)
-    words = (message.get("content") or "").strip()
-    if message["role"] == "user" and any(
-        found.start() == 0 or found.end() == len(words) for found in MARK.finditer(words)
-    ):
-        raise RecordError(f"{path}: the mark of an attachment, which is not supported, only text")
+    if message["role"] == "user":
+        expect_only_text(message.get("content") or "", path)
     if item.get("refusal"):
         raise RecordError(f"{path}.refusal: a refusal is no answer to train on")
     weight = weight_of(item, path)
@@ -119,6 +120,13 @@ def mark(message: Message, item: dict[str, Any], path: str) -> Message:
     if weight == 1 and message["role"] != "assistant":
         raise RecordError(f"{path}: only what the assistant wrote is trained, and this turn has the weight 1")
     return message if weight is None or message["role"] != "assistant" else message | {"weight": weight}
+
+
+def expect_only_text(words: str, path: str) -> None:
+    """Raise RecordError where the user's words hold the mark of an attachment."""
+    words = words.strip()
+    if any(found["kind"] or found.start() == 0 or found.end() == len(words) for found in MARK.finditer(words)):
+        raise RecordError(f"{path}: the mark of an attachment, which is not supported, only text")
 
 
 def weight_of(item: dict[str, Any], path: str) -> int | None:
@@ -161,6 +169,19 @@ def call(identity: object, function: dict[str, Any], path: str) -> dict[str, Any
         arguments = json.dumps(arguments, ensure_ascii=False)
     named = {"name": text(function.get("name"), f"{path}.name"), "arguments": arguments or "{}"}
     return {"id": identity, "type": "function", "function": named}
+
+
+def append(message: Message, to: list[Message]) -> None:
+    """Append a message; a call that is a turn by itself was made at once with that of the turn before it."""
+    last = to[-1] if to else {}
+    if _only_calls(message) and _only_calls(last) and last.get("weight") == message.get("weight"):
+        last["tool_calls"] += message["tool_calls"]
+    else:
+        to.append(message)
+
+
+def _only_calls(message: Message) -> bool:
+    return bool(message.get("tool_calls")) and "content" not in message
 
 
 def calls_of(text_: str, path: str, number: int) -> list[dict[str, Any]]:

@@ -30,11 +30,14 @@ class Statistics(BaseModel):
     lengths: dict[str, dict[str, int]]
     tokens: dict[str, int]
     prompts: dict[str, int]
+    stated: dict[str, int]
+    consecrated_by: dict[str, int]
     sources: dict[str, int]
     kinds: dict[str, int]
     redacted: dict[str, int]
     quarantined: dict[str, int]
     concentration: dict[str, dict[str, int]]
+    contradictions: int
     mark: dict[str, str]
 
 
@@ -85,9 +88,19 @@ def _summary(digest: str, manifest: ManifestFile) -> Table:
     table.add_row("records", f"{manifest.seen} seen, {manifest.used} used, {left_out} left out")
     rows = rows_by_kind(manifest)
     table.add_row("rows", ", ".join(f"{rows[file]} {text}" for file, text in FILES.items() if rows[file]))
+    if counted.contradictions:
+        table.add_row("contradictions", f"{counted.contradictions} pairs of records, left out of preferences")
     table.add_row("tokens", f"about {counted.tokens.get('train', 0):,} to train on")
     if counted.prompts:
         table.add_row("prompts", ", ".join(f"{count} {form}" for form, count in counted.prompts.items()))
+    stated = counted.stated
+    table.add_row(
+        "reasons", f"{stated.get('why', 0)} state why, {stated.get('evidence', 0)} have evidence of their outcome"
+    )
+    vouched = sort_counts(counted.consecrated_by)
+    table.add_row(
+        "vouched for by", Text(", ".join(f"{who or 'unnamed'} ({count})" for who, count in vouched) or "no one")
+    )
     return table
 
 

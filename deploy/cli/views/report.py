@@ -6,7 +6,7 @@ seconds. `states[].details` is the body of each fact but for its timing spans.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -80,6 +80,9 @@ class RitualReport(Frozen):
     digests: dict[str, str] = Field(description="manifest, holdout, adapter, base: as far as they exist.")
     counts: dict[str, int] = Field(description="Records: train, dev, held_out, seen, excluded.")
     excluded: dict[str, int] = Field(description="Records left out, by reason.")
+    contradictions: tuple[tuple[str, str], ...] = Field(
+        description="Pairs of used records that answer the same prompt in ways that exclude each other, by id."
+    )
     decision: Decision | None = Field(description="promote, banish, inconclusive, or null before the verdict.")
     reasons: tuple[str, ...]
     scores: Verdict | None = Field(description="The verdict: both arms with intervals, and the policy; null before it.")
@@ -96,7 +99,9 @@ class RitualReport(Frozen):
     trace_url: str
 
 
-def build_report(snapshot: Snapshot, excluded: dict[str, int], phoenix_url: str) -> RitualReport:
+def build_report(
+    snapshot: Snapshot, excluded: dict[str, int], phoenix_url: str, contradictions: Sequence[tuple[str, str]] = ()
+) -> RitualReport:
     """Build the report of a snapshot; `excluded` counts records by the reason why they were left out."""
     ritual = snapshot.ritual
     facts = {type(recorded.fact): recorded.fact for recorded in snapshot.facts}
@@ -121,6 +126,7 @@ def build_report(snapshot: Snapshot, excluded: dict[str, int], phoenix_url: str)
         digests=_digests(facts),
         counts=_counts(facts, excluded),
         excluded=excluded,
+        contradictions=tuple(contradictions),
         decision=judged.decision if judged else None,
         reasons=judged.reasons if judged else (),
         scores=judged.verdict if judged else None,

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from deploy.cli.views.report import RitualReport, TippingReport
     from shared.ritual.views import RecordedFact
 
+NAMED = 3  # pairs of records that contradict each other
+
 
 def list_view(rituals: Sequence[ListedRitual]) -> RenderableType:
     """A row for each ritual, and below the table why those that wait again were interrupted."""
@@ -116,10 +118,18 @@ def _summary(report: RitualReport) -> Table:
         )
     if report.excluded:
         table.add_row("left out", ", ".join(f"{count} {reason}" for reason, count in report.excluded.items()))
+    if report.contradictions:
+        table.add_row("contradictions", Text(_contradictions(report.contradictions), "yellow"))
     if report.seconds_without_inference is not None:
         table.add_row("inference", f"away for {duration(report.seconds_without_inference)}")
     table.add_row("trace", report.trace_id)
     return table
+
+
+def _contradictions(pairs: Sequence[tuple[str, str]]) -> str:
+    named = ", ".join(f"{one} and {other}" for one, other in pairs[:NAMED])
+    more = f", and {len(pairs) - NAMED} more" if len(pairs) > NAMED else ""
+    return f"{len(pairs)} of used records, left out of preferences: {named}{more}; correct or reject one of each"
 
 
 def _state(report: RitualReport) -> Text:

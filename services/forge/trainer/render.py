@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from services.forge.trainer.rows import PromptForm, Row
+from shared.contracts.karma import trained_turns
 from shared.jobs.chat_template import Message, Templated, template_messages, template_tools
 from shared.jobs.result_writer import InputError
 
@@ -60,16 +61,6 @@ def render(tokenizer: ChatTokenizer, row: Row, end_of_turn: Collection[int]) -> 
     if all(whole[: len(turn.tokens)] == turn.tokens for turn in turns):
         return [_example(row, turns)]
     return [_example(row, [turn]) for turn in turns]
-
-
-def trained_turns(messages: Sequence[Message]) -> list[int]:
-    """Indices of the trained messages: the answer; with tool calls every assistant's turn, which led to it.
-
-    Earlier answers of a plain chat are not trained: they may not have been verified. A weight of the owner's goes first.
-    """
-    calls, last = any(message.get("tool_calls") for message in messages), len(messages) - 1
-    said = {at: message.get("weight") for at, message in enumerate(messages) if message["role"] == "assistant"}
-    return [at for at, weight in said.items() if weight == 1 or (weight is None and (calls or at == last))]
 
 
 def prove_prefix(row_id: str, served: Sequence[int], whole: Sequence[int]) -> None:

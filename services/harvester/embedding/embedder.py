@@ -59,7 +59,9 @@ class Embedder:
         return self._child is not None and self._child.returncode is None
 
     async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """The vectors of `texts`, (n, 384), each of length 1; cosine is their dot product.
+        """The vectors of `texts`, (n, 384), each of length 1, or zeros where the model cannot read the text.
+
+        Cosine is their dot product.
 
         Raises EmbedderMissing, EmbedderFailed. May be repeated; the same text gives the same vector up to rounding.
         """

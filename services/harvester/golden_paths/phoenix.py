@@ -12,16 +12,40 @@ from urllib.parse import quote
 
 import httpx
 
-from services.harvester.trajectories.spans import LLM, NoPathError, Span
+from services.harvester.trajectories.messages import LOST
+from services.harvester.trajectories.spans import LLM, UNKNOWN, Event, NoPathError, Span, kind_of
 
 PAGE = 50
 MAX_SPANS = 2000
 MAX_BYTES = 64 * 1024 * 1024  # of one trace: a model call's span holds the whole conversation so far, twice
 TIMEOUT_S = 20.0
+OTEL_LIMIT = 128  # of a span's attributes, by default: the first ones go, silently, and Phoenix closes the gap
 
 # What is kept of a span. A model call's `input.value` and `output.value` repeat its messages.
-_OF_A_MODEL = ("llm.input_messages.", "llm.output_messages.", "llm.tools.")
-_OF_OTHERS = ("input.value", "output.value", "tool.name", "tool.id", "tool_call.id", "gen_ai.tool.call.id")
+_OF_A_MODEL = (
+    "llm.input_messages.",
+    "llm.output_messages.",
+    "llm.tools.",
+    "llm.request.functions.",
+    "gen_ai.input.messages",
+    "gen_ai.output.messages",
+    "gen_ai.system_instructions",
+    "gen_ai.tool.definitions",
+    "gen_ai.prompt.",
+    "gen_ai.completion.",
+)
+_OF_OTHERS = (
+    "input.value",
+    "output.value",
+    "tool.name",
+    "tool.id",
+    "tool_call.id",
+    "gen_ai.tool.",
+    "traceloop.entity.",
+    "pydantic_ai.tool.retry.cause",
+    "error.type",
+    "final_result",
+)
 
 
 Read = TypeVar("Read")
@@ -64,7 +88,7 @@ class Phoenix:
             if size > MAX_BYTES:
                 raise NoPathError(f"the trace is larger than {MAX_BYTES >> 20} MiB")
             for row in page:
-                yield self._read(_span, row)
+                yield self._read(read_span, row)
 
     async def _pages(self, path: str, query: dict[str, str]) -> AsyncIterator[tuple[list[dict[str, Any]], int]]:
         """The rows of each page, and its bytes."""
@@ -119,9 +143,12 @@ def _project(row: Mapping[str, Any]) -> str:
     return str(row["id"])
 
 
-def _span(row: Mapping[str, Any]) -> Span:
-    kind = str(row["span_kind"])
+def read_span(row: Mapping[str, Any]) -> Span:
+    attributes = row["attributes"]
+    kind = kind_of(str(row["span_kind"]), attributes)
     kept = _OF_A_MODEL if kind == LLM else _OF_OTHERS
+    if kind == LLM and len(attributes) + (row["span_kind"] != UNKNOWN) == OTEL_LIMIT:
+        raise NoPathError(LOST)
     return Span(
         id=row["context"]["span_id"],
         parent=row["parent_id"],
@@ -130,5 +157,12 @@ def _span(row: Mapping[str, Any]) -> Span:
         status=row["status_code"],
         started_at=datetime.fromisoformat(row["start_time"]),
         ended_at=datetime.fromisoformat(row["end_time"]),
-        attributes={name: value for name, value in row["attributes"].items() if name.startswith(kept)},
+        attributes={name: value for name, value in attributes.items() if name.startswith(kept)},
+        events=tuple(_event(event) for event in row["events"]),
     )
+
+
+def _event(event: Mapping[str, Any]) -> Event:
+    """An exception is known by its name; what it says is not read."""
+    name = str(event["name"])
+    return Event(name, dict(event["attributes"]) if name.startswith("gen_ai.") else {})

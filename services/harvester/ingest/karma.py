@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
-from shared.contracts.karma import ChatMessage, KarmaConsecrated, KarmaRecord, KarmaRejected
+from services.harvester.split import describe_circle, find_circles
+from shared.contracts.karma import ChatMessage, KarmaConsecrated, KarmaRecord, KarmaRejected, Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from shared.storage.postgres import Connection
+    from shared.storage.postgres import Connection, Pool
 
 # Column -> its type on arrival; JSON arrives as text, as COPY is binary and knows no JSON.
 COLUMNS = {
@@ -93,6 +94,28 @@ async def store_records(conn: Connection, records: Sequence[KarmaRecord]) -> int
             """
         )
     )
+
+
+async def list_circles(source: Connection | Pool, records: Sequence[KarmaRecord]) -> dict[str, str]:
+    """id -> the circle of parents that it is part of, as `a → b → a`, for these records with the white truths that are stored."""
+    parents = {record.id: record.parent for record in records if record.parent and record.status is not Status.REVOKED}
+    if not parents:
+        return {}
+    stored = await source.fetch(
+        """
+        WITH RECURSIVE ancestor AS (
+            SELECT id, parent FROM vectors.karma
+            WHERE id = ANY ($1::text[]) AND parent IS NOT NULL AND status = 'white_truth'
+            UNION
+            SELECT k.id, k.parent FROM ancestor a JOIN vectors.karma k ON k.id = a.parent
+            WHERE k.parent IS NOT NULL AND k.status = 'white_truth'
+        )
+        SELECT id, parent FROM ancestor
+        """,
+        list({*parents, *parents.values()}),
+    )
+    circles = find_circles(parents | dict(stored))
+    return {member: describe_circle(circle) for circle in circles for member in circle if member in parents}
 
 
 # Messages without empty fields: other components may write nulls and empty lists that the contract leaves out.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from services.harvester.manifest import store
 from services.harvester.manifest.statistics import collect_statistics
+from services.harvester.manifest.store import Side
 from services.harvester.manifest.write import ManifestWriter
 from services.harvester.split import Split
 from shared.storage.artifacts import publish
@@ -39,6 +40,8 @@ class Compiled:
     tokens: int  #: to train on, and to watch training by
     rows: Counter[str]
     excluded: dict[str, int]
+    examples: dict[str, tuple[str, ...]] = field(default_factory=dict)  #: reason -> some ids, as a file may hold them
+    sides: dict[Split, Side] = field(default_factory=dict)  #: of the used records
 
 
 async def compile_manifest(
@@ -51,7 +54,7 @@ async def compile_manifest(
         with ManifestWriter(scratch, request.persona, request.policy.prompts) as writer:
             await _write_records(conn, writer, counts.used, on_progress)
             rows = await asyncio.to_thread(writer.finish)
-            statistics = await collect_statistics(conn, counts, writer.prompt_forms)
+            statistics = await collect_statistics(conn, counts, writer)
             facts = _facts(request, counts)
             holdout = writer.seal(facts)
             manifest = writer.describe(facts | {"holdout": holdout, "statistics": statistics})
@@ -60,7 +63,10 @@ async def compile_manifest(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     tokens = sum(statistics["tokens"][str(side)] for side in (Split.TRAIN, Split.DEV))
-    return Compiled(manifest, holdout, counts.seen, counts.used, counts.redacted, tokens, rows, counts.excluded)
+    examples, sides = await store.list_examples(conn), await store.count_sides(conn)
+    return Compiled(
+        manifest, holdout, counts.seen, counts.used, counts.redacted, tokens, rows, counts.excluded, examples, sides
+    )
 
 
 async def _write_records(

@@ -10,23 +10,27 @@ from services.harvester.manifest import store
 
 if TYPE_CHECKING:
     from services.harvester.manifest.store import Counts
+    from services.harvester.manifest.write import ManifestWriter
     from services.harvester.split import Split
     from shared.storage.postgres import Connection
 
 TOP = 10
 
 
-async def collect_statistics(conn: Connection, counts: Counts, prompts: Counter[str]) -> dict[str, Any]:
-    """The `statistics` of manifest.json; `prompts` counts the rows by the system prompt that they are trained with."""
+async def collect_statistics(conn: Connection, counts: Counts, writer: ManifestWriter) -> dict[str, Any]:
+    """The `statistics` of manifest.json, when all rows are written."""
     lengths = await store.count_lengths(conn)
     return {
         "lengths": _lengths(lengths),
         "tokens": count_tokens(lengths),
-        "prompts": prompts,
+        "prompts": writer.prompt_forms,
+        "stated": writer.stated,
+        "consecrated_by": _top(writer.consecrated_by),
         "sources": _top(await store.count_by(conn, "source")),
         "kinds": _top(await store.count_by(conn, "kind")),
         "redacted": await store.count_found(conn, quarantined=False),
         "quarantined": await store.count_found(conn, quarantined=True),
+        "contradictions": await store.count_contradictions(conn),
         "concentration": {
             "session": await store.count_largest(conn, "session"),
             "source": await store.count_largest(conn, "source"),

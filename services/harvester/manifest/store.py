@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from shared.storage.postgres import Connection
 
 BATCH = 250  # records in memory at a time
+EXAMPLES = 3  # ids of each reason that a refusal names
 MOST = 5  # sessions and sources named in the statistics
 
 
@@ -30,7 +31,10 @@ LIST_USED = f"""
     SELECT {_shown("id", "a.karma")}, {_shown("session", "a.session")}, a.side, a.feedback,
         {_REDACTED_MESSAGES} AS messages, {_REDACTED_TOOLS} AS tools, coalesce(s.redacted -> 'checks', {CHECKS})::text AS checks,
         (SELECT {_REDACTED_MESSAGES} FROM vectors.karma k JOIN scanned s ON s.karma = k.id {GOLDEN} WHERE k.id = a.rejected
-        ) AS rejected
+        ) AS rejected,
+        a.answers, EXISTS (SELECT FROM contradicted WHERE a.karma = one OR a.karma = other) AS contradicted,
+        coalesce(s.redacted ->> 'why', k.why), coalesce(coalesce(s.redacted -> 'outcome', k.outcome) ->> 'evidence', ''),
+        coalesce({_shown("consecrated_by", "k.consecrated_by")}, '')
     FROM admission a JOIN scanned s USING (karma) JOIN vectors.karma k ON k.id = a.karma {GOLDEN}
     WHERE a.reason IS NULL ORDER BY a.created_at, a.karma
 """
@@ -48,6 +52,11 @@ class UsedRow:
     tools: str
     checks: str | None
     rejected: str | None
+    answers: list[int] | None  #: messages that are trained besides: answers of records that it goes on from
+    contradicted: bool  #: another used record answers the same prompt in a contradicting way
+    why: str
+    evidence: str
+    consecrated_by: str
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,15 @@ class Counts:
     redacted: int
     mark: datetime | None
     excluded: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Side:
+    """Used records on one side of the split: how many, of how many lineages, and one of their sessions."""
+
+    records: int
+    lineages: int
+    session: str
 
 
 async def list_used(conn: Connection) -> AsyncIterator[list[UsedRow]]:
@@ -78,6 +96,31 @@ async def count(conn: Connection) -> Counts:
         "SELECT reason, count(*) FROM admission WHERE reason IS NOT NULL GROUP BY reason ORDER BY reason"
     )
     return Counts(row["seen"], row["used"], row["redacted"], row["mark"], dict(excluded))
+
+
+async def count_contradictions(conn: Connection) -> int:
+    """Pairs of admitted records that contradict each other."""
+    return int(await conn.fetchval("SELECT count(*) FROM contradicted"))
+
+
+async def list_examples(conn: Connection) -> dict[str, tuple[str, ...]]:
+    """reason -> the ids of the first records that were left out for it."""
+    rows = await conn.fetch(
+        "SELECT reason, ARRAY("
+        f"SELECT {_shown('id', 'karma')} FROM unnest(ids[1:{EXAMPLES}]) WITH ORDINALITY AS first (karma, place) ORDER BY place) "
+        "FROM (SELECT reason, array_agg(karma ORDER BY created_at, karma) AS ids FROM admission "
+        "WHERE reason IS NOT NULL GROUP BY reason) AS excluded"
+    )
+    return {reason: tuple(ids) for reason, ids in rows}
+
+
+async def count_sides(conn: Connection) -> dict[Split, Side]:
+    rows = await conn.fetch(
+        f"SELECT side, records, lineages, {_shown('session', 'session')} FROM ("
+        "SELECT side, count(*) AS records, count(DISTINCT lineage) AS lineages, min(session) AS session FROM admission "
+        "WHERE reason IS NULL GROUP BY side) AS used"
+    )
+    return {Split(side): Side(*values) for side, *values in rows}
 
 
 async def count_lengths(conn: Connection) -> list[tuple[Split, int, int]]:

@@ -75,6 +75,8 @@ class ManifestWriter:
         self._files = {file: _RowFile(self._folder_of(file) / file / shard_name(0)) for file in File}
         self._written: dict[File, Written] = {}
         self.prompt_forms: Counter[str] = Counter()  #: rows by the system prompt that they are trained with
+        self.stated: Counter[str] = Counter()  #: rows that have a `why`, and that have evidence
+        self.consecrated_by: Counter[str] = Counter()  #: rows by who vouches for them
         self.open_folder.mkdir(parents=True)
         self.sealed_folder.mkdir()
 
@@ -89,8 +91,14 @@ class ManifestWriter:
         for record in records:
             for file, row in rows(_used(record), self._persona, self._prompts):
                 self._files[file].write(row)
-                if form := row.get("prompt") if file in (File.TRAIN, File.DEV) else None:
-                    self.prompt_forms[form] += 1
+                if file in (File.TRAIN, File.DEV):
+                    self._count(row)
+
+    def _count(self, row: dict[str, Any]) -> None:
+        if form := row.get("prompt"):
+            self.prompt_forms[form] += 1
+        self.stated.update(part for part in ("why", "evidence") if row[part])
+        self.consecrated_by[row["consecrated_by"]] += 1
 
     def finish(self) -> Counter[str]:
         """Close all files; how many rows each kind has."""
@@ -116,11 +124,22 @@ def _used(record: UsedRow) -> Used:
         record.session,
         record.side,
         record.feedback,
-        orjson.loads(record.messages),
+        _weighted(orjson.loads(record.messages), record.answers or ()),
         Fragment(record.tools) if record.tools != "[]" else None,
         Fragment(record.checks) if record.checks else NO_CHECKS,
         orjson.loads(record.rejected) if record.rejected else None,
+        record.contradicted,
+        record.why,
+        record.evidence,
+        record.consecrated_by,
     )
+
+
+def _weighted(messages: list[dict[str, Any]], answers: Iterable[int]) -> list[dict[str, Any]]:
+    """The messages with these of them marked as trained."""
+    for at in answers:
+        messages[at] = messages[at] | {"weight": 1}
+    return messages
 
 
 def _describe(folder: Path, files: Iterable[File], written: dict[File, Written], facts: dict[str, Any]) -> str:

@@ -91,10 +91,20 @@ CREATE TABLE golden_path (
 
 -- The negative ledger: which record was not used in a ritual, and why. Ids, never content.
 CREATE TABLE exclusion (
-    ritual uuid NOT NULL,
-    karma  text NOT NULL,
-    reason text NOT NULL,
+    ritual  uuid NOT NULL,
+    karma   text NOT NULL,
+    reason  text NOT NULL,
+    repeats text,  -- the record that is used in place of a duplicate, or that goes on where this one ends
     PRIMARY KEY (ritual, karma)
+);
+CREATE INDEX exclusion_of_karma ON exclusion (karma);
+
+-- Two records that a ritual uses and that answer the same prompt in contradicting ways; `one` is the lesser id.
+CREATE TABLE contradiction (
+    ritual uuid NOT NULL,
+    one    text NOT NULL,
+    other  text NOT NULL,
+    PRIMARY KEY (ritual, one, other)
 );
 
 -- Which record a persona's sealed holdout has taken: once sealed, never trained.
@@ -118,6 +128,7 @@ CREATE TABLE manifest (
 CREATE TABLE manifest_record (
     manifest text NOT NULL REFERENCES manifest (digest),
     karma    text NOT NULL,
+    side     text NOT NULL CHECK (side IN ('train', 'dev', 'holdout', 'rejected')),  -- rejected: the answer that a pair rejects
     PRIMARY KEY (karma, manifest)
 );
 

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rensa import RMinHash  # type: ignore[import-untyped]
 
+from services.harvester.scan.normalise import half_words
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-SHINGLE = 3
+SHINGLE = 3  # words
+SPACELESS_SHINGLE = 4  # letters of a script without spaces
 BANDS = 16
 ROWS = 8
 PERMUTATIONS = BANDS * ROWS
@@ -28,10 +31,11 @@ _FOLD = np.random.Generator(np.random.PCG64(SEED)).integers(0, 2**63, (BANDS, RO
 
 
 def shingles(words: Sequence[str]) -> list[str]:
-    """Every three words that follow each other; of fewer than three words, all of them as one."""
-    if len(words) < SHINGLE:
+    """Every three words that follow each other, or four letters of a script without spaces; of fewer, all as one."""
+    size = SPACELESS_SHINGLE if 2 * sum(map(half_words, words)) < 3 * len(words) else SHINGLE
+    if len(words) < size:
         return [" ".join(words)] if words else []
-    return list(map(" ".join, zip(words, words[1:], words[2:], strict=False)))
+    return list(map(" ".join, zip(*(words[start:] for start in range(size)), strict=False)))
 
 
 def bands(words: Sequence[str]) -> list[int]:

@@ -1,7 +1,7 @@
 """Passages of 13 words, sampled, by which texts that share one are found (GPT-3, arXiv 2005.14165, appendix C).
 
-A passage is kept depending on its own hash (1 of 16), so both texts that share it keep the same ones: a shared run of
-13 + 15 words is found with probability 0.64, one of 13 + 60 with 0.98.
+A letter of a script without spaces counts as half a word. A passage is kept depending on its own hash (1 of 16), so both
+texts that share it keep the same ones: a shared run of 13 + 15 words is found with probability 0.64, one of 13 + 60 with 0.98.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+
+from services.harvester.scan.normalise import half_words
 
 WORDS = 13
 SAMPLED = 16
@@ -26,12 +28,21 @@ def sample_ngrams(words: bytes) -> list[int]:
     """The sampled passages of a text, as signed 64-bit numbers; its words are joined by single spaces."""
     data = np.frombuffer(words + b" ", np.uint8)
     ends = np.flatnonzero(data == _SPACE)
-    if len(ends) < WORDS:
-        return []
     starts = np.concatenate(([0], ends[:-1] + 1))
-    hashes = _rolling(data, starts[: 1 - WORDS], ends[WORDS - 1 :])
+    last = _last_words(words, len(ends))
+    hashes = _rolling(data, starts[: len(last)], ends[last])
     kept = hashes[hashes * _SPREAD < _LEAST]
     return sorted(set(_mixed(kept).astype(np.int64).tolist()))
+
+
+def _last_words(words: bytes, count: int) -> npt.NDArray[np.int64]:
+    """The place of the last word of the passage that begins at each word, as far as the words suffice."""
+    if words.isascii():
+        return np.arange(WORDS - 1, count)
+    halves = np.fromiter(map(half_words, words.decode().split(" ")), np.int64, count)
+    until = np.cumsum(halves)
+    last = np.searchsorted(until, until - halves + 2 * WORDS)
+    return last[last < count]
 
 
 def _rolling(data: npt.NDArray[np.uint8], first: npt.NDArray[np.int64], last: npt.NDArray[np.int64]) -> Hashes:

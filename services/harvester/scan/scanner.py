@@ -21,7 +21,7 @@ from services.harvester.redaction.policy import RedactionPolicy
 from services.harvester.redaction.scanner import Scanner
 from services.harvester.redaction.sensitive import Group, Sensitive
 from services.harvester.scan.decontamination import Benchmarks, read_passages
-from services.harvester.scan.minhash import bands
+from services.harvester.scan.lesson import digest_beginnings, read_lesson
 from services.harvester.scan.ngrams import sample_ngrams
 from services.harvester.scan.normalise import fingerprint, join_turns, split_words
 from shared.contracts.checks import Checks, UndecidedError, expect_quick
@@ -40,10 +40,12 @@ class Scanned:
 
     reason: Reason | None = None  #: why its content keeps it out
     text: bytes | None = None  #: digest of its words; None of what is no conversation
+    lesson: bytes | None = None  #: digest of what it trains and of the prompt; None likewise
     found: dict[str, int] | None = None  #: class of secret or personal data -> how often
     redacted: dict[str, Any] | None = None  #: what of the record holds placeholders, by its name
     ngrams: list[int] = field(default_factory=list)
     bands: list[int] = field(default_factory=list)
+    beginnings: list[tuple[int, int]] = field(default_factory=list)  #: see digest_beginnings
 
 
 _MALFORMED = Scanned(Reason.MALFORMED)
@@ -79,16 +81,18 @@ class RecordScanner:
             record = {"messages": conversation, "tools": orjson.loads(tools), "checks": orjson.loads(checks)}
             examined, redacted, reason = self._redact(record | orjson.loads(about))
         turns = join_turns(redacted.get("messages", conversation))
-        words = split_words(turns)
+        words, lesson = split_words(turns), read_lesson(redacted.get("messages", conversation))
         if reason is None and self._benchmarks.meets(words):
             reason = Reason.CONTAMINATED
         return Scanned(
             reason=reason,
             text=fingerprint(turns, words),
+            lesson=lesson.digest,
             found={str(kind): count for kind, count in sorted(examined.found.items())} or None,
             redacted=redacted or None,
             ngrams=sample_ngrams(words),
-            bands=bands(words.decode().split()) if self._with_bands else [],
+            bands=lesson.bands() if self._with_bands else [],
+            beginnings=digest_beginnings(conversation, tools),
         )
 
     def _redact(self, record: dict[str, Any]) -> tuple[Examined, dict[str, Any], Reason | None]:

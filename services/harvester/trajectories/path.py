@@ -8,8 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from services.harvester.trajectories.failing import failed, only, runner
-from services.harvester.trajectories.openinference import outputs, result, same, tools
-from services.harvester.trajectories.spans import NoPathError, Span, Trace
+from services.harvester.trajectories.grounds import check_grounds
+from services.harvester.trajectories.messages import same
+from services.harvester.trajectories.model_calls import outputs, tools
+from services.harvester.trajectories.outcome import Outcome, find_outcome, is_answering
+from services.harvester.trajectories.spans import Span, Trace
+from services.harvester.trajectories.tool_runs import result, tool_name
 from services.harvester.trajectories.turns import Call, Turn, history, turn_of, turns
 from shared.contracts.karma import ChatMessage
 
@@ -24,31 +28,25 @@ class GoldenPath:
     pruned: int  #: model and tool calls of the trace that it does without
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The model call that gave a trace's outcome, and its answer."""
-
-    span: Span
-    answer: ChatMessage
-
-
 def rebuild(spans: Iterable[Span], answer: str | None = None) -> GoldenPath:
     """The path to `answer`, or to what the trace ends with where none is given. Raises NoPathError."""
     trace = Trace(spans)
-    end = _outcome(trace, answer)
+    end = find_outcome(trace, answer)
     story = turns(history(end.span, trace.models))
     _find_makers(story, end.span, trace)
     _find_runners(story, end.span, trace)
+    for each in story:
+        _share_out(each)
     _judge(story)
-    _check(story)
+    check_grounds(story, trace)
     kept = [turn for each in story if (turn := _pruned(each))]
     messages = (*(message for turn in kept for message in _spoken(turn)), end.answer)
     path = [end.span, *(span for turn in reversed(kept) for span in turn.makers)]
     return GoldenPath(
         messages=messages,
-        tools=next((found for span in path if (found := tools(span))), ()),
+        tools=_tools(path, kept, end),
         steps=sum(message.role in ("assistant", "tool") for message in messages),
-        pruned=_left_out(trace, path, kept) + _unseen(story),
+        pruned=_left_out(trace, path, kept, end) + _unseen(story),
     )
 
 
@@ -92,28 +90,34 @@ def _runner(call: Call, maker: Span, until: datetime, trace: Trace, taken: set[s
     return runner(call, own) or only(call, own) or runner(call, free)
 
 
+def _share_out(turn: Turn) -> None:
+    """One text may be the result of all calls of a turn (smolagents): give each its own, where their spans have them."""
+    answered = [call for call in turn.calls if call.result]
+    results = [result(call.runner) for call in turn.calls if call.runner]
+    if len(answered) != 1 or len(results) != len(turn.calls) or len(results) == 1:
+        return
+    whole = answered[0].result
+    if whole and whole.tool_call_id is None and same("\n".join(results), whole.content):
+        for call, text in zip(turn.calls, results, strict=True):
+            call.result = whole.model_copy(update={"content": text})
+
+
 def _judge(story: Sequence[Turn]) -> None:
+    """Judge the calls. One that was to take the answer, and did not end the run, was refused by the agent."""
     succeeded: set[str] = set()
+    asked = False
     for turn in reversed(story):
+        asked = asked or turn.message.role == "user"
         for call in turn.calls:
-            call.good = call.result is not None and not failed(call, tried_again=call.name in succeeded)
+            refused = not asked and is_answering(call.name)
+            call.good = not refused and not failed(call, tried_again=call.name in succeeded)
         succeeded |= {call.name for call in turn.calls if call.good}
 
 
-def _check(story: Sequence[Turn]) -> None:
-    asked = [index for index, turn in enumerate(story) if turn.message.role == "user"]
-    if not asked:
-        raise NoPathError("the model call that gave the answer was asked by no user message")
-    calls = [call for turn in story[asked[-1] :] for call in turn.calls]
-    if calls and not any(call.good for call in calls):
-        # Without them the answer would rest on nothing, and teach to answer so.
-        raise NoPathError("every tool call that the answer could rest on failed")
-
-
 def _pruned(turn: Turn) -> Turn | None:
-    """The turn with its good calls only; nothing of it where it made calls and none was good."""
+    """The turn with its good calls only; nothing of it where it made calls and none was good, or is the result of none."""
     good = [call for call in turn.calls if call.good]
-    return Turn(turn.message, good, turn.maker) if good or not turn.calls else None
+    return Turn(turn.message, good, turn.maker) if good or not (turn.calls or turn.message.role == "tool") else None
 
 
 def _spoken(turn: Turn) -> Iterator[ChatMessage]:
@@ -123,46 +127,29 @@ def _spoken(turn: Turn) -> Iterator[ChatMessage]:
     yield from (call.result.model_copy(update={"tool_call_id": id}) for id, call in named if call.result)
 
 
-def _left_out(trace: Trace, path: Sequence[Span], kept: Sequence[Turn]) -> int:
-    """Model and tool calls off the path, save those that worked inside a tool call on it."""
+def _tools(path: Sequence[Span], kept: Sequence[Turn], end: Outcome) -> tuple[dict[str, Any], ...]:
+    """The tools of the last model call that recorded some, without the one that only took the answer."""
+    found = next((found for span in path if (found := tools(span))), ())
+    called = {call.name for turn in kept for call in turn.calls}
+    return tuple(each for each in found if _name(each) != end.tool or end.tool in called)
+
+
+def _name(tool: dict[str, Any]) -> str | None:
+    function = tool.get("function")
+    return str(function.get("name")) if isinstance(function, dict) else None
+
+
+def _left_out(trace: Trace, path: Sequence[Span], kept: Sequence[Turn], end: Outcome) -> int:
+    """Model and tool calls off the path, save those that worked inside a tool call on it, and what took the answer."""
     runners = {call.runner.id for turn in kept for call in turn.calls if call.runner}
     used = runners | {span.id for span in path}
-    steps = [*trace.model_calls, *(span for span in trace.spans if span.kind == "TOOL")]
-    return sum(span.id not in used and not any(up.id in runners for up in trace.above(span)) for span in steps)
+    asked = [span for span in trace.model_calls if span.failed or outputs(span)]
+    steps = [*asked, *(span for span in trace.spans if span.kind == "TOOL")]
+    left = [span for span in steps if span.id not in used and not any(up.id in runners for up in trace.above(span))]
+    took = [span for span in left if end.tool and tool_name(span) == end.tool and span.started_at >= end.span.ended_at]
+    return len(left) - len(took[:1])
 
 
 def _unseen(story: Sequence[Turn]) -> int:
     """Pruned calls that left no span of their own."""
     return sum(not call.good and call.runner is None for turn in story for call in turn.calls)
-
-
-def _outcome(trace: Trace, answer: str | None) -> Outcome:
-    """The call that gave the record's answer, or the root's; else the root's last, where the root vouches for the answer."""
-    if not trace.models:
-        raise NoPathError("the trace holds no model call that succeeded")
-    roots = [result(root) for root in trace.roots if result(root)]
-    for wanted in [answer] if answer else roots:
-        if found := _giving(trace, wanted):
-            return found
-    if answer and not any(same(text, answer) for text in roots):
-        # Only what was verified may be trained: this trace ended elsewhere, or its last spans are not here.
-        raise NoPathError("no model call of the trace gave the record's answer")
-    return _last(trace)
-
-
-def _giving(trace: Trace, wanted: str) -> Outcome | None:
-    giving = [
-        Outcome(span, ChatMessage(role="assistant", content=message.content))
-        for span in trace.models
-        for message in outputs(span)
-        if message.content and same(message.content, wanted)
-    ]
-    return max(giving, key=lambda each: (-trace.depth(each.span), each.span.ended_at), default=None)
-
-
-def _last(trace: Trace) -> Outcome:
-    span = max(trace.models, key=lambda each: (-trace.depth(each), each.ended_at))
-    message = next((message for message in outputs(span) if message.content and not message.tool_calls), None)
-    if message is None:
-        raise NoPathError("the last model call of the trace asks for tools and gives no answer")
-    return Outcome(span, message)

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 LLM = "LLM"
+UNKNOWN = "UNKNOWN"  # what Phoenix calls a span without a kind of OpenInference
 # Below one of these a model call works for somebody else than the root.
 OWNERS = frozenset({"AGENT", "TOOL", LLM})
 
@@ -18,21 +19,56 @@ class NoPathError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened during a span: an exception, or a message as older conventions record it."""
+
+    name: str
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
-    """One span; `attributes` by their dotted OpenInference names (`llm.input_messages.0.message.role`)."""
+    """One span; `attributes` by their dotted names (`llm.input_messages.0.message.role`)."""
 
     id: str
     parent: str | None
     name: str
-    kind: str  #: openinference.span.kind
+    kind: str  #: in OpenInference's words: LLM, TOOL, AGENT, CHAIN, ...
     status: str  #: OK, ERROR or UNSET
     started_at: datetime
     ended_at: datetime
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    events: tuple[Event, ...] = ()
 
     @property
     def failed(self) -> bool:
-        return self.status == "ERROR"
+        """Some instrumentations record the exception and leave the status unset."""
+        raised = any(event.name == "exception" for event in self.events)
+        return self.status == "ERROR" or (raised and self.status != "OK")
+
+
+OPERATIONS = {
+    "chat": LLM,
+    "text_completion": LLM,
+    "generate_content": LLM,
+    "execute_tool": "TOOL",
+    "invoke_agent": "AGENT",
+    "create_agent": "AGENT",
+}  # gen_ai.operation.name
+REQUESTS = {"chat": LLM, "completion": LLM}  # llm.request.type
+ENTITIES = {"tool": "TOOL", "agent": "AGENT"}  # traceloop.span.kind
+
+
+def kind_of(kind: str, attributes: Mapping[str, Any]) -> str:
+    """The kind of a span: as it is recorded, else as the other conventions name it."""
+    if kind != UNKNOWN:
+        return kind
+    named = (
+        OPERATIONS.get(str(attributes.get("gen_ai.operation.name"))),
+        REQUESTS.get(str(attributes.get("llm.request.type"))),
+        ENTITIES.get(str(attributes.get("traceloop.span.kind"))),
+    )
+    return next(filter(None, named), UNKNOWN)
 
 
 class Trace:

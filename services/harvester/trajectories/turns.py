@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.harvester.trajectories.openinference import inputs, outputs, parsed
+from services.harvester.trajectories.messages import parsed
+from services.harvester.trajectories.model_calls import inputs, outputs
 from services.harvester.trajectories.spans import Span
 from shared.contracts.karma import ChatMessage
 
@@ -52,8 +53,8 @@ class Turn:
         return [span for span in (self.maker, *(call.maker for call in self.calls)) if span]
 
     def pending(self, id: str | None) -> Call | None:
-        """The call that waits for a result of this id; calls without ids are answered in their order."""
-        return next((call for call in self.calls if call.id == (id or "") and call.result is None), None)
+        """The call that waits for a result of this id; a result without one answers the first that waits."""
+        return next((call for call in self.calls if call.result is None and (id is None or call.id == id)), None)
 
 
 def turn_of(message: ChatMessage) -> Turn:
@@ -61,13 +62,17 @@ def turn_of(message: ChatMessage) -> Turn:
 
 
 def turns(messages: Iterable[ChatMessage]) -> list[Turn]:
-    """Results go to the latest call of their id: some servers restart their ids in every answer. A result of no call is left out."""
+    """Results go to the latest call of their id: some servers restart their ids in every answer.
+
+    A result of no call is a turn of its own, of the role `tool`.
+    """
     found: list[Turn] = []
     for message in messages:
-        if message.role != "tool":
-            found.append(turn_of(message))
-        elif call := next(filter(None, (turn.pending(message.tool_call_id) for turn in reversed(found))), None):
+        waiting = (turn.pending(message.tool_call_id) for turn in reversed(found))
+        if message.role == "tool" and (call := next(filter(None, waiting), None)):
             call.result = message
+        else:
+            found.append(turn_of(message))
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from services.verifier.job import HOLDOUT
 from services.verifier.results import Arm, HeldOut
@@ -21,7 +21,9 @@ SHOWN = 400  # characters of an answer that are kept
 
 
 class HoldoutItem(Frozen):
-    """One line of the sealed holdout: a conversation that ends with the reference answer."""
+    """One line of the sealed holdout: a conversation that ends with the reference answer. Ignores other fields."""
+
+    model_config = ConfigDict(extra="ignore")
 
     id: str
     session: str

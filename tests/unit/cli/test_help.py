@@ -34,6 +34,7 @@ COMMANDS = [
     "intend",
     "karma consecrate",
     "karma correct",
+    "karma explain",
     "karma import",
     "karma reject",
     "karma revoke",

@@ -27,11 +27,14 @@ def values(**more: Any) -> ManifestFile:
         "lengths": {"train": {"128": 5, "1024": 2, "96": 9}},
         "tokens": {"train": 4000},
         "prompts": {"full": 3, "none": 13},
+        "stated": {"why": 12, "evidence": 5},
+        "consecrated_by": {"ida": 14, "[e-mail] 1": 2},
         "sources": {"home": 10, "web & co <x>": 6},
         "kinds": {"interaction": 16},
         "redacted": {"email": 2},
         "quarantined": {"github_token": 1},
         "concentration": {"session": {"s1": 4}, "source": {}},
+        "contradictions": 2,
         "mark": {"created_at": "2026-05-01T00:00:00+00:00"},
     }
     files = {"train/00000.jsonl": {"rows": 10}, "train/00001.jsonl": {"rows": 6}, "pairs/00000.jsonl": {"rows": 2}}
@@ -71,6 +74,9 @@ def test_the_report_counts_what_is_in_and_what_is_out() -> None:
     assert "30 seen, 20 used, 10 left out" in shown_text
     assert "16 to train on, 2 preference pairs" in shown_text
     assert "3 full, 13 none" in shown_text
+    assert "2 pairs of records, left out of preferences" in shown_text
+    assert "12 state why, 5 have evidence" in shown_text
+    assert "ida (14), [e-mail] 1 (2)" in shown_text
     assert shown_text.index("near_duplicate") < shown_text.index("duplicate  ")
     assert [line.split()[0] for line in shown_text.splitlines() if "█" in line][2:5] == ["96", "128", "1024"]
 

@@ -33,6 +33,7 @@ PHOENIX = "http://127.0.0.1:7603"
 SHAPE = [
     "attempt",
     "cancel_requested_at",
+    "contradictions",
     "counts",
     "created_at",
     "decision",

@@ -181,7 +181,9 @@ def test_the_verdict_by_likelihood_needs_a_gain_there() -> None:
 
 def test_the_whole_report_is_readable() -> None:
     found = awakened()
-    report = build_report(found, {"revoked": 5}, "http://127.0.0.1:7603")
+    report = build_report(
+        found, {"revoked": 5}, "http://127.0.0.1:7603", [(f"n-{at}", f"n-{at + 1}") for at in range(5)]
+    )
     text = "\n".join(shown(report_view(report, found.facts)))
     for part in (
         "scribe@a",
@@ -191,9 +193,12 @@ def test_the_whole_report_is_readable() -> None:
         "away for 22 s",
         "+78.4",
         "155 to train",
+        "5 of used records, left out of preferences: n-0 and n-1, ",
+        "and 2 more; correct or reject one of each",
         PHOENIX,
     ):
         assert part in text, part
+    assert text.count("contradictions") == 1
 
 
 def lines_of(*snapshots: tuple[Snapshot, RitualProgress | None]) -> list[str]:

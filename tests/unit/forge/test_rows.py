@@ -50,6 +50,12 @@ def test_a_row_brings_its_tools_and_its_calls(tmp_path: Path) -> None:
     assert list(read_rows(tmp_path, digest)[0]) == [Row(id="a", messages=GOLDEN, tools=TOOLS, prompt="full")]
 
 
+def test_who_chose_a_row_and_why_is_not_trained(tmp_path: Path) -> None:
+    stated = {"why": "it was right", "evidence": "the lamp is lit", "consecrated_by": "ida"}
+    digest = write(tmp_path, [values("a", **stated)])
+    assert list(read_rows(tmp_path, digest)[0]) == [Row(id="a", messages=PLAIN, prompt="full")]
+
+
 def test_only_line_feeds_end_a_row(tmp_path: Path) -> None:
     said = {"role": "assistant", "content": "one\u2028two\x85three"}
     train, _ = read_rows(tmp_path, write(tmp_path, [values("a", messages=[PLAIN[1], said])]))

@@ -8,14 +8,15 @@ from services.harvester.embedding.keep import HEAD, TAIL, embedding_text
 from services.harvester.embedding.search import nearest_sql
 
 
-def test_the_system_prompt_and_tool_results_are_left_out() -> None:
+def test_calls_and_their_results_are_read_and_the_system_prompt_is_not() -> None:
     messages = [
         {"role": "system", "content": "You are a scribe."},
         {"role": "user", "content": "  What is\nnew? "},
+        {"role": "assistant", "tool_calls": [{"function": {"name": "list", "arguments": '{"since":  1}'}}, {}, 3]},
         {"role": "tool", "content": "a long listing"},
         {"role": "assistant", "content": "Nothing."},
     ]
-    assert embedding_text(messages) == "What is new?\nNothing."
+    assert embedding_text(messages) == 'What is new?\nlist {"since": 1}\na long listing\nNothing.'
 
 
 def test_of_a_long_talk_the_beginning_and_the_end_are_kept() -> None:

@@ -32,12 +32,24 @@ def used(messages: list[dict[str, Any]], side: Split = Split.TRAIN, **values: An
     )
 
 
+PROVENANCE = {"why": "it worked", "evidence": "the lamp is lit", "consecrated_by": "ida"}
+
+
 def test_a_holdout_row_says_nothing_of_training() -> None:
-    written = list(rows(used(chat("a", "b"), Split.HOLDOUT, feedback="up"), "scribe", Prompts()))
+    written = list(rows(used(chat("a", "b"), Split.HOLDOUT, feedback="up", **PROVENANCE), "scribe", Prompts()))
 
     ((file, row),) = written
     assert file is File.HOLDOUT
-    assert orjson.loads(orjson.dumps(row)) == {"id": "k", "session": "s", "messages": chat("a", "b"), "checks": []}
+    expected = {"id": "k", "session": "s", "messages": chat("a", "b"), "checks": [], **PROVENANCE}
+    assert orjson.loads(orjson.dumps(row)) == expected
+
+
+def test_every_row_of_a_record_states_why_it_was_chosen_and_by_whom() -> None:
+    record = used(chat("a", "right"), rejected=chat("a", "wrong"), feedback="up", **PROVENANCE)
+    written = dict(rows(record, "scribe", Prompts()))
+
+    assert written.keys() == {File.TRAIN, File.LABELS, File.PAIRS}
+    assert all(row.items() >= PROVENANCE.items() for row in written.values())
 
 
 def test_a_correction_that_goes_on_takes_the_place_of_what_it_corrects() -> None:

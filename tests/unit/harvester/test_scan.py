@@ -16,7 +16,7 @@ from services.harvester.redaction.policy import RedactionPolicy
 from services.harvester.scan import ngrams
 from services.harvester.scan.decontamination import Benchmarks, read_passages
 from services.harvester.scan.ngrams import sample_ngrams
-from services.harvester.scan.normalise import fingerprint, join_turns, split_words, words_of, words_of_text
+from services.harvester.scan.normalise import fingerprint, join_turns, split_words, words_of_text
 from services.harvester.scan.scanner import RecordScanner, Scanned
 
 VOCABULARY = [f"w{number}" for number in range(500)]
@@ -67,7 +67,7 @@ def test_words_are_the_same_whatever_their_case_spacing_and_form() -> None:
 def test_the_system_prompt_is_not_said_but_a_tool_call_is() -> None:
     call = {"role": "assistant", "tool_calls": [{"function": {"name": "run", "arguments": "{}"}}]}
 
-    assert words_of([*chat("Go.", "Done!"), call]) == ["go", "done", "run"]
+    assert split_words(join_turns([*chat("Go.", "Done!"), call])) == b"go done run"
 
 
 def test_words_are_joined_by_single_spaces() -> None:
@@ -75,7 +75,8 @@ def test_words_are_joined_by_single_spaces() -> None:
 
 
 def test_a_tool_call_of_another_form_has_no_words() -> None:
-    assert words_of([{"role": "assistant", "content": "So.", "tool_calls": [{"function": "odd"}, {}]}]) == ["so"]
+    odd = {"role": "assistant", "content": "So.", "tool_calls": [{"function": "odd"}, {}]}
+    assert split_words(join_turns([odd])) == b"so"
 
 
 @settings(deadline=None)
@@ -101,6 +102,38 @@ def test_unlike_texts_share_no_passage_and_long_ones_are_sampled_alike() -> None
 
     assert not set(sample_ngrams(one)) & set(sample_ngrams(other))
     assert len(long) > ngrams.USUAL_BYTES and set(sample_ngrams(one)) <= set(sample_ngrams(b"%b %b" % (one, long)))
+
+
+THAI = "กขคงจฉชซญดตถทธนบปผพภมยรลวสหอ"
+
+
+@pytest.mark.parametrize(
+    "letters", ["的一是在不了有和人这中大为上个国我以要他", THAI, "あいうえおかきくけこさしすせそ"]
+)
+def test_texts_without_spaces_share_passages_of_26_letters(letters: str) -> None:
+    drawn = "".join(random.Random(1).choices(letters, k=400))
+    one, other = (
+        set(sample_ngrams(words_of_text(text))) for text in (f"{letters}{drawn}", f"{drawn} and more {letters}")
+    )
+
+    assert len(one & other) > 10
+    assert sample_ngrams(words_of_text(drawn[:25])) == []
+
+
+def test_a_mark_on_a_letter_makes_another_word() -> None:
+    assert len({words_of_text(text) for text in ("ข้าว", "ข่าว", "ขาว", "कल", "काल", "कूल")}) == 6
+
+
+@pytest.mark.parametrize("item", ["哪一座桥是这条河上最古老的桥呢是石头桥", "สะพานใดเก่าแก่ที่สุดในแม่น้ำสายนี้สะพานหิน"])
+def test_an_item_of_a_benchmark_is_found_in_a_text_without_spaces(tmp_path: Path, item: str) -> None:
+    context, choice = item[:-3], item[-3:]
+    (tmp_path / "items.jsonl").write_text(json.dumps({"context": context, "choices": [choice], "answer": 0}))
+    benchmarks = Benchmarks(read_passages(tmp_path))
+
+    assert benchmarks.meets(words_of_text(f"他说{item}。ok"))
+    assert not benchmarks.meets(words_of_text(f"{context[:10]}x{context[10:]}{choice}"[:24]))
+    (tmp_path / "items.jsonl").write_text(json.dumps({"context": item[:10], "choices": [choice], "answer": 0}))
+    assert read_passages(tmp_path) == [], "13 letters are everyday language"
 
 
 def test_an_item_of_a_benchmark_is_found_inside_other_words(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.harvester.policy import HarvestPolicy
-from services.harvester.split import Split, join_groups, lineage_place, split_of
+from services.harvester.split import Split, describe_circle, find_circles, join_groups, lineage_place, split_of
 
 links = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=40).map(
     lambda pairs: [(f"s{one}", f"s{other}") for one, other in pairs]
@@ -65,3 +67,43 @@ def test_a_larger_share_of_dev_takes_nothing_from_the_holdout() -> None:
     held = [place for place in places if split_of(place, 0.2, 0.05) is Split.HOLDOUT]
 
     assert held == [place for place in places if split_of(place, 0.2, 0.4) is Split.HOLDOUT]
+
+
+@pytest.mark.parametrize(
+    ("parents", "circles"),
+    [
+        ({}, []),
+        ({"a": "b", "b": "c"}, []),
+        ({"a": "a"}, [("a",)]),
+        ({"b": "a", "a": "b"}, [("a", "b")]),
+        ({"c": "a", "a": "b", "b": "c", "leaf": "a", "leaf of leaf": "leaf"}, [("a", "b", "c")]),
+        ({"x": "y", "y": "x", "a": "a", "b": "c"}, [("x", "y"), ("a",)]),
+    ],
+)
+def test_parents_that_lead_back_are_circles_and_what_hangs_on_one_is_not_part_of_it(
+    parents: dict[str, str], circles: list[tuple[str, ...]]
+) -> None:
+    assert find_circles(parents) == circles
+
+
+@given(st.dictionaries(st.integers(0, 40), st.integers(0, 40)))
+def test_a_record_is_in_a_circle_exactly_where_its_parents_come_back_to_it(parents: dict[int, int]) -> None:
+    named = {f"{child:02}": f"{parent:02}" for child, parent in parents.items()}
+
+    def returns(start: str) -> bool:
+        at = named[start]
+        for _ in named:
+            if at == start:
+                return True
+            at = named.get(at, "none")
+        return at == start
+
+    circles = find_circles(named)
+    assert sorted(member for circle in circles for member in circle) == sorted(filter(returns, named))
+    assert all(named[one] == other for circle in circles for one, other in pairwise(circle))
+
+
+def test_a_long_circle_is_shown_in_part() -> None:
+    assert describe_circle(["a"]) == "a → a"
+    assert describe_circle([*"abcde"]) == "a → b → c → d → e → a"
+    assert describe_circle([*"abcdefg"]) == "a → b → c → d → e → … 2 more → a"

@@ -66,6 +66,11 @@ def test_an_item_is_asked_with_its_tools_and_without_its_system_prompt() -> None
     assert rendered_answer(Tooled(), item) == "answer$"
 
 
+def test_who_chose_an_item_and_why_is_not_shown_to_the_model() -> None:
+    stated = {"why": "it was right", "evidence": "the lamp is lit", "consecrated_by": "ida"}
+    assert HoldoutItem.model_validate(golden() | stated) == HoldoutItem.model_validate(golden())
+
+
 def test_a_template_without_its_own_prompt_before_the_answer_is_refused() -> None:
     with pytest.raises(InputError, match="without its own prompt"):
         rendered_answer(Letters(drops_history=True), HoldoutItem.model_validate(values("a")))

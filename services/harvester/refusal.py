@@ -1,0 +1,84 @@
+"""Why a harvest is refused: what is missing for a training that can be judged, of which records, and what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from services.harvester.reasons import REMEDIES, Reason
+from services.harvester.rows import File
+from services.harvester.split import Split
+
+if TYPE_CHECKING:
+    from services.harvester.manifest.compile import Compiled
+    from services.harvester.policy import HarvestPolicy
+    from services.harvester.settings import HarvesterSettings
+
+REASONS = 3  # whose ids and remedies are named; of the others the counts
+EXPLAIN = "`soulforge karma explain ID` shows what becomes of one record"
+
+
+def shortfall(compiled: Compiled, settings: HarvesterSettings) -> str | None:
+    """What is missing for a training that can be judged; None when nothing is."""
+    train, held_out = compiled.rows[File.TRAIN], compiled.rows[File.HOLDOUT]
+    if compiled.seen == 0:
+        return (
+            "this persona has no karma before the intent's `until`, if it has one: import or consecrate some first "
+            "(`soulforge karma stats` counts every persona's)"
+        )
+    if compiled.used == 0:
+        return f"none of {compiled.seen} records can be used: {_excluded(compiled, settings)}. {EXPLAIN}"
+    if train < settings.min_train:
+        missing = f"{train} records to train on, {settings.min_train} needed"
+    elif held_out < settings.min_held_out:
+        missing = f"no viable holdout: {held_out} records in it, {settings.min_held_out} needed to carry a verdict"
+    else:
+        return None
+    parts = [f"{compiled.used} of {compiled.seen} records can be used", *_sides(compiled, settings)]
+    if compiled.excluded:
+        parts.append(f"Left out: {_excluded(compiled, settings)}")
+    return f"{missing}: {'. '.join(parts)}. {EXPLAIN}"
+
+
+def remedy(reason: Reason, policy: HarvestPolicy) -> str:
+    """What an owner can do about records that this policy leaves out."""
+    return REMEDIES[reason].format(policy=policy, licences=", ".join(policy.licences) or "none")
+
+
+def _sides(compiled: Compiled, settings: HarvesterSettings) -> list[str]:
+    """Where the used records are, and what to do about that."""
+    sides = compiled.sides
+    split, disliked = (
+        settings.split,
+        sides[Split.TRAIN].records - compiled.rows[File.TRAIN] if Split.TRAIN in sides else 0,
+    )
+    if sum(side.lineages for side in sides.values()) == 1:
+        [(name, only)] = sides.items()
+        parts = [
+            f"All are of one session ({only.session}) or of sessions that corrections or logs join to it, and so all are in {name}: "
+            "a session is never split. Give separate work a `session` of its own (`--session-by` of `soulforge karma import`), "
+            "or add other sessions"
+        ]
+    else:
+        found = ", ".join(f"{side.records} in {name} (sessions: {side.lineages})" for name, side in sides.items())
+        parts = [
+            f"They are {found}: whole sessions go to one side by a hash of their names, {split.holdout:g} of them to the holdout "
+            f"and {split.dev:g} to dev (`harvest.split` in soulforge.toml); karma of more sessions is needed"
+        ]
+    if disliked:
+        parts.append(f"{disliked} in train have a thumb down: `soulforge karma correct ID` gives a right answer")
+    return parts
+
+
+def _excluded(compiled: Compiled, policy: HarvestPolicy) -> str:
+    """The commonest reasons with ids and what to do, the others with their counts."""
+    ranked = sorted(compiled.excluded.items(), key=lambda entry: (-entry[1], entry[0]))
+    named = [
+        f"{count} {reason} ({_ids(compiled, reason)}): {remedy(Reason(reason), policy)}"
+        for reason, count in ranked[:REASONS]
+    ]
+    return "; ".join([*named, *(f"{count} {reason}" for reason, count in ranked[REASONS:])])
+
+
+def _ids(compiled: Compiled, reason: str) -> str:
+    ids = compiled.examples[reason]
+    return ", ".join(ids) + (", …" if compiled.excluded[reason] > len(ids) else "")

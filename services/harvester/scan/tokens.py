@@ -1,0 +1,88 @@
+"""The tokens of a text, as two texts are compared: words, letters of scripts without spaces, numbers, operators, code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import regex
+
+from services.harvester.scan.normalise import SPACELESS, SPACELESS_LETTER, fold, half_words
+from services.harvester.scan.signs import CODE, FILLERS, FOUND_INSIDE, is_exact
+
+
+def _compile(word: str, inside: str, symbol: str) -> regex.Pattern[str]:
+    return regex.compile(
+        rf"""
+        (?P<code>```.*?(?:```|\Z)|`[^`\n]+`)
+        {inside}
+        |(?<!\S)(?:--?|−){word}(?:-{word})*                        # a flag, a negative number
+        |{word}(?:['./\\@:]+{word}|(?<=\d),(?=\d){word})*[\#+]*   # a word, a path, a number, a time, a name in code
+        |[<>=%&|~^+{symbol}]+|!=
+        |(?<!\w)!(?=[A-Za-z_(])|(?<=[A-Za-z0-9_])[\[({{]
+        |(?<=\b\w\s?)[-*/−](?=\s?\w\b)                         # between operands of one letter or digit
+        |(?<=\d\s?)[-*/−](?=\s?\d)
+        """,
+        regex.V1 | regex.VERBOSE | regex.DOTALL,
+    )
+
+
+_TOKEN = _compile(
+    rf"[[\p{{L}}\p{{N}}_]--{SPACELESS_LETTER}][[\p{{L}}\p{{M}}\p{{N}}_]--{SPACELESS_LETTER}]*",
+    f"|{'|'.join(map(regex.escape, FOUND_INSIDE))}|{SPACELESS}",
+    r"\p{Sm}\p{Sc}\p{So}",
+)
+_ASCII_TOKEN = _compile(r"[A-Za-z0-9_]+", "", "$")  # finds the same in ASCII, several times as fast
+# Code is compared to the letter; the white space that begins a line is part of it.
+_BLOCK = regex.compile(r":[ \t]*\n[ \t]+\S")
+_INDENT = regex.compile(r"\n[ \t]+(?=\S)")
+_IN_CODE = regex.compile(r"\n[ \t]*(?=\S)|\w+|[^\w\s]")
+
+
+def read_tokens(text: str) -> list[str]:
+    """All tokens of a text. Letter case and marks of code are kept, punctuation and white space of prose are not."""
+    tokens: list[str] = []
+    for found in (_ASCII_TOKEN if text.isascii() else _TOKEN).finditer(fold(text)):
+        if found["code"]:
+            tokens += read_code(found[0].strip("`"))
+        else:
+            tokens.append(_fold_case(found[0]))
+    return tokens
+
+
+@lru_cache(maxsize=1 << 15)
+def _fold_case(token: str) -> str:
+    return token if is_exact(token) else token.casefold()
+
+
+def read_indents(text: str) -> list[str]:
+    """The white space that begins each line of a text with blocks, as code has it without being marked as code."""
+    return [CODE + indent for indent in _INDENT.findall(text)] if _BLOCK.search(text) else []
+
+
+def read_code(text: str, mark: str = CODE) -> list[str]:
+    return [mark + token for token in _IN_CODE.findall(text)]
+
+
+_FILLERS = {tuple(read_tokens(phrase)) for phrase in FILLERS}
+_LONGEST = max(map(len, _FILLERS))
+
+
+def drop_fillers(tokens: Sequence[str]) -> list[str]:
+    """The tokens without the politeness that they begin and end with; all of them where nothing else is there."""
+    start, end = 0, len(tokens)
+    while filler := _filler_length(tokens[start : start + _LONGEST], first=True):
+        start += filler
+    while filler := _filler_length(tokens[max(start, end - _LONGEST) : end], first=False):
+        end -= filler
+    return list(tokens[start:end] or tokens)
+
+
+def _filler_length(tokens: Sequence[str], *, first: bool) -> int:
+    """How many of these tokens, the first or the last ones, are a phrase that changes nothing."""
+    lengths = range(len(tokens), 0, -1)
+    return next((n for n in lengths if tuple(tokens[:n] if first else tokens[-n:]) in _FILLERS), 0)
+
+
+def count_words(tokens: Sequence[str]) -> float:
+    return sum(map(half_words, tokens)) / 2

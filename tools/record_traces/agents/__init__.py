@@ -1,0 +1,1 @@
+"""One file per instrumentation: how its user would build and trace an agent that keeps accounts."""

@@ -1,0 +1,14 @@
+"""OpenLLMetry for langchain: `create_agent`."""
+
+from __future__ import annotations
+
+from opentelemetry.instrumentation.langchain import LangchainInstrumentor
+from opentelemetry.sdk.trace import TracerProvider
+
+from tools.record_traces.langchain_agent import FINAL, answer
+
+__all__ = ["FINAL", "answer", "instrument"]
+
+
+def instrument(provider: TracerProvider) -> None:
+    LangchainInstrumentor().instrument(tracer_provider=provider)
