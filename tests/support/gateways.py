@@ -16,7 +16,7 @@ import openai
 from services.gateway.app import app
 from shared.config.settings import Settings
 from shared.storage.postgres import Pool
-from tests.support.configurations import configured
+from tests.support.configurations import QUICK, configured
 from tests.support.fakes.engines import FakeEngine, fake_engine
 from tests.support.running import eventually
 from tests.support.services import running
@@ -93,6 +93,7 @@ def tables_of(urls: Sequence[str], folder: Path, limits: Mapping[str, object]) -
     ports = {f"rune{number}": int(url.rpartition(":")[2]) for number, url in enumerate(urls)}
     engine = {"command": ["of", "the", "test"], "base": BASE, "max_loras": 4}
     return {
+        "runtime": {**QUICK, "reconcile_s": 0.05},
         "gateway": dict(limits),
         "anvils": {"anvil0": {"accelerator": "cpu"}},
         "bases": {BASE: {"path": str(folder)}},
