@@ -18,7 +18,7 @@ from services.gateway.app import app
 from shared.config.settings import ENGINE_SOCKET, Settings
 from shared.drivers.inference.open import open_gate
 from shared.storage.postgres import Pool
-from tests.support.configurations import configured
+from tests.support.configurations import QUICK, configured
 from tests.support.fakes.engines import FakeEngine, fake_engine
 from tests.support.running import eventually
 from tests.support.services import running
@@ -95,7 +95,9 @@ def tables_of(engines: int, folder: Path, limits: Mapping[str, object]) -> dict[
     runes = [f"rune{number}" for number in range(engines)]
     engine = {"command": ["of", "the", "test", "{socket}"], "base": BASE, "max_loras": 4}
     return {
+        "runtime": {**QUICK, "reconcile_s": 0.05},
         "gateway": dict(limits),
+        "runtime": {"reconcile_s": 30.0},  # what is decided reaches it by the announcement, not by a poll
         "anvils": {"anvil0": {"accelerator": "cpu"}},
         "bases": {BASE: {"path": str(folder)}},
         "covens": {"hearth": {"anvil": "anvil0", "runes": runes}},
