@@ -163,6 +163,7 @@ def list_operations(settings: Settings, trainer: Trainer, bundle: Path) -> dict[
     holdout, manifest = next(sealed.rglob("*.jsonl")), next(trainer.manifest.rglob("*.jsonl"))
     secret = next(path for path in (home / "secrets").rglob("*") if path.is_file())
     engine, gate = settings.make_engine_dir("rune") / ENGINE_SOCKET, settings.gateway_control_socket
+    gate.parent.mkdir(mode=0o700, exist_ok=True)
     for socket in (engine, gate):
         socket.touch()  # only its place matters here
         socket.chmod(0o666)  # as a server may leave it
