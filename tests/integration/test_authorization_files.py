@@ -247,6 +247,9 @@ async def test_the_table_of_files(settings: Settings, admin: Pool, client: Clien
     with opened(home.parent, home):
         found["another account, the home opened"] = list_made(operations, probe_as(NOBODY, tmp_path, tries))
 
+    for _, path in operations.values():
+        if path.suffix == ".sock":  # in folders of their own, which is what protects them
+            path.unlink(missing_ok=True)
     assert list_open(home) == []
     assert draw_manifest(settings, tmp_path).stat().st_mode & 0o777 == 0o600
     log = (settings.logs_dir / "harvester.log").read_text()
