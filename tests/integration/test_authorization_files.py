@@ -166,7 +166,6 @@ def list_operations(settings: Settings, trainer: Trainer, bundle: Path) -> dict[
     gate.parent.mkdir(mode=0o700, exist_ok=True)
     for socket in (engine, gate):
         socket.touch()  # only its place matters here
-        socket.chmod(0o666)  # as a server may leave it
     log = next(settings.logs_dir.glob("*.log"))
     return {
         "list the home": ("see", home / "secrets"),
