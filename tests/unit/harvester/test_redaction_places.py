@@ -155,6 +155,8 @@ def test_quoted_csv_is_found_wherever_in_a_record_it_is() -> None:
 def test_a_placeholder_names_nothing_that_follows_it() -> None:
     assert decided(f"password {PASSWORD}") == "quarantined"
     assert decided(f"[password] {PASSWORD}") == "clean"
+    assert decided(["[password]", "1000"]) == decided(["password [private key]", "1000"]) == "clean"
+    assert decided({"name": "[password]", "value": "1000"}) == "clean"
 
 
 @pytest.mark.parametrize(
