@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 from functools import partial
 from random import Random
 
@@ -313,27 +312,6 @@ def test_the_dump_of_a_policy_is_stable_and_reads_back() -> None:
 
     assert RedactionPolicy.model_validate_json(policy.model_dump_json()) == policy
     assert policy.model_dump_json() == policy.model_copy().model_dump_json()
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "a" * 200_000,
-        "password " * 20_000,
-        "= " * 100_000,
-        "1 " * 100_000,
-        "a.b@" * 50_000,
-        "://" * 60_000,
-        '"password": "' * 10_000,
-        "-----BEGIN PRIVATE KEY-----" * 3_000,
-        "call " * 40_000 + "1",
-    ],
-)
-def test_no_text_takes_long(text: str) -> None:
-    start = time.perf_counter()
-    SCANNER.clean(text)
-
-    assert time.perf_counter() - start < 5
 
 
 def test_a_placeholder_is_never_taken_for_a_part_of_something_sensitive() -> None:
