@@ -78,6 +78,7 @@ def _kind(number: int) -> object:
 
 
 @given(fragments())
+@example("db:5432:shop:möwe:k9Wq2LmZt7")
 @settings(max_examples=600, deadline=None)
 def test_what_the_first_pass_lets_by_no_recogniser_would_have_found(text: str) -> None:
     folded = fold(text).text
