@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from services.harvester.redaction import names
 from services.harvester.redaction.scanner import Scanner
-from services.harvester.redaction.sensitive import Sensitive
+from services.harvester.redaction.sensitive import PLACEHOLDER, Sensitive
 
 Decision = Literal["clean", "redacted", "quarantined"]
 _DEEPEST = 64  # levels; what is nested deeper cannot be read and is held back
@@ -61,9 +61,15 @@ class Examined:
 
 
 def examine(values: Any, scanner: Scanner) -> Examined:
-    """Look at all strings, keys and whole numbers of JSON-like values; the values given are not changed."""
+    """Look at all strings, keys and whole numbers of JSON-like values; the values given are not changed.
+
+    Looks again until nothing is found, since a placeholder in a key takes its meaning from it: beside `v1` an address
+    may be a version, beside a placeholder it is none.
+    """
     walk = _Walk(scanner)
-    copy = walk.value(values, "", 0)
+    copy, before = walk.value(values, "", 0), 0
+    while (found := walk.found.total()) > before:
+        copy, before = walk.value(copy, "", 0), found
     held_back = walk.unread or any(scanner.policy.action(sensitive) == "quarantine" for sensitive in walk.found)
     return Examined(copy, walk.found, held_back, walk.unread, walk.hidden)
 
@@ -200,6 +206,8 @@ def _columns(mapping: dict[str, Any]) -> list[str]:
 
 def _announcing(label: str) -> str:
     """The label where it announces a secret, without what only says that it is a field of a form."""
+    if PLACEHOLDER.search(label):  # `[password]` is a name that we gave ourselves
+        return ""
     name = _CONTROL.sub("", label)
     return name if names.announced(name) or name.lower() in _CREDENTIALS else ""
 

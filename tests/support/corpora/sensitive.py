@@ -166,7 +166,7 @@ def _row(name: str, measured: Measured, *classes: Sensitive) -> str:
     return f"{name:24}{planted:9}{found:8}{measured.recall(*classes):9.4f}{wrong:7}{measured.precision(*classes):11.4f}"
 
 
-_CLEAN = (
+CLEAN = (
     "Summary | boiler\n- The service is due on 12 May.\n- Dan keeps the spare one.\nNext: book the fitter this week. "
     "Deploy the billing service to node 4, then run `pytest -q tests/unit` and look at src/app/main.py:120; it took 3.2 s. "
 )
@@ -174,7 +174,7 @@ _CLEAN = (
 
 def speeds(scanner: Scanner, seed: int = 6) -> tuple[float, float, float]:
     """Processor time in µs: to pass by a clean text of 700 characters, to search a planted and a look-alike sample."""
-    clean = (_CLEAN * 4)[:700]
+    clean = (CLEAN * 4)[:700]
     mixed = [json.dumps(s.message) for s in samples(seed)]
     dirty, lookalike = mixed[: PER_CLASS * len(Sensitive)], mixed[PER_CLASS * len(Sensitive) :]
     assert not scanner.suspicious(clean)

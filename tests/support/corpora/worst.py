@@ -28,6 +28,7 @@ _UNITS = (
     "sk-",
     "ghp_",
     "AKIA",
+    "AIza",
     "A1b2AZDO",
     "eyJabcdefghij.",
     "://",
@@ -105,6 +106,7 @@ _UNITS = (
 def texts(size: int) -> Iterator[tuple[str, str]]:
     """A name and a text of about so many characters: repetitions, signs at random, and everything sensitive there is."""
     random = Random(1)
+    yield "call … 1", "call " * (size // len("call ")) + "1"
     for unit in _UNITS:
         yield unit, unit * (size // len(unit))
     for name, alphabet in {
@@ -121,10 +123,22 @@ def texts(size: int) -> Iterator[tuple[str, str]]:
 def measure_worst(scanner: Scanner, size: int) -> list[tuple[float, str]]:
     """Megabytes a second of processor time, and the name of the text; what is cached once per process is warm."""
     scanner.clean("password = 'abc'")
-    return sorted((_speed(scanner, text), name) for name, text in texts(size))
+    return sorted((len(text.encode()) / 1e6 / _seconds(scanner, text), name) for name, text in texts(size))
 
 
-def _speed(scanner: Scanner, text: str) -> float:
-    start = time.process_time()
+def list_super_linear(scanner: Scanner, size: int) -> list[str]:
+    """Names of the texts of which four times as much takes over eight times as long, in each of three tries."""
+    return [name for name, text in texts(size) if all(growth > 8 for growth in _growths(scanner, text))]
+
+
+def _growths(scanner: Scanner, text: str) -> Iterator[float]:
+    scanner.clean(text * 2)  # fills the caches of values; one text is remembered whole, hence another one
+    for _ in range(3):
+        once = _seconds(scanner, text)
+        yield _seconds(scanner, text * 4) / once
+
+
+def _seconds(scanner: Scanner, text: str) -> float:
+    start = time.thread_time()
     scanner.clean(text)
-    return len(text.encode()) / 1e6 / max(1e-6, time.process_time() - start)
+    return max(1e-6, time.thread_time() - start)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 from functools import partial
 from random import Random
 
@@ -25,6 +24,8 @@ SCANNER = Scanner(RedactionPolicy())
 ANOTHER = Scanner(RedactionPolicy())
 HUNTER = "hun" + "ter2"
 MAIL = "dana.otter" + "@" + "maplewood.io"
+ADDRESS = "93.184" + ".216.34"
+KEY_BLOCK = draw(Random(1), Sensitive.PRIVATE_KEY)
 
 
 def found(text: str, policy: RedactionPolicy | None = None) -> list[tuple[str, Sensitive]]:
@@ -77,6 +78,7 @@ def _kind(number: int) -> object:
 
 
 @given(fragments())
+@example("db:5432:shop:möwe:k9Wq2LmZt7")
 @settings(max_examples=600, deadline=None)
 def test_what_the_first_pass_lets_by_no_recogniser_would_have_found(text: str) -> None:
     folded = fold(text).text
@@ -163,6 +165,9 @@ def test_findings_stand_in_order_within_the_text_and_apart(text: str) -> None:
 )
 @example(f"\x1f{MAIL}")
 @example(4_869_798_721_530)
+@example([f"password {KEY_BLOCK}", 1000])
+@example({draw(Random(0), Sensitive.PRIVATE_KEY): [1000, draw(Random(1), Sensitive.AWS_ACCESS_KEY_ID) + "IBAN "]})
+@example({f"v1.{MAIL}": ADDRESS})
 @settings(max_examples=200, deadline=None)
 def test_arguments_of_a_call_stay_json_and_a_second_look_finds_nothing(arguments: object) -> None:
     message = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": json.dumps(arguments)}}]}
@@ -266,8 +271,7 @@ def test_what_its_owner_allows_is_never_reported() -> None:
 
 
 def test_the_whole_block_of_a_private_key_is_one_finding() -> None:
-    block = draw(Random(1), Sensitive.PRIVATE_KEY)
-    for text in (f"here:\n{block}\nthanks", json.dumps(block), f"{block[:200]}"):
+    for text in (f"here:\n{KEY_BLOCK}\nthanks", json.dumps(KEY_BLOCK), KEY_BLOCK[:200]):
         (span,) = SCANNER.find(text)
         assert span.sensitive is Sensitive.PRIVATE_KEY
         assert "=" not in redact(text, (span,)) and len(redact(text, (span,))) < 30
@@ -295,10 +299,8 @@ def test_national_numbers_are_read_in_the_configured_regions_only() -> None:
 
 
 def test_a_version_is_no_address_but_an_address_beside_a_version_is() -> None:
-    address = "93.184" + ".216.34"
-
     assert found("upgraded opencv to version 4.8.0.76") == []
-    assert found(f"version 2 runs on host {address}") == [(address, Sensitive.IP_ADDRESS)]
+    assert found(f"version 2 runs on host {ADDRESS}") == [(ADDRESS, Sensitive.IP_ADDRESS)]
 
 
 def test_redact_puts_the_placeholder_of_its_class_in_each_place() -> None:
@@ -311,27 +313,6 @@ def test_the_dump_of_a_policy_is_stable_and_reads_back() -> None:
 
     assert RedactionPolicy.model_validate_json(policy.model_dump_json()) == policy
     assert policy.model_dump_json() == policy.model_copy().model_dump_json()
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "a" * 200_000,
-        "password " * 20_000,
-        "= " * 100_000,
-        "1 " * 100_000,
-        "a.b@" * 50_000,
-        "://" * 60_000,
-        '"password": "' * 10_000,
-        "-----BEGIN PRIVATE KEY-----" * 3_000,
-        "call " * 40_000 + "1",
-    ],
-)
-def test_no_text_takes_long(text: str) -> None:
-    start = time.perf_counter()
-    SCANNER.clean(text)
-
-    assert time.perf_counter() - start < 5
 
 
 def test_a_placeholder_is_never_taken_for_a_part_of_something_sensitive() -> None:

@@ -11,7 +11,7 @@ from services.harvester.redaction.examine import examine
 from services.harvester.redaction.policy import RedactionPolicy
 from services.harvester.redaction.scanner import Scanner
 from services.harvester.redaction.sensitive import Sensitive
-from tests.support.corpora.sensitive import Measured, Sample, measure, samples, speeds, table
+from tests.support.corpora.sensitive import CLEAN, Measured, Sample, measure, samples, table
 
 SCANNER = Scanner(RedactionPolicy())
 EXAMPLES = Path(__file__).parents[3] / "examples" / "karma"
@@ -44,13 +44,8 @@ def test_what_is_planted_does_stand_in_its_sample() -> None:
         assert json.dumps(sample.value)[1:-1] in json.dumps(sample.message).replace("\\\\", "\\")
 
 
-def test_a_clean_text_is_passed_by_in_microseconds() -> None:
-    clean, dirty, lookalike = speeds(SCANNER)
-    print(
-        f"\nclean text of 700 characters {clean:.1f} µs, planted sample {dirty:.0f} µs, look-alike {lookalike:.0f} µs"
-    )
-
-    assert clean < 20  # 4 on a quiet machine
+def test_a_clean_text_is_passed_by_without_a_search() -> None:
+    assert not SCANNER.suspicious(CLEAN)
 
 
 @pytest.mark.parametrize("persona", ["coder", "scribe"])

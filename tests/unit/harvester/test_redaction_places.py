@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from random import Random
 from typing import Any
 
@@ -15,7 +14,7 @@ from services.harvester.redaction.scanner import Scanner
 from tests.support.corpora.hard_negatives import hard_negatives
 from tests.support.corpora.kinds import KINDS, fill
 from tests.support.corpora.shapes import SHAPES
-from tests.support.corpora.worst import measure_worst
+from tests.support.corpora.worst import list_super_linear
 
 SCANNER = Scanner(RedactionPolicy())
 PASSWORD = "k9Wq2" + "LmZt7Bv"
@@ -155,6 +154,8 @@ def test_quoted_csv_is_found_wherever_in_a_record_it_is() -> None:
 def test_a_placeholder_names_nothing_that_follows_it() -> None:
     assert decided(f"password {PASSWORD}") == "quarantined"
     assert decided(f"[password] {PASSWORD}") == "clean"
+    assert decided(["[password]", "1000"]) == decided(["password [private key]", "1000"]) == "clean"
+    assert decided({"name": "[password]", "value": "1000"}) == "clean"
 
 
 @pytest.mark.parametrize(
@@ -172,10 +173,5 @@ def test_a_number_of_a_state_is_found_behind_its_name_only(name: str, number: st
     assert decided(f"item: {number}") == "clean"
 
 
-def test_the_slowest_texts_are_searched_at_a_megabyte_a_second() -> None:
-    start = time.perf_counter()
-    slowest, name = min(measure_worst(SCANNER, 50_000))
-    print(f"\nslowest text {name!r}: {slowest:.2f} MB/s")
-
-    assert slowest > 0.2, name  # over 1 on a quiet machine
-    assert time.perf_counter() - start < 60
+def test_the_time_of_a_search_grows_in_proportion_to_the_text() -> None:
+    assert list_super_linear(SCANNER, 25_000) == []
