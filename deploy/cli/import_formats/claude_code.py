@@ -14,6 +14,7 @@ from deploy.cli.import_formats.turns import call, content, glue_of
 
 SPOKEN = ("user", "assistant")
 SUMMARY = "summary"  # of a session; where it is a line of the path, of what was compacted
+PROVIDER_FAILED = "API Error"
 INTERRUPTION = "[Request interrupted by user"
 DENIAL = "The user doesn't want to"  # … proceed with this tool use, or take this action right now
 BROKEN = ("max_tokens", "refusal", "model_context_window_exceeded")
@@ -88,7 +89,7 @@ def _path(events: list[Event]) -> list[Event]:
     path |= {uuid for uuid, line in lines.items() if _message_id(line) in messages}
     called = {part.get("id") for uuid in path for part in _parts(lines[uuid]) if part.get("type") == "tool_use"}
     path |= {uuid for uuid, line in lines.items() if any(part.get("tool_use_id") in called for part in _parts(line))}
-    return [event for event in events if event[1]["uuid"] in path]
+    return [event for event in events if event[1]["uuid"] in path and lines[event[1]["uuid"]] is event[1]]
 
 
 def _message_id(line: dict[str, Any]) -> str | None:
@@ -115,7 +116,7 @@ def _add(made: History, line: dict[str, Any], path: str) -> None:
     for part in parts:
         if part.get("type") == "tool_result":
             words = content(part.get("content"), f"{path}.tool_result") or ""
-            failed = bool(part.get("is_error"))
+            failed = bool(part.get("is_error")) or _was_interrupted(line)
             made.add_result(str(part.get("tool_use_id")), words, failed, failed and words.startswith(DENIAL))
     used = ("tool_result", "tool_use", "fallback")
     words = (
@@ -139,11 +140,21 @@ def _add(made: History, line: dict[str, Any], path: str) -> None:
         made.add("user", words)
 
 
+def _was_interrupted(line: dict[str, Any]) -> bool:
+    used = line.get("toolUseResult")
+    return isinstance(used, dict) and used.get("interrupted") is True
+
+
 def _add_answer(
     made: History, line: dict[str, Any], message: dict[str, Any], words: str, calls: list[dict[str, Any]]
 ) -> None:
     made.add("assistant", words, calls)
-    failed = line.get("isApiErrorMessage") or line.get("isAbortedMidStream") or message.get("model") == SYNTHETIC
+    failed = (
+        line.get("isApiErrorMessage")
+        or words.startswith(PROVIDER_FAILED)
+        or line.get("isAbortedMidStream")
+        or message.get("model") == SYNTHETIC
+    )
     if failed or message.get("stop_reason") in BROKEN:
         made.exclude_last()
 

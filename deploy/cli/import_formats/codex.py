@@ -21,6 +21,7 @@ ROLES = {"user": "user", "assistant": "assistant", "system": "system", "develope
 #: What changes nothing: thoughts, and what the program notes for itself.
 UNREAD = ("reasoning", "ghost_snapshot", "tool_search_call", "tool_search_output", "compaction", "compaction_summary")
 #: How the tools of Codex report that a command failed: as text, and as JSON in older versions.
+DENIED = re.compile(r"(?:Wall time: .*\n)?(?:exec command rejected|patch rejected|aborted) by user")
 EXIT_CODE = re.compile(r"\s*(?:Chunk ID: .*\n)?(?:Wall time: .*\n)?(?:Exit code|Process exited with code):? (-?\d+)")
 
 
@@ -63,7 +64,15 @@ def history(events: list[Event]) -> History:
             made.exclude_last()
         elif payload.get("type") == "thread_rolled_back":
             _roll_back(made, payload.get("num_turns"))
+    if _last_phase(events) == "commentary":  # on what it is about to do
+        made.exclude_last()
     return made
+
+
+def _last_phase(events: list[Event]) -> object:
+    payloads = [line["payload"] for _, line in events if line.get("type") == "response_item"]
+    said = [payload for payload in payloads if payload.get("type") == "message" and payload.get("role") == "assistant"]
+    return said[-1].get("phase") if said else None
 
 
 def _session(first: dict[str, Any]) -> str | None:
@@ -85,7 +94,7 @@ def _add_item(made: History, item: dict[str, Any], path: str) -> None:
         made.add("assistant", calls=[call(text(item.get("call_id"), f"{path}.call_id"), _function(item), path)])
     elif kind in RESULTS:
         words, failed = _result(item.get("output"), path)
-        made.add_result(text(item.get("call_id"), f"{path}.call_id"), words, failed)
+        made.add_result(text(item.get("call_id"), f"{path}.call_id"), words, failed, bool(DENIED.match(words)))
     elif kind not in UNREAD:
         # Such as a search of the provider's, of which no result is recorded that the answer could rest on.
         raise RecordError(f"{path}: an item of type {kind if str(kind) in KNOWN else 'unknown'} is not supported")

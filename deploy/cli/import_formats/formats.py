@@ -23,7 +23,7 @@ from deploy.cli.import_formats import (
     sharegpt,
     turns,
 )
-from deploy.cli.import_formats.fields import expect_harmless
+from deploy.cli.import_formats.fields import expect_harmless, expect_harmless_notes
 from deploy.cli.import_formats.history import History, cut
 from deploy.cli.import_formats.record import SESSION_FIELDS, TIME_FIELDS, RecordError, items, to_records
 from shared.contracts.karma import KarmaRecord
@@ -100,6 +100,7 @@ def read(values: dict[str, Any], record_format: Format, defaults: ImportDefaults
     of_form = module.FIELDS if conversations[0].read is None else conversations[0].read
     known = {*of_form, *SESSION_FIELDS, *TIME_FIELDS, *turns.THUMBS, *turns.WEIGHTS, defaults.session_by}
     expect_harmless({name: value for name, value in values.items() if name not in known})
+    expect_harmless_notes(values)
     records = [record for one in conversations for record in to_records(one, values, feedback, defaults)]
     return Imported(tuple(records), _unread(values, known))
 

@@ -1,6 +1,7 @@
 """Gemini's format: `{"systemInstruction", "contents": [{"role", "parts": [...]}], "tools"}`.
 
 Source: https://ai.google.dev/api/generate-content. Calls and results are joined by their names, in their order.
+A result that holds an `error` and no `output` failed: its call is context and not trained.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from deploy.cli.import_formats import openai
 from deploy.cli.import_formats.record import Conversation, RecordError, items, json_type, text
 from deploy.cli.import_formats.turns import Message, call, glue_of, mark, system, tool
 
 FIELDS = frozenset({"contents", "systemInstruction", "system_instruction", "tools"})
+PART = frozenset({"text", "thought", "thoughtSignature", "thought_signature"})
 ROLES = {"user": "user", "model": "assistant", "function": "user", "tool": "user"}
 
 
@@ -26,7 +29,10 @@ def conversation(values: dict[str, Any]) -> Conversation:
     messages: list[Message] = []
     waiting: list[tuple[str, str]] = []
     for number, item in enumerate(items(values["contents"], "contents")):
-        messages += _messages(item, f"contents.{number}", waiting)
+        for message in _messages(item, f"contents.{number}", waiting):
+            if message.pop(openai.ERROR, False):
+                openai.exclude_caller(messages, message["tool_call_id"])
+            messages.append(message)
     given = values.get("systemInstruction", values.get("system_instruction"))
     prompt = _text(_parts(given, "systemInstruction"), "systemInstruction") if isinstance(given, dict) else given
     return Conversation(system(prompt, messages), _tools(values.get("tools")))
@@ -71,12 +77,13 @@ def _result(part: dict[str, Any], path: str, waiting: list[tuple[str, str]]) -> 
     _, identity = waiting.pop(place)
     value = given.get("response")
     words = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return {"role": "tool", "tool_call_id": identity, "content": words}
+    failed = isinstance(value, dict) and bool(value.get("error")) and "output" not in value
+    return {"role": "tool", "tool_call_id": identity, "content": words, openai.ERROR: failed}
 
 
 def _text(parts: list[dict[str, Any]], path: str, glue: str = "\n") -> str:
     for part in parts:
-        if not isinstance(part.get("text"), str):
+        if not isinstance(part.get("text"), str) or not PART.issuperset(part):
             raise RecordError(f"{path}.parts: a part that is no text is not supported")
     return glue.join(part["text"] for part in parts if not part.get("thought"))
 

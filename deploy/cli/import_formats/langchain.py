@@ -29,6 +29,7 @@ def as_openai(item: dict[str, Any]) -> dict[str, Any]:
         for name in ("tool_call_id", "name")
         if held.get(name) is not None and role in ("tool", "function")
     }
+    made |= _ending(held)
     made |= {"is_error": True} if held.get("status") == "error" else {}
     calls = held.get("tool_calls")
     if isinstance(calls, list) and calls:
@@ -40,3 +41,12 @@ def as_openai(item: dict[str, Any]) -> dict[str, Any]:
             part for part in made["content"] if not isinstance(part, dict) or part.get("type") != "tool_use"
         ]
     return made
+
+
+def _ending(held: dict[str, Any]) -> dict[str, Any]:
+    """How the answer ended, by the provider's word: cut, refused, with calls that cannot be read."""
+    found: dict[str, Any] = {}
+    for name in ("response_metadata", "additional_kwargs"):
+        if isinstance(given := held.get(name), dict):
+            found |= {key: given[key] for key in ("finish_reason", "stop_reason", "refusal") if given.get(key)}
+    return found | ({"error_calls": held["invalid_tool_calls"]} if held.get("invalid_tool_calls") else {})

@@ -15,9 +15,10 @@ from deploy.cli.import_formats.record import RecordError, text
 FIELDS = frozenset(
     {"type", "data", "meta", "snapshot", "chat", "title", "user_id", "version", "created_at", "updated_at"}
 )
+NOT_HELD = ("sources", "citations", "code_executions", "merged")
 THUMBS = {1: "up", -1: "down", "1": "up", "-1": "down"}
 #: What Open WebUI writes into the text of an answer: what was thought is left out, calls are not to be had from it.
-DETAILS = re.compile(r'<details type="(\w+)".*?</details>\s*', re.DOTALL)
+DETAILS = re.compile(r'<details\b[^>]*\btype="(\w+)".*?</details>\s*', re.DOTALL)
 
 
 def matches(values: dict[str, Any]) -> bool:
@@ -80,15 +81,18 @@ def _path(tree: dict[str, Any], end: object) -> list[dict[str, Any]]:
 def _add(made: History, message: dict[str, Any]) -> None:
     if message.get("files"):
         raise RecordError("files: attachments are not supported, only text")
-    if message.get("sources"):
-        raise RecordError("sources: the answer rests on documents that the chat does not hold")
+    for name in NOT_HELD:
+        if message.get(name):
+            raise RecordError(f"{name}: the answer rests on what the chat does not hold")
+    if any(isinstance(one, dict) and one.get("action") for one in message.get("statusHistory") or ()):
+        raise RecordError("statusHistory: the answer rests on a search whose results the chat does not hold")
     role = message.get("role")
     words = text(message.get("content"), "content")
     if role == "assistant":
         if any(found[1] != "reasoning" for found in DETAILS.finditer(words)):
             raise RecordError("content: calls that are written into the text are not supported")
         made.add("assistant", DETAILS.sub("", words))
-        if message.get("error") or message.get("done") is False:
+        if message.get("error") or message.get("done") is False or message.get("stopped"):
             made.exclude_last()
     elif role in ("user", "system"):
         made.add(str(role), words)

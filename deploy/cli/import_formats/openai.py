@@ -6,7 +6,6 @@ https://docs.anthropic.com/en/api/messages.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +22,7 @@ from deploy.cli.import_formats.turns import (
     system,
     text_of,
     tools_of,
+    weight_of,
 )
 
 FIELDS = frozenset({"messages", "tools", "functions", "system", "parallel_tool_calls", "tool_choice", "function_call"})
@@ -42,35 +42,43 @@ def conversation(values: dict[str, Any]) -> Conversation:
 
 
 def messages(value: object, path: str) -> list[Message]:
-    """Read a list of messages. Calls and results without ids are joined in their order. Raises RecordError.
+    """Read a list of messages. Calls and results without ids are joined by their names, then in their order. Raises RecordError.
 
     A call whose result is marked as an error is a dead end: it is context and not trained.
     """
     made: list[Message] = []
-    open_calls: deque[str] = deque()
+    open_calls: dict[str, str] = {}  # id -> name
     for number, item in enumerate(items(value, path)):
         here = f"{path}.{number}"
-        failed = item.get(ERROR) is True
+        failed = _failed(item)
         item = {name: one for name, one in item.items() if name != ERROR}
         for one in _read(item, here, number):
             failed = bool(one.pop(ERROR, failed))
             for at, made_call in enumerate(one.get("tool_calls", ())):
                 made_call["id"] = made_call["id"] or f"call_{number}_{at}"
-                open_calls.append(made_call["id"])
+                open_calls[made_call["id"]] = made_call["function"]["name"]
             if one["role"] == "tool" and open_calls:
-                identity = one.setdefault("tool_call_id", open_calls[0])
-                if identity in open_calls:
-                    open_calls.remove(identity)
+                identity = one.setdefault("tool_call_id", _called(open_calls, item.get("name")))
+                open_calls.pop(identity, None)
                 if failed:
-                    _exclude_caller(made, identity)
+                    exclude_caller(made, identity)
             append(mark(one, item, here), made)
     return made
 
 
-def _exclude_caller(messages: list[Message], identity: str) -> None:
+def _called(open_calls: dict[str, str], name: object) -> str:
+    """The first open call of that name, else the first."""
+    return next((identity for identity, called in open_calls.items() if called == name), next(iter(open_calls)))
+
+
+def exclude_caller(messages: list[Message], identity: str) -> None:
     for message in messages:
         if any(one["id"] == identity for one in message.get("tool_calls", ())):
             message.setdefault("weight", 0)
+
+
+def _failed(item: dict[str, Any]) -> bool:
+    return item.get(ERROR) not in (None, False, 0, "false", "False")
 
 
 def tools(values: dict[str, Any]) -> list[dict[str, Any]]:
@@ -128,6 +136,8 @@ def _call(item: dict[str, Any], path: str) -> dict[str, Any]:
     function = item.get("function")
     if not isinstance(function, dict):
         raise RecordError(f"{path}.function: {json_type(function)}, not an object")
+    if weight_of(item, path) == 0:
+        raise RecordError(f"{path}: a call that is not to be trained; give it a message of its own, with the weight 0")
     return call(item.get("id"), function, f"{path}.function")
 
 
@@ -137,5 +147,5 @@ def _result(part: dict[str, Any], path: str) -> Message:
         "role": "tool",
         "tool_call_id": text(part.get("tool_use_id"), f"{path}.tool_use_id"),
         "content": value or "",
-        ERROR: part.get(ERROR) is True,
+        ERROR: _failed(part),
     }

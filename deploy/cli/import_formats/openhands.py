@@ -91,6 +91,8 @@ def _add_action(made: History, event: dict[str, Any], path: str) -> None:
         given = (args.get(name) for name in ("message", "final_thought", "thought"))
         words = next((str(one) for one in given if one), "")
         made.add("assistant", words or (str(outputs.get("content", "")) if isinstance(outputs, dict) else ""))
+        if str(args.get("task_completed")).lower() == "false":
+            made.exclude_last()
     elif kind not in SILENT:
         made.add("assistant", *_call(event, str(kind), args, path))
         if event.get("source") == "user":
@@ -116,12 +118,13 @@ def _identity(meta: dict[str, Any], event: object) -> str:
 
 def _add_observation(made: History, event: dict[str, Any]) -> None:
     identity = _identity(event.get("tool_call_metadata") or {}, event.get("cause"))
+    extras = event["extras"] if isinstance(event.get("extras"), dict) else {}
+    if extras.get("agent_state") == "error":
+        made.exclude_last()
     if identity not in made.called:
         return  # of the environment itself, such as the agent's state
-    extras = event.get("extras") if isinstance(event.get("extras"), dict) else {}
-    assert isinstance(extras, dict)
     code = (extras.get("metadata") or {}).get("exit_code", extras.get("exit_code", 0))
-    failed = event.get("observation") == "error" or event.get("success") is False
+    failed = event.get("observation") == "error" or event.get("success") is False or extras.get("error") is True
     denied = event.get("observation") == "user_rejected"
     made.add_result(identity, str(event.get("content") or ""), failed or code not in (0, None, STILL_RUNNING), denied)
 

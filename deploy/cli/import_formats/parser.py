@@ -184,7 +184,14 @@ def parse_object(data: bytes) -> dict[str, Any]:
         raise RecordError(_syntax_fault(data, str(error))) from None
     if not isinstance(value, dict):
         raise RecordError(f"{json_type(value)}, not a JSON object")
+    json.loads(data, object_pairs_hook=_expect_unique)
     return value
+
+
+def _expect_unique(pairs: list[tuple[str, object]]) -> None:
+    """Raise RecordError where an object names a field twice: which of the values is meant cannot be known."""
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise RecordError("an object that names one field twice")
 
 
 def storage_fault(record: KarmaRecord) -> str | None:

@@ -40,8 +40,10 @@ def conversation(values: dict[str, Any]) -> Conversation:
         raise RecordError(f"{worse}: messages end in no answer, which it would be worse than")
     chosen = _answered(prompt, values[better], better) if better else prompt
     rejected = _answered(prompt if better else prompt[:-1], values[worse], worse)
-    if chosen == rejected:
+    if _stripped(chosen) == _stripped(rejected):
         raise RecordError(f"{worse}: the same as the answer that was chosen")
+    if not _one_prompt(chosen, rejected):
+        raise RecordError(f"{worse}: answers another prompt than the answer that was chosen")
     given = values["input"] if isinstance(values.get("input"), dict) else values
     return Conversation(chosen, openai.tools(given), rejected, FIELDS | read | {worse, *([better] if better else [])})
 
@@ -74,13 +76,25 @@ def _answered(prompt: list[Message], answer: object, name: str) -> list[Message]
         raise RecordError(f"{name}: {json_type(answer)}, no answer")
     asked, again = _without_system(prompt), _without_system(made)
     whole = [*prompt, *made]
-    if again[: len(asked)] == asked:
+    if asked and again and asked[-1]["role"] == again[0]["role"] == "user" and again[0] not in asked:
+        raise RecordError(f"{name}: begins with another question than the one that it answers")
+    if again[: len(asked)] == asked or (asked and again[:1] == asked[:1]):
         # What it leaves out is the system prompt beside it.
         opening = [] if len(again) < len(made) else [message for message in prompt if message["role"] == "system"]
         whole = [*opening, *made]
     if not any(message["role"] == "user" for message in whole):
         raise RecordError(f"{name}: an answer without the prompt that it answers; give it as prompt or messages")
     return whole
+
+
+def _one_prompt(one: list[Message], other: list[Message]) -> bool:
+    """Whether the first difference of two conversations is in what the assistant wrote."""
+    differing = next(((a, b) for a, b in zip(one, other, strict=False) if a != b), None)
+    return differing is None or all(message["role"] == "assistant" for message in differing)
+
+
+def _stripped(messages: list[Message]) -> list[Message]:
+    return [message | {"content": (message.get("content") or "").strip()} for message in messages]
 
 
 def _without_system(messages: list[Message]) -> list[Message]:

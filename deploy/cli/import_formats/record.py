@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ MILLISECONDS = 10**11  # a number of seconds that is beyond the year 5000
 LEAST_SECONDS = 10**8  # less is no time of our days, but a duration
 DATE_DIGITS = 8
 ID_DIGITS = 16
+THOUGHT = re.compile(r"<think>.*?(</think>|\Z)", re.DOTALL)
 JSON_TYPES = {
     dict: "an object",
     list: "an array",
@@ -114,7 +116,7 @@ def trim_to_answer(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
             continue
         if last.get("tool_calls"):
             raise RecordError("no assistant answer: the conversation ends in a tool call")
-        if not (last.get("content") or "").strip():
+        if not THOUGHT.sub("", last.get("content") or "").strip():
             raise RecordError("no assistant answer: the last message of the assistant is empty")
         return messages[:end]
     if any(message["role"] == "assistant" for message in messages):

@@ -10,7 +10,7 @@ import json
 import re
 from typing import Any
 
-from deploy.cli.import_formats.fields import expect_harmless
+from deploy.cli.import_formats.fields import expect_harmless, expect_harmless_notes
 from deploy.cli.import_formats.record import RecordError, items, json_type, text
 
 Message = dict[str, Any]
@@ -56,10 +56,11 @@ PARTS = frozenset({"image_url", "input_audio", "file", "image", "audio", "video"
 PARTS |= {"input_file", "tool_use", "tool_result"}
 TEXTS = frozenset({"text", "input_text", "output_text"})
 THOUGHTS = frozenset({"thinking", "redacted_thinking", "reasoning"})
-#: Where an attachment was: in text that begins or ends with it, or around its address.
+#: Where an attachment was: in text that begins or ends with it, or around its address; or the attachment itself.
 MARK = re.compile(
     r"<(?P<kind>img|image|audio|video)>[^<>\s]{1,2000}</(?P=kind)>|"
-    r"<(image|video|audio)>|<\|(image|video|audio)_pad\|>|<\|vision_start\|>",
+    r"<\|?(image|img|video|audio|speech)(here|[_ ]?(\d{1,3}|pad|placeholder|soft_token))?\|?>|<\|vision_start\|>|"
+    r"<\|?(start|begin)_of_(image|audio)\|?>|<__media__>|(?P<data>data:(image|audio|video|application)/[\w.+-]{1,80};base64,)",
     re.IGNORECASE,
 )
 OFF, ON = (0, False), (1, True)
@@ -110,6 +111,7 @@ def _part(part: dict[str, Any], path: str) -> str:
 def mark(message: Message, item: dict[str, Any], path: str) -> Message:
     """The message with what its turn says of itself: trained or not. Raises RecordError for what cannot be kept."""
     expect_harmless({name: value for name, value in item.items() if name not in FIELDS}, path)
+    expect_harmless_notes(item, path)
     if message["role"] == "user":
         expect_only_text(message.get("content") or "", path)
     if item.get("refusal"):
@@ -125,7 +127,10 @@ def mark(message: Message, item: dict[str, Any], path: str) -> Message:
 def expect_only_text(words: str, path: str) -> None:
     """Raise RecordError where the user's words hold the mark of an attachment."""
     words = words.strip()
-    if any(found["kind"] or found.start() == 0 or found.end() == len(words) for found in MARK.finditer(words)):
+    if any(
+        found["kind"] or found["data"] or found.start() == 0 or found.end() == len(words)
+        for found in MARK.finditer(words)
+    ):
         raise RecordError(f"{path}: the mark of an attachment, which is not supported, only text")
 
 

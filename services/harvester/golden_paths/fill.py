@@ -30,7 +30,10 @@ SETTLED_AFTER = timedelta(minutes=2)  # a parent's span comes last; one that has
 
 _TRUTH = "k.persona = $1 AND k.status = 'white_truth' AND k.trace_id IS NOT NULL"
 _PATH = "golden_path g ON g.karma = k.id AND g.trace_id = k.trace_id"
-_COLUMNS = "k.id, k.trace_id, k.messages -> -1 ->> 'content' AS answer"
+_COLUMNS = """k.id, k.trace_id, k.messages -> -1 ->> 'content' AS answer, (
+    SELECT m ->> 'content'
+    FROM jsonb_array_elements(CASE jsonb_typeof(k.messages) WHEN 'array' THEN k.messages END) WITH ORDINALITY AS said (m, place)
+    WHERE m ->> 'role' = 'user' ORDER BY place DESC LIMIT 1) AS question"""
 NEW = (
     f"SELECT {_COLUMNS} FROM vectors.karma k LEFT JOIN {_PATH} "
     f"WHERE {_TRUTH} AND g.karma IS NULL AND k.id > $2 ORDER BY k.id LIMIT $3"
@@ -62,7 +65,7 @@ async def fill(pool: Pool, phoenix_url: str, persona: str) -> Filled:
     rebuilt = problems = 0
     async with open_phoenix(phoenix_url) as phoenix:
         async for row in _due(pool, persona):
-            path = await _read(phoenix, row["trace_id"], row["answer"])
+            path = await _read(phoenix, row)
             if await _keep(pool, row, path):
                 rebuilt += isinstance(path, GoldenPath)
                 problems += isinstance(path, str)
@@ -82,12 +85,12 @@ async def _due(pool: Pool, persona: str) -> AsyncIterator[Any]:
         yield row
 
 
-async def _read(phoenix: Phoenix, trace_id: str, answer: str | None) -> GoldenPath | str:
+async def _read(phoenix: Phoenix, row: Any) -> GoldenPath | str:
     """The path, or why there is none."""
     try:
-        spans = await phoenix.spans(_otel(trace_id))
+        spans = await phoenix.spans(_otel(row["trace_id"]))
         _settled(spans, datetime.now(UTC))
-        return await asyncio.to_thread(rebuild, spans, answer)
+        return await asyncio.to_thread(rebuild, spans, row["answer"], row["question"])
     except NoPathError as problem:
         return str(problem)
     except FOREIGN as error:

@@ -16,7 +16,19 @@ import regex
 
 from services.harvester.scan.lesson import Lesson
 from services.harvester.scan.minhash import jaccard, shingles
-from services.harvester.scan.signs import CALL, CODE, NO, OPPOSITES, PREFIXES, YES, is_exact, is_negation, is_sign
+from services.harvester.scan.signs import (
+    CALL,
+    CODE,
+    EXCHANGED,
+    EXCLUDED,
+    NO,
+    OPPOSITES,
+    SUFFIXES,
+    YES,
+    is_exact,
+    is_negation,
+    is_sign,
+)
 from services.harvester.scan.tokens import count_words
 
 SHORT = 24  # words, with the mark of the turn; in a text up to this length each of them counts
@@ -24,6 +36,9 @@ READ_WHOLE = 200  # words of a prompt that its embedding covers
 ALIGNED = 1000  # tokens of the differing part of a text up to which they are aligned
 REST_ALIKE = 2 / 3  # share of the other words that two contradicting answers have in common, at least
 
+STEM = 3  # letters that a word and its negation have in common, at least
+
+_ROMAN = regex.compile(r"[ivx]+$")
 _LATIN = regex.compile(r"\p{Latin}")  # letters that the embedding model was trained on
 
 Tokens = Sequence[str]
@@ -56,7 +71,11 @@ def _alike(one: Tokens, other: Tokens, least: float) -> bool:
         return True
     if min(count_words(one), count_words(other)) <= SHORT:
         return False
-    return jaccard(shingles(one), shingles(other)) >= least and not _differ_by_sign(_changes(one, other))
+    if jaccard(shingles(one), shingles(other)) < least or Counter(one) == Counter(
+        other
+    ):  # the same words in another order
+        return False
+    return not _differ_by_sign(_changes(one, other))
 
 
 def _reworded(one: Tokens, other: Tokens) -> bool:
@@ -69,7 +88,7 @@ def _reworded(one: Tokens, other: Tokens) -> bool:
 
 def _changes(one: Tokens, other: Tokens) -> list[Change]:
     """What is replaced between two texts, in order; a word after a number, which may be its unit, with the number."""
-    start = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    start = _shared(one, other)
     one, other = one[max(start - 1, 0) :], other[max(start - 1, 0) :]
     if max(len(one), len(other)) > ALIGNED:
         return [(list((Counter(one) - Counter(other)).elements()), list((Counter(other) - Counter(one)).elements()))]
@@ -81,12 +100,27 @@ def _changes(one: Tokens, other: Tokens) -> list[Change]:
     return changes
 
 
+def _shared(one: Sequence[str], other: Sequence[str]) -> int:
+    """How long the beginning is that two have in common."""
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
 def _with_unit(number: str | None, words: Tokens) -> list[str]:
     return [" ".join((number, *words[:1])), *words[1:]] if number else list(words)
 
 
 def _differ_by_sign(changes: Iterable[Change]) -> bool:
-    return any(any(map(is_sign, (*gone, *come))) or _negated(gone, come) for gone, come in changes)
+    return any(
+        any(map(is_sign, (*gone, *come))) or any(map(_excludes, gone, come)) or _negated(gone, come)
+        for gone, come in changes
+    )
+
+
+def _excludes(one: str, other: str) -> bool:
+    """Whether a word is in the place of one that it excludes: of another number, day, colour, or another letter of a list."""
+    if other in EXCLUDED.get(one, ()) or (_ROMAN.match(one) and _ROMAN.match(other)):
+        return True
+    return len(one) == len(other) == 1 and bool(_LATIN.match(one) and _LATIN.match(other))
 
 
 def _contradict(one: Tokens, other: Tokens) -> bool:
@@ -128,8 +162,13 @@ def _exclude(gone: list[str], come: list[str]) -> bool:
 
 
 def _negated(gone: list[str], come: list[str]) -> bool:
-    """Whether one word is in the place of its own negation, as `possible` and `impossible`."""
+    """Whether one word is in the place of its own negation, as `possible` and `impossible`, `input` and `output`."""
     if len(gone) != 1 or len(come) != 1:
         return False
-    longer, shorter = sorted((gone[0], come[0]), key=len, reverse=True)
-    return longer.endswith(shorter) and longer.removesuffix(shorter) in PREFIXES
+    one, other = gone[0], come[0]
+    stem = _shared(one[::-1], other[::-1])
+    beginnings = any(
+        {one[: len(one) - size], other[: len(other) - size]} <= EXCHANGED for size in range(STEM, stem + 1)
+    )
+    start = _shared(one, other)
+    return beginnings or (start >= STEM and {one[start:], other[start:]} <= SUFFIXES)

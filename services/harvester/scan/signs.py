@@ -20,7 +20,7 @@ _BEGINS = regex.compile(SPACELESS, regex.V1)
 #: Begins a token that is read letter by letter: of a span of code, of a tool call.
 CODE, CALL = "`", "\4"
 #: A token is a number, an identifier, a path or an operator where it holds one of these.
-_SIGN = regex.compile(r"[\p{N}_./\\@:\[({\p{Sm}\p{Sc}%&#*\x01-\x04`]|^-|^!=?$|\p{Ll}\p{Lu}")
+_SIGN = regex.compile(r"[\p{N}_./\\@:\[({\p{Sm}\p{Sc}%&#*°\x01-\x04`]|^-|^!=?$|\p{Ll}\p{Lu}")
 
 
 def _words(table: str) -> Iterable[str]:
@@ -34,10 +34,19 @@ _LINES = [fold(line).casefold().split() for lines in _TABLES["opposites"].values
 OPPOSITES: dict[str, frozenset[int]] = {
     word: frozenset(at for at, line in enumerate(_LINES) if word in line) for line in _LINES for word in line
 }
+EXCHANGED = frozenset({"", *PREFIXES, *_words("exchanged")})
+SUFFIXES = frozenset({"", *_words("suffixes")})
+_EXCLUSIVE = [fold(line).casefold().split() for lines in _TABLES["exclusive"].values() for line in lines]
+#: word -> the words that exclude it in its place.
+EXCLUDED: dict[str, frozenset[str]] = {
+    word: frozenset(other for line in (*_LINES, *_EXCLUSIVE) if word in line for other in line) - {word}
+    for line in (*_LINES, *_EXCLUSIVE)
+    for word in line
+}
 FILLERS = [fold(phrase).casefold() for phrases in _TABLES["filler"].values() for phrase in phrases]
 #: What is found in a text without spaces, the longest first.
 FOUND_INSIDE = sorted(
-    {word for word in (*NEGATIONS, *YES, *OPPOSITES, *FILLERS) if _BEGINS.match(word)}, key=len, reverse=True
+    {word for word in (*NEGATIONS, *YES, *EXCLUDED, *FILLERS) if _BEGINS.match(word)}, key=len, reverse=True
 )
 
 

@@ -18,6 +18,8 @@ def _compile(word: str, inside: str, symbol: str) -> regex.Pattern[str]:
         {inside}
         |(?<!\S)(?:--?|−){word}(?:-{word})*                        # a flag, a negative number
         |{word}(?:['./\\@:]+{word}|(?<=\d),(?=\d){word})*[\#+]*   # a word, a path, a number, a time, a name in code
+        |(?<![\w\\])\\[A-Za-z]+|\*\.(?=\w)|(?<=\w)\.\*|(?<!\S)\.\.(?!\S)  # an escape, a pattern of names, the folder above
+        |°\s?[A-Za-z]
         |[<>=%&|~^+{symbol}]+|!=
         |(?<!\w)!(?=[A-Za-z_(])|(?<=[A-Za-z0-9_])[\[({{]
         |(?<=\b\w\s?)[-*/−](?=\s?\w\b)                         # between operands of one letter or digit
@@ -34,6 +36,9 @@ _TOKEN = _compile(
 )
 _ASCII_TOKEN = _compile(r"[A-Za-z0-9_]+", "", "$")  # finds the same in ASCII, several times as fast
 # Code is compared to the letter; the white space that begins a line is part of it.
+_CONTRACTED = regex.compile(r"\b([A-Za-z]+)n't\b")
+_VERBS = {"ca": "can", "wo": "will", "sha": "shall", "Ca": "Can", "Wo": "Will", "Sha": "Shall"}
+_NUMBERED = regex.compile(r"^[ \t]*(\d{1,2})[.)][ \t]+", regex.MULTILINE)
 _BLOCK = regex.compile(r":[ \t]*\n[ \t]+\S")
 _INDENT = regex.compile(r"\n[ \t]+(?=\S)")
 _IN_CODE = regex.compile(r"\n[ \t]*(?=\S)|\w+|[^\w\s]")
@@ -42,12 +47,23 @@ _IN_CODE = regex.compile(r"\n[ \t]*(?=\S)|\w+|[^\w\s]")
 def read_tokens(text: str) -> list[str]:
     """All tokens of a text. Letter case and marks of code are kept, punctuation and white space of prose are not."""
     tokens: list[str] = []
-    for found in (_ASCII_TOKEN if text.isascii() else _TOKEN).finditer(fold(text)):
+    for found in (_ASCII_TOKEN if text.isascii() else _TOKEN).finditer(_without_numbering(_spelled_out(fold(text)))):
         if found["code"]:
             tokens += read_code(found[0].strip("`"))
         else:
             tokens.append(_fold_case(found[0]))
     return tokens
+
+
+def _spelled_out(text: str) -> str:
+    """`do not` for `don't`: whether a negation is contracted changes nothing."""
+    return _CONTRACTED.sub(lambda found: f"{_VERBS.get(found[1], found[1])} not", text) if "n't" in text else text
+
+
+def _without_numbering(text: str) -> str:
+    """The text without the numbers that begin its lines and count from 1: lists are numbered or not."""
+    numbers = [int(found[1]) for found in _NUMBERED.finditer(text)]
+    return _NUMBERED.sub("", text) if len(numbers) > 1 and numbers == list(range(1, len(numbers) + 1)) else text
 
 
 @lru_cache(maxsize=1 << 15)

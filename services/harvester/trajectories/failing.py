@@ -24,6 +24,10 @@ FAILURE_WORDS = (
     (r"unknown tool( name)?: ", "pydantic-ai tool_manager.py, mcp tools/tool_manager.py"),
     (r"i encountered an error while trying to use the tool", "crewAI translations/en.json"),
     (r"<tool_use_error>", "Claude Code"),
+    (r"the user doesn't want to (proceed|take)", "Claude Code"),
+    (r"the tool call was denied\.", "pydantic-ai tools.py, ToolDenied"),
+    (r"tool execution was not approved\.", "openai-agents run.py, the message of a rejection"),
+    (r"user rejected the tool call for ", "LangChain human_in_the_loop.py"),
 )
 BEGINS_LIKE_A_FAILURE = re.compile(rf"\s*({'|'.join(words for words, _ in FAILURE_WORDS)})", re.IGNORECASE)
 ERROR_DETAILS = frozenset({"type", "loc", "msg"})  # arguments that pydantic refused, as its ValidationError lists them

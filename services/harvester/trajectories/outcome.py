@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.harvester.trajectories.messages import parsed, same
-from services.harvester.trajectories.model_calls import outputs
+from services.harvester.trajectories.model_calls import inputs, outputs
 from services.harvester.trajectories.spans import NoPathError, Span, Trace
 from services.harvester.trajectories.tool_runs import result
 from shared.contracts.karma import ChatMessage
@@ -31,8 +31,11 @@ def is_answering(tool: str) -> bool:
     return ANSWERING.fullmatch(tool) is not None
 
 
-def find_outcome(trace: Trace, answer: str | None) -> Outcome:
-    """The call that gave the record's answer, or the root's; else the root's last, where the root vouches for the answer."""
+def find_outcome(trace: Trace, answer: str | None, question: str | None = None) -> Outcome:
+    """The call that gave the record's answer, or the root's; else the root's last, where the root vouches for the answer.
+
+    Of several that gave the record's answer those are preferred that were asked the record's question.
+    """
     if not trace.models:
         raise NoPathError("the trace holds no model call that succeeded")
     if not any(outputs(span) for span in trace.models):
@@ -41,7 +44,7 @@ def find_outcome(trace: Trace, answer: str | None) -> Outcome:
         )
     roots = [result(root) for root in trace.roots if result(root)]
     for wanted in [answer] if answer else roots:
-        if found := _giving(trace, wanted):
+        if found := _giving(trace, wanted, question):
             return found
     if answer and not any(same(text, answer) for text in roots):
         # Only what was verified may be trained: this trace ended elsewhere, or its last spans are not here.
@@ -49,8 +52,8 @@ def find_outcome(trace: Trace, answer: str | None) -> Outcome:
     return _last(trace)
 
 
-def _giving(trace: Trace, wanted: str) -> Outcome | None:
-    """Of several the one nearest to the root, in words rather than in a tool, the last."""
+def _giving(trace: Trace, wanted: str, question: str | None) -> Outcome | None:
+    """Of several the one that was asked the question, nearest to the root, in words rather than in a tool, the last."""
     giving = [
         outcome
         for span in trace.models
@@ -58,7 +61,16 @@ def _giving(trace: Trace, wanted: str) -> Outcome | None:
         for outcome, text in _answers(span, message)
         if same(text, wanted)
     ]
-    return max(giving, key=lambda each: (-trace.depth(each.span), each.tool is None, each.span.ended_at), default=None)
+    asked = [each for each in giving if len(giving) > 1 and question and _was_asked(each.span, question)]
+    return max(
+        asked or giving,
+        key=lambda each: (-trace.depth(each.span), each.tool is None, each.span.ended_at),
+        default=None,
+    )
+
+
+def _was_asked(span: Span, question: str) -> bool:
+    return any(message.role == "user" and same(message.content, question) for message in inputs(span))
 
 
 def _last(trace: Trace) -> Outcome:

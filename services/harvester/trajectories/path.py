@@ -28,10 +28,13 @@ class GoldenPath:
     pruned: int  #: model and tool calls of the trace that it does without
 
 
-def rebuild(spans: Iterable[Span], answer: str | None = None) -> GoldenPath:
-    """The path to `answer`, or to what the trace ends with where none is given. Raises NoPathError."""
+def rebuild(spans: Iterable[Span], answer: str | None = None, question: str | None = None) -> GoldenPath:
+    """The path to `answer`, or to what the trace ends with where none is given; of several to that of `question`.
+
+    Raises NoPathError.
+    """
     trace = Trace(spans)
-    end = find_outcome(trace, answer)
+    end = find_outcome(trace, answer, question)
     story = turns(history(end.span, trace.models))
     _find_makers(story, end.span, trace)
     _find_runners(story, end.span, trace)

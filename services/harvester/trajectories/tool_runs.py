@@ -62,7 +62,16 @@ def reports_failure(span: Span) -> bool:
 
 
 def flagged(answer: Mapping[str, Any]) -> bool:
-    return any(answer.get(flag) for flag in ("error", "is_error", "isError")) or answer.get("success") is False
+    """Whether a result reports a failure in a field that means it; a state that it only names comes with more than words."""
+    if any(answer.get(flag) for flag in ("error", "is_error", "isError")):
+        return True
+    if any(answer.get(flag) in (False, "false", "False") for flag in ("success", "ok")):
+        return True
+    return str(answer.get("status")).lower() in ("error", "failed", "failure") and REPORT.issuperset(answer)
+
+
+#: Fields of an answer that holds nothing but how it went.
+REPORT = frozenset({"status", "message", "detail", "details", "reason", "code", "msg", "type", "error", "errors"})
 
 
 def _first(span: Span, names: tuple[str, ...]) -> Any:

@@ -107,6 +107,7 @@ def test_an_escaped_backslash_before_u0000_is_text_like_any_other() -> None:
         (record(why="\ud83d"), "half of a surrogate pair in text"),
         (record(why="\udc00 x"), "half of a surrogate pair in text"),
         (record(tools=[{"limit": 1}]).replace(b'"limit": 1', b'"limit": 1e999'), "a number too large"),
+        (record()[:-1] + b', "why": "a", "why": "b"}', "an object that names one field twice"),
         (record(persona=SECRET.upper()), "persona: String should match pattern"),
         (record(id=""), "id: String should have at least 1 character"),
         (record(id="x" * 201), "id: String should have at most 200 characters"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -289,3 +290,82 @@ def test_whatever_others_record_ends_one_path_and_nothing_else(recording: Any, s
     calls = [call["id"] for message in path.messages for call in message.tool_calls]
     assert calls == [message.tool_call_id for message in path.messages if message.role == "tool"]
     assert path.messages[-1].content
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "[look] 9 m",
+        "<tool_response>9 m</tool_response>",
+        "The tool returned 9 m.",
+        "```\n9 m\n```",
+        '{"tool": "look", "result": "9 m"}',
+    ],
+)
+def test_a_result_in_the_users_words_is_seen_in_any_wrapping(words: str) -> None:
+    tape = Tape()
+    said = asking(call("a", at="sea"))
+    tape.model([SYSTEM, USER], said)
+    tape.tool(result="9 m", at="sea")
+    tape.model([SYSTEM, USER, {"role": "user", "content": words}], saying("Nine metres."))
+
+    with pytest.raises(NoPathError, match="recorded as the user's words"):
+        rebuild(tape.spans, "Nine metres.")
+
+
+def test_a_long_result_among_the_users_words_is_seen_and_a_question_about_a_short_one_is_none() -> None:
+    long = "The sea is nine metres deep at the northern mole."
+    for result, words, none in ((long, f"How deep is it?\n\nContext: {long}", True), ("9 m", "So 9 m? Sure?", False)):
+        tape = Tape()
+        said = asking(call("a", at="sea"))
+        tape.model([SYSTEM, USER], said)
+        tape.tool(result=result, at="sea")
+        story = [SYSTEM, USER, said, got("a", result), saying("It is nine."), {"role": "user", "content": words}]
+        tape.model(story, saying("Nine metres."))
+        with pytest.raises(NoPathError, match="user's words") if none else nullcontext():
+            rebuild(tape.spans, "Nine metres.")
+
+
+@pytest.mark.parametrize("function", [{"name": "look", "arguments": "{bad"}, {"name": "", "arguments": "{}"}])
+def test_a_call_that_no_template_can_write_leaves_no_path(function: dict[str, str]) -> None:
+    tape = Tape()
+    said = asking({"id": "a", "type": "function", "function": function})
+    tape.model([SYSTEM, USER], said)
+    tape.tool(result="9 m", at="sea")
+    tape.model([SYSTEM, USER, said, got("a", "9 m")], saying("Nine metres."))
+
+    with pytest.raises(NoPathError, match="no name, or arguments that are no JSON object"):
+        rebuild(tape.spans, "Nine metres.")
+
+
+def test_of_two_calls_that_gave_the_answer_the_one_that_was_asked_the_records_question_is_taken() -> None:
+    tape = Tape()
+    tape.model([SYSTEM, USER], saying("Nine metres."))
+    tape.model([{"role": "user", "content": "Format this."}], saying("Nine metres."))
+
+    assert rebuild(tape.spans, "Nine metres.", USER["content"]).messages[1].content == USER["content"]
+    assert rebuild(tape.spans, "Nine metres.").messages[0].content == "Format this."
+
+
+@pytest.mark.parametrize(
+    ("words", "failed"),
+    [
+        ('{"status": "error", "message": "x"}', True),
+        ('{"status": "error", "pump": "north"}', False),
+        ('{"ok": false}', True),
+        ('{"success": "false"}', True),
+        ("Tool execution was not approved.", True),
+        ("The tool call was denied.", True),
+        ("User rejected the tool call for `look` with id a", True),
+    ],
+)
+def test_a_refusal_or_a_report_of_failure_is_a_failed_call(words: str, failed: bool) -> None:
+    tape = Tape()
+    bad, good = asking(call("a", at="see")), asking(call("b", at="sea"))
+    tape.model([SYSTEM, USER], bad)
+    tape.model([SYSTEM, USER, bad, got("a", words)], good)
+    tape.tool(result="9 m", at="sea")
+    tape.model([SYSTEM, USER, bad, got("a", words), good, got("b", "9 m")], saying("Nine metres."))
+
+    kept = [call for message in rebuild(tape.spans, "Nine metres.").messages for call in message.tool_calls]
+    assert len(kept) == 2 - failed

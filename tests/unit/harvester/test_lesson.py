@@ -46,7 +46,7 @@ def answers(one: str, other: str, question: str = "Well?") -> Likeness:
 
 def test_numbers_operators_paths_and_code_are_tokens_and_punctuation_is_not() -> None:
     assert read_tokens("Run `rm -R a`, then -- see x.py: a > b, don't!") == [
-        *("run", "`rm", "`-", "`R", "`a", "then", "see", "x.py", "a", ">", "b", "don't"),
+        *("run", "`rm", "`-", "`R", "`a", "then", "see", "x.py", "a", ">", "b", "do", "not"),
     ]
     assert read_tokens("5 - 3, x*y, -5 %, ٥€ C++ well-known") == [
         *("5", "-", "3", "x", "*", "y", "-5", "%", "5", "€", "C++", "well", "known"),
@@ -132,6 +132,8 @@ def test_other_answers_are_lessons_of_their_own_and_no_contradiction(one: str, o
         ("Hold it.", "Sure! Hold it. I hope this helps!"),
         ("Kapıyı açın.", "KAPIYI AÇIN"),
         (FILTER, FILTER.replace("first switch", "first turn")),
+        (f"{FILTER} Do not wait.", f"{FILTER} Don't wait."),
+        (FILTER, "1. " + FILTER.replace(". ", ".\n2. ", 1)),
         ("ボタンを押して。", "もちろんです。ボタンを押して！"),
         ("５ किलो", "5 किलो"),
     ],
@@ -207,3 +209,40 @@ def test_what_goes_on_from_a_conversation_has_its_digest_among_its_beginnings() 
     assert whole not in dict(digest_beginnings(long, json.dumps([{}]))).values()
     long[1]["weight"] = 0
     assert [at for at, _ in digest_beginnings(long, "[]")] == [4]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Ida gave Bo the key.", "Bo gave Ida the key."),
+        ("First drain it, then close it.", "First close it, then drain it."),
+        ("Use the input valve.", "Use the output valve."),
+        ("Encrypt the disk.", "Decrypt the disk."),
+        ("The noise is harmful.", "The noise is harmless."),
+        ("You must log it.", "You may log it."),
+        ("All units need it.", "Some units need it."),
+        ("Press A there.", "Press B there."),
+        ("See part II there.", "See part III there."),
+        ("Take four turns.", "Take three turns."),
+        ("Do it on Monday.", "Do it on Friday."),
+        ("Heat it to 20 °C.", "Heat it to 20 °F."),
+        ("Match \\d there.", "Match \\D there."),
+        ("Delete *.log there.", "Delete *.log.* there."),
+        ("Then run cd .. there.", "Then run cd . there."),
+        ("It is hardly safe.", "It is really safe."),
+        ("Schalten Sie es ein.", "Schalten Sie es aus."),
+        ("Закройте входной клапан.", "Закройте выходной клапан."),
+        ("Suba la palanca.", "Baje la palanca."),
+        ("yağlı", "yağsız"),
+        ("turvallinen", "turvaton"),
+        ("Lehetséges.", "Lehetetlen."),
+        ("מותר לגעת.", "אסור לגעת."),
+        ("می‌کند", "نمی‌کند"),
+        ("가능합니다.", "불가능합니다."),
+        ("ต้องทำ", "อาจทำ"),
+        ("这是合法的。", "这是违法的。"),
+        ("すべてのポンプ。", "一部のポンプ。"),
+    ],
+)
+def test_one_word_that_excludes_another_keeps_long_answers_apart(one: str, other: str) -> None:
+    assert answers(f"{FILTER} {one} {FILTER}", f"{FILTER} {other} {FILTER}") is not NEAR
