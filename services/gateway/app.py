@@ -1,9 +1,10 @@
-"""The gateway: consumes facts about versions; records nothing about rituals. Its door is open also while the rest is away."""
+"""The gateway: announces what can be asked, and records nothing about rituals. Its door is open also while the rest is away."""
 
 from __future__ import annotations
 
 from services.gateway.door import Door
 from services.gateway.handlers import router
+from services.gateway.reconcile import reconcile
 from services.gateway.servers import open_door
 from shared.runtime.context import ServiceContext
 from shared.runtime.service import App, Service
@@ -12,11 +13,13 @@ from shared.runtime.service import App, Service
 def build(context: ServiceContext) -> Service:
     assert isinstance(context.door, Door)
     door = context.door
+    door.engines.on_change = context.wake
 
-    async def read_table() -> None:
+    async def make_pass() -> None:
         door.changed.set()
+        await reconcile(context, door)
 
-    return Service(read_table, checks={"table": door.check_table})
+    return Service(make_pass, checks={"table": door.check_table})
 
 
 app = App("gateway", router, build, open_door)

@@ -18,7 +18,7 @@ from services.gateway.app import app
 from shared.config.settings import ENGINE_SOCKET, Settings
 from shared.drivers.inference.open import open_gate
 from shared.storage.postgres import Pool
-from tests.support.configurations import configured
+from tests.support.configurations import QUICK, configured
 from tests.support.fakes.engines import FakeEngine, fake_engine
 from tests.support.running import eventually
 from tests.support.services import running
@@ -110,11 +110,14 @@ async def gateway_over(
     folder: Path,
     engines: int = 1,
     limits: Mapping[str, object] | None = None,
+    runtime: Mapping[str, object] | None = None,
     **faults: Any,
 ) -> AsyncIterator[Gateway]:
-    """A gateway over so many engines with these faults. `limits` are those of `[gateway]`."""
+    """A gateway over so many engines with these faults. `limits` are those of `[gateway]`, `runtime` those of `[runtime]`."""
     async with AsyncExitStack() as stack:
-        own = configured(settings, folder, **tables_of(engines, folder, limits or {}))
+        own = configured(
+            settings, folder, **tables_of(engines, folder, limits or {}), runtime={**QUICK, **(runtime or {})}
+        )
         runes = load_configuration(own).runes
         started = {
             rune: await stack.enter_async_context(
