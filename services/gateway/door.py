@@ -113,7 +113,7 @@ class Door:
 
     def describe_sight(self) -> str:
         """Whether the table is current, in a sentence."""
-        return self._find_trouble() or "is current"
+        return self._find_trouble() or f"is current, read {self.table.age_s:.0f} s ago"
 
     def _find_trouble(self) -> str | None:
         if not self.table.read_at:

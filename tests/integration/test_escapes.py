@@ -13,7 +13,8 @@ import pytest
 import typer
 
 from deploy import bootstrap
-from deploy.cli.commands import adapters, intend, karma, runes
+from deploy.cli.commands import adapters, compare, intend, karma, runes
+from deploy.cli.commands.adapters import Answered
 from deploy.cli.commands.intend import IntentResult
 from deploy.cli.main import app
 from deploy.cli.views.config import to_toml
@@ -181,6 +182,9 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> None:
     async def answer(*_: object) -> str:
         return ALL
 
+    async def ask_model(*_: object) -> Answered:
+        return Answered(*[ALL] * 5)
+
     async def refuse(*_: object) -> IntentResult:
         return IntentResult(None, False, ALL)
 
@@ -192,6 +196,7 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> None:
         raise PartError(ALL)
 
     monkeypatch.setattr(adapters, "answer", answer)
+    monkeypatch.setattr(compare, "ask_model", ask_model)
     monkeypatch.setattr(intend, "request_ritual", refuse)
     monkeypatch.setattr(runes, "create_containers", answer_lines)
     monkeypatch.setattr(bootstrap, "prepare", answer_lines)
@@ -251,6 +256,11 @@ RUNS: dict[str, list[tuple[list[str], set[str]]]] = {
     "approve": [(["scribe"], set()), ([ALL], SHOWN)],
     "reject": [(["scribe"], set()), ([ALL], SHOWN)],
     "ask": [(["scribe", ALL], SHOWN)],
+    "compare": [
+        (["scribe", "r1", "base", ALL], SHOWN),
+        (["scribe", "champion", "base", ALL, "--json"], SHOWN),
+        (["scribe", ALL, "base", ALL], SHOWN),
+    ],
     "dead-letters list": [([], SHOWN)],
     "dead-letters show": [(["{letter}"], SHOWN), ([ALL], SHOWN)],
     "dead-letters replay": [(["{letter}"], set()), ([ALL], SHOWN)],
