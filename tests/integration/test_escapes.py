@@ -13,10 +13,11 @@ import pytest
 import typer
 
 from deploy import bootstrap
-from deploy.cli.commands import adapters, compare, intend, karma, runes
-from deploy.cli.commands.adapters import Answered
+from deploy.cli.commands import intend, karma, runes
 from deploy.cli.commands.intend import IntentResult
 from deploy.cli.main import app
+from deploy.cli.queries import ask
+from deploy.cli.queries.ask import Answered
 from deploy.cli.views.config import to_toml
 from deploy.embedded import stack
 from deploy.embedded.part import PartError
@@ -195,8 +196,8 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> None:
         announce(ALL)
         raise PartError(ALL)
 
-    monkeypatch.setattr(adapters, "answer", answer)
-    monkeypatch.setattr(compare, "ask_model", ask_model)
+    monkeypatch.setattr(ask, "answer", answer)
+    monkeypatch.setattr(ask, "ask_model", ask_model)
     monkeypatch.setattr(intend, "request_ritual", refuse)
     monkeypatch.setattr(runes, "create_containers", answer_lines)
     monkeypatch.setattr(bootstrap, "prepare", answer_lines)
@@ -258,7 +259,7 @@ RUNS: dict[str, list[tuple[list[str], set[str]]]] = {
     "ask": [(["scribe", ALL], SHOWN)],
     "compare": [
         (["scribe", "r1", "base", ALL], SHOWN),
-        (["scribe", "champion", "base", ALL, "--json"], SHOWN),
+        (["scribe", "r2", "base", ALL, "--json"], SHOWN),
         (["scribe", ALL, "base", ALL], SHOWN),
     ],
     "dead-letters list": [([], SHOWN)],

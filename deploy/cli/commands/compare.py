@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deploy.cli.commands.adapters import PANEL, ask_model
+from deploy.cli.commands.adapters import PANEL
 from deploy.cli.connect import database, load_settings
 from deploy.cli.console import out, print_json
 from deploy.cli.format import short_digest
@@ -51,6 +51,7 @@ def compare(
 async def _compare(
     settings: Settings, persona: str, given: tuple[str, str], text: str, max_tokens: int
 ) -> list[Compared]:
+    from deploy.cli.queries import ask
     from deploy.cli.views.compared import judge, resolve
     from deploy.services import load_configuration
     from services.registry import views
@@ -61,7 +62,7 @@ async def _compare(
         aliases = await views.get_aliases(pool, persona)
     asked = [resolve(one, persona, versions, aliases) for one in given]
     answers = await asyncio.gather(
-        *(ask_model(settings, persona, one.name if one else base, text, max_tokens) for one in asked)
+        *(ask.ask_model(settings, persona, one.name if one else base, text, max_tokens) for one in asked)
     )
     async with database(settings) as pool:  # after the answers: a proof of what was loaded before them has gone with it
         proofs = await views.list_proofs(pool, persona)

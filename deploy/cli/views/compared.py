@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from deploy.cli.errors import UserError
 
 if TYPE_CHECKING:
-    from deploy.cli.commands.adapters import Answered
+    from deploy.cli.queries.ask import Answered
     from services.registry.views import PersonaAliases, Proof, RegisteredVersion
 
 Alias = Literal["champion", "previous", "candidate"]
