@@ -85,6 +85,8 @@ class Control:
 
     async def _open(self, request: Request) -> Response:
         engine = self._engine(request)
+        if engine.closed:  # what it has loaded meanwhile is known before the first request
+            await engine.poll()
         await self._door.engines.gates.open(engine.rune)
         return JSONResponse(self._state(engine))
 

@@ -152,6 +152,7 @@ class Engine(FakeRune):
         self._loaded.discard(name)
 
     async def answer(self, model: str, messages: object, max_tokens: int, salt: str | None = None) -> str:
+        self.finished += 1
         return "a scribe" if model in self._loaded else "a base"
 
     async def admission(self) -> Admission:

@@ -124,12 +124,13 @@ async def test_refused_at_once_with_the_hand_over_s_own_estimate(
         state = await house.state()
         print(f"{len(replies)} requests: {counts}; {state}")
         assert not [reply.broken for reply in replies if reply.broken]
+        assert counts.keys() == {"answered", "inference_suspended", "inference_aborted"}
         refused = [reply for reply in replies if reply.code == "inference_suspended"]
         assert {reply.status for reply in refused} == {503}
         waits = [int(reply.retry_after or 0) for reply in refused]
         assert waits and all(ESTIMATE_S - 10 <= wait_s <= ESTIMATE_S for wait_s in waits)
         assert counts["inference_aborted"] == aborted == state["aborted_total"]
-        assert len(refused) == last["refused"] == state["refused_total"] > 0
+        assert len(refused) == state["refused_total"] >= last["refused"] > 0
         assert counts["answered"] + aborted == state["admitted_total"]
         assert state["in_flight"] == state["waiting"] == 0 and state["state"] == "open"
 

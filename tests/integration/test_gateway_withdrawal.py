@@ -109,7 +109,7 @@ async def test_running_streams_of_it_end_at_once_with_a_clean_error_and_the_engi
         await gateway.serves("scribe", version, other)
         models = [version, "scribe", other]
         asking = [
-            asyncio.create_task(ask(client, model, streamed, 200)) for model in models for streamed in (True, False)
+            asyncio.create_task(ask(client, model, streamed, 100)) for model in models for streamed in (True, False)
         ]
         engine = gateway.engines["rune0"].vllm
 

@@ -95,6 +95,7 @@ def tables_of(engines: int, folder: Path, limits: Mapping[str, object]) -> dict[
     runes = [f"rune{number}" for number in range(engines)]
     engine = {"command": ["of", "the", "test", "{socket}"], "base": BASE, "max_loras": 4}
     return {
+        "runtime": {**QUICK, "reconcile_s": 30.0},  # what is decided reaches it by the announcement, not by a poll
         "gateway": dict(limits),
         "anvils": {"anvil0": {"accelerator": "cpu"}},
         "bases": {BASE: {"path": str(folder)}},

@@ -15,6 +15,7 @@ import pytest
 from deploy.services import load_configuration
 from services.gateway.app import app
 from services.orchestrator.engine import UNPROVEN, Condition, Rune
+from services.orchestrator.handover.probes import ALONE_WITHIN_S, ask_all
 from shared.config.settings import Settings
 from shared.config.tables import EMBEDDED_BASE
 from shared.drivers.containers.process import ProcessContainers
@@ -108,6 +109,9 @@ async def drains_without_loss(rune: Rune, load: LiveLoad) -> None:
     drained_s = monotonic() - moment
     idle = await rune.activity()
     assert (idle.running, idle.waiting, idle.in_flight) == (0, 0, 0)
+    probed_at = monotonic()
+    assert (await ask_all(rune)).get(EMBEDDED_BASE)
+    assert monotonic() - probed_at < ALONE_WITHIN_S, "its own count shows that it was asked alone"
     await until(lambda: load.report.since(moment).counts[End.REFUSED] >= CLIENTS)
     drained = load.report.since(moment)
     print(f"drained in {drained_s:.2f} s of {grace_s:.1f} s grace: {drained}")
