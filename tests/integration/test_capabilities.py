@@ -24,7 +24,6 @@ from tests.support.gateways import BASE, Gateway, gateway_over
 from tests.support.running import eventually
 
 WITHIN_S = 5.0
-SELDOM = {"reconcile_s": 60.0}  # what is found sooner was found at the change
 
 Heard = list[CapabilityAnnounced | CapabilityWithdrawn]
 
@@ -74,7 +73,7 @@ async def hears(heard: Heard, count: int) -> CapabilityAnnounced | CapabilityWit
 async def test_a_persona_is_announced_while_it_answers_and_withdrawn_around_each_hand_over(
     settings: Settings, admin: Pool, tmp_path: Path, heard: Heard
 ) -> None:
-    async with gateway_over(settings, admin, tmp_path, engines=2, runtime=SELDOM) as gateway:
+    async with gateway_over(settings, admin, tmp_path, engines=2) as gateway:
         first, ritual = await gateway.add_version("scribe", "aaa")
         second, _ = await gateway.add_version("scribe", "bbb")
         await gateway.move_alias("scribe", first)

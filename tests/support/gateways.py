@@ -111,14 +111,11 @@ async def gateway_over(
     folder: Path,
     engines: int = 1,
     limits: Mapping[str, object] | None = None,
-    runtime: Mapping[str, object] | None = None,
     **faults: Any,
 ) -> AsyncIterator[Gateway]:
-    """A gateway over so many engines with these faults. `limits` are those of `[gateway]`, `runtime` those of `[runtime]`."""
+    """A gateway over so many engines with these faults. `limits` are those of `[gateway]`."""
     async with AsyncExitStack() as stack:
-        own = configured(
-            settings, folder, **tables_of(engines, folder, limits or {}), runtime={**QUICK, **(runtime or {})}
-        )
+        own = configured(settings, folder, **tables_of(engines, folder, limits or {}))
         runes = load_configuration(own).runes
         started = {
             rune: await stack.enter_async_context(
