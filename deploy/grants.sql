@@ -37,7 +37,8 @@ GRANT INSERT, UPDATE ON public.lease TO soulforge_orchestrator;
 GRANT UPDATE (renewed_at, expires_at) ON public.lease TO soulforge_forge, soulforge_verifier;
 GRANT SELECT ON public.unserved_version TO soulforge_orchestrator;
 
--- A service and its own schema. What is recorded there is not deleted, but for what ends: a fault, what a rune has loaded, a containment.
+-- A service and its own schema. What is recorded there is not deleted, but for what ends: a fault, what a
+-- rune has loaded, a containment, a capability.
 GRANT USAGE ON SCHEMA vectors, harvester TO soulforge_harvester;
 GRANT USAGE ON SCHEMA orchestrator TO soulforge_orchestrator;
 GRANT USAGE ON SCHEMA forge TO soulforge_forge;
@@ -54,6 +55,7 @@ GRANT DELETE ON orchestrator.containment TO soulforge_orchestrator;
 REVOKE UPDATE ON registry.decision FROM soulforge_registry;
 GRANT UPDATE (announced_at) ON registry.decision TO soulforge_registry;
 GRANT DELETE ON registry.fault, registry.loaded TO soulforge_registry;
+GRANT DELETE ON gateway.capability TO soulforge_gateway;
 GRANT SELECT, INSERT, UPDATE ON vectors.karma TO soulforge_harvester;
 
 -- The gateway reads which version serves each persona.
@@ -79,12 +81,12 @@ GRANT DELETE, UPDATE (retry_at) ON harvester.outbox, orchestrator.outbox, forge.
 GRANT DELETE ON public.ritual_error TO soulforge_owner;
 
 -- Other components insert karma without the columns that vouch for it: its status is the default, `speculative`. They read
--- rituals and adapters, and no karma.
-GRANT USAGE ON SCHEMA vectors, registry TO soulforge_publisher;
+-- rituals, adapters and what can be asked, and no karma.
+GRANT USAGE ON SCHEMA vectors, registry, gateway TO soulforge_publisher;
 GRANT INSERT (id, persona, messages, outcome, why, session, parent, source, licence, kind, tools, purposes, feedback,
     trace_id, embedding, embedding_model, created_at) ON vectors.karma TO soulforge_publisher;
 GRANT SELECT ON public.ritual, public.ritual_fact, public.lease, public.unserved_version, registry.version,
-    registry.alias, registry.fault, registry.served TO soulforge_publisher;
+    registry.alias, registry.fault, registry.served, gateway.capability TO soulforge_publisher;
 ALTER ROLE soulforge_publisher CONNECTION LIMIT 20;
 
 -- SAQ's workers make their tables themselves; the orchestrator holds their queues as the same role.

@@ -14,6 +14,7 @@ import typer
 from deploy.cli.commands import (
     adapters,
     anvil,
+    compare,
     config,
     consecrate,
     dead_letters,
@@ -60,6 +61,7 @@ rituals.register(app)
 anvil.register(app)
 adapters.register(app)
 decide.register(app)
+compare.register(app)
 dead_letters.register(app)
 prune.register(app)
 

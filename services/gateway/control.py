@@ -26,13 +26,13 @@ from shared.contracts.frozen import Frozen
 from shared.drivers.inference.gate.replies import error
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from starlette.requests import Request
 
     from services.gateway.door import Door
     from services.gateway.engines import Engine
-    from shared.config.settings import Settings
 
     C = TypeVar("C", bound=Frozen)
 
@@ -138,13 +138,14 @@ def describe_table(door: Door) -> dict[str, Any]:
     }
 
 
-def listen(settings: Settings) -> socket.socket:
-    """Open the socket, in a folder that only its account can enter. Raises SettingsError where that is another's."""
-    folder: Path = settings.gateway_control_dir
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.is_relative_to(settings.home.resolve()):
-        folder.chmod(0o700)
-    path = settings.gateway_control_socket
+def listen(find: Callable[[], Path], home: Path) -> socket.socket:
+    """Open a socket in a folder that only its account can enter. `find` raises SettingsError where it is another's."""
+    path = find()
+    for folder in (path.parent.parent, path.parent):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.parent.is_relative_to(home.resolve()):
+        path.parent.chmod(0o700)
+    find()  # again: in /tmp anyone may have made the folder meanwhile
     with suppress(FileNotFoundError):
         path.unlink()  # of a process that was killed: the port of clients has been taken by this one
     listener = socket.socket(socket.AF_UNIX)

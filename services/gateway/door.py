@@ -63,7 +63,7 @@ class Door:
         self.engines, self._home = engines, settings.home
         self._kept, self._not_kept = self.table, ""
         TABLE_AGE_SECONDS.set_function(lambda: self.table.age_s)
-        generate = Generate(self._resolve, configuration, forwarder, Bodies(limits), self.queue, portal)
+        generate = Generate(self.resolve, configuration, forwarder, Bodies(limits), self.queue, portal)
         self._requests, self.uses = generate.requests, generate.uses
         self.app = Starlette(
             routes=[
@@ -81,7 +81,10 @@ class Door:
         """Serve by this table from now on, and keep it on disk for a restart; a full disk delays only that."""
         lifted = self.withdrawals.learn(table)
         self.withdrawals.end(self._requests)
+        moved = not self.sees or (table.personas, table.versions) != (self.table.personas, self.table.versions)
         self.table, self.sees = table, True
+        if moved or lifted:
+            self.engines.report_change()
         changed = (table.personas, table.versions) != (self._kept.personas, self._kept.versions)
         try:
             if lifted:
@@ -97,6 +100,7 @@ class Door:
         """Refuse a version from now on, also after a restart; returns how many requests that ended. Raises OSError."""
         self.withdrawals.add(version, why, self.table)
         ended = self.withdrawals.end(self._requests)
+        self.engines.report_change()
         log.warning("version withdrawn", version=version, why=why, ended=len(ended))
         await self.withdrawals.keep()
         await until(lambda: not ended & self._requests, END_WITHIN_S)
@@ -109,7 +113,7 @@ class Door:
 
     def describe_sight(self) -> str:
         """Whether the table is current, in a sentence."""
-        return self._find_trouble() or "is current"
+        return self._find_trouble() or f"is current, read {self.table.age_s:.0f} s ago"
 
     def _find_trouble(self) -> str | None:
         if not self.table.read_at:
@@ -118,7 +122,8 @@ class Door:
             return f"was read {self.table.age_s:.0f} s ago: what was decided since is not known here"
         return self._not_kept or None
 
-    def _resolve(self, asked: str) -> names.Target:
+    def resolve(self, asked: str) -> names.Target:
+        """Find what a name stands for now. Raises Refusal."""
         return names.resolve(self.table, self.engines.bases, asked, self.withdrawals.find)
 
     async def _health(self, request: Request) -> Response:

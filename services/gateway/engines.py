@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
@@ -40,6 +40,7 @@ class Engine:
     url: str
     inference: Inference
     gate: Gate
+    context_limit: int  #: longest request, in tokens
     models: frozenset[str] = frozenset()
     answers: bool = False
     failures: int = 0  #: polls in a row without an answer: one that is busy may be late
@@ -98,10 +99,12 @@ class Engines:
                 configuration.rune_url(settings, name),
                 open_rune(configuration, settings, name),
                 self.gates.by_rune[name],
+                configuration.runes[name].max_model_len,
             )
             for name, base in bases.items()
         ]
         self.changed = asyncio.Event()  #: set, and replaced, when one may answer that could not before
+        self.on_change: Callable[[], None] = lambda: None
         self.bases = frozenset(engine.base for engine in self.all)
         self.base_of = configuration.base_of
         self._anvil_of = configuration.anvil_of
@@ -119,6 +122,11 @@ class Engines:
             self.report_change()
         self._polled_at = monotonic()
 
+    @property
+    def polled(self) -> bool:
+        """Whether every engine was asked since the start."""
+        return self._polled_at > 0
+
     async def close_held(self, anvils: Collection[str]) -> None:
         """Close the engines of anvils that are held, unless they were commanded since the start."""
         await self.gates.close_held({engine.rune for engine in self.all if self._anvil_of(engine.rune) in anvils})
@@ -126,6 +134,7 @@ class Engines:
     def report_change(self) -> None:
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()
+        self.on_change()
 
     async def choose(self, model: str, tried: Collection[Engine] = ()) -> Engine | None:
         """The open engine with the least work that has `model`; None where none has it. Its request is to be admitted at once."""
@@ -137,8 +146,12 @@ class Engines:
 
     def find(self, model: str, tried: Collection[Engine]) -> Engine | None:
         """As `choose`, by what the last poll found."""
-        having = [engine for engine in self.all if model in engine.models and not engine.closed and engine not in tried]
+        having = [engine for engine in self.having(model) if engine not in tried]
         return min(having, key=lambda engine: engine.in_flight, default=None)
+
+    def having(self, model: str) -> list[Engine]:
+        """The open engines that have `model`."""
+        return [engine for engine in self.all if model in engine.models and not engine.closed]
 
     def answering(self, persona: str | None, model: str) -> bool:
         """Whether an open engine of the persona's base answers; without a persona, of the base `model`."""

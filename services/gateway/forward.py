@@ -57,7 +57,7 @@ class Forwarder:
                     else:
                         sent = True
                     continue
-                return await pass_on(answer, send, _headers_of(target), target.served)
+                return await pass_on(answer, send, _headers_of(target, engine), target.served)
         raise self._away(target, sent)
 
     def find_away(self, target: Target) -> Away | None:
@@ -112,10 +112,11 @@ def _headers(scope: Scope) -> dict[str, str]:
     return headers
 
 
-def _headers_of(target: Target) -> list[tuple[str, str]]:
-    if target.ritual is None:
-        return []
-    return [("x-soulforge-adapter", target.model), ("x-soulforge-ritual", str(target.ritual))]
+def _headers_of(target: Target, engine: Engine) -> list[tuple[str, str]]:
+    headers = [("x-soulforge-engine", engine.rune)]
+    if target.ritual:
+        headers += [("x-soulforge-adapter", target.model), ("x-soulforge-ritual", str(target.ritual))]
+    return headers
 
 
 def open_session(settings: GatewaySettings, url: str | None = None) -> aiohttp.ClientSession:

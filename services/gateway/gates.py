@@ -120,6 +120,7 @@ class Gates:
         for gate in missed:
             gate.close(HELD, HELD_S)
         if missed:
+            self.changed()
             await self._keep()
 
     async def _keep(self) -> None:

@@ -1,82 +1,96 @@
-"""Keep the door's table as the registry's tables are: at every change, which the database announces, and every few seconds.
+"""Keep the announced capabilities as they are: a persona is one while an open engine has the version that serves it.
 
-On a connection of its own, so that it needs nothing else of the service; the table is the first thing that it reads there.
+Compared with the rows at every change at the door and every few seconds, so that a restart repairs what was missed.
 """
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from uuid import uuid4
 
-import asyncpg
 import structlog
 
-from services.gateway.table import query_table
-from shared.config.settings import SettingsError
-from shared.storage.postgres import UNREACHABLE
+from services.gateway import store
+from services.gateway.errors import Refusal
+from services.gateway.names import unloaded
+from services.gateway.store import Capability
+from shared.contracts.capability import CapabilityAnnounced, CapabilityWithdrawn
+from shared.contracts.text import clean
+from shared.messaging.outbox import enqueue
 
 if TYPE_CHECKING:
     from services.gateway.door import Door
-    from shared.config.settings import Settings
+    from services.gateway.engines import Engines
+    from services.gateway.names import Target
+    from shared.contracts.message import Message
+    from shared.runtime.context import ServiceContext
+    from shared.storage.postgres import Connection
 
-CHANNEL = "soulforge_versions"  #: of the triggers in the registry's migration
-EVERY_S = 2.0
-AGAIN_S = 0.3
-CONNECT_S = 2.0
-AWAY = (*UNREACHABLE, asyncpg.PostgresError, SettingsError)
 log = structlog.get_logger()
 
 
-async def read_now(door: Door) -> None:
-    """Let the table be read now: a pass of the service, and what a fact of the bus leads to."""
-    door.changed.set()
+async def reconcile(context: ServiceContext, door: Door) -> None:
+    """Announce what became one and withdraw what is none any more; nothing while the door knows too little to tell."""
+    if not door.sees or not door.engines.polled:
+        return
+    live = {one.persona: one for one in list_live(door, f"{context.settings.gateway_url}/v1")}
+    async with context.pool.acquire() as conn, conn.transaction():
+        announced = await store.lock_capabilities(conn)
+        for persona, one in live.items():
+            if one != announced.get(persona):
+                await _announce(conn, one)
+        for persona in announced.keys() - live.keys():
+            await _withdraw(conn, announced[persona], find_reason(door, persona))
 
 
-class TableReader:
-    """Reads the table for the door."""
+def list_live(door: Door, address: str) -> Iterator[Capability]:
+    """The personas that an open engine answers for."""
+    for persona in door.table.personas:
+        target = _resolve(door, persona)
+        if isinstance(target, Refusal) or (limit := _context_limit(door.engines, target)) is None:
+            continue
+        assert target.ritual and target.adapter
+        base = door.engines.base_of(persona)
+        yield Capability(persona, persona, target.model, target.adapter, target.ritual, base, limit, address)
 
-    def __init__(self, settings: Settings, door: Door) -> None:
-        self._settings, self._door = settings, door
-        self._knows_leases = False
-        self.tried = asyncio.Event()  #: whether the table was read, or could not be
 
-    def wake(self, *_: Any) -> None:
-        self._door.changed.set()
+def find_reason(door: Door, persona: str) -> str:
+    """Why nothing answers for a persona, in the words that its clients get."""
+    target = _resolve(door, persona)
+    if isinstance(target, Refusal):
+        return str(target)
+    engine = door.engines.closed(persona, target.model)
+    return str(unloaded(target, door.engines.answering(persona, target.model), engine.closed if engine else None))
 
-    async def run(self) -> None:
-        """Follow the registry's tables until the connection is lost."""
-        connection = None
-        try:
-            connection = await asyncpg.connect(
-                self._settings.database_url("gateway"), timeout=CONNECT_S, command_timeout=CONNECT_S
-            )
-            connection.add_termination_listener(self.wake)
-            await connection.add_listener(CHANNEL, self.wake)
-            await self._follow(connection)
-        except AWAY as error:
-            if self._door.sees or not self.tried.is_set():
-                log.warning("decisions are not seen", error=str(error) or type(error).__name__)
-        finally:
-            self._door.sees = False
-            self.tried.set()
-            if connection:
-                connection.terminate()
 
-    async def _follow(self, connection: asyncpg.Connection[Any]) -> None:
-        while True:
-            self._door.changed.clear()
-            await self._door.set_table(await query_table(connection))
-            await self._read_leases(connection)
-            self.tried.set()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(EVERY_S):
-                    await self._door.changed.wait()
+def _resolve(door: Door, persona: str) -> Target | Refusal:
+    try:
+        return door.resolve(persona)
+    except Refusal as refusal:
+        return refusal
 
-    async def _read_leases(self, connection: asyncpg.Connection[Any]) -> None:
-        """Once: a hand-over may have begun while this process was not there to be told."""
-        if self._knows_leases:
-            return
-        rows = await connection.fetch("SELECT anvil FROM public.lease WHERE ritual IS NOT NULL")
-        await self._door.engines.close_held({row["anvil"] for row in rows})
-        self._knows_leases = True
+
+def _context_limit(engines: Engines, target: Target) -> int | None:
+    """The longest request that every engine takes which may answer; None where none may. A base of that name is no persona."""
+    having = engines.having(target.model) if target.persona else []
+    return min((engine.context_limit for engine in having), default=None)
+
+
+async def _announce(conn: Connection, one: Capability) -> None:
+    await store.record_capability(conn, one)
+    await _publish(conn, CapabilityAnnounced(**asdict(one), at=datetime.now(UTC)))
+    log.info("capability announced", persona=one.persona, version=one.version)
+
+
+async def _withdraw(conn: Connection, one: Capability, reason: str) -> None:
+    await store.delete_capability(conn, one.persona)
+    of = {"persona": one.persona, "model": one.model, "version": one.version}
+    await _publish(conn, CapabilityWithdrawn(**of, reason=clean(reason), at=datetime.now(UTC)))
+    log.info("capability withdrawn", **of, reason=reason)
+
+
+async def _publish(conn: Connection, message: Message) -> None:
+    await enqueue(conn, message, uuid4(), {})

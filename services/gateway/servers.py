@@ -17,8 +17,8 @@ from services.gateway.door import Door
 from services.gateway.engines import POLL_S, Engines
 from services.gateway.forward import Forwarder, open_session
 from services.gateway.portal import Portal
-from services.gateway.reconcile import AGAIN_S, TableReader
 from services.gateway.settings import GatewaySettings
+from services.gateway.table_reader import AGAIN_S, TableReader
 from shared.config.settings import SettingsError
 from shared.runtime.loops import Loop, repeat
 
@@ -36,11 +36,12 @@ HEAD_BYTES = 16 * 1024
 
 @asynccontextmanager
 async def open_door(settings: Settings, configuration: Configuration) -> AsyncIterator[Door]:
-    """Listen on the gateway's port until the block ends; requests under way have LEAVE_S then."""
+    """Listen on the gateway's port and sockets until the block ends; requests under way have LEAVE_S then."""
     limits = configuration.section(GatewaySettings)
     engines = Engines(settings, configuration)
     listener = _listen(settings.host, settings.port("gateway"), limits.connections)
-    control = listen(settings)
+    local = listen(lambda: settings.door_socket, settings.home)
+    control = listen(lambda: settings.gateway_control_socket, settings.home)
     async with AsyncExitStack() as stack:
         sessions = {
             engine.rune: await stack.enter_async_context(open_session(limits, engine.url)) for engine in engines.all
@@ -57,7 +58,7 @@ async def open_door(settings: Settings, configuration: Configuration) -> AsyncIt
                 await reader.tried.wait()
         clients, owner = _server(door.app, partial(Connection, limits)), _server(Control(door).app, "h11")
         serving = [
-            asyncio.create_task(clients.serve(sockets=[listener])),
+            asyncio.create_task(clients.serve(sockets=[listener, local])),
             asyncio.create_task(owner.serve(sockets=[control])),
         ]
         try:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RegisteredVersion:
-    """A version in the Crypt; `serves`: its persona is served by it; `fault`: why it cannot serve at present.
+    """A version in the Crypt; `adapter` and `base` are digests; `serves`: its persona is served by it; `fault`: why it
+    cannot serve at present.
 
     `roles` are what it is for its persona: champion, pinned, previous, candidate, approved, withdrawn; `loaded`: the runes
     that have it.
@@ -27,6 +28,7 @@ class RegisteredVersion:
 
     name: str
     persona: str
+    adapter: str
     base: str
     ritual: UUID
     bundle: str
@@ -35,6 +37,17 @@ class RegisteredVersion:
     fault: str | None
     roles: tuple[str, ...]
     loaded: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Whether a rune's engine was found to answer with a version, by so many prompts, when it had loaded it."""
+
+    rune: str
+    version: str
+    probes: int
+    proven: bool
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +117,8 @@ class Outcome:
 async def list_versions(source: Source) -> list[RegisteredVersion]:
     """Every version, by persona, the newest first."""
     rows = await source.fetch(
-        "SELECT v.name, v.persona, v.base, v.ritual, v.bundle, v.registered_at, s.version IS NOT NULL AS serves, f.reason AS fault, "
+        "SELECT v.name, v.persona, v.adapter, v.base, v.ritual, v.bundle, v.registered_at, s.version IS NOT NULL AS serves, "
+        "f.reason AS fault, "
         "array_remove(array[CASE WHEN a.champion = v.name THEN 'champion' END, "
         "CASE WHEN a.champion = v.name AND a.held = 'pin' THEN 'pinned' END, CASE WHEN a.previous = v.name THEN 'previous' END, "
         "CASE WHEN a.candidate = v.name THEN 'candidate' END, "
@@ -116,6 +130,16 @@ async def list_versions(source: Source) -> list[RegisteredVersion]:
         "LEFT JOIN registry.fault f ON f.version = v.name ORDER BY v.persona, v.registered_at DESC"
     )
     return [RegisteredVersion(**{**row, "roles": tuple(row["roles"]), "loaded": tuple(row["loaded"])}) for row in rows]
+
+
+async def list_proofs(source: Source, persona: str) -> list[Proof]:
+    """The proof of every version of a persona on every rune that has it loaded."""
+    rows = await source.fetch(
+        "SELECT l.rune, l.version, l.probes, l.proven, l.since FROM registry.loaded l "
+        "JOIN registry.version v ON v.name = l.version WHERE v.persona = $1 ORDER BY l.version, l.rune",
+        persona,
+    )
+    return [Proof(**row) for row in rows]
 
 
 async def get_aliases(source: Source, persona: str) -> PersonaAliases | None:

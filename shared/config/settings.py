@@ -20,6 +20,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 DATABASE_SOCKET = ".s.PGSQL.5432"
 CONTROL_SOCKET = "control.sock"
 ENGINE_SOCKET = "engine.sock"
+DOOR_SOCKET = "door/gateway.sock"
 SOCKET_PATH_MAX = 107  # bytes, of Linux
 VERIFYING = ("verify-ca", "verify-full")  # modes of TLS in which an impostor gets no password
 
@@ -161,6 +162,14 @@ class Settings(BaseSettings):
     def gateway_control_socket(self) -> Path:
         """Where the gateway takes commands of its own account. Raises SettingsError where it could be another account's."""
         return self._checked_own(self.gateway_control_dir) / CONTROL_SOCKET
+
+    @property
+    def door_socket(self) -> Path:
+        """Where clients of the home's account reach the gateway, also from a container that has the socket's folder mounted.
+
+        Raises SettingsError where it could be another account's.
+        """
+        return self._checked_own(self._socket_dir("run", DOOR_SOCKET)) / DOOR_SOCKET
 
     def engine_socket(self, rune: str) -> Path:
         """Where an engine listens. Raises SettingsError where it could be another account's."""

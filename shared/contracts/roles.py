@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from shared.contracts.capability import CapabilityAnnounced, CapabilityWithdrawn
 from shared.contracts.evacuate import (
     GpuAccept,
     GpuContained,
@@ -88,6 +89,8 @@ PUBLISHERS: dict[type[Message], frozenset[Role]] = {
     KarmaRecalled: frozenset({Role.HARVESTER}),
     AdapterTainted: frozenset({Role.REGISTRY}),
     AdapterDecided: frozenset({Role.REGISTRY}),
+    CapabilityAnnounced: frozenset({Role.GATEWAY}),
+    CapabilityWithdrawn: frozenset({Role.GATEWAY}),
 }
 
 

@@ -58,7 +58,14 @@ STREAMS = (
     _stream(INTENTS, [TrainingIntent.subject], 256 * MIB, no_ack=True),
     _stream(
         SOUL,
-        ["gpu.>", "adapter.>", "inference.>", RitualCancelled.subject, *(one.subject for one in KARMA_IN_SOUL)],
+        [
+            "gpu.>",
+            "adapter.>",
+            "inference.>",
+            "capability.>",
+            RitualCancelled.subject,
+            *(one.subject for one in KARMA_IN_SOUL),
+        ],
         1024 * MIB,
     ),
     _stream(KARMA, [KarmaRemembered.subject], 1024 * MIB),

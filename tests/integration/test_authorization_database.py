@@ -92,6 +92,19 @@ OPERATIONS = {
     "registry: withdraw a version": "UPDATE registry.version SET withdrawn_at = now()",
     "registry: change the adapter of a version": "UPDATE registry.version SET adapter = ''",
     "registry: forget a taint": "DELETE FROM registry.taint",
+    "gateway: read capabilities": "SELECT * FROM gateway.capability",
+    "gateway: announce a capability": insert(
+        "gateway.capability",
+        persona="'p'",
+        model="'p'",
+        version="'p@a'",
+        adapter="'d'",
+        ritual="gen_random_uuid()",
+        base="'b'",
+        context_limit="1",
+        address="'a'",
+    ),
+    "gateway: withdraw a capability": "DELETE FROM gateway.capability",
     "orchestrator: reclaim an anvil": insert(
         "orchestrator.reclaim", anvil="'a'", why="''", requested_at="now()", until="now()"
     ),

@@ -163,8 +163,10 @@ def list_operations(settings: Settings, trainer: Trainer, bundle: Path) -> dict[
     holdout, manifest = next(sealed.rglob("*.jsonl")), next(trainer.manifest.rglob("*.jsonl"))
     secret = next(path for path in (home / "secrets").rglob("*") if path.is_file())
     engine, gate = settings.make_engine_dir("rune") / ENGINE_SOCKET, settings.gateway_control_socket
-    gate.parent.mkdir(mode=0o700, exist_ok=True)
-    for socket in (engine, gate):
+    door = settings.door_socket
+    for folder in (gate.parent, door.parent):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    for socket in (engine, gate, door):
         socket.touch()  # only its place matters here
     log = next(settings.logs_dir.glob("*.log"))
     return {
@@ -187,6 +189,7 @@ def list_operations(settings: Settings, trainer: Trainer, bundle: Path) -> dict[
         "add to the ritual's runs": ("make", trainer.folder / "added"),
         "reach an engine": ("write", engine),
         "reach the gate of an engine": ("write", gate),
+        "reach the gateway by its socket": ("write", door),
         "list the Crypt": ("see", bundle),
         "read a bundle of the Crypt": ("read", bundle / "adapter" / "adapter_config.json"),
         "add to the Crypt": ("make", artifacts.crypt / "adapters" / "added"),

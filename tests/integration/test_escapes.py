@@ -13,9 +13,11 @@ import pytest
 import typer
 
 from deploy import bootstrap
-from deploy.cli.commands import adapters, intend, karma, runes
+from deploy.cli.commands import intend, karma, runes
 from deploy.cli.commands.intend import IntentResult
 from deploy.cli.main import app
+from deploy.cli.queries import ask
+from deploy.cli.queries.ask import Answered
 from deploy.cli.views.config import to_toml
 from deploy.embedded import stack
 from deploy.embedded.part import PartError
@@ -182,6 +184,9 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> None:
     async def answer(*_: object) -> str:
         return ALL
 
+    async def ask_model(*_: object) -> Answered:
+        return Answered(*[ALL] * 5)
+
     async def refuse(*_: object) -> IntentResult:
         return IntentResult(None, False, ALL)
 
@@ -192,7 +197,8 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> None:
         announce(ALL)
         raise PartError(ALL)
 
-    monkeypatch.setattr(adapters, "answer", answer)
+    monkeypatch.setattr(ask, "answer", answer)
+    monkeypatch.setattr(ask, "ask_model", ask_model)
     monkeypatch.setattr(intend, "request_ritual", refuse)
     monkeypatch.setattr(runes, "create_containers", answer_lines)
     monkeypatch.setattr(bootstrap, "prepare", answer_lines)
@@ -257,6 +263,11 @@ RUNS: dict[str, list[tuple[list[str], set[str]]]] = {
     "approve": [(["scribe"], set()), ([ALL], SHOWN)],
     "reject": [(["scribe"], set()), ([ALL], SHOWN)],
     "ask": [(["scribe", ALL], SHOWN)],
+    "compare": [
+        (["scribe", "r1", "base", ALL], SHOWN),
+        (["scribe", "r2", "base", ALL, "--json"], SHOWN),
+        (["scribe", ALL, "base", ALL], SHOWN),
+    ],
     "dead-letters list": [([], SHOWN)],
     "dead-letters show": [(["{letter}"], SHOWN), ([ALL], SHOWN)],
     "dead-letters replay": [(["{letter}"], set()), ([ALL], SHOWN)],

@@ -10,14 +10,17 @@ import httpx
 
 from deploy.cli.connect import bus, database, error_text, host_port
 from deploy.cli.errors import UserError
+from deploy.cli.queries.gateway import GatewayStatus, get_gateway_status
 from deploy.cli.queries.rituals import ListedRitual, list_open_rituals
 from deploy.embedded import stack
 from deploy.embedded.part import PartStatus
 from deploy.embedded.preflight import Finding, unisolated_finding
 from deploy.services import SERVICES, load_configuration, service_url
+from services.gateway.views import AnnouncedCapability, list_capabilities
 from services.orchestrator.views import AnvilStatus, get_anvil_status
 from services.registry.views import Served, list_served
 from shared.config.errors import ConfigurationError
+from shared.config.settings import SettingsError
 from shared.contracts.job import isolation_text
 from shared.drivers.inference.http import Http
 from shared.drivers.inference.open import open_gate, open_rune
@@ -50,7 +53,7 @@ class RuneStatus:
 class StackStatus:
     """What every part answered. `configuration` is None where it cannot be used, `anvils` where the ledger is away.
 
-    `served` is what serves for each persona.
+    `served` is what serves for each persona, `capabilities` is what the gateway announced.
     `processes` are those that the embedded stack supervises; empty where something else runs the parts.
     """
 
@@ -61,6 +64,7 @@ class StackStatus:
     open_rituals: tuple[ListedRitual, ...]
     processes: dict[str, PartStatus]
     served: tuple[Served, ...] = ()
+    capabilities: tuple[AnnouncedCapability, ...] = ()
 
 
 async def get_stack_status(settings: Settings) -> StackStatus:
@@ -71,9 +75,9 @@ async def get_stack_status(settings: Settings) -> StackStatus:
         asyncio.gather(_get_ledger(settings, names), _get_bus(settings), _get_runes(settings, configuration)),
         asyncio.gather(*(_get_service(settings, name) for name in SERVICES), _get_door(settings)),
     )
-    finding, anvils, rituals, served, jobs = ledger
+    finding, anvils, rituals, served, capabilities, jobs = ledger
     parts = (*faults, *_get_disk(settings, configuration), finding, nats, *services, *jobs)
-    return StackStatus(parts, configuration, runes, anvils, rituals, _get_processes(settings), served)
+    return StackStatus(parts, configuration, runes, anvils, rituals, _get_processes(settings), served, capabilities)
 
 
 def _load(settings: Settings) -> tuple[Configuration | None, tuple[Finding, ...]]:
@@ -92,19 +96,28 @@ def _get_disk(settings: Settings, configuration: Configuration | None) -> tuple[
 
 async def _get_ledger(
     settings: Settings, names: tuple[str, ...]
-) -> tuple[Finding, dict[str, AnvilStatus] | None, tuple[ListedRitual, ...], tuple[Served, ...], tuple[Finding, ...]]:
+) -> tuple[
+    Finding,
+    dict[str, AnvilStatus] | None,
+    tuple[ListedRitual, ...],
+    tuple[Served, ...],
+    tuple[AnnouncedCapability, ...],
+    tuple[Finding, ...],
+]:
     try:
         async with asyncio.timeout(TIMEOUT_S), database(settings) as pool:
             anvils = {name: await get_anvil_status(pool, name) for name in names}
             rituals, served = tuple(await list_open_rituals(pool)), tuple(await list_served(pool))
+            capabilities = tuple(await list_capabilities(pool))
             jobs = tuple(list_jobs(await list_isolation(pool), await get_last_isolation(pool)))
     except Exception as error:
-        return Finding("postgres", False, _reason(error)), None, (), (), ()
+        return Finding("postgres", False, _reason(error)), None, (), (), (), ()
     return (
         Finding("postgres", True, f"answers at {host_port(settings.database_url('owner'))}"),
         anvils,
         rituals,
         served,
+        capabilities,
         jobs,
     )
 
@@ -146,11 +159,30 @@ async def _get_door(settings: Settings) -> Finding:
     where = host_port(settings.gateway_url)
     try:
         async with httpx.AsyncClient(timeout=TIMEOUT_S) as client:
-            answer = (await client.get(f"{settings.gateway_url}/health")).json()
-        table = str(answer["table"])
-    except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
+            (await client.get(f"{settings.gateway_url}/health")).raise_for_status()
+        async with asyncio.timeout(TIMEOUT_S):
+            gateway = await get_gateway_status(settings)
+    except (httpx.HTTPError, TimeoutError) as error:
         return Finding("door", False, f"does not answer at {where} ({_reason(error)}): no client is served")
-    return Finding("door", True, f"clients are answered at {settings.gateway_url}/v1; its table of versions {table}")
+    except (UserError, SettingsError) as error:
+        return Finding("door", False, f"clients are answered at {where}, but {_reason(error)}")
+    return Finding(
+        "door",
+        True,
+        f"clients are answered at {settings.gateway_url}/v1 and {settings.door_socket}; {describe(gateway)}",
+    )
+
+
+def describe(gateway: GatewayStatus) -> str:
+    """The gateway's table, gates and withdrawals, in a sentence."""
+    parts = [f"its table of versions {gateway.table.table}"]
+    for rune, gate in gateway.gates.items():
+        closed = f" ({gate.reason})" if gate.reason else ""
+        parts.append(f"{rune} {gate.state}{closed}, {gate.in_flight} in flight, {gate.waiting} waiting")
+    if gateway.refused:
+        refused = ", ".join(f"{version} ({why})" for version, why in sorted(gateway.refused.items()))
+        parts.append(f"withdrawn: {refused}")
+    return "; ".join(parts)
 
 
 def _get_processes(settings: Settings) -> dict[str, PartStatus]:

@@ -56,10 +56,16 @@ def anvil_finding(part: str, anvil: AnvilStatus) -> Finding:
 
 
 def persona_findings(status: StackStatus) -> Iterator[Finding]:
-    """Every persona that is not served by the version of its alias."""
+    """Every persona that answers, and every one that is not served by the version of its alias."""
+    announced = {one.persona: one for one in status.capabilities}
     for served in status.served:
+        part, one = f"persona {served.persona}", announced.get(served.persona)
         if served.trouble:
-            yield Finding(f"persona {served.persona}", False, served.trouble)
+            yield Finding(part, False, served.trouble)
+        elif one:
+            yield Finding(part, True, f"answers by {one.version} on {one.base}, up to {one.context_limit} tokens")
+        else:
+            yield Finding(part, True, f"is served by {served.version}, which no open engine has now")
 
 
 def rune_finding(part: str, where: str, rune: RuneStatus, name: str, anvil: AnvilStatus | None) -> Finding:

@@ -23,6 +23,7 @@ COMMANDS = [
     "approve",
     "ask",
     "cancel",
+    "compare",
     "config check",
     "config example",
     "config show",
