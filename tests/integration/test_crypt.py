@@ -11,6 +11,7 @@ from time import monotonic
 import httpx
 import pytest
 
+from services.gateway import app as gateway
 from services.registry import app as registry
 from services.registry import reconcile, serving, views
 from services.registry.bundle import ADAPTER, PROBES
@@ -256,7 +257,7 @@ async def test_a_persona_that_does_not_serve_is_shown_everywhere(
     wanted = await two_bases.add_version("scribe")
     two_bases.damage(wanted, WEIGHTS)
 
-    async with running(registry.app, settings) as url, httpx.AsyncClient() as client:
+    async with running(gateway.app, settings), running(registry.app, settings) as url, httpx.AsyncClient() as client:
         deadline = monotonic() + 20
         while "serving" not in (answer := await client.get(f"{url}/health/ready")).text:
             assert monotonic() < deadline, answer.text

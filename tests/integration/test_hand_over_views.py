@@ -35,7 +35,8 @@ async def test_a_hand_over_is_read_as_the_orchestrator_recorded_it(
     assert (receipt.memory_before, receipt.memory_after, receipt.memory_restored) == (900 * MIB, 0, 900 * MIB)
     assert receipt.probes_before == receipt.probes_after == {"rune": {"base": rune.answers}}
     drain = next(step for step in receipt.steps if step.step is Step.DRAIN)
-    assert (drain.part, drain.tries, drain.detail) == ("rune", 1, {"drained": 0, "aborted": 2})
+    counts = {"drained": 0, "aborted": 2, "counted_by": "gateway and engine"}
+    assert (drain.part, drain.tries, drain.detail) == ("rune", 1, counts)
     assert await views.list_away_s(context.pool, [ritual, uuid4()]) == {ritual: receipt.seconds_without_inference}
     back = await views.get_restoration(context.pool, "anvil0", 1)
     assert back and back.restored_at == receipt.restored_at
