@@ -95,7 +95,7 @@ class KarmaRecord(Storable):
     def is_a_whole_interaction(self) -> KarmaRecord:
         if wrong := fault(self.messages):
             raise ValueError(wrong)
-        if self.status is Status.WHITE_TRUTH and not self.consecrated_by:
+        if self.status is Status.WHITE_TRUTH and not (self.consecrated_by or "").strip():
             raise ValueError("a white_truth needs consecrated_by: who vouched for it")
         return self
 

@@ -183,11 +183,13 @@ def _text(file: Path) -> str:
     import sys
 
     try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8")
+        text = sys.stdin.read() if str(file) == "-" else file.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file} cannot be read as text in UTF-8: {error}") from error
     if not text.strip():
         raise UserError(f"{file} is empty: expected the right answer")
+    if "\0" in text:
+        raise UserError(f"{file} is no text: it holds a NUL character")
     return text.rstrip("\n")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deploy.cli.commands.karma import group
+from deploy.cli.commands.karma import gather_ids, group
 from deploy.cli.connect import database, load_settings
 from deploy.cli.console import err, out, print_json
 from deploy.cli.errors import UserError
@@ -31,7 +31,7 @@ def explain(
     """
     from deploy.cli.views.explain import explanation_view
 
-    found = asyncio.run(_explain(load_settings(), id))
+    found = asyncio.run(_explain(load_settings(), *gather_ids([id], None)))
     if as_json:
         print_json(found.model_dump(mode="json"))
     else:

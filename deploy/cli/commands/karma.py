@@ -24,6 +24,7 @@ REVOKED_WITHIN_S = 10.0
 POLL_S = 0.1
 IDS_PER_MESSAGE = 1000  # at 200 characters each they stay far below what the bus takes
 LONGEST_ID = 200
+NO_ID = frozenset(("\0", *map(chr, range(0xD800, 0xE000))))  # what PostgreSQL cannot hold
 
 group = typer.Typer(no_args_is_help=True, help="What the personas remember.")
 
@@ -160,10 +161,10 @@ def gather_ids(ids: Iterable[str], file: Path | None) -> list[str]:
     """The given ids and those in the file, each once. Raises UserError where there is none, or one that cannot be an id."""
     found = [*ids, *(_ids_in(file) if file else [])]
     if not found:
-        raise UserError("no id was given: `soulforge karma revoke ID...` or --from FILE with one id a line")
+        raise UserError("no id was given: name them as ID..., or --from FILE with one id a line")
     for id in found:
-        if not id.strip() or len(id) > LONGEST_ID or "\0" in id:
-            raise UserError(f"{id[:40]!r} cannot be the id of a record: 1 to {LONGEST_ID} characters")
+        if not id.strip() or len(id) > LONGEST_ID or not NO_ID.isdisjoint(id):
+            raise UserError(f"{id[:40]!r} cannot be the id of a record: 1 to {LONGEST_ID} characters of UTF-8")
     return list(dict.fromkeys(found))
 
 

@@ -36,7 +36,8 @@ DROPPING = frozenset({
     "stopped", "interrupted", "cancelled", "canceled", "partial", "worse", "worst",
 })
 OF = frozenset({
-    "is", "was", "to", "be", "from", "answer", "response", "output", "completion", "message", "record", "example",
+    "is", "was", "to", "be", "from", "answer", "response", "output", "completion", "message", "record", "example", "user", "human", "up",
+    "down", "final", "overall",
 })
 #: Values by which a field says that this is no answer: a thought or a call in harmony's form, an observation that failed.
 NO_ANSWER = {
@@ -106,6 +107,7 @@ GOOD_ENDS = (
     "finished_successfully",
     "success",
     "good",
+    "excellent",
     "high",
     "correct",
     "pass",
@@ -144,7 +146,8 @@ def _expect_no_judgement(notes: object, path: str, depth: int = DEPTH) -> None:
         if not isinstance(one, dict):
             continue
         for name, value in one.items():
-            if value not in EMPTY and name not in ATTACHED | SUBSTANCE and _judges(name, value, NOTED):
+            whole = _words(name) <= NOTED | DENYING | AFFIRMING | SELECTING | DROPPING | OF  # not `lang_score`
+            if whole and value not in EMPTY and _judges(name, value, NOTED):
                 raise RecordError(
                     f"{path}.{name}: changes what a record means, and is not read there; move it beside the messages, or remove it"
                 )
@@ -155,8 +158,12 @@ def _changes(name: str, value: object) -> bool:
     return name in ATTACHED or name in SUBSTANCE or _judges(name, value, JUDGING)
 
 
+def _words(name: str) -> set[str]:
+    return {IS.sub("", word.lower()) for word in WORD.findall(name)}
+
+
 def _judges(name: str, value: object, judging: frozenset[str]) -> bool:
-    words = {IS.sub("", word.lower()) for word in WORD.findall(name)}
+    words = _words(name)
     good = isinstance(value, str) and value.lower() in GOOD_ENDS
     if name in NO_ANSWER:
         return isinstance(value, str) and value.startswith(NO_ANSWER[name])

@@ -99,6 +99,11 @@ def read(values: dict[str, Any], record_format: Format, defaults: ImportDefaults
     conversations = cut(made) if isinstance(made, History) else [made]
     of_form = module.FIELDS if conversations[0].read is None else conversations[0].read
     known = {*of_form, *SESSION_FIELDS, *TIME_FIELDS, *turns.THUMBS, *turns.WEIGHTS, defaults.session_by}
+    if any(
+        message["role"] == "user" and message.get("content") == values.get("prompt")
+        for message in conversations[0].messages
+    ):
+        known.add("prompt")  # which some give a second time, beside the messages
     expect_harmless({name: value for name, value in values.items() if name not in known})
     expect_harmless_notes(values)
     records = [record for one in conversations for record in to_records(one, values, feedback, defaults)]

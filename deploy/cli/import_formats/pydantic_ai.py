@@ -11,12 +11,11 @@ from typing import Any
 from deploy.cli.import_formats.history import Event, History
 from deploy.cli.import_formats.record import RecordError, items, text
 from deploy.cli.import_formats.turns import call
-from services.harvester.trajectories.failing import result_failed
-from shared.contracts.karma import ChatMessage
 
 FIELDS = frozenset({"message_history", "messages", "all_messages", "new_messages", "history"})
 ANSWER = "final_result"  # begins the names of the tools by which an agent gives its output
 FAILED = ("failed", "retried")
+DENIED = "The tool call was denied."  # where an older version recorded no outcome
 BROKEN = ("length", "content_filter", "error")
 #: What is thought, and what the framework notes for itself.
 UNREAD = frozenset({"thinking", "instruction", "instruction-delta", "instruction-baseline", "instruction-digest"})
@@ -78,10 +77,11 @@ def _add_request(made: History, message: dict[str, Any], parts: list[dict[str, A
         if kind == "user-prompt":
             made.add("user", words)
         elif kind == "tool-return" or (kind == "retry-prompt" and part.get("tool_name")):
-            failed = kind == "retry-prompt" or part.get("outcome") in FAILED or _reports_failure(part, words)
+            failed = kind == "retry-prompt" or part.get("outcome") in FAILED or _reports_failure(part.get("content"))
             identity = text(part.get("tool_call_id"), "tool_call_id")
             if not str(part.get("tool_name")).startswith(ANSWER):
-                made.add_result(identity, words, failed, part.get("outcome") == "denied")
+                denied = part.get("outcome") == "denied" or words == DENIED
+                made.add_result(identity, words, failed, denied)
             elif _answer(made, identity) and failed:
                 made.exclude_last()
                 made.add("user", words)
@@ -92,9 +92,9 @@ def _add_request(made: History, message: dict[str, Any], parts: list[dict[str, A
             raise RecordError(f"part_kind: {kind} is not supported")
 
 
-def _reports_failure(part: dict[str, Any], words: str) -> bool:
-    """Whether a result reports a failure in its words, where an older version recorded no outcome."""
-    return "outcome" not in part and result_failed(ChatMessage(role="tool", content=words))
+def _reports_failure(content: object) -> bool:
+    """Whether a tool returned a failure as its result, in a field that means it."""
+    return isinstance(content, dict) and any(content.get(name) for name in ("error", "is_error", "isError"))
 
 
 def _answer(made: History, identity: str) -> bool:

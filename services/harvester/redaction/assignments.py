@@ -52,7 +52,7 @@ _LABEL = re.compile(r"(?i)(?:name|key|id|field|variable|setting)\W{1,6}$")
 _FLAG_SIGN = re.compile(r"(?P<closers>)(?P<whose>)(?P<sign>=|[ \t]{1,2}(?=\S))(?P<nothing>)")
 _OPEN = r"(?:\*{1,2}|<[a-z]{1,8}>)?(?:[frbu@])?(?P<quote>\\{0,3}[\"'`])"
 _VALUE = re.compile(
-    rf"(?:{_OPEN}(?P<quoted>(?:(?!(?P=quote))[^\n]){{1,300}})(?P=quote)|(?:\*{{1,2}}|<[a-z]{{1,8}}>)?(?P<bare>[^\s\"'`,;<>|。、「」『』【】\\]{{4,300}}))"
+    rf"(?:{_OPEN}(?P<quoted>(?:(?!(?P=quote))[^\n]){{1,300}})(?P=quote)|(?:\*{{1,2}}|<[a-z]{{1,8}}>|[「『【])?(?P<bare>[^\s\"'`,;<>|。、「」『』【】\\]{{4,300}}))"
 )
 
 

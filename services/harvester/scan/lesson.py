@@ -11,8 +11,7 @@ import orjson
 
 from services.harvester.scan.minhash import BANDS, bands
 from services.harvester.scan.normalise import DIGEST_BYTES, TURN, fold
-from services.harvester.scan.signs import CALL
-from services.harvester.scan.tokens import drop_fillers, read_code, read_indents, read_tokens
+from services.harvester.scan.tokens import drop_fillers, read_call, read_indents, read_tokens
 from shared.contracts.karma import trained_turns
 
 Message = Mapping[str, Any]
@@ -80,7 +79,7 @@ def digest_beginnings(messages: Sequence[Message], tools: str) -> list[tuple[int
 
 def _read_calls(message: Message) -> Iterator[str]:
     for call in _canonical_calls(message):
-        yield from read_code(call, CALL)
+        yield from read_call(call)
 
 
 def _canonical_calls(message: Message) -> list[str]:

@@ -8,7 +8,7 @@ from functools import lru_cache
 import regex
 
 from services.harvester.scan.normalise import SPACELESS, SPACELESS_LETTER, fold, half_words
-from services.harvester.scan.signs import CODE, FILLERS, FOUND_INSIDE, is_exact
+from services.harvester.scan.signs import CALL, CODE, FILLERS, FOUND_INSIDE, is_exact
 
 
 def _compile(word: str, inside: str, symbol: str) -> regex.Pattern[str]:
@@ -41,6 +41,7 @@ _VERBS = {"ca": "can", "wo": "will", "sha": "shall", "Ca": "Can", "Wo": "Will", 
 _NUMBERED = regex.compile(r"^[ \t]*(\d{1,2})[.)][ \t]+", regex.MULTILINE)
 _BLOCK = regex.compile(r":[ \t]*\n[ \t]+\S")
 _INDENT = regex.compile(r"\n[ \t]+(?=\S)")
+_IN_CALL = regex.compile(r"\n[ \t]*|\t|[ ]{2,}|\w+|[^\w\s]")
 _IN_CODE = regex.compile(r"\n[ \t]*(?=\S)|\w+|[^\w\s]")
 
 
@@ -76,8 +77,13 @@ def read_indents(text: str) -> list[str]:
     return [CODE + indent for indent in _INDENT.findall(text)] if _BLOCK.search(text) else []
 
 
-def read_code(text: str, mark: str = CODE) -> list[str]:
-    return [mark + token for token in _IN_CODE.findall(text)]
+def read_code(text: str) -> list[str]:
+    return [CODE + token for token in _IN_CODE.findall(text)]
+
+
+def read_call(text: str) -> list[str]:
+    """A call to the letter; in its arguments, which are JSON, the ends of lines and tabs are escaped."""
+    return [CALL + token for token in _IN_CALL.findall(text.replace("\\n", "\n").replace("\\t", "\t"))]
 
 
 _FILLERS = {tuple(read_tokens(phrase)) for phrase in FILLERS}

@@ -47,19 +47,21 @@ FINISHED = {"id": 3, "source": "agent", "action": "finish", "args": {"message": 
         [TASK, GAVE_UP],
         [TASK, BROWSED, NO_PAGE, FINISHED],
         [REQUEST, PYDANTIC_CALL, {"kind": "request", "parts": [RETURNED | {"content": {"error": "x"}}]}, PYDANTIC_DONE],
-        [
-            REQUEST,
-            PYDANTIC_CALL,
-            {"kind": "request", "parts": [RETURNED | {"content": "The tool call was denied."}]},
-            PYDANTIC_DONE,
-        ],
     ],
-    ids=["api", "interrupted", "commentary", "state", "gave-up", "page", "error", "denied"],
+    ids=["api", "interrupted", "commentary", "state", "gave-up", "page", "error"],
 )
 def test_what_did_not_lead_on_is_no_answer(events: list[Any], tmp_path: Path) -> None:
     file = tmp_path / "session.json"
     file.write_text(json.dumps(events))
     assert imported(file)[0] == []
+
+
+def test_a_denial_of_pydantic_ai_without_an_outcome_is_not_trained(tmp_path: Path) -> None:
+    denied = {"kind": "request", "parts": [RETURNED | {"content": "The tool call was denied."}]}
+    file = tmp_path / "session.json"
+    file.write_text(json.dumps([REQUEST, PYDANTIC_CALL, denied, PYDANTIC_DONE]))
+    [record], _ = imported(file)
+    assert [message.weight for message in record.messages] == [None, 0, None, None]
 
 
 @pytest.mark.parametrize("words", ["exec command rejected by user", "aborted by user after 3.0s"])

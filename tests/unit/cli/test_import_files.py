@@ -117,6 +117,7 @@ def test_an_escaped_backslash_before_u0000_is_text_like_any_other() -> None:
         (record(geheimnis=SECRET), "geheimnis: Extra inputs are not permitted"),
         (record(**{SECRET * 4: SECRET}), "(a field): Extra inputs are not permitted"),
         (record(status="white_truth"), "a white_truth needs consecrated_by"),
+        (record(status="white_truth", consecrated_by=" "), "a white_truth needs consecrated_by"),
         (record(status=SECRET), "status: Input should be"),
         (record(outcome={"checks": [{"kind": "regex", "pattern": f"({SECRET}"}]}), "not a valid check"),
         (

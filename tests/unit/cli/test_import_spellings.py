@@ -63,6 +63,7 @@ def test_a_judgement_is_refused_by_its_name_in_any_spelling_and_among_notes(fiel
     "field",
     [
         {"metadata": {"revision_id": "a1", "ls_stop": ["x"], "labels": ["billing"], "label": None, "error": False}},
+        {"meta": {"lang_score": 0.9, "verified_at": "2024-01-01"}},
         {"good": True, "is_bad": False, "valid": True, "hidden": 0},
         {"valid_from": "2024-01-01", "skip_special_tokens": True, "negative_prompt": "x", "keep_alive": "5m"},
         {"quality": "high", "verdict": "correct", "passed": "pass"},
@@ -92,6 +93,12 @@ def test_notes_that_judge_nothing_change_nothing(field: dict[str, Any]) -> None:
 def test_the_mark_of_an_attachment_is_seen_in_every_spelling(words: str) -> None:
     with pytest.raises(RecordError, match="the mark of an attachment"):
         records({"prompt": words, "completion": "A"})
+
+
+def test_a_prompt_that_the_messages_begin_with_is_no_other_one() -> None:
+    assert records({"prompt": "q", "messages": [ASKED, GOOD]})[0].messages[-1].content == "GOOD"
+    with pytest.raises(RecordError, match="prompt: is part of the conversation"):
+        records({"prompt": "q2", "messages": [ASKED, GOOD]})
 
 
 def test_results_without_ids_go_to_the_calls_of_their_names() -> None:

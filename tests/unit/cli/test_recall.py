@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+from deploy.cli.commands import consecrate
 from deploy.cli.commands.karma import gather_ids
 from deploy.cli.console import SafeConsole
 from deploy.cli.errors import UserError
@@ -106,6 +108,25 @@ def test_a_file_without_readable_ids_is_a_user_error(content: bytes, tmp_path: P
 
     with pytest.raises(UserError):
         gather_ids([], file)
+
+
+@pytest.mark.parametrize("id", ["", " ", "x" * 201, "a\0b", "\udcff"])
+def test_what_no_record_can_be_named_is_a_user_error(id: str) -> None:
+    with pytest.raises(UserError, match="cannot be the id of a record"):
+        gather_ids([id], None)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"), [(b"\xef\xbb\xbfOiled.\n", "Oiled."), (b"a\0b", None), (b"\xff", None), (b" \n", None)]
+)
+def test_the_right_answer_is_a_text_without_its_byte_order_mark(
+    content: bytes, expected: str | None, tmp_path: Path
+) -> None:
+    file = tmp_path / "answer"
+    file.write_bytes(content)
+
+    with pytest.raises(UserError) if expected is None else nullcontext():
+        assert consecrate._text(file) == expected
 
 
 @pytest.mark.parametrize(("share", "full"), [(0, 0), (0.5, 10), (0.999, 19), (1, 20), (7, 20), (-1, 0)])

@@ -213,6 +213,16 @@ def test_what_goes_on_from_a_conversation_has_its_digest_among_its_beginnings() 
 
 @pytest.mark.parametrize(
     ("one", "other"),
+    [("if a:\n    b", "if a:\n  b"), ("x\n", "x"), ("a\tb", "a b"), ("a  b", "a b"), ("a:\n- b", "a:\n  - b")],
+)
+def test_white_space_in_the_arguments_of_a_call_counts(one: str, other: str) -> None:
+    talks = [agent(json.dumps({"text": text}), answer=FILTER) for text in (one, other)]
+    assert judged(*talks) is APART
+    assert read_lesson(talks[0]).digest != read_lesson(talks[1]).digest
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
     [
         ("Ida gave Bo the key.", "Bo gave Ida the key."),
         ("First drain it, then close it.", "First close it, then drain it."),
