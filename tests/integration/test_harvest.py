@@ -164,8 +164,8 @@ async def test_of_near_duplicates_the_oldest_stays_and_at_one_time_the_first_id(
     pool: Pool, tmp_path: Path, times: tuple[int, int], stays: str
 ) -> None:
     text = " ".join(random.Random(6).choices(VOCABULARY, k=60))
-    for id, day in zip("ba", times[::-1], strict=True):
-        await remember(pool, [record(id, TRAIN, "Say it.", f"{text} {id}", created_at=f"2026-05-{day:02d}T00:00:00Z")])
+    for id, end, day in zip("ba", ("lantern", "harbour"), times[::-1], strict=True):
+        await remember(pool, [record(id, TRAIN, "Say it.", f"{text} {end}", created_at=f"2026-05-{day:02d}T00:00:00Z")])
 
     found, _ = await harvested(pool, tmp_path)
 
