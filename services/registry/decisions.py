@@ -15,6 +15,7 @@ from services.registry.policy import (
     Fate,
     Standing,
     find_refusal,
+    pinned,
     promoted,
     rolled_back,
     withdrawn,
@@ -81,7 +82,9 @@ async def decide(conn: Connection, asked: AdapterDecide, source: str | None = No
             return await _reject(conn, now, asked.version, entry)
         case Action.ROLL_BACK:
             return await _write(conn, now, rolled_back(now), entry)
-    return await _write(conn, now, replace(now, held="pin" if asked.action is Action.PIN else None), entry)
+        case Action.PIN:
+            return await _write(conn, now, pinned(now), entry)
+    return await _write(conn, now, replace(now, held=None), entry)
 
 
 async def _promote(conn: Connection, now: Aliases, version: Standing, entry: Entry) -> Aliases:

@@ -134,6 +134,11 @@ def rolled_back(now: Aliases) -> Aliases:
     return replace(now, champion=now.previous, previous=None, approved=None, held="roll_back")
 
 
+def pinned(now: Aliases) -> Aliases:
+    """The aliases once the champion is pinned; an earlier approval of the candidate does not move it any more."""
+    return replace(now, held="pin", approved=None)
+
+
 def withdrawn(now: Aliases, version: str, previous_is_clean: bool) -> Aliases:
     """The aliases without `version`; a champion's place goes to the previous version where that is clean."""
     after = now.without_candidate() if now.candidate == version else now

@@ -132,8 +132,11 @@ async def test_a_version_that_is_not_approved_is_kept(bases: TwoBases, crypt: Po
 
 async def test_a_pin_stands_until_it_is_lifted(bases: TwoBases, crypt: Pool, told: Tell) -> None:
     pinned = await bases.add_version("scribe", 0.1)
-    assert (await told("adapters", "pin", pinned.name))[0] == 0
     version = await bases.add_registered("scribe", 0.2)
+    code, _, error = await told("adapters", "promote", version.name)
+    assert code == 0, error
+    assert (await told("adapters", "pin", pinned.name))[0] == 0
+    assert await crypt.fetchval("SELECT approved FROM registry.alias") is None, "the pin is the later decision"
     service = registry_of(bases)
 
     await service.reconcile()

@@ -15,6 +15,7 @@ from services.registry.policy import (
     Standing,
     choose_fate,
     find_refusal,
+    pinned,
     promoted,
     rolled_back,
     withdrawn,
@@ -123,6 +124,10 @@ def test_a_champion_that_cannot_serve_takes_no_place_of_a_whole_version_before()
 
 def test_a_roll_back_holds_and_is_not_rolled_back_itself() -> None:
     assert rolled_back(ALIASES) == Aliases("scribe", champion="scribe@1", held="roll_back")
+
+
+def test_a_pin_ends_an_approval_that_was_given_before_it() -> None:
+    assert pinned(replace(WAITING, approved=7)) == replace(WAITING, held="pin")
 
 
 def test_a_withdrawn_version_has_no_alias_any_more() -> None:
