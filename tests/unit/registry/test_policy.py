@@ -94,11 +94,19 @@ def test_what_cannot_be_decided_is_refused_with_the_reason(
     assert reason in (find_refusal(decision, now, standing, None) or "")
 
 
-@pytest.mark.parametrize("lack", [{"withdrawn": True}, {"recalled": True}, {"fault": "its bundle is damaged"}])
+@pytest.mark.parametrize(
+    "lack", [{"withdrawn": True}, {"banished": True}, {"recalled": True}, {"fault": "its bundle is damaged"}]
+)
 def test_nothing_is_rolled_back_to_a_version_that_cannot_serve(lack: dict[str, object]) -> None:
     before = replace(Standing("scribe@1", "scribe"), **lack)  # type: ignore[arg-type]
 
     assert "scribe@1 cannot serve" in (find_refusal(asked(Action.ROLL_BACK, None), ALIASES, None, before) or "")
+
+
+def test_a_banished_version_that_was_promoted_by_an_override_is_rolled_back_to() -> None:
+    before = Standing("scribe@1", "scribe", banished=True, overridden=True)
+
+    assert find_refusal(asked(Action.ROLL_BACK, None), ALIASES, None, before) is None
 
 
 def test_an_override_promotes_what_is_barred_and_needs_a_reason() -> None:
