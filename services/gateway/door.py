@@ -87,7 +87,7 @@ class Door:
             self.engines.report_change()
         changed = (table.personas, table.versions) != (self._kept.personas, self._kept.versions)
         try:
-            if lifted:
+            if lifted or self.withdrawals.behind:
                 await self.withdrawals.keep()
             if changed or table.read_at - self._kept.read_at > KEEP_EVERY_S:
                 await asyncio.to_thread(write_table, self._home, table)

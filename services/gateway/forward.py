@@ -78,7 +78,10 @@ class Forwarder:
             raise
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             # Of a kept connection that the engine closed at that moment. A fresh one shows whether it is gone.
-            return await session.post(path, data=body, headers=headers)
+            try:
+                return await session.post(path, data=body, headers=headers)
+            except NOT_SENT as gone:
+                raise aiohttp.ServerDisconnectedError("it ended after it was sent a request") from gone
 
 
 async def pass_on(answer: aiohttp.ClientResponse, send: Send, ours: list[tuple[str, str]], served: str) -> int:

@@ -100,7 +100,7 @@ class Gates:
         gate.close(reason, retry_after_s)
         gate.commanded = True
         self.changed()
-        if not known:
+        if not known or self._file.behind:
             await self._keep()
         return gate
 
@@ -108,8 +108,9 @@ class Gates:
         gate = self.by_rune[rune]
         was_closed, gate.closed, gate.commanded = gate.closed, None, True
         if was_closed:
-            await self._keep()
             self.changed()
+        if was_closed or self._file.behind:
+            await self._keep()
         return gate
 
     async def close_held(self, held: Collection[str]) -> None:

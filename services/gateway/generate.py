@@ -100,7 +100,7 @@ class Generate:
                 # A version is asked for by its name for the sake of its weights: nothing else answers for it.
                 if decided.away == "portal" and decided.leaves_home and not target.pinned and away.passes:
                     return await self._send_away(asked, request, scope, send, away)
-                if decided.away != "wait":
+                if decided.away != "wait" or not away.may_wait:
                     raise away.refuse() from None
                 await self._wait(asked, request, len(body), deadline)
 

@@ -21,7 +21,12 @@ class Kept(Generic[M]):
         self.file = home / "gateway" / f"{name}.json"
         self._empty = empty
         self._writing = asyncio.Lock()
-        self._newest = empty
+        self._newest = self._written = empty
+
+    @property
+    def behind(self) -> bool:
+        """Whether a write failed, or is under way: a restart would not know the newest value."""
+        return self._written is not self._newest
 
     def read(self) -> M:
         """The value that was written last, or the empty one. Raises SettingsError where it cannot be read."""
@@ -38,7 +43,9 @@ class Kept(Generic[M]):
         """Return once this value, or a later one, survives a power cut. Raises OSError."""
         self._newest = value
         async with self._writing:
-            await asyncio.to_thread(self._write, self._newest)
+            newest = self._newest
+            await asyncio.to_thread(self._write, newest)
+            self._written = newest
 
     def _write(self, value: M) -> None:
         make_folder(self.file.parent)

@@ -79,6 +79,11 @@ class Withdrawals:
         )
         self.learn(table)
 
+    @property
+    def behind(self) -> bool:
+        """Whether a restart would not know them all."""
+        return self._file.behind
+
     async def keep(self) -> None:
         """Return once a restart knows them. Raises OSError."""
         await self._file.write(KeptWithdrawals(given=self.given))

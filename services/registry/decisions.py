@@ -15,6 +15,7 @@ from services.registry.policy import (
     Fate,
     Standing,
     find_refusal,
+    pinned,
     promoted,
     rolled_back,
     withdrawn,
@@ -81,7 +82,9 @@ async def decide(conn: Connection, asked: AdapterDecide, source: str | None = No
             return await _reject(conn, now, asked.version, entry)
         case Action.ROLL_BACK:
             return await _write(conn, now, rolled_back(now), entry)
-    return await _write(conn, now, replace(now, held="pin" if asked.action is Action.PIN else None), entry)
+        case Action.PIN:
+            return await _write(conn, now, pinned(now), entry)
+    return await _write(conn, now, replace(now, held=None), entry)
 
 
 async def _promote(conn: Connection, now: Aliases, version: Standing, entry: Entry) -> Aliases:
@@ -127,7 +130,10 @@ async def withdraw(conn: Connection, now: Aliases, version: str, entry: Entry) -
 
 
 async def promote_approved(conn: Connection, persona: str) -> bool:
-    """Promote the candidate of a persona that was approved before it was loaded. False where it is not loaded yet."""
+    """Promote the candidate of a persona that was approved before it was loaded. False where it is not loaded yet.
+
+    One that was banished meanwhile stays a candidate, unless the approval was an override.
+    """
     now = await lock(conn, persona)
     if now is None or now.approved is None or now.candidate is None:
         return False
@@ -135,6 +141,11 @@ async def promote_approved(conn: Connection, persona: str) -> bool:
     if version is None or not version.loaded or version.recalled:
         return False
     [row] = await conn.fetch('SELECT "by", why, override FROM registry.decision WHERE id = $1', now.approved)
+    if version.barred and not row["override"]:
+        why = f"{version.barred}: it is promoted by an override only"
+        entry = Entry(KEEP, version.name, POLICY, why, now.ritual)
+        await _write(conn, now, now.with_candidate(version.name), entry)
+        return False
     await _move(conn, now, version.name, Entry(Action.PROMOTE, version.name, **row))
     return True
 
@@ -255,6 +266,7 @@ async def get_standing(conn: Connection, name: str) -> Standing | None:
         SELECT v.name, v.persona, f.reason AS fault,
             EXISTS (SELECT FROM registry.version w WHERE w.adapter = v.adapter AND w.withdrawn_at IS NOT NULL) AS withdrawn,
             EXISTS (SELECT FROM public.ritual_fact WHERE subject = $2 AND body ->> 'adapter' = v.adapter) AS banished,
+            EXISTS (SELECT FROM registry.version o WHERE o.adapter = v.adapter AND o.overridden_at IS NOT NULL) AS overridden,
             coalesce((SELECT action FROM registry.decision WHERE version = v.name
                 AND action IN ('promote', 'approve', 'reject', 'roll_back', 'retire') ORDER BY id DESC LIMIT 1)
                 IN ('reject', 'roll_back', 'retire'), false) AS set_aside,

@@ -40,16 +40,22 @@ class Aliases:
 
 @dataclass(frozen=True)
 class Standing:
-    """What speaks for and against a version. `withdrawn`, `banished`: its digest ever was, as any version."""
+    """What speaks for and against a version. `withdrawn`, `banished`, `overridden`: its digest ever was, as any version."""
 
     name: str
     persona: str
     withdrawn: bool = False
     banished: bool = False
+    overridden: bool = False  #: promoted although it was withdrawn or banished
     set_aside: bool = False  #: the last decision about it was a roll back, a rejection or a retirement
     recalled: bool = False  #: karma of it was revoked, and the policy is not applied yet
     loaded: bool = False  #: some rune has it loaded, and it was proven to be what answers
     fault: str | None = None
+
+    @property
+    def may_serve(self) -> bool:
+        """Whether it answers requests once it is the champion."""
+        return not (self.withdrawn or self.recalled or self.fault or (self.banished and not self.overridden))
 
     @property
     def barred(self) -> str | None:
@@ -97,8 +103,8 @@ def find_refusal(asked: AdapterDecide, now: Aliases, version: Standing | None, b
             return f"{version.name} is no candidate of {now.persona}"
         case Action.ROLL_BACK if before is None:
             return f"{now.persona} has no version before {now.champion}: promote one by name"
-        case Action.ROLL_BACK if before and (before.withdrawn or before.recalled or before.fault):
-            return f"{before.name} cannot serve: {before.fault or 'it is withdrawn'}"
+        case Action.ROLL_BACK if before and not before.may_serve:
+            return f"{before.name} cannot serve: {before.fault or 'it is withdrawn or banished'}"
         case Action.ROLL_BACK | Action.PIN if version and version.name != now.champion:
             return f"{version.name} is not the champion of {now.persona}: promote it first"
         case Action.PIN if now.champion is None:
@@ -132,6 +138,11 @@ def promoted(now: Aliases, version: str, champion_serves: bool = True) -> Aliase
 def rolled_back(now: Aliases) -> Aliases:
     """The aliases once the previous version is the champion again; that one takes no place of a version any more."""
     return replace(now, champion=now.previous, previous=None, approved=None, held="roll_back")
+
+
+def pinned(now: Aliases) -> Aliases:
+    """The aliases once the champion is pinned; an earlier approval of the candidate does not move it any more."""
+    return replace(now, held="pin", approved=None)
 
 
 def withdrawn(now: Aliases, version: str, previous_is_clean: bool) -> Aliases:

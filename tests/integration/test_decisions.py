@@ -132,8 +132,11 @@ async def test_a_version_that_is_not_approved_is_kept(bases: TwoBases, crypt: Po
 
 async def test_a_pin_stands_until_it_is_lifted(bases: TwoBases, crypt: Pool, told: Tell) -> None:
     pinned = await bases.add_version("scribe", 0.1)
-    assert (await told("adapters", "pin", pinned.name))[0] == 0
     version = await bases.add_registered("scribe", 0.2)
+    code, _, error = await told("adapters", "promote", version.name)
+    assert code == 0, error
+    assert (await told("adapters", "pin", pinned.name))[0] == 0
+    assert await crypt.fetchval("SELECT approved FROM registry.alias") is None, "the pin is the later decision"
     service = registry_of(bases)
 
     await service.reconcile()
@@ -208,6 +211,25 @@ async def test_a_withdrawn_or_banished_digest_serves_by_a_recorded_override_only
     assert await views.list_aliases(crypt) == {"scribe": version.name}
     last = (await views.list_decisions(crypt, "scribe"))[0]
     assert (last.action, last.override, last.by, last.why) == ("promote", True, "me", "it is needed")
+
+
+async def test_a_digest_that_is_banished_meanwhile_is_neither_promoted_nor_rolled_back_to(
+    bases: TwoBases, crypt: Pool
+) -> None:
+    first, second = await bases.add_version("scribe", 0.1), await bases.add_version("scribe", 0.2)
+    approved = await bases.add_registered("scribe", 0.3)
+    assert (await decided(crypt, Action.PROMOTE, approved.name, second.name)).approved, "it is loaded and proven first"
+    await record_banished(crypt, first.ritual, first.adapter)
+    await record_banished(crypt, second.ritual, approved.adapter)
+
+    await registry_of(bases).reconcile()
+
+    assert (await end_of(crypt, approved.ritual, AdapterKept))[0] is State.KEPT
+    assert await views.list_aliases(crypt) == {"scribe": second.name}
+    assert await store.list_approved(crypt) == []
+    assert "was banished" in (await views.list_decisions(crypt, "scribe"))[0].why
+    with pytest.raises(RefusedError, match=f"{first.name} cannot serve: it is withdrawn or banished"):
+        await decided(crypt, Action.ROLL_BACK, None, second.name)
 
 
 async def record_banished(crypt: Pool, ritual: UUID, adapter: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,28 @@ async def test_an_open_gate_of_a_held_anvil_is_closed_unless_it_was_commanded_si
         "free": "open",
     }
     assert Gates(tmp_path, ["held"]).by_rune["held"].state()["reason"] == "a ritual holds its anvil"
+
+
+async def test_what_could_not_be_written_is_written_by_the_same_command_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gates = Gates(tmp_path, ["chat"])
+    await gates.open("chat")
+    woken: list[bool] = []
+    gates.changed = lambda: woken.append(gates.by_rune["chat"].closed is None)
+    for command in (partial(gates.close, "chat", "training scribe", 60), partial(gates.open, "chat")):
+        with monkeypatch.context() as full:
+            full.setattr("services.gateway.kept.write_atomically", _full_disk)
+            with pytest.raises(OSError, match="No space left"):
+                await command()
+        await command()
+
+        assert Gates(tmp_path, ["chat"]).by_rune["chat"].state()["state"] == gates.by_rune["chat"].state()["state"]
+    assert woken[-1], "who waits goes on, whether or not the opening is on disk"
+
+
+def _full_disk(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from services.registry.policy import (
     Standing,
     choose_fate,
     find_refusal,
+    pinned,
     promoted,
     rolled_back,
     withdrawn,
@@ -93,11 +94,19 @@ def test_what_cannot_be_decided_is_refused_with_the_reason(
     assert reason in (find_refusal(decision, now, standing, None) or "")
 
 
-@pytest.mark.parametrize("lack", [{"withdrawn": True}, {"recalled": True}, {"fault": "its bundle is damaged"}])
+@pytest.mark.parametrize(
+    "lack", [{"withdrawn": True}, {"banished": True}, {"recalled": True}, {"fault": "its bundle is damaged"}]
+)
 def test_nothing_is_rolled_back_to_a_version_that_cannot_serve(lack: dict[str, object]) -> None:
     before = replace(Standing("scribe@1", "scribe"), **lack)  # type: ignore[arg-type]
 
     assert "scribe@1 cannot serve" in (find_refusal(asked(Action.ROLL_BACK, None), ALIASES, None, before) or "")
+
+
+def test_a_banished_version_that_was_promoted_by_an_override_is_rolled_back_to() -> None:
+    before = Standing("scribe@1", "scribe", banished=True, overridden=True)
+
+    assert find_refusal(asked(Action.ROLL_BACK, None), ALIASES, None, before) is None
 
 
 def test_an_override_promotes_what_is_barred_and_needs_a_reason() -> None:
@@ -123,6 +132,10 @@ def test_a_champion_that_cannot_serve_takes_no_place_of_a_whole_version_before()
 
 def test_a_roll_back_holds_and_is_not_rolled_back_itself() -> None:
     assert rolled_back(ALIASES) == Aliases("scribe", champion="scribe@1", held="roll_back")
+
+
+def test_a_pin_ends_an_approval_that_was_given_before_it() -> None:
+    assert pinned(replace(WAITING, approved=7)) == replace(WAITING, held="pin")
 
 
 def test_a_withdrawn_version_has_no_alias_any_more() -> None:
