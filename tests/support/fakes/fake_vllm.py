@@ -113,6 +113,8 @@ async def complete(request: Request) -> Response:
         return refuse(404, f"The model `{model}` does not exist.", "NotFoundError")
     if faults().answers_500 or engine.asleep:
         return refuse(500, "the fake engine fails on demand", "InternalServerError")
+    if not is_valid(asked):
+        return refuse(400, "1 validation error", "Bad Request")
     if faults().exits_at_answer:
         os._exit(3)
     await engine.hang()
@@ -120,6 +122,17 @@ async def complete(request: Request) -> Response:
     if asked.get("stream"):
         return StreamingResponse(events(model, engine.generate(words)), media_type="text/event-stream")
     return await unless_gone(request, whole(model, engine.generate(words)))
+
+
+def is_valid(asked: dict[str, Any]) -> bool:
+    """Whether it takes a request; vLLM is stricter."""
+    messages, tokens, streamed = asked.get("messages"), asked.get("max_tokens"), asked.get("stream")
+    return (
+        isinstance(messages, list)
+        and all(isinstance(message, dict) for message in messages)
+        and isinstance(tokens, int | None)
+        and isinstance(streamed, bool | None)
+    )
 
 
 async def unless_gone(request: Request, answer: Coroutine[Any, Any, Response]) -> Response:
@@ -198,6 +211,11 @@ async def nothing_to_do(request: Request) -> Response:
     return JSONResponse({"results": []})
 
 
+async def no_route(request: Request, error: Exception) -> Response:
+    """As FastAPI answers, and so vLLM where its model lacks a route."""
+    return JSONResponse({"detail": "Not Found"}, 404)
+
+
 def refuse(status: int, message: str, kind: str) -> Response:
     return JSONResponse({"error": {"message": message, "type": kind, "param": None, "code": status}}, status)
 
@@ -227,7 +245,7 @@ class Server(uvicorn.Server):
 
 async def serve(socket: str | None, port: int, base: str, restarted: bool) -> None:
     now = faults()
-    app = Starlette(routes=ROUTES)
+    app = Starlette(routes=ROUTES, exception_handlers={404: no_route})
     app.state.engine = Engine(base, restarted)
     await asyncio.sleep(now.start_s)
     server = Server(
