@@ -14,6 +14,7 @@ def build(context: ServiceContext) -> Service:
     assert isinstance(context.door, Door)
     door = context.door
     door.engines.on_change = context.wake
+    door.decisions.connect(context)
 
     async def make_pass() -> None:
         door.changed.set()

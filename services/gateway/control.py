@@ -6,6 +6,9 @@ POST /engines/{rune}/open        admit requests again
 POST /engines/{rune}/abort       end the requests in flight; the answer has their number
 POST /withdrawals                {"version": ..., "why": ...}: refuse a version from now on, end what it answers
 GET  /withdrawals, /table
+POST /decisions                  {"action": ..., "persona": ..., "version": ..., "champion": ..., "by": ..., "why": ...}: 200 with the
+                                 decision, 409 where it is refused, 202 where the registry is away and makes it later
+GET  /decisions/{persona}        the newest first
 """
 
 from __future__ import annotations
@@ -22,7 +25,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from services.gateway.errors import Refusal
 from shared.contracts.frozen import Frozen
+from shared.contracts.registry import AdapterDecide
+from shared.contracts.text import is_storable
 from shared.drivers.inference.gate.replies import error
 
 if TYPE_CHECKING:
@@ -53,6 +59,12 @@ class WithdrawCommand(Frozen):
     why: str = Field("", max_length=2000)
 
 
+class DecideCommand(AdapterDecide):
+    """Decide about a version, by default as the account whose socket this is."""
+
+    by: str = Field("owner", min_length=1, max_length=200)
+
+
 class Control:
     """The ASGI application of the socket."""
 
@@ -68,8 +80,10 @@ class Control:
                 Route("/withdrawals", self._list_withdrawals),
                 Route("/withdrawals", self._withdraw, methods=["POST"]),
                 Route("/table", self._get_table),
+                Route("/decisions", self._decide, methods=["POST"]),
+                Route("/decisions/{persona}", self._list_decisions),
             ],
-            exception_handlers={HTTPException: _refuse, OSError: _not_kept},
+            exception_handlers={HTTPException: _refuse, Refusal: _refuse_decision, OSError: _not_kept},
         )
 
     async def _list_engines(self, request: Request) -> Response:
@@ -106,6 +120,18 @@ class Control:
 
     async def _get_table(self, request: Request) -> Response:
         return JSONResponse(describe_table(self._door))
+
+    async def _decide(self, request: Request) -> Response:
+        made = await self._door.decisions.decide(await _parse(request, DecideCommand))
+        if isinstance(made, str):
+            return JSONResponse({"source": made, "status": "accepted"}, 202)
+        return JSONResponse(made.model_dump(mode="json"))
+
+    async def _list_decisions(self, request: Request) -> Response:
+        persona = request.path_params["persona"]
+        if not is_storable(persona):
+            raise HTTPException(404, f"there is no persona {persona!r}")
+        return JSONResponse({"decisions": await self._door.decisions.list_made(persona)})
 
     def _engine(self, request: Request) -> Engine:
         if engine := self._engines.get(request.path_params["rune"]):
@@ -168,6 +194,11 @@ async def _refuse(request: Request, wrong: Exception) -> Response:
     assert isinstance(wrong, HTTPException)
     code = "invalid_command" if wrong.status_code == 400 else "not_found"
     return JSONResponse(error(wrong.detail, code, "invalid_request_error"), wrong.status_code)
+
+
+async def _refuse_decision(request: Request, wrong: Exception) -> Response:
+    assert isinstance(wrong, Refusal)
+    return JSONResponse(error(str(wrong), wrong.code, wrong.kind), wrong.status)
 
 
 async def _not_kept(request: Request, wrong: Exception) -> Response:

@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from services.gateway import names
 from services.gateway.away import Queue
+from services.gateway.decisions import Decisions
 from services.gateway.gates import until
 from services.gateway.generate import Generate
 from services.gateway.metrics import TABLE_AGE_SECONDS
@@ -59,6 +60,7 @@ class Door:
         self.table = read_table(settings.home)
         self.withdrawals = Withdrawals(settings.home, self.table)
         self.queue = Queue(limits, engines)
+        self.decisions = Decisions()
         self.sees = False
         self.changed = asyncio.Event()
         self.engines, self._home = engines, settings.home

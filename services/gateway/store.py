@@ -1,13 +1,13 @@
-"""SQL of the gateway's own table: the capabilities that it announced."""
+"""SQL of the gateway's own table, the capabilities that it announced; and of the decisions, which it only reads."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 if TYPE_CHECKING:
-    from shared.storage.postgres import Connection
+    from shared.storage.postgres import Connection, Source
 
 
 @dataclass(frozen=True)
@@ -51,3 +51,13 @@ async def record_capability(conn: Connection, one: Capability) -> None:
 
 async def delete_capability(conn: Connection, persona: str) -> None:
     await conn.execute("DELETE FROM capability WHERE persona = $1", persona)
+
+
+async def list_decisions(source: Source, persona: str) -> list[dict[str, Any]]:
+    """The decisions about a persona's versions, the newest first."""
+    rows = await source.fetch(
+        'SELECT decided_at, action, version, champion_before, champion, "by", why, override, source '
+        "FROM registry.decision WHERE persona = $1 ORDER BY id DESC",
+        persona,
+    )
+    return [{**row, "decided_at": row["decided_at"].isoformat()} for row in rows]

@@ -26,16 +26,30 @@ async def wake(fact: Fact, service: InContext) -> None:
 
 @router.consume(AdapterDecide)
 async def adapter_decide(asked: AdapterDecide, message: NatsMessage, service: InContext) -> None:
-    """Make the owner's decision; one that is refused becomes a dead letter with the reason."""
-    metadata = message.raw_message.metadata
-    source = f"{metadata.stream}/{metadata.sequence.stream}@{metadata.timestamp.isoformat()}"
+    """Make the owner's decision, and announce it; one that is refused also becomes a dead letter with the reason."""
+    source = _source_of(message)
     try:
         async with service.pool.acquire() as conn, conn.transaction():
             after = await decide(conn, asked, source)
+            if not await store.has_decided(conn, source):
+                raise RefusedError(f"{asked.version} is withdrawn already")
+            # Whoever asked may wait for it, and a pass of the reconciler may load an adapter first.
+            await store.announce_decisions(conn)
     except RefusedError as error:
+        async with service.pool.acquire() as conn:
+            await store.announce_refusal(conn, asked, source, str(error))
         raise PermanentError(str(error)) from error
     log.info("decided", persona=asked.persona, action=asked.action, version=asked.version, champion=after.champion)
     service.wake()
+
+
+def _source_of(message: NatsMessage) -> str:
+    """The message's id, else its place in the stream: the same at every delivery."""
+    given: str | None = message.headers.get("Nats-Msg-Id")
+    if given:
+        return given
+    metadata = message.raw_message.metadata
+    return f"{metadata.stream}/{metadata.sequence.stream}@{metadata.timestamp.isoformat()}"
 
 
 @router.consume(KarmaRecalled)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid5
 
 from shared.contracts.message import RITUAL_NAMESPACE
-from shared.contracts.registry import AdapterDecided, AdapterRegistered
+from shared.contracts.registry import AdapterDecide, AdapterDecided, AdapterRegistered, DecisionRefused
 from shared.messaging.outbox import enqueue
 
 if TYPE_CHECKING:
@@ -228,10 +228,16 @@ async def list_tainted_rituals(conn: Connection | Pool) -> list[UUID]:
     return [row["id"] for row in rows]
 
 
+async def has_decided(conn: Connection, source: str) -> bool:
+    """Whether what `source` asked for is a decision."""
+    found: bool = await conn.fetchval("SELECT EXISTS (SELECT FROM decision WHERE source = $1)", source)
+    return found
+
+
 async def announce_decisions(conn: Connection) -> None:
     """Announce the decisions that are not announced yet, in their order. Needs a transaction."""
     rows = await conn.fetch(
-        'SELECT id, persona, action, version, champion, "by", why, override, decided_at FROM decision '
+        'SELECT id, persona, action, version, champion, "by", why, override, source, decided_at FROM decision '
         "WHERE announced_at IS NULL ORDER BY id LIMIT 100 FOR UPDATE SKIP LOCKED"
     )
     for row in rows:
@@ -242,3 +248,10 @@ async def announce_decisions(conn: Connection) -> None:
         await conn.execute(
             "UPDATE decision SET announced_at = clock_timestamp() WHERE id = ANY ($1)", [row["id"] for row in rows]
         )
+
+
+async def announce_refusal(conn: Connection, asked: AdapterDecide, source: str, why: str) -> None:
+    """Announce that a decision is not made; the same `source` is announced once."""
+    of = {"persona": asked.persona, "action": asked.action, "version": asked.version, "by": asked.by}
+    refused = DecisionRefused.model_validate({**of, "source": source, "refused": why})
+    await enqueue(conn, refused, uuid5(RITUAL_NAMESPACE, f"{DecisionRefused.subject} {source}"), {})

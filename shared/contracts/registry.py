@@ -73,7 +73,11 @@ class AdapterKept(Fact):
 
 
 class AdapterDecide(Message):
-    """Decide about a version, as its owner. Refused (a dead letter with the reason) where the champion is not `champion`."""
+    """Decide about a version, as its owner. Refused where the champion is not `champion`.
+
+    Answered by `adapter.decided` or `adapter.decide.refused`, whose `source` is this message's `Nats-Msg-Id`, by which it is
+    obeyed once. What is refused is a dead letter as well.
+    """
 
     subject: ClassVar[str] = "adapter.decide"
 
@@ -97,7 +101,10 @@ class AdapterDecide(Message):
 
 
 class AdapterDecided(Message):
-    """A decision that was made about a persona's versions, by a person or by policy; `champion` is the one after it."""
+    """A decision that was made about a persona's versions, by a person or by policy; `champion` is the one after it.
+
+    `source` is the `adapter.decide` that asked for it: its id, or its place in the stream; null: none did.
+    """
 
     subject: ClassVar[str] = "adapter.decided"
 
@@ -108,6 +115,20 @@ class AdapterDecided(Message):
     by: str
     why: str
     override: bool
+    source: str | None = None
+
+
+class DecisionRefused(Message):
+    """The decision that `source` asked for is not made, and why; nothing has changed."""
+
+    subject: ClassVar[str] = "adapter.decide.refused"
+
+    persona: str
+    action: Action
+    version: str | None
+    by: str
+    source: str
+    refused: str
 
 
 class AdapterTainted(Message):

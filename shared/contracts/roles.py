@@ -30,6 +30,7 @@ from shared.contracts.registry import (
     AdapterProposed,
     AdapterRegistered,
     AdapterTainted,
+    DecisionRefused,
 )
 from shared.contracts.verify import AdapterBanished, AdapterVerified
 
@@ -58,7 +59,7 @@ PUBLISHERS: dict[type[Message], frozenset[Role]] = {
     RitualCancel: frozenset({Role.OWNER, Role.PUBLISHER}),
     GpuReclaim: frozenset({Role.OWNER}),
     GpuAccept: frozenset({Role.OWNER}),
-    AdapterDecide: frozenset({Role.OWNER}),
+    AdapterDecide: frozenset({Role.OWNER, Role.GATEWAY}),
     KarmaRemembered: frozenset({Role.OWNER, Role.PUBLISHER}),
     KarmaConsecrated: frozenset({Role.OWNER}),
     KarmaRejected: frozenset({Role.OWNER}),
@@ -89,6 +90,7 @@ PUBLISHERS: dict[type[Message], frozenset[Role]] = {
     KarmaRecalled: frozenset({Role.HARVESTER}),
     AdapterTainted: frozenset({Role.REGISTRY}),
     AdapterDecided: frozenset({Role.REGISTRY}),
+    DecisionRefused: frozenset({Role.REGISTRY}),
     CapabilityAnnounced: frozenset({Role.GATEWAY}),
     CapabilityWithdrawn: frozenset({Role.GATEWAY}),
 }

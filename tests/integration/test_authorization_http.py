@@ -32,6 +32,7 @@ GATEWAY = (
     ("gateway: put the engine to sleep", "POST", "/sleep"),
     ("gateway: run code in the engine's workers", "POST", "/collective_rpc"),
     ("gateway: close an engine", "POST", "/engines/rune0/close"),
+    ("gateway: decide about a version", "POST", "/decisions"),
     ("gateway: open an engine by a crooked path", "POST", "/v1/../engines/rune0/open"),
 )
 SERVICE = (
