@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from shared.drivers.inference.gate.replies import Message, Scope, Send
 
 BYTES_PER_TOKEN = 3  # few: an estimate must not be below what is charged
-UNSTATED_TOKENS = 1024  # of an answer whose length the request does not limit
+UNSTATED_TOKENS = 1024  # of each answer whose length the request does not limit
 OURS = frozenset({400, 413, 422})  # refusals that are about the request; all others are about the portal
 log = structlog.get_logger()
 
@@ -60,7 +60,7 @@ class Portal:
         """Let the portal answer; returns the status. Raises PortalError."""
         body = asked.body_for(self._settings.model)
         prompt = len(body) // BYTES_PER_TOKEN
-        estimate = prompt + (asked.most_tokens or UNSTATED_TOKENS)
+        estimate = prompt + asked.estimate_tokens(UNSTATED_TOKENS)
         await self._reserve(estimate)
         meter = _Meter(send)
         used = 0

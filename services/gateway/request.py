@@ -117,11 +117,17 @@ class Asked:
             )
         self.model: str = model
 
-    @property
-    def most_tokens(self) -> int | None:
-        """The length to which the answer is limited; None where it is not."""
-        found = (self._fields.get(name) for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"))
-        return next((value for value in found if isinstance(value, int) and value >= 0), None)
+    def estimate_tokens(self, unstated: int) -> int:
+        """The tokens that all its answers have at most; where it does not limit them, `unstated` for each."""
+        each = self._largest("max_completion_tokens", "max_tokens", "max_output_tokens") or unstated
+        prompt = self._fields.get("prompt")
+        prompts = len(prompt) if isinstance(prompt, list) and not isinstance((prompt or [0])[0], int) else 1
+        return each * (self._largest("n", "best_of") or 1) * prompts
+
+    def _largest(self, *names: str) -> int:
+        """The largest of the fields that are counts; 0 where none is."""
+        found = (self._fields.get(name) for name in names)
+        return max((value for value in found if isinstance(value, int) and value > 0), default=0)
 
     def body_for(self, model: str) -> bytes:
         """The body that asks an engine for `model`. Raises Refusal for values that JSON cannot hold everywhere."""
