@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -157,12 +158,13 @@ async def _no_route(request: Request, error: Exception) -> Response:
     """Everything else of an engine is not for clients."""
     assert isinstance(error, HTTPException)
     routes = ", ".join(("/v1/models", *GENERATING))
-    return _error(error.status_code, "not_found", f"there is no {request.method} {request.url.path[:100]}: {routes}")
+    message = f"there is no {request.method} {request.url.path[:100]}: {routes}"
+    return _error(error.status_code, "not_found", message, error.headers)
 
 
 async def _fault(request: Request, error: Exception) -> Response:
     return _error(500, "internal_error", "a fault in the gateway itself: its log has the details")
 
 
-def _error(status: int, code: str, message: str) -> Response:
-    return JSONResponse(error(message, code, "invalid_request_error"), status)
+def _error(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    return JSONResponse(error(message, code, "invalid_request_error"), status, headers)
