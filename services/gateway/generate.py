@@ -59,8 +59,8 @@ class Generate:
             with self._bodies.hold() as body:
                 await self._bodies.read(body, scope, receive)
                 asked = Asked(body.take())
-            self.requests.add(request)
-            await request.run(partial(self._answer, asked, request), scope)
+                self.requests.add(request)
+                await request.run(partial(self._answer, asked, request), scope)
         except Gone:
             request.outcome = "left"
         except Refusal as refusal:
@@ -102,7 +102,7 @@ class Generate:
                     return await self._send_away(asked, request, scope, send, away)
                 if decided.away != "wait" or not away.may_wait:
                     raise away.refuse() from None
-                await self._wait(asked, request, len(body), deadline)
+                await self._wait(asked, request, deadline)
 
     async def _send_away(self, asked: Asked, request: InFlight, scope: Scope, send: Send, away: Away) -> int:
         """Let the portal answer. Raises Refusal where it cannot."""
@@ -123,13 +123,13 @@ class Generate:
             use.requests, use.last_at = use.requests + 1, time.time()
         return target
 
-    async def _wait(self, asked: Asked, request: InFlight, size: int, deadline: float) -> None:
+    async def _wait(self, asked: Asked, request: InFlight, deadline: float) -> None:
         """Wait until an engine can answer what the name stands for then. Raises Refusal where that takes too long."""
         assert request.target
         base = self._base(request.target)
         if not request.target.pinned:
             request.target = None
-        with self._bodies.count(size), self.queue.place(base):
+        with self.queue.place(base):
             await self.queue.wait(lambda: self._forwarder.find_away(self._resolve(asked.model)), deadline)
 
     def _base(self, target: Target) -> str:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from shared.drivers.inference.gate.replies import Message, Scope, Send
 
 BYTES_PER_TOKEN = 3  # few: an estimate must not be below what is charged
-UNSTATED_TOKENS = 1024  # of an answer whose length the request does not limit
+UNSTATED_TOKENS = 1024  # of each answer whose length the request does not limit
 OURS = frozenset({400, 413, 422})  # refusals that are about the request; all others are about the portal
 log = structlog.get_logger()
 
@@ -60,18 +60,23 @@ class Portal:
         """Let the portal answer; returns the status. Raises PortalError."""
         body = asked.body_for(self._settings.model)
         prompt = len(body) // BYTES_PER_TOKEN
-        estimate = prompt + (asked.most_tokens or UNSTATED_TOKENS)
-        await self._reserve(estimate)
+        estimate = prompt + asked.estimate_tokens(UNSTATED_TOKENS)
+        day = self._reserve(estimate)
         meter = _Meter(send)
         used = 0
         try:
+            await self._keep()
+            used = estimate  # what a request cost whose client leaves before its answer begins is not known
             answer = await self._ask(scope["path"], body)
             try:
                 return await pass_on(answer, meter, [("x-soulforge-portal", self.name)], "")
             finally:
                 used = meter.count_tokens(prompt)
+        except PortalError:
+            used = 0
+            raise
         finally:  # apart from the request, which its client may end now
-            charging = asyncio.ensure_future(self._charge(used - estimate))
+            charging = asyncio.ensure_future(self._charge(used - estimate, day))
             self._charging.add(charging)
             charging.add_done_callback(self._charging.discard)
 
@@ -93,7 +98,8 @@ class Portal:
             raise PortalError(f"the portal {self.name} refused ({answer.status})")
         return answer
 
-    async def _reserve(self, tokens: int) -> None:
+    def _reserve(self, tokens: int) -> date:
+        """Charge them, and return the day. Raises PortalError where too few are left."""
         today = datetime.now(UTC).date()
         spent = self._spent.tokens if self._spent.day == today else 0
         if spent + tokens > self._settings.daily_tokens:
@@ -102,14 +108,18 @@ class Portal:
                 f"the tokens of the day for the portal {self.name} are spent (gateway.portal.daily_tokens)"
             )
         self._spent = Spent(day=today, tokens=spent + tokens)
+        return today
+
+    async def _keep(self) -> None:
         try:
             await self._file.write(self._spent)
         except OSError as error:
             raise PortalError(f"what the portal costs cannot be kept ({error})") from error
 
-    async def _charge(self, tokens: int) -> None:
-        """Charge so many tokens more, or fewer."""
-        self._spent = self._spent.model_copy(update={"tokens": max(0, self._spent.tokens + tokens)})
+    async def _charge(self, tokens: int, day: date) -> None:
+        """Charge so many tokens of a day more, or fewer; nothing where that day is over."""
+        if day == self._spent.day:
+            self._spent = self._spent.model_copy(update={"tokens": self._spent.tokens + tokens})
         PORTAL_TOKENS.set(self._spent.tokens)
         with suppress(OSError):  # the estimate stays charged
             await self._file.write(self._spent)

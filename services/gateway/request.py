@@ -24,7 +24,7 @@ class Gone(Exception):
 
 
 class Bodies:
-    """Reads the bodies of requests; all that are held at once have a limit together."""
+    """Reads the bodies of requests; all that are under way have a limit together, since each is kept for another try."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._largest, self._within_s = int(settings.max_body), settings.read_within_s
@@ -33,22 +33,11 @@ class Bodies:
     @contextmanager
     def hold(self) -> Iterator[_Body]:
         """A body that counts until the block ends."""
-        body = _Body(self)
+        body = _Body()
         try:
             yield body
         finally:
-            self.held -= len(body.data)
-
-    @contextmanager
-    def count(self, size: int) -> Iterator[None]:
-        """Count a parsed body that is kept until the block ends. Raises Refusal where too much is held."""
-        if self.held + size > BODIES * self._largest:
-            raise Refusal(503, "busy", "too many large requests at once", RETRY_AFTER_S)
-        self.held += size
-        try:
-            yield
-        finally:
-            self.held -= size
+            self.held -= body.size
 
     async def read(self, body: _Body, scope: Scope, receive: Receive) -> None:
         """Read the whole body. Raises Refusal where it is too large or too slow, Gone where the client left."""
@@ -68,11 +57,12 @@ class Bodies:
             ) from None
 
     def _add(self, body: _Body, chunk: bytes) -> None:
-        if len(body.data) + len(chunk) > self._largest:
+        if body.size + len(chunk) > self._largest:
             self._refuse_size()
         if self.held + len(chunk) > BODIES * self._largest:
             raise Refusal(503, "busy", "too many large requests at once", RETRY_AFTER_S, unread=True)
         body.data += chunk
+        body.size += len(chunk)
         self.held += len(chunk)
 
     def _check_length(self, scope: Scope) -> None:
@@ -92,16 +82,14 @@ class Bodies:
 
 
 class _Body:
-    """The bytes of one request, counted in `bodies`."""
+    """The bytes of one request. `size` counts also once they are taken, for what is parsed of them."""
 
-    def __init__(self, bodies: Bodies) -> None:
-        self._bodies = bodies
+    def __init__(self) -> None:
         self.data = bytearray()
+        self.size = 0
 
     def take(self) -> bytes:
-        """Return the bytes and count them no longer."""
         data, self.data = bytes(self.data), bytearray()
-        self._bodies.held -= len(data)
         return data
 
 
@@ -117,11 +105,17 @@ class Asked:
             )
         self.model: str = model
 
-    @property
-    def most_tokens(self) -> int | None:
-        """The length to which the answer is limited; None where it is not."""
-        found = (self._fields.get(name) for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"))
-        return next((value for value in found if isinstance(value, int) and value >= 0), None)
+    def estimate_tokens(self, unstated: int) -> int:
+        """The tokens that all its answers have at most; where it does not limit them, `unstated` for each."""
+        each = self._largest("max_completion_tokens", "max_tokens", "max_output_tokens") or unstated
+        prompt = self._fields.get("prompt")
+        prompts = len(prompt) if isinstance(prompt, list) and not isinstance((prompt or [0])[0], int) else 1
+        return each * (self._largest("n", "best_of") or 1) * prompts
+
+    def _largest(self, *names: str) -> int:
+        """The largest of the fields that are counts; 0 where none is."""
+        found = (self._fields.get(name) for name in names)
+        return max((value for value in found if isinstance(value, int) and value > 0), default=0)
 
     def body_for(self, model: str) -> bytes:
         """The body that asks an engine for `model`. Raises Refusal for values that JSON cannot hold everywhere."""

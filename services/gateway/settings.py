@@ -42,7 +42,7 @@ class GatewaySettings(Section):
     table: ClassVar[str] = "gateway"
 
     max_body: Size = Field(
-        ByteSize(4 * MIB), gt=0, description="Largest request. Sixteen of that size may wait at once."
+        ByteSize(4 * MIB), gt=0, description="Largest request. Sixteen of that size may be under way at once."
     )
     connections: int = Field(256, ge=1, description="Connections of clients at once; further ones are answered 503.")
     read_within_s: float = Field(

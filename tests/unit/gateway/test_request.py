@@ -87,3 +87,23 @@ def test_the_tokens_that_an_answer_reports_are_counted(tail: bytes, prompt: int,
     count_tokens("scribe", tail)
 
     assert [counter._value.get() - was for counter, was in zip(counters, before, strict=True)] == [prompt, completion]
+
+
+@pytest.mark.parametrize(
+    ("fields", "tokens"),
+    [
+        ({}, 1024),
+        ({"max_tokens": 0}, 1024),
+        ({"max_tokens": "8"}, 1024),
+        ({"max_tokens": 8}, 8),
+        ({"max_completion_tokens": 8, "max_tokens": 80}, 80),
+        ({"max_tokens": 8, "n": 5}, 40),
+        ({"n": 5, "best_of": 7}, 7 * 1024),
+        ({"max_tokens": 8, "prompt": ["a", "b"], "n": 2}, 32),
+        ({"max_tokens": 8, "prompt": [[1, 2], [3]]}, 16),
+        ({"max_tokens": 8, "prompt": [1, 2, 3]}, 8),
+        ({"max_tokens": 8, "prompt": []}, 8),
+    ],
+)
+def test_what_all_answers_to_a_request_may_cost_is_estimated(fields: dict[str, object], tokens: int) -> None:
+    assert Asked(json.dumps({"model": "scribe", **fields}).encode()).estimate_tokens(1024) == tokens
