@@ -24,6 +24,8 @@ class PortalSettings(Frozen):
     @classmethod
     def _cannot_be_read_by_others(cls, url: str) -> str:
         parts = urlsplit(url)
+        if not url.isascii() or not url.isprintable() or " " in url:
+            raise ValueError("must be plain ASCII without spaces: write a host of other letters as xn--…")
         if parts.username or parts.query or parts.fragment or not parts.hostname:
             raise ValueError("must be an address like https://host/v1, without a key in it")
         if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname)):

@@ -292,6 +292,8 @@ def test_the_tables_of_services_are_in_the_same_file_with_their_defaults(setting
         ("[serving]\non_recall = 'forget'", "serving.on_recall: Input should be 'warn'"),
         ("[auto_trigger]\nrearm_share = 1", "auto_trigger.rearm_share: Input should be less than 1"),
         ("[runtime]\nlog_level = 'LOUD'", "runtime.log_level: Input should be 'DEBUG'"),
+        (f"{PORTAL}url = 'https://例え.jp/v1'", "gateway.portal.url: must be plain ASCII"),
+        (f"{PORTAL}url = 'https://a b/v1'", "gateway.portal.url: must be plain ASCII"),
         (f"{PORTAL}url = 'http://example.com/v1'", "gateway.portal.url: must begin with https://"),
         (f"{PORTAL}url = 'https://key@example.com/v1'", "gateway.portal.url: must be an address like"),
         (f"{PORTAL}url = 'https://example.com/v1'\ndaily = 1", "gateway.portal.daily: unknown key"),
