@@ -167,6 +167,7 @@ def list_operations(settings: Settings, trainer: Trainer, bundle: Path) -> dict[
     for folder in (gate.parent, door.parent):
         folder.mkdir(mode=0o700, exist_ok=True)
     for socket in (engine, gate, door):
+        socket.unlink(missing_ok=True)  # one that an earlier gateway left cannot be opened as a file
         socket.touch()  # only its place matters here
     log = next(settings.logs_dir.glob("*.log"))
     return {
