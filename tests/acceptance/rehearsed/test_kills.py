@@ -20,7 +20,7 @@ import pytest
 
 from deploy.embedded import nats as embedded_nats
 from deploy.ritual import publish
-from deploy.services import SERVICES, service_url
+from deploy.services import OWNERS, SERVICES, service_url
 from shared.contracts.ritual import State
 from shared.contracts.roles import Role
 from shared.messaging.client import connect
@@ -160,4 +160,4 @@ async def _assert_one_trace(stack: Stack, ritual: UUID) -> None:
     await eventually(whole, 60, "the root span is in Phoenix")
     names = [span["name"] for span in spans]
     assert len(names) == len({span["context"]["span_id"] for span in spans}), f"after {monotonic() - started:.0f} s"
-    assert {name.partition(".")[0] for name in names} >= {*SERVICES, "trainer", "evaluator"}
+    assert {name.partition(".")[0] for name in names} >= {*OWNERS.values(), "trainer", "evaluator"}
