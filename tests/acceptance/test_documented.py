@@ -57,6 +57,7 @@ COMMANDS: dict[str, int] = {
     "config show": 0,
     "karma import": 0,
     "karma stats": 0,
+    "karma explain": 0,
     "intend": 0,
     "manifest show": 0,
     "recall": 0,
@@ -71,7 +72,10 @@ COMMANDS: dict[str, int] = {
     "reclaim": 0,
     "prune": 0,
 }
-COMMANDS_NOT_RUN = {"ask": "needs an adapter that serves; the end-to-end tests ask both personas"}
+COMMANDS_NOT_RUN = {
+    "ask": "needs an adapter that serves; the end-to-end tests ask both personas",
+    "compare": "needs an adapter that serves; tests/integration/test_gateway_commands.py compares two",
+}
 
 
 def make(*words: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
