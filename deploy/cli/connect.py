@@ -86,15 +86,13 @@ def unreachable_database(settings: Settings, error: BaseException) -> Unreachabl
 
 async def withdraw_at_gateway(settings: Settings, version: str, why: str) -> bool:
     """Let the gateway refuse a version from now on; False where the gateway does not answer."""
-    import httpx
+    from shared.drivers.inference.http import Http
+    from shared.drivers.inference.port import InferenceError
 
-    transport = httpx.AsyncHTTPTransport(uds=str(settings.gateway_control_socket))
+    decision = {"version": version, "why": why}
     try:
-        async with httpx.AsyncClient(
-            transport=transport, base_url="http://gateway", timeout=GATEWAY_TIMEOUT_S
-        ) as client:
-            answer = await client.post("/withdrawals", json={"version": version, "why": why})
-    except httpx.HTTPError:
+        answer = await Http(settings.gateway_control_url).ask("POST", "/withdrawals", decision, GATEWAY_TIMEOUT_S)
+    except InferenceError:
         return False
     if answer.is_error:
         raise UserError(f"the gateway refused ({answer.status_code}): {answer.json()['error']['message']}")

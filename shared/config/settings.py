@@ -164,6 +164,11 @@ class Settings(BaseSettings):
         return self._checked_own(self.gateway_control_dir) / CONTROL_SOCKET
 
     @property
+    def gateway_control_url(self) -> str:
+        """The same, for HTTP clients."""
+        return f"unix://{self.gateway_control_socket}"
+
+    @property
     def door_socket(self) -> Path:
         """Where clients of the home's account reach the gateway, also from a container that has the socket's folder mounted.
 

@@ -89,7 +89,7 @@ async def get_version_table(settings: Settings) -> VersionTable:
 
 
 def _control(settings: Settings) -> Http:
-    return Http(f"unix://{settings.gateway_control_socket}")
+    return Http(settings.gateway_control_url)
 
 
 def _unanswered(error: Exception) -> UserError:

@@ -20,4 +20,4 @@ def open_rune(configuration: Configuration, settings: Settings, name: str) -> In
 
 def open_gate(settings: Settings, name: str) -> AdmissionControl:
     """The gateway's gate before the engine of a rune. Nothing is asked of it yet."""
-    return Gate(f"unix://{settings.gateway_control_socket}", name)
+    return Gate(settings.gateway_control_url, name)
