@@ -17,12 +17,13 @@ from starlette.routing import Route
 from services.gateway import names
 from services.gateway.away import Queue
 from services.gateway.decisions import Decisions
-from services.gateway.gates import until
+from services.gateway.gates import END_WITHIN_S, until
 from services.gateway.generate import Generate
+from services.gateway.kept import Kept
 from services.gateway.metrics import TABLE_AGE_SECONDS
 from services.gateway.request import Bodies
 from services.gateway.settings import GatewaySettings
-from services.gateway.table import Table, read_table, write_table
+from services.gateway.table import Table, read_table
 from services.gateway.withdrawals import Withdrawals
 from shared.drivers.inference.gate.origin import SameOrigin
 from shared.drivers.inference.gate.replies import error
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 GENERATING = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings")
 STALE_S = 15.0
-END_WITHIN_S = 3.0
 KEEP_EVERY_S = 60.0
 log = structlog.get_logger()
 
@@ -57,13 +57,14 @@ class Door:
         portal: Portal | None,
     ) -> None:
         limits = configuration.section(GatewaySettings)
-        self.table = read_table(settings.home)
+        self._file = Kept(settings.home, "table", Table())
+        self.table = read_table(self._file)
         self.withdrawals = Withdrawals(settings.home, self.table)
         self.queue = Queue(limits, engines)
         self.decisions = Decisions()
         self.sees = False
         self.changed = asyncio.Event()
-        self.engines, self._home = engines, settings.home
+        self.engines = engines
         self._kept, self._not_kept = self.table, ""
         TABLE_AGE_SECONDS.set_function(lambda: self.table.age_s)
         generate = Generate(self.resolve, configuration, forwarder, Bodies(limits), self.queue, portal)
@@ -93,7 +94,7 @@ class Door:
             if lifted or self.withdrawals.behind:
                 await self.withdrawals.keep()
             if changed or table.read_at - self._kept.read_at > KEEP_EVERY_S:
-                await asyncio.to_thread(write_table, self._home, table)
+                await self._file.write(table)
                 self._kept = table
             self._not_kept = ""
         except OSError as error:

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import structlog
-from pydantic import Field, ValidationError
+from pydantic import Field
 
+from services.gateway.kept import Kept
+from shared.config.settings import SettingsError
 from shared.contracts.frozen import Frozen
 from shared.contracts.verify import AdapterBanished
-from shared.storage.artifacts import make_folder, write_atomically
 
 if TYPE_CHECKING:
     from shared.storage.postgres import Connection
@@ -85,10 +85,6 @@ class Table(Frozen):
         return time.time() - self.read_at
 
 
-def table_file(home: Path) -> Path:
-    return home / "gateway" / "table.json"
-
-
 async def query_table(conn: Connection) -> Table:
     """Read the registry's tables, all as of one moment."""
     read_at = time.time()
@@ -111,20 +107,10 @@ def _persona(persona: str, wanted: str | None, fault: str | None, version: str |
     return Persona(version=version, trouble=trouble, previous=previous)
 
 
-def read_table(home: Path) -> Table:
+def read_table(file: Kept[Table]) -> Table:
     """The table as it was kept last; an empty one where there is none, or it cannot be read."""
-    file = table_file(home)
     try:
-        return Table.model_validate_json(file.read_bytes())
-    except FileNotFoundError:
+        return file.read()
+    except SettingsError as error:  # unlike a gate or a withdrawal, it is read again from the database
+        log.error("table not readable", error=str(error))
         return Table()
-    except (OSError, ValidationError) as error:
-        log.error("table not readable", file=str(file), error=str(error))
-        return Table()
-
-
-def write_table(home: Path, table: Table) -> None:
-    """Keep the table, so that it survives a power cut."""
-    file = table_file(home)
-    make_folder(file.parent)
-    write_atomically(file, table.model_dump_json())
