@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,7 +59,7 @@ class Generate:
                 await self._bodies.read(body, scope, receive)
                 asked = Asked(body.take())
                 self.requests.add(request)
-                await request.run(partial(self._answer, asked, request), scope)
+                await request.run(partial(self._answer, asked, request, scope))
         except Gone:
             request.outcome = "left"
         except Refusal as refusal:
@@ -73,19 +72,9 @@ class Generate:
             self.requests.discard(request)
             REQUESTS.labels(request.served, "ended" if request.ended else request.outcome).inc()
 
-    async def _answer(self, asked: Asked, request: InFlight, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let it be answered; raises Gone as soon as the client leaves, and the engine drops its work."""
-        answer = asyncio.ensure_future(self._serve(asked, request, scope, send))
-        leaving = asyncio.ensure_future(_wait_until_gone(receive))
-        try:
-            await asyncio.wait({answer, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not answer.done():
-                raise Gone
-            request.outcome = "answered" if await answer < 400 else "refused by the engine"
-        finally:
-            answer.cancel()
-            leaving.cancel()
-            await asyncio.wait({answer, leaving})
+    async def _answer(self, asked: Asked, request: InFlight, scope: Scope, send: Send) -> None:
+        status = await self._serve(asked, request, scope, send)
+        request.outcome = "answered" if status < 400 else "refused by the engine"
 
     async def _serve(self, asked: Asked, request: InFlight, scope: Scope, send: Send) -> int:
         """Forward the request to an engine, once there is one; returns the answer's status. Raises Refusal."""
@@ -134,8 +123,3 @@ class Generate:
 
     def _base(self, target: Target) -> str:
         return self._configuration.base_of(target.persona) if target.persona else target.model
-
-
-async def _wait_until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from services.gateway.request import Gone
 from shared.drivers.inference.gate.replies import error, last_events
 
 if TYPE_CHECKING:
     from services.gateway.errors import Refusal
     from services.gateway.names import Target
-    from shared.drivers.inference.gate.replies import App, Message, Receive, Scope, Send
-
-LEAVE_S = 2.0  # for the application to return by itself after `http.disconnect`
+    from shared.drivers.inference.gate.replies import Message, Receive, Send
 
 
 class InFlight:
@@ -24,7 +24,6 @@ class InFlight:
         self.served = ""  #: the persona or the base, for metrics
         self.outcome = "failed"
         self._receive, self._send = receive, send
-        self._incoming: asyncio.Future[Message] | None = None
         self._stop = asyncio.Event()
         self._why: Refusal | None = None
         self._begun = self._events = self._ended = False
@@ -42,32 +41,22 @@ class InFlight:
         self._stop.set()
         return True
 
-    async def run(self, app: App, scope: Scope) -> None:
-        """Run the application; when the request is ended, complete its response with an error."""
-        work: asyncio.Future[Any] = asyncio.ensure_future(app(scope, self._receive_next, self._forward))
+    async def run(self, answer: Callable[[Send], Awaitable[None]]) -> None:
+        """Let it be answered; when it is ended, complete its response with an error. Raises Gone where its client leaves first."""
+        work = asyncio.ensure_future(answer(self._forward))
+        stopped = asyncio.ensure_future(self._stop.wait())
+        leaving = asyncio.ensure_future(_wait_until_gone(self._receive))
         try:
-            await _sooner(work, self._stop)
+            await asyncio.wait({work, stopped, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if not self._stop.is_set():
+                if not work.done():
+                    raise Gone
                 await work
                 return
-            # The application receives `http.disconnect` now and drops the request; else it is cancelled below.
-            await asyncio.wait({work}, timeout=LEAVE_S)
-            # The client gets the error even if the application hangs; until that is over the request is in flight.
-            await self._close()
         finally:
-            await _cancel(work)
-            if self._incoming:
-                await _cancel(self._incoming)
-
-    async def _receive_next(self) -> Message:
-        """The next message of the client; `http.disconnect` once the request is ended."""
-        # Kept across calls: an application that cancels its wait must not lose the message.
-        incoming = self._incoming = self._incoming or asyncio.ensure_future(_next(self._receive))
-        await _sooner(incoming, self._stop)
-        if self._stop.is_set():
-            return {"type": "http.disconnect"}
-        self._incoming = None
-        return incoming.result()
+            for task in (work, stopped, leaving):
+                await _cancel(task)
+        await self._close()
 
     async def _forward(self, message: Message) -> None:
         """Send a message of the application to the client, or drop it once the request is ended."""
@@ -89,17 +78,9 @@ class InFlight:
         self._ended = True
 
 
-async def _next(receive: Receive) -> Message:
-    return await receive()
-
-
-async def _sooner(work: asyncio.Future[Any], stop: asyncio.Event) -> None:
-    """Wait for the work or the stop, whichever comes first; neither is cancelled."""
-    stopped: asyncio.Future[Any] = asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        stopped.cancel()
+async def _wait_until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _cancel(task: asyncio.Future[Any]) -> None:

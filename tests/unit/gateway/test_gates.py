@@ -123,7 +123,7 @@ async def test_what_is_ended_gets_an_error_but_a_complete_answer_is_sent_on(
     sent: list[Any] = []
     begun, may_end = asyncio.Event(), asyncio.Event()
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
+    async def answer(send: Any) -> None:
         if headers:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": b"part", "more_body": True})
@@ -138,7 +138,7 @@ async def test_what_is_ended_gets_an_error_but_a_complete_answer_is_sent_on(
         sent.append(message)
 
     request = InFlight(receive, send)
-    running = asyncio.create_task(request.run(app, {}))
+    running = asyncio.create_task(request.run(answer))
     await begun.wait()
     assert request.end(Refusal(403, "version_withdrawn", "it was withdrawn")) is ends
     may_end.set()
