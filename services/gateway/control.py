@@ -26,10 +26,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from services.gateway.errors import Refusal
+from shared.asgi.replies import error
 from shared.contracts.frozen import Frozen
 from shared.contracts.registry import AdapterDecide
 from shared.contracts.text import is_storable
-from shared.drivers.inference.gate.replies import error
 
 if TYPE_CHECKING:
     from collections.abc import Callable

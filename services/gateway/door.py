@@ -25,8 +25,8 @@ from services.gateway.request import Bodies
 from services.gateway.settings import GatewaySettings
 from services.gateway.table import Table, read_table
 from services.gateway.withdrawals import Withdrawals
-from shared.drivers.inference.gate.origin import SameOrigin
-from shared.drivers.inference.gate.replies import error
+from shared.asgi.origin import SameOrigin
+from shared.asgi.replies import error
 
 if TYPE_CHECKING:
     from services.gateway.engines import Engines

@@ -6,10 +6,10 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from shared.drivers.inference.gate.replies import error, reply, swallow
+from shared.asgi.replies import error, reply, swallow
 
 if TYPE_CHECKING:
-    from shared.drivers.inference.gate.replies import Receive, Send
+    from shared.asgi.replies import Receive, Send
 
 RETRY_AFTER_S = 2.0
 SWALLOW_S = 1.0

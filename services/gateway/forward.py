@@ -12,7 +12,7 @@ import structlog
 from services.gateway.away import Away
 from services.gateway.metrics import TOKENS
 from services.gateway.names import unloaded
-from shared.drivers.inference.gate.replies import ABORTED, error, last_events
+from shared.asgi.replies import ABORTED, error, last_events
 from shared.drivers.inference.http import UNIX
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from services.gateway.in_flight import InFlight
     from services.gateway.names import Target
     from services.gateway.settings import GatewaySettings
-    from shared.drivers.inference.gate.replies import Scope, Send
+    from shared.asgi.replies import Scope, Send
 
 CONNECT_S = 2.0
 KEPT_S = 3.0  # an idle connection; vLLM closes it after 5 s

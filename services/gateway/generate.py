@@ -21,8 +21,8 @@ from services.gateway.request import Asked, Bodies, Gone
 if TYPE_CHECKING:
     from services.gateway.forward import Forwarder
     from services.gateway.names import Target
+    from shared.asgi.replies import Receive, Scope, Send
     from shared.config.model import Configuration
-    from shared.drivers.inference.gate.replies import Receive, Scope, Send
 
 log = structlog.get_logger()
 

@@ -8,12 +8,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from services.gateway.request import Gone
-from shared.drivers.inference.gate.replies import error, last_events
+from shared.asgi.replies import error, last_events
 
 if TYPE_CHECKING:
     from services.gateway.errors import Refusal
     from services.gateway.names import Target
-    from shared.drivers.inference.gate.replies import Message, Receive, Send
+    from shared.asgi.replies import Message, Receive, Send
 
 
 class InFlight:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from services.gateway.errors import RETRY_AFTER_S, Refusal
-from shared.drivers.inference.gate.replies import REFUSED
+from shared.asgi.replies import REFUSED
 
 if TYPE_CHECKING:
     from services.gateway.closed import Closed

@@ -14,7 +14,7 @@ from services.gateway.errors import RETRY_AFTER_S, Refusal
 
 if TYPE_CHECKING:
     from services.gateway.settings import GatewaySettings
-    from shared.drivers.inference.gate.replies import Receive, Scope
+    from shared.asgi.replies import Receive, Scope
 
 BODIES = 16  # of the largest size that may be held at once
 

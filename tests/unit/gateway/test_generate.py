@@ -14,10 +14,10 @@ from services.gateway.generate import Generate
 from services.gateway.names import Target
 from services.gateway.request import Bodies
 from services.gateway.settings import GatewaySettings
+from shared.asgi.replies import Message, Receive, Scope, Send
 from shared.config.model import embedded
 from shared.config.settings import ENGINE_SOCKET, Settings
 from shared.config.tables import EMBEDDED_BASE
-from shared.drivers.inference.gate.replies import Message, Receive, Scope, Send
 
 SCOPE = {"type": "http", "path": "/v1/chat/completions", "headers": []}
 BODY = json.dumps({"model": EMBEDDED_BASE}).encode()

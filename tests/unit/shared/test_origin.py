@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared.drivers.inference.gate.origin import check_origin
+from shared.asgi.origin import check_origin
 
 JSON = "application/json"
 

@@ -11,7 +11,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 
-from shared.drivers.inference.gate.replies import App, Receive, Scope, Send, error, reply, swallow
+from shared.asgi.replies import App, Receive, Scope, Send, error, reply, swallow
 
 READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Browsers ask before they send it to another origin.
