@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy.cli.import_formats import alpaca, openai
-from deploy.cli.import_formats.record import Conversation, RecordError
-from deploy.cli.import_formats.turns import Message, expect_only_text, system
+from shared.import_formats import alpaca, openai
+from shared.import_formats.record import Conversation, RecordError
+from shared.import_formats.turns import Message, expect_only_text, system
 
 PAIRS = (
     ("prompt", "completion"),

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from deploy.cli.import_formats.formats import Format, detect, read
-from deploy.cli.import_formats.record import ImportDefaults, RecordError, tool_call_fault
 from shared.contracts.karma import KarmaRecord, Status
+from shared.import_formats.formats import Format, detect, read
+from shared.import_formats.record import ImportDefaults, RecordError, tool_call_fault
 
 DEFAULTS = ImportDefaults("talks", "talks-1", persona="scribe")
 CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at": "sky"}'}}

@@ -14,7 +14,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from deploy.cli.errors import UserError
 from shared.config.settings import PROJECT
 
 STDIN = Path("-")
@@ -41,6 +40,10 @@ for batch in parquet.ParquetFile(sys.argv[1]).iter_batches(256):
 EXPECTED = "expected one JSON object per line, or a JSON array, in UTF-8 or UTF-16, also in gzip, or parquet"
 
 
+class SourceError(Exception):
+    """A file cannot be read as text; the message has the reason and what to do."""
+
+
 class Readable(Protocol):
     def read(self, size: int = -1, /) -> bytes: ...
 
@@ -48,27 +51,27 @@ class Readable(Protocol):
 def check_file(path: Path) -> int | None:
     """Check that the file can be read, and return its size in bytes; None for a pipe, which is read only once.
 
-    Raises UserError.
+    Raises SourceError.
     """
     if path == STDIN:
         return None
     try:
         found = path.stat()
         if stat.S_ISDIR(found.st_mode):
-            raise UserError(f"{path} is a directory: name its files, e.g. {path}/*.jsonl")
+            raise SourceError(f"{path} is a directory: name its files, e.g. {path}/*.jsonl")
         if not stat.S_ISREG(found.st_mode):
             return None
         with open_source(path):
             return found.st_size
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
+        raise SourceError(f"{path} does not exist") from None
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+        raise SourceError(f"{path} cannot be read: {error.strerror}") from error
 
 
 @contextmanager
 def open_source(path: Path) -> Iterator[tuple[BinaryIO, bytes]]:
-    """Open a file; yields its text as a stream, and the beginning of it. Raises UserError and OSError."""
+    """Open a file; yields its text as a stream, and the beginning of it. Raises SourceError and OSError."""
     with ExitStack() as stack:
         file: BinaryIO = sys.stdin.buffer if path == STDIN else stack.enter_context(path.open("rb", buffering=0))
         start = _start(file)
@@ -81,24 +84,24 @@ def open_source(path: Path) -> Iterator[tuple[BinaryIO, bytes]]:
             check_text(path, start)
             yield _stream(_pieces(start, plain)), start
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise UserError(f"{path} is a damaged or truncated gzip file: {error}") from error
+            raise SourceError(f"{path} is a damaged or truncated gzip file: {error}") from error
         except UnicodeDecodeError as error:
-            raise UserError(f"{path} is not UTF-16, as its first bytes claim: {error.reason}") from error
+            raise SourceError(f"{path} is not UTF-16, as its first bytes claim: {error.reason}") from error
         finally:
             pieces.close()
 
 
 def check_text(path: Path, start: bytes) -> None:
-    """Raise UserError unless a file that starts so is text. A NUL in one broken line does not make it binary."""
+    """Raise SourceError unless a file that starts so is text. A NUL in one broken line does not make it binary."""
     if start.startswith(PACKED):
-        raise UserError(f"{path} is packed (zip, xz, zstd or bzip2): unpack it, or use gzip")
+        raise SourceError(f"{path} is packed (zip, xz, zstd or bzip2): unpack it, or use gzip")
     if not start.removeprefix(BOM).strip():
-        raise UserError(f"{path} is empty: {EXPECTED}")
+        raise SourceError(f"{path} is empty: {EXPECTED}")
     many = start[:NULS_OF].count(0) * 3 > len(start[:NULS_OF])
     if many or (b"\0" in start and not any(line.lstrip().startswith((b"{", b"[")) for line in start.split(b"\n"))):
-        raise UserError(f"{path} is not a text file, or in UTF-16 without its mark: {EXPECTED}")
+        raise SourceError(f"{path} is not a text file, or in UTF-16 without its mark: {EXPECTED}")
     if not any(line.lstrip().startswith((b"{", b"[")) for line in start.removeprefix(BOM).split(b"\n")):
-        raise UserError(f"{path} holds no JSON in its first {SNIFFED // 1024} KiB: {EXPECTED}")
+        raise SourceError(f"{path} holds no JSON in its first {SNIFFED // 1024} KiB: {EXPECTED}")
 
 
 def _start(file: BinaryIO) -> bytes:
@@ -128,9 +131,9 @@ def _decoded(pieces: Iterator[bytes]) -> Generator[bytes]:
 
 
 def _from_parquet(path: Path) -> Generator[bytes]:
-    """The rows as lines of JSON. Raises UserError."""
+    """The rows as lines of JSON. Raises SourceError."""
     if path == STDIN or not JOBS_PYTHON.exists():
-        raise UserError(
+        raise SourceError(
             f"{path} is parquet, which is read from a file, by the jobs' environment ({JOBS_PYTHON}, made by "
             "`make setup`): have both, or save it as JSON Lines"
         )
@@ -143,7 +146,7 @@ def _from_parquet(path: Path) -> Generator[bytes]:
         finally:
             process.kill()
         if last:
-            raise UserError(f"{path} is parquet that pyarrow cannot read: {last}")
+            raise SourceError(f"{path} is parquet that pyarrow cannot read: {last}")
 
 
 def _pieces(start: bytes, rest: Readable) -> Generator[bytes]:

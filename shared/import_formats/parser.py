@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from deploy.cli.import_formats.formats import (
+from shared.contracts.checks import UndecidedError, expect_quick
+from shared.contracts.karma import LARGEST_RECORD
+from shared.import_formats.formats import (
     FIELD,
     FILES,
     FOREIGN,
@@ -22,20 +24,18 @@ from deploy.cli.import_formats.formats import (
     read,
     read_history,
 )
-from deploy.cli.import_formats.reader import raw_records
-from deploy.cli.import_formats.record import RecordError, json_type, tool_call_fault
-from deploy.cli.import_formats.source import BOM
-from shared.contracts.checks import UndecidedError, expect_quick
-from shared.contracts.karma import LARGEST_RECORD
+from shared.import_formats.reader import raw_records
+from shared.import_formats.record import RecordError, json_type, tool_call_fault
+from shared.import_formats.source import BOM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from deploy.cli.import_formats.history import Event
-    from deploy.cli.import_formats.reader import RawRecord
-    from deploy.cli.import_formats.record import ImportDefaults
     from shared.contracts.karma import KarmaRecord
+    from shared.import_formats.history import Event
+    from shared.import_formats.reader import RawRecord
+    from shared.import_formats.record import ImportDefaults
 
 PEEKED = 20  # lines by which a file that holds one history is recognised: some begin with notes of their program
 NUL = "NUL character in text: PostgreSQL cannot hold it"

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy.cli.import_formats import alpaca, completion, openai, sharegpt
-from deploy.cli.import_formats.record import Conversation, RecordError, items, json_type
-from deploy.cli.import_formats.turns import Message, system
+from shared.import_formats import alpaca, completion, openai, sharegpt
+from shared.import_formats.record import Conversation, RecordError, items, json_type
+from shared.import_formats.turns import Message, system
 
 BETTER = ("chosen", "chosen_messages", "preferred_output")
 WORSE = ("rejected", "non_preferred_output", "rejected_response", "rejected_messages")

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from deploy.cli.import_formats.history import Event, History
-from deploy.cli.import_formats.record import RecordError, items, text
-from deploy.cli.import_formats.turns import call
+from shared.import_formats.history import Event, History
+from shared.import_formats.record import RecordError, items, text
+from shared.import_formats.turns import call
 
 FIELDS = frozenset({"message_history", "messages", "all_messages", "new_messages", "history"})
 ANSWER = "final_result"  # begins the names of the tools by which an agent gives its output

@@ -9,9 +9,9 @@ import json
 import re
 from typing import Any
 
-from deploy.cli.import_formats.history import Event, History
-from deploy.cli.import_formats.record import RecordError, text
-from deploy.cli.import_formats.turns import call, content, glue_of
+from shared.import_formats.history import Event, History
+from shared.import_formats.record import RecordError, text
+from shared.import_formats.turns import call, content, glue_of
 
 KINDS = ("session_meta", "response_item", "event_msg", "turn_context", "compacted", "world_state")
 CALLS = ("function_call", "custom_tool_call", "local_shell_call")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from deploy.cli.import_formats.record import RecordError
+from shared.import_formats.record import RecordError
 
 #: Words of a name by which a field judges, weighs or ends what it belongs to.
 # fmt: off

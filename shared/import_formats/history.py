@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from deploy.cli.import_formats.record import Conversation, RecordError
-from deploy.cli.import_formats.turns import Message
 from shared.contracts.karma import LARGEST_RECORD
+from shared.import_formats.record import Conversation, RecordError
+from shared.import_formats.turns import Message
 
 Event = tuple[int, dict[str, Any]]  # one line of a session file, with its number
 

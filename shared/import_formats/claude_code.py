@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy.cli.import_formats.history import Event, History
-from deploy.cli.import_formats.record import RecordError, items, text
-from deploy.cli.import_formats.turns import call, content, glue_of
+from shared.import_formats.history import Event, History
+from shared.import_formats.record import RecordError, items, text
+from shared.import_formats.turns import call, content, glue_of
 
 SPOKEN = ("user", "assistant")
 SUMMARY = "summary"  # of a session; where it is a line of the path, of what was compacted

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from deploy.cli.import_formats import (
+from shared.contracts.karma import KarmaRecord
+from shared.import_formats import (
     alpaca,
     claude_code,
     codex,
@@ -23,14 +24,13 @@ from deploy.cli.import_formats import (
     sharegpt,
     turns,
 )
-from deploy.cli.import_formats.fields import expect_harmless, expect_harmless_notes
-from deploy.cli.import_formats.history import History, cut
-from deploy.cli.import_formats.record import SESSION_FIELDS, TIME_FIELDS, RecordError, items, to_records
-from shared.contracts.karma import KarmaRecord
+from shared.import_formats.fields import expect_harmless, expect_harmless_notes
+from shared.import_formats.history import History, cut
+from shared.import_formats.record import SESSION_FIELDS, TIME_FIELDS, RecordError, items, to_records
 
 if TYPE_CHECKING:
-    from deploy.cli.import_formats.history import Event
-    from deploy.cli.import_formats.record import ImportDefaults
+    from shared.import_formats.history import Event
+    from shared.import_formats.record import ImportDefaults
 
 
 class Format(StrEnum):

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from deploy.cli.import_formats.formats import Format, read
-from deploy.cli.import_formats.record import ImportDefaults, RecordError, tool_call_fault
 from shared.contracts.karma import KarmaRecord
+from shared.import_formats.formats import Format, read
+from shared.import_formats.record import ImportDefaults, RecordError, tool_call_fault
 
 DEFAULTS = ImportDefaults("talks", "talks-1", "scribe", "me", datetime(2026, 1, 1, tzinfo=UTC))
 ASKED = {"role": "user", "content": "q"}

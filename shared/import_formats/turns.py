@@ -10,8 +10,8 @@ import json
 import re
 from typing import Any
 
-from deploy.cli.import_formats.fields import expect_harmless, expect_harmless_notes
-from deploy.cli.import_formats.record import RecordError, items, json_type, text
+from shared.import_formats.fields import expect_harmless, expect_harmless_notes
+from shared.import_formats.record import RecordError, items, json_type, text
 
 Message = dict[str, Any]
 

@@ -16,13 +16,13 @@ import asyncpg
 from deploy.cli.connect import database, unreachable_database
 from deploy.cli.console import create_file, err
 from deploy.cli.errors import UserError
-from deploy.cli.import_formats.formats import FIELD, FILES, FOREIGN, Format
-from deploy.cli.import_formats.parser import Fault, Line, parse_file
-from deploy.cli.import_formats.record import ImportDefaults
-from deploy.cli.import_formats.source import STDIN, check_file
 from services.harvester.ingest.karma import list_circles, store_records
 from shared.contracts.karma import PERSONA_PATTERN
 from shared.contracts.visible import visible
+from shared.import_formats.formats import FIELD, FILES, FOREIGN, Format
+from shared.import_formats.parser import Fault, Line, parse_file
+from shared.import_formats.record import ImportDefaults
+from shared.import_formats.source import STDIN, check_file
 from shared.storage.postgres import UNREACHABLE
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def describe_unread(names: Counter[str]) -> str:
 
 
 async def load_files(settings: Settings, files: list[Path], request: ImportRequest) -> ImportResult:
-    """Read every file and store its records in batches; each batch is one transaction. Raises UserError."""
+    """Read every file and store its records in batches; each batch is one transaction. Raises UserError, SourceError."""
     sizes = {path: check_file(path) for path in files}
     with ExitStack() as stack:
         errors = stack.enter_context(create_file("--errors", request.errors)) if request.errors else None

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from deploy.cli.import_formats.history import History
-from deploy.cli.import_formats.record import RecordError, text
+from shared.import_formats.history import History
+from shared.import_formats.record import RecordError, text
 
 FIELDS = frozenset(
     {"type", "data", "meta", "snapshot", "chat", "title", "user_id", "version", "created_at", "updated_at"}

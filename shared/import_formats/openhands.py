@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from deploy.cli.import_formats.history import Event, History
-from deploy.cli.import_formats.record import RecordError, items, text
-from deploy.cli.import_formats.turns import call, content
+from shared.import_formats.history import Event, History
+from shared.import_formats.record import RecordError, items, text
+from shared.import_formats.turns import call, content
 
 STREAMS = ("history", "trajectory")
 FIELDS = frozenset({*STREAMS, "instruction", "test_result"})

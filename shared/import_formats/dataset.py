@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy.cli.import_formats import openai, responses
-from deploy.cli.import_formats.fields import EMPTY, expect_harmless
-from deploy.cli.import_formats.langchain import as_openai
-from deploy.cli.import_formats.record import Conversation, RecordError, items, json_type
-from deploy.cli.import_formats.turns import Message
+from shared.import_formats import openai, responses
+from shared.import_formats.fields import EMPTY, expect_harmless
+from shared.import_formats.langchain import as_openai
+from shared.import_formats.record import Conversation, RecordError, items, json_type
+from shared.import_formats.turns import Message
 
 PAIRS = (
     ("inputs", "outputs"),

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from deploy.cli.import_formats.formats import Format, Imported, read
-from deploy.cli.import_formats.record import ImportDefaults, RecordError, tool_call_fault
 from shared.contracts.karma import KarmaRecord, Status
+from shared.import_formats.formats import Format, Imported, read
+from shared.import_formats.record import ImportDefaults, RecordError, tool_call_fault
 
 DEFAULTS = ImportDefaults("talks", "talks-1", "scribe", "me")
 ASKED = {"role": "user", "content": "Oil the gate."}

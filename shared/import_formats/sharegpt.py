@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from deploy.cli.import_formats import openai
-from deploy.cli.import_formats.record import Conversation, RecordError, items
-from deploy.cli.import_formats.turns import Message, append, calls_of, mark, role_of, system, text_of, tools_of
+from shared.import_formats import openai
+from shared.import_formats.record import Conversation, RecordError, items
+from shared.import_formats.turns import Message, append, calls_of, mark, role_of, system, text_of, tools_of
 
 FIELDS = frozenset({"conversations", "conversation", "system", "tools"})
 

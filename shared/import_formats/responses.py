@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy.cli.import_formats.record import Conversation, RecordError, items, text
-from deploy.cli.import_formats.turns import Message, call, content, glue_of, mark, role_of, system, tools_of
+from shared.import_formats.record import Conversation, RecordError, items, text
+from shared.import_formats.turns import Message, call, content, glue_of, mark, role_of, system, tools_of
 
 FIELDS = frozenset({"instructions", "input", "output", "tools", "status"})
 KINDS = ("message", "function_call", "function_call_output", "reasoning")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from pydantic_core import from_json
 
-from deploy.cli.import_formats.source import BOM, CHUNK, open_source
 from shared.contracts.karma import LARGEST_RECORD
+from shared.import_formats.source import BOM, CHUNK, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ class RawRecord:
 
 
 def raw_records(path: Path) -> Iterator[RawRecord]:
-    """Read the records of the file one at a time. Raises UserError where it cannot be read as text."""
+    """Read the records of the file one at a time. Raises SourceError where it cannot be read as text."""
     with open_source(path) as (file, start):
         if _is_array(start):
             yield from _Splitter(file, array=True).elements()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy.cli.import_formats.record import Conversation, RecordError, json_type, text
-from deploy.cli.import_formats.turns import Message, expect_only_text, system
+from shared.import_formats.record import Conversation, RecordError, json_type, text
+from shared.import_formats.turns import Message, expect_only_text, system
 
 FIELDS = frozenset({"instruction", "input", "output", "system", "history"})
 

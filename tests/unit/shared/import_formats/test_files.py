@@ -12,13 +12,12 @@ from typing import Any
 
 import pytest
 
-from deploy.cli.errors import UserError
-from deploy.cli.import_formats import parser, reader
-from deploy.cli.import_formats.formats import Format, Imported
-from deploy.cli.import_formats.parser import Fault, Line
-from deploy.cli.import_formats.record import ImportDefaults
-from deploy.cli.import_formats.source import JOBS_PYTHON, check_file
 from shared.contracts.karma import LARGEST_RECORD, KarmaRecord
+from shared.import_formats import parser, reader
+from shared.import_formats.formats import Format, Imported
+from shared.import_formats.parser import Fault, Line
+from shared.import_formats.record import ImportDefaults
+from shared.import_formats.source import JOBS_PYTHON, SourceError, check_file
 
 SECRET = "geheimnis"
 DEFAULTS = ImportDefaults("file", "file-1", persona="scribe")
@@ -227,10 +226,10 @@ def test_one_nul_does_not_make_a_file_binary(tmp_path: Path) -> None:
     file.write_bytes(b"x\0y\n" + record())
     assert check_file(file) == file.stat().st_size
     file.write_bytes(b"\x7fELF\0\0\0")
-    with pytest.raises(UserError, match="not a text file"):
+    with pytest.raises(SourceError, match="not a text file"):
         check_file(file)
     file.write_bytes(record().decode().encode("utf-16-le"))
-    with pytest.raises(UserError, match="not a text file, or in UTF-16"):
+    with pytest.raises(SourceError, match="not a text file, or in UTF-16"):
         check_file(file)
 
 
@@ -308,7 +307,7 @@ def test_a_pipe_is_read_once(tmp_path: Path) -> None:
 def test_a_damaged_file_is_one_clear_line(tmp_path: Path, data: bytes, expected: str) -> None:
     file = tmp_path / "karma"
     file.write_bytes(data)
-    with pytest.raises(UserError, match=expected):
+    with pytest.raises(SourceError, match=expected):
         lines(file)
 
 
@@ -353,5 +352,5 @@ def test_numbers_and_depths_that_cannot_be_held_are_faults_or_nothing(tmp_path: 
 def test_a_file_of_another_kind_is_one_line_of_error(tmp_path: Path, data: bytes, expected: str) -> None:
     file = tmp_path / "karma"
     file.write_bytes(data)
-    with pytest.raises(UserError, match=expected):
+    with pytest.raises(SourceError, match=expected):
         lines(file)

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from deploy.cli.import_formats import history
-from deploy.cli.import_formats.formats import Format
-from deploy.cli.import_formats.parser import Fault, parse_file
-from deploy.cli.import_formats.record import ImportDefaults
 from services.harvester.policy import Lengths
 from shared.contracts.karma import KarmaRecord, Status, trained_turns
+from shared.import_formats import history
+from shared.import_formats.formats import Format
+from shared.import_formats.parser import Fault, parse_file
+from shared.import_formats.record import ImportDefaults
 from tests.support.histories import ASKED, REQUEST, imported, line, meta, result, said, transcript, used, written
 
 SAMPLES = Path(__file__).parent / "histories"

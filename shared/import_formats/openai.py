@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from deploy.cli.import_formats.record import Conversation, RecordError, items, json_type, text
-from deploy.cli.import_formats.turns import (
+from shared.import_formats.record import Conversation, RecordError, items, json_type, text
+from shared.import_formats.turns import (
     Message,
     append,
     call,

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from deploy.cli.import_formats import openai
-from deploy.cli.import_formats.record import Conversation, RecordError, items, json_type, text
-from deploy.cli.import_formats.turns import Message, call, glue_of, mark, system, tool
+from shared.import_formats import openai
+from shared.import_formats.record import Conversation, RecordError, items, json_type, text
+from shared.import_formats.turns import Message, call, glue_of, mark, system, tool
 
 FIELDS = frozenset({"contents", "systemInstruction", "system_instruction", "tools"})
 PART = frozenset({"text", "thought", "thoughtSignature", "thought_signature"})
