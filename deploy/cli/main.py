@@ -17,6 +17,7 @@ from deploy.cli.commands import (
     compare,
     config,
     consecrate,
+    control,
     dead_letters,
     decide,
     explain,
@@ -56,6 +57,7 @@ explain.register(app)
 recall.register(app)
 manifest.register(app)
 intend.register(app)
+control.register(app)
 watch.register(app)
 rituals.register(app)
 anvil.register(app)

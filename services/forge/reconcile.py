@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel
 
 from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, IDENTITY_FILE, TrainerJob
-from shared.config.recipe import load_recipe
+from shared.config.recipe import load_recipe, with_overrides
 from shared.contracts.forge import (
     ADAPTER_CONFIG,
     ADAPTER_FILES,
@@ -69,7 +69,7 @@ class Forge:
                 base=base,
                 manifest_dir=manifest,
                 manifest_digest=harvested.manifest,
-                recipe=load_recipe(ritual.intent.recipe, max_rank),
+                recipe=with_overrides(load_recipe(ritual.intent.recipe, max_rank), ritual.intent.overrides),
                 output=output,
                 resume_from=resume,
                 seed=ritual.intent.seed,
@@ -91,7 +91,7 @@ class Forge:
             adapter=digest,
             path=str(finished.output / ADAPTER_DIR),
             base=job.base.digest,
-            recipe=ritual.intent.recipe,
+            recipe=ritual.intent.recipe_text,
             fence=held.fence,
             training=training,
             spans=finished.result.spans,

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from shared.config.errors import Fault, read_toml, refusal, validated
 from shared.contracts.frozen import Frozen
+from shared.contracts.intent import RecipeOverrides
 
 SHIPPED = Path(__file__).parent / "recipes"
 # vLLM 0.32, config/lora.py: any other rank is refused, and so is one above `--max-lora-rank` (16 by default).
@@ -54,3 +55,12 @@ def load_recipe(recipe: str | Path, max_rank: int = SERVED_RANK) -> Recipe:
     if loaded.r > max_rank:
         raise refusal(str(path), [Fault(("r",), f"is {loaded.r}, but the serving engine takes at most {max_rank}")])
     return loaded
+
+
+def with_overrides(recipe: Recipe, overrides: RecipeOverrides | None) -> Recipe:
+    """The recipe with what one ritual changes of it, within the recipe's own bounds."""
+    if overrides is None:
+        return recipe
+    changed = overrides.model_dump(exclude_none=True)
+    multiplier = changed.pop("learning_rate_multiplier", 1.0)
+    return recipe.model_copy(update=changed | {"learning_rate": recipe.learning_rate * multiplier})

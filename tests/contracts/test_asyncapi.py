@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+import pytest
+from pydantic import ValidationError
+
 from deploy.services import SERVICES as SERVICES_RUN
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Message
@@ -44,3 +47,9 @@ def test_every_service_has_a_role_and_every_fact_is_published_by_services_only()
 
 def test_an_intent_needs_nothing_but_a_persona() -> None:
     assert TrainingIntent.model_validate_json('{"persona": "scribe"}').recipe == "default"
+
+
+@pytest.mark.parametrize("sources", [("a", "b"), ("b",)])
+def test_no_source_is_both_trained_and_dev(sources: tuple[str, ...]) -> None:
+    with pytest.raises(ValidationError, match="b: in sources and in dev_sources"):
+        TrainingIntent(persona="scribe", sources=sources, dev_sources=("b", "c"))

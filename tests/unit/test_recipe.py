@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from shared.config.errors import ConfigurationError
-from shared.config.recipe import SHIPPED, load_recipe
+from shared.config.recipe import SHIPPED, Recipe, load_recipe, with_overrides
+from shared.contracts.intent import RecipeOverrides, TrainingIntent
 
 SHIPPED_NAMES = sorted(file.stem for file in SHIPPED.glob("*.toml"))
 
@@ -54,3 +56,44 @@ def test_an_unknown_name_lists_the_shipped_ones() -> None:
 def test_a_larger_rank_is_taken_where_the_engine_takes_it(tmp_path: Path) -> None:
     (tmp_path / "wide.toml").write_text("r = 64")
     assert load_recipe(tmp_path / "wide.toml", max_rank=64).r == 64
+
+
+def test_a_ritual_changes_what_it_names_of_its_recipe_and_nothing_else() -> None:
+    recipe = load_recipe("default")
+
+    changed = with_overrides(recipe, RecipeOverrides(epochs=3, learning_rate_multiplier=0.5))
+
+    assert changed == recipe.model_copy(update={"epochs": 3.0, "learning_rate": recipe.learning_rate * 0.5})
+    assert with_overrides(recipe, None) == with_overrides(recipe, RecipeOverrides()) == recipe
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"epochs": 100, "batch_size": 256, "learning_rate_multiplier": 10},
+        {"epochs": 0.01, "batch_size": 1, "learning_rate_multiplier": 0.001},
+    ],
+)
+def test_no_override_leaves_the_bounds_of_a_recipe(overrides: dict[str, float]) -> None:
+    changed = with_overrides(load_recipe("default"), RecipeOverrides.model_validate(overrides))
+
+    assert Recipe.model_validate(changed.model_dump()) == changed
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [{"epochs": 0}, {"epochs": 101}, {"batch_size": 257}, {"learning_rate_multiplier": 0}, {"r": 8}],
+    ids=str,
+)
+def test_an_override_out_of_bounds_or_of_another_value_is_refused(overrides: dict[str, float]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(overrides))):
+        TrainingIntent.model_validate({"persona": "scribe", "overrides": overrides})
+
+
+def test_the_recipe_of_an_intent_is_named_with_what_is_changed_of_it() -> None:
+    overrides = RecipeOverrides(epochs=3, learning_rate_multiplier=0.5)
+
+    assert TrainingIntent(persona="scribe", overrides=overrides).recipe_text == (
+        "default, epochs 3, learning_rate_multiplier 0.5"
+    )
+    assert TrainingIntent(persona="scribe").recipe_text == "default"

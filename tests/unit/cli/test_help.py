@@ -43,6 +43,7 @@ COMMANDS = [
     "manifest list",
     "manifest show",
     "migrate",
+    "pause",
     "prune",
     "recall",
     "reclaim",
