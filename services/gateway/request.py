@@ -41,7 +41,8 @@ class Bodies:
 
     async def read(self, body: _Body, scope: Scope, receive: Receive) -> None:
         """Read the whole body. Raises Refusal where it is too large or too slow, Gone where the client left."""
-        self._check_length(scope)
+        if declared_length(scope) > self._largest:
+            self._refuse_size()
         try:
             async with asyncio.timeout(self._within_s):
                 more = True
@@ -65,20 +66,20 @@ class Bodies:
         body.size += len(chunk)
         self.held += len(chunk)
 
-    def _check_length(self, scope: Scope) -> None:
-        headers = [name for name, _ in scope["headers"]]
-        if headers.count(b"content-length") + headers.count(b"transfer-encoding") > 1:
-            raise Refusal(400, "ambiguous_length", "send Content-Length or Transfer-Encoding, once", unread=True)
-        if b"content-encoding" in headers:
-            raise Refusal(415, "encoded_body", "send the body without Content-Encoding", unread=True)
-        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if int(declared) > self._largest:
-            self._refuse_size()
-
     def _refuse_size(self) -> NoReturn:
         raise Refusal(
             413, "request_too_large", f"a request may have {self._largest} bytes (gateway.max_body)", unread=True
         )
+
+
+def declared_length(scope: Scope) -> int:
+    """The length of the body by its head, 0 where it names none. Raises Refusal where the body may be read in two ways."""
+    headers = [name for name, _ in scope["headers"]]
+    if headers.count(b"content-length") + headers.count(b"transfer-encoding") > 1:
+        raise Refusal(400, "ambiguous_length", "send Content-Length or Transfer-Encoding, once", unread=True)
+    if b"content-encoding" in headers:
+        raise Refusal(415, "encoded_body", "send the body without Content-Encoding", unread=True)
+    return int(next((value for name, value in scope["headers"] if name == b"content-length"), b"0"))
 
 
 class _Body:
