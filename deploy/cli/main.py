@@ -22,6 +22,7 @@ from deploy.cli.commands import (
     explain,
     intend,
     karma,
+    keys,
     manifest,
     prune,
     recall,
@@ -62,6 +63,7 @@ anvil.register(app)
 adapters.register(app)
 decide.register(app)
 compare.register(app)
+keys.register(app)
 dead_letters.register(app)
 prune.register(app)
 

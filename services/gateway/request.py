@@ -6,15 +6,20 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import orjson
+from pydantic import BaseModel, ValidationError
 
 from services.gateway.errors import RETRY_AFTER_S, Refusal
 
 if TYPE_CHECKING:
+    from starlette.requests import Request
+
     from services.gateway.settings import GatewaySettings
     from shared.asgi.replies import Receive, Scope
+
+C = TypeVar("C", bound=BaseModel)
 
 BODIES = 16  # of the largest size that may be held at once
 
@@ -56,6 +61,22 @@ class Bodies:
             raise Refusal(
                 408, "request_timeout", f"the body did not arrive within {self._within_s:g} s", unread=True
             ) from None
+
+    async def parse(self, request: Request, kind: type[C]) -> C:
+        """Read a command. Raises Refusal where it is none."""
+        try:
+            with self.hold() as body:
+                await self.read(body, request.scope, request.receive)
+                data = body.take()
+        except Gone:
+            raise Refusal(400, "incomplete_body", "the connection was closed before the body's end") from None
+        try:
+            return kind.model_validate(_parse(data))
+        except ValidationError as wrong:
+            first = wrong.errors(include_input=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            why = first["msg"].removeprefix("Value error, ")
+            raise Refusal(400, "invalid_command", f"{where or 'the body'}: {why}", param=where or None) from None
 
     def _add(self, body: _Body, chunk: bytes) -> None:
         if body.size + len(chunk) > self._largest:
@@ -102,7 +123,10 @@ class Asked:
         model = self._fields.get("model")
         if not isinstance(model, str) or not model:
             raise Refusal(
-                400, "invalid_model", "`model` must be the name of a model, as text (GET /v1/models lists them)"
+                400,
+                "invalid_model",
+                "`model` must be the name of a model, as text (GET /v1/models lists them)",
+                param="model",
             )
         self.model: str = model
 

@@ -11,7 +11,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 
-from shared.asgi.replies import App, Receive, Scope, Send, error, reply, swallow
+from shared.asgi.replies import App, Receive, Scope, Send, error, kind_of, reply, swallow
 
 READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Browsers ask before they send either to another origin.
@@ -53,7 +53,7 @@ async def refuse(scope: Scope, receive: Receive, send: Send, refusal: Refusal) -
         return
     with suppress(TimeoutError):
         await asyncio.wait_for(swallow(receive), REFUSAL_S)
-    await reply(send, refusal.status, error(refusal.reason, "forbidden", "invalid_request_error"))
+    await reply(send, refusal.status, error(refusal.reason, "forbidden", kind_of(refusal.status)))
 
 
 class SameOrigin:

@@ -15,6 +15,9 @@ import openai
 
 from deploy.services import load_configuration
 from services.gateway.app import app
+from services.gateway.door import Door
+from services.gateway.engines import Engines
+from services.gateway.forward import Forwarder
 from shared.config.settings import ENGINE_SOCKET, Settings
 from shared.drivers.inference.open import open_gate
 from shared.storage.postgres import Pool
@@ -88,6 +91,14 @@ async def serves(url: str, *models: str) -> None:
         return set(models) <= {card["id"] for card in cards if card["soulforge"]["loaded"]}
 
     await eventually(listed, 30, f"the gateway serves {models}")
+
+
+def list_routes(settings: Settings) -> list[tuple[str, str]]:
+    """Every method and path of the door."""
+    configuration = load_configuration(settings)
+    engines = Engines(settings, configuration)
+    routes: list[Any] = Door(settings, configuration, engines, Forwarder(engines, {}), None).app.routes
+    return [(method, route.path) for route in routes for method in sorted(route.methods or {"any"}) if method != "HEAD"]
 
 
 def tables_of(engines: int, folder: Path, limits: Mapping[str, object]) -> dict[str, Any]:

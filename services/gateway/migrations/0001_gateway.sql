@@ -11,3 +11,19 @@ CREATE TABLE capability (
     address       text NOT NULL,
     announced_at  timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+
+-- The keys of clients. Of a secret only its hash is here. A row is never deleted, nor changed but for the last two columns.
+CREATE TABLE api_key (
+    id         text PRIMARY KEY,
+    name       text NOT NULL CHECK (length(name) BETWEEN 1 AND 100), -- whose it is
+    hash       text NOT NULL UNIQUE CHECK (hash ~ '^[0-9a-f]{64}$'), -- SHA-256
+    scopes     text[] NOT NULL
+        CHECK (cardinality(scopes) > 0 AND scopes <@ ARRAY['chat', 'train', 'consecrate', 'approve', 'admin']),
+    personas   text[] CHECK (cardinality(personas) > 0),             -- that it may use; NULL: all
+    per_minute int CHECK (per_minute > 0),                           -- requests; NULL: no limit
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at timestamptz,
+    revoked_at timestamptz,
+    last_used_at timestamptz
+);
+CREATE TRIGGER notify AFTER INSERT OR UPDATE OF revoked_at ON api_key EXECUTE FUNCTION registry.notify_gateway();
