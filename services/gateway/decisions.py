@@ -11,7 +11,6 @@ from nats.errors import Error as NatsError
 from services.gateway import store
 from services.gateway.errors import RETRY_AFTER_S, Refusal
 from shared.contracts.registry import AdapterDecided
-from shared.storage.postgres import UNREACHABLE
 
 if TYPE_CHECKING:
     from shared.contracts.registry import AdapterDecide, DecisionRefused
@@ -66,11 +65,5 @@ class Decisions:
 
     async def list_made(self, persona: str) -> list[dict[str, Any]]:
         """The decisions about a persona's versions, the newest first. Raises Refusal."""
-        try:
-            if self._context is None:
-                raise ConnectionError("it has not answered since the start")
-            async with asyncio.timeout(ANSWERED_S):
-                return await store.list_decisions(self._context.pool, persona)
-        except UNREACHABLE as error:
-            reason = str(error) or type(error).__name__
-            raise Refusal(503, "database_away", f"PostgreSQL does not answer ({reason})", RETRY_AFTER_S) from error
+        async with store.database(self._context) as pool:
+            return await store.list_decisions(pool, persona)
