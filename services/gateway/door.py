@@ -19,6 +19,8 @@ from services.gateway.away import Queue
 from services.gateway.commands import VersionCommands
 from services.gateway.decisions import Decisions
 from services.gateway.errors import Refusal, Refused, answer_refusal
+from services.gateway.files.files import Files
+from services.gateway.files.routes import FileRoutes
 from services.gateway.gates import END_WITHIN_S, until
 from services.gateway.generate import Generate
 from services.gateway.kept import Kept
@@ -69,6 +71,7 @@ class Door:
         self.withdrawals = Withdrawals(settings.home, self.table)
         self.queue = Queue(limits, engines)
         self.decisions = Decisions()
+        self.files = Files(settings, configuration)
         self.keys = KnownKeys(settings)
         self.authenticator = Authenticator(self.keys)
         self.sees = False
@@ -86,6 +89,7 @@ class Door:
                 Route("/v1/models/{name}", self._get_model),
                 *(Route(path, generate, methods=["POST"]) for path in GENERATING),
                 *VersionCommands(self.decisions, self.withdraw, bodies).routes("/v1/soulforge"),
+                *FileRoutes(self.files).all(),
             ],
             middleware=[
                 Middleware(SameOrigin, own_name=settings.host),

@@ -27,3 +27,22 @@ CREATE TABLE api_key (
     last_used_at timestamptz
 );
 CREATE TRIGGER notify AFTER INSERT OR UPDATE OF revoked_at ON api_key EXECUTE FUNCTION registry.notify_gateway();
+
+-- Files of examples that clients uploaded. Their content lies in `<home>/gateway/files/<id>` until one is deleted; its row stays.
+CREATE TABLE file (
+    id             text PRIMARY KEY,
+    key            text NOT NULL, -- whose it is
+    filename       text NOT NULL, -- as its client names it
+    purpose        text NOT NULL CHECK (purpose = 'fine-tune'),
+    bytes          bigint NOT NULL,
+    sha256         text NOT NULL,
+    status         text NOT NULL DEFAULT 'uploaded' CHECK (status IN ('uploaded', 'processed', 'error')), -- uploaded: not checked yet
+    status_details text,          -- of an error: the lines that cannot be used, and why
+    examples       int,           -- lines that can be used, once it is checked
+    records        int,           -- of karma that they make: a preference makes two
+    created_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    deleted_at     timestamptz,
+    CHECK ((status = 'uploaded') = (examples IS NULL) AND (examples IS NULL) = (records IS NULL))
+);
+CREATE INDEX file_of_key ON file (key, created_at, id) WHERE deleted_at IS NULL;
+CREATE INDEX file_unchecked ON file (bytes) WHERE status = 'uploaded' AND deleted_at IS NULL;
