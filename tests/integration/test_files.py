@@ -21,7 +21,6 @@ from tests.support.gateways import Gateway, gateway_over
 from tests.support.tuning_files import LEAST, PLAIN, SAMPLES, lines
 
 RECEIVED = Received("a.jsonl", 3, "0" * 64)
-PROMPT_S = 0.5
 
 
 @pytest.fixture
@@ -104,20 +103,20 @@ async def test_a_form_that_curl_sends_is_taken_and_one_of_a_web_page_is_not(gate
 
 
 async def test_others_are_answered_while_a_large_file_is_received_and_checked(gateway: Gateway) -> None:
-    content = lines(PLAIN, 6_000)
+    content = lines(PLAIN, 15_000)
     async with (
         gateway.client(key=await gateway.add_key("train")) as client,
         httpx.AsyncClient(base_url=gateway.url) as others,
     ):
-        checking = asyncio.create_task(checked(client, content))
-        slowest = 0.0
+        checking, began, waits = asyncio.create_task(checked(client, content)), time.monotonic(), [0.0]
         while not checking.done():
-            began = time.monotonic()
+            asked = time.monotonic()
             assert (await others.get("/health")).status_code == 200
-            slowest = max(slowest, time.monotonic() - began)
+            waits.append(time.monotonic() - asked)
             await asyncio.sleep(0.01)
         assert (await checking).status == "processed"
-    assert slowest < PROMPT_S
+    # Were it read in the gateway's own loop, one request would wait for nearly all of the check.
+    assert max(waits) < (time.monotonic() - began) / 3
 
 
 async def test_what_a_killed_gateway_left_is_settled(settings: Settings, admin: Pool, tmp_path: Path) -> None:
