@@ -57,6 +57,8 @@ REVOKE UPDATE ON registry.decision FROM soulforge_registry;
 GRANT UPDATE (announced_at) ON registry.decision TO soulforge_registry;
 GRANT DELETE ON registry.fault, registry.loaded TO soulforge_registry;
 GRANT DELETE ON gateway.capability TO soulforge_gateway;
+REVOKE INSERT, UPDATE ON gateway.api_key FROM soulforge_gateway;
+GRANT UPDATE (last_used_at) ON gateway.api_key TO soulforge_gateway;
 GRANT SELECT, INSERT, UPDATE ON vectors.karma TO soulforge_harvester;
 
 -- The gateway reads which version serves each persona, how far the karma of an upload is, and what a ritual waits for.
@@ -65,7 +67,8 @@ GRANT USAGE ON SCHEMA registry TO soulforge_gateway;
 GRANT SELECT ON registry.version, registry.alias, registry.decision, registry.fault, registry.taint, registry.served
     TO soulforge_gateway;
 
--- The owner reads everything, imports, consecrates and revokes karma, decides about versions, marks dead letters, and prunes.
+-- The owner reads everything, imports, consecrates and revokes karma, decides about versions, adds and revokes keys, marks dead
+-- letters, and prunes.
 GRANT USAGE ON SCHEMA vectors, harvester, orchestrator, forge, verifier, registry, gateway TO soulforge_owner;
 GRANT SELECT ON public.unserved_version, public.karma_source, public.ritual_decision TO soulforge_owner;
 GRANT SELECT ON ALL TABLES IN SCHEMA vectors, harvester, orchestrator, forge, verifier, registry, gateway
@@ -75,6 +78,7 @@ GRANT INSERT ON harvester.revocation TO soulforge_owner;
 GRANT INSERT, UPDATE ON registry.alias TO soulforge_owner;
 GRANT INSERT ON registry.decision TO soulforge_owner;
 GRANT UPDATE (withdrawn_at, overridden_at) ON registry.version TO soulforge_owner;
+GRANT INSERT, UPDATE (revoked_at) ON gateway.api_key TO soulforge_owner;
 GRANT UPDATE (replayed_at) ON harvester.dead_letter, orchestrator.dead_letter, forge.dead_letter, verifier.dead_letter,
     registry.dead_letter, gateway.dead_letter TO soulforge_owner;
 -- A lock on the rows, which keeps two pruners apart, needs the right to update a column.

@@ -15,6 +15,7 @@ from shared.config.settings import PROJECT
 from shared.contracts.message import Message
 from shared.contracts.ritual import ENDS, TRANSITIONS, State
 from shared.contracts.roles import PUBLISHERS, is_command
+from shared.contracts.scopes import SCOPES
 
 ASYNCAPI = PROJECT / "docs" / "asyncapi" / "soulforge.json"
 STATES = PROJECT / "docs" / "states.mmd"
@@ -65,6 +66,7 @@ def _operations() -> Iterable[tuple[str, dict[str, Any]]]:
             {
                 "action": action,
                 "channel": {"$ref": f"#/channels/{message.subject}"},
+                **({"x-scope": SCOPES[message]} if message in SCOPES else {}),
                 "description": f"Published by {', '.join(sorted(roles))}.{consumed}",
             },
         )

@@ -23,6 +23,7 @@ from deploy.cli.commands import (
     explain,
     intend,
     karma,
+    keys,
     manifest,
     prune,
     recall,
@@ -64,6 +65,7 @@ anvil.register(app)
 adapters.register(app)
 decide.register(app)
 compare.register(app)
+keys.register(app)
 dead_letters.register(app)
 prune.register(app)
 

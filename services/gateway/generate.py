@@ -14,12 +14,14 @@ import structlog
 from services.gateway.away import Away, Queue
 from services.gateway.errors import Refusal
 from services.gateway.in_flight import InFlight
+from services.gateway.keys.client import client_of
 from services.gateway.metrics import REQUESTS
 from services.gateway.portal import Portal, PortalError
 from services.gateway.request import Asked, Bodies, Gone
 
 if TYPE_CHECKING:
     from services.gateway.forward import Forwarder
+    from services.gateway.keys.client import Client
     from services.gateway.names import Target
     from shared.asgi.replies import Receive, Scope, Send
     from shared.config.model import Configuration
@@ -36,11 +38,11 @@ class Use:
 
 
 class Generate:
-    """The ASGI application of every route that an engine answers. `resolve` finds what a name stands for, or raises Refusal."""
+    """The ASGI application of every route that an engine answers. `resolve` finds what a client's name stands for, or raises Refusal."""
 
     def __init__(
         self,
-        resolve: Callable[[str], Target],
+        resolve: Callable[[str, Client], Target],
         configuration: Configuration,
         forwarder: Forwarder,
         bodies: Bodies,
@@ -53,7 +55,7 @@ class Generate:
         self.uses: dict[str, Use] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = InFlight(receive, send)
+        request = InFlight(client_of(scope), receive, send)
         try:
             with self._bodies.hold() as body:
                 await self._bodies.read(body, scope, receive)
@@ -105,7 +107,7 @@ class Generate:
 
     def _decide(self, asked: Asked, request: InFlight) -> Target:
         """Find what answers now. It is withdrawn from then on only together with the request."""
-        target = request.target = self._resolve(asked.model)
+        target = request.target = self._resolve(asked.model, request.client)
         request.served = target.served
         if target.persona:
             use = self.uses.setdefault(target.model, Use())
@@ -119,7 +121,9 @@ class Generate:
         if not request.target.pinned:
             request.target = None
         with self.queue.place(base):
-            await self.queue.wait(lambda: self._forwarder.find_away(self._resolve(asked.model)), deadline)
+            await self.queue.wait(
+                lambda: self._forwarder.find_away(self._resolve(asked.model, request.client)), deadline
+            )
 
     def _base(self, target: Target) -> str:
         return self._configuration.base_of(target.persona) if target.persona else target.model

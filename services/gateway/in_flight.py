@@ -8,10 +8,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from services.gateway.request import Gone
-from shared.asgi.replies import error, last_events
+from shared.asgi.replies import last_events
 
 if TYPE_CHECKING:
     from services.gateway.errors import Refusal
+    from services.gateway.keys.client import Client
     from services.gateway.names import Target
     from shared.asgi.replies import Message, Receive, Send
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 class InFlight:
     """Wraps `receive` and `send` of one request. `target` is what answers it; None while that is not decided."""
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, client: Client, receive: Receive, send: Send) -> None:
+        self.client = client
         self.target: Target | None = None
         self.served = ""  #: the persona or the base, for metrics
         self.outcome = "failed"
@@ -73,7 +75,7 @@ class InFlight:
         if not self._begun:
             await self._why.send(self._receive, self._send)
         elif not self._ended:
-            rest = last_events(error(str(self._why), self._why.code, self._why.kind))
+            rest = last_events(self._why.body())
             await self._send({"type": "http.response.body", "body": rest, "more_body": False})
         self._ended = True
 

@@ -65,7 +65,12 @@ def resolve(
         raise Refusal(
             503, "no_table", "the gateway has not read yet which personas there are", retry_after_s=RETRY_AFTER_S
         )
-    raise Refusal(404, "model_not_found", f"there is no model {asked[:100]!r}; {_known(table, bases)}")
+    raise Refusal(404, "model_not_found", f"there is no model {asked[:100]!r}; {_known(table, bases)}", param="model")
+
+
+def persona_of(asked: str, bases: Collection[str]) -> str | None:
+    """The persona that a name is of, whether there is one or not; None for a base."""
+    return None if asked in bases else asked.partition("@")[0]
 
 
 def find_serving(table: Table, persona: Persona, find_withdrawn: FindWithdrawn) -> Version | None:

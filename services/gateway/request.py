@@ -6,15 +6,20 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import orjson
+from pydantic import BaseModel, ValidationError
 
 from services.gateway.errors import RETRY_AFTER_S, Refusal
 
 if TYPE_CHECKING:
+    from starlette.requests import Request
+
     from services.gateway.settings import GatewaySettings
     from shared.asgi.replies import Receive, Scope
+
+C = TypeVar("C", bound=BaseModel)
 
 BODIES = 16  # of the largest size that may be held at once
 
@@ -41,7 +46,8 @@ class Bodies:
 
     async def read(self, body: _Body, scope: Scope, receive: Receive) -> None:
         """Read the whole body. Raises Refusal where it is too large or too slow, Gone where the client left."""
-        self._check_length(scope)
+        if declared_length(scope) > self._largest:
+            self._refuse_size()
         try:
             async with asyncio.timeout(self._within_s):
                 more = True
@@ -56,6 +62,22 @@ class Bodies:
                 408, "request_timeout", f"the body did not arrive within {self._within_s:g} s", unread=True
             ) from None
 
+    async def parse(self, request: Request, kind: type[C]) -> C:
+        """Read a command. Raises Refusal where it is none."""
+        try:
+            with self.hold() as body:
+                await self.read(body, request.scope, request.receive)
+                data = body.take()
+        except Gone:
+            raise Refusal(400, "incomplete_body", "the connection was closed before the body's end") from None
+        try:
+            return kind.model_validate(_parse(data))
+        except ValidationError as wrong:
+            first = wrong.errors(include_input=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            why = first["msg"].removeprefix("Value error, ")
+            raise Refusal(400, "invalid_command", f"{where or 'the body'}: {why}", param=where or None) from None
+
     def _add(self, body: _Body, chunk: bytes) -> None:
         if body.size + len(chunk) > self._largest:
             self._refuse_size()
@@ -65,20 +87,20 @@ class Bodies:
         body.size += len(chunk)
         self.held += len(chunk)
 
-    def _check_length(self, scope: Scope) -> None:
-        headers = [name for name, _ in scope["headers"]]
-        if headers.count(b"content-length") + headers.count(b"transfer-encoding") > 1:
-            raise Refusal(400, "ambiguous_length", "send Content-Length or Transfer-Encoding, once", unread=True)
-        if b"content-encoding" in headers:
-            raise Refusal(415, "encoded_body", "send the body without Content-Encoding", unread=True)
-        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if int(declared) > self._largest:
-            self._refuse_size()
-
     def _refuse_size(self) -> NoReturn:
         raise Refusal(
             413, "request_too_large", f"a request may have {self._largest} bytes (gateway.max_body)", unread=True
         )
+
+
+def declared_length(scope: Scope) -> int:
+    """The length of the body by its head, 0 where it names none. Raises Refusal where the body may be read in two ways."""
+    headers = [name for name, _ in scope["headers"]]
+    if headers.count(b"content-length") + headers.count(b"transfer-encoding") > 1:
+        raise Refusal(400, "ambiguous_length", "send Content-Length or Transfer-Encoding, once", unread=True)
+    if b"content-encoding" in headers:
+        raise Refusal(415, "encoded_body", "send the body without Content-Encoding", unread=True)
+    return int(next((value for name, value in scope["headers"] if name == b"content-length"), b"0"))
 
 
 class _Body:
@@ -101,7 +123,10 @@ class Asked:
         model = self._fields.get("model")
         if not isinstance(model, str) or not model:
             raise Refusal(
-                400, "invalid_model", "`model` must be the name of a model, as text (GET /v1/models lists them)"
+                400,
+                "invalid_model",
+                "`model` must be the name of a model, as text (GET /v1/models lists them)",
+                param="model",
             )
         self.model: str = model
 

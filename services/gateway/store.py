@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from services.gateway.errors import RETRY_AFTER_S, Refusal
+from shared.storage.postgres import UNREACHABLE
+
 if TYPE_CHECKING:
-    from shared.storage.postgres import Connection, Source
+    from shared.runtime.context import ServiceContext
+    from shared.storage.postgres import Connection, Pool, Source
+
+ANSWERED_S = 3.0  # for what a client asks of the database
+
+
+@asynccontextmanager
+async def database(context: ServiceContext | None) -> AsyncIterator[Pool]:
+    """The database, for the statements of one request. Raises Refusal where it does not answer."""
+    try:
+        if context is None:
+            raise ConnectionError("it has not answered since the start")
+        async with asyncio.timeout(ANSWERED_S):
+            yield context.pool
+    except UNREACHABLE as error:
+        reason = str(error) or type(error).__name__
+        raise Refusal(503, "database_away", f"PostgreSQL does not answer ({reason})", RETRY_AFTER_S) from error
 
 
 @dataclass(frozen=True)

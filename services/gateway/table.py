@@ -84,6 +84,14 @@ class Table(Frozen):
     def age_s(self) -> float:
         return time.time() - self.read_at
 
+    def limited_to(self, names: frozenset[str] | None) -> Table:
+        """What a client sees that may use these personas; None: all."""
+        if names is None:
+            return self
+        personas = {name: persona for name, persona in self.personas.items() if name in names}
+        versions = {name: version for name, version in self.versions.items() if version.persona in names}
+        return Table(read_at=self.read_at, personas=personas, versions=versions)
+
 
 async def query_table(conn: Connection) -> Table:
     """Read the registry's tables, all as of one moment."""

@@ -11,11 +11,12 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 
-from shared.asgi.replies import App, Receive, Scope, Send, error, reply, swallow
+from shared.asgi.replies import App, Receive, Scope, Send, error, kind_of, reply, swallow
 
 READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-# Browsers ask before they send it to another origin.
+# Browsers ask before they send either to another origin.
 CONTENT_TYPE = "application/json"
+KEY = "bearer "
 HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:\d+)?", re.IGNORECASE)
 REFUSAL_S = 10.0
 
@@ -32,14 +33,14 @@ def check_origin(scope: Scope, own_name: str, json_only: bool = True) -> Refusal
     """Find what is wrong with the origin of a request; None where nothing is.
 
     Its Host must be an IP address, `localhost` or `own_name`: a page that was rebound to this machine has a name of its
-    own. Its Origin must be absent or the same, and what may change something must be JSON, if `json_only`.
+    own. Its Origin must be absent or the same, and what may change something must be JSON or have a key, if `json_only`.
     """
     hosts, origins = _values(scope, b"host"), _values(scope, b"origin")
     if len(hosts) != 1 or not _is_ours(hosts[0], own_name):
         return Refusal(403, f"this server is not called {', '.join(hosts)!r}: use its address, localhost or {own_name}")
     if any(origin.partition("://")[2].lower() != hosts[0].lower() for origin in origins):
         return Refusal(403, f"a web page of {', '.join(origins)!r} may not use this server")
-    if json_only and scope["type"] == "http" and scope["method"] not in READ_METHODS and not _is_json(scope):
+    if json_only and scope["type"] == "http" and scope["method"] not in READ_METHODS and not _is_asked_for(scope):
         return Refusal(415, f"send it with Content-Type: {CONTENT_TYPE}")
     return None
 
@@ -52,7 +53,7 @@ async def refuse(scope: Scope, receive: Receive, send: Send, refusal: Refusal) -
         return
     with suppress(TimeoutError):
         await asyncio.wait_for(swallow(receive), REFUSAL_S)
-    await reply(send, refusal.status, error(refusal.reason, "forbidden", "invalid_request_error"))
+    await reply(send, refusal.status, error(refusal.reason, "forbidden", kind_of(refusal.status)))
 
 
 class SameOrigin:
@@ -85,6 +86,9 @@ def _is_ours(host: str, own_name: str) -> bool:
     return True
 
 
-def _is_json(scope: Scope) -> bool:
+def _is_asked_for(scope: Scope) -> bool:
+    """Whether a browser would ask before it sends this to another origin."""
+    if any(value.lower().startswith(KEY) for value in _values(scope, b"authorization")):
+        return True
     types = [value.partition(";")[0].strip().lower() for value in _values(scope, b"content-type")]
     return types == [CONTENT_TYPE]

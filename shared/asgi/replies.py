@@ -16,8 +16,16 @@ REFUSED = "inference_suspended"
 ABORTED = "inference_aborted"
 
 
-def error(message: str, code: str, kind: str = "service_unavailable") -> dict[str, Any]:
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+KINDS = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error", 503: "service_unavailable"}
+
+
+def kind_of(status: int) -> str:
+    """The type of an error that is answered with this status."""
+    return KINDS.get(status, "server_error" if status >= 500 else "invalid_request_error")
+
+
+def error(message: str, code: str, kind: str = "service_unavailable", param: str | None = None) -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 def last_events(body: dict[str, Any]) -> bytes:

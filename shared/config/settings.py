@@ -149,6 +149,11 @@ class Settings(BaseSettings):
         return self.home / "secrets" / "database" / role
 
     @property
+    def owner_key_file(self) -> Path:
+        """The owner's key for the gateway, with which the command line asks."""
+        return self.home / "secrets" / "owner-key"
+
+    @property
     def database_socket_dir(self) -> Path:
         """The folder of the embedded PostgreSQL's socket: in the home; below /tmp where the path would be too long."""
         return self._socket_dir("run", DATABASE_SOCKET)

@@ -51,6 +51,7 @@ class Format(StrEnum):
     OPENHANDS = "openhands"
     CLAUDE_CODE = "claude-code"
     CODEX = "codex"
+    FINE_TUNING = "fine-tuning"  # OpenAI's files: of chats, or of preferences
 
 
 OWN_FIELDS = frozenset(("persona", "outcome", "consecrated_by", "purposes"))  # which no other format has
@@ -91,6 +92,8 @@ def read(values: dict[str, Any], record_format: Format, defaults: ImportDefaults
     """Read a record in this format. Raises RecordError, and pydantic's ValidationError for own records."""
     if record_format is Format.AUTO:
         record_format = detect(values)
+    if record_format is Format.FINE_TUNING:
+        record_format = Format.PREFERENCE if preference.matches(values) else Format.OPENAI
     if record_format is Format.KARMA:
         return Imported((_own(values),))
     module = FOREIGN[record_format]

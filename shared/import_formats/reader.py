@@ -43,7 +43,7 @@ def raw_records(path: Path) -> Iterator[RawRecord]:
         elif _is_pretty(start):
             yield from _Splitter(file, array=False).elements()
         else:
-            yield from _lines(file)
+            yield from lines(file)
 
 
 def _is_array(start: bytes) -> bool:
@@ -69,7 +69,8 @@ def _is_json(text: bytes) -> bool:
     return True
 
 
-def _lines(file: BinaryIO) -> Iterator[RawRecord]:
+def lines(file: BinaryIO) -> Iterator[RawRecord]:
+    """Read the records of JSON Lines one at a time."""
     number = 0
     while data := file.readline(LARGEST_RECORD + 1):
         number += 1

@@ -108,6 +108,14 @@ OPERATIONS = {
         address="'a'",
     ),
     "gateway: withdraw a capability": "DELETE FROM gateway.capability",
+    "gateway: read keys": "SELECT * FROM gateway.api_key",
+    "gateway: add a key": insert(
+        "gateway.api_key", id="'k'", name="'n'", hash="repeat('0', 64)", scopes="ARRAY['admin']"
+    ),
+    "gateway: revoke a key": "UPDATE gateway.api_key SET revoked_at = now()",
+    "gateway: record the use of a key": "UPDATE gateway.api_key SET last_used_at = now()",
+    "gateway: change what a key allows": "UPDATE gateway.api_key SET scopes = ARRAY['admin']",
+    "gateway: delete a key": "DELETE FROM gateway.api_key",
     "orchestrator: reclaim an anvil": insert(
         "orchestrator.reclaim", anvil="'a'", why="''", requested_at="now()", until="now()"
     ),

@@ -24,8 +24,8 @@ class Attempt:
     allowed: bool
 
 
-def render(title: str, about: str, attempts: Iterable[Attempt]) -> str:
-    """Render the table as Markdown: a row per operation, a column per role, in the order of the attempts.
+def render(attempts: Iterable[Attempt]) -> str:
+    """Render a table as Markdown: a row per operation, a column per role, in the order of the attempts.
 
     Raises ValueError where a role was not tried with an operation, or twice.
     """
@@ -43,12 +43,12 @@ def render(title: str, about: str, attempts: Iterable[Attempt]) -> str:
         for operation in operations
     ]
     head = ["| operation | " + " | ".join(roles) + " |", "|---|" + ":-:|" * len(roles)]
-    return "\n".join([f"# {title}", "", about, "", *head, *rows, ""])
+    return "\n".join([*head, *rows, ""])
 
 
-def compare(name: str, title: str, about: str, attempts: Iterable[Attempt]) -> None:
+def compare(name: str, title: str, about: str, *tables: Iterable[Attempt]) -> None:
     """Fail where the servers allow or refuse other operations than docs/authorization/<name>.md has."""
-    text = render(title, about, attempts)
+    text = "\n".join([f"# {title}", "", about, "", *map(render, tables)])
     path = FOLDER / f"{name}.md"
     if WRITES:
         path.write_text(text)

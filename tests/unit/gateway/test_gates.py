@@ -15,6 +15,7 @@ from services.gateway.closed import Closed
 from services.gateway.errors import Refusal
 from services.gateway.gates import Gates
 from services.gateway.in_flight import InFlight
+from services.gateway.keys.client import LOCAL
 from shared.config.settings import SettingsError
 
 
@@ -137,7 +138,7 @@ async def test_what_is_ended_gets_an_error_but_a_complete_answer_is_sent_on(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    request = InFlight(receive, send)
+    request = InFlight(LOCAL, receive, send)
     running = asyncio.create_task(request.run(answer))
     await begun.wait()
     assert request.end(Refusal(403, "version_withdrawn", "it was withdrawn")) is ends

@@ -11,6 +11,7 @@ from services.gateway.engines import Engines
 from services.gateway.errors import Refusal
 from services.gateway.forward import Forwarder, open_session
 from services.gateway.generate import Generate
+from services.gateway.keys.client import IN_SCOPE, LOCAL, Client
 from services.gateway.names import Target
 from services.gateway.request import Bodies
 from services.gateway.settings import GatewaySettings
@@ -19,8 +20,12 @@ from shared.config.model import embedded
 from shared.config.settings import ENGINE_SOCKET, Settings
 from shared.config.tables import EMBEDDED_BASE
 
-SCOPE = {"type": "http", "path": "/v1/chat/completions", "headers": []}
+SCOPE = {"type": "http", "path": "/v1/chat/completions", "headers": [], IN_SCOPE: LOCAL}
 BODY = json.dumps({"model": EMBEDDED_BASE}).encode()
+
+
+def resolve(asked: str, _: Client) -> Target:
+    return Target(asked)
 
 
 def receiving(*parts: bytes) -> Receive:
@@ -50,7 +55,7 @@ async def test_a_request_counts_against_the_limit_of_bodies_until_it_is_answered
         pass
 
     engines = Engines(settings, configuration)
-    generate = Generate(Target, configuration, Forwarding(engines, {}), bodies, Queue(limits, engines), None)
+    generate = Generate(resolve, configuration, Forwarding(engines, {}), bodies, Queue(limits, engines), None)
     await generate(SCOPE, receiving(BODY[:9], BODY[9:]), send)
 
     assert held == [len(BODY)] and bodies.held == 0
@@ -76,7 +81,7 @@ async def test_a_request_that_an_engine_ended_on_does_not_wait_for_it_to_start_a
     server = await asyncio.start_unix_server(end, socket)
     async with open_session(limits, engine.url) as session, asyncio.timeout(5):  # less than a request waits
         forwarder = Forwarder(engines, {"rune": session})
-        generate = Generate(Target, configuration, forwarder, Bodies(limits), Queue(limits, engines), None)
+        generate = Generate(resolve, configuration, forwarder, Bodies(limits), Queue(limits, engines), None)
         await generate(SCOPE, receiving(BODY), send)
 
     assert sent[0]["status"] == 503
