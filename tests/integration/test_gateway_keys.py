@@ -51,8 +51,9 @@ async def add(soulforge: Soulforge, *words: str) -> tuple[str, str]:
     """Add a key; its secret and its id."""
     code, shown, error = await soulforge("keys", "add", *words)
     assert code == 0, error
-    [found] = re.findall(r"^(key-[0-9a-f]{12}) of ", error)
-    return shown.strip(), found
+    [found] = re.findall(r"^(key-[0-9a-f]{12}) of ", error, re.MULTILINE)
+    [secret] = re.findall(r"^sk-soulforge-\S+$", shown, re.MULTILINE)  # the gateway of the test logs to the same stream
+    return secret, found
 
 
 def client_with(gateway: Gateway, secret: str) -> openai.AsyncOpenAI:
@@ -74,6 +75,8 @@ async def is_refused(client: openai.AsyncOpenAI) -> bool:
         await client.models.list()
     except openai.AuthenticationError:
         return True
+    except openai.RateLimitError:
+        pass
     return False
 
 
@@ -106,7 +109,7 @@ async def test_a_key_opens_at_once_as_far_as_it_allows_and_is_refused_within_a_s
 
         assert "ada" in (await soulforge("keys", "list"))[1]
         code, shown, _ = await soulforge("keys", "revoke", "ada")
-        assert code == 0 and shown == f"{id} of ada is refused from now on\n"
+        assert code == 0 and f"{id} of ada is refused from now on\n" in shown
         await eventually(lambda: is_refused(client), AT_ONCE_S, "the key is refused")
     code, _, error = await soulforge("keys", "revoke", id)
     assert code == 1 and f"no keys in force are '{id}'" in error
@@ -183,7 +186,7 @@ async def test_when_a_key_was_used_last_is_recorded(gateway: Gateway, admin: Poo
         (["ada", "--scope", "admin", "--persona", "scribe"], "--scope admin includes every other scope"),
         (["ada", "--scope", "consecrate"], "needs --scope train as well"),
         (["ada", "--scope", "chat", "--persona", "Not A Name"], "--persona: 'Not A Name' is no name of a persona"),
-        (["ada", "--scope", "chat", "--per-minute", "0"], "0 is not in the range"),
+        (["ada", "--scope", "chat", "--per-minute", "0"], "greater than or equal to 1"),
         (["ada", "--scope", "chat", "--expires", "soon"], "'soon' is not a duration"),
         (["owner", "--scope", "chat"], "NAME: 'owner' cannot be used"),
         ([" ", "--scope", "chat"], "NAME: ' ' cannot be used"),

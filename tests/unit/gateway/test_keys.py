@@ -117,7 +117,8 @@ async def test_a_key_opens_from_everywhere_until_it_is_revoked_or_expires(
     open_until = await door(tmp_path, key(expires_at=later, personas=frozenset({"scribe"})), key(OTHER))
     assert open_until.identify(asked) == Client("key-1", "ada", frozenset({Scope.CHAT}), frozenset({"scribe"}))
     for field, text in (("revoked_at", "was revoked"), ("expires_at", "expired")):
-        found = refused(await door(tmp_path, key(**{field: before})), asked)
+        ended = key().model_copy(update={field: before})
+        found = refused(await door(tmp_path, ended), asked)
         assert (found.status, found.code) == (401, "invalid_api_key") and f"key-1 {text} at 20" in str(found)
 
 
