@@ -60,7 +60,8 @@ ROLES = (
 )
 PERSONA, OTHER = "scribe", "coder"
 VERSION = f"{PERSONA}@aaa"
-PARAMETERS = {"name": PERSONA, "persona": PERSONA}
+PARAMETERS = {"name": PERSONA, "persona": PERSONA, "id": "file-000000000000000000000000"}
+FORMS = ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x")  # that a page may send
 ANY_BODY = {"model": PERSONA, "reason": "test", "lora_name": "a", "lora_path": "/nowhere"}
 BODIES: dict[str, dict[str, object]] = {
     "/v1/chat/completions": {"model": PERSONA, "messages": [], "max_tokens": 1},
@@ -87,10 +88,10 @@ def list_requests(role: str, method: str, path: str, url: str) -> Iterable[dict[
     match role:
         case "page of another site":
             for origin in ("http://page.example", "http://127.0.0.1", "null"):
-                for kind in ("text/plain", "application/x-www-form-urlencoded", "application/json"):
+                for kind in (*FORMS, "application/json"):
                     yield {"origin": origin, "content-type": kind}
             if method == "POST":
-                yield {"content-type": "text/plain"}  # of a browser that sets no Origin
+                yield from ({"content-type": kind} for kind in FORMS)  # of a browser that sets no Origin
         case "rebound page":
             name = f"page.example:{urlsplit(url).port}"
             yield {"host": name, **json}

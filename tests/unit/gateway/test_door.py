@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -38,12 +39,44 @@ def key(name: str, scope: Scope) -> Key:
     return Key(id=f"key-{name}", name=name, hash=hash_secret(name), scopes=frozenset({scope}))
 
 
-async def test_a_method_that_a_route_does_not_have_is_answered_with_those_that_it_has(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [("GET", "/v1/chat/completions", {"POST"}), ("PATCH", "/v1/files", {"GET", "HEAD", "POST"})],
+)
+async def test_a_method_that_a_route_does_not_have_is_answered_with_those_that_it_has(
+    tmp_path: Path, method: str, path: str, allowed: set[str]
+) -> None:
     async with client_of_door(door_in(tmp_path)) as client:
-        answer = await client.get("/v1/chat/completions")
+        answer = await client.request(method, path, json={})
 
-    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert (answer.status_code, set(answer.headers["allow"].split(", "))) == (405, allowed)
     assert answer.json()["error"]["code"] == "not_found"
+
+
+async def test_files_are_refused_before_they_are_read_while_the_database_is_away(tmp_path: Path) -> None:
+    door = door_in(tmp_path)
+    await door.set_keys([key("train", Scope.TRAIN)])
+    form: dict[str, Any] = {"data": {"purpose": "fine-tune"}, "files": {"file": ("a.jsonl", b"{}")}}
+    async with client_of_door(door) as client:
+        client.headers["authorization"] = "Bearer train"
+        answers = [
+            await client.post("/v1/files", **form),
+            await client.get("/v1/files"),
+            await client.get("/v1/files/file-000000000000000000000000"),
+        ]
+
+    assert {(one.status_code, one.json()["error"]["code"]) for one in answers} == {(503, "database_away")}
+    assert not (tmp_path / "gateway" / "files").exists()
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=10001", "limit=x", "order=up", "after=file-1"])
+async def test_a_page_of_files_that_cannot_be_is_refused_by_name(tmp_path: Path, query: str) -> None:
+    door = door_in(tmp_path)
+    await door.set_keys([key("train", Scope.TRAIN)])
+    async with client_of_door(door) as client:
+        answer = await client.get(f"/v1/files?{query}", headers={"authorization": "Bearer train"})
+
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, query.partition("=")[0])
 
 
 async def test_a_withdrawal_that_a_full_disk_refused_is_kept_as_soon_as_there_is_room(
