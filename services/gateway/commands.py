@@ -36,7 +36,7 @@ class WithdrawCommand(Frozen):
 class DecideCommand(AdapterDecide):
     """Decide about a version, by default as the client that asks."""
 
-    by: str = Field("", max_length=200)
+    by: str = Field("", min_length=1, max_length=200)
 
 
 class VersionCommands:

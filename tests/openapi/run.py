@@ -41,15 +41,17 @@ SECRET = "sk-soulforge-of-a-test"
 BEARING = ("--header", f"Authorization: Bearer {SECRET}")
 ESTIMATE_S = 900.0  # so long that no request waits
 # Against web pages, what is not for reading must be JSON, whatever its path: 415 comes before 405. A valid request gets 400
-# where it has an integer beyond 64 bits.
+# where it has an integer beyond 64 bits, and 401 where it has a key that is none of ours. Without a key a client of this machine is
+# known as one that may chat, so that it gets 403 from what needs a key.
 CONFIGURATION = """
 [[operations]]
 include-method = "GET"
 checks.unsupported_method.enabled = false
 [checks]
 not_a_server_error.expected-statuses = ["2xx", "4xx", 503]
-negative_data_rejection.expected-statuses = [400, 403, 404, 405, 409, 415, 503]
-positive_data_acceptance.expected-statuses = ["2xx", 400, 403, 404, 409, 503]
+negative_data_rejection.expected-statuses = [400, 401, 403, 404, 405, 409, 415, 503]
+positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 403, 404, 409, 503]
+missing_required_header.expected-statuses = [401, 403]
 """
 
 
