@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 Message = dict[str, Any]
+THOUGHT_END = "</think>"
 SHOWN = 120  # characters of a template's error message
 
 
@@ -65,6 +66,9 @@ def _left_out(tokenizer: Templated, messages: list[Message], tools: list[dict[st
     silent = [message | {"content": ""} if message["role"] == "tool" else message for message in messages]
     if silent != messages and text(silent) == whole:
         return "the chat template drops its tool results"
+    # A template may leave out a thought; of the answer itself nothing may be missing.
+    if messages[-1]["content"].rpartition(THOUGHT_END)[2].strip() not in whole:
+        return "the chat template cuts its answer"
     return None
 
 
@@ -72,11 +76,19 @@ def _message(message: Mapping[str, Any]) -> Message:
     shown: Message = {"role": message["role"], "content": message.get("content") or ""}
     if shown["role"] == "assistant" and (calls := message.get("tool_calls")):
         shown["tool_calls"] = [_call(call) for call in calls]
+    if shown["role"] == "assistant" and (thought := _thought(message)) is not None:
+        shown |= {"reasoning": thought, "reasoning_content": thought}
     if shown["role"] == "tool" and "tool_call_id" in message:
         shown["tool_call_id"] = message["tool_call_id"]
     if isinstance(message.get("name"), str):
         shown["name"] = message["name"]
     return shown
+
+
+def _thought(message: Mapping[str, Any]) -> Any:
+    """What an assistant thought, under its name or the older one; templates know either."""
+    named = message.get("reasoning")
+    return message.get("reasoning_content") if named is None else named
 
 
 def _call(call: Mapping[str, Any]) -> dict[str, Any]:
