@@ -9,9 +9,10 @@ from typing import Any, Protocol
 
 from services.forge.trainer.rows import PromptForm, Row
 from shared.contracts.karma import trained_turns
-from shared.jobs.chat_template import Message, Templated, template_messages, template_tools
+from shared.jobs.chat_template import Message, Templated, takes_parts, template_messages, template_tools
 
 IGNORED = -100
+NEXT: Message = {"role": "user", "content": "Next."}
 OTHER_TEXT = "the chat template serves another text than it would train"
 NO_END = "the chat template ends the answer without an end-of-turn token: it would never stop"
 
@@ -60,8 +61,8 @@ def render(tokenizer: ChatTokenizer, row: Row, end_of_turn: Collection[int]) -> 
     ends it with no end of turn: then training would teach a text that serving never produces, or never ends.
     """
     conversation = row.conversation()
-    messages, tools = template_messages(conversation), template_tools(row.tools)
-    turns = [_turn(tokenizer, messages[: at + 1], tools, end_of_turn) for at in trained_turns(conversation)]
+    messages, tools = template_messages(conversation, parts=takes_parts(tokenizer)), template_tools(row.tools)
+    turns = [_turn(tokenizer, messages, at, tools, end_of_turn) for at in trained_turns(conversation)]
     whole = turns[-1].tokens
     if all(whole[: len(turn.tokens)] == turn.tokens for turn in turns):
         return [_example(row, turns)]
@@ -71,14 +72,32 @@ def render(tokenizer: ChatTokenizer, row: Row, end_of_turn: Collection[int]) -> 
 def _turn(
     tokenizer: ChatTokenizer,
     messages: list[Message],
+    at: int,
     tools: list[dict[str, Any]] | None,
     end_of_turn: Collection[int],
 ) -> Turn:
-    served = _tokens(tokenizer, messages[:-1], tools, add_generation_prompt=True)
-    whole = _tokens(tokenizer, messages, tools, add_generation_prompt=False)
+    """The conversation up to the end of the turn `at`."""
+
+    def tokens(shown: list[Message], *, opens: bool = False) -> list[int]:
+        encoded = tokenizer.apply_chat_template(
+            shown, tools=tools, tokenize=True, return_dict=True, add_generation_prompt=opens
+        )
+        return list(encoded["input_ids"])
+
+    served, whole = tokens(messages[:at], opens=True), tokens(messages[: at + 1])
     if whole[: len(served)] != served:
         raise UnfitRow(OTHER_TEXT)
-    return Turn(whole[: _end(whole, len(served), end_of_turn)], len(served))
+    for place in range(len(whole) - 1, len(served) - 1, -1):
+        if whole[place] in end_of_turn:
+            return Turn(whole[: place + 1], len(served))
+    # Some templates end a turn with nothing: the model is to stop by opening the next one.
+    following = (
+        messages[at + 1] if at + 1 < len(messages) else template_messages([NEXT], parts=takes_parts(tokenizer))[0]
+    )
+    longer = tokens([*messages[: at + 1], following])[: len(whole) + 1]
+    if longer[:-1] == whole and longer[-1] in end_of_turn:
+        return Turn(longer, len(served))
+    raise UnfitRow(NO_END)
 
 
 def _example(row: Row, turns: Sequence[Turn]) -> Example:
@@ -88,24 +107,3 @@ def _example(row: Row, turns: Sequence[Turn]) -> Example:
     for turn in turns:
         labels[turn.start : len(turn.tokens)] = tokens[turn.start : len(turn.tokens)]
     return Example(row.id, tokens, labels, row.prompt)
-
-
-def _tokens(
-    tokenizer: ChatTokenizer,
-    messages: list[Message],
-    tools: list[dict[str, Any]] | None,
-    *,
-    add_generation_prompt: bool,
-) -> list[int]:
-    encoded = tokenizer.apply_chat_template(
-        messages, tools=tools, tokenize=True, return_dict=True, add_generation_prompt=add_generation_prompt
-    )
-    return list(encoded["input_ids"])
-
-
-def _end(whole: Sequence[int], start: int, end_of_turn: Collection[int]) -> int:
-    """Index after the last end-of-turn token of the answer. Raises UnfitRow where it has none."""
-    for place in range(len(whole) - 1, start - 1, -1):
-        if whole[place] in end_of_turn:
-            return place + 1
-    raise UnfitRow(NO_END)

@@ -11,7 +11,7 @@ from services.forge.trainer.mask import audit, expect_enough, length_limit, prev
 from services.forge.trainer.render import IGNORED, NO_END, OTHER_TEXT, Example, UnfitRow, render
 from services.forge.trainer.rows import PromptForm, Row
 from shared.jobs.result_writer import InputError
-from tests.unit.forge.letters import END, GOLDEN, PLAIN, TOOLS, Letters, Thinking, Tooled
+from tests.unit.forge.letters import END, GOLDEN, PLAIN, TOOLS, Letters, Opening, Parted, Thinking, Tooled
 
 
 def row(messages: Sequence[dict[str, Any]] = PLAIN, prompt: PromptForm = "full", **changes: Any) -> Row:
@@ -84,6 +84,17 @@ def test_a_template_that_rewrites_earlier_turns_gives_an_example_for_each() -> N
 def test_a_template_that_serves_another_text_than_it_trains_is_refused() -> None:
     with pytest.raises(UnfitRow, match=OTHER_TEXT):
         render(Letters(drops_history=True), row(), end_of_turn={END})
+
+
+def test_a_turn_that_the_next_one_ends_is_trained_to_its_opening() -> None:
+    (rendered,) = render(Opening(), row(), end_of_turn={END})
+    assert text(rendered) == "$system>RULES$user>ask$assistant>answer$"
+    assert preview(Letters(), rendered) == "answer$"
+
+
+def test_content_is_rendered_as_parts_where_the_template_reads_them() -> None:
+    (rendered,) = render(Parted(), row(), end_of_turn={END})
+    assert text(rendered) == "system>RULES.$\nuser>ask.$\nassistant>answer.$"
 
 
 def test_an_answer_that_would_never_stop_is_refused() -> None:
