@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
-from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, LEFT_OUT_FILE, PREVIEWS_FILE, TrainerJob
+from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, IDENTITY_FILE, LEFT_OUT_FILE, PREVIEWS_FILE, TrainerJob
+from services.forge.trainer.checkpoints import newest
 from shared.config.recipe import Recipe
 from shared.contracts.job import EXIT_FAILED, EXIT_INTERRUPTED, JobResult
 from shared.storage.base_model import Base
 from shared.storage.digests import digest_file
+from tests.support.full_disk import small_disk
 from tests.support.model import MODEL, needs_jobs
 from tests.support.tooled import tooled_base
 from tests.support.training import (
@@ -145,6 +147,17 @@ def test_a_run_that_is_stopped_and_then_killed_goes_on_exactly(
     whole = uninterrupted[1].result
     for figure in ("adapter", "checkpoints", "taken", "seen_tokens", "dev_loss_before", "dev_loss_after"):
         assert result.result[figure] == whole[figure], figure
+
+
+def test_a_disk_that_fills_up_in_a_save_leaves_the_earlier_checkpoint(planned: Planned, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "48m"):  # one checkpoint takes some 33 MB
+        job = planned("disk/run")
+        # Its result may find no room either: its service then reads the log, and tries again.
+        assert start(job).wait(TIMEOUT_S) != 0
+        left = job.output / CHECKPOINTS_DIR
+        run = json.loads((left / "checkpoint-3" / IDENTITY_FILE).read_text())["run"]
+        assert newest(left, run) == left / "checkpoint-3"
+        assert (left / "checkpoint-6").is_dir() and not (left / "checkpoint-6" / IDENTITY_FILE).exists()
 
 
 def test_a_golden_path_is_trained_with_its_calls_where_the_template_shows_them(
