@@ -7,7 +7,7 @@ BIN := .venv/bin
 PYTHON_CHECK := import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Soulforge needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.11 ...")
 PIP := pip --disable-pip-version-check install -qq --no-deps --no-compile
 
-.PHONY: help setup up down ritual check test test-integration test-sandbox test-docker bench-harvest bench-handover bench-gateway bench-redaction test-handover test-fuzz test-chaos test-openapi gpu-check lock contracts karma suite clean
+.PHONY: help setup up down ritual check test test-integration test-sandbox test-docker bench-harvest bench-handover bench-gateway bench-redaction test-handover test-fuzz test-chaos test-resume test-openapi gpu-check lock contracts karma suite clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,6 +98,10 @@ test-fuzz: .venv/.ready ## every awaited call of the services fails, once and fo
 
 test-chaos: .venv/.ready ## real processes meet kills, stops, partitions and lost servers while intents arrive, and a checker judges (MINUTES=10 SEED=1)
 	@$(BIN)/python -m tests.chaos.run --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
+
+test-resume: setup ## training is stopped and killed at random moments, resumed, and compared byte by byte; 10 minutes (MOMENTS=20 SEED=1)
+	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
+	@$(BIN)/python -m tests.resume.run --moments $(or $(MOMENTS),20) --seed $(or $(SEED),1)
 
 .venv-openapi/.ready: requirements/openapi.lock
 	@$(PYTHON) -m venv --clear .venv-openapi

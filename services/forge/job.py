@@ -33,6 +33,7 @@ class TrainerJob(GpuJob):
     manifest_dir: Path
     manifest_digest: str
     recipe: Recipe
+    recipe_reason: str = Field("", description="Why the recipe has its values, where they were picked.")
     output: Path
     resume_from: Path | None = None
     seed: int | None = Field(None, ge=0, lt=2**31, description="Default: the recipe's.")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel
 
+from services.forge.auto_recipe import Task, pick
 from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, IDENTITY_FILE, TrainerJob
-from shared.config.recipe import load_recipe, with_overrides
+from shared.config.recipe import AUTO, load_recipe, with_overrides
 from shared.contracts.forge import (
     ADAPTER_CONFIG,
     ADAPTER_FILES,
@@ -23,17 +24,20 @@ from shared.jobs.runner import JOB_FILE, OUTPUT, Finished, JobPlan
 from shared.ritual import ledger
 from shared.storage.artifacts import Artifacts
 from shared.storage.base_model import Bases
+from shared.storage.base_shape import read_shape
 from shared.storage.digests import digest_files
 from shared.storage.untrusted import KIB, OutputError, digest_file, list_names, read_model, validate
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from shared.config.recipe import Recipe
     from shared.contracts.message import Fact
     from shared.jobs.gpu_stage import Planner
     from shared.ritual.lease import Lease
     from shared.ritual.ledger import Ritual
     from shared.runtime.context import ServiceContext
+    from shared.storage.base_model import Base
 
 ROLE = "trainer"
 LARGEST_CONFIG = 256 * KIB
@@ -58,7 +62,7 @@ class Forge:
         harvested = await ledger.require_fact(self._context.pool, ritual.id, KarmaHarvested)
         manifest = self._artifacts.manifest(harvested.manifest)
         base = await self._bases.get(self._context.configuration.base_of(ritual.persona))
-        max_rank = self._context.configuration.max_lora_rank(ritual.persona)
+        recipe, reason = await self._recipe(ritual, harvested, base)
 
         def planned(output: Path) -> JobPlan:
             resume = self._earlier_checkpoints(ritual)
@@ -69,7 +73,8 @@ class Forge:
                 base=base,
                 manifest_dir=manifest,
                 manifest_digest=harvested.manifest,
-                recipe=with_overrides(load_recipe(ritual.intent.recipe, max_rank), ritual.intent.overrides),
+                recipe=with_overrides(recipe, ritual.intent.overrides),
+                recipe_reason=reason,
                 output=output,
                 resume_from=resume,
                 seed=ritual.intent.seed,
@@ -97,6 +102,15 @@ class Forge:
             spans=finished.result.spans,
             isolation=finished.isolation,
         )
+
+    async def _recipe(self, ritual: Ritual, harvested: KarmaHarvested, base: Base) -> tuple[Recipe, str]:
+        """The recipe of a ritual, and why it has its values where they are picked."""
+        max_rank = self._context.configuration.max_lora_rank(ritual.persona)
+        recipe = load_recipe(ritual.intent.recipe, max_rank)
+        if ritual.intent.recipe != AUTO:
+            return recipe, ""
+        shape = await asyncio.to_thread(read_shape, base.path)
+        return pick(recipe, Task(harvested.train, harvested.tokens, shape.parameters), max_rank)
 
     def _earlier_checkpoints(self, ritual: Ritual) -> Path | None:
         """The complete checkpoints of the latest attempt with any; a ritual's manifest, recipe and seed do not change."""

@@ -18,7 +18,8 @@ LARGEST_ADAPTER = 16 * 1024**3  #: bytes of one of its files
 class SplitFigures(Frozen):
     """The audit of a rendered split. `prompts` counts the trained rows by the form of their system prompt.
 
-    `skipped` (the base's template cannot show them) and `refused` (no trained token, or too long) count rows by reason.
+    `skipped` (the base's template cannot show them) and `refused` (no trained token, too long, or not trained as served)
+    count rows by reason.
     """
 
     rows: int
@@ -39,6 +40,34 @@ class MaskAudit(Frozen):
     dev: SplitFigures
 
 
+class CheckpointFigures(Frozen):
+    """A checkpoint of the run. Losses are nats per trained token: of its step, and of the dev split."""
+
+    step: int
+    loss: float | None = None
+    dev_loss: float | None = None
+
+
+class Provenance(Frozen):
+    """What a run was made from and on. On a CPU, runs with the same values make the same bytes; on a GPU, nearly.
+
+    Digests are `sha256:<hex>`; `examples` is over the tokens and labels that were trained and measured, replay included.
+    """
+
+    manifest: str
+    base: str
+    tokenizer: str
+    template: str
+    recipe: str
+    recipe_reason: str = Field("", description="Why the recipe has its values, where they were picked.")
+    examples: str
+    code: str = Field(description="Of the job's own code.")
+    lock: str = Field(description="Of the list of all packages in its environment.")
+    seed: int
+    device: str
+    python: str
+
+
 class TrainingFigures(Frozen):
     """What the trainer measured. Losses are nats per trained token; `seen_tokens` counts all tokens passed, without padding."""
 
@@ -50,10 +79,13 @@ class TrainingFigures(Frozen):
     seen_tokens: int
     tokens_per_s: float
     resumed_at: int = Field(0, description="The step of the checkpoint that it continued from; 0 from the beginning.")
+    taken: int = Field(0, description="The step whose adapter this is: the last one, or that of the least dev loss.")
+    checkpoints: tuple[CheckpointFigures, ...] = Field((), description="The checkpoints, the latest 500 at most.")
     replayed: int = Field(0, description="Examples of the base's own answers that were mixed in.")
     mask_audit: MaskAudit
     adapter: dict[str, str] = Field(description="The digest of each file of the adapter.")
     versions: dict[str, str] = Field(description="The version of each library.")
+    provenance: Provenance
 
 
 class AdapterForged(Fact):

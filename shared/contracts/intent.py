@@ -124,3 +124,7 @@ class RitualProgress(Message):
     unit: str
     loss: float | None = None
     eta_s: float | None = None
+    tokens: int | None = None
+    tokens_per_s: float | None = None
+    learning_rate: float | None = None
+    memory_bytes: int | None = None

@@ -9,11 +9,12 @@ import pytest
 from pydantic import ValidationError
 
 from deploy.services import SERVICES as SERVICES_RUN
+from shared.config.recipe import Recipe
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Message
 from shared.contracts.ritual import FACTS
 from shared.contracts.roles import PUBLISHERS, SERVICES, is_command
-from tools.contracts import ASYNCAPI, STATES, asyncapi, states
+from tools.contracts import ASYNCAPI, RECIPES, STATES, asyncapi, recipes, states
 
 
 def test_the_committed_asyncapi_document_is_what_the_contracts_say() -> None:
@@ -53,3 +54,8 @@ def test_an_intent_needs_nothing_but_a_persona() -> None:
 def test_no_source_is_both_trained_and_dev(sources: tuple[str, ...]) -> None:
     with pytest.raises(ValidationError, match="b: in sources and in dev_sources"):
         TrainingIntent(persona="scribe", sources=sources, dev_sources=("b", "c"))
+
+
+def test_the_table_of_recipes_has_every_field_as_the_code_has_it() -> None:
+    assert RECIPES.read_text() == recipes(), "run `make contracts`"
+    assert all(f"| `{name}` |" in recipes() for name in Recipe.model_fields)

@@ -47,6 +47,7 @@ NOT_RUN: dict[str, str] = {
     "test-handover": "40 minutes, and there is no short form of thirty evacuations",
     "test-fuzz": "30 minutes; a share of it is a test of `make test-integration`",
     "test-chaos": "13 minutes; a history is a test of its own, which starts every server and service",
+    "test-resume": "10 minutes; a stop and a kill of one run are a test of their own",
     "test-openapi": "installs an environment of its own",
     "ritual": "the end-to-end tests run the same module, for both personas",
     "gpu-check": "needs an NVIDIA GPU",

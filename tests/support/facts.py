@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from shared.contracts.forge import MaskAudit, SplitFigures, TrainingFigures
+from shared.contracts.forge import CheckpointFigures, MaskAudit, Provenance, SplitFigures, TrainingFigures
 
 SPLIT = SplitFigures(
     rows=1, examples=1, tokens=9, trained_tokens=3, least_trained=3, longest=9, prompts={}, skipped={}, refused={}
 )
+DIGESTS = dict.fromkeys(
+    ("manifest", "base", "tokenizer", "template", "recipe", "examples", "code", "lock"), "sha256:" + "0" * 64
+)
+PROVENANCE = Provenance(**DIGESTS, seed=0, device="a CPU, 2 threads", python="3.11.2")
 TRAINING = TrainingFigures(
     steps=40,
     epochs=2.0,
     final_loss=1.2,
     dev_loss_before=2.5,
     dev_loss_after=1.25,
+    checkpoints=(CheckpointFigures(step=40, loss=1.2, dev_loss=1.25),),
     seen_tokens=360,
     tokens_per_s=251.4,
     mask_audit=MaskAudit(train=SPLIT, dev=SPLIT),
     adapter={},
     versions={},
+    provenance=PROVENANCE,
 )

@@ -7,15 +7,16 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from services.forge.job import ADAPTER_DIR, LEFT_OUT_FILE, PREVIEWS_FILE, TrainerJob
+from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, LEFT_OUT_FILE, PREVIEWS_FILE, TrainerJob
 from services.forge.trainer import checkpoints
 from services.forge.trainer.engines.port import Engine, Trained
-from services.forge.trainer.mask import Audit, audit, expect_enough
-from services.forge.trainer.render import Example, render
+from services.forge.trainer.mask import Audit, audit, expect_enough, length_limit
+from services.forge.trainer.provenance import provenance
+from services.forge.trainer.render import Example, UnfitRow, render
 from services.forge.trainer.replay import replay
 from services.forge.trainer.rows import DEV, TRAIN, Split, read_rows
 from services.forge.trainer.stop import StopRequest
-from shared.contracts.forge import MaskAudit, SplitFigures, TrainingFigures
+from shared.contracts.forge import MaskAudit, Provenance, SplitFigures, TrainingFigures
 from shared.contracts.job import Progress
 from shared.jobs.chat_template import unrendered
 from shared.jobs.result_writer import InputError, ResultWriter
@@ -36,30 +37,32 @@ def _forge(job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> Training
     require_in_time(job)
     if (job.output / ADAPTER_DIR).exists():
         raise InputError(f"{job.output} already holds an adapter: give every attempt a fresh directory")
-    train_rows, dev_rows = read_rows(job.manifest_dir, job.manifest_digest)
-    resume = checkpoints.newest(job.resume_from, job) if job.resume_from else None
-    with writer.span("load"):
-        writer.progress(Progress(phase="load", done=0, total=1, unit="models"))
-        engine = _engine()
-        engine.load(job)
-    with writer.span("tokenize"):
-        writer.progress(Progress(phase="tokenize", done=0, total=1, unit="manifests"))
-        train, train_audit = _examples(engine, job, train_rows, stop)
-        expect_enough(train_audit)
-        dev, dev_audit = _examples(engine, job, dev_rows, stop)
-    with writer.span("replay"):
-        writer.progress(Progress(phase="replay", done=0, total=1, unit="generations"))
-        replayed = replay(engine, len(train), job.recipe.replay)
-    _write_previews(job, train_audit)
-    _write_left_out(job, {TRAIN: train_audit, DEV: dev_audit})
-    stop.raise_if_made("before the first step")
+    engine = _engine()
+    with stop.at_once("before the first step"):
+        train_rows, dev_rows = read_rows(job.manifest_dir, job.manifest_digest)
+        with writer.span("load"):
+            writer.progress(Progress(phase="load", done=0, total=1, unit="models"))
+            engine.load(job)
+        with writer.span("tokenize"):
+            writer.progress(Progress(phase="tokenize", done=0, total=1, unit="manifests"))
+            train, train_audit = _examples(engine, job, train_rows, trained=True)
+            expect_enough(train_audit)
+            dev, dev_audit = _examples(engine, job, dev_rows, trained=False)
+        with writer.span("replay"):
+            writer.progress(Progress(phase="replay", done=0, total=1, unit="generations"))
+            replayed = replay(engine, len(train), job.recipe.replay)
+        _write_previews(job, train_audit)
+        _write_left_out(job, {TRAIN: train_audit, DEV: dev_audit})
+        run = checkpoints.identity(job, checkpoints.digest_examples([*train, *replayed, *dev]))
+        resume = checkpoints.bring(job.resume_from, job.output / CHECKPOINTS_DIR, run) if job.resume_from else None
     with writer.span("train"):
         trained = engine.train(job, [*train, *replayed], dev, resume, writer, stop)
     with writer.span("save"):
         adapter = _save(engine, job)
     writer.progress(Progress(phase="save", done=1, total=1, unit="adapters"))
     audits = MaskAudit(train=_audited(train_audit), dev=_audited(dev_audit))
-    return _figures(trained, audits, adapter, len(replayed), writer.seconds("train"))
+    origin = provenance(job, engine.template, engine.device, str(run[checkpoints.EXAMPLES]))
+    return _figures(trained, audits, adapter, len(replayed), writer.seconds("train"), origin)
 
 
 def _engine() -> Engine:
@@ -69,17 +72,22 @@ def _engine() -> Engine:
     return TrlEngine()
 
 
-def _examples(engine: Engine, job: TrainerJob, rows: Split, stop: StopRequest) -> tuple[list[Example], Audit]:
+def _examples(engine: Engine, job: TrainerJob, rows: Split, *, trained: bool) -> tuple[list[Example], Audit]:
+    """Render and audit a split; only trained rows are left out for being among the longest."""
     rendered: list[Example] = []
     skipped: dict[str, str] = {}
+    unfit: dict[str, str] = {}
     for row in rows:
-        stop.raise_if_made("while the rows were rendered")
         if reason := unrendered(engine.tokenizer, row.conversation(), row.tools):
             skipped[row.id] = reason
-        else:
+            continue
+        try:
             rendered += render(engine.tokenizer, row, engine.end_of_turn)
-    limit = engine.context if job.recipe.max_length == "auto" else min(job.recipe.max_length, engine.context)
-    return audit(engine.tokenizer, rendered, skipped, limit)
+        except UnfitRow as error:
+            unfit[row.id] = str(error)
+    wanted = "auto" if job.recipe.max_length == "p99" and not trained else job.recipe.max_length
+    limit = length_limit(wanted, [len(example.input_ids) for example in rendered], engine.context)
+    return audit(engine.tokenizer, rendered, skipped, unfit, limit)
 
 
 def _write_previews(job: TrainerJob, train: Audit) -> None:
@@ -106,7 +114,7 @@ def _save(engine: Engine, job: TrainerJob) -> dict[str, str]:
 
 
 def _figures(
-    trained: Trained, audits: MaskAudit, adapter: dict[str, str], replayed: int, seconds: float
+    trained: Trained, audits: MaskAudit, adapter: dict[str, str], replayed: int, seconds: float, origin: Provenance
 ) -> TrainingFigures:
     return TrainingFigures(
         steps=trained.steps,
@@ -115,12 +123,15 @@ def _figures(
         dev_loss_before=trained.dev_loss_before,
         dev_loss_after=trained.dev_loss_after,
         seen_tokens=trained.seen_tokens,
-        tokens_per_s=round(trained.seen_tokens / seconds, 1),
+        tokens_per_s=round((trained.seen_tokens - trained.resumed_tokens) / seconds, 1),
         resumed_at=trained.resumed_at,
+        taken=trained.taken,
+        checkpoints=trained.checkpoints,
         replayed=replayed,
         mask_audit=audits,
         adapter=adapter,
         versions=trained.versions,
+        provenance=origin,
     )
 
 
