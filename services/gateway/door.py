@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from services.gateway import names
 from services.gateway.away import Queue
@@ -191,9 +191,14 @@ class Door:
 async def _no_route(request: Request, wrong: Exception) -> Response:
     """Everything else of an engine is not for clients."""
     assert isinstance(wrong, HTTPException)
-    routes = ", ".join(("/v1/models", *GENERATING))
-    message = f"there is no {request.method} {request.url.path[:100]}: {routes}"
-    return JSONResponse(error(message, "not_found", kind_of(wrong.status_code)), wrong.status_code, wrong.headers)
+    routes: list[Route] = request.app.routes
+    paths = ", ".join(dict.fromkeys(route.path for route in routes))
+    message = f"there is no {request.method} {request.url.path[:100]}: {paths}"
+    headers = {}
+    if wrong.status_code == 405:
+        there = [route.methods or () for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+        headers["allow"] = ", ".join(sorted({method for methods in there for method in methods}))
+    return JSONResponse(error(message, "not_found", kind_of(wrong.status_code)), wrong.status_code, headers)
 
 
 async def _fault(request: Request, wrong: Exception) -> Response:

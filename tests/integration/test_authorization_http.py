@@ -35,8 +35,8 @@ a name that was rebound to this machine; "yes" is an answer that it can read or 
 browser lets it send. A *program* is any on this machine, of every account, without a key: it reaches the ports, but neither the
 sockets of the engines nor that on which the gateway takes commands about admission ([files](files.md)). The second table has
 every route of the door by the key that a client presents: by its scope; by all scopes but `admin`, for a persona that the
-request is not about; none, from this machine and as a proxy passes it on; and keys that open nothing
-([ADR 29](../adr/0029-keys-and-scopes.md))."""
+request is not about (a file is of none; each key has its own); none, from this machine and as a proxy passes it on; and keys
+that open nothing ([ADR 29](../adr/0029-keys-and-scopes.md))."""
 NOT_THERE = (
     ("gateway: load an adapter", "POST", "/v1/load_lora_adapter"),
     ("gateway: unload an adapter", "POST", "/v1/unload_lora_adapter"),

@@ -35,9 +35,10 @@ class FileRoutes:
         self._files = files
 
     def all(self) -> Iterator[Route]:
-        # One route for each path: its methods are the answer to another one.
-        yield Route(PATH, _by_method(GET=self._list, POST=self._create), methods=["GET", "POST"])
-        yield Route(PATH + "/{id}", _by_method(GET=self._get, DELETE=self._delete), methods=["GET", "DELETE"])
+        yield Route(PATH, self._list)
+        yield Route(PATH, self._create, methods=["POST"])
+        yield Route(PATH + "/{id}", self._get)
+        yield Route(PATH + "/{id}", self._delete, methods=["DELETE"])
         yield Route(PATH + "/{id}/content", self._get_content)
 
     async def _create(self, request: Request) -> Response:
@@ -81,13 +82,6 @@ class FileRoutes:
         if found := await self._files.find(id, client):
             return found
         raise Refusal(404, "file_not_found", f"there is no file {id[:60]!r}", param="file_id")
-
-
-def _by_method(**endpoints: Endpoint) -> Endpoint:
-    async def answer(request: Request) -> Response:
-        return await endpoints["GET" if request.method == "HEAD" else request.method](request)
-
-    return answer
 
 
 def _client(request: Request) -> Client:

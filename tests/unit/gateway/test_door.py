@@ -152,3 +152,11 @@ async def test_an_error_names_the_field_that_is_wrong(
         error = (await client.post("/v1/chat/completions", json=body)).json()["error"]
 
     assert (error["type"], error["code"], error["param"]) == ("invalid_request_error", code, param)
+
+
+async def test_a_path_of_several_routes_is_answered_with_the_methods_of_all(tmp_path: Path) -> None:
+    async with client_of_door(door_in(tmp_path)) as client:
+        answer = await client.options("/v1/files")
+
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, POST")
+    assert "/v1/chat/completions, " in answer.json()["error"]["message"]
