@@ -64,7 +64,7 @@ GRANT SELECT, INSERT, UPDATE ON vectors.karma TO soulforge_harvester;
 -- The gateway reads which version serves each persona, how far the karma of an upload is, and what a ritual waits for.
 GRANT SELECT ON public.karma_source, public.ritual_decision TO soulforge_gateway;
 GRANT USAGE ON SCHEMA registry TO soulforge_gateway;
-GRANT SELECT ON registry.version, registry.alias, registry.decision, registry.fault, registry.taint, registry.served
+GRANT SELECT ON registry.version, registry.alias, registry.decision, registry.fault, registry.withdrawal, registry.served
     TO soulforge_gateway;
 
 -- The owner reads everything, imports, consecrates and revokes karma, decides about versions, adds and revokes keys, marks dead

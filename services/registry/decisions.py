@@ -121,7 +121,8 @@ async def withdraw(conn: Connection, now: Aliases, version: str, entry: Entry) -
         return now
     # Not a tainted one either: what its owner is only warned of takes no place by itself.
     clean = now.previous is not None and await conn.fetchval(
-        "SELECT EXISTS (SELECT FROM registry.version v WHERE name = $1 AND withdrawn_at IS NULL "
+        "SELECT EXISTS (SELECT FROM registry.version v WHERE name = $1 "
+        "AND NOT EXISTS (SELECT FROM registry.withdrawal w WHERE w.adapter = v.adapter) "
         "AND NOT EXISTS (SELECT FROM registry.taint t WHERE t.ritual = v.ritual))",
         now.previous,
     )
@@ -138,13 +139,15 @@ async def promote_approved(conn: Connection, persona: str) -> bool:
     if now is None or now.approved is None or now.candidate is None:
         return False
     version = await get_standing(conn, now.candidate)
-    if version is None or not version.loaded or version.recalled:
+    if version is None or version.recalled:
         return False
     [row] = await conn.fetch('SELECT "by", why, override FROM registry.decision WHERE id = $1', now.approved)
     if version.barred and not row["override"]:
         why = f"{version.barred}: it is promoted by an override only"
         entry = Entry(KEEP, version.name, POLICY, why, now.ritual)
         await _write(conn, now, now.with_candidate(version.name), entry)
+        return False
+    if not version.loaded:
         return False
     await _move(conn, now, version.name, Entry(Action.PROMOTE, version.name, **row))
     return True
@@ -204,9 +207,9 @@ async def end_waiting(conn: Connection, now: Aliases, ritual: UUID, by: str, why
 
 async def _move(conn: Connection, now: Aliases, version: str, entry: Entry) -> Aliases:
     """Make a version the champion; that ends the ritual which waits for the decision about it."""
-    serves = not await conn.fetchval("SELECT EXISTS (SELECT FROM registry.fault WHERE version = $1)", now.champion)
+    fault = await conn.fetchval("SELECT fault FROM registry.served WHERE persona = $1", now.persona)
     waited = now.ritual if now.candidate == version else None
-    return await _write(conn, now, promoted(now, version, serves), replace(entry, ritual=entry.ritual or waited))
+    return await _write(conn, now, promoted(now, version, fault is None), replace(entry, ritual=entry.ritual or waited))
 
 
 async def _supersede(conn: Connection, now: Aliases, version: str) -> None:
@@ -264,13 +267,14 @@ async def get_standing(conn: Connection, name: str) -> Standing | None:
     row = await conn.fetchrow(
         """
         SELECT v.name, v.persona, f.reason AS fault,
-            EXISTS (SELECT FROM registry.version w WHERE w.adapter = v.adapter AND w.withdrawn_at IS NOT NULL) AS withdrawn,
-            EXISTS (SELECT FROM public.ritual_fact WHERE subject = $2 AND body ->> 'adapter' = v.adapter) AS banished,
-            EXISTS (SELECT FROM registry.version o WHERE o.adapter = v.adapter AND o.overridden_at IS NOT NULL) AS overridden,
+            (SELECT reason FROM registry.withdrawal w WHERE w.adapter = v.adapter) AS withdrawn,
+            EXISTS (SELECT FROM registry.version w WHERE w.adapter = v.adapter AND w.withdrawn_at IS NOT NULL)
+                OR EXISTS (SELECT FROM public.ritual_fact WHERE subject = $2 AND body ->> 'adapter' = v.adapter) AS overridden,
             coalesce((SELECT action FROM registry.decision WHERE version = v.name
                 AND action IN ('promote', 'approve', 'reject', 'roll_back', 'retire') ORDER BY id DESC LIMIT 1)
                 IN ('reject', 'roll_back', 'retire'), false) AS set_aside,
-            EXISTS (SELECT FROM registry.taint t WHERE t.ritual = v.ritual AND t.announced_at IS NULL) AS recalled,
+            EXISTS (SELECT FROM registry.taint t JOIN registry.version r ON r.ritual = t.ritual
+                WHERE r.adapter = v.adapter AND t.announced_at IS NULL) AS recalled,
             EXISTS (SELECT FROM registry.loaded l WHERE l.version = v.name AND l.proven) AS loaded
         FROM registry.version v LEFT JOIN registry.fault f ON f.version = v.name WHERE v.name = $1
         """,

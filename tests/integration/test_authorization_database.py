@@ -84,6 +84,7 @@ OPERATIONS = {
     "view karma_source: read": "SELECT * FROM public.karma_source",
     "view ritual_decision: read": "SELECT * FROM public.ritual_decision",
     "view registry.served: read": "SELECT * FROM registry.served",
+    "view registry.withdrawal: read": "SELECT * FROM registry.withdrawal",
     "registry: read versions": "SELECT * FROM registry.version",
     "registry: move an alias": "UPDATE registry.alias SET previous = NULL",
     "registry: delete an alias": "DELETE FROM registry.alias",

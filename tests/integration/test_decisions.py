@@ -200,7 +200,7 @@ async def test_a_withdrawn_or_banished_digest_serves_by_a_recorded_override_only
     await service.reconcile()
 
     state, kept = await end_of(crypt, version.ritual, AdapterKept)
-    assert state is State.KEPT and isinstance(kept, AdapterKept) and f"was {why}" in kept.reason
+    assert state is State.KEPT and isinstance(kept, AdapterKept) and "was withdrawn (" in kept.reason
     assert version.name not in await bases.engines["large"].models()
     with pytest.raises(RefusedError, match="only an override"):
         await decided(crypt, Action.PROMOTE, version.name, before.name)
@@ -227,8 +227,8 @@ async def test_a_digest_that_is_banished_meanwhile_is_neither_promoted_nor_rolle
     assert (await end_of(crypt, approved.ritual, AdapterKept))[0] is State.KEPT
     assert await views.list_aliases(crypt) == {"scribe": second.name}
     assert await store.list_approved(crypt) == []
-    assert "was banished" in (await views.list_decisions(crypt, "scribe"))[0].why
-    with pytest.raises(RefusedError, match=f"{first.name} cannot serve: it is withdrawn or banished"):
+    assert "banished its adapter" in (await views.list_decisions(crypt, "scribe"))[0].why
+    with pytest.raises(RefusedError, match=f"{first.name} cannot serve: it was withdrawn"):
         await decided(crypt, Action.ROLL_BACK, None, second.name)
 
 
