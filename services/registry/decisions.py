@@ -88,11 +88,6 @@ async def decide(conn: Connection, asked: AdapterDecide, source: str | None = No
 
 
 async def _promote(conn: Connection, now: Aliases, version: Standing, entry: Entry) -> Aliases:
-    if entry.override:
-        await conn.execute(
-            "UPDATE registry.version SET withdrawn_at = NULL, overridden_at = clock_timestamp() WHERE name = $1",
-            version.name,
-        )
     if version.loaded:
         return await _move(conn, now, version.name, entry)
     waiting = now if now.candidate == version.name else now.with_candidate(version.name)
@@ -102,22 +97,17 @@ async def _promote(conn: Connection, now: Aliases, version: Standing, entry: Ent
 
 
 async def _reject(conn: Connection, now: Aliases, version: str, entry: Entry) -> Aliases:
-    # An override ends with the candidate that it was about.
-    await conn.execute(
-        "UPDATE registry.version SET withdrawn_at = overridden_at, overridden_at = NULL "
-        "WHERE name = $1 AND overridden_at IS NOT NULL",
-        version,
-    )
     return await _write(conn, now, now.without_candidate(), replace(entry, ritual=now.ritual))
 
 
 async def withdraw(conn: Connection, now: Aliases, version: str, entry: Entry) -> Aliases:
     """Withdraw a version for good; a champion's place goes to the previous version, or to none. The aliases were locked."""
-    if not await conn.fetchval(
+    is_new = await conn.fetchval(
         "UPDATE registry.version SET withdrawn_at = clock_timestamp(), overridden_at = NULL "
         "WHERE name = $1 AND withdrawn_at IS NULL RETURNING true",
         version,
-    ):
+    )
+    if not is_new and now.candidate != version:  # one that waits to be promoted by an override is withdrawn still
         return now
     # Not a tainted one either: what its owner is only warned of takes no place by itself.
     clean = now.previous is not None and await conn.fetchval(
@@ -206,7 +196,12 @@ async def end_waiting(conn: Connection, now: Aliases, ritual: UUID, by: str, why
 
 
 async def _move(conn: Connection, now: Aliases, version: str, entry: Entry) -> Aliases:
-    """Make a version the champion; that ends the ritual which waits for the decision about it."""
+    """Make a version the champion, where it may not serve by an override; that ends the ritual which waits for the decision."""
+    if entry.override:
+        await conn.execute(
+            "UPDATE registry.version SET withdrawn_at = NULL, overridden_at = clock_timestamp() WHERE name = $1",
+            version,
+        )
     fault = await conn.fetchval("SELECT fault FROM registry.served WHERE persona = $1", now.persona)
     waited = now.ritual if now.candidate == version else None
     return await _write(conn, now, promoted(now, version, fault is None), replace(entry, ritual=entry.ritual or waited))

@@ -63,13 +63,17 @@ async def list_served(conn: Connection | Pool) -> list[Version]:
     return [Version(**row) for row in rows]
 
 
-_ALLOWED = "NOT EXISTS (SELECT FROM withdrawal w WHERE w.adapter = version.adapter)"
+# What is to be promoted by an override is loaded first, and answers from the promotion on.
+_ALLOWED = (
+    "(NOT EXISTS (SELECT FROM withdrawal w WHERE w.adapter = version.adapter) OR EXISTS ("
+    "SELECT FROM alias a JOIN decision d ON d.id = a.approved WHERE a.candidate = version.name AND d.override))"
+)
 
 
 async def list_desired(conn: Connection | Pool) -> list[Version]:
     """List the versions that every rune of their base is to have loaded: champions first, previous ones, then candidates.
 
-    Never one that may not answer.
+    Never one that may not answer, unless it is about to be promoted by an override.
     """
     rows = await conn.fetch(
         f"SELECT {_VERSION} FROM version WHERE name IN (SELECT unnest(array[champion, previous, candidate]) FROM alias) "
