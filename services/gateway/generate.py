@@ -72,6 +72,7 @@ class Generate:
             log.warning("answer cut off by the engine", served=request.served, error=str(error) or type(error).__name__)
         finally:
             self.requests.discard(request)
+            self._count_use(request.target)
             REQUESTS.labels(request.served, "ended" if request.ended else request.outcome).inc()
 
     async def _answer(self, asked: Asked, request: InFlight, scope: Scope, send: Send) -> None:
@@ -109,10 +110,13 @@ class Generate:
         """Find what answers now. It is withdrawn from then on only together with the request."""
         target = request.target = self._resolve(asked.model, request.client)
         request.served = target.served
-        if target.persona:
+        return target
+
+    def _count_use(self, target: Target | None) -> None:
+        """Count a request that is over, for the version that it was decided for last: while it waits that may change."""
+        if target and target.persona:
             use = self.uses.setdefault(target.model, Use())
             use.requests, use.last_at = use.requests + 1, time.time()
-        return target
 
     async def _wait(self, asked: Asked, request: InFlight, deadline: float) -> None:
         """Wait until an engine can answer what the name stands for then. Raises Refusal where that takes too long."""
