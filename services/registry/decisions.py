@@ -1,6 +1,6 @@
 """Decisions about a persona's versions: who, why and when, and the aliases after each; one short transaction of the caller's.
 
-The row of the aliases is locked first, and whoever decides names the champion as they know it: of two at once, one wins. The
+The row of the aliases is locked first, and each decision names the champion as its maker knows it: of two at once, one wins. The
 command line, the bus and the registry call the same functions, on any connection, whatever its search path.
 """
 
