@@ -17,7 +17,7 @@ from services.gateway.in_flight import InFlight
 from services.gateway.keys.client import client_of
 from services.gateway.metrics import REQUESTS
 from services.gateway.portal import Portal, PortalError
-from services.gateway.request import Asked, Bodies, Gone
+from services.gateway.request import Asked, Bodies, Gone, parse
 
 if TYPE_CHECKING:
     from services.gateway.forward import Forwarder
@@ -59,7 +59,7 @@ class Generate:
         try:
             with self._bodies.hold() as body:
                 await self._bodies.read(body, scope, receive)
-                asked = Asked(body.take())
+                asked = await parse(Asked, body.take())
                 self.requests.add(request)
                 await request.run(partial(self._answer, asked, request, scope))
         except Gone:
