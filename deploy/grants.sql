@@ -56,7 +56,7 @@ GRANT DELETE ON orchestrator.containment TO soulforge_orchestrator;
 REVOKE UPDATE ON registry.decision FROM soulforge_registry;
 GRANT UPDATE (announced_at) ON registry.decision TO soulforge_registry;
 GRANT DELETE ON registry.fault, registry.loaded TO soulforge_registry;
-GRANT DELETE ON gateway.capability TO soulforge_gateway;
+GRANT DELETE ON gateway.announced TO soulforge_gateway;
 REVOKE INSERT, UPDATE ON gateway.api_key FROM soulforge_gateway;
 GRANT UPDATE (last_used_at) ON gateway.api_key TO soulforge_gateway;
 GRANT SELECT, INSERT, UPDATE ON vectors.karma TO soulforge_harvester;

@@ -92,7 +92,7 @@ OPERATIONS = {
     "registry: forget a taint": "DELETE FROM registry.taint",
     "gateway: read capabilities": "SELECT * FROM gateway.capability",
     "gateway: announce a capability": insert(
-        "gateway.capability",
+        "gateway.announced",
         persona="'p'",
         model="'p'",
         version="'p@a'",
@@ -102,7 +102,7 @@ OPERATIONS = {
         context_limit="1",
         address="'a'",
     ),
-    "gateway: withdraw a capability": "DELETE FROM gateway.capability",
+    "gateway: withdraw a capability": "DELETE FROM gateway.announced",
     "gateway: read keys": "SELECT * FROM gateway.api_key",
     "gateway: add a key": insert(
         "gateway.api_key", id="'k'", name="'n'", hash="repeat('0', 64)", scopes="ARRAY['admin']"
