@@ -56,7 +56,7 @@ GRANT DELETE ON orchestrator.containment TO soulforge_orchestrator;
 REVOKE UPDATE ON registry.decision FROM soulforge_registry;
 GRANT UPDATE (announced_at) ON registry.decision TO soulforge_registry;
 GRANT DELETE ON registry.fault, registry.loaded TO soulforge_registry;
-GRANT DELETE ON gateway.capability TO soulforge_gateway;
+GRANT DELETE ON gateway.announced TO soulforge_gateway;
 REVOKE INSERT, UPDATE ON gateway.api_key FROM soulforge_gateway;
 GRANT UPDATE (last_used_at) ON gateway.api_key TO soulforge_gateway;
 GRANT SELECT, INSERT, UPDATE ON vectors.karma TO soulforge_harvester;
@@ -64,7 +64,7 @@ GRANT SELECT, INSERT, UPDATE ON vectors.karma TO soulforge_harvester;
 -- The gateway reads which version serves each persona, how far the karma of an upload is, and what a ritual waits for.
 GRANT SELECT ON public.karma_source, public.ritual_decision TO soulforge_gateway;
 GRANT USAGE ON SCHEMA registry TO soulforge_gateway;
-GRANT SELECT ON registry.version, registry.alias, registry.decision, registry.fault, registry.taint, registry.served
+GRANT SELECT ON registry.version, registry.alias, registry.decision, registry.fault, registry.withdrawal, registry.served
     TO soulforge_gateway;
 
 -- The owner reads everything, imports, consecrates and revokes karma, decides about versions, adds and revokes keys, marks dead

@@ -1,4 +1,4 @@
-"""The gateway's control socket: what the orchestrator and the owner command. Whoever can open it is the owner's account.
+"""The gateway's control socket: what the orchestrator and the owner command. Only the owner's account can open it.
 
 GET  /engines, /engines/{rune}   state and counters of gates
 POST /engines/{rune}/close       {"reason": ..., "retry_after_s": ...}: refuse new requests, finish those in flight

@@ -52,7 +52,10 @@ class Decisions:
         raise Refusal(409, "decision_refused", answer.refused)
 
     async def _publish(self, asked: AdapterDecide, source: str) -> None:
-        if self._context is None or not self._context.nats.is_connected:
+        if self._context is None:
+            text = "the gateway has not reached PostgreSQL and NATS since it started: nothing was decided, ask again"
+            raise Refusal(503, "not_connected", text, RETRY_AFTER_S)
+        if not self._context.nats.is_connected:
             raise Refusal(503, "bus_away", "NATS does not answer: nothing was decided, ask again", RETRY_AFTER_S)
         body, headers = asked.model_dump_json().encode(), {"Nats-Msg-Id": source}
         jetstream = self._context.nats.jetstream()

@@ -17,7 +17,7 @@ from services.gateway.in_flight import InFlight
 from services.gateway.keys.client import client_of
 from services.gateway.metrics import REQUESTS
 from services.gateway.portal import Portal, PortalError
-from services.gateway.request import Asked, Bodies, Gone
+from services.gateway.request import Asked, Bodies, Gone, parse
 
 if TYPE_CHECKING:
     from services.gateway.forward import Forwarder
@@ -59,7 +59,7 @@ class Generate:
         try:
             with self._bodies.hold() as body:
                 await self._bodies.read(body, scope, receive)
-                asked = Asked(body.take())
+                asked = await parse(Asked, body.take())
                 self.requests.add(request)
                 await request.run(partial(self._answer, asked, request, scope))
         except Gone:
@@ -72,6 +72,7 @@ class Generate:
             log.warning("answer cut off by the engine", served=request.served, error=str(error) or type(error).__name__)
         finally:
             self.requests.discard(request)
+            self._count_use(request.target)
             REQUESTS.labels(request.served, "ended" if request.ended else request.outcome).inc()
 
     async def _answer(self, asked: Asked, request: InFlight, scope: Scope, send: Send) -> None:
@@ -109,10 +110,13 @@ class Generate:
         """Find what answers now. It is withdrawn from then on only together with the request."""
         target = request.target = self._resolve(asked.model, request.client)
         request.served = target.served
-        if target.persona:
+        return target
+
+    def _count_use(self, target: Target | None) -> None:
+        """Count a request that is over, for the version that it was decided for last: while it waits that may change."""
+        if target and target.persona:
             use = self.uses.setdefault(target.model, Use())
             use.requests, use.last_at = use.requests + 1, time.time()
-        return target
 
     async def _wait(self, asked: Asked, request: InFlight, deadline: float) -> None:
         """Wait until an engine can answer what the name stands for then. Raises Refusal where that takes too long."""

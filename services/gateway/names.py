@@ -83,8 +83,9 @@ def find_serving(table: Table, persona: Persona, find_withdrawn: FindWithdrawn) 
 
 
 def _unserved(table: Table, asked: str, persona: Persona, find_withdrawn: FindWithdrawn) -> Refusal:
-    if (version := table.versions.get(persona.version or "")) and (why := find_withdrawn(version)):
-        return Refusal(403, WITHDRAWN, f"nothing serves for {asked}: {version.name} was withdrawn: {why}")
+    wanted = table.versions.get(persona.version or persona.wanted or "")
+    if wanted and (why := find_withdrawn(wanted)):
+        return Refusal(403, WITHDRAWN, f"nothing serves for {asked}: {wanted.name} was withdrawn: {why}")
     trouble = f"nothing serves for {asked}: {persona.trouble}"
     return Refusal(503, "persona_unserved", trouble, retry_after_s=RETRY_AFTER_S)
 

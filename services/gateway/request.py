@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from json.scanner import py_make_scanner  # type: ignore[attr-defined]  # left out of the types
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import orjson
@@ -20,8 +22,11 @@ if TYPE_CHECKING:
     from shared.asgi.replies import Receive, Scope
 
 C = TypeVar("C", bound=BaseModel)
+T = TypeVar("T")
 
 BODIES = 16  # of the largest size that may be held at once
+LARGE = 64 * 1024  # bytes; what is larger is parsed in a thread, while the loop goes on
+PARSER = ThreadPoolExecutor(1, "parser")  # one: it shares the interpreter's lock with the loop
 
 
 class Gone(Exception):
@@ -71,7 +76,7 @@ class Bodies:
         except Gone:
             raise Refusal(400, "incomplete_body", "the connection was closed before the body's end") from None
         try:
-            return kind.model_validate(_parse(data))
+            return kind.model_validate(await parse(_parse, data))
         except ValidationError as wrong:
             first = wrong.errors(include_input=False)[0]
             where = ".".join(map(str, first["loc"]))
@@ -118,8 +123,8 @@ class _Body:
 class Asked:
     """A parsed request: the model that it names, and what to send in its place."""
 
-    def __init__(self, body: bytes) -> None:
-        self._fields = _parse(body)
+    def __init__(self, body: bytes, decoder: type[json.JSONDecoder] = json.JSONDecoder) -> None:
+        self._fields = _parse(body, decoder)
         model = self._fields.get("model")
         if not isinstance(model, str) or not model:
             raise Refusal(
@@ -150,10 +155,27 @@ class Asked:
             raise _invalid(str(error)) from None
 
 
-def _parse(body: bytes) -> dict[str, Any]:
+async def parse(kind: Callable[[bytes, type[json.JSONDecoder]], T], body: bytes) -> T:
+    """Parse a body with `kind`, a large one in a thread. Raises Refusal."""
+    if len(body) <= LARGE:
+        return kind(body, json.JSONDecoder)
+    return await asyncio.get_running_loop().run_in_executor(PARSER, kind, body, _Yielding)
+
+
+class _Yielding(json.JSONDecoder):
+    """Walks objects and arrays in Python, where other threads get their turn: in C, 4 MiB of them are one long turn."""
+
+    def __init__(self, **hooks: Any) -> None:
+        super().__init__(**hooks)
+        self.scan_once = py_make_scanner(self)
+
+
+def _parse(body: bytes, decoder: type[json.JSONDecoder]) -> dict[str, Any]:
     # Not orjson: of a key that comes twice it keeps the last, without a word.
     try:
-        found = json.loads(body, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
+        found = json.loads(
+            body, cls=decoder, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite
+        )
     except (ValueError, RecursionError) as error:
         raise _invalid("it is nested too deep" if isinstance(error, RecursionError) else str(error)) from None
     if not isinstance(found, dict):

@@ -49,14 +49,14 @@ class Capability:
 async def lock_capabilities(conn: Connection) -> dict[str, Capability]:
     """What is announced, by persona; others wait for this transaction."""
     rows = await conn.fetch(
-        "SELECT persona, model, version, adapter, ritual, base, context_limit, address FROM capability FOR UPDATE"
+        "SELECT persona, model, version, adapter, ritual, base, context_limit, address FROM announced FOR UPDATE"
     )
     return {row["persona"]: Capability(**row) for row in rows}
 
 
 async def record_capability(conn: Connection, one: Capability) -> None:
     await conn.execute(
-        "INSERT INTO capability (persona, model, version, adapter, ritual, base, context_limit, address) "
+        "INSERT INTO announced (persona, model, version, adapter, ritual, base, context_limit, address) "
         "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (persona) DO UPDATE SET "
         "model = $2, version = $3, adapter = $4, ritual = $5, base = $6, context_limit = $7, address = $8, "
         "announced_at = clock_timestamp()",
@@ -72,7 +72,7 @@ async def record_capability(conn: Connection, one: Capability) -> None:
 
 
 async def delete_capability(conn: Connection, persona: str) -> None:
-    await conn.execute("DELETE FROM capability WHERE persona = $1", persona)
+    await conn.execute("DELETE FROM announced WHERE persona = $1", persona)
 
 
 async def list_decisions(source: Source, persona: str) -> list[dict[str, Any]]:

@@ -36,12 +36,12 @@ def last_events(body: dict[str, Any]) -> bytes:
 async def reply(
     send: Send, status: int, content: dict[str, Any], retry_after_s: float | None = None, close: bool = False
 ) -> None:
-    """Send one JSON response. A refusal closes the connection: the server behind it may be gone by the next request."""
+    """Send one JSON response."""
     body = json.dumps(content).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     if retry_after_s is not None:
         headers.append((b"retry-after", str(max(1, round(retry_after_s))).encode()))
-    if close or retry_after_s is not None:
+    if close:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

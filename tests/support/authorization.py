@@ -7,9 +7,15 @@ new "yes" is a permission granted.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from shared.config.settings import Settings
 
 FOLDER = Path(__file__).parents[2] / "docs" / "authorization"
 WRITES = os.environ.get("SOULFORGE_WRITE_TABLES") == "1"
@@ -53,3 +59,12 @@ def compare(name: str, title: str, about: str, *tables: Iterable[Attempt]) -> No
     if WRITES:
         path.write_text(text)
     assert text.splitlines() == path.read_text().splitlines()
+
+
+@asynccontextmanager
+async def connected(settings: Settings, role: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+    connection = await asyncpg.connect(settings.database_url(role))
+    try:
+        yield connection
+    finally:
+        await connection.close()

@@ -1,6 +1,6 @@
 -- What answers now, by persona: a row while some open engine answers for it, none while it is away. Every change is published
--- as `capability.announced` or `capability.withdrawn`. The rows of a gateway that was killed stay until the next start.
-CREATE TABLE capability (
+-- as `capability.announced` or `capability.withdrawn`. Read it as `capability`.
+CREATE TABLE announced (
     persona       text PRIMARY KEY,
     model         text NOT NULL, -- what to ask for at the address; the same when another version serves
     version       text NOT NULL,
@@ -10,6 +10,12 @@ CREATE TABLE capability (
     context_limit int NOT NULL,  -- longest request in tokens
     address       text NOT NULL,
     announced_at  timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- Without the rows of a gateway that was killed, which are deleted at its next start.
+CREATE VIEW capability AS
+SELECT * FROM announced WHERE EXISTS (
+    SELECT FROM public.service_heartbeat WHERE service = 'gateway' AND passed_at > clock_timestamp() - interval '1 minute'
 );
 
 -- The keys of clients. Of a secret only its hash is here. A row is never deleted, nor changed but for the last two columns.

@@ -6,7 +6,7 @@ import asyncio
 import json
 from pathlib import Path
 
-from services.gateway.away import Queue
+from services.gateway.away import Away, Queue
 from services.gateway.engines import Engines
 from services.gateway.errors import Refusal
 from services.gateway.forward import Forwarder, open_session
@@ -59,6 +59,36 @@ async def test_a_request_counts_against_the_limit_of_bodies_until_it_is_answered
     await generate(SCOPE, receiving(BODY[:9], BODY[9:]), send)
 
     assert held == [len(BODY)] and bodies.held == 0
+
+
+async def test_a_request_that_waited_is_counted_once_for_the_version_that_answered(tmp_path: Path) -> None:
+    settings, configuration, limits = Settings(home=tmp_path), embedded(), GatewaySettings()
+    engines = Engines(settings, configuration)
+    await engines.gates.open("rune")
+    [engine] = engines.all
+    engine.models = frozenset({"scribe@a", "scribe@b"})
+    targets = [Target(name, "scribe") for name in ("scribe@a", "scribe@b", "scribe@b", "scribe@b")]
+    forwarded: list[str] = []
+
+    class Forwarding(Forwarder):
+        async def forward(self, scope: Scope, send: Send, target: Target, *_: object) -> int:
+            forwarded.append(target.model)
+            if len(forwarded) == 1:
+                raise Away(Refusal(503, "engine_away", "", retry_after_s=1.0), None)
+            await Refusal(409, "version_unserved", "").send(receiving(), send)
+            return 409
+
+    async def send(message: Message) -> None:
+        pass
+
+    def resolve(asked: str, client: Client) -> Target:
+        return targets.pop(0)
+
+    generate = Generate(resolve, configuration, Forwarding(engines, {}), Bodies(limits), Queue(limits, engines), None)
+    await generate(SCOPE, receiving(BODY), send)
+
+    assert forwarded == ["scribe@a", "scribe@b"]
+    assert {name: use.requests for name, use in generate.uses.items()} == {"scribe@b": 1}
 
 
 async def test_a_request_that_an_engine_ended_on_does_not_wait_for_it_to_start_again(tmp_path: Path) -> None:
