@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -17,13 +16,14 @@ from services.gateway.request import Gone
 from shared.contracts.scopes import Scope
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from starlette.requests import Request
 
     from services.gateway.files.files import Files
     from services.gateway.files.store import StoredFile
     from services.gateway.keys.client import Client
 
-Endpoint = Callable[["Request"], Awaitable[Response]]
 PATH = "/v1/files"
 LARGEST_PAGE = 10_000
 
