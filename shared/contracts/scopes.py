@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from shared.contracts.evacuate import GpuAccept, GpuReclaim
-from shared.contracts.intent import RitualCancel, TrainingIntent
+from shared.contracts.intent import RitualCancel, RitualPause, RitualResume, TrainingIntent
 from shared.contracts.karma import KarmaConsecrated, KarmaRejected, KarmaRemembered, KarmaRevoked
 from shared.contracts.message import Message
 from shared.contracts.registry import AdapterDecide
@@ -25,6 +25,8 @@ class Scope(StrEnum):
 SCOPES: dict[type[Message], Scope] = {
     TrainingIntent: Scope.TRAIN,
     RitualCancel: Scope.TRAIN,
+    RitualPause: Scope.TRAIN,
+    RitualResume: Scope.TRAIN,
     KarmaRemembered: Scope.TRAIN,
     KarmaConsecrated: Scope.CONSECRATE,
     KarmaRejected: Scope.CONSECRATE,
