@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from typing import Annotated
 from uuid import uuid5
@@ -16,7 +15,7 @@ from services.harvester.ingest.consent import list_recalls, mark_announced, revo
 from services.harvester.ingest.karma import Consecration, consecrate, reject, store_records
 from services.harvester.replies import RequestReplies
 from shared.config.errors import ConfigurationError
-from shared.config.recipe import Recipe, load_recipe
+from shared.config.recipe import load_recipe
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.karma import KarmaConsecrated, KarmaRejected, KarmaRemembered, KarmaRevoked
 from shared.contracts.message import RITUAL_NAMESPACE
@@ -24,9 +23,9 @@ from shared.messaging.outbox import enqueue
 from shared.messaging.router import PermanentError, Router
 from shared.messaging.streams import INTENTS
 from shared.ritual import ledger
-from shared.runtime.context import InContext, ServiceContext
-from shared.storage.base_model import CONFIG, BaseError, Bases
-from shared.storage.base_shape import misfit, read_shape
+from shared.runtime.context import InContext
+from shared.storage.base_model import BaseError, Bases
+from shared.storage.base_shape import expect_fit
 
 log = structlog.get_logger()
 
@@ -49,7 +48,8 @@ async def training_intent(intent: TrainingIntent, message: NatsMessage, service:
     """Open the ritual of an intent, and answer the request it came with."""
     try:
         recipe = load_recipe(intent.recipe, service.configuration.max_lora_rank(intent.persona))
-        await _expect_fit(recipe, intent, service)
+        bases = Bases(service.settings, service.configuration)
+        await expect_fit(recipe, bases, service.configuration.base_of(intent.persona))
     except (ConfigurationError, BaseError) as error:
         raise PermanentError(f"recipe: {error}") from error
     async with service.pool.acquire() as conn, conn.transaction():
@@ -58,19 +58,6 @@ async def training_intent(intent: TrainingIntent, message: NatsMessage, service:
     sequence = message.raw_message.metadata.sequence.stream
     answer: dict[str, object] = {"stream": INTENTS, "seq": sequence, "ritual": str(ritual), "persona": intent.persona}
     await replies.answer(message.body, answer)
-
-
-async def _expect_fit(recipe: Recipe, intent: TrainingIntent, service: ServiceContext) -> None:
-    """Raise ConfigurationError or BaseError where the recipe cannot train the persona's base, or the base has changed.
-
-    A base that is not there is no fault of the intent: the stage that needs it waits for it and names it.
-    """
-    bases, name = Bases(service.settings, service.configuration), service.configuration.base_of(intent.persona)
-    if not (bases.path(name) / CONFIG).is_file():
-        return
-    base = await bases.get(name)
-    if reason := misfit(recipe, await asyncio.to_thread(read_shape, base.path)):
-        raise ConfigurationError(f"{intent.recipe} does not fit base {name}: {reason}")
 
 
 async def answer_invalid(replies: RequestReplies, message: Msg, error: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import struct
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 
 from shared.config.recipe import Recipe
 from shared.contracts.frozen import Frozen
-from shared.storage.base_model import CONFIG, BaseError
+from shared.storage.base_model import CONFIG, BaseError, Bases
 
 WEIGHTS = "*.safetensors"
 TEMPLATES = ("chat_template.jinja", "chat_template.json")
@@ -74,6 +75,18 @@ def misfit(recipe: Recipe, base: BaseShape) -> str | None:
         known = ", ".join(sorted(base.linear)[:SHOWN])
         return f"target_modules names {', '.join(missing)}, which the base does not have: its linear layers are {known}"
     return None
+
+
+async def expect_fit(recipe: Recipe, bases: Bases, name: str) -> None:
+    """Raise BaseError where the recipe cannot train the base of that name, or where the base has changed.
+
+    A base that is not there is no fault of the recipe: the stage that needs it waits for it and names it.
+    """
+    if not (bases.path(name) / CONFIG).is_file():
+        return
+    base = await bases.get(name)
+    if reason := misfit(recipe, await asyncio.to_thread(read_shape, base.path)):
+        raise BaseError(f"it does not fit base {name}: {reason}")
 
 
 def _header(file: Path) -> dict[str, list[int]]:

@@ -37,11 +37,11 @@ def _forge(job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> Training
     require_in_time(job)
     if (job.output / ADAPTER_DIR).exists():
         raise InputError(f"{job.output} already holds an adapter: give every attempt a fresh directory")
-    engine = _engine()
     with stop.at_once("before the first step"):
         train_rows, dev_rows = read_rows(job.manifest_dir, job.manifest_digest)
         with writer.span("load"):
             writer.progress(Progress(phase="load", done=0, total=1, unit="models"))
+            engine = _engine()
             engine.load(job)
         with writer.span("tokenize"):
             writer.progress(Progress(phase="tokenize", done=0, total=1, unit="manifests"))

@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
+from shared.config.model import embedded
 from shared.config.recipe import Recipe
-from shared.storage.base_model import BaseError
-from shared.storage.base_shape import misfit, read_shape
+from shared.config.settings import Settings
+from shared.config.tables import BaseConfig
+from shared.storage.base_model import BaseError, Bases
+from shared.storage.base_shape import expect_fit, misfit, read_shape
 
 TENSORS = {
     "model.embed_tokens.weight": [100, 8],
@@ -76,3 +79,19 @@ def test_weights_that_cannot_be_read_are_named(tmp_path: Path, content: bytes) -
     (folder / "model.safetensors").write_bytes(content)
     with pytest.raises(BaseError, match="cannot be read"):
         read_shape(folder)
+
+
+async def test_a_recipe_is_checked_against_the_base_that_is_there_and_unchanged(tmp_path: Path) -> None:
+    folder = base(tmp_path / "mine")
+    declared = embedded().model_copy(update={"bases": {"mine": BaseConfig(path=folder)}})
+
+    def bases() -> Bases:
+        return Bases(Settings(home=tmp_path / "home"), declared)
+
+    await expect_fit(Recipe(), bases(), "mine")
+    await expect_fit(Recipe(), bases(), "nowhere")
+    with pytest.raises(BaseError, match="it does not fit base mine: target_modules names w1"):
+        await expect_fit(Recipe(target_modules=("w1",)), bases(), "mine")
+    (folder / "chat_template.jinja").write_text("another")
+    with pytest.raises(BaseError, match="has changed"):
+        await expect_fit(Recipe(), bases(), "mine")
