@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel
 
 from services.forge.auto_recipe import Task, pick
-from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, IDENTITY_FILE, TrainerJob
+from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, IDENTITY_FILE, TrainerJob, kept_name
+from shared.config.engines import list_engines
 from shared.config.recipe import AUTO, load_recipe, with_overrides
 from shared.contracts.forge import (
     ADAPTER_CONFIG,
@@ -22,7 +23,7 @@ from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.job import RESULT_FILE
 from shared.jobs.runner import JOB_FILE, OUTPUT, Finished, JobPlan
 from shared.ritual import ledger
-from shared.storage.artifacts import Artifacts
+from shared.storage.artifacts import Artifacts, write_atomically
 from shared.storage.base_model import Bases
 from shared.storage.base_shape import read_shape
 from shared.storage.digests import digest_files
@@ -63,6 +64,12 @@ class Forge:
         manifest = self._artifacts.manifest(harvested.manifest)
         base = await self._bases.get(self._context.configuration.base_of(ritual.persona))
         recipe, reason = await self._recipe(ritual, harvested, base)
+        jobs = self._context.configuration.jobs
+        engine, *others = list_engines(recipe, jobs)
+        environment = jobs.environment(engine)
+        # One container has one image.
+        reached = {other: found for other in others if (found := jobs.environment(other)).image == environment.image}
+        kept = self._artifacts.pilots() if reached else None
 
         def planned(output: Path) -> JobPlan:
             resume = self._earlier_checkpoints(ritual)
@@ -77,9 +84,13 @@ class Forge:
                 recipe_reason=reason,
                 output=output,
                 resume_from=resume,
+                engine=engine,
+                others={other: found.python for other, found in reached.items()},
+                kept=kept,
                 seed=ritual.intent.seed,
             )
-            return JobPlan(job, (base.path, manifest, *([resume] if resume else [])))
+            inputs = (base.path, manifest, *filter(None, (resume, kept)))
+            return JobPlan(job, (*inputs, *(path for other in reached.values() for path in other.mounted)), environment)
 
         return planned
 
@@ -91,6 +102,9 @@ class Forge:
             return AdapterFailed(**ritual.key, reason=str(error), isolation=finished.isolation)
         training = validate(finished.result.result, TrainingFigures, RESULT_FILE)
         job = TrainerJob.model_validate_json((finished.output.parent / JOB_FILE).read_bytes())
+        if training.choice.pilots:
+            kept = self._artifacts.pilots() / kept_name(training.choice.key)
+            write_atomically(kept, training.choice.model_dump_json())
         return AdapterForged(
             **ritual.key,
             adapter=digest,

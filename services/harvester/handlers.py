@@ -14,6 +14,7 @@ from nats.aio.msg import Msg
 from services.harvester.ingest.consent import list_recalls, mark_announced, revoke
 from services.harvester.ingest.karma import Consecration, consecrate, reject, store_records
 from services.harvester.replies import RequestReplies
+from shared.config.engines import list_engines
 from shared.config.errors import ConfigurationError
 from shared.config.recipe import load_recipe
 from shared.contracts.intent import TrainingIntent
@@ -48,6 +49,7 @@ async def training_intent(intent: TrainingIntent, message: NatsMessage, service:
     """Open the ritual of an intent, and answer the request it came with."""
     try:
         recipe = load_recipe(intent.recipe, service.configuration.max_lora_rank(intent.persona))
+        list_engines(recipe, service.configuration.jobs)
         bases = Bases(service.settings, service.configuration)
         await expect_fit(recipe, bases, service.configuration.base_of(intent.persona))
     except (ConfigurationError, BaseError) as error:

@@ -21,6 +21,9 @@ SERVED_RANK = 16
 class Recipe(Frozen):
     """A LoRA of the base. DoRA, biases, extra saved modules and foreign inits are not offered: vLLM refuses them."""
 
+    engine: Literal["auto", "trl", "unsloth"] = Field(
+        "auto", description="What trains it; auto: the fastest that is installed, by a measurement where one pays."
+    )
     method: Literal["lora", "qlora"] = Field(
         "lora", description="qlora: on a base in 4 bit, which `unsloth` alone does."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -10,6 +10,7 @@ from shared.contracts.frozen import Frozen
 from shared.contracts.job import JobSpan
 from shared.contracts.message import Fact
 
+EngineName = Literal["trl", "unsloth"]
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 ADAPTER_FILES = frozenset({ADAPTER_CONFIG, ADAPTER_WEIGHTS})  #: all of an adapter; safetensors: nothing is unpickled
 LARGEST_ADAPTER = 16 * 1024**3  #: bytes of one of its files
@@ -68,6 +69,24 @@ class Provenance(Frozen):
     python: str
 
 
+class Pilot(Frozen):
+    """The measurement of one engine before a choice. `tokens_per_s` is None where it came to no figure; `fault` is why."""
+
+    engine: EngineName
+    tokens_per_s: float | None = None
+    seconds: float = Field(description="What the pilot took, with its start.")
+    fault: str = ""
+
+
+class EngineChoice(Frozen):
+    """Why a run was trained by its engine. `key` is what the pilots hold for: device, base, shape of the data, versions."""
+
+    engine: EngineName
+    why: str
+    key: str = ""
+    pilots: tuple[Pilot, ...] = ()
+
+
 class TrainingFigures(Frozen):
     """What the trainer measured. Losses are nats per trained token; `seen_tokens` counts all tokens passed, without padding."""
 
@@ -84,6 +103,7 @@ class TrainingFigures(Frozen):
     replayed: int = Field(0, description="Examples of the base's own answers that were mixed in.")
     mask_audit: MaskAudit
     adapter: dict[str, str] = Field(description="The digest of each file of the adapter.")
+    choice: EngineChoice = Field(description="The engine, and why it was taken.")
     versions: dict[str, str] = Field(description="The version of each library.")
     provenance: Provenance
 

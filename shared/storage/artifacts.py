@@ -46,6 +46,12 @@ class Artifacts:
         make_folder(folder)
         return folder / f"{_folder(base)}.json"
 
+    def pilots(self) -> Path:
+        """What pilots of the training engines measured, kept for the next run. It exists."""
+        folder = self.lab / "pilots"
+        make_folder(folder)
+        return folder
+
     def trash(self) -> Path:
         """A directory on the same file system, for folders that are to be removed. Its folder exists."""
         path = self.lab / "trash"

@@ -39,6 +39,7 @@ SHORT_FORMS: dict[str, tuple[str, ...]] = {
 #: Target -> why it is only parsed (`make -n`).
 NOT_RUN: dict[str, str] = {
     "setup": "installs for minutes, and what the tests run in",
+    "setup-unsloth": "installs for minutes; the tests of the engine run in it",
     "check": "runs before these tests, and contains the test of this list",
     "test": "these tests themselves",
     "test-integration": "a part of `make test`, which runs these tests",

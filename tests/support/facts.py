@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.contracts.forge import CheckpointFigures, MaskAudit, Provenance, SplitFigures, TrainingFigures
+from shared.contracts.forge import CheckpointFigures, EngineChoice, MaskAudit, Provenance, SplitFigures, TrainingFigures
 
 SPLIT = SplitFigures(
     rows=1, examples=1, tokens=9, trained_tokens=3, least_trained=3, longest=9, prompts={}, skipped={}, refused={}
@@ -22,6 +22,7 @@ TRAINING = TrainingFigures(
     tokens_per_s=251.4,
     mask_audit=MaskAudit(train=SPLIT, dev=SPLIT),
     adapter={},
+    choice=EngineChoice(engine="trl", why="the recipe names it"),
     versions={},
     provenance=PROVENANCE,
 )

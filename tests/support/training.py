@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from services.forge.job import TrainerJob
+from services.forge.job import CHECKPOINTS_DIR, TrainerJob
 from shared.config.recipe import Recipe
 from shared.config.settings import PROJECT
+from shared.config.tables import JobsConfig
+from shared.contracts.forge import EngineName
 from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult, Progress
 from shared.storage.base_model import Base
 from shared.storage.digests import digest_tree
-from tests.support.model import JOBS_PYTHON, MODEL
+from tests.support.model import MODEL
 from tests.support.tooled import TOOLS, golden
 
 TIMEOUT_S = 280
@@ -31,6 +35,18 @@ RECIPE = Recipe(
     checkpoint_steps=3,
 )
 STEPS = 8
+
+
+class Trained(NamedTuple):
+    """A run of two passes over the rows that was asked to stop after its first step, and the attempt that went on."""
+
+    first: TrainerJob
+    stopped: tuple[int, JobResult]
+    job: TrainerJob
+    resumed: tuple[int, JobResult]
+
+
+Training = Callable[[EngineName, str], Trained]
 
 
 def row(number: int, **changes: Any) -> dict[str, Any]:
@@ -84,7 +100,7 @@ def start(job: TrainerJob) -> subprocess.Popen[bytes]:
     path = job.output / "job.json"
     path.write_text(job.model_dump_json(), encoding="utf-8")
     with (job.output / "stderr").open("wb") as stderr:
-        command = [str(JOBS_PYTHON), "-m", "services.forge.trainer", str(path)]
+        command = [JobsConfig().environment(job.engine).python, "-m", "services.forge.trainer", str(path)]
         return subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=stderr)
 
 
@@ -100,3 +116,26 @@ def finish(job: TrainerJob, process: subprocess.Popen[bytes]) -> tuple[int, JobR
 def progress(job: TrainerJob) -> list[Progress]:
     path = job.output / PROGRESS_FILE
     return [Progress.model_validate_json(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def wait_for_step(job: TrainerJob, step: int) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not any(line.phase == "train" and line.done >= step for line in progress(job)):
+        assert time.monotonic() < deadline, (job.output / "stderr").read_text()
+        time.sleep(0.02)
+
+
+def train_in_two_attempts(folder: Path, engine: EngineName, method: str) -> Trained:
+    """Train every row twice, one a step; the first attempt is asked to stop once it has made a step."""
+    manifest = folder / "manifest"
+    digest = write_manifest(manifest, [row(number) for number in range(ROWS)], [row(77)])
+    values = {"engine": engine, "method": method, "replay": 0, "batch_size": 1, "checkpoint_steps": 2 * ROWS}
+    recipe = RECIPE.model_copy(update=values)
+    first = planned(manifest, digest, folder / "first", engine=engine, recipe=recipe)
+    process = start(first)
+    wait_for_step(first, 1)
+    process.terminate()
+    stopped = finish(first, process)
+    earlier = first.output / CHECKPOINTS_DIR
+    again = planned(manifest, digest, folder / "second", engine=engine, recipe=recipe, attempt=2, resume_from=earlier)
+    return Trained(first, stopped, again, finish(again, start(again)))

@@ -90,7 +90,7 @@ def test_what_cannot_be_served_is_refused_by_name(tmp_path: Path, text: str, sai
 
 
 def test_an_unknown_name_lists_the_shipped_ones() -> None:
-    with pytest.raises(ConfigurationError, match="auto, default, gentle, long, overtrained"):
+    with pytest.raises(ConfigurationError, match="auto, default, gentle, long, overtrained, qlora"):
         load_recipe("no-such-recipe")
 
 

@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
 from services.forge.job import IDENTITY_FILE, TrainerJob
 from services.forge.trainer.curve import Log, best_step
 from services.forge.trainer.render import Example
+from shared.contracts.forge import EngineName
 from shared.contracts.frozen import Frozen
 from shared.jobs.result_writer import InputError
 from shared.storage.artifacts import write_atomically
@@ -50,6 +51,7 @@ class _State(Frozen, extra="ignore"):
 def identity(job: TrainerJob, examples: str) -> Run:
     """The values that identify a run: a checkpoint of other values is of another run. How a step is split is none of them."""
     return {
+        "engine": job.engine,
         "base": job.base.digest,
         "manifest": job.manifest_digest,
         "recipe": job.recipe.model_dump(mode="json", exclude={"micro_batch"}),
@@ -80,6 +82,15 @@ def rotate(folder: Path, log: Log) -> None:
     for entry in folder.glob(f"{PREFIX}*"):
         if steps(entry) not in kept:
             shutil.rmtree(entry)
+
+
+def engine_of(folder: Path) -> EngineName | None:
+    """The engine of the newest complete checkpoint; None where there is none that can be read."""
+    complete = sorted((entry for entry in folder.glob(f"{PREFIX}*") if _is_complete(entry)), key=steps)
+    try:
+        return TypeAdapter(EngineName).validate_python(_read_run(complete[-1]).get("engine")) if complete else None
+    except (OutputError, ValidationError):
+        return None
 
 
 def bring(source: Path, target: Path, run: Run) -> Path | None:

@@ -8,13 +8,16 @@ from pathlib import Path
 
 from services.forge.job import TrainerJob
 from shared.config.settings import PROJECT
-from shared.contracts.forge import Provenance
+from shared.contracts.forge import EngineName, Provenance
 from shared.storage.digests import digest_file, digest_files, digest_text
 
 TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt")
 CODE = ("services/forge", "shared")
 CODE_FILES = (".py", ".txt")
-LOCK = PROJECT / "requirements" / "jobs.lock"
+LOCKS: dict[EngineName, Path] = {
+    "trl": PROJECT / "requirements" / "jobs.lock",
+    "unsloth": PROJECT / "requirements" / "unsloth.lock",
+}
 CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -30,7 +33,7 @@ def provenance(job: TrainerJob, template: str, device: str, examples: str) -> Pr
         recipe_reason=job.recipe_reason,
         examples=examples,
         code=_digest(PROJECT, code),
-        lock=digest_file(LOCK) if LOCK.is_file() else "",
+        lock=digest_file(lock) if (lock := LOCKS[job.engine]).is_file() else "",
         seed=job.effective_seed,
         device=device,
         python=platform.python_version(),

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, LEFT_OUT_FILE, PREVIEWS_FILE, TrainerJob
 from services.forge.trainer import checkpoints
+from services.forge.trainer.choice import choose, hand_over
 from services.forge.trainer.engines.port import Engine, Trained
 from services.forge.trainer.mask import Audit, audit, expect_enough, length_limit
+from services.forge.trainer.pilot import SEEN, Rate, measure
 from services.forge.trainer.provenance import provenance
 from services.forge.trainer.render import Example, UnfitRow, render
 from services.forge.trainer.replay import replay
-from services.forge.trainer.rows import DEV, TRAIN, Split, read_rows
+from services.forge.trainer.rows import DEV, TRAIN, Row, Split, read_rows
 from services.forge.trainer.stop import StopRequest
-from shared.contracts.forge import MaskAudit, Provenance, SplitFigures, TrainingFigures
+from shared.contracts.forge import EngineChoice, MaskAudit, Provenance, SplitFigures, TrainingFigures
 from shared.contracts.job import Progress
 from shared.jobs.chat_template import unrendered
 from shared.jobs.result_writer import InputError, ResultWriter
@@ -30,7 +34,16 @@ def run(job: TrainerJob) -> int:
     """Train and write a result to the output directory, also after any error. Returns the exit status."""
     writer, stop = ResultWriter(job.output), StopRequest()
     stop.listen()
-    return writer.run(lambda: _forge(job, writer, stop))
+    work = _pilot if job.pilot else _forge
+    return writer.run(lambda: work(job, writer, stop))
+
+
+def _pilot(job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> Rate:
+    engine = _engine(job)
+    engine.load(job)
+    rows, _ = read_rows(job.manifest_dir, job.manifest_digest)
+    examples, _ = _examples(engine, job, islice(rows, SEEN), trained=True)
+    return measure(job, engine, examples, writer, stop)
 
 
 def _forge(job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> TrainingFigures:
@@ -39,9 +52,12 @@ def _forge(job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> Training
         raise InputError(f"{job.output} already holds an adapter: give every attempt a fresh directory")
     with stop.at_once("before the first step"):
         train_rows, dev_rows = read_rows(job.manifest_dir, job.manifest_digest)
+        if job.others:
+            with writer.span("choose"):
+                job = _chosen(job, train_rows, writer)
         with writer.span("load"):
             writer.progress(Progress(phase="load", done=0, total=1, unit="models"))
-            engine = _engine()
+            engine = _engine(job)
             engine.load(job)
         with writer.span("tokenize"):
             writer.progress(Progress(phase="tokenize", done=0, total=1, unit="manifests"))
@@ -62,17 +78,32 @@ def _forge(job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> Training
     writer.progress(Progress(phase="save", done=1, total=1, unit="adapters"))
     audits = MaskAudit(train=_audited(train_audit), dev=_audited(dev_audit))
     origin = provenance(job, engine.template, engine.device, str(run[checkpoints.EXAMPLES]))
-    return _figures(trained, audits, adapter, len(replayed), writer.seconds("train"), origin)
+    choice = job.choice or _only(job)
+    return _figures(trained, audits, adapter, len(replayed), writer.seconds("train"), origin, choice)
 
 
-def _engine() -> Engine:
-    # Imported here: it imports torch, which takes seconds that bad input need not wait for.
+def _chosen(job: TrainerJob, rows: Split, writer: ResultWriter) -> TrainerJob:
+    """The job with its choice. Does not return where another engine is chosen: its environment takes the job over."""
+    writer.progress(Progress(phase="choose", done=0, total=1, unit="engines"))
+    earlier = checkpoints.engine_of(job.resume_from) if job.resume_from else None
+    choice = EngineChoice(engine=earlier, why="that of the checkpoint") if earlier else choose(job, rows)
+    if choice.engine != job.engine:
+        hand_over(job, choice)
+    return job.model_copy(update={"choice": choice})
+
+
+def _engine(job: TrainerJob) -> Engine:
+    # Imported here: they import torch, which takes seconds that bad input need not wait for.
+    if job.engine == "unsloth":
+        from services.forge.trainer.engines.unsloth import UnslothEngine
+
+        return UnslothEngine()
     from services.forge.trainer.engines.trl import TrlEngine
 
     return TrlEngine()
 
 
-def _examples(engine: Engine, job: TrainerJob, rows: Split, *, trained: bool) -> tuple[list[Example], Audit]:
+def _examples(engine: Engine, job: TrainerJob, rows: Iterable[Row], *, trained: bool) -> tuple[list[Example], Audit]:
     """Render and audit a split; only trained rows are left out for being among the longest."""
     rendered: list[Example] = []
     skipped: dict[str, str] = {}
@@ -113,8 +144,19 @@ def _save(engine: Engine, job: TrainerJob) -> dict[str, str]:
     return {file.name: digest_file(file) for file in sorted(Path(job.output / ADAPTER_DIR).iterdir())}
 
 
+def _only(job: TrainerJob) -> EngineChoice:
+    auto = job.recipe.engine == "auto"
+    return EngineChoice(engine=job.engine, why="no other one is here for it" if auto else "the recipe names it")
+
+
 def _figures(
-    trained: Trained, audits: MaskAudit, adapter: dict[str, str], replayed: int, seconds: float, origin: Provenance
+    trained: Trained,
+    audits: MaskAudit,
+    adapter: dict[str, str],
+    replayed: int,
+    seconds: float,
+    origin: Provenance,
+    choice: EngineChoice,
 ) -> TrainingFigures:
     return TrainingFigures(
         steps=trained.steps,
@@ -130,6 +172,7 @@ def _figures(
         replayed=replayed,
         mask_audit=audits,
         adapter=adapter,
+        choice=choice,
         versions=trained.versions,
         provenance=origin,
     )

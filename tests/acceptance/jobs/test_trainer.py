@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from tests.support.training import (
     progress,
     row,
     start,
+    wait_for_step,
     write_manifest,
 )
 from tests.support.training import (
@@ -110,13 +110,6 @@ def test_the_trained_text_stays_in_the_run_and_what_it_was_made_from_is_pinned(
     assert (origin["manifest"], origin["base"], origin["seed"]) == (job.manifest_digest, "sha256:base", 0)
     digests = ("tokenizer", "template", "recipe", "examples", "code", "lock")
     assert all(origin[name].startswith("sha256:") for name in digests) and "threads" in origin["device"]
-
-
-def wait_for_step(job: TrainerJob, step: int) -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while not any(line.phase == "train" and line.done >= step for line in progress(job)):
-        assert time.monotonic() < deadline, (job.output / "stderr").read_text()
-        time.sleep(0.02)
 
 
 def test_a_run_that_is_stopped_and_then_killed_goes_on_exactly(

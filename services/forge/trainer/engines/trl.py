@@ -30,7 +30,6 @@ from shared.config.recipe import Recipe
 from shared.contracts.forge import ADAPTER_CONFIG, ADAPTER_FILES, ADAPTER_WEIGHTS
 from shared.jobs.result_writer import InputError, Interrupted, ResultWriter
 
-DISTRIBUTIONS = ("torch", "transformers", "trl", "peft", "accelerate")
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -45,6 +44,8 @@ class OrderedTrainer(SFTTrainer):  # type: ignore[misc]  # untyped where trl is 
 
 class TrlEngine:
     """Implements `Engine`."""
+
+    distributions: tuple[str, ...] = ("torch", "transformers", "trl", "peft", "accelerate")
 
     def __init__(self) -> None:
         self._model: Any = None
@@ -136,7 +137,7 @@ class TrlEngine:
             seen_tokens=int(trainer._total_train_tokens),
             resumed_at=checkpoints.steps(resume) if resume else 0,
             resumed_tokens=callback.first_token,
-            versions={name: importlib.metadata.version(name) for name in DISTRIBUTIONS},
+            versions={name: importlib.metadata.version(name) for name in self.distributions},
         )
 
     def save(self, folder: Path, base_name: str) -> None:
@@ -160,7 +161,7 @@ class TrlEngine:
         model, adapter = self._adapted(job)
         trainer = OrderedTrainer(
             model=model,
-            args=arguments(job, sum(lengths)),
+            args=SFTConfig(**arguments(job, sum(lengths))),
             train_dataset=_dataset(train),
             eval_dataset=_dataset(dev) if dev else None,
             processing_class=self._tokenizer,
@@ -200,36 +201,37 @@ def _dataset(examples: Sequence[Example]) -> Dataset:
     )
 
 
-def arguments(job: TrainerJob, tokens: int) -> SFTConfig:
-    """The recipe in the trainer's terms; `tokens` is the length of one pass."""
+def arguments(job: TrainerJob, tokens: int) -> dict[str, Any]:
+    """The recipe as the arguments of SFTConfig; `tokens` is the length of one pass."""
     recipe, on_cpu = job.recipe, not torch.cuda.is_available()
-    return SFTConfig(
-        output_dir=str(job.output / CHECKPOINTS_DIR),
-        seed=job.effective_seed,
-        num_train_epochs=recipe.passes(tokens),
-        per_device_train_batch_size=recipe.rows_at_once,
-        per_device_eval_batch_size=recipe.rows_at_once,
-        gradient_accumulation_steps=recipe.accumulation,
-        learning_rate=recipe.learning_rate,
-        lr_scheduler_type=recipe.schedule if recipe.schedule != "constant" else "constant_with_warmup",
-        warmup_steps=recipe.warmup_ratio,
-        weight_decay=recipe.weight_decay,
-        max_grad_norm=recipe.max_grad_norm,
-        bf16=recipe.precision == "bf16",
-        use_cpu=on_cpu,
-        gradient_checkpointing=not on_cpu,
+    return {
+        "output_dir": str(job.output / CHECKPOINTS_DIR),
+        "seed": job.effective_seed,
+        "num_train_epochs": recipe.passes(tokens),
+        "per_device_train_batch_size": recipe.rows_at_once,
+        "per_device_eval_batch_size": recipe.rows_at_once,
+        "gradient_accumulation_steps": recipe.accumulation,
+        "learning_rate": recipe.learning_rate,
+        "lr_scheduler_type": recipe.schedule if recipe.schedule != "constant" else "constant_with_warmup",
+        "warmup_steps": recipe.warmup_ratio,
+        "weight_decay": recipe.weight_decay,
+        "max_grad_norm": recipe.max_grad_norm,
+        "bf16": recipe.precision == "bf16",
+        "use_cpu": on_cpu,
+        "gradient_checkpointing": not on_cpu,
         # Nothing may be truncated: the mask audit has refused examples that are too long.
-        max_length=None,
-        packing=False,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        dataloader_pin_memory=not on_cpu,
-        logging_steps=1,
+        "max_length": None,
+        "packing": False,
+        "padding_free": False,
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+        "dataloader_pin_memory": not on_cpu,
+        "logging_steps": 1,
         # A loss that is no number must be seen, not replaced by a mean.
-        logging_nan_inf_filter=False,
-        report_to="none",
-        disable_tqdm=True,
-        save_strategy="steps",
-        save_steps=recipe.checkpoint_steps,
+        "logging_nan_inf_filter": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "save_strategy": "steps",
+        "save_steps": recipe.checkpoint_steps,
         # JobCallback measures the dev loss, and removes old checkpoints once a newer one is sealed.
-        eval_strategy="no",
-    )
+        "eval_strategy": "no",
+    }
