@@ -36,12 +36,21 @@ AWAY = "after 22 s without inference"
         (evacuated(), MEMORY),
         (evacuated(drained=3), f"{MEMORY}; requests: 3 drained"),
         (evacuated(drained=3, aborted=1), f"{MEMORY}; requests: 3 drained, 1 aborted"),
-        (AdapterForged(**NAMED, **FORGED, training=TRAINING), "40 steps, dev loss 2.500 → 1.250, 251 tokens/s with trl (the recipe names it)"),
-        (AdapterForged(**NAMED, **FORGED, training=WITHOUT_DEV), "40 steps, 251 tokens/s with trl (the recipe names it)"),
-        (AdapterForged(**NAMED, **FORGED, training=WITHOUT_DEV, isolation=WALLED), "40 steps, 251 tokens/s with trl (the recipe names it)"),
+        (
+            AdapterForged(**NAMED, **FORGED, training=TRAINING),
+            "40 steps, dev loss 2.500 → 1.250, 251 tokens/s with trl (the recipe names it)",
+        ),
+        (
+            AdapterForged(**NAMED, **FORGED, training=WITHOUT_DEV),
+            "40 steps, 251 tokens/s with trl (the recipe names it)",
+        ),
+        (
+            AdapterForged(**NAMED, **FORGED, training=WITHOUT_DEV, isolation=WALLED),
+            "40 steps, 251 tokens/s with trl (the recipe names it)",
+        ),
         (
             AdapterForged(**NAMED, **FORGED, training=WITHOUT_DEV, isolation=UNWALLED),
-            f"40 steps, 251 tokens/s; {UNISOLATED}",
+            f"40 steps, 251 tokens/s with trl (the recipe names it); {UNISOLATED}",
         ),
         (BANISHED.model_copy(update={"isolation": UNWALLED}), f"the verdict is banish; {UNISOLATED}"),
         (AdapterFailed(**NAMED, reason="no", isolation=UNWALLED), f"no; {UNISOLATED}"),
