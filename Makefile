@@ -120,7 +120,7 @@ test-resume: setup ## training is stopped and killed at random moments, resumed,
 	@.venv-openapi/bin/python -m $(PIP) -r requirements/openapi.lock
 	@touch $@
 
-test-openapi: .venv/.ready .venv-openapi/.ready ## Schemathesis against the gateway over a small engine, by its OpenAPI document; a minute (CASES=100 SEED=1)
+test-openapi: .venv/.ready .venv-openapi/.ready ## Schemathesis against the gateway over a small engine, by its OpenAPI document; four minutes (CASES=100 SEED=1)
 	@$(BIN)/python -m tests.openapi.run --cases $(or $(CASES),100) --seed $(or $(SEED),1)
 
 gpu-check: setup ## prove on real device memory that a GPU is occupied, and free again after the stop (DEVICES=0 GIB=4)
