@@ -95,7 +95,8 @@ def _forged(fact: AdapterForged) -> str:
     before, after = figures.dev_loss_before, figures.dev_loss_after
     loss = [f"dev loss {before:.3f} → {after:.3f}"] if before is not None and after is not None else []
     speed = f"{figures.tokens_per_s:.0f} tokens/s with {figures.choice.engine} ({figures.choice.why})"
-    return ", ".join([f"{figures.steps} steps", *loss, speed])
+    picked = f"; {figures.provenance.recipe_reason}" if figures.provenance.recipe_reason else ""
+    return ", ".join([f"{figures.steps} steps", *loss, speed]) + picked
 
 
 def _restored(fact: GpuRestored) -> str:

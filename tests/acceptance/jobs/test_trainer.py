@@ -159,9 +159,29 @@ def test_a_golden_path_is_trained_with_its_calls_where_the_template_shows_them(
     base = Base(name="tooled", path=tooled_base(tmp_path / "base", MODEL), digest="sha256:tooled")
     manifest = tmp_path / "paths"
     digest = write_manifest(manifest, [path_row(number) for number in range(2)], [])
-    job = planned(base=base, manifest_dir=manifest, manifest_digest=digest, recipe=Recipe(r=8, epochs=1, replay=0))
+    recipe = Recipe(
+        r=8,
+        rslora=True,
+        target_modules=("q_proj", "up_proj"),
+        precision="fp32",
+        schedule="constant",
+        weight_decay=0.01,
+        max_grad_norm=0,
+        batch_size=1,
+        group_by_length=False,
+        epochs=9,
+        tokens=100,
+        max_length="p99",
+        replay=0,
+        keep_best=False,
+    )
+    job = planned(base=base, manifest_dir=manifest, manifest_digest=digest, recipe=recipe)
     status, result = finish(job, start(job))
     assert (status, result.error) == (0, None)
+    config = json.loads((job.output / ADAPTER_DIR / "adapter_config.json").read_text())
+    assert (config["use_rslora"], config["target_modules"]) == (True, ["q_proj", "up_proj"])
+    # Of passes of some 120 tokens: the budget ends the first one early.
+    assert 0 < result.result["steps"] <= 2 and result.result["seen_tokens"] <= 200
     call = '<call>{"name": "add", "arguments": {"to": 0}}</call><|im_end|>'
     assert json.loads((job.output / PREVIEWS_FILE).read_text())[0] == f"{call}Plainly 1.<|im_end|>"
     audit = result.result["mask_audit"]["train"]

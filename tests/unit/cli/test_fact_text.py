@@ -25,6 +25,8 @@ from tests.unit.cli.rows import (
 MEMORY = "memory 3.0 GiB → 0 B"
 WITHOUT_DEV = TRAINING.model_copy(update={"dev_loss_before": None, "dev_loss_after": None})
 WALLED, UNWALLED = ("environment", "network", "filesystem"), ("environment",)
+PROVENANCE = TRAINING.provenance.model_copy(update={"recipe_reason": "auto: r 16"})
+PICKED = WITHOUT_DEV.model_copy(update={"provenance": PROVENANCE})
 UNISOLATED = "UNISOLATED: only environment"
 AWAY = "after 22 s without inference"
 
@@ -51,6 +53,10 @@ AWAY = "after 22 s without inference"
         (
             AdapterForged(**NAMED, **FORGED, training=WITHOUT_DEV, isolation=UNWALLED),
             f"40 steps, 251 tokens/s with trl (the recipe names it); {UNISOLATED}",
+        ),
+        (
+            AdapterForged(**NAMED, **FORGED, training=PICKED),
+            "40 steps, 251 tokens/s with trl (the recipe names it); auto: r 16",
         ),
         (BANISHED.model_copy(update={"isolation": UNWALLED}), f"the verdict is banish; {UNISOLATED}"),
         (AdapterFailed(**NAMED, reason="no", isolation=UNWALLED), f"no; {UNISOLATED}"),
