@@ -65,14 +65,16 @@ class Forge:
         base = await self._bases.get(self._context.configuration.base_of(ritual.persona))
         recipe, reason = await self._recipe(ritual, harvested, base)
         jobs = self._context.configuration.jobs
-        engine, *others = list_engines(recipe, jobs)
-        environment = jobs.environment(engine)
-        # One container has one image.
-        reached = {other: found for other in others if (found := jobs.environment(other)).image == environment.image}
-        kept = self._artifacts.pilots() if reached else None
 
         def planned(output: Path) -> JobPlan:
             resume = self._earlier_checkpoints(ritual)
+            engine, *others = list_engines(recipe, jobs)
+            environment = jobs.environment(engine)
+            # One container has one image.
+            reached = {
+                other: found for other in others if (found := jobs.environment(other)).image == environment.image
+            }
+            kept = self._artifacts.pilots() if reached else None
             job = TrainerJob(
                 ritual=str(ritual.id),
                 attempt=ritual.attempt,

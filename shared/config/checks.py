@@ -28,7 +28,7 @@ def faults(configuration: Configuration, settings: Settings) -> list[Fault]:
         *_covens(configuration),
         *_once(configuration),
         *_image(("jobs", "image"), configuration.jobs),
-        *_image_python(configuration.jobs),
+        *_of_an_image(configuration.jobs),
         *_docker(configuration),
         *_bases(configuration),
         *_personas(configuration),
@@ -88,9 +88,15 @@ def _image(place: tuple[str, ...], part: RuneConfig | JobsConfig) -> Iterator[Fa
         yield Fault(place, 'the process driver runs no image: set driver = "docker", or take this out')
 
 
-def _image_python(jobs: JobsConfig) -> Iterator[Fault]:
-    if jobs.driver == "process" and jobs.image_python:
+def _of_an_image(jobs: JobsConfig) -> Iterator[Fault]:
+    if jobs.driver != "process":
+        return
+    if jobs.image_python:
         yield Fault(("jobs", "image_python"), "the process driver runs no image: name the interpreter in jobs.python")
+    for name in ("image", "image_python"):
+        if getattr(jobs.unsloth, name):
+            reason = "the process driver runs no image: name the interpreter in jobs.unsloth.python"
+            yield Fault(("jobs", "unsloth", name), reason)
 
 
 def _covens(configuration: Configuration) -> Iterator[Fault]:

@@ -22,11 +22,16 @@ UNSLOTH_PYTHON = JobsConfig().unsloth.python
 REQUIRE_UNSLOTH = "SOULFORGE_REQUIRE_UNSLOTH"
 
 
+def has_unsloth() -> bool:
+    """Whether Unsloth's environment is here, or must be."""
+    return UNSLOTH_PYTHON.is_file() or os.environ.get(REQUIRE_UNSLOTH) == "1"
+
+
 def require_unsloth() -> None:
     """Skip where Unsloth's environment is not installed; fail instead with SOULFORGE_REQUIRE_UNSLOTH=1."""
     if UNSLOTH_PYTHON.is_file():
         return
     reason = f"needs Unsloth's environment at {UNSLOTH_PYTHON}: `make setup-unsloth` installs it"
-    if os.environ.get(REQUIRE_UNSLOTH) == "1":
+    if has_unsloth():
         pytest.fail(reason)
     pytest.skip(reason)

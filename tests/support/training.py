@@ -46,6 +46,7 @@ class Trained(NamedTuple):
     resumed: tuple[int, JobResult]
 
 
+TRAINED: tuple[tuple[EngineName, str], ...] = (("trl", "lora"), ("unsloth", "lora"), ("unsloth", "qlora"))
 Training = Callable[[EngineName, str], Trained]
 
 

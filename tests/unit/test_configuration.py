@@ -300,6 +300,7 @@ def test_the_tables_of_services_are_in_the_same_file_with_their_defaults(setting
         (f"{PORTAL}url = 'https://key@example.com/v1'", "gateway.portal.url: must be an address like"),
         (f"{PORTAL}url = 'https://example.com/v1'\ndaily = 1", "gateway.portal.daily: unknown key"),
         ("[jobs]\nimage_python = 'x'", "jobs.image_python: the process driver runs no image"),
+        ("[jobs.unsloth]\nimage = 'x'", "jobs.unsloth.image: the process driver runs no image"),
     ],
 )  # fmt: skip
 def test_a_fault_in_the_table_of_a_service_has_the_same_message(text: str, told: str, settings: Settings) -> None:

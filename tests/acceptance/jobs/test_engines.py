@@ -12,11 +12,11 @@ from services.forge.reconcile import adapter_digest
 from shared.contracts.forge import ADAPTER_CONFIG, EngineName, TrainingFigures
 from shared.contracts.job import EXIT_INTERRUPTED
 from tests.support.model import needs_jobs
-from tests.support.training import ROWS, Training, progress
+from tests.support.training import ROWS, TRAINED, Training, progress
 
 pytestmark = needs_jobs
 
-EVERY = pytest.mark.parametrize(("engine", "method"), [("trl", "lora"), ("unsloth", "lora"), ("unsloth", "qlora")])
+EVERY = pytest.mark.parametrize(("engine", "method"), TRAINED)
 LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
 
@@ -41,7 +41,7 @@ def test_the_adapter_is_one_lora_as_peft_writes_it(trained: Training, engine: En
     assert adapter_digest(job.output).startswith("sha256:")
     config = json.loads((job.output / ADAPTER_DIR / ADAPTER_CONFIG).read_text())
     assert config["base_model_name_or_path"] == "stable-name"
-    assert (config["r"], config["lora_alpha"], config["lora_dropout"], config["bias"]) == (8, 32, 0.0, "none")
+    assert (config["r"], config["lora_alpha"], config["lora_dropout"], config["bias"]) == (8, 32, 0.1, "none")
     assert set(config["target_modules"]) == LINEAR
     assert not (config["use_dora"] or config["use_rslora"] or config["modules_to_save"])
 

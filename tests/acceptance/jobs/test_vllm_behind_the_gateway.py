@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from deploy.services import load_configuration
+from services.forge.job import ADAPTER_DIR
 from services.gateway.app import app
 from services.orchestrator.engine import UNPROVEN, Condition, Rune
 from services.orchestrator.handover.probes import ALONE_WITHIN_S, ask_all
@@ -24,13 +25,15 @@ from shared.drivers.inference.port import PromptMessage
 from tests.support.configurations import configured
 from tests.support.fakes.engines import until
 from tests.support.load import End, LiveLoad, live_load
-from tests.support.model import MODEL, needs_jobs
+from tests.support.model import MODEL, has_unsloth, needs_jobs
 from tests.support.servers import House
 from tests.support.services import running
+from tests.support.training import TRAINED, Training
 
 START_S = 240.0
 STOP_S = 60.0
 CLIENTS = 6
+TRAINED_ON = (PromptMessage(role="user", content="What comes after 3?"),)
 ASKED = (PromptMessage(role="user", content="hello"),)
 
 pytestmark = needs_jobs
@@ -49,12 +52,22 @@ async def rune(house: House, tmp_path: Path) -> AsyncIterator[Rune]:
         await one.stop()
 
 
-@pytest.mark.timeout(START_S + STOP_S + 120)
-async def test_a_real_vllm_behind_the_gateway_is_drained_aborted_and_ended_without_one_unclean_end(rune: Rune) -> None:
+@pytest.fixture
+def adapters(trained: Training) -> dict[str, Path]:
+    """What every engine here trained with every method, by name."""
+    made = [(engine, method) for engine, method in TRAINED if engine != "unsloth" or has_unsloth()]
+    return {f"{engine}-{method}": trained(engine, method).job.output / ADAPTER_DIR for engine, method in made}
+
+
+@pytest.mark.timeout(START_S + STOP_S + 400)
+async def test_a_real_vllm_behind_the_gateway_is_drained_aborted_and_ended_without_one_unclean_end(
+    rune: Rune, adapters: dict[str, Path]
+) -> None:
     began = monotonic()
     await rune.start()
     await until(lambda: _answers(rune), START_S)
     print(f"\nup after {monotonic() - began:.1f} s")
+    await serves_what_was_trained(rune, adapters)
     answering = [port for port in list_ports(rune.settings) if await speaks_http(port)]
     assert answering == [], "it is reached by its socket alone"
     async with live_load(rune.settings.gateway_url, (EMBEDDED_BASE,), CLIENTS, max_tokens=32) as load:
@@ -90,6 +103,16 @@ async def speaks_http(port: int) -> bool:
             await client.get(f"http://127.0.0.1:{port}/health")
             return True
     return False
+
+
+async def serves_what_was_trained(rune: Rune, adapters: dict[str, Path]) -> None:
+    assert "Plainly" not in await rune.inference.answer(EMBEDDED_BASE, TRAINED_ON, 8)
+    for name, folder in adapters.items():
+        await rune.inference.load(name, folder)
+        answer = await rune.inference.answer(name, TRAINED_ON, 8)
+        print(f"{name} answers {answer!r}")
+        assert answer == "Plainly 4."
+        await rune.inference.unload(name)
 
 
 async def starts_closed(rune: Rune, load: LiveLoad) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,9 +15,17 @@ from services.forge.trainer.choice import budget_s, fastest, training_s
 from services.forge.trainer.pilot import typical
 from services.forge.trainer.render import Example
 from shared.config.recipe import Recipe
+from shared.config.settings import PROJECT
 from shared.contracts.forge import EngineChoice, Pilot
 from shared.storage.base_model import Base
 
+HAND_OVER = """
+import sys
+from services.forge.job import TrainerJob
+from services.forge.trainer.choice import hand_over
+from shared.contracts.forge import EngineChoice
+hand_over(TrainerJob.model_validate_json(sys.argv[1]), EngineChoice.model_validate_json(sys.argv[2]))
+"""
 RESULT = '{"ok": true, "result": {"tokens_per_s": %s}}'
 
 
@@ -92,6 +102,18 @@ def test_a_pilot_that_takes_too_long_is_ended_without_a_figure(tmp_path: Path) -
     found = choice._pilot(job(tmp_path), "unsloth", str(python), 0.3)
     assert found.tokens_per_s is None and "no figure within" in found.fault
     assert time.monotonic() - began < 30
+
+
+def test_the_chosen_engine_s_interpreter_takes_the_job_over(tmp_path: Path) -> None:
+    python = interpreter(tmp_path / "python", 'echo "$@"')
+    asked = job(tmp_path, unsloth=python).model_copy(update={"start_before": 1.0, "resume_from": tmp_path / "earlier"})
+    chosen = EngineChoice(engine="unsloth", why="the fastest of the pilots", key="device")
+    command = [sys.executable, "-c", HAND_OVER, asked.model_dump_json(), chosen.model_dump_json()]
+    told = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True, timeout=60).stdout.split()
+    assert told == ["-m", "services.forge.trainer", str(tmp_path / "job-unsloth.json")]
+    taken = TrainerJob.model_validate_json(Path(told[-1]).read_text())
+    assert (taken.engine, taken.others, taken.choice, taken.start_before) == ("unsloth", {}, chosen, None)
+    assert taken.resume_from == asked.resume_from
 
 
 def test_a_kept_choice_holds_for_its_key_and_only_while_its_engine_is_here(tmp_path: Path) -> None:
