@@ -23,6 +23,7 @@ class TrainerJob(GpuJob):
     """One training run. Inputs may be read-only; everything is written below `output`, a fresh directory.
 
     `manifest_dir` holds the shards of `train/` and, where there is one, `dev/`; `manifest_digest` is its `digest_tree`.
+    `replay` holds answers of the base, made before; `replay_digest` is its `digest_file`.
     `resume_from` is the `checkpoints` directory of an earlier attempt.
     """
 
@@ -33,6 +34,8 @@ class TrainerJob(GpuJob):
     manifest_dir: Path
     manifest_digest: str
     recipe: Recipe
+    replay: Path | None = None
+    replay_digest: str | None = None
     output: Path
     resume_from: Path | None = None
     seed: int | None = Field(None, ge=0, lt=2**31, description="Default: the recipe's.")

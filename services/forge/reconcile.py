@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Literal
 
+import structlog
 from pydantic import BaseModel
 
 from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, IDENTITY_FILE, TrainerJob
+from services.forge.replay.answers import answers_key, read_answers, to_lines
 from shared.config.recipe import load_recipe
 from shared.contracts.forge import (
     ADAPTER_CONFIG,
@@ -21,7 +23,8 @@ from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.job import RESULT_FILE
 from shared.jobs.runner import JOB_FILE, OUTPUT, Finished, JobPlan
 from shared.ritual import ledger
-from shared.storage.artifacts import Artifacts
+from shared.storage import digests
+from shared.storage.artifacts import Artifacts, write_atomically
 from shared.storage.base_model import Bases
 from shared.storage.digests import digest_files
 from shared.storage.untrusted import KIB, OutputError, digest_file, list_names, read_model, validate
@@ -34,7 +37,9 @@ if TYPE_CHECKING:
     from shared.ritual.lease import Lease
     from shared.ritual.ledger import Ritual
     from shared.runtime.context import ServiceContext
+    from shared.storage.base_model import Base
 
+log = structlog.get_logger()
 ROLE = "trainer"
 LARGEST_CONFIG = 256 * KIB
 SHOWN = 10  # names of files in an error
@@ -58,10 +63,11 @@ class Forge:
         harvested = await ledger.require_fact(self._context.pool, ritual.id, KarmaHarvested)
         manifest = self._artifacts.manifest(harvested.manifest)
         base = await self._bases.get(self._context.configuration.base_of(ritual.persona))
-        max_rank = self._context.configuration.max_lora_rank(ritual.persona)
+        recipe = load_recipe(ritual.intent.recipe, self._context.configuration.max_lora_rank(ritual.persona))
 
         def planned(output: Path) -> JobPlan:
             resume = self._earlier_checkpoints(ritual)
+            replay = self._fixed_answers(ritual, base) if recipe.replay else None
             job = TrainerJob(
                 ritual=str(ritual.id),
                 attempt=ritual.attempt,
@@ -69,12 +75,14 @@ class Forge:
                 base=base,
                 manifest_dir=manifest,
                 manifest_digest=harvested.manifest,
-                recipe=load_recipe(ritual.intent.recipe, max_rank),
+                recipe=recipe,
+                replay=replay,
+                replay_digest=digests.digest_file(replay) if replay else None,
                 output=output,
                 resume_from=resume,
                 seed=ritual.intent.seed,
             )
-            return JobPlan(job, (base.path, manifest, *([resume] if resume else [])))
+            return JobPlan(job, (base.path, manifest, *filter(None, (resume, replay))))
 
         return planned
 
@@ -97,6 +105,18 @@ class Forge:
             spans=finished.result.spans,
             isolation=finished.isolation,
         )
+
+    def _fixed_answers(self, ritual: Ritual, base: Base) -> Path:
+        """The base's answers as they were known to the ritual's first attempt: with others no checkpoint could be resumed from."""
+        path = self._artifacts.replay_input(ritual.id)
+        if not path.exists():
+            try:
+                known = read_answers(self._artifacts.replay_answers(answers_key(base.digest)))
+            except OutputError as error:
+                log.warning("the base's answers are not used", ritual=str(ritual.id), error=str(error))
+                known = {}
+            write_atomically(path, to_lines(known[place] for place in sorted(known)))
+        return path
 
     def _earlier_checkpoints(self, ritual: Ritual) -> Path | None:
         """The complete checkpoints of the latest attempt with any; a ritual's manifest, recipe and seed do not change."""

@@ -17,6 +17,7 @@ from services.gateway.in_flight import InFlight
 from services.gateway.metrics import REQUESTS
 from services.gateway.portal import Portal, PortalError
 from services.gateway.request import Asked, Bodies, Gone
+from shared.drivers.inference.port import LOW_PRIORITY, PRIORITY_HEADER
 
 if TYPE_CHECKING:
     from services.gateway.forward import Forwarder
@@ -53,7 +54,7 @@ class Generate:
         self.uses: dict[str, Use] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = InFlight(receive, send)
+        request = InFlight(receive, send, (PRIORITY_HEADER.encode(), LOW_PRIORITY.encode()) in scope["headers"])
         try:
             with self._bodies.hold() as body:
                 await self._bodies.read(body, scope, receive)
@@ -70,7 +71,9 @@ class Generate:
             log.warning("answer cut off by the engine", served=request.served, error=str(error) or type(error).__name__)
         finally:
             self.requests.discard(request)
-            REQUESTS.labels(request.served, "ended" if request.ended else request.outcome).inc()
+            outcome = "ended" if request.ended else request.outcome
+            yielded = request.yields and outcome in ("ended", "refused")
+            REQUESTS.labels(request.served, "yielded" if yielded else outcome).inc()
 
     async def _answer(self, asked: Asked, request: InFlight, scope: Scope, send: Send) -> None:
         status = await self._serve(asked, request, scope, send)
@@ -85,6 +88,8 @@ class Generate:
             try:
                 return await self._forwarder.forward(scope, send, target, body, request)
             except Away as away:
+                if request.yields:
+                    raise away.refusal from None
                 decided = self._configuration.persona(target.persona)
                 # A version is asked for by its name for the sake of its weights: nothing else answers for it.
                 if decided.away == "portal" and decided.leaves_home and not target.pinned and away.passes:

@@ -17,9 +17,13 @@ if TYPE_CHECKING:
 
 
 class InFlight:
-    """Wraps `receive` and `send` of one request. `target` is what answers it; None while that is not decided."""
+    """Wraps `receive` and `send` of one request. `target` is what answers it; None while that is not decided.
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    `yields`: it is of low priority, and ends as soon as another one comes.
+    """
+
+    def __init__(self, receive: Receive, send: Send, yields: bool = False) -> None:
+        self.yields = yields
         self.target: Target | None = None
         self.served = ""  #: the persona or the base, for metrics
         self.outcome = "failed"

@@ -34,7 +34,9 @@ class Recipe(Frozen):
         "auto", description="Longest row in tokens, longer ones are refused; auto: the model's context."
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed, where the job names none.")
-    replay: float = Field(0.2, ge=0, le=1, description="Rows of the base's own words, as a share of the training rows.")
+    replay: float = Field(
+        0.2, ge=0, le=1, description="Trained tokens of the base's own answers, as a share of those of the rows."
+    )
     checkpoint_steps: int = Field(
         20, gt=0, description="Steps between two checkpoints, each with a look at the dev loss."
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.contracts.forge import MaskAudit, SplitFigures, TrainingFigures
+from shared.contracts.forge import MaskAudit, ReplayFigures, SplitFigures, TrainingFigures
 
 SPLIT = SplitFigures(
     rows=1, examples=1, tokens=9, trained_tokens=3, least_trained=3, longest=9, prompts={}, skipped={}, refused={}
@@ -15,6 +15,7 @@ TRAINING = TrainingFigures(
     dev_loss_after=1.25,
     seen_tokens=360,
     tokens_per_s=251.4,
+    replay=ReplayFigures(cached=3, generated=1, tokens=40, wanted_tokens=36),
     mask_audit=MaskAudit(train=SPLIT, dev=SPLIT),
     adapter={},
     versions={},

@@ -1,4 +1,4 @@
-"""Checkpoints from which a run may resume: complete, whole, and of the same manifest, recipe and seed."""
+"""Checkpoints from which a run may resume: complete, whole, and of the same manifest, recipe, replay and seed."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ def identity(job: TrainerJob) -> dict[str, Any]:
         "base": job.base.digest,
         "manifest": job.manifest_digest,
         "recipe": job.recipe.model_dump(mode="json"),
+        "replay": job.replay_digest,
         "seed": job.effective_seed,
     }
 

@@ -12,10 +12,10 @@ from services.forge.trainer import checkpoints
 from services.forge.trainer.engines.port import Engine, Trained
 from services.forge.trainer.mask import Audit, audit, expect_enough
 from services.forge.trainer.render import Example, render
-from services.forge.trainer.replay import replay
+from services.forge.trainer.replay import compose
 from services.forge.trainer.rows import DEV, TRAIN, Split, read_rows
 from services.forge.trainer.stop import StopRequest
-from shared.contracts.forge import MaskAudit, SplitFigures, TrainingFigures
+from shared.contracts.forge import MaskAudit, ReplayFigures, SplitFigures, TrainingFigures
 from shared.contracts.job import Progress
 from shared.jobs.chat_template import unrendered
 from shared.jobs.result_writer import InputError, ResultWriter
@@ -48,18 +48,17 @@ def _forge(job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> Training
         expect_enough(train_audit)
         dev, dev_audit = _examples(engine, job, dev_rows, stop)
     with writer.span("replay"):
-        writer.progress(Progress(phase="replay", done=0, total=1, unit="generations"))
-        replayed = replay(engine, len(train), job.recipe.replay)
+        replay = compose(engine, job, train_audit.trained_tokens, _longest(engine, job), writer, stop)
     _write_previews(job, train_audit)
     _write_left_out(job, {TRAIN: train_audit, DEV: dev_audit})
     stop.raise_if_made("before the first step")
     with writer.span("train"):
-        trained = engine.train(job, [*train, *replayed], dev, resume, writer, stop)
+        trained = engine.train(job, [*train, *replay.examples], dev, resume, writer, stop)
     with writer.span("save"):
         adapter = _save(engine, job)
     writer.progress(Progress(phase="save", done=1, total=1, unit="adapters"))
     audits = MaskAudit(train=_audited(train_audit), dev=_audited(dev_audit))
-    return _figures(trained, audits, adapter, len(replayed), writer.seconds("train"))
+    return _figures(trained, audits, adapter, replay.figures, writer.seconds("train"))
 
 
 def _engine() -> Engine:
@@ -78,8 +77,12 @@ def _examples(engine: Engine, job: TrainerJob, rows: Split, stop: StopRequest) -
             skipped[row.id] = reason
         else:
             rendered += render(engine.tokenizer, row, engine.end_of_turn)
-    limit = engine.context if job.recipe.max_length == "auto" else min(job.recipe.max_length, engine.context)
-    return audit(engine.tokenizer, rendered, skipped, limit)
+    return audit(engine.tokenizer, rendered, skipped, _longest(engine, job))
+
+
+def _longest(engine: Engine, job: TrainerJob) -> int:
+    """The longest example, in tokens."""
+    return engine.context if job.recipe.max_length == "auto" else min(job.recipe.max_length, engine.context)
 
 
 def _write_previews(job: TrainerJob, train: Audit) -> None:
@@ -106,7 +109,7 @@ def _save(engine: Engine, job: TrainerJob) -> dict[str, str]:
 
 
 def _figures(
-    trained: Trained, audits: MaskAudit, adapter: dict[str, str], replayed: int, seconds: float
+    trained: Trained, audits: MaskAudit, adapter: dict[str, str], replay: ReplayFigures, seconds: float
 ) -> TrainingFigures:
     return TrainingFigures(
         steps=trained.steps,
@@ -117,7 +120,7 @@ def _figures(
         seen_tokens=trained.seen_tokens,
         tokens_per_s=round(trained.seen_tokens / seconds, 1),
         resumed_at=trained.resumed_at,
-        replayed=replayed,
+        replay=replay,
         mask_audit=audits,
         adapter=adapter,
         versions=trained.versions,
