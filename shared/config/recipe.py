@@ -35,7 +35,7 @@ class Recipe(Frozen):
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed, where the job names none.")
     replay: float = Field(
-        0.2, ge=0, le=1, description="Trained tokens of the base's own answers, as a share of those of the rows."
+        0.15, ge=0, le=1, description="Trained tokens of the base's own answers, as a share of those of the rows."
     )
     checkpoint_steps: int = Field(
         20, gt=0, description="Steps between two checkpoints, each with a look at the dev loss."

@@ -31,7 +31,6 @@ class Sampling(Frozen):
     """How the base is sampled. Another value makes other answers, kept in another file."""
 
     temperature: float = 0.8
-    top_p: float = 0.95
     top_k: int = 50
     max_tokens: int = 64
 

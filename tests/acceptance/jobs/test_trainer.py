@@ -18,6 +18,8 @@ from services.forge.job import (
     PREVIEWS_FILE,
     TrainerJob,
 )
+from services.forge.replay.answers import append_answers, make_answer
+from services.forge.replay.prompts import list_prompts
 from shared.config.recipe import Recipe
 from shared.config.settings import PROJECT
 from shared.contracts.job import EXIT_FAILED, EXIT_INTERRUPTED, PROGRESS_FILE, RESULT_FILE, JobResult, Progress
@@ -28,7 +30,9 @@ from tests.support.tooled import TOOLS, golden, tooled_base
 
 TIMEOUT_S = 280
 ROWS = 6
-STEPS = 7  # one a row, and one for what the base says itself
+STEPS = 7  # one a row, and one for an answer of the base
+
+QUESTION = next(number for number, prompt in enumerate(list_prompts()) if not prompt.is_text)
 
 pytestmark = needs_jobs
 
@@ -123,11 +127,14 @@ def test_a_manifest_becomes_an_adapter_of_two_files(planned: Planned) -> None:
     assert config["base_model_name_or_path"] == "stable-name"
     assert (config["r"], config["bias"], config["use_dora"]) == (8, "none", False)
 
-    assert (result.result["steps"], result.result["replayed"]) == (STEPS, 1)
+    replay = result.result["replay"]
+    assert (replay["cached"], replay["missing"]) == (0, 0) and replay["tokens"] >= replay["wanted_tokens"] > 0
+    steps = ROWS + replay["generated"]
+    assert result.result["steps"] == steps > ROWS
     assert result.result["dev_loss_after"] < result.result["dev_loss_before"]
     assert [span.name for span in result.spans] == ["load", "tokenize", "replay", "train", "save"]
     told = [line for line in progress(job) if line.phase == "train"]
-    assert [line.done for line in told] == list(range(1, STEPS + 1))
+    assert [line.done for line in told] == list(range(1, steps + 1))
     assert all(line.loss is not None and line.eta_s is not None for line in told)
 
     assert json.loads((job.output / PREVIEWS_FILE).read_text())[0] == "Plainly 1.<|im_end|>"
@@ -137,8 +144,13 @@ def test_a_manifest_becomes_an_adapter_of_two_files(planned: Planned) -> None:
     assert "Plainly" not in json.dumps(result.result), "karma's content leaves the run's directory"
 
 
-def test_a_run_that_is_asked_to_stop_leaves_a_checkpoint_and_the_next_attempt_goes_on_from_it(planned: Planned) -> None:
-    job = planned("first")
+def test_a_run_that_is_asked_to_stop_leaves_a_checkpoint_and_the_next_attempt_goes_on_from_it(
+    planned: Planned, tmp_path: Path
+) -> None:
+    answers = tmp_path / "replay.jsonl"
+    append_answers(answers, [make_answer((QUESTION, 0), "Because of the light that falls there.", complete=True)])
+    known = {"replay": answers, "replay_digest": digest_file(answers)}
+    job = planned("first", **known)
     process = start(job)
     deadline = time.monotonic() + TIMEOUT_S
     while not any(line.phase == "train" for line in progress(job)):
@@ -150,9 +162,10 @@ def test_a_run_that_is_asked_to_stop_leaves_a_checkpoint_and_the_next_attempt_go
     assert (status, result.ok, result.interrupted, result.permanent) == (EXIT_INTERRUPTED, False, True, False)
     assert not (job.output / ADAPTER_DIR).exists()
 
-    again = planned("second", attempt=2, resume_from=job.output / CHECKPOINTS_DIR)
+    again = planned("second", attempt=2, resume_from=job.output / CHECKPOINTS_DIR, **known)
     status, result = finish(again, start(again))
     assert (status, result.ok, result.error) == (0, True, None)
+    assert (result.result["replay"]["cached"], result.result["replay"]["generated"]) == (1, 0)
     assert 0 < result.result["resumed_at"] < STEPS
     told = [line.done for line in progress(again) if line.phase == "train"]
     assert told == list(range(result.result["resumed_at"] + 1, STEPS + 1))

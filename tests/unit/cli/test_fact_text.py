@@ -7,7 +7,7 @@ import pytest
 from deploy.cli.errors import UserError
 from deploy.cli.format import parse_duration
 from deploy.cli.views.fact_text import fact_text
-from shared.contracts.forge import AdapterFailed, AdapterForged
+from shared.contracts.forge import AdapterFailed, AdapterForged, ReplayFigures
 from shared.contracts.message import Fact
 from tests.support.facts import TRAINING
 from tests.unit.cli.rows import (
@@ -27,6 +27,11 @@ WITHOUT_DEV = TRAINING.model_copy(update={"dev_loss_before": None, "dev_loss_aft
 WALLED, UNWALLED = ("environment", "network", "filesystem"), ("environment",)
 UNISOLATED = "UNISOLATED: only environment"
 AWAY = "after 22 s without inference"
+REPLAY = "replay of 4 answers (3 made before, 1 in the job)"
+SHORT = TRAINING.model_copy(
+    update={"replay": ReplayFigures(cached=2, generated=1, missing=4, tokens=30, wanted_tokens=70)}
+)
+NO_REPLAY = WITHOUT_DEV.model_copy(update={"replay": ReplayFigures()})
 
 
 @pytest.mark.parametrize(
@@ -36,12 +41,21 @@ AWAY = "after 22 s without inference"
         (evacuated(), MEMORY),
         (evacuated(drained=3), f"{MEMORY}; requests: 3 drained"),
         (evacuated(drained=3, aborted=1), f"{MEMORY}; requests: 3 drained, 1 aborted"),
-        (AdapterForged(**NAMED, **FORGED, training=TRAINING), "40 steps, dev loss 2.500 → 1.250, 251 tokens/s"),
-        (AdapterForged(**NAMED, **FORGED, training=WITHOUT_DEV), "40 steps, 251 tokens/s"),
-        (AdapterForged(**NAMED, **FORGED, training=WITHOUT_DEV, isolation=WALLED), "40 steps, 251 tokens/s"),
+        (
+            AdapterForged(**NAMED, **FORGED, training=TRAINING),
+            f"40 steps, dev loss 2.500 → 1.250, 251 tokens/s, {REPLAY}",
+        ),
+        (AdapterForged(**NAMED, **FORGED, training=NO_REPLAY), "40 steps, 251 tokens/s"),
+        (
+            AdapterForged(**NAMED, **FORGED, training=SHORT),
+            "40 steps, dev loss 2.500 → 1.250, 251 tokens/s, "
+            "replay of 3 answers (2 made before, 1 in the job, about 4 MISSING)",
+        ),
+        (AdapterForged(**NAMED, **FORGED, training=WITHOUT_DEV), f"40 steps, 251 tokens/s, {REPLAY}"),
+        (AdapterForged(**NAMED, **FORGED, training=WITHOUT_DEV, isolation=WALLED), f"40 steps, 251 tokens/s, {REPLAY}"),
         (
             AdapterForged(**NAMED, **FORGED, training=WITHOUT_DEV, isolation=UNWALLED),
-            f"40 steps, 251 tokens/s; {UNISOLATED}",
+            f"40 steps, 251 tokens/s, {REPLAY}; {UNISOLATED}",
         ),
         (BANISHED.model_copy(update={"isolation": UNWALLED}), f"the verdict is banish; {UNISOLATED}"),
         (AdapterFailed(**NAMED, reason="no", isolation=UNWALLED), f"no; {UNISOLATED}"),
