@@ -17,15 +17,29 @@ from deploy.services import load_configuration
 from services.forge import ask_base
 from services.forge.ask_base import AT_ONCE, MARGIN, BaseAnswers
 from services.forge.handlers import karma_harvested
-from services.forge.replay.answers import SAMPLING, Answer, Place, answers_key, read_answers
+from services.forge.job import TrainerJob
+from services.forge.reconcile import Forge
+from services.forge.replay.answers import (
+    SAMPLING,
+    Answer,
+    Place,
+    answers_key,
+    append_answers,
+    make_answer,
+    read_answers,
+)
 from services.forge.replay.prompts import list_prompts
 from shared.config.recipe import load_recipe
 from shared.config.settings import Settings
 from shared.contracts.harvest import KarmaHarvested
 from shared.drivers.inference.open import open_gate
+from shared.jobs.runner import JobPlan
+from shared.ritual import ledger
+from shared.ritual.lease import Lease
 from shared.runtime.context import ServiceContext
 from shared.storage.artifacts import Artifacts
 from shared.storage.base_model import Bases
+from shared.storage.digests import digest_file
 from shared.storage.postgres import Pool, open_pool
 from tests.support.gateways import BASE, Gateway, gateway_over
 from tests.support.running import eventually
@@ -164,6 +178,41 @@ async def test_a_request_that_is_refused_for_good_ends_the_asking_for_that_ritua
     await answers.run()
 
     assert not asking.known
+
+
+async def test_all_attempts_of_a_ritual_train_with_the_answers_that_the_first_one_found(
+    asking: Asking, tmp_path: Path
+) -> None:
+    await asking.answers().run()
+    known = asking.known
+
+    first = await plan_of(asking, tmp_path)
+    append_answers(Artifacts(asking.context.settings.home).replay_answers(asking.key), [make_answer((9, 9), "x", True)])
+    again = await plan_of(asking, tmp_path)
+
+    job = first.values
+    assert isinstance(job, TrainerJob) and job.replay in first.inputs and job.replay
+    assert read_answers(job.replay) == known and len(asking.known) == len(known) + 1
+    assert job.replay_digest == digest_file(job.replay)
+    assert again.values == job
+
+
+async def test_answers_that_cannot_be_trusted_cost_no_ritual(asking: Asking, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    append_answers(elsewhere, [make_answer((1, 0), "Yes.", True)])
+    Artifacts(asking.context.settings.home).replay_answers(asking.key).symlink_to(elsewhere)
+
+    job = (await plan_of(asking, tmp_path)).values
+
+    assert isinstance(job, TrainerJob) and job.replay and read_answers(job.replay) == {}
+
+
+async def plan_of(asking: Asking, output: Path) -> JobPlan:
+    ritual = await ledger.get_ritual(asking.context.pool, asking.ritual)
+    assert ritual
+    Artifacts(asking.context.settings.home).runs(ritual.id).mkdir(parents=True, exist_ok=True)
+    plan = await Forge(asking.context).plan(ritual, Lease("anvil0", ritual.id, 1, 7, True))
+    return plan(output)
 
 
 async def test_the_handler_wakes_the_loop(asking: Asking) -> None:

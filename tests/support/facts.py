@@ -20,3 +20,7 @@ TRAINING = TrainingFigures(
     adapter={},
     versions={},
 )
+#: The same, with too few answers of the base.
+SHORT = TRAINING.model_copy(
+    update={"replay": ReplayFigures(cached=2, generated=1, missing=4, tokens=30, wanted_tokens=70)}
+)

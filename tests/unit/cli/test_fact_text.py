@@ -9,7 +9,7 @@ from deploy.cli.format import parse_duration
 from deploy.cli.views.fact_text import fact_text
 from shared.contracts.forge import AdapterFailed, AdapterForged, ReplayFigures
 from shared.contracts.message import Fact
-from tests.support.facts import TRAINING
+from tests.support.facts import SHORT, TRAINING
 from tests.unit.cli.rows import (
     AWAKENED,
     BANISHED,
@@ -28,9 +28,6 @@ WALLED, UNWALLED = ("environment", "network", "filesystem"), ("environment",)
 UNISOLATED = "UNISOLATED: only environment"
 AWAY = "after 22 s without inference"
 REPLAY = "replay of 4 answers (3 made before, 1 in the job)"
-SHORT = TRAINING.model_copy(
-    update={"replay": ReplayFigures(cached=2, generated=1, missing=4, tokens=30, wanted_tokens=70)}
-)
 NO_REPLAY = WITHOUT_DEV.model_copy(update={"replay": ReplayFigures()})
 
 
