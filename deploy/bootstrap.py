@@ -16,7 +16,9 @@ from nats.errors import Error as NatsError
 
 from deploy.home import HomeError, claim
 from deploy.roles import grant
+from deploy.secret_files import get_secret
 from deploy.services import SERVICES, load_app, load_configuration, migrations, service_port, subscriptions
+from services.gateway.keys.key import make_secret
 from shared.config.settings import Settings, SettingsError
 from shared.contracts.roles import Role
 from shared.messaging.client import RefusedError, connect
@@ -31,11 +33,12 @@ PAUSE_S = 0.5
 
 
 async def prepare(settings: Settings) -> list[str]:
-    """Update schemas, grants and streams to this version; returns the names of the migrations applied.
+    """Make the owner's key, and update schemas, grants and streams to this version; returns the names of the migrations applied.
 
     Waits for the servers up to DEADLINE_S, then raises TimeoutError with what they answered last. Raises MigrationError
     for a database of another version, RefusedError where NATS refuses the key.
     """
+    get_secret(settings.owner_key_file, make_secret)
     faults: list[str] = []
     try:
         async with asyncio.timeout(DEADLINE_S):

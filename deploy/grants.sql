@@ -4,9 +4,9 @@
 
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 REVOKE ALL ON public.ritual, public.ritual_fact, public.ritual_error, public.lease, public.service_heartbeat,
-    public.migration, public.granted, public.unserved_version FROM PUBLIC, soulforge_harvester, soulforge_orchestrator, soulforge_forge,
-    soulforge_verifier, soulforge_registry, soulforge_gateway, soulforge_owner, soulforge_publisher, soulforge_phoenix,
-    soulforge_worker;
+    public.migration, public.granted, public.unserved_version, public.karma_source, public.ritual_decision FROM PUBLIC,
+    soulforge_harvester, soulforge_orchestrator, soulforge_forge, soulforge_verifier, soulforge_registry,
+    soulforge_gateway, soulforge_owner, soulforge_publisher, soulforge_phoenix, soulforge_worker;
 REVOKE ALL ON ALL TABLES IN SCHEMA vectors, harvester, orchestrator, forge, verifier, registry, gateway
     FROM PUBLIC, soulforge_harvester, soulforge_orchestrator, soulforge_forge, soulforge_verifier, soulforge_registry,
     soulforge_gateway, soulforge_owner, soulforge_publisher, soulforge_phoenix, soulforge_worker;
@@ -32,6 +32,7 @@ GRANT INSERT, UPDATE ON public.service_heartbeat
     soulforge_gateway;
 GRANT INSERT ON public.ritual TO soulforge_harvester;
 GRANT UPDATE (cancel_requested_at, cancel_why) ON public.ritual TO soulforge_orchestrator, soulforge_registry;
+GRANT UPDATE (paused_at, paused_why, pause_changed_at) ON public.ritual TO soulforge_orchestrator;
 GRANT INSERT, UPDATE ON public.lease TO soulforge_orchestrator;
 -- The service that runs a job renews its lease.
 GRANT UPDATE (renewed_at, expires_at) ON public.lease TO soulforge_forge, soulforge_verifier;
@@ -55,17 +56,21 @@ GRANT DELETE ON orchestrator.containment TO soulforge_orchestrator;
 REVOKE UPDATE ON registry.decision FROM soulforge_registry;
 GRANT UPDATE (announced_at) ON registry.decision TO soulforge_registry;
 GRANT DELETE ON registry.fault, registry.loaded TO soulforge_registry;
-GRANT DELETE ON gateway.capability TO soulforge_gateway;
+GRANT DELETE ON gateway.announced TO soulforge_gateway;
+REVOKE INSERT, UPDATE ON gateway.api_key FROM soulforge_gateway;
+GRANT UPDATE (last_used_at) ON gateway.api_key TO soulforge_gateway;
 GRANT SELECT, INSERT, UPDATE ON vectors.karma TO soulforge_harvester;
 
--- The gateway reads which version serves each persona.
+-- The gateway reads which version serves each persona, how far the karma of an upload is, and what a ritual waits for.
+GRANT SELECT ON public.karma_source, public.ritual_decision TO soulforge_gateway;
 GRANT USAGE ON SCHEMA registry TO soulforge_gateway;
-GRANT SELECT ON registry.version, registry.alias, registry.decision, registry.fault, registry.taint, registry.served
+GRANT SELECT ON registry.version, registry.alias, registry.decision, registry.fault, registry.withdrawal, registry.served
     TO soulforge_gateway;
 
--- The owner reads everything, imports, consecrates and revokes karma, decides about versions, marks dead letters, and prunes.
+-- The owner reads everything, imports, consecrates and revokes karma, decides about versions, adds and revokes keys, marks dead
+-- letters, and prunes.
 GRANT USAGE ON SCHEMA vectors, harvester, orchestrator, forge, verifier, registry, gateway TO soulforge_owner;
-GRANT SELECT ON public.unserved_version TO soulforge_owner;
+GRANT SELECT ON public.unserved_version, public.karma_source, public.ritual_decision TO soulforge_owner;
 GRANT SELECT ON ALL TABLES IN SCHEMA vectors, harvester, orchestrator, forge, verifier, registry, gateway
     TO soulforge_owner;
 GRANT INSERT, UPDATE, DELETE ON vectors.karma TO soulforge_owner;
@@ -73,6 +78,7 @@ GRANT INSERT ON harvester.revocation TO soulforge_owner;
 GRANT INSERT, UPDATE ON registry.alias TO soulforge_owner;
 GRANT INSERT ON registry.decision TO soulforge_owner;
 GRANT UPDATE (withdrawn_at, overridden_at) ON registry.version TO soulforge_owner;
+GRANT INSERT, UPDATE (revoked_at) ON gateway.api_key TO soulforge_owner;
 GRANT UPDATE (replayed_at) ON harvester.dead_letter, orchestrator.dead_letter, forge.dead_letter, verifier.dead_letter,
     registry.dead_letter, gateway.dead_letter TO soulforge_owner;
 -- A lock on the rows, which keeps two pruners apart, needs the right to update a column.

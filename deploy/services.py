@@ -59,7 +59,7 @@ def service_port(settings: Settings, service: str) -> int:
 
 
 def service_url(settings: Settings, service: str) -> str:
-    return f"http://{settings.host}:{service_port(settings, service)}"
+    return f"http://{settings.url_host}:{service_port(settings, service)}"
 
 
 def load_app(service: str) -> App:

@@ -1,4 +1,4 @@
-"""`make contracts`: write the AsyncAPI document and the diagram of a ritual's states from the contracts.
+"""`make contracts`: write the AsyncAPI document, the diagram of a ritual's states and the table of recipes from the code.
 
 Other components program against docs/asyncapi/soulforge.json; a test compares it with the code.
 """
@@ -11,13 +11,16 @@ from inspect import cleandoc
 from typing import Any
 
 from deploy.services import OWNERS, subscriptions
+from shared.config.recipe import SHIPPED, Recipe, load_recipe
 from shared.config.settings import PROJECT
 from shared.contracts.message import Message
 from shared.contracts.ritual import ENDS, TRANSITIONS, State
 from shared.contracts.roles import PUBLISHERS, is_command
+from shared.contracts.scopes import SCOPES
 
 ASYNCAPI = PROJECT / "docs" / "asyncapi" / "soulforge.json"
 STATES = PROJECT / "docs" / "states.mmd"
+RECIPES = PROJECT / "docs" / "recipes.md"
 SECURITY = {"$ref": "#/components/securitySchemes/nkey"}
 KEYS = (
     "An nkey (Ed25519): the server's nonce is signed with the seed in <home>/secrets/bus/<role>.nk. An inbox begins with "
@@ -65,6 +68,7 @@ def _operations() -> Iterable[tuple[str, dict[str, Any]]]:
             {
                 "action": action,
                 "channel": {"$ref": f"#/channels/{message.subject}"},
+                **({"x-scope": SCOPES[message]} if message in SCOPES else {}),
                 "description": f"Published by {', '.join(sorted(roles))}.{consumed}",
             },
         )
@@ -82,10 +86,39 @@ def states() -> str:
     return "\n".join(lines) + "\n"
 
 
+def recipes() -> str:
+    """Every field of a recipe, with its values in the shipped ones."""
+    shipped = {file.stem: load_recipe(file.stem) for file in sorted(SHIPPED.glob("*.toml"))}
+    comments = {name: (SHIPPED / f"{name}.toml").read_text(encoding="utf-8").splitlines()[0][2:] for name in shipped}
+    lines = [
+        "# Recipes\n",
+        "A recipe is named in an intent (`soulforge intend scribe --recipe auto`) and is one of",
+        "[shared/config/recipes](../shared/config/recipes). It is checked with the intent against what the serving engine",
+        "accepts and against the base: its architecture, its layers, its template, its digest. Written by `make contracts`.\n",
+        *(f"- `{name}`: {comment}" for name, comment in comments.items()),
+        "",
+        f"| field | default | {' | '.join(shipped)} | |",
+        "|" + "---|" * (len(shipped) + 3),
+    ]
+    for name, field in Recipe.model_fields.items():
+        cells = [_differing(getattr(recipe, name), field.default) for recipe in shipped.values()]
+        lines.append(f"| `{name}` | {_value(field.default)} | {' | '.join(cells)} | {field.description} |")
+    return "\n".join(lines) + "\n"
+
+
+def _differing(value: object, default: object) -> str:
+    return "" if value == default else _value(value)
+
+
+def _value(value: object) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
+
+
 def main() -> None:
     ASYNCAPI.parent.mkdir(parents=True, exist_ok=True)
     ASYNCAPI.write_text(json.dumps(asyncapi(), indent=2, ensure_ascii=False) + "\n")
     STATES.write_text(states())
+    RECIPES.write_text(recipes(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -171,6 +171,7 @@ def host_port(url: str) -> str:
     if parts.scheme == "unix":
         return parts.path
     host = parts.hostname or parse_qs(parts.query).get("host", ["a local socket"])[0]
+    host = f"[{host}]" if ":" in host else host
     return f"{host}:{parts.port}" if parts.port else host
 
 

@@ -17,11 +17,13 @@ from deploy.cli.commands import (
     compare,
     config,
     consecrate,
+    control,
     dead_letters,
     decide,
     explain,
     intend,
     karma,
+    keys,
     manifest,
     prune,
     recall,
@@ -56,12 +58,14 @@ explain.register(app)
 recall.register(app)
 manifest.register(app)
 intend.register(app)
+control.register(app)
 watch.register(app)
 rituals.register(app)
 anvil.register(app)
 adapters.register(app)
 decide.register(app)
 compare.register(app)
+keys.register(app)
 dead_letters.register(app)
 prune.register(app)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from starlette.middleware.base import BaseHTTPMiddleware
 
-from shared.drivers.inference.gate.origin import SameOrigin
+from shared.asgi.origin import SameOrigin
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send

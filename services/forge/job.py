@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from pydantic import Field
 
 from shared.config.recipe import Recipe
+from shared.contracts.forge import EngineChoice, EngineName
 from shared.jobs.start_limit import GpuJob
 from shared.storage.base_model import Base
 
@@ -24,7 +26,8 @@ class TrainerJob(GpuJob):
 
     `manifest_dir` holds the shards of `train/` and, where there is one, `dev/`; `manifest_digest` is its `digest_tree`.
     `replay` holds answers of the base, made before; `replay_digest` is its `digest_file`.
-    `resume_from` is the `checkpoints` directory of an earlier attempt.
+    `resume_from` is the `checkpoints` directory of an earlier attempt. The job runs in the environment of `engine`.
+    `others` are the interpreters of further engines that it may hand over to, `kept` the folder of earlier pilots' results.
     """
 
     ritual: str
@@ -36,10 +39,21 @@ class TrainerJob(GpuJob):
     recipe: Recipe
     replay: Path | None = None
     replay_digest: str | None = None
+    recipe_reason: str = Field("", description="Why the recipe has its values, where they were picked.")
     output: Path
     resume_from: Path | None = None
+    engine: EngineName = "trl"
+    others: dict[EngineName, str] = Field(default_factory=dict)
+    kept: Path | None = None
+    pilot: bool = Field(False, description="Measure the engine by some steps instead of training.")
+    choice: EngineChoice | None = Field(None, description="Why this engine, where a choice was made.")
     seed: int | None = Field(None, ge=0, lt=2**31, description="Default: the recipe's.")
 
     @property
     def effective_seed(self) -> int:
         return self.recipe.seed if self.seed is None else self.seed
+
+
+def kept_name(key: str) -> str:
+    """The name of the file that keeps the pilots of a key."""
+    return f"{hashlib.sha256(key.encode()).hexdigest()}.json"

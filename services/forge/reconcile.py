@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Literal
 import structlog
 from pydantic import BaseModel
 
-from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, IDENTITY_FILE, TrainerJob
+from services.forge.auto_recipe import Task, pick
+from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, IDENTITY_FILE, TrainerJob, kept_name
 from services.forge.replay.answers import answers_key, read_answers, to_lines
-from shared.config.recipe import load_recipe
+from shared.config.engines import list_engines
+from shared.config.recipe import AUTO, load_recipe, with_overrides
 from shared.contracts.forge import (
     ADAPTER_CONFIG,
     ADAPTER_FILES,
@@ -26,12 +28,14 @@ from shared.ritual import ledger
 from shared.storage import digests
 from shared.storage.artifacts import Artifacts, write_atomically
 from shared.storage.base_model import Bases
+from shared.storage.base_shape import read_shape
 from shared.storage.digests import digest_files
 from shared.storage.untrusted import KIB, OutputError, digest_file, list_names, read_model, validate
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from shared.config.recipe import Recipe
     from shared.contracts.message import Fact
     from shared.jobs.gpu_stage import Planner
     from shared.ritual.lease import Lease
@@ -63,7 +67,13 @@ class Forge:
         harvested = await ledger.require_fact(self._context.pool, ritual.id, KarmaHarvested)
         manifest = self._artifacts.manifest(harvested.manifest)
         base = await self._bases.get(self._context.configuration.base_of(ritual.persona))
-        recipe = load_recipe(ritual.intent.recipe, self._context.configuration.max_lora_rank(ritual.persona))
+        recipe, reason = await self._recipe(ritual, harvested, base)
+        jobs = self._context.configuration.jobs
+        engine, *others = list_engines(recipe, jobs)
+        environment = jobs.environment(engine)
+        # One container has one image.
+        reached = {other: found for other in others if (found := jobs.environment(other)).image == environment.image}
+        kept = self._artifacts.pilots() if reached else None
 
         def planned(output: Path) -> JobPlan:
             resume = self._earlier_checkpoints(ritual)
@@ -75,14 +85,19 @@ class Forge:
                 base=base,
                 manifest_dir=manifest,
                 manifest_digest=harvested.manifest,
-                recipe=recipe,
+                recipe=with_overrides(recipe, ritual.intent.overrides),
+                recipe_reason=reason,
                 replay=replay,
                 replay_digest=digests.digest_file(replay) if replay else None,
                 output=output,
                 resume_from=resume,
+                engine=engine,
+                others={other: found.python for other, found in reached.items()},
+                kept=kept,
                 seed=ritual.intent.seed,
             )
-            return JobPlan(job, (base.path, manifest, *filter(None, (resume, replay))))
+            inputs = (base.path, manifest, *filter(None, (resume, kept, replay)))
+            return JobPlan(job, (*inputs, *(path for other in reached.values() for path in other.mounted)), environment)
 
         return planned
 
@@ -94,12 +109,15 @@ class Forge:
             return AdapterFailed(**ritual.key, reason=str(error), isolation=finished.isolation)
         training = validate(finished.result.result, TrainingFigures, RESULT_FILE)
         job = TrainerJob.model_validate_json((finished.output.parent / JOB_FILE).read_bytes())
+        if training.choice.pilots:
+            kept = self._artifacts.pilots() / kept_name(training.choice.key)
+            write_atomically(kept, training.choice.model_dump_json())
         return AdapterForged(
             **ritual.key,
             adapter=digest,
             path=str(finished.output / ADAPTER_DIR),
             base=job.base.digest,
-            recipe=ritual.intent.recipe,
+            recipe=ritual.intent.recipe_text,
             fence=held.fence,
             training=training,
             spans=finished.result.spans,
@@ -117,6 +135,15 @@ class Forge:
                 known = {}
             write_atomically(path, to_lines(known[place] for place in sorted(known)))
         return path
+
+    async def _recipe(self, ritual: Ritual, harvested: KarmaHarvested, base: Base) -> tuple[Recipe, str]:
+        """The recipe of a ritual, and why it has its values where they are picked."""
+        max_rank = self._context.configuration.max_lora_rank(ritual.persona)
+        recipe = load_recipe(ritual.intent.recipe, max_rank)
+        if ritual.intent.recipe != AUTO:
+            return recipe, ""
+        shape = await asyncio.to_thread(read_shape, base.path)
+        return pick(recipe, Task(harvested.train, harvested.tokens, shape.parameters), max_rank)
 
     def _earlier_checkpoints(self, ritual: Ritual) -> Path | None:
         """The complete checkpoints of the latest attempt with any; a ritual's manifest, recipe and seed do not change."""

@@ -15,12 +15,13 @@ def build(context: ServiceContext) -> Service:
     door = context.door
     door.engines.on_change = context.wake
     door.decisions.connect(context)
+    files = door.files.connect(context)
 
     async def make_pass() -> None:
         door.changed.set()
         await reconcile(context, door)
 
-    return Service(make_pass, checks={"table": door.check_table})
+    return Service(make_pass, loops=(files,), checks={"table": door.check_table})
 
 
 app = App("gateway", router, build, open_door)

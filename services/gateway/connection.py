@@ -11,7 +11,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from services.gateway.errors import RETRY_AFTER_S
 from services.gateway.metrics import CONNECTIONS
-from shared.drivers.inference.gate.replies import error
+from shared.asgi.replies import error
 
 if TYPE_CHECKING:
     from services.gateway.settings import GatewaySettings

@@ -1,4 +1,4 @@
-"""The gateway's control socket: what the orchestrator and the owner command. Whoever can open it is the owner's account.
+"""The gateway's control socket: what the orchestrator and the owner command. Only the owner's account can open it.
 
 GET  /engines, /engines/{rune}   state and counters of gates
 POST /engines/{rune}/close       {"reason": ..., "retry_after_s": ...}: refuse new requests, finish those in flight
@@ -17,19 +17,21 @@ import os
 import socket
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from services.gateway.errors import Refusal
+from services.gateway.commands import VersionCommands, not_kept
+from services.gateway.errors import Refusal, Refused, answer_refusal
+from services.gateway.keys.authenticate import Authenticate
+from services.gateway.keys.client import OWNER
+from shared.asgi.replies import error, kind_of
 from shared.contracts.frozen import Frozen
-from shared.contracts.registry import AdapterDecide
-from shared.contracts.text import is_storable
-from shared.drivers.inference.gate.replies import error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,8 +41,7 @@ if TYPE_CHECKING:
 
     from services.gateway.door import Door
     from services.gateway.engines import Engine
-
-    C = TypeVar("C", bound=Frozen)
+    from services.gateway.request import Bodies
 
 RETRY_AFTER_S = 30.0
 
@@ -52,24 +53,13 @@ class CloseCommand(Frozen):
     retry_after_s: float = Field(RETRY_AFTER_S, ge=0, le=86_400)
 
 
-class WithdrawCommand(Frozen):
-    """Withdraw a version, also one that the gateway does not know yet."""
-
-    version: str = Field(pattern=r"^[^@\s]{1,60}@[0-9a-z]{1,64}$")
-    why: str = Field("", max_length=2000)
-
-
-class DecideCommand(AdapterDecide):
-    """Decide about a version, by default as the account whose socket this is."""
-
-    by: str = Field("owner", min_length=1, max_length=200)
-
-
 class Control:
     """The ASGI application of the socket."""
 
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Door, bodies: Bodies) -> None:
+        """`bodies` are its own: those of clients may be full."""
         self._door, self._engines = door, {engine.rune: engine for engine in door.engines.all}
+        self._bodies = bodies
         self.app = Starlette(
             routes=[
                 Route("/engines", self._list_engines),
@@ -78,12 +68,11 @@ class Control:
                 Route("/engines/{rune}/open", self._open, methods=["POST"]),
                 Route("/engines/{rune}/abort", self._abort, methods=["POST"]),
                 Route("/withdrawals", self._list_withdrawals),
-                Route("/withdrawals", self._withdraw, methods=["POST"]),
                 Route("/table", self._get_table),
-                Route("/decisions", self._decide, methods=["POST"]),
-                Route("/decisions/{persona}", self._list_decisions),
+                *VersionCommands(door.decisions, door.withdraw, bodies).routes(""),
             ],
-            exception_handlers={HTTPException: _refuse, Refusal: _refuse_decision, OSError: _not_kept},
+            middleware=[Middleware(Authenticate, identify=lambda _: OWNER)],
+            exception_handlers={HTTPException: _no_route, Refusal: answer_refusal, OSError: _not_kept},
         )
 
     async def _list_engines(self, request: Request) -> Response:
@@ -93,7 +82,7 @@ class Control:
         return JSONResponse(self._state(self._engine(request)))
 
     async def _close(self, request: Request) -> Response:
-        engine, command = self._engine(request), await _parse(request, CloseCommand)
+        engine, command = self._engine(request), await self._bodies.parse(request, CloseCommand)
         await self._door.engines.gates.close(engine.rune, " ".join(command.reason.split()), command.retry_after_s)
         return JSONResponse(self._state(engine))
 
@@ -109,29 +98,12 @@ class Control:
         ended = await engine.gate.end_requests()
         return JSONResponse({**self._state(engine), "aborted": ended})
 
-    async def _withdraw(self, request: Request) -> Response:
-        command = await _parse(request, WithdrawCommand)
-        ended = await self._door.withdraw(command.version, command.why)
-        return JSONResponse({"version": command.version, "ended": ended})
-
     async def _list_withdrawals(self, request: Request) -> Response:
         given = sorted(self._door.withdrawals.given.values(), key=lambda one: one.at)
         return JSONResponse({"withdrawals": [one.model_dump(mode="json") for one in given]})
 
     async def _get_table(self, request: Request) -> Response:
         return JSONResponse(describe_table(self._door))
-
-    async def _decide(self, request: Request) -> Response:
-        made = await self._door.decisions.decide(await _parse(request, DecideCommand))
-        if isinstance(made, str):
-            return JSONResponse({"source": made, "status": "accepted"}, 202)
-        return JSONResponse(made.model_dump(mode="json"))
-
-    async def _list_decisions(self, request: Request) -> Response:
-        persona = request.path_params["persona"]
-        if not is_storable(persona):
-            raise HTTPException(404, f"there is no persona {persona!r}")
-        return JSONResponse({"decisions": await self._door.decisions.list_made(persona)})
 
     def _engine(self, request: Request) -> Engine:
         if engine := self._engines.get(request.path_params["rune"]):
@@ -181,26 +153,11 @@ def listen(find: Callable[[], Path], home: Path) -> socket.socket:
     return listener
 
 
-async def _parse(request: Request, kind: type[C]) -> C:
-    try:
-        return kind.model_validate_json(await request.body())
-    except ValidationError as wrong:
-        first = wrong.errors(include_input=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the body"
-        raise HTTPException(400, f"{where}: {first['msg']}") from None
-
-
-async def _refuse(request: Request, wrong: Exception) -> Response:
+async def _no_route(request: Request, wrong: Exception) -> Response:
     assert isinstance(wrong, HTTPException)
-    code = "invalid_command" if wrong.status_code == 400 else "not_found"
-    return JSONResponse(error(wrong.detail, code, "invalid_request_error"), wrong.status_code)
-
-
-async def _refuse_decision(request: Request, wrong: Exception) -> Response:
-    assert isinstance(wrong, Refusal)
-    return JSONResponse(error(str(wrong), wrong.code, wrong.kind), wrong.status)
+    return JSONResponse(error(wrong.detail, "not_found", kind_of(wrong.status_code)), wrong.status_code)
 
 
 async def _not_kept(request: Request, wrong: Exception) -> Response:
-    message = f"it is in force, but only until a restart of the gateway: it could not be written to the disk ({wrong})"
-    return JSONResponse(error(message, "not_kept", "server_error"), 500)
+    assert isinstance(wrong, OSError)
+    return Refused(not_kept(wrong))

@@ -1,4 +1,4 @@
-"""Decisions that are asked for at the control socket: published for the registry, which makes or refuses them, and read back."""
+"""Decisions that a client or the owner asks for: published for the registry, which makes or refuses them, and read back."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from uuid import uuid4
 from nats.errors import Error as NatsError
 
 from services.gateway import store
-from services.gateway.errors import Refusal
+from services.gateway.errors import RETRY_AFTER_S, Refusal
 from shared.contracts.registry import AdapterDecided
-from shared.storage.postgres import UNREACHABLE
 
 if TYPE_CHECKING:
     from shared.contracts.registry import AdapterDecide, DecisionRefused
@@ -53,8 +52,11 @@ class Decisions:
         raise Refusal(409, "decision_refused", answer.refused)
 
     async def _publish(self, asked: AdapterDecide, source: str) -> None:
-        if self._context is None or not self._context.nats.is_connected:
-            raise Refusal(503, "bus_away", "NATS does not answer: nothing was decided, ask again")
+        if self._context is None:
+            text = "the gateway has not reached PostgreSQL and NATS since it started: nothing was decided, ask again"
+            raise Refusal(503, "not_connected", text, RETRY_AFTER_S)
+        if not self._context.nats.is_connected:
+            raise Refusal(503, "bus_away", "NATS does not answer: nothing was decided, ask again", RETRY_AFTER_S)
         body, headers = asked.model_dump_json().encode(), {"Nats-Msg-Id": source}
         jetstream = self._context.nats.jetstream()
         try:
@@ -62,15 +64,9 @@ class Decisions:
         except (NatsError, OSError, TimeoutError) as error:
             reason = str(error) or type(error).__name__
             text = f"NATS did not confirm {source} ({reason}): it may be obeyed all the same, GET /decisions/{asked.persona} shows it"
-            raise Refusal(503, "bus_away", text) from error
+            raise Refusal(503, "bus_away", text, RETRY_AFTER_S) from error
 
     async def list_made(self, persona: str) -> list[dict[str, Any]]:
         """The decisions about a persona's versions, the newest first. Raises Refusal."""
-        try:
-            if self._context is None:
-                raise ConnectionError("it has not answered since the start")
-            async with asyncio.timeout(ANSWERED_S):
-                return await store.list_decisions(self._context.pool, persona)
-        except UNREACHABLE as error:
-            reason = str(error) or type(error).__name__
-            raise Refusal(503, "database_away", f"PostgreSQL does not answer ({reason})") from error
+        async with store.database(self._context) as pool:
+            return await store.list_decisions(pool, persona)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -12,25 +12,34 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from services.gateway import names
 from services.gateway.away import Queue
+from services.gateway.commands import VersionCommands
 from services.gateway.decisions import Decisions
+from services.gateway.errors import Refusal, Refused, answer_refusal
+from services.gateway.files.files import Files
+from services.gateway.files.routes import FileRoutes
 from services.gateway.gates import END_WITHIN_S, until
 from services.gateway.generate import Generate
 from services.gateway.kept import Kept
+from services.gateway.keys.authenticate import Authenticate, Authenticator
+from services.gateway.keys.client import OWNER, Client, client_of
+from services.gateway.keys.known import KnownKeys
 from services.gateway.metrics import TABLE_AGE_SECONDS
 from services.gateway.request import Bodies
 from services.gateway.settings import GatewaySettings
 from services.gateway.table import Table, read_table
 from services.gateway.withdrawals import Withdrawals
-from shared.drivers.inference.gate.origin import SameOrigin
-from shared.drivers.inference.gate.replies import error
+from shared.asgi.origin import SameOrigin
+from shared.asgi.replies import error, kind_of
+from shared.contracts.scopes import Scope
 
 if TYPE_CHECKING:
     from services.gateway.engines import Engines
     from services.gateway.forward import Forwarder
+    from services.gateway.keys.key import Key
     from services.gateway.portal import Portal
     from shared.config.model import Configuration
     from shared.config.settings import Settings
@@ -62,12 +71,16 @@ class Door:
         self.withdrawals = Withdrawals(settings.home, self.table)
         self.queue = Queue(limits, engines)
         self.decisions = Decisions()
+        self.files = Files(settings, configuration)
+        self.keys = KnownKeys(settings)
+        self.authenticator = Authenticator(self.keys)
         self.sees = False
         self.changed = asyncio.Event()
         self.engines = engines
-        self._kept, self._not_kept = self.table, ""
+        self._kept, self._not_kept, self._keys_not_kept = self.table, "", ""
         TABLE_AGE_SECONDS.set_function(lambda: self.table.age_s)
-        generate = Generate(self.resolve, configuration, forwarder, Bodies(limits), self.queue, portal)
+        bodies = Bodies(limits)
+        generate = Generate(self.resolve, configuration, forwarder, bodies, self.queue, portal)
         self._requests, self.uses = generate.requests, generate.uses
         self.app = Starlette(
             routes=[
@@ -75,9 +88,14 @@ class Door:
                 Route("/v1/models", self._list_models),
                 Route("/v1/models/{name}", self._get_model),
                 *(Route(path, generate, methods=["POST"]) for path in GENERATING),
+                *VersionCommands(self.decisions, self.withdraw, bodies).routes("/v1/soulforge"),
+                *FileRoutes(self.files).all(),
             ],
-            middleware=[Middleware(SameOrigin, own_name=settings.host)],
-            exception_handlers={HTTPException: _no_route, Exception: _fault},
+            middleware=[
+                Middleware(SameOrigin, own_name=settings.host),
+                Middleware(Authenticate, identify=self.authenticator.identify),
+            ],
+            exception_handlers={HTTPException: _no_route, Refusal: answer_refusal, Exception: _fault},
         )
         self.app.router.redirect_slashes = False
 
@@ -119,16 +137,26 @@ class Door:
         """Whether the table is current, in a sentence."""
         return self._find_trouble() or f"is current, read {self.table.age_s:.0f} s ago"
 
+    async def set_keys(self, keys: Sequence[Key]) -> None:
+        """Let these in from now on, and keep them on disk for a restart; a full disk delays only that."""
+        try:
+            await self.keys.set(keys)
+            self._keys_not_kept = ""
+        except OSError as error:
+            self._keys_not_kept = f"is current, but keys cannot be kept on disk ({error}): a restart knows older ones"
+
     def _find_trouble(self) -> str | None:
         if not self.table.read_at:
             return "was never read: only bases answer"
         if not self.sees or self.table.age_s > STALE_S:
             return f"was read {self.table.age_s:.0f} s ago: what was decided since is not known here"
-        return self._not_kept or None
+        return self._not_kept or self._keys_not_kept or None
 
-    def resolve(self, asked: str) -> names.Target:
-        """Find what a name stands for now. Raises Refusal."""
-        return names.resolve(self.table, self.engines.bases, asked, self.withdrawals.find)
+    def resolve(self, asked: str, client: Client = OWNER) -> names.Target:
+        """Find what a name stands for now. Raises Refusal, also where the client may not ask it."""
+        client.require(Scope.CHAT, names.persona_of(asked, self.engines.bases))
+        table = self.table.limited_to(client.personas)
+        return names.resolve(table, self.engines.bases, asked, self.withdrawals.find)
 
     async def _health(self, request: Request) -> Response:
         """That the door is open, and what is behind it."""
@@ -144,30 +172,34 @@ class Door:
         return JSONResponse({"status": "open", "table": self.describe_sight(), "engines": engines})
 
     async def _list_models(self, request: Request) -> Response:
-        return JSONResponse({"object": "list", "data": self._cards()})
+        return JSONResponse({"object": "list", "data": self._cards(request)})
 
     async def _get_model(self, request: Request) -> Response:
         name = request.path_params["name"]
-        card = next((card for card in self._cards() if card["id"] == name), None)
-        return JSONResponse(card) if card else _error(404, "model_not_found", f"there is no model {name[:100]!r}")
+        card = next((card for card in self._cards(request) if card["id"] == name), None)
+        if card is None:
+            raise Refusal(404, "model_not_found", f"there is no model {name[:100]!r}", param="model")
+        return JSONResponse(card)
 
-    def _cards(self) -> list[dict[str, Any]]:
-        engines = self.engines
+    def _cards(self, request: Request) -> list[dict[str, Any]]:
+        """What the client may ask."""
+        engines, table = self.engines, self.table.limited_to(client_of(request.scope).personas)
         find = self.withdrawals.find
-        return list(names.list_cards(self.table, engines.bases, engines.loaded(), engines.base_of, find))
+        return list(names.list_cards(table, engines.bases, engines.loaded(), engines.base_of, find))
 
 
-async def _no_route(request: Request, error: Exception) -> Response:
+async def _no_route(request: Request, wrong: Exception) -> Response:
     """Everything else of an engine is not for clients."""
-    assert isinstance(error, HTTPException)
-    routes = ", ".join(("/v1/models", *GENERATING))
-    message = f"there is no {request.method} {request.url.path[:100]}: {routes}"
-    return _error(error.status_code, "not_found", message, error.headers)
+    assert isinstance(wrong, HTTPException)
+    routes: list[Route] = request.app.routes
+    paths = ", ".join(dict.fromkeys(route.path for route in routes))
+    message = f"there is no {request.method} {request.url.path[:100]}: {paths}"
+    headers = {}
+    if wrong.status_code == 405:
+        there = [route.methods or () for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+        headers["allow"] = ", ".join(sorted({method for methods in there for method in methods}))
+    return JSONResponse(error(message, "not_found", kind_of(wrong.status_code)), wrong.status_code, headers)
 
 
-async def _fault(request: Request, error: Exception) -> Response:
-    return _error(500, "internal_error", "a fault in the gateway itself: its log has the details")
-
-
-def _error(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
-    return JSONResponse(error(message, code, "invalid_request_error"), status, headers)
+async def _fault(request: Request, wrong: Exception) -> Response:
+    return Refused(Refusal(500, "internal_error", "a fault in the gateway itself: its log has the details"))

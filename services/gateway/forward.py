@@ -12,7 +12,7 @@ import structlog
 from services.gateway.away import Away
 from services.gateway.metrics import TOKENS
 from services.gateway.names import unloaded
-from shared.drivers.inference.gate.replies import ABORTED, error, last_events
+from shared.asgi.replies import ABORTED, error, last_events
 from shared.drivers.inference.http import UNIX
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from services.gateway.in_flight import InFlight
     from services.gateway.names import Target
     from services.gateway.settings import GatewaySettings
-    from shared.drivers.inference.gate.replies import Scope, Send
+    from shared.asgi.replies import Scope, Send
 
 CONNECT_S = 2.0
 KEPT_S = 3.0  # an idle connection; vLLM closes it after 5 s
@@ -29,6 +29,7 @@ PASSED_TO_CLIENT = ("content-type", "content-length", "content-encoding", "retry
 TAIL = 2048  # bytes at the end of an answer in which its usage is found
 USAGE = re.compile(rb'"usage":\s*(\{(?:[^{}]|\{[^{}]*\})*\})')
 COUNTED = {"prompt": ("prompt_tokens", "input_tokens"), "completion": ("completion_tokens", "output_tokens")}
+NOT_FOUND = 404
 NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 log = structlog.get_logger()
 
@@ -57,6 +58,11 @@ class Forwarder:
                     else:
                         sent = True
                     continue
+                if answer.status == NOT_FOUND and await self._lost(engine, target.model):
+                    answer.close()
+                    engine.gate.admitted -= 1
+                    tried.append(engine)
+                    continue
                 return await pass_on(answer, send, _headers_of(target, engine), target.served)
         raise self._away(target, sent)
 
@@ -68,6 +74,12 @@ class Forwarder:
         closed = self._engines.closed(target.persona, target.model)
         answering = self._engines.answering(target.persona, target.model)
         return Away(unloaded(target, answering, closed.closed if closed else None), closed, sent)
+
+    async def _lost(self, engine: Engine, model: str) -> bool:
+        """Whether an engine that does not find something has the model no more, since the last poll."""
+        if await engine.poll():
+            self._engines.report_change()
+        return model not in engine.models
 
     async def _post(self, engine: Engine, scope: Scope, body: bytes) -> aiohttp.ClientResponse:
         """Send the request and return the answer's head."""

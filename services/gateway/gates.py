@@ -16,8 +16,8 @@ from pydantic import Field
 from services.gateway.closed import Closed
 from services.gateway.errors import Refusal
 from services.gateway.kept import Kept
+from shared.asgi.replies import ABORTED
 from shared.contracts.frozen import Frozen
-from shared.drivers.inference.gate.replies import ABORTED
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,16 +14,18 @@ import structlog
 from services.gateway.away import Away, Queue
 from services.gateway.errors import Refusal
 from services.gateway.in_flight import InFlight
+from services.gateway.keys.client import client_of
 from services.gateway.metrics import REQUESTS
 from services.gateway.portal import Portal, PortalError
-from services.gateway.request import Asked, Bodies, Gone
+from services.gateway.request import Asked, Bodies, Gone, parse
 from shared.drivers.inference.port import LOW_PRIORITY, PRIORITY_HEADER
 
 if TYPE_CHECKING:
     from services.gateway.forward import Forwarder
+    from services.gateway.keys.client import Client
     from services.gateway.names import Target
+    from shared.asgi.replies import Receive, Scope, Send
     from shared.config.model import Configuration
-    from shared.drivers.inference.gate.replies import Receive, Scope, Send
 
 log = structlog.get_logger()
 
@@ -37,11 +39,11 @@ class Use:
 
 
 class Generate:
-    """The ASGI application of every route that an engine answers. `resolve` finds what a name stands for, or raises Refusal."""
+    """The ASGI application of every route that an engine answers. `resolve` finds what a client's name stands for, or raises Refusal."""
 
     def __init__(
         self,
-        resolve: Callable[[str], Target],
+        resolve: Callable[[str, Client], Target],
         configuration: Configuration,
         forwarder: Forwarder,
         bodies: Bodies,
@@ -54,11 +56,12 @@ class Generate:
         self.uses: dict[str, Use] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = InFlight(receive, send, (PRIORITY_HEADER.encode(), LOW_PRIORITY.encode()) in scope["headers"])
+        yields = (PRIORITY_HEADER.encode(), LOW_PRIORITY.encode()) in scope["headers"]
+        request = InFlight(client_of(scope), receive, send, yields)
         try:
             with self._bodies.hold() as body:
                 await self._bodies.read(body, scope, receive)
-                asked = Asked(body.take())
+                asked = await parse(Asked, body.take())
                 self.requests.add(request)
                 await request.run(partial(self._answer, asked, request, scope))
         except Gone:
@@ -71,6 +74,7 @@ class Generate:
             log.warning("answer cut off by the engine", served=request.served, error=str(error) or type(error).__name__)
         finally:
             self.requests.discard(request)
+            self._count_use(request.target)
             outcome = "ended" if request.ended else request.outcome
             yielded = request.yields and outcome in ("ended", "refused")
             REQUESTS.labels(request.served, "yielded" if yielded else outcome).inc()
@@ -110,12 +114,15 @@ class Generate:
 
     def _decide(self, asked: Asked, request: InFlight) -> Target:
         """Find what answers now. It is withdrawn from then on only together with the request."""
-        target = request.target = self._resolve(asked.model)
+        target = request.target = self._resolve(asked.model, request.client)
         request.served = target.served
-        if target.persona:
+        return target
+
+    def _count_use(self, target: Target | None) -> None:
+        """Count a request that is over, for the version that it was decided for last: while it waits that may change."""
+        if target and target.persona:
             use = self.uses.setdefault(target.model, Use())
             use.requests, use.last_at = use.requests + 1, time.time()
-        return target
 
     async def _wait(self, asked: Asked, request: InFlight, deadline: float) -> None:
         """Wait until an engine can answer what the name stands for then. Raises Refusal where that takes too long."""
@@ -124,7 +131,9 @@ class Generate:
         if not request.target.pinned:
             request.target = None
         with self.queue.place(base):
-            await self.queue.wait(lambda: self._forwarder.find_away(self._resolve(asked.model)), deadline)
+            await self.queue.wait(
+                lambda: self._forwarder.find_away(self._resolve(asked.model, request.client)), deadline
+            )
 
     def _base(self, target: Target) -> str:
         return self._configuration.base_of(target.persona) if target.persona else target.model

@@ -8,12 +8,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from services.gateway.request import Gone
-from shared.drivers.inference.gate.replies import error, last_events
+from shared.asgi.replies import last_events
 
 if TYPE_CHECKING:
     from services.gateway.errors import Refusal
+    from services.gateway.keys.client import Client
     from services.gateway.names import Target
-    from shared.drivers.inference.gate.replies import Message, Receive, Send
+    from shared.asgi.replies import Message, Receive, Send
 
 
 class InFlight:
@@ -22,8 +23,8 @@ class InFlight:
     `yields`: it is of low priority, and ends as soon as another one comes.
     """
 
-    def __init__(self, receive: Receive, send: Send, yields: bool = False) -> None:
-        self.yields = yields
+    def __init__(self, client: Client, receive: Receive, send: Send, yields: bool = False) -> None:
+        self.client, self.yields = client, yields
         self.target: Target | None = None
         self.served = ""  #: the persona or the base, for metrics
         self.outcome = "failed"
@@ -77,7 +78,7 @@ class InFlight:
         if not self._begun:
             await self._why.send(self._receive, self._send)
         elif not self._ended:
-            rest = last_events(error(str(self._why), self._why.code, self._why.kind))
+            rest = last_events(self._why.body())
             await self._send({"type": "http.response.body", "body": rest, "more_body": False})
         self._ended = True
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from services.gateway.errors import RETRY_AFTER_S, Refusal
-from shared.drivers.inference.gate.replies import REFUSED
+from shared.asgi.replies import REFUSED
 
 if TYPE_CHECKING:
     from services.gateway.closed import Closed
@@ -65,7 +65,12 @@ def resolve(
         raise Refusal(
             503, "no_table", "the gateway has not read yet which personas there are", retry_after_s=RETRY_AFTER_S
         )
-    raise Refusal(404, "model_not_found", f"there is no model {asked[:100]!r}; {_known(table, bases)}")
+    raise Refusal(404, "model_not_found", f"there is no model {asked[:100]!r}; {_known(table, bases)}", param="model")
+
+
+def persona_of(asked: str, bases: Collection[str]) -> str | None:
+    """The persona that a name is of, whether there is one or not; None for a base."""
+    return None if asked in bases else asked.partition("@")[0]
 
 
 def find_serving(table: Table, persona: Persona, find_withdrawn: FindWithdrawn) -> Version | None:
@@ -78,8 +83,9 @@ def find_serving(table: Table, persona: Persona, find_withdrawn: FindWithdrawn) 
 
 
 def _unserved(table: Table, asked: str, persona: Persona, find_withdrawn: FindWithdrawn) -> Refusal:
-    if (version := table.versions.get(persona.version or "")) and (why := find_withdrawn(version)):
-        return Refusal(403, WITHDRAWN, f"nothing serves for {asked}: {version.name} was withdrawn: {why}")
+    wanted = table.versions.get(persona.version or persona.wanted or "")
+    if wanted and (why := find_withdrawn(wanted)):
+        return Refusal(403, WITHDRAWN, f"nothing serves for {asked}: {wanted.name} was withdrawn: {why}")
     trouble = f"nothing serves for {asked}: {persona.trouble}"
     return Refusal(503, "persona_unserved", trouble, retry_after_s=RETRY_AFTER_S)
 

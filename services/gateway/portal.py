@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from services.gateway.request import Asked
     from services.gateway.settings import PortalSettings
-    from shared.drivers.inference.gate.replies import Message, Scope, Send
+    from shared.asgi.replies import Message, Scope, Send
 
 BYTES_PER_TOKEN = 3  # few: an estimate must not be below what is charged
 UNSTATED_TOKENS = 1024  # of each answer whose length the request does not limit

@@ -1,6 +1,7 @@
-"""Keep the announced capabilities as they are: a persona is one while an open engine has the version that serves it.
+"""Keep the announced capabilities, and the last use of each key, as they are: a persona is announced while it can answer.
 
-Compared with the rows at every change at the door and every few seconds, so that a restart repairs what was missed.
+It can while an open engine has the version that serves it. Compared with the rows at every change at the door and every few
+seconds, so that a restart repairs what was missed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import structlog
 
 from services.gateway import store
 from services.gateway.errors import Refusal
+from services.gateway.keys.store import mark_used
 from services.gateway.names import unloaded
 from services.gateway.store import Capability
 from shared.contracts.capability import CapabilityAnnounced, CapabilityWithdrawn
@@ -44,6 +46,8 @@ async def reconcile(context: ServiceContext, door: Door) -> None:
                 await _announce(conn, one)
         for persona in announced.keys() - live.keys():
             await _withdraw(conn, announced[persona], find_reason(door, persona))
+        if used := door.authenticator.used:
+            await mark_used(conn, used)
 
 
 def list_live(door: Door, address: str) -> Iterator[Capability]:

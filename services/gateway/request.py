@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from json.scanner import py_make_scanner  # type: ignore[attr-defined]  # left out of the types
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import orjson
+from pydantic import BaseModel, ValidationError
 
 from services.gateway.errors import RETRY_AFTER_S, Refusal
 
 if TYPE_CHECKING:
+    from starlette.requests import Request
+
     from services.gateway.settings import GatewaySettings
-    from shared.drivers.inference.gate.replies import Receive, Scope
+    from shared.asgi.replies import Receive, Scope
+
+C = TypeVar("C", bound=BaseModel)
+T = TypeVar("T")
 
 BODIES = 16  # of the largest size that may be held at once
+LARGE = 64 * 1024  # bytes; what is larger is parsed in a thread, while the loop goes on
+PARSER = ThreadPoolExecutor(1, "parser")  # one: it shares the interpreter's lock with the loop
 
 
 class Gone(Exception):
@@ -41,7 +51,8 @@ class Bodies:
 
     async def read(self, body: _Body, scope: Scope, receive: Receive) -> None:
         """Read the whole body. Raises Refusal where it is too large or too slow, Gone where the client left."""
-        self._check_length(scope)
+        if declared_length(scope) > self._largest:
+            self._refuse_size()
         try:
             async with asyncio.timeout(self._within_s):
                 more = True
@@ -56,6 +67,22 @@ class Bodies:
                 408, "request_timeout", f"the body did not arrive within {self._within_s:g} s", unread=True
             ) from None
 
+    async def parse(self, request: Request, kind: type[C]) -> C:
+        """Read a command. Raises Refusal where it is none."""
+        try:
+            with self.hold() as body:
+                await self.read(body, request.scope, request.receive)
+                data = body.take()
+        except Gone:
+            raise Refusal(400, "incomplete_body", "the connection was closed before the body's end") from None
+        try:
+            return kind.model_validate(await parse(_parse, data))
+        except ValidationError as wrong:
+            first = wrong.errors(include_input=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            why = first["msg"].removeprefix("Value error, ")
+            raise Refusal(400, "invalid_command", f"{where or 'the body'}: {why}", param=where or None) from None
+
     def _add(self, body: _Body, chunk: bytes) -> None:
         if body.size + len(chunk) > self._largest:
             self._refuse_size()
@@ -65,20 +92,20 @@ class Bodies:
         body.size += len(chunk)
         self.held += len(chunk)
 
-    def _check_length(self, scope: Scope) -> None:
-        headers = [name for name, _ in scope["headers"]]
-        if headers.count(b"content-length") + headers.count(b"transfer-encoding") > 1:
-            raise Refusal(400, "ambiguous_length", "send Content-Length or Transfer-Encoding, once", unread=True)
-        if b"content-encoding" in headers:
-            raise Refusal(415, "encoded_body", "send the body without Content-Encoding", unread=True)
-        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if int(declared) > self._largest:
-            self._refuse_size()
-
     def _refuse_size(self) -> NoReturn:
         raise Refusal(
             413, "request_too_large", f"a request may have {self._largest} bytes (gateway.max_body)", unread=True
         )
+
+
+def declared_length(scope: Scope) -> int:
+    """The length of the body by its head, 0 where it names none. Raises Refusal where the body may be read in two ways."""
+    headers = [name for name, _ in scope["headers"]]
+    if headers.count(b"content-length") + headers.count(b"transfer-encoding") > 1:
+        raise Refusal(400, "ambiguous_length", "send Content-Length or Transfer-Encoding, once", unread=True)
+    if b"content-encoding" in headers:
+        raise Refusal(415, "encoded_body", "send the body without Content-Encoding", unread=True)
+    return int(next((value for name, value in scope["headers"] if name == b"content-length"), b"0"))
 
 
 class _Body:
@@ -96,12 +123,15 @@ class _Body:
 class Asked:
     """A parsed request: the model that it names, and what to send in its place."""
 
-    def __init__(self, body: bytes) -> None:
-        self._fields = _parse(body)
+    def __init__(self, body: bytes, decoder: type[json.JSONDecoder] = json.JSONDecoder) -> None:
+        self._fields = _parse(body, decoder)
         model = self._fields.get("model")
         if not isinstance(model, str) or not model:
             raise Refusal(
-                400, "invalid_model", "`model` must be the name of a model, as text (GET /v1/models lists them)"
+                400,
+                "invalid_model",
+                "`model` must be the name of a model, as text (GET /v1/models lists them)",
+                param="model",
             )
         self.model: str = model
 
@@ -125,10 +155,27 @@ class Asked:
             raise _invalid(str(error)) from None
 
 
-def _parse(body: bytes) -> dict[str, Any]:
+async def parse(kind: Callable[[bytes, type[json.JSONDecoder]], T], body: bytes) -> T:
+    """Parse a body with `kind`, a large one in a thread. Raises Refusal."""
+    if len(body) <= LARGE:
+        return kind(body, json.JSONDecoder)
+    return await asyncio.get_running_loop().run_in_executor(PARSER, kind, body, _Yielding)
+
+
+class _Yielding(json.JSONDecoder):
+    """Walks objects and arrays in Python, where other threads get their turn: in C, 4 MiB of them are one long turn."""
+
+    def __init__(self, **hooks: Any) -> None:
+        super().__init__(**hooks)
+        self.scan_once = py_make_scanner(self)
+
+
+def _parse(body: bytes, decoder: type[json.JSONDecoder]) -> dict[str, Any]:
     # Not orjson: of a key that comes twice it keeps the last, without a word.
     try:
-        found = json.loads(body, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
+        found = json.loads(
+            body, cls=decoder, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite
+        )
     except (ValueError, RecursionError) as error:
         raise _invalid("it is nested too deep" if isinstance(error, RecursionError) else str(error)) from None
     if not isinstance(found, dict):

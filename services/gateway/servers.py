@@ -17,6 +17,7 @@ from services.gateway.door import Door
 from services.gateway.engines import POLL_S, Engines
 from services.gateway.forward import Forwarder, open_session
 from services.gateway.portal import Portal
+from services.gateway.request import Bodies
 from services.gateway.settings import GatewaySettings
 from services.gateway.table_reader import AGAIN_S, TableReader
 from shared.config.settings import SettingsError
@@ -56,7 +57,10 @@ async def open_door(settings: Settings, configuration: Configuration) -> AsyncIt
         with suppress(TimeoutError):
             async with asyncio.timeout(FIRST_READ_S):
                 await reader.tried.wait()
-        clients, owner = _server(door.app, partial(Connection, limits)), _server(Control(door).app, "h11")
+        clients, owner = (
+            _server(door.app, partial(Connection, limits)),
+            _server(Control(door, Bodies(limits)).app, "h11"),
+        )
         serving = [
             asyncio.create_task(clients.serve(sockets=[listener, local])),
             asyncio.create_task(owner.serve(sockets=[control])),
@@ -96,6 +100,7 @@ def _server(app: Starlette, http: Any) -> uvicorn.Server:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # what a proxy passes on is not taken for local; whom it speaks for does not matter
             h11_max_incomplete_event_size=HEAD_BYTES,
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=LEAVE_S,

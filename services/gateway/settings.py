@@ -46,6 +46,7 @@ class GatewaySettings(Section):
     max_body: Size = Field(
         ByteSize(4 * MIB), gt=0, description="Largest request. Sixteen of that size may be under way at once."
     )
+    max_file: Size = Field(ByteSize(512 * MIB), gt=0, description="Largest file that a client may upload.")
     connections: int = Field(256, ge=1, description="Connections of clients at once; further ones are answered 503.")
     read_within_s: float = Field(
         30.0, gt=0, description="Time a client may take to send a request's head, and again its body."

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from services.gateway.errors import RETRY_AFTER_S, Refusal
+from shared.storage.postgres import UNREACHABLE
+
 if TYPE_CHECKING:
-    from shared.storage.postgres import Connection, Source
+    from shared.runtime.context import ServiceContext
+    from shared.storage.postgres import Connection, Pool, Source
+
+ANSWERED_S = 3.0  # for what a client asks of the database
+
+
+@asynccontextmanager
+async def database(context: ServiceContext | None) -> AsyncIterator[Pool]:
+    """The database, for the statements of one request. Raises Refusal where it does not answer."""
+    try:
+        if context is None:
+            raise ConnectionError("it has not answered since the start")
+        async with asyncio.timeout(ANSWERED_S):
+            yield context.pool
+    except UNREACHABLE as error:
+        reason = str(error) or type(error).__name__
+        raise Refusal(503, "database_away", f"PostgreSQL does not answer ({reason})", RETRY_AFTER_S) from error
 
 
 @dataclass(frozen=True)
@@ -27,14 +49,14 @@ class Capability:
 async def lock_capabilities(conn: Connection) -> dict[str, Capability]:
     """What is announced, by persona; others wait for this transaction."""
     rows = await conn.fetch(
-        "SELECT persona, model, version, adapter, ritual, base, context_limit, address FROM capability FOR UPDATE"
+        "SELECT persona, model, version, adapter, ritual, base, context_limit, address FROM announced FOR UPDATE"
     )
     return {row["persona"]: Capability(**row) for row in rows}
 
 
 async def record_capability(conn: Connection, one: Capability) -> None:
     await conn.execute(
-        "INSERT INTO capability (persona, model, version, adapter, ritual, base, context_limit, address) "
+        "INSERT INTO announced (persona, model, version, adapter, ritual, base, context_limit, address) "
         "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (persona) DO UPDATE SET "
         "model = $2, version = $3, adapter = $4, ritual = $5, base = $6, context_limit = $7, address = $8, "
         "announced_at = clock_timestamp()",
@@ -50,7 +72,7 @@ async def record_capability(conn: Connection, one: Capability) -> None:
 
 
 async def delete_capability(conn: Connection, persona: str) -> None:
-    await conn.execute("DELETE FROM capability WHERE persona = $1", persona)
+    await conn.execute("DELETE FROM announced WHERE persona = $1", persona)
 
 
 async def list_decisions(source: Source, persona: str) -> list[dict[str, Any]]:

@@ -16,32 +16,18 @@ from pydantic import Field
 from services.gateway.kept import Kept
 from shared.config.settings import SettingsError
 from shared.contracts.frozen import Frozen
-from shared.contracts.verify import AdapterBanished
 
 if TYPE_CHECKING:
     from shared.storage.postgres import Connection
 
 log = structlog.get_logger()
 
-# Withdrawn, recalled, or banished: until it, or another version of the same digest, is promoted by an override.
 VERSIONS = """
-    SELECT v.name, v.persona, v.adapter, v.ritual, v.registered_at, f.reason AS trouble,
-        extract(epoch FROM v.overridden_at)::float8 AS overridden_at,
-        CASE
-            WHEN EXISTS (SELECT FROM registry.taint t WHERE t.ritual = v.ritual AND t.announced_at IS NULL)
-                THEN 'consent to karma it was trained on is withdrawn'
-            WHEN EXISTS (
-                SELECT FROM registry.version o
-                WHERE o.adapter = v.adapter AND o.overridden_at >= coalesce(v.withdrawn_at, '-infinity')
-            ) THEN NULL
-            WHEN v.withdrawn_at IS NOT NULL THEN coalesce((
-                SELECT nullif(d.why, '') FROM registry.decision d
-                WHERE d.version = v.name AND d.action = 'retire' ORDER BY d.id DESC LIMIT 1
-            ), 'no reason was given')
-            WHEN v.adapter IN (SELECT body ->> 'adapter' FROM public.ritual_fact WHERE subject = $1)
-                THEN 'an evaluation banished its adapter'
-        END AS withdrawn
-    FROM registry.version v LEFT JOIN registry.fault f ON f.version = v.name
+    SELECT v.name, v.persona, v.adapter, v.ritual, v.registered_at, f.reason AS trouble, w.reason AS withdrawn,
+        extract(epoch FROM v.overridden_at)::float8 AS overridden_at
+    FROM registry.version v
+    LEFT JOIN registry.withdrawal w ON w.adapter = v.adapter
+    LEFT JOIN registry.fault f ON f.version = v.name
 """
 PERSONAS = """
     SELECT a.persona, a.champion AS wanted, s.fault, s.version, a.previous
@@ -66,11 +52,15 @@ class Version(Frozen):
 
 
 class Persona(Frozen):
-    """What serves for a persona: a version, or none, and why. `previous` takes its place where it is withdrawn."""
+    """What serves for a persona: a version, or none, and why. `previous` takes its place where it is withdrawn.
+
+    `wanted`: the version that its owner wants to serve.
+    """
 
     version: str | None
     trouble: str | None
     previous: str | None = None
+    wanted: str | None = None
 
 
 class Table(Frozen):
@@ -84,12 +74,20 @@ class Table(Frozen):
     def age_s(self) -> float:
         return time.time() - self.read_at
 
+    def limited_to(self, names: frozenset[str] | None) -> Table:
+        """What a client sees that may use these personas; None: all."""
+        if names is None:
+            return self
+        personas = {name: persona for name, persona in self.personas.items() if name in names}
+        versions = {name: version for name, version in self.versions.items() if version.persona in names}
+        return Table(read_at=self.read_at, personas=personas, versions=versions)
+
 
 async def query_table(conn: Connection) -> Table:
     """Read the registry's tables, all as of one moment."""
     read_at = time.time()
     async with conn.transaction(isolation="repeatable_read", readonly=True):
-        versions = await conn.fetch(VERSIONS, AdapterBanished.subject)
+        versions = await conn.fetch(VERSIONS)
         personas = await conn.fetch(PERSONAS)
     return Table(
         read_at=read_at,
@@ -103,8 +101,8 @@ def _persona(persona: str, wanted: str | None, fault: str | None, version: str |
     if wanted is None:
         trouble = "no version is promoted"
     elif version != wanted:
-        trouble = f"{wanted} does not serve: {fault or 'it is being recalled'}"
-    return Persona(version=version, trouble=trouble, previous=previous)
+        trouble = f"{wanted} does not serve: {fault}"
+    return Persona(version=version, trouble=trouble, previous=previous, wanted=wanted)
 
 
 def read_table(file: Kept[Table]) -> Table:

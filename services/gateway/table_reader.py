@@ -1,4 +1,4 @@
-"""Keep the door's table as the registry's tables are: at every change, which the database announces, and every few seconds.
+"""Keep the door's table and keys as the database has them: at every change, which the database announces, and every few seconds.
 
 On a connection of its own, so that it needs nothing else of the service; the table is the first thing that it reads there.
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import structlog
 
+from services.gateway.keys.store import list_keys
 from services.gateway.table import query_table
 from shared.config.settings import SettingsError
 from shared.storage.postgres import UNREACHABLE
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from services.gateway.door import Door
     from shared.config.settings import Settings
 
-CHANNEL = "soulforge_versions"  #: of the triggers in the registry's migration
+CHANNEL = "soulforge_versions"  #: of the triggers on what is read here
 EVERY_S = 2.0
 AGAIN_S = 0.3
 CONNECT_S = 2.0
@@ -42,6 +43,7 @@ class TableReader:
     async def run(self) -> None:
         """Follow the registry's tables until the connection is lost."""
         connection = None
+        self._door.keys.read_owner_key()  # made, maybe, after the door was opened
         try:
             connection = await asyncpg.connect(
                 self._settings.database_url("gateway"), timeout=CONNECT_S, command_timeout=CONNECT_S
@@ -62,6 +64,7 @@ class TableReader:
         while True:
             self._door.changed.clear()
             await self._door.set_table(await query_table(connection))
+            await self._door.set_keys(await list_keys(connection))
             await self._read_leases(connection)
             self.tried.set()
             with suppress(TimeoutError):

@@ -14,6 +14,7 @@ from nats.aio.msg import Msg
 from services.harvester.ingest.consent import list_recalls, mark_announced, revoke
 from services.harvester.ingest.karma import Consecration, consecrate, reject, store_records
 from services.harvester.replies import RequestReplies
+from shared.config.engines import list_engines
 from shared.config.errors import ConfigurationError
 from shared.config.recipe import load_recipe
 from shared.contracts.intent import TrainingIntent
@@ -24,6 +25,8 @@ from shared.messaging.router import PermanentError, Router
 from shared.messaging.streams import INTENTS
 from shared.ritual import ledger
 from shared.runtime.context import InContext
+from shared.storage.base_model import BaseError, Bases
+from shared.storage.base_shape import expect_fit
 
 log = structlog.get_logger()
 
@@ -45,8 +48,11 @@ InReplies = Annotated[RequestReplies, Context("replies")]
 async def training_intent(intent: TrainingIntent, message: NatsMessage, service: InContext, replies: InReplies) -> None:
     """Open the ritual of an intent, and answer the request it came with."""
     try:
-        load_recipe(intent.recipe, service.configuration.max_lora_rank(intent.persona))
-    except ConfigurationError as error:
+        recipe = load_recipe(intent.recipe, service.configuration.max_lora_rank(intent.persona))
+        list_engines(recipe, service.configuration.jobs)
+        bases = Bases(service.settings, service.configuration)
+        await expect_fit(recipe, bases, service.configuration.base_of(intent.persona))
+    except (ConfigurationError, BaseError) as error:
         raise PermanentError(f"recipe: {error}") from error
     async with service.pool.acquire() as conn, conn.transaction():
         ritual = await ledger.open_ritual(conn, intent, intent_id(intent, message), message.headers.get("traceparent"))

@@ -39,7 +39,7 @@ REMEDIES = {
     "right one by `soulforge karma correct ID`",
     Reason.SUPERSEDED: "a correction takes their place",
     Reason.UNCONSECRATED: "vouch for those whose outcome was verified: `soulforge karma consecrate ID --by WHO`",
-    Reason.FILTERED: "widen the intent's kinds, since, until or query",
+    Reason.FILTERED: "widen the intent's kinds, sources, since, until or query",
     Reason.NO_CONSENT: "their `purposes` do not name {policy.purpose}, which `harvest.purpose` in soulforge.toml asks for",
     Reason.LICENCE: "`harvest.licences` in soulforge.toml accepts {licences}: add theirs where it allows training",
     Reason.MALFORMED: "look at them: a conversation must end in the assistant's answer",

@@ -62,7 +62,7 @@ def _sides(compiled: Compiled, settings: HarvesterSettings) -> list[str]:
         found = ", ".join(f"{side.records} in {name} (sessions: {side.lineages})" for name, side in sides.items())
         parts = [
             f"They are {found}: whole sessions go to one side by a hash of their names, {split.holdout:g} of them to the holdout "
-            f"and {split.dev:g} to dev (`harvest.split` in soulforge.toml); karma of more sessions is needed"
+            f"and, without `dev_sources`, {split.dev:g} to dev (`harvest.split` in soulforge.toml); karma of more sessions is needed"
         ]
     if disliked:
         parts.append(f"{disliked} in train have a thumb down: `soulforge karma correct ID` gives a right answer")

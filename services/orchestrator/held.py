@@ -48,12 +48,13 @@ class Action(StrEnum):
 def choose_action(held: Lease, ritual: Ritual, reclaimed: bool = False) -> Action:
     """Choose from the lease, its ritual, and whether the anvil was reclaimed. Pure."""
     at_work = ritual.attempt == held.attempt and ritual.state in HOLDS_ANVIL
-    if at_work and reclaimed and not ritual.cancel_requested_at:
+    yields = reclaimed or ritual.paused_at is not None
+    if at_work and yields and not ritual.cancel_requested_at:
         return Action.YIELD
     if at_work:
         return Action.LEAVE if held.live else Action.INTERRUPT
     evacuating = ritual.attempt == held.attempt and ritual.state is State.HARVESTED and not ritual.cancel_requested_at
-    return Action.EVACUATE if evacuating and held.live and not reclaimed else Action.TAKE_BACK
+    return Action.EVACUATE if evacuating and held.live and not yields else Action.TAKE_BACK
 
 
 async def reconcile_held(anvil: Anvil, held: Lease) -> None:
@@ -83,12 +84,13 @@ async def reconcile_held(anvil: Anvil, held: Lease) -> None:
                 await take_back(anvil, held)
         case Action.YIELD:
             # Recorded before the job is stopped, so that its service does not take the stop for a failure.
-            if await advance_one(context, ritual, partial(_yield, anvil, held, reclaimed or "")):
+            if await advance_one(context, ritual, partial(_yield, anvil, held, reclaimed)):
                 await take_back(anvil, held, settings.reclaim_grace_s)
         case Action.TAKE_BACK:
             if ritual.state is State.HARVESTED and ritual.cancel_requested_at:
                 await advance_one(context, ritual, context.record_cancelled)
-            await take_back(anvil, held, 0.0 if reclaimed is None else settings.reclaim_grace_s)
+            asked = reclaimed is not None or ritual.paused_at is not None
+            await take_back(anvil, held, settings.reclaim_grace_s if asked else 0.0)
 
 
 async def _evacuate(anvil: Anvil, held: Lease, ritual: Ritual) -> None:
@@ -129,8 +131,13 @@ async def _interrupt_unstarted(anvil: Anvil, ritual: Ritual) -> None:
     await anvil.context.record(unfinished(ritual, lost, unstarted, most, started=False), datetime.now(UTC))
 
 
-async def _yield(anvil: Anvil, held: Lease, why: str, ritual: Ritual) -> None:
-    await anvil.context.record(_reclaimed(ritual, why), datetime.now(UTC), held.fence)
+async def _yield(anvil: Anvil, held: Lease, reclaimed: str | None, ritual: Ritual) -> None:
+    """Record that the attempt ends for the reason of a reclaim, or for that of a pause."""
+    what, why = (
+        ("the ritual was paused", ritual.paused_why) if reclaimed is None else ("the anvil was reclaimed", reclaimed)
+    )
+    fact = GpuInterrupted(**ritual.key, reason=f"{what}: {why}" if why else what, asked=True)
+    await anvil.context.record(fact, datetime.now(UTC), held.fence)
 
 
 async def take_back(anvil: Anvil, held: Lease, grace_s: float = 0.0) -> None:
@@ -143,8 +150,3 @@ async def take_back(anvil: Anvil, held: Lease, grace_s: float = 0.0) -> None:
                 await store.record_released(conn, held.anvil, held.fence)
                 log.info("anvil taken back", anvil=held.anvil, fence=held.fence, ritual=str(held.ritual))
     anvil.context.wake()
-
-
-def _reclaimed(ritual: Ritual, why: str) -> GpuInterrupted:
-    reason = f"the anvil was reclaimed: {why}" if why else "the anvil was reclaimed"
-    return GpuInterrupted(ritual=ritual.id, persona=ritual.persona, attempt=ritual.attempt, reason=reason, asked=True)

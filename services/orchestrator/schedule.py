@@ -43,7 +43,7 @@ async def schedule(anvil: Anvil) -> None:
     harvested = await ledger.list_rituals(pool, State.HARVESTED)
     cancelled = [ritual for ritual in harvested if ritual.cancel_requested_at]
     await advance_each(anvil.context, cancelled, anvil.context.record_cancelled, owner=OWNER)
-    waiting = [ritual for ritual in harvested if not ritual.cancel_requested_at]
+    waiting = await _without_paused(anvil, [ritual for ritual in harvested if not ritual.cancel_requested_at])
     if not waiting or await _withhold(anvil, [ritual.id for ritual in waiting]):
         return
     decided = await _decide(anvil, waiting)
@@ -71,7 +71,17 @@ async def _act(anvil: Anvil, decided: dict[UUID, Decision], ritual: Ritual) -> N
 
 async def explain_wait(anvil: Anvil) -> None:
     """Record why the rituals that wait for an anvil which does not serve are kept from it."""
-    await _withhold(anvil, [ritual.id for ritual in await ledger.list_rituals(anvil.context.pool, State.HARVESTED)])
+    waiting = await _without_paused(anvil, await ledger.list_rituals(anvil.context.pool, State.HARVESTED))
+    await _withhold(anvil, [ritual.id for ritual in waiting])
+
+
+async def _without_paused(anvil: Anvil, rituals: list[Ritual]) -> list[Ritual]:
+    """Those that are not paused; of the others it is recorded that they wait for that."""
+    for ritual in rituals:
+        if ritual.paused_at:
+            reason = f"it is paused: {ritual.paused_why}" if ritual.paused_why else "it is paused"
+            await store.record_decision(anvil.context.pool, ritual.id, wait(Cause.PAUSED, reason))
+    return [ritual for ritual in rituals if not ritual.paused_at]
 
 
 async def _withhold(anvil: Anvil, waiting: list[UUID]) -> bool:

@@ -1,6 +1,6 @@
 """Decisions about a persona's versions: who, why and when, and the aliases after each; one short transaction of the caller's.
 
-The row of the aliases is locked first, and whoever decides names the champion as they know it: of two at once, one wins. The
+The row of the aliases is locked first, and each decision names the champion as its maker knows it: of two at once, one wins. The
 command line, the bus and the registry call the same functions, on any connection, whatever its search path.
 """
 
@@ -88,11 +88,6 @@ async def decide(conn: Connection, asked: AdapterDecide, source: str | None = No
 
 
 async def _promote(conn: Connection, now: Aliases, version: Standing, entry: Entry) -> Aliases:
-    if entry.override:
-        await conn.execute(
-            "UPDATE registry.version SET withdrawn_at = NULL, overridden_at = clock_timestamp() WHERE name = $1",
-            version.name,
-        )
     if version.loaded:
         return await _move(conn, now, version.name, entry)
     waiting = now if now.candidate == version.name else now.with_candidate(version.name)
@@ -102,26 +97,22 @@ async def _promote(conn: Connection, now: Aliases, version: Standing, entry: Ent
 
 
 async def _reject(conn: Connection, now: Aliases, version: str, entry: Entry) -> Aliases:
-    # An override ends with the candidate that it was about.
-    await conn.execute(
-        "UPDATE registry.version SET withdrawn_at = overridden_at, overridden_at = NULL "
-        "WHERE name = $1 AND overridden_at IS NOT NULL",
-        version,
-    )
     return await _write(conn, now, now.without_candidate(), replace(entry, ritual=now.ritual))
 
 
 async def withdraw(conn: Connection, now: Aliases, version: str, entry: Entry) -> Aliases:
     """Withdraw a version for good; a champion's place goes to the previous version, or to none. The aliases were locked."""
-    if not await conn.fetchval(
+    is_new = await conn.fetchval(
         "UPDATE registry.version SET withdrawn_at = clock_timestamp(), overridden_at = NULL "
         "WHERE name = $1 AND withdrawn_at IS NULL RETURNING true",
         version,
-    ):
+    )
+    if not is_new and now.candidate != version:  # one that waits to be promoted by an override is withdrawn still
         return now
     # Not a tainted one either: what its owner is only warned of takes no place by itself.
     clean = now.previous is not None and await conn.fetchval(
-        "SELECT EXISTS (SELECT FROM registry.version v WHERE name = $1 AND withdrawn_at IS NULL "
+        "SELECT EXISTS (SELECT FROM registry.version v WHERE name = $1 "
+        "AND NOT EXISTS (SELECT FROM registry.withdrawal w WHERE w.adapter = v.adapter) "
         "AND NOT EXISTS (SELECT FROM registry.taint t WHERE t.ritual = v.ritual))",
         now.previous,
     )
@@ -138,13 +129,15 @@ async def promote_approved(conn: Connection, persona: str) -> bool:
     if now is None or now.approved is None or now.candidate is None:
         return False
     version = await get_standing(conn, now.candidate)
-    if version is None or not version.loaded or version.recalled:
+    if version is None or version.recalled:
         return False
     [row] = await conn.fetch('SELECT "by", why, override FROM registry.decision WHERE id = $1', now.approved)
     if version.barred and not row["override"]:
         why = f"{version.barred}: it is promoted by an override only"
         entry = Entry(KEEP, version.name, POLICY, why, now.ritual)
         await _write(conn, now, now.with_candidate(version.name), entry)
+        return False
+    if not version.loaded:
         return False
     await _move(conn, now, version.name, Entry(Action.PROMOTE, version.name, **row))
     return True
@@ -203,10 +196,15 @@ async def end_waiting(conn: Connection, now: Aliases, ritual: UUID, by: str, why
 
 
 async def _move(conn: Connection, now: Aliases, version: str, entry: Entry) -> Aliases:
-    """Make a version the champion; that ends the ritual which waits for the decision about it."""
-    serves = not await conn.fetchval("SELECT EXISTS (SELECT FROM registry.fault WHERE version = $1)", now.champion)
+    """Make a version the champion, where it may not serve by an override; that ends the ritual which waits for the decision."""
+    if entry.override:
+        await conn.execute(
+            "UPDATE registry.version SET withdrawn_at = NULL, overridden_at = clock_timestamp() WHERE name = $1",
+            version,
+        )
+    fault = await conn.fetchval("SELECT fault FROM registry.served WHERE persona = $1", now.persona)
     waited = now.ritual if now.candidate == version else None
-    return await _write(conn, now, promoted(now, version, serves), replace(entry, ritual=entry.ritual or waited))
+    return await _write(conn, now, promoted(now, version, fault is None), replace(entry, ritual=entry.ritual or waited))
 
 
 async def _supersede(conn: Connection, now: Aliases, version: str) -> None:
@@ -264,13 +262,14 @@ async def get_standing(conn: Connection, name: str) -> Standing | None:
     row = await conn.fetchrow(
         """
         SELECT v.name, v.persona, f.reason AS fault,
-            EXISTS (SELECT FROM registry.version w WHERE w.adapter = v.adapter AND w.withdrawn_at IS NOT NULL) AS withdrawn,
-            EXISTS (SELECT FROM public.ritual_fact WHERE subject = $2 AND body ->> 'adapter' = v.adapter) AS banished,
-            EXISTS (SELECT FROM registry.version o WHERE o.adapter = v.adapter AND o.overridden_at IS NOT NULL) AS overridden,
+            (SELECT reason FROM registry.withdrawal w WHERE w.adapter = v.adapter) AS withdrawn,
+            EXISTS (SELECT FROM registry.version w WHERE w.adapter = v.adapter AND w.withdrawn_at IS NOT NULL)
+                OR EXISTS (SELECT FROM public.ritual_fact WHERE subject = $2 AND body ->> 'adapter' = v.adapter) AS overridden,
             coalesce((SELECT action FROM registry.decision WHERE version = v.name
                 AND action IN ('promote', 'approve', 'reject', 'roll_back', 'retire') ORDER BY id DESC LIMIT 1)
                 IN ('reject', 'roll_back', 'retire'), false) AS set_aside,
-            EXISTS (SELECT FROM registry.taint t WHERE t.ritual = v.ritual AND t.announced_at IS NULL) AS recalled,
+            EXISTS (SELECT FROM registry.taint t JOIN registry.version r ON r.ritual = t.ritual
+                WHERE r.adapter = v.adapter AND t.announced_at IS NULL) AS recalled,
             EXISTS (SELECT FROM registry.loaded l WHERE l.version = v.name AND l.proven) AS loaded
         FROM registry.version v LEFT JOIN registry.fault f ON f.version = v.name WHERE v.name = $1
         """,

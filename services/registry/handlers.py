@@ -33,7 +33,7 @@ async def adapter_decide(asked: AdapterDecide, message: NatsMessage, service: In
             after = await decide(conn, asked, source)
             if not await store.has_decided(conn, source):
                 raise RefusedError(f"{asked.version} is withdrawn already")
-            # Whoever asked may wait for it, and a pass of the reconciler may load an adapter first.
+            # Announced at once: the asker may wait for it, and a pass of the reconciler may load an adapter first.
             await store.announce_decisions(conn)
     except RefusedError as error:
         async with service.pool.acquire() as conn:

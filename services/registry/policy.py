@@ -40,13 +40,12 @@ class Aliases:
 
 @dataclass(frozen=True)
 class Standing:
-    """What speaks for and against a version. `withdrawn`, `banished`, `overridden`: its digest ever was, as any version."""
+    """What speaks for and against a version."""
 
     name: str
     persona: str
-    withdrawn: bool = False
-    banished: bool = False
-    overridden: bool = False  #: promoted although it was withdrawn or banished
+    withdrawn: str | None = None  #: why its digest may not answer
+    overridden: bool = False  #: its digest was banished or withdrawn, and promoted all the same
     set_aside: bool = False  #: the last decision about it was a roll back, a rejection or a retirement
     recalled: bool = False  #: karma of it was revoked, and the policy is not applied yet
     loaded: bool = False  #: some rune has it loaded, and it was proven to be what answers
@@ -55,14 +54,14 @@ class Standing:
     @property
     def may_serve(self) -> bool:
         """Whether it answers requests once it is the champion."""
-        return not (self.withdrawn or self.recalled or self.fault or (self.banished and not self.overridden))
+        return not (self.withdrawn or self.fault)
 
     @property
     def barred(self) -> str | None:
         """Why it is never promoted without an override."""
         if self.withdrawn:
-            return f"{self.name} was withdrawn"
-        return f"the adapter of {self.name} was banished" if self.banished else None
+            return f"{self.name} was withdrawn ({self.withdrawn})"
+        return f"the adapter of {self.name} was banished or withdrawn before" if self.overridden else None
 
 
 class Fate(StrEnum):
@@ -104,7 +103,7 @@ def find_refusal(asked: AdapterDecide, now: Aliases, version: Standing | None, b
         case Action.ROLL_BACK if before is None:
             return f"{now.persona} has no version before {now.champion}: promote one by name"
         case Action.ROLL_BACK if before and not before.may_serve:
-            return f"{before.name} cannot serve: {before.fault or 'it is withdrawn or banished'}"
+            return f"{before.name} cannot serve: {before.fault or f'it was withdrawn ({before.withdrawn})'}"
         case Action.ROLL_BACK | Action.PIN if version and version.name != now.champion:
             return f"{version.name} is not the champion of {now.persona}: promote it first"
         case Action.PIN if now.champion is None:
@@ -115,12 +114,12 @@ def find_refusal(asked: AdapterDecide, now: Aliases, version: Standing | None, b
 
 
 def _refuse_promotion(asked: AdapterDecide, now: Aliases, version: Standing) -> str | None:
-    if version.name == now.champion:
-        return f"{version.name} is the champion of {now.persona} already"
     if version.recalled:
         return f"the recall of karma that {version.name} was trained on is not acted on yet: try again in a moment"
     if version.barred and not asked.override:
         return f"{version.barred}: only an override with a reason promotes it"
+    if version.name == now.champion:  # an override lets it answer again, also where only the gateway withdrew it
+        return None if asked.override else f"{version.name} is the champion of {now.persona} already"
     if now.held == "pin":
         return f"{now.persona} is pinned to {now.champion}: unpin it first"
     return None

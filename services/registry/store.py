@@ -55,31 +55,29 @@ async def insert_version(conn: Connection, version: Version) -> None:
     )
 
 
-# Never one that was withdrawn, nor one with revoked karma that is not announced yet.
-_MAY_SERVE = "withdrawn_at IS NULL AND NOT EXISTS (SELECT FROM taint t WHERE t.ritual = version.ritual AND t.announced_at IS NULL)"
-
-
 async def list_served(conn: Connection | Pool) -> list[Version]:
-    """List the versions that are to serve: the champions or, for one with a fault, the version before."""
+    """List the versions that are to serve: the champions or, for one that cannot, the version before."""
     rows = await conn.fetch(
         f"SELECT {_VERSION} FROM version WHERE name IN (SELECT version FROM served) ORDER BY registered_at"
     )
     return [Version(**row) for row in rows]
 
 
-_DESIRED = (
-    "name IN (SELECT unnest(array[champion, previous, candidate]) FROM alias) AND withdrawn_at IS NULL "
-    "AND NOT EXISTS (SELECT FROM taint t WHERE t.ritual = version.ritual AND t.announced_at IS NULL)"
+# What is to be promoted by an override is loaded first, and answers from the promotion on.
+_ALLOWED = (
+    "(NOT EXISTS (SELECT FROM withdrawal w WHERE w.adapter = version.adapter) OR EXISTS ("
+    "SELECT FROM alias a JOIN decision d ON d.id = a.approved WHERE a.candidate = version.name AND d.override))"
 )
 
 
 async def list_desired(conn: Connection | Pool) -> list[Version]:
     """List the versions that every rune of their base is to have loaded: champions first, previous ones, then candidates.
 
-    Never one that was withdrawn, nor one with revoked karma that is not announced yet.
+    Never one that may not answer, unless it is about to be promoted by an override.
     """
     rows = await conn.fetch(
-        f"SELECT {_VERSION} FROM version WHERE {_DESIRED} ORDER BY name IN (SELECT champion FROM alias) DESC NULLS LAST, "
+        f"SELECT {_VERSION} FROM version WHERE name IN (SELECT unnest(array[champion, previous, candidate]) FROM alias) "
+        f"AND {_ALLOWED} ORDER BY name IN (SELECT champion FROM alias) DESC NULLS LAST, "
         "name IN (SELECT previous FROM alias) DESC NULLS LAST, registered_at"
     )
     return [Version(**row) for row in rows]
@@ -99,7 +97,7 @@ async def list_unwanted(conn: Connection | Pool, names: Iterable[str]) -> dict[s
     What an alias points to, and what a ritual waits for, is wanted.
     """
     rows = await conn.fetch(
-        "SELECT name, withdrawn_at IS NOT NULL AS withdrawn FROM version WHERE name = ANY ($1::text[]) AND (withdrawn_at IS NOT NULL "
+        f"SELECT name, NOT {_ALLOWED} AS withdrawn FROM version WHERE name = ANY ($1::text[]) AND (NOT {_ALLOWED} "
         "OR name NOT IN (SELECT unnest(array_remove(array[champion, previous, candidate], NULL)) FROM alias) AND name NOT IN ("
         "SELECT f.body ->> 'version' FROM ritual r JOIN ritual_fact f ON f.ritual = r.id AND f.subject = $2 WHERE r.ended_at IS NULL))",
         list(names),

@@ -86,7 +86,7 @@ class KeptVersion:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """The version that its owner `wanted` for a persona, its fault, and the `version` that serves; None: none."""
+    """The version that its owner `wanted` for a persona, why it does not serve, and the `version` that serves; None: none."""
 
     persona: str
     wanted: str
@@ -99,7 +99,7 @@ class Served:
         if self.version == self.wanted:
             return None
         instead = f"{self.version} serves in its place" if self.version else f"nothing serves for {self.persona}"
-        return f"{self.wanted} does not serve: {self.fault or 'it is being recalled'} ({instead})"
+        return f"{self.wanted} does not serve: {self.fault} ({instead})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +123,10 @@ async def list_versions(source: Source) -> list[RegisteredVersion]:
         "CASE WHEN a.champion = v.name AND a.held = 'pin' THEN 'pinned' END, CASE WHEN a.previous = v.name THEN 'previous' END, "
         "CASE WHEN a.candidate = v.name THEN 'candidate' END, "
         "CASE WHEN a.candidate = v.name AND a.approved IS NOT NULL THEN 'approved' END, "
-        "CASE WHEN v.withdrawn_at IS NOT NULL THEN 'withdrawn' END], NULL) AS roles, "
+        "CASE WHEN w.adapter IS NOT NULL THEN 'withdrawn' END], NULL) AS roles, "
         "array(SELECT rune FROM registry.loaded l WHERE l.version = v.name ORDER BY rune) AS loaded "
         "FROM registry.version v LEFT JOIN registry.served s ON s.version = v.name "
-        "LEFT JOIN registry.alias a ON a.persona = v.persona "
+        "LEFT JOIN registry.alias a ON a.persona = v.persona LEFT JOIN registry.withdrawal w ON w.adapter = v.adapter "
         "LEFT JOIN registry.fault f ON f.version = v.name ORDER BY v.persona, v.registered_at DESC"
     )
     return [RegisteredVersion(**{**row, "roles": tuple(row["roles"]), "loaded": tuple(row["loaded"])}) for row in rows]

@@ -31,6 +31,7 @@ def faults(configuration: Configuration, settings: Settings) -> list[Fault]:
         *_image_python(configuration.jobs),
         *_docker(configuration),
         *_bases(configuration),
+        *_personas(configuration),
         *_portal(configuration),
     ]
     if not _dangling(configuration):  # ports and bases of personas follow from the runes of each anvil
@@ -132,6 +133,15 @@ def _bases(configuration: Configuration) -> Iterator[Fault]:
     for name, rune in configuration.runes.items():
         if rune.base and rune.base not in known:
             yield Fault(("runes", name, "base"), _unknown("base", rune.base, known))
+
+
+def _personas(configuration: Configuration) -> Iterator[Fault]:
+    """No persona has the name of a base: clients ask for both by name."""
+    bases = {EMBEDDED_BASE, *configuration.bases}
+    for persona in configuration.personas:
+        if persona in bases:
+            reason = "is the name of a base, which answers to it already: give the persona another name"
+            yield Fault(("personas", persona), reason)
 
 
 def _portal(configuration: Configuration) -> Iterator[Fault]:

@@ -299,7 +299,7 @@ class Configuration(Frozen):
         name = name or self.serving_rune()
         if self.runes[name].listens_on_socket:
             return f"unix://{settings.engine_socket(name)}"
-        return f"http://{settings.host}:{self.ports(settings)[name]}"
+        return f"http://{settings.url_host}:{self.ports(settings)[name]}"
 
 
 def embedded() -> Configuration:

@@ -9,40 +9,90 @@ from pydantic import Field
 
 from shared.config.errors import Fault, read_toml, refusal, validated
 from shared.contracts.frozen import Frozen
+from shared.contracts.intent import RecipeOverrides
 
 SHIPPED = Path(__file__).parent / "recipes"
+AUTO = "auto"  #: the recipe whose values follow from the data and the base
 # vLLM 0.32, config/lora.py: any other rank is refused, and so is one above `--max-lora-rank` (16 by default).
 Rank = Literal[1, 8, 16, 32, 64, 128, 256, 320, 512]
 SERVED_RANK = 16
 
 
 class Recipe(Frozen):
-    """Plain LoRA on every linear layer. DoRA, biases, extra saved modules and foreign inits are not offered: vLLM refuses them."""
+    """A LoRA of the base. DoRA, biases, extra saved modules and foreign inits are not offered: vLLM refuses them."""
 
-    method: Literal["lora"] = "lora"
+    engine: Literal["auto", "trl", "unsloth"] = Field(
+        "auto", description="What trains it; auto: the fastest that is installed, by a measurement where one pays."
+    )
+    method: Literal["lora", "qlora"] = Field(
+        "lora", description="qlora: on a base in 4 bit, which `unsloth` alone does."
+    )
     r: Rank = Field(16, description="Rank of the adapter.")
     alpha: int = Field(32, gt=0, description="Scale: the update counts alpha / r times.")
+    rslora: bool = Field(
+        False, description="Rank-stabilised scale: alpha / √r instead, for ranks of 64 and more. It also forgets more."
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="Share of adapter inputs dropped in training.")
     target_modules: Literal["all-linear"] | tuple[str, ...] = Field(
-        "all-linear", description="Layers that are adapted."
+        "all-linear", description="Layers that are adapted: all linear ones but the output, or those of these names."
+    )
+    precision: Literal["bf16", "fp32"] = Field(
+        "bf16", description="Of the frozen base and its arithmetic; the adapter is always trained in float32."
     )
     learning_rate: float = Field(2e-4, gt=0, description="Peak learning rate.")
-    epochs: float = Field(2, gt=0, le=100, description="Passes over the training rows.")
-    batch_size: int = Field(8, gt=0, le=256, description="Rows a step.")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="Course of the rate after its rise: it falls to 0, or stays."
+    )
     warmup_ratio: float = Field(0.05, ge=0, lt=1, description="Share of the steps over which the rate rises.")
-    max_length: Literal["auto"] | Annotated[int, Field(gt=0)] = Field(
-        "auto", description="Longest row in tokens, longer ones are refused; auto: the model's context."
+    weight_decay: float = Field(0.0, ge=0, lt=1, description="Decay of the adapter's weights, decoupled (AdamW).")
+    max_grad_norm: float = Field(
+        1.0, ge=0, description="Norm above which the gradient of a step is scaled down to it; 0: never."
+    )
+    epochs: float = Field(2, gt=0, le=100, description="Passes over the training rows.")
+    tokens: int | None = Field(
+        None, gt=0, description="Most tokens to train on, replay included: the passes end where they are reached."
+    )
+    batch_size: int = Field(8, gt=0, le=256, description="Rows a step.")
+    micro_batch: int = Field(
+        256, gt=0, le=256, description="Most rows in memory at once: a step is split, its result is the same."
+    )
+    group_by_length: bool = Field(True, description="Rows of similar length in one step: less padding.")
+    max_length: Literal["auto", "p99"] | Annotated[int, Field(gt=0)] = Field(
+        "auto",
+        description="Longest row in tokens. Longer ones are left out whole, counted and named; none is cut. "
+        "auto: the base's context; p99: the length that 99 of 100 rows do not exceed.",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed, where the job names none.")
     replay: float = Field(
         0.15, ge=0, le=1, description="Trained tokens of the base's own answers, as a share of those of the rows."
     )
-    checkpoint_steps: int = Field(
-        20, gt=0, description="Steps between two checkpoints, each with a look at the dev loss."
+    checkpoint_steps: int = Field(20, gt=0, description="Steps between two checkpoints, each with its dev loss.")
+    keep_best: bool = Field(True, description="End with the checkpoint of least dev loss, else with the last one.")
+    patience: int = Field(
+        2, ge=0, description="Checkpoints in a row without a lower dev loss after which a run ends; 0: it never does."
     )
-    keep_best: bool = Field(
-        True, description="End with the checkpoint of least dev loss, stop when it has risen twice."
+    divergence: float = Field(
+        2.0,
+        gt=0,
+        description="Nats per token by which the mean loss of 10 steps may be above that of the first 10. A run beyond it, "
+        "or of a loss that is no number, fails for good.",
     )
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows of one forward pass: the largest divisor of `batch_size` within `micro_batch`."""
+        return next(
+            rows for rows in range(min(self.micro_batch, self.batch_size), 0, -1) if self.batch_size % rows == 0
+        )
+
+    @property
+    def accumulation(self) -> int:
+        """Forward passes of a step."""
+        return self.batch_size // self.rows_at_once
+
+    def passes(self, tokens: int) -> float:
+        """Passes over training data of so many tokens, within both `epochs` and the budget of tokens."""
+        return self.epochs if self.tokens is None else min(self.epochs, self.tokens / tokens)
 
 
 def load_recipe(recipe: str | Path, max_rank: int = SERVED_RANK) -> Recipe:
@@ -56,3 +106,12 @@ def load_recipe(recipe: str | Path, max_rank: int = SERVED_RANK) -> Recipe:
     if loaded.r > max_rank:
         raise refusal(str(path), [Fault(("r",), f"is {loaded.r}, but the serving engine takes at most {max_rank}")])
     return loaded
+
+
+def with_overrides(recipe: Recipe, overrides: RecipeOverrides | None) -> Recipe:
+    """The recipe with what one ritual changes of it, within the recipe's own bounds."""
+    if overrides is None:
+        return recipe
+    changed = overrides.model_dump(exclude_none=True)
+    multiplier = changed.pop("learning_rate_multiplier", 1.0)
+    return recipe.model_copy(update=changed | {"learning_rate": recipe.learning_rate * multiplier})

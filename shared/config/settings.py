@@ -88,13 +88,18 @@ class Settings(BaseSettings):
         """The folder of the code."""
         return PROJECT
 
+    @property
+    def url_host(self) -> str:
+        """The host as it is written in a URL."""
+        return f"[{self.host}]" if ":" in self.host else self.host
+
     def port(self, part: str) -> int:
         """The TCP port of a part of the embedded stack."""
         return self.port_base + PORT_OFFSETS[part]
 
     @cached_property
     def nats_url(self) -> str:
-        return self.nats or f"nats://{self.host}:{self.port('nats')}"
+        return self.nats or f"nats://{self.url_host}:{self.port('nats')}"
 
     @property
     def bus_keys_dir(self) -> Path:
@@ -147,6 +152,11 @@ class Settings(BaseSettings):
 
     def database_password_file(self, role: str) -> Path:
         return self.home / "secrets" / "database" / role
+
+    @property
+    def owner_key_file(self) -> Path:
+        """The owner's key for the gateway, with which the command line asks."""
+        return self.home / "secrets" / "owner-key"
 
     @property
     def database_socket_dir(self) -> Path:
@@ -209,12 +219,12 @@ class Settings(BaseSettings):
 
     @cached_property
     def phoenix_url(self) -> str:
-        return self.phoenix or f"http://{self.host}:{self.port('phoenix')}"
+        return self.phoenix or f"http://{self.url_host}:{self.port('phoenix')}"
 
     @property
     def gateway_url(self) -> str:
         """Where clients reach every model."""
-        return f"http://{self.host}:{self.port('gateway')}"
+        return f"http://{self.url_host}:{self.port('gateway')}"
 
     @property
     def models_dir(self) -> Path:

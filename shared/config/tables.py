@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, ByteSize, Field, PlainSerializer, ValidationInfo, model_validator
 
 from shared.config.settings import PROJECT
+from shared.contracts.forge import EngineName
 from shared.contracts.frozen import Frozen
 from shared.contracts.karma import PERSONA_PATTERN
 
@@ -103,6 +105,33 @@ class PersonaConfig(Frozen):
         return self
 
 
+@dataclass(frozen=True)
+class Environment:
+    """Where a job's Python packages are: its interpreter, the folders of this machine that it needs mounted, its image."""
+
+    python: str
+    mounted: tuple[Path, ...]
+    image: str | None
+
+    @property
+    def missing(self) -> bool:
+        """Whether it is not installed on this machine; what an image holds is not seen from here."""
+        return bool(self.mounted) and not Path(self.python).is_file()
+
+
+class UnslothConfig(Frozen):
+    """The environment of the training engine Unsloth, which is optional."""
+
+    python: Interpreter = Field(
+        PROJECT / ".venv-unsloth/bin/python",
+        description="Interpreter with unsloth on this machine; containers get its environment mounted.",
+    )
+    image: str | None = Field(None, description="Image of its containers, with `docker`; default: that of [jobs].")
+    image_python: str | None = Field(
+        None, description="Interpreter with unsloth inside the image; default: the mounted one."
+    )
+
+
 class JobsConfig(Frozen):
     """Where trainer and evaluator run."""
 
@@ -119,12 +148,26 @@ class JobsConfig(Frozen):
         False,
         description="Start jobs also where they cannot be isolated: they may read, write and reach what their user can.",
     )
+    unsloth: UnslothConfig = UnslothConfig()
 
     @property
     def mounted(self) -> tuple[Path, ...]:
-        """Folders of `python` that a container needs: the environment, and the Python it was made from where that is not the system's."""
-        made_from = self.python.resolve().parents[1]
-        return (self.python.parents[1], *([] if made_from == Path("/usr") else [made_from]))
+        """Folders of `python` that a container needs."""
+        return _mounted(self.python)
+
+    def environment(self, engine: EngineName = "trl") -> Environment:
+        """The environment of a training engine; that of `trl` is also the evaluator's."""
+        named = self.unsloth if engine == "unsloth" else self
+        image = named.image or self.image
+        if named.image_python:
+            return Environment(named.image_python, (), image)
+        return Environment(str(named.python), _mounted(named.python), image)
+
+
+def _mounted(python: Path) -> tuple[Path, ...]:
+    """The environment, and the Python it was made from where that is not the system's."""
+    made_from = python.resolve().parents[1]
+    return (python.parents[1], *([] if made_from == Path("/usr") else [made_from]))
 
 
 class DockerConfig(Frozen):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -10,6 +10,7 @@ from shared.contracts.frozen import Frozen
 from shared.contracts.job import JobSpan
 from shared.contracts.message import Fact
 
+EngineName = Literal["trl", "unsloth"]
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 ADAPTER_FILES = frozenset({ADAPTER_CONFIG, ADAPTER_WEIGHTS})  #: all of an adapter; safetensors: nothing is unpickled
 LARGEST_ADAPTER = 16 * 1024**3  #: bytes of one of its files
@@ -18,7 +19,8 @@ LARGEST_ADAPTER = 16 * 1024**3  #: bytes of one of its files
 class SplitFigures(Frozen):
     """The audit of a rendered split. `prompts` counts the trained rows by the form of their system prompt.
 
-    `skipped` (the base's template cannot show them) and `refused` (no trained token, or too long) count rows by reason.
+    `skipped` (the base's template cannot show them) and `refused` (no trained token, too long, or not trained as served)
+    count rows by reason.
     """
 
     rows: int
@@ -62,6 +64,52 @@ class ReplayFigures(Frozen):
         )
 
 
+class CheckpointFigures(Frozen):
+    """A checkpoint of the run. Losses are nats per trained token: of its step, and of the dev split."""
+
+    step: int
+    loss: float | None = None
+    dev_loss: float | None = None
+
+
+class Provenance(Frozen):
+    """What a run was made from and on. On a CPU, runs with the same values make the same bytes; on a GPU, nearly.
+
+    Digests are `sha256:<hex>`; `examples` is over the tokens and labels that were trained and measured, replay included.
+    """
+
+    manifest: str
+    base: str
+    tokenizer: str
+    template: str
+    recipe: str
+    recipe_reason: str = Field("", description="Why the recipe has its values, where they were picked.")
+    examples: str
+    code: str = Field(description="Of the job's own code.")
+    lock: str = Field(description="Of the list of all packages in its environment.")
+    seed: int
+    device: str
+    python: str
+
+
+class Pilot(Frozen):
+    """The measurement of one engine before a choice. `tokens_per_s` is None where it came to no figure; `fault` is why."""
+
+    engine: EngineName
+    tokens_per_s: float | None = None
+    seconds: float = Field(description="What the pilot took, with its start.")
+    fault: str = ""
+
+
+class EngineChoice(Frozen):
+    """Why a run was trained by its engine. `key` is what the pilots hold for: device, base, shape of the data, versions."""
+
+    engine: EngineName
+    why: str
+    key: str = ""
+    pilots: tuple[Pilot, ...] = ()
+
+
 class TrainingFigures(Frozen):
     """What the trainer measured. Losses are nats per trained token; `seen_tokens` counts all tokens passed, without padding."""
 
@@ -73,10 +121,14 @@ class TrainingFigures(Frozen):
     seen_tokens: int
     tokens_per_s: float
     resumed_at: int = Field(0, description="The step of the checkpoint that it continued from; 0 from the beginning.")
+    taken: int = Field(0, description="The step whose adapter this is: the last one, or that of the least dev loss.")
+    checkpoints: tuple[CheckpointFigures, ...] = Field((), description="The checkpoints, the latest 500 at most.")
     replay: ReplayFigures
     mask_audit: MaskAudit
     adapter: dict[str, str] = Field(description="The digest of each file of the adapter.")
+    choice: EngineChoice = Field(description="The engine, and why it was taken.")
     versions: dict[str, str] = Field(description="The version of each library.")
+    provenance: Provenance
 
 
 class AdapterForged(Fact):

@@ -1,15 +1,28 @@
-"""Requests by anyone on the bus: train a persona, cancel a ritual; and the progress of a ritual's job."""
+"""Requests by anyone on the bus: train a persona; pause, resume, cancel a ritual; and the progress of a ritual's job."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from shared.contracts.frozen import Frozen
 from shared.contracts.karma import PERSONA_PATTERN
 from shared.contracts.message import Fact, Message
 from shared.contracts.moment import Moment
+
+SourceName = Annotated[str, Field(max_length=200)]  #: the view `public.karma_source` counts no longer ones
+
+
+class RecipeOverrides(Frozen):
+    """Values that one ritual takes in place of its recipe's. What is null stays as the recipe has it."""
+
+    epochs: float | None = Field(None, gt=0, le=100, description="Passes over the training rows.")
+    batch_size: int | None = Field(None, gt=0, le=256, description="Rows a step.")
+    learning_rate_multiplier: float | None = Field(
+        None, ge=0.001, le=10, description="Peak learning rate, as a multiple of the recipe's."
+    )
 
 
 class TrainingIntent(Message):
@@ -24,8 +37,17 @@ class TrainingIntent(Message):
     id: str | None = Field(None, min_length=1, max_length=200, description="The publisher's own id of this intent.")
     priority: int = Field(5, ge=0, le=9, description="Higher goes first among waiting rituals.")
     recipe: str = Field("default", pattern=r"^[a-z0-9][a-z0-9_-]{0,60}$", description="Name of a shipped recipe.")
+    overrides: RecipeOverrides | None = Field(None, description="Values in place of the recipe's.")
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of the training run.")
     kinds: tuple[str, ...] = Field((), max_length=50, description="Only karma of these kinds; empty: all.")
+    sources: tuple[SourceName, ...] = Field(
+        (), max_length=50, description="Only karma of these sources, besides `dev_sources`; empty: all."
+    )
+    dev_sources: tuple[SourceName, ...] = Field(
+        (),
+        max_length=50,
+        description="Karma of these sources is the dev split and is never trained. Empty: a share of all, by hash.",
+    )
     since: Moment | None = Field(None, description="Only karma created at or after this time.")
     until: Moment | None = Field(None, description="Only karma created at or before this time: the high-water mark.")
     deadline: Moment | None = Field(None, description="When inference should serve again after the ritual.")
@@ -33,6 +55,18 @@ class TrainingIntent(Message):
     query_likeness: float = Field(0.3, ge=-1, le=1, description="Least cosine similarity to the query.")
     requested_by: str = Field("", max_length=200, description="Who requests it.")
     why: str = Field("", max_length=2000, description="Reason for the request.")
+
+    @model_validator(mode="after")
+    def trains_no_dev_source(self) -> TrainingIntent:
+        if both := sorted({*self.sources} & {*self.dev_sources}):
+            raise ValueError(f"{', '.join(both)}: in sources and in dev_sources, but what is in dev is never trained")
+        return self
+
+    @property
+    def recipe_text(self) -> str:
+        """The recipe with what is changed of it: `default, epochs 3`."""
+        changed = self.overrides.model_dump(exclude_none=True) if self.overrides else {}
+        return ", ".join([self.recipe, *(f"{name} {value:g}" for name, value in changed.items())])
 
 
 class RitualCancel(Message):
@@ -42,6 +76,29 @@ class RitualCancel(Message):
 
     ritual: UUID
     why: str = Field("", max_length=2000)
+
+
+class RitualPause(Message):
+    """Pause a ritual: it takes no anvil, and one that it holds it leaves with a checkpoint, as at a reclaim.
+
+    The newest of `ritual.pause` and `ritual.resume` counts, by its time in the stream.
+    """
+
+    subject: ClassVar[str] = "ritual.pause"
+
+    ritual: UUID
+    why: str = Field("", max_length=2000)
+    by: str = Field("", max_length=200, description="Who pauses it.")
+
+
+class RitualResume(Message):
+    """Resume a paused ritual: it waits for the anvil again, and continues from its checkpoint."""
+
+    subject: ClassVar[str] = "ritual.resume"
+
+    ritual: UUID
+    why: str = Field("", max_length=2000)
+    by: str = Field("", max_length=200, description="Who resumes it.")
 
 
 class RitualCancelled(Fact):
@@ -67,3 +124,7 @@ class RitualProgress(Message):
     unit: str
     loss: float | None = None
     eta_s: float | None = None
+    tokens: int | None = None
+    tokens_per_s: float | None = None
+    learning_rate: float | None = None
+    memory_bytes: int | None = None

@@ -20,7 +20,10 @@ WALLS = frozenset({"network", "filesystem"})  #: without these in its `isolation
 
 
 class Progress(Frozen):
-    """Progress of a job. `loss` is nats per trained token; `eta_s` seconds."""
+    """Progress of a job. `loss` is nats per trained token; `eta_s` seconds.
+
+    Of a training run also `tokens` seen so far without padding, and `memory_bytes`: the peak, of the device where there is one.
+    """
 
     phase: str
     done: int = Field(ge=0)
@@ -28,6 +31,10 @@ class Progress(Frozen):
     unit: str
     loss: float | None = None
     eta_s: float | None = None
+    tokens: int | None = None
+    tokens_per_s: float | None = None
+    learning_rate: float | None = None
+    memory_bytes: int | None = None
 
 
 class JobSpan(Frozen):

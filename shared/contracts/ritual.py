@@ -33,6 +33,7 @@ class State(StrEnum):
 
 ENDS = frozenset({State.AWAKENED, State.KEPT, State.REFUSED, State.FAILED, State.BANISHED, State.CANCELLED})
 HOLDS_ANVIL = frozenset({State.EVACUATED, State.FORGED})
+NEEDS_ANVIL = HOLDS_ANVIL | {State.INTENDED, State.HARVESTED}  # what a pause still changes
 
 # (state, fact) -> next state. Every pair that is not here leaves the ritual as it is: a late, repeated or
 # reordered fact changes nothing.

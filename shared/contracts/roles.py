@@ -18,7 +18,14 @@ from shared.contracts.evacuate import (
 )
 from shared.contracts.forge import AdapterFailed, AdapterForged
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
-from shared.contracts.intent import RitualCancel, RitualCancelled, RitualProgress, TrainingIntent
+from shared.contracts.intent import (
+    RitualCancel,
+    RitualCancelled,
+    RitualPause,
+    RitualProgress,
+    RitualResume,
+    TrainingIntent,
+)
 from shared.contracts.karma import KarmaConsecrated, KarmaRecalled, KarmaRejected, KarmaRemembered, KarmaRevoked
 from shared.contracts.message import Message
 from shared.contracts.queue import QueueAsk, QueuePause, QueuePaused, QueueResume
@@ -55,13 +62,15 @@ STAGES = frozenset({Role.HARVESTER, Role.ORCHESTRATOR, Role.FORGE, Role.VERIFIER
 SERVICES = STAGES | {Role.GATEWAY}
 
 PUBLISHERS: dict[type[Message], frozenset[Role]] = {
-    TrainingIntent: frozenset({Role.OWNER, Role.PUBLISHER, Role.HARVESTER, Role.REGISTRY}),
-    RitualCancel: frozenset({Role.OWNER, Role.PUBLISHER}),
+    TrainingIntent: frozenset({Role.OWNER, Role.PUBLISHER, Role.HARVESTER, Role.REGISTRY, Role.GATEWAY}),
+    RitualCancel: frozenset({Role.OWNER, Role.PUBLISHER, Role.GATEWAY}),
+    RitualPause: frozenset({Role.OWNER, Role.PUBLISHER, Role.GATEWAY}),
+    RitualResume: frozenset({Role.OWNER, Role.PUBLISHER, Role.GATEWAY}),
     GpuReclaim: frozenset({Role.OWNER}),
     GpuAccept: frozenset({Role.OWNER}),
     AdapterDecide: frozenset({Role.OWNER, Role.GATEWAY}),
-    KarmaRemembered: frozenset({Role.OWNER, Role.PUBLISHER}),
-    KarmaConsecrated: frozenset({Role.OWNER}),
+    KarmaRemembered: frozenset({Role.OWNER, Role.PUBLISHER, Role.GATEWAY}),
+    KarmaConsecrated: frozenset({Role.OWNER, Role.GATEWAY}),
     KarmaRejected: frozenset({Role.OWNER}),
     KarmaRevoked: frozenset({Role.OWNER}),
     QueuePaused: frozenset({Role.WORKER}),

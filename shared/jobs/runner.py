@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
+    from shared.config.tables import Environment
     from shared.drivers.containers.port import Containers
     from shared.jobs.start_limit import GpuJob
     from shared.ritual.ledger import Ritual
@@ -62,10 +63,12 @@ class JobKind:
 
 @dataclass(frozen=True)
 class JobPlan:
-    """The plan of one attempt's job: its parameters (`values`, written as job.json) and the inputs that it may read."""
+    """The plan of one attempt's job: its parameters (`values`, written as job.json), the inputs that it may read, and
+    the environment of its interpreter, where that is not the one of [jobs]."""
 
     values: GpuJob
     inputs: tuple[Path, ...]
+    environment: Environment | None = None
 
 
 @dataclass(frozen=True)
@@ -170,11 +173,11 @@ class Jobs:
         settings, jobs = self.context.settings, self.context.configuration.jobs
         output, job_file = folder / OUTPUT, folder / JOB_FILE
         # Its own code and interpreter are named too: they may lie below a place that is hidden from it.
-        own = () if jobs.image_python else jobs.mounted
-        readable = (job_file, settings.project, *own, *planned.inputs)
+        environment = planned.environment or jobs.environment()
+        readable = (job_file, settings.project, *environment.mounted, *planned.inputs)
         return ContainerSpec(
             name=self.name(ritual.id, ritual.attempt),
-            command=(jobs.image_python or str(jobs.python), *self.kind.command, str(job_file)),
+            command=(environment.python, *self.kind.command, str(job_file)),
             cwd=output,
             env=job_environment(output, settings.project),
             labels={
@@ -186,7 +189,7 @@ class Jobs:
             mounts=(*(Mount(path=path) for path in readable), Mount(path=output, read_only=False)),
             # The configuration may hold passwords, and lie beside the code.
             hidden=(settings.home, *filter(None, (find(settings),))),
-            image=jobs.image,
+            image=environment.image,
             devices=self._devices(),
             isolated=True,
             memory_bytes=self.kind.memory_bytes,

@@ -12,7 +12,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolic
 from nats.js.errors import NotFoundError
 
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
-from shared.contracts.intent import RitualCancel, RitualCancelled, TrainingIntent
+from shared.contracts.intent import RitualCancel, RitualCancelled, RitualPause, RitualResume, TrainingIntent
 from shared.contracts.karma import KarmaConsecrated, KarmaRecalled, KarmaRejected, KarmaRemembered, KarmaRevoked
 from shared.contracts.queue import HOLDS_STREAM, HOLDS_SUBJECTS
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 INTENTS = "INTENTS"
 KARMA = "KARMA"
-CANCELS = "CANCELS"
+RITUALS = "RITUALS"
 SOUL = "SOUL"
 DUPLICATE_WINDOW_S = 3600
 MAX_AGE_S = 30 * 24 * 3600
@@ -50,7 +50,12 @@ def _stream(name: str, subjects: Iterable[str], max_bytes: int, *, no_ack: bool 
 
 
 # What the role `publisher` brings has streams of its own: however much it is, it drops no fact and no revocation.
-APART: dict[type[Message], str] = {TrainingIntent: INTENTS, KarmaRemembered: KARMA, RitualCancel: CANCELS}
+ABOUT_RITUALS = (RitualCancel, RitualPause, RitualResume)
+APART: dict[type[Message], str] = {
+    TrainingIntent: INTENTS,
+    KarmaRemembered: KARMA,
+    **dict.fromkeys(ABOUT_RITUALS, RITUALS),
+}
 KARMA_IN_SOUL = (KarmaConsecrated, KarmaRejected, KarmaRevoked, KarmaRecalled, KarmaHarvested, KarmaRefused)
 
 STREAMS = (
@@ -69,7 +74,7 @@ STREAMS = (
         1024 * MIB,
     ),
     _stream(KARMA, [KarmaRemembered.subject], 1024 * MIB),
-    _stream(CANCELS, [RitualCancel.subject], 64 * MIB),
+    _stream(RITUALS, [one.subject for one in ABOUT_RITUALS], 64 * MIB),
     # A bucket of keys and values: one key per holder. Nothing that is stored later replaces a hold.
     StreamConfig(
         name=HOLDS_STREAM,

@@ -26,10 +26,11 @@ class Lease:
 
 @dataclass(frozen=True)
 class Renewal:
-    """The result of a renewal: whether the lease is still held, and whether its ritual is to be cancelled."""
+    """The result of a renewal: whether the lease is still held, and whether its ritual is to be cancelled, or is paused."""
 
     held: bool
     cancelled: bool
+    paused: bool
 
 
 _HELD = "SELECT anvil, ritual, attempt, fence, is_live(lease) AS live FROM lease"
@@ -51,16 +52,16 @@ async def acquire(conn: Connection | Pool, anvil: str, ritual: UUID, attempt: in
 
 
 async def renew(conn: Connection | Pool, anvil: str, fence: int, ttl_s: float) -> Renewal:
-    """Extend a live lease and learn whether its ritual is to be cancelled. An expired lease cannot be renewed."""
+    """Extend a live lease and learn what is asked of its ritual. An expired lease cannot be renewed."""
     row = await conn.fetchrow(
         "UPDATE lease SET renewed_at = clock_timestamp(), expires_at = clock_timestamp() + make_interval(secs => $3) "
         "FROM ritual WHERE anvil = $1 AND fence = $2 AND ritual.id = lease.ritual "
-        "AND is_live(lease) RETURNING ritual.cancel_requested_at IS NOT NULL AS cancelled",
+        "AND is_live(lease) RETURNING ritual.cancel_requested_at IS NOT NULL AS cancelled, ritual.paused_at IS NOT NULL AS paused",
         anvil,
         fence,
         ttl_s,
     )
-    return Renewal(held=row is not None, cancelled=bool(row and row["cancelled"]))
+    return Renewal(True, **row) if row else Renewal(held=False, cancelled=False, paused=False)
 
 
 async def release(conn: Connection | Pool, anvil: str, fence: int) -> bool:

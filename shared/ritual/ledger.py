@@ -13,7 +13,7 @@ from uuid import UUID
 from shared.contracts.evacuate import GpuInterrupted
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Fact, ritual_id
-from shared.contracts.ritual import ENDS, State, leads_from
+from shared.contracts.ritual import ENDS, NEEDS_ANVIL, State, leads_from
 from shared.messaging.outbox import enqueue
 from shared.ritual import trace
 
@@ -47,6 +47,8 @@ class Ritual:
     parent_span_id: str | None
     cancel_requested_at: datetime | None
     cancel_why: str | None
+    paused_at: datetime | None
+    paused_why: str | None
     created_at: datetime
     entered_at: datetime
     ended_at: datetime | None
@@ -201,5 +203,39 @@ async def request_cancel(conn: Connection | Pool, ritual: UUID, why: str) -> boo
             "WHERE id = $1 AND ended_at IS NULL AND cancel_requested_at IS NULL RETURNING true",
             ritual,
             why,
+        )
+    )
+
+
+async def request_pause(conn: Connection | Pool, ritual: UUID, why: str, published_at: datetime) -> bool:
+    """Flag a ritual to take no anvil, and to leave the one that it holds.
+
+    False when it is unknown, needs none any more, or a newer pause or resume is recorded: this one was delivered late.
+    """
+    return bool(
+        await conn.fetchval(
+            "UPDATE ritual SET paused_at = coalesce(paused_at, clock_timestamp()), paused_why = $2, pause_changed_at = $3 "
+            "WHERE id = $1 AND state = ANY ($4::text[]) AND (pause_changed_at IS NULL OR pause_changed_at < $3) RETURNING true",
+            ritual,
+            why,
+            published_at,
+            list(NEEDS_ANVIL),
+        )
+    )
+
+
+async def request_resume(conn: Connection | Pool, ritual: UUID, published_at: datetime) -> bool:
+    """Let a paused ritual wait for the anvil again, from now on: the pause does not count as its wait.
+
+    False when it is unknown, ended, or a newer pause or resume is recorded.
+    """
+    return bool(
+        await conn.fetchval(
+            "UPDATE ritual SET paused_at = NULL, paused_why = NULL, pause_changed_at = $2, "
+            "entered_at = CASE WHEN paused_at IS NOT NULL AND state = $3 THEN clock_timestamp() ELSE entered_at END "
+            "WHERE id = $1 AND ended_at IS NULL AND (pause_changed_at IS NULL OR pause_changed_at < $2) RETURNING true",
+            ritual,
+            published_at,
+            State.HARVESTED,
         )
     )

@@ -15,7 +15,7 @@ from shared.contracts.forge import AdapterForged
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Fact
-from shared.contracts.ritual import FACTS, State
+from shared.contracts.ritual import FACTS, NEEDS_ANVIL, State
 from shared.ritual.ledger import as_fact
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ class RitualStatus:
     attempt: int
     trace_id: str
     cancel_requested_at: datetime | None
+    paused_at: datetime | None
+    paused_why: str | None
     created_at: datetime
     entered_at: datetime
     ended_at: datetime | None
@@ -45,6 +47,11 @@ class RitualStatus:
     def intent(self) -> TrainingIntent:
         """Raises ValidationError where the row cannot be read."""
         return TrainingIntent.model_validate(self.intent_body)
+
+    @property
+    def paused(self) -> bool:
+        """Whether it is kept from the anvil; later than that, a pause changes nothing."""
+        return self.paused_at is not None and self.state in NEEDS_ANVIL
 
 
 @dataclass(frozen=True)
@@ -94,8 +101,8 @@ class Lineage:
 
 
 _RITUAL = (
-    "id, persona, intent AS intent_body, priority, state, attempt, trace_id, cancel_requested_at, created_at, entered_at, ended_at, "
-    "clock_timestamp() AS now"
+    "id, persona, intent AS intent_body, priority, state, attempt, trace_id, cancel_requested_at, paused_at, paused_why, "
+    "created_at, entered_at, ended_at, clock_timestamp() AS now"
 )
 
 

@@ -13,7 +13,7 @@ from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from shared.drivers.inference.gate.origin import SameOrigin
+from shared.asgi.origin import SameOrigin
 from shared.messaging import outbox
 from shared.messaging.streams import check_consumers
 from shared.ritual.errors import list_failing

@@ -56,6 +56,12 @@ class Artifacts:
         """The base's answers that all attempts of a ritual train with."""
         return self.runs(ritual) / "replay.jsonl"
 
+    def pilots(self) -> Path:
+        """What pilots of the training engines measured, kept for the next run. It exists."""
+        folder = self.lab / "pilots"
+        make_folder(folder)
+        return folder
+
     def trash(self) -> Path:
         """A directory on the same file system, for folders that are to be removed. Its folder exists."""
         path = self.lab / "trash"

@@ -15,6 +15,11 @@ def digest_file(path: Path) -> str:
         return PREFIX + hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def digest_text(text: str) -> str:
+    """`sha256:<hex>` of a text's UTF-8 bytes."""
+    return PREFIX + hashlib.sha256(text.encode()).hexdigest()
+
+
 def digest_tree(path: Path) -> str:
     """`sha256:<hex>` of a directory: over its files' relative paths and digests, in order of path.
 

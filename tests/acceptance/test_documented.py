@@ -62,6 +62,10 @@ COMMANDS: dict[str, int] = {
     "manifest show": 0,
     "recall": 0,
     "show": 0,
+    "pause": 0,
+    "keys add": 0,
+    "keys list": 0,
+    "keys revoke": 0,
     "cancel": 0,
     "watch": 1,  # the ritual did not end in an adapter
     "adapters": 0,

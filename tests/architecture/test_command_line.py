@@ -18,8 +18,10 @@ READ = re.compile(r"services\.\w+\.views|shared\.ritual\.(views|ledger)|shared\.
 DONE = {
     "services.harvester.explain",  # a harvest decides about one record, and keeps nothing
     "services.harvester.ingest.karma",  # an import of karma goes through the harvester's own guarded statements
-    "services.registry.decisions",  # a decision about a version is the registry's own transaction, whoever makes it
+    "services.registry.decisions",  # a decision about a version is the registry's own transaction, also where a person makes it
     "services.registry.policy",  # the aliases after it
+    "services.gateway.keys.key",  # what a key is
+    "services.gateway.keys.store",  # a key is added and revoked by the gateway's own statements
     "services.orchestrator.engine_command",  # `runes create` makes the containers that the orchestrator starts
     "shared.messaging.client",  # the connection to the bus, with the key of a role
     "shared.messaging.streams",  # the names of the streams

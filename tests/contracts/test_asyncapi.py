@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+import pytest
+from pydantic import ValidationError
+
 from deploy.services import SERVICES as SERVICES_RUN
+from shared.config.recipe import Recipe
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Message
 from shared.contracts.ritual import FACTS
 from shared.contracts.roles import PUBLISHERS, SERVICES, is_command
-from tools.contracts import ASYNCAPI, STATES, asyncapi, states
+from tools.contracts import ASYNCAPI, RECIPES, STATES, asyncapi, recipes, states
 
 
 def test_the_committed_asyncapi_document_is_what_the_contracts_say() -> None:
@@ -44,3 +48,14 @@ def test_every_service_has_a_role_and_every_fact_is_published_by_services_only()
 
 def test_an_intent_needs_nothing_but_a_persona() -> None:
     assert TrainingIntent.model_validate_json('{"persona": "scribe"}').recipe == "default"
+
+
+@pytest.mark.parametrize("sources", [("a", "b"), ("b",)])
+def test_no_source_is_both_trained_and_dev(sources: tuple[str, ...]) -> None:
+    with pytest.raises(ValidationError, match="b: in sources and in dev_sources"):
+        TrainingIntent(persona="scribe", sources=sources, dev_sources=("b", "c"))
+
+
+def test_the_table_of_recipes_has_every_field_as_the_code_has_it() -> None:
+    assert RECIPES.read_text() == recipes(), "run `make contracts`"
+    assert all(f"| `{name}` |" in recipes() for name in Recipe.model_fields)

@@ -9,9 +9,6 @@ from time import process_time
 
 import pytest
 
-from deploy.cli.import_formats.formats import Format
-from deploy.cli.import_formats.parser import Fault, parse_line
-from deploy.cli.import_formats.record import ImportDefaults
 from services.harvester.reasons import Reason
 from services.harvester.redaction.policy import RedactionPolicy
 from services.harvester.scan.scanner import RecordScanner, _keep_checks
@@ -22,6 +19,9 @@ from shared.config.settings import PROJECT
 from shared.contracts.checks import MaxWords, Regex, UndecidedError, expect_quick, passes
 from shared.contracts.karma import ChatMessage
 from shared.contracts.verify import Policy
+from shared.import_formats.formats import Format
+from shared.import_formats.parser import Fault, parse_line
+from shared.import_formats.record import ImportDefaults
 from tests.support.evaluations import INTACT, LEARNED, results
 
 pytestmark = pytest.mark.timeout(60)

@@ -1,27 +1,21 @@
-"""Every role with every operation on the real PostgreSQL, and the ways in: what is not in the table is refused."""
+"""Every role with every operation on the real PostgreSQL: what is not in the table is refused."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
 from deploy.cli.connect import database
 from deploy.cli.errors import UserError
-from deploy.embedded import postgres
 from deploy.roles import ROLES, grant
 from deploy.services import SERVICES
 from shared.config.settings import Settings
 from shared.contracts.karma import LARGEST_RECORD
-from shared.storage.postgres import MIGRATIONS_LOCK, MigrationError
-from tests.support.authorization import Attempt, compare
-from tests.support.servers import Server, free_port_base
+from shared.storage.postgres import MIGRATIONS_LOCK
+from tests.support.authorization import Attempt, compare, connected
 
 OTHERS = tuple(role for role in ROLES if role not in SERVICES)
 KARMA = {"id": "'k'", "persona": "'p'", "messages": "'[]'", "session": "'s'"}
@@ -65,6 +59,7 @@ OPERATIONS = {
     "VALUES (gen_random_uuid(), 'i', 'p', '{}', 5, 'intended', 't')",
     "ledger: move a ritual": "UPDATE public.ritual SET state = 'awakened'",
     "ledger: cancel a ritual": "UPDATE public.ritual SET cancel_requested_at = now()",
+    "ledger: pause a ritual": "UPDATE public.ritual SET paused_at = now(), paused_why = '', pause_changed_at = now()",
     "ledger: change an intent": "UPDATE public.ritual SET intent = '{}'",
     "ledger: delete a ritual": "DELETE FROM public.ritual",
     "ledger: record a fact": f"INSERT INTO public.ritual_fact ({FACT_COLUMNS}) SELECT {NO_FACT} WHERE false",
@@ -80,7 +75,10 @@ OPERATIONS = {
     "migrations: read": "SELECT * FROM public.migration",
     "migrations: change": "DELETE FROM public.migration",
     "view unserved_version: read": "SELECT * FROM public.unserved_version",
+    "view karma_source: read": "SELECT * FROM public.karma_source",
+    "view ritual_decision: read": "SELECT * FROM public.ritual_decision",
     "view registry.served: read": "SELECT * FROM registry.served",
+    "view registry.withdrawal: read": "SELECT * FROM registry.withdrawal",
     "registry: read versions": "SELECT * FROM registry.version",
     "registry: move an alias": "UPDATE registry.alias SET previous = NULL",
     "registry: delete an alias": "DELETE FROM registry.alias",
@@ -94,7 +92,7 @@ OPERATIONS = {
     "registry: forget a taint": "DELETE FROM registry.taint",
     "gateway: read capabilities": "SELECT * FROM gateway.capability",
     "gateway: announce a capability": insert(
-        "gateway.capability",
+        "gateway.announced",
         persona="'p'",
         model="'p'",
         version="'p@a'",
@@ -104,7 +102,15 @@ OPERATIONS = {
         context_limit="1",
         address="'a'",
     ),
-    "gateway: withdraw a capability": "DELETE FROM gateway.capability",
+    "gateway: withdraw a capability": "DELETE FROM gateway.announced",
+    "gateway: read keys": "SELECT * FROM gateway.api_key",
+    "gateway: add a key": insert(
+        "gateway.api_key", id="'k'", name="'n'", hash="repeat('0', 64)", scopes="ARRAY['admin']"
+    ),
+    "gateway: revoke a key": "UPDATE gateway.api_key SET revoked_at = now()",
+    "gateway: record the use of a key": "UPDATE gateway.api_key SET last_used_at = now()",
+    "gateway: change what a key allows": "UPDATE gateway.api_key SET scopes = ARRAY['admin']",
+    "gateway: delete a key": "DELETE FROM gateway.api_key",
     "orchestrator: reclaim an anvil": insert(
         "orchestrator.reclaim", anvil="'a'", why="''", requested_at="now()", until="now()"
     ),
@@ -246,22 +252,6 @@ async def test_nobody_but_bootstrap_owns_anything_and_everybody_has_nothing(sett
     assert (owners, rights, members, hijacked) == ([], [], [], [])
 
 
-async def test_the_server_is_reached_by_its_socket_and_with_the_right_password_only(settings: Settings) -> None:
-    async with connected(settings, "bootstrap") as connection:
-        rules = await connection.fetch("SELECT type, auth_method, error FROM pg_hba_file_rules")
-        listens = await connection.fetchval("SHOW listen_addresses")
-    assert {tuple(rule) for rule in rules} == {("local", "scram-sha-256", None)} and listens == ""
-    folder = settings.database_socket_dir
-    assert folder.stat().st_mode & 0o777 == 0o700
-    with pytest.raises(asyncpg.InvalidPasswordError):
-        await asyncpg.connect(f"postgresql://soulforge_owner:wrong@/soulforge?host={folder}")
-    with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError, match=r"no pg_hba.conf entry"):
-        await asyncpg.connect(f"postgresql://nobody:x@/soulforge?host={folder}")
-    other = urlsplit(settings.database_url("owner"))._replace(path="/postgres").geturl()
-    with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError, match=r"no pg_hba.conf entry"):
-        await asyncpg.connect(other)
-
-
 async def test_what_was_taken_away_comes_back_and_what_was_added_goes_at_the_next_start(settings: Settings) -> None:
     async with connected(settings, "bootstrap") as connection:
         await connection.execute(
@@ -286,64 +276,3 @@ async def test_a_start_waits_for_no_table_where_the_grants_are_in_force(settings
         await connection.execute("LOCK TABLE vectors.karma, public.ritual IN ACCESS EXCLUSIVE MODE")
         async with asyncio.timeout(5):
             await grant(settings)
-
-
-async def test_a_deleted_password_is_made_anew_and_the_old_one_is_refused(settings: Settings) -> None:
-    old = settings.database_url("publisher")
-    settings.database_password_file("publisher").unlink()
-
-    await grant(settings)
-
-    async with connected(settings, "publisher"):
-        pass
-    with pytest.raises(asyncpg.InvalidPasswordError):
-        await asyncpg.connect(old)
-    file = settings.database_password_file("publisher")
-    assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
-
-
-async def test_the_password_of_bootstrap_is_renewed_too_and_a_long_home_has_its_socket_elsewhere(
-    tmp_path: Path,
-) -> None:
-    home = tmp_path / ("h" * 90)
-    home.mkdir()
-    settings = Settings(home=home, port_base=free_port_base())
-    assert not settings.database_socket_dir.is_relative_to(home)
-    server = Server(postgres.command(settings), lambda: postgres.ready(settings), home / "log")
-    old = ""
-    for _ in range(2):
-        postgres.initialise(settings)
-        await server.start()
-        try:
-            async with connected(settings, "bootstrap"):
-                pass
-            if old:
-                with pytest.raises(asyncpg.InvalidPasswordError):
-                    await asyncpg.connect(old)
-        finally:
-            server.stop()
-        old = settings.database_url("bootstrap")
-        settings.database_password_file("bootstrap").unlink()
-    settings.database_socket_dir.rmdir()
-
-
-async def test_a_role_that_may_not_create_roles_is_named_with_what_to_do_or_used_for_everything(
-    settings: Settings, tmp_path: Path
-) -> None:
-    other = Settings(home=tmp_path, database=settings.database_url("owner"))
-    with pytest.raises(
-        MigrationError, match=r"run `ALTER ROLE soulforge_owner CREATEROLE` .*SOULFORGE_DATABASE_ROLES=one"
-    ):
-        await grant(other)
-    alone = other.model_copy(update={"database_roles": "one"})
-    await grant(alone)
-    assert alone.database_url("forge") == settings.database_url("owner")
-
-
-@asynccontextmanager
-async def connected(settings: Settings, role: str) -> AsyncIterator[asyncpg.Connection[Any]]:
-    connection = await asyncpg.connect(settings.database_url(role))
-    try:
-        yield connection
-    finally:
-        await connection.close()

@@ -205,7 +205,13 @@ async def test_only_white_truths_that_no_whole_ritual_has_considered_at_lie_on_t
     await pool.execute("INSERT INTO revocation (karma, revoked_by) VALUES ('k0', 'me')")
     assert [(new.truths, new.considered_at) for new in await list_new_karma(pool)] == [(6, None)]
 
-    filters: dict[str, dict[str, Any]] = {"kinds": {"kinds": ("chat",)}, "near": {"query": "x"}, "late": {"since": old}}
+    filters: dict[str, dict[str, Any]] = {
+        "kinds": {"kinds": ("chat",)},
+        "sources": {"sources": ("chat",)},
+        "dev": {"dev_sources": ("chat",)},
+        "near": {"query": "x"},
+        "late": {"since": old},
+    }
     for id, intent in filters.items():
         await refuse(context, await open_ritual(pool, id, **intent))
     assert [new.truths for new in await list_new_karma(pool)] == [6], "those considered a part only"

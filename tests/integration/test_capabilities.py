@@ -127,9 +127,13 @@ async def test_a_start_repairs_what_was_announced_before(
         await hears(heard, 1)
     (row,) = await rows(settings)
     await admin.execute(
-        "INSERT INTO gateway.capability (persona, model, version, adapter, ritual, base, context_limit, address) "
-        "SELECT 'ghost', model, version, adapter, ritual, base, context_limit, address FROM gateway.capability"
+        "INSERT INTO gateway.announced (persona, model, version, adapter, ritual, base, context_limit, address) "
+        "SELECT 'ghost', model, version, adapter, ritual, base, context_limit, address FROM gateway.announced"
     )
+    await admin.execute(
+        "UPDATE public.service_heartbeat SET passed_at = passed_at - interval '1 minute' WHERE service = 'gateway'"
+    )
+    assert await rows(settings) == [], "of a gateway that is away"
 
     async with gateway_over(settings, admin, tmp_path) as gateway:  # its engine is a new one, and has no adapter
         await hears(heard, 3)

@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from time import monotonic
-from uuid import UUID
 
 import pytest
 
@@ -17,13 +16,11 @@ from services.harvester.ingest.karma import store_records
 from services.registry import app as registry
 from services.registry import serving, store, views
 from services.registry.decisions import RefusedError, decide
-from services.registry.policy import Aliases
 from services.registry.reconcile import Registry
 from services.registry.settings import RegistrySettings
 from shared.config.model import AnvilConfig, CovenConfig, RuneConfig
 from shared.config.settings import Settings
 from shared.config.tables import PersonaConfig
-from shared.contracts.message import Fact
 from shared.contracts.registry import Action, AdapterAwakened, AdapterDecide, AdapterKept, AdapterProposed
 from shared.contracts.ritual import State
 from shared.contracts.roles import Role
@@ -32,40 +29,15 @@ from shared.messaging.client import connect
 from shared.ritual import ledger
 from shared.storage.postgres import Pool
 from tests.support.consents import Tell, crypt, record_manifest, told, truth
-from tests.support.crypts import TwoBases, two_bases
+from tests.support.crypts import TwoBases
+from tests.support.deciding import bases, decided, end_of, registry_of, two_bases
 from tests.support.running import eventually
 from tests.support.services import handlers_only, running
 
-__all__ = ["crypt", "told", "two_bases"]  # the fixtures
+__all__ = ["bases", "crypt", "told", "two_bases"]  # the fixtures
 
 ROLL_BACK_S = 2.0
 AT_ONCE = 8
-
-
-@pytest.fixture
-async def bases(two_bases: TwoBases) -> TwoBases:
-    """Two bases whose engines answer at once."""
-    two_bases.fail(token_s=0.0)
-    return two_bases
-
-
-def registry_of(bases: TwoBases, persona: PersonaConfig | None = None) -> Registry:
-    configuration = bases.context.configuration.model_copy(update={"personas": {"scribe": persona or PersonaConfig()}})
-    return Registry(replace(bases.context, configuration=configuration), RegistrySettings())
-
-
-async def decided(crypt: Pool, action: Action, version: str | None, champion: str | None, **more: object) -> Aliases:
-    asked = AdapterDecide.model_validate(
-        {"action": action, "persona": "scribe", "version": version, "champion": champion, "by": "me", **more}
-    )
-    async with crypt.acquire() as conn, conn.transaction():
-        return await decide(conn, asked)
-
-
-async def end_of(crypt: Pool, ritual: UUID, kind: type[Fact]) -> tuple[State, Fact | None]:
-    found = await ledger.get_ritual(crypt, ritual)
-    assert found
-    return found.state, await ledger.get_fact(crypt, ritual, kind)
 
 
 async def test_a_version_waits_for_approval_and_serves_once_its_owner_approves_of_it(
@@ -184,61 +156,6 @@ async def test_a_roll_back_takes_effect_within_two_seconds_and_its_version_does_
     await decided(crypt, Action.PROMOTE, second.name, first.name)
     await service.reconcile()
     assert await views.list_aliases(crypt) == {"scribe": second.name}, "by name it comes back"
-
-
-@pytest.mark.parametrize("why", ["withdrawn", "banished"])
-async def test_a_withdrawn_or_banished_digest_serves_by_a_recorded_override_only(
-    bases: TwoBases, crypt: Pool, why: str
-) -> None:
-    before, version = await bases.add_version("scribe", 0.1), await bases.add_registered("scribe", 0.2)
-    service = registry_of(bases)
-    if why == "withdrawn":
-        await decided(crypt, Action.RETIRE, version.name, before.name)
-    else:
-        await record_banished(crypt, before.ritual, version.adapter)
-
-    await service.reconcile()
-
-    state, kept = await end_of(crypt, version.ritual, AdapterKept)
-    assert state is State.KEPT and isinstance(kept, AdapterKept) and f"was {why}" in kept.reason
-    assert version.name not in await bases.engines["large"].models()
-    with pytest.raises(RefusedError, match="only an override"):
-        await decided(crypt, Action.PROMOTE, version.name, before.name)
-
-    after = await decided(crypt, Action.PROMOTE, version.name, before.name, override=True, why="it is needed")
-    assert after.champion == before.name and after.approved, "it is loaded and proven first"
-    await service.reconcile()
-    assert await views.list_aliases(crypt) == {"scribe": version.name}
-    last = (await views.list_decisions(crypt, "scribe"))[0]
-    assert (last.action, last.override, last.by, last.why) == ("promote", True, "me", "it is needed")
-
-
-async def test_a_digest_that_is_banished_meanwhile_is_neither_promoted_nor_rolled_back_to(
-    bases: TwoBases, crypt: Pool
-) -> None:
-    first, second = await bases.add_version("scribe", 0.1), await bases.add_version("scribe", 0.2)
-    approved = await bases.add_registered("scribe", 0.3)
-    assert (await decided(crypt, Action.PROMOTE, approved.name, second.name)).approved, "it is loaded and proven first"
-    await record_banished(crypt, first.ritual, first.adapter)
-    await record_banished(crypt, second.ritual, approved.adapter)
-
-    await registry_of(bases).reconcile()
-
-    assert (await end_of(crypt, approved.ritual, AdapterKept))[0] is State.KEPT
-    assert await views.list_aliases(crypt) == {"scribe": second.name}
-    assert await store.list_approved(crypt) == []
-    assert "was banished" in (await views.list_decisions(crypt, "scribe"))[0].why
-    with pytest.raises(RefusedError, match=f"{first.name} cannot serve: it is withdrawn or banished"):
-        await decided(crypt, Action.ROLL_BACK, None, second.name)
-
-
-async def record_banished(crypt: Pool, ritual: UUID, adapter: str) -> None:
-    await crypt.execute(
-        "INSERT INTO ritual_fact (event_id, ritual, subject, step, owner, attempt, state_before, state_after, body, started_at) "
-        "VALUES (gen_random_uuid(), $1, 'adapter.banished', 'verify', 'verifier', 2, 'forged', 'banished', $2, now())",
-        ritual,
-        {"adapter": adapter},
-    )
 
 
 async def test_of_decisions_at_once_one_wins_and_each_follows_from_the_one_before(bases: TwoBases, crypt: Pool) -> None:

@@ -1,12 +1,16 @@
-"""kill -9 of the registry at every effect between verification and awakening, and while versions are promoted, rolled back, withdrawn."""
+"""kill -9 of the registry at every effect between verification and awakening, and while versions are promoted, rolled back, withdrawn.
+
+With the real vLLM (`make test-handover`) at some of them, each time of the gateway before it as well.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count, pairwise
+from pathlib import Path
 
 import pytest
 
@@ -15,29 +19,50 @@ from services.registry.decisions import RefusedError, decide
 from services.registry.reconcile import Registry
 from services.registry.settings import RegistrySettings
 from services.registry.store import Version
+from shared.config.settings import Settings
 from shared.config.tables import PersonaConfig
 from shared.contracts.registry import Action, AdapterAwakened, AdapterDecide
 from shared.contracts.ritual import State
 from shared.ritual import ledger
 from shared.storage.postgres import Pool
 from tests.support.consents import crypt
-from tests.support.crypts import TwoBases, two_bases
+from tests.support.crypts import TwoBases, over_two_bases
 from tests.support.killed import Work, run_killed
+from tests.support.model import needs_jobs
+from tests.support.real_base import RealBase, over_real_base
 
-__all__ = ["crypt", "two_bases"]  # the fixtures
+__all__ = ["crypt"]  # the fixture
 
 pytestmark = pytest.mark.timeout(180)
+REAL = pytest.param(over_real_base, marks=[needs_jobs, pytest.mark.extended, pytest.mark.timeout(3600)], id="vLLM")
+REAL_KILLS = 5  # of each kind, at least
 
 Prepare = Callable[[], Awaitable[Work]]
 Check = Callable[[Work], Awaitable[None]]
 
 
-async def killed_everywhere(bases: TwoBases, crypt: Pool, prepare: Prepare, check: Check) -> list[str]:
-    """Kill the same work at one effect after another, each time on what `prepare` made, and let it go on; where the kills were."""
+@pytest.fixture(params=[pytest.param(over_two_bases, id="small"), REAL])
+async def bases(
+    request: pytest.FixtureRequest, settings: Settings, crypt: Pool, pool: Pool, tmp_path: Path
+) -> AsyncIterator[TwoBases]:
+    async with request.param(settings, crypt, pool, tmp_path) as one:
+        one.fail(token_s=0.0)
+        yield one
+
+
+async def killed_everywhere(bases: TwoBases, crypt: Pool, prepare: Prepare, check: Check, least: int) -> list[str]:
+    """Kill the same work at one effect after another, each time on what `prepare` made, and let it go on; where the kills were.
+
+    `least`: how many effects it has, at least.
+    """
     kills: list[str] = []
-    for place in count():
+    real = isinstance(bases, RealBase)
+    for place in count(step=least // REAL_KILLS if real else 1):
         work = await prepare()
         where = await asyncio.to_thread(run_killed, work, place, bases.folder / "killed-at")
+        if isinstance(bases, RealBase):
+            await bases.kill_gateway()
+            await bases.assert_answers(crypt)
         await assert_consistent(crypt)
         context = replace(bases.context, configuration=work.configuration)
         if work.asked:
@@ -45,7 +70,11 @@ async def killed_everywhere(bases: TwoBases, crypt: Pool, prepare: Prepare, chec
         await Registry(context, RegistrySettings(on_recall=work.on_recall)).reconcile()
         await assert_consistent(crypt)
         await check(work)
+        if isinstance(bases, RealBase):
+            await bases.assert_answers(crypt)
         if where is None:
+            print(f"kills: {len(kills)}:", *kills, sep="\n  ")
+            assert len(kills) >= (REAL_KILLS if real else least)
             return kills
         kills.append(where)
     raise AssertionError
@@ -87,23 +116,21 @@ def configured(bases: TwoBases, **persona: object) -> Work:
 
 
 async def test_a_verified_adapter_is_awakened_once_wherever_the_registry_is_killed(
-    two_bases: TwoBases, crypt: Pool
+    bases: TwoBases, crypt: Pool
 ) -> None:
-    two_bases.fail(token_s=0.0)
     values, made = count(1), []
 
     async def prepare() -> Work:
-        made.append(await two_bases.add_verified("scribe", next(values) / 1000))
-        return configured(two_bases)
+        made.append(await bases.add_verified("scribe", next(values) / 1000))
+        return configured(bases)
 
     async def check(_: Work) -> None:
         version = await store.get_version(crypt, made[-1])
         assert version
         await assert_awakened(crypt, version)
 
-    kills = await killed_everywhere(two_bases, crypt, prepare, check)
+    kills = await killed_everywhere(bases, crypt, prepare, check, 17)
 
-    print(f"kills: {len(kills)}:", *kills, sep="\n  ")
     places = (
         "freeze",
         "INSERT INTO version",
@@ -112,34 +139,29 @@ async def test_a_verified_adapter_is_awakened_once_wherever_the_registry_is_kill
         "UPDATE registry.alias SET",
         "commit",
     )
-    assert len(kills) >= 17 and {*places} <= {*kills}
+    assert isinstance(bases, RealBase) or {*places} <= {*kills}
 
 
-async def test_a_version_that_its_owner_approves_of_is_awakened_once(two_bases: TwoBases, crypt: Pool) -> None:
-    two_bases.fail(token_s=0.0)
+async def test_a_version_that_its_owner_approves_of_is_awakened_once(bases: TwoBases, crypt: Pool) -> None:
     values, made = count(1), []
-    configuration = configured(two_bases, promotion="approval").configuration
+    configuration = configured(bases, promotion="approval").configuration
 
     async def prepare() -> Work:
-        made.append(await two_bases.add_registered("scribe", next(values) / 1000))
-        await Registry(replace(two_bases.context, configuration=configuration), RegistrySettings()).reconcile()
+        made.append(await bases.add_registered("scribe", next(values) / 1000))
+        await Registry(replace(bases.context, configuration=configuration), RegistrySettings()).reconcile()
         aliases = await views.get_aliases(crypt, "scribe")
         assert aliases and aliases.candidate == made[-1].name
         asked = AdapterDecide(
             action=Action.PROMOTE, persona="scribe", version=made[-1].name, champion=aliases.champion, by="me"
         )
-        return Work(two_bases.context.settings, configuration, asked=asked)
+        return Work(bases.context.settings, configuration, asked=asked)
 
-    kills = await killed_everywhere(two_bases, crypt, prepare, lambda _: assert_awakened(crypt, made[-1]))
-
-    print(f"kills: {len(kills)}:", *kills, sep="\n  ")
-    assert len(kills) >= 10
+    await killed_everywhere(bases, crypt, prepare, lambda _: assert_awakened(crypt, made[-1]), 10)
 
 
-async def test_a_roll_back_happens_once_wherever_it_is_killed(two_bases: TwoBases, crypt: Pool) -> None:
-    two_bases.fail(token_s=0.0)
-    first, second = await two_bases.add_version("scribe", 0.1), await two_bases.add_version("scribe", 0.2)
-    await Registry(two_bases.context, RegistrySettings()).reconcile()
+async def test_a_roll_back_happens_once_wherever_it_is_killed(bases: TwoBases, crypt: Pool) -> None:
+    first, second = await bases.add_version("scribe", 0.1), await bases.add_version("scribe", 0.2)
+    await Registry(bases.context, RegistrySettings()).reconcile()
 
     async def prepare() -> Work:
         aliases = await views.get_aliases(crypt, "scribe")
@@ -150,38 +172,29 @@ async def test_a_roll_back_happens_once_wherever_it_is_killed(two_bases: TwoBase
             )
             await repeat(crypt, again)
         asked = AdapterDecide(action=Action.ROLL_BACK, persona="scribe", champion=second.name, by="me")
-        return replace(configured(two_bases), asked=asked)
+        return replace(configured(bases), asked=asked)
 
     async def check(_: Work) -> None:
         assert await views.list_aliases(crypt) == {"scribe": first.name}
 
-    kills = await killed_everywhere(two_bases, crypt, prepare, check)
-
-    print(f"kills: {len(kills)}:", *kills, sep="\n  ")
-    assert len(kills) >= 8
+    await killed_everywhere(bases, crypt, prepare, check, 8)
 
 
-async def test_a_withdrawn_version_never_serves_wherever_the_registry_is_killed(
-    two_bases: TwoBases, crypt: Pool
-) -> None:
-    two_bases.fail(token_s=0.0)
+async def test_a_withdrawn_version_never_serves_wherever_the_registry_is_killed(bases: TwoBases, crypt: Pool) -> None:
     values = count(1)
     made: list[Version] = []
 
     async def prepare() -> Work:
-        made[:] = [await two_bases.add_version("scribe", next(values) / 1000) for _ in range(2)]
-        await Registry(two_bases.context, RegistrySettings()).reconcile()
+        made[:] = [await bases.add_version("scribe", next(values) / 1000) for _ in range(2)]
+        await Registry(bases.context, RegistrySettings()).reconcile()
         async with crypt.acquire() as conn, conn.transaction():
             await store.record_taint(conn, [made[1].ritual], ["a"])
-        return replace(configured(two_bases), on_recall="withdraw")
+        return replace(configured(bases), on_recall="withdraw")
 
     async def check(_: Work) -> None:
         assert await views.list_aliases(crypt) == {"scribe": made[0].name}
-        assert made[1].name not in await two_bases.engines["large"].models()
+        assert made[1].name not in await bases.engines["large"].models()
         tainted = "SELECT count(*) FROM outbox WHERE subject = 'adapter.tainted' AND convert_from(body, 'utf8') LIKE $1"
         assert await crypt.fetchval(tainted, f"%{made[1].name}%") == 1
 
-    kills = await killed_everywhere(two_bases, crypt, prepare, check)
-
-    print(f"kills: {len(kills)}:", *kills, sep="\n  ")
-    assert len(kills) >= 12
+    await killed_everywhere(bases, crypt, prepare, check, 12)

@@ -113,6 +113,12 @@ async def waiting(pool: Pool) -> UUID:
     return ritual
 
 
+async def paused(pool: Pool) -> UUID:
+    ritual = await open_ritual(pool, "paused")
+    assert await ledger.request_pause(pool, ritual, ALL, datetime.now(UTC))
+    return ritual
+
+
 async def plant_karma(pool: Pool, ritual: UUID) -> None:
     messages = [{"role": "user", "content": ALL}, {"role": "assistant", "content": ALL}]
     await pool.execute(
@@ -162,7 +168,7 @@ async def planted(
 ) -> dict[str, str]:
     """Hostile text everywhere; what commands name: rituals and letters."""
     rows = await open_pool(settings.database_url("bootstrap"), "orchestrator")
-    rituals = {"banished": await banished(rows), "waiting": await waiting(rows)}
+    rituals = {"banished": await banished(rows), "waiting": await waiting(rows), "paused": await paused(rows)}
     await rows.close()
     await plant_karma(admin, rituals["banished"])
     async with admin.acquire() as conn, conn.transaction():
@@ -234,13 +240,20 @@ RUNS: dict[str, list[tuple[list[str], set[str]]]] = {
     "manifest show": [([], SHOWN), (["--json", "--picture", "picture.svg"], SHOWN), ([ALL], set())],
     "intend": [(["scribe", "--why", ALL], SHOWN), ([ALL], set())],
     "cancel": [([ALL], SHOWN), (["{banished}", "--why", ALL], set())],
-    "watch": [(["{banished}"], SHOWN), (["{waiting}", "--timeout", "1"], SHOWN)],
+    "pause": [([ALL], SHOWN), (["{waiting}", "--why", ALL], set()), (["{banished}"], set())],
+    "resume": [([ALL], SHOWN), (["{paused}", "--why", ALL], set()), (["{waiting}"], set())],
+    "watch": [
+        (["{banished}"], SHOWN),
+        (["{waiting}", "--timeout", "1"], SHOWN),
+        (["{paused}", "--timeout", "1"], SHOWN),
+    ],
     "rituals": [([], SHOWN)],
     "show": [
         (["{banished}"], SHOWN),
         (["{banished}", "--json"], SHOWN),
         (["{waiting}"], SHOWN),
         (["{waiting}", "--json"], SHOWN),
+        (["{paused}"], SHOWN),
         ([ALL], SHOWN),
     ],
     "reclaim": [(["--why", ALL, "--no-wait"], set()), ([ALL], SHOWN), (["--for", ALL], SHOWN)],
@@ -268,6 +281,9 @@ RUNS: dict[str, list[tuple[list[str], set[str]]]] = {
         (["scribe", "r2", "base", ALL, "--json"], SHOWN),
         (["scribe", ALL, "base", ALL], SHOWN),
     ],
+    "keys add": [(["ada", "--scope", "chat"], set()), ([ALL, "--scope", "chat"], set())],
+    "keys list": [([], set())],
+    "keys revoke": [(["ada"], set()), ([ALL], SHOWN)],
     "dead-letters list": [([], SHOWN)],
     "dead-letters show": [(["{letter}"], SHOWN), ([ALL], SHOWN)],
     "dead-letters replay": [(["{letter}"], set()), ([ALL], SHOWN)],

@@ -211,6 +211,28 @@ async def test_an_engine_that_goes_costs_a_retry_and_the_last_one_a_503(gateway:
         assert gone.value.status_code == 503 and gone.value.response.headers["retry-after"] == "2"
 
 
+async def test_what_an_engine_has_just_unloaded_is_answered_by_another_or_refused_by_the_gateway(
+    gateway: Gateway,
+) -> None:
+    version, _ = await gateway.add_version("scribe", "aaa")
+    other, _ = await gateway.add_version("scribe", "bbb")
+    await gateway.move_alias("scribe", version)
+    await gateway.serves("scribe", version, other)
+    first, second = gateway.engines.values()
+
+    async with gateway.client() as client:
+        for name in (version, other):
+            await first.vllm.unload(name)
+            assert await asyncio.gather(*(ask(client, name) for _ in range(4))) == [name] * 4
+            await second.vllm.unload(name)
+        with pytest.raises(openai.ConflictError, match="loaded by no engine"):
+            await ask(client, other)
+        with pytest.raises(openai.InternalServerError, match="no engine has loaded it yet"):
+            await ask(client, "scribe")
+        await second.vllm.load(version, gateway.folder)
+        assert await ask(client, "scribe") == version
+
+
 async def test_requests_go_to_the_engine_that_has_the_version_and_the_least_work(gateway: Gateway) -> None:
     first, second = gateway.engines.values()
     version, _ = await gateway.add_version("scribe", "aaa", load=False)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -17,13 +15,14 @@ import httpx
 import pytest
 
 from services.registry.decisions import decide
-from shared.config.settings import ENGINE_SOCKET, PROJECT, Settings
+from shared.config.settings import ENGINE_SOCKET, Settings
 from shared.contracts.registry import Action, AdapterDecide
 from shared.drivers.inference.open import open_gate
 from shared.storage.postgres import Pool
 from tests.support.asking import Reply, ask, clients_of, owner_of
 from tests.support.configurations import configured
 from tests.support.fakes.engines import FakeEngine, fake_engine
+from tests.support.gateway_process import environment_of, gateway_process
 from tests.support.gateways import Gateway, gateway_over, serves, tables_of
 from tests.support.running import SOULFORGE, eventually
 from tests.support.servers import House
@@ -113,10 +112,10 @@ async def test_running_streams_of_it_end_at_once_with_a_clean_error_and_the_engi
         ]
         engine = gateway.engines["rune0"].vllm
 
-        async def all_run() -> bool:
-            return (await engine.activity()).left == len(asking)
+        async def runs(count: int) -> bool:
+            return (await engine.activity()).left == count
 
-        await eventually(all_run, 10, "all requests run")
+        await eventually(partial(runs, len(asking)), 10, "all requests run")
         if by_socket:
             decided = monotonic()
             async with owner_of(gateway.settings) as owner:
@@ -131,7 +130,7 @@ async def test_running_streams_of_it_end_at_once_with_a_clean_error_and_the_engi
             (200, "version_withdrawn", None), (403, "version_withdrawn", None),
             (200, "version_withdrawn", None), (503, "version_withdrawn", None),
         ]  # fmt: skip
-        assert (await engine.activity()).left == 2
+        await eventually(partial(runs, 2), 2, "the engine drops what was ended")
         assert all(reply.answered for reply in await asyncio.gather(*asking[4:]))
 
 
@@ -195,49 +194,10 @@ async def test_what_was_missed_while_the_database_was_away_is_applied_once_it_is
         assert (await ask(client, "scribe")).version == other
 
 
-def environment_of(settings: Settings) -> dict[str, str]:
-    return {
-        "SOULFORGE_HOME": str(settings.home),
-        "SOULFORGE_PORT_BASE": str(settings.port_base),
-        "SOULFORGE_CONFIG": str(settings.config),
-        "PYTHONPATH": ":".join(path for path in sys.path if path),
-        "COLUMNS": "400",
-    }
-
-
 def command(settings: Settings, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [SOULFORGE, *words], env=environment_of(settings), capture_output=True, text=True, timeout=60, check=False
     )
-
-
-@asynccontextmanager
-async def gateway_process(settings: Settings) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """The gateway as a process of its own; what is yielded kills it and starts it again."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    async def start_again() -> None:
-        for one in started:
-            one.kill()
-            one.wait()
-        words = (sys.executable, "-m", "tests.support.fakes.gateway")
-        started.append(subprocess.Popen(words, cwd=PROJECT, env=environment_of(settings)))  # noqa: ASYNC220
-        await eventually(partial(is_open, settings), 20, "the gateway is open")
-
-    try:
-        yield start_again
-    finally:
-        for one in started:
-            one.kill()
-            one.wait()
-
-
-async def is_open(settings: Settings) -> bool:
-    async with httpx.AsyncClient() as client:
-        try:
-            return (await client.get(f"{settings.gateway_url}/health")).is_success
-        except httpx.HTTPError:
-            return False
 
 
 async def test_by_the_socket_it_holds_while_the_database_is_away_and_through_restarts_until_it_is_overridden(

@@ -285,6 +285,7 @@ async def test_rows_say_which_system_prompt_they_are_trained_with(pool: Pool, tm
     ("values", "reason"),
     [
         ({"kind": "chatter"}, "filtered"),
+        ({"source": "another"}, "filtered"),
         ({"created_at": "2025-01-01T00:00:00Z"}, "filtered"),
         ({"purposes": ["retrieval"]}, "no_consent"),
         ({"licence": "all rights reserved"}, "licence"),
@@ -296,7 +297,9 @@ async def test_what_is_not_asked_for_or_not_allowed_is_excluded(
 ) -> None:
     await remember(pool, [record("one", TRAIN, "Why?", "Because."), record("other", TRAIN, "How?", "So.", **values)])
 
-    found, _ = await harvested(pool, tmp_path, kinds=("interaction",), since="2026-01-01T00:00:00Z")
+    found, _ = await harvested(
+        pool, tmp_path, kinds=("interaction",), sources=("import",), since="2026-01-01T00:00:00Z"
+    )
 
     assert found.excluded == {reason: 1}
     assert [row["id"] for row in open_rows(tmp_path, found)] == ["one"]

@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from shared.contracts.message import ritual_id
 from shared.contracts.roles import Role
 from shared.messaging.client import connect, inbox_of
 from shared.storage.postgres import Pool
+from tests.support.configurations import configured
 from tests.support.running import eventually
 from tests.support.services import running
 
@@ -115,7 +117,7 @@ async def test_an_intent_published_while_nobody_listens_is_taken_later(
         (b"{}", "persona: Field required"),
         (b'{"persona": "Scribe!"}', "persona"),
         (b'{"persona": "scribe", "prority": 3}', "prority: Extra inputs are not permitted"),
-        (b'{"persona": "scribe", "recipe": "no-such"}', "shipped recipes are default"),
+        (b'{"persona": "scribe", "recipe": "no-such"}', "shipped recipes are auto, default"),
         (b"\xff\xfe", "Invalid JSON"),
         (b"", "Invalid JSON"),
         (b'{"persona": "scribe", "why": "a\\u0000b"}', "why: Value error, NUL character in text"),
@@ -139,6 +141,18 @@ async def test_a_malformed_request_is_answered_with_what_is_wrong_and_buried_now
 
     assert says in answer["error"]["description"]
     assert await count(pool, "harvester.dead_letter") == await count(pool, "ritual") == 0
+
+
+async def test_an_intent_whose_recipe_nothing_here_trains_opens_no_ritual(
+    settings: Settings, client: Client, pool: Pool, tmp_path: Path
+) -> None:
+    without = configured(settings, tmp_path, jobs={"unsloth": {"python": str(tmp_path / "python")}})
+    async with running(app, without):
+        answer = await request(client, b'{"persona": "scribe", "recipe": "qlora"}')
+
+    assert "needs unsloth, which is not installed" in answer["error"]["description"]
+    assert "make setup-unsloth" in answer["error"]["description"]
+    assert await count(pool, "ritual") == 0
 
 
 @pytest.mark.usefixtures("harvester")

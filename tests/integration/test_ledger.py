@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -36,6 +36,12 @@ async def opened(pool: Pool, intent_id: str = "one") -> UUID:
 async def state(pool: Pool, fact: Fact, fence: int | None = None) -> bool:
     async with pool.acquire() as conn, conn.transaction():
         return await ledger.record_fact(conn, fact, "harvester", datetime.now(UTC), fence)
+
+
+async def row(pool: Pool, ritual: UUID) -> ledger.Ritual:
+    found = await ledger.get_ritual(pool, ritual)
+    assert found
+    return found
 
 
 def harvested(ritual: UUID) -> KarmaHarvested:
@@ -214,6 +220,44 @@ async def test_cancelling_flags_once_and_never_an_ended_ritual(pool: Pool) -> No
     assert await ledger.request_cancel(pool, ritual, "changed my mind")
     assert not await ledger.request_cancel(pool, ritual, "again")
     assert not await ledger.request_cancel(pool, ended, "too late")
+
+
+async def test_the_newest_of_pauses_and_resumes_counts_in_whatever_order_they_are_delivered(pool: Pool) -> None:
+    ritual = await opened(pool)
+    times = [datetime(2026, 1, 1, 0, minute, tzinfo=UTC) for minute in range(4)]
+
+    assert await ledger.request_pause(pool, ritual, "night", times[0])
+    assert await ledger.request_resume(pool, ritual, times[2])
+    assert not await ledger.request_pause(pool, ritual, "night", times[0]), "delivered again"
+    assert not await ledger.request_pause(pool, ritual, "earlier", times[1]), "delivered late"
+    assert (await row(pool, ritual)).paused_at is None
+
+    assert await ledger.request_pause(pool, ritual, "again", times[3])
+    assert not await ledger.request_resume(pool, ritual, times[2])
+    paused = await row(pool, ritual)
+    assert paused.paused_at and paused.paused_why == "again"
+
+
+async def test_only_a_ritual_that_still_needs_the_anvil_is_paused(pool: Pool) -> None:
+    ended = await opened(pool)
+    await state(pool, KarmaRefused(ritual=ended, persona="scribe", reason="none"))
+
+    assert not await ledger.request_pause(pool, ended, "", datetime.now(UTC))
+    assert not await ledger.request_resume(pool, ended, datetime.now(UTC))
+    assert not await ledger.request_pause(pool, uuid4(), "", datetime.now(UTC))
+
+
+async def test_the_time_of_a_pause_does_not_count_as_the_wait_of_a_ritual(pool: Pool) -> None:
+    ritual = await opened(pool)
+    await state(pool, harvested(ritual))
+    before = await row(pool, ritual)
+
+    await ledger.request_resume(pool, ritual, datetime.now(UTC))
+    assert (await row(pool, ritual)).entered_at == before.entered_at, "it was not paused"
+    await ledger.request_pause(pool, ritual, "", datetime.now(UTC))
+    assert (await row(pool, ritual)).entered_at == before.entered_at
+    await ledger.request_resume(pool, ritual, datetime.now(UTC))
+    assert (await row(pool, ritual)).entered_at > before.entered_at
 
 
 @pytest.mark.parametrize(

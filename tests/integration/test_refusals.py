@@ -65,7 +65,10 @@ async def test_sessions_that_all_fell_to_one_side_are_counted_with_the_shares(po
     _, missing = await harvested(pool, tmp_path, policy=policy(split={"holdout": 0.89, "dev": 0.45}))
 
     assert missing and missing.startswith("0 records to train on, 1 needed: 6 of 6 records can be used. They are ")
-    assert "in holdout (sessions: " in missing and "0.89 of them to the holdout and 0.45 to dev" in missing
+    assert (
+        "in holdout (sessions: " in missing
+        and "0.89 of them to the holdout and, without `dev_sources`, 0.45 to dev" in missing
+    )
 
 
 async def test_sessions_that_are_all_alike_are_duplicates_of_one_record(pool: Pool, tmp_path: Path) -> None:

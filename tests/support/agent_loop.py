@@ -6,8 +6,6 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import Any
 
 import openai
@@ -15,6 +13,8 @@ from openinference.instrumentation import OITracer, TracerProvider
 from openinference.instrumentation.openai import OpenAIInstrumentor
 from opentelemetry import trace
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+
+from tools.record_traces.model import serving
 
 SYSTEM = "You look after water tanks. Use the tools; answer in one sentence."
 QUESTION = "How many litres does the tank of the north site hold?"
@@ -70,30 +70,13 @@ def scripted_model(script: tuple[Any, ...] = SCRIPT) -> Iterator[tuple[str, list
     """The base URL of a server with OpenAI's chat API, and the requests it got."""
     requests: list[dict[str, Any]] = []
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            requests.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-            answer = script[len(requests) - 1]
-            status, body = (
-                (answer, {"error": {"message": "busy"}}) if isinstance(answer, int) else (200, completion(answer))
-            )
-            data = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+    def respond(path: str, asked: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        requests.append(asked)
+        answer = script[len(requests) - 1]
+        return (answer, {"error": {"message": "busy"}}) if isinstance(answer, int) else (200, completion(answer))
 
-        def log_message(self, *_: object) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}/v1", requests
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(respond) as url:
+        yield url, requests
 
 
 def completion(messages: list[dict[str, Any]]) -> dict[str, Any]:

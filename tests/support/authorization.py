@@ -7,9 +7,15 @@ new "yes" is a permission granted.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from shared.config.settings import Settings
 
 FOLDER = Path(__file__).parents[2] / "docs" / "authorization"
 WRITES = os.environ.get("SOULFORGE_WRITE_TABLES") == "1"
@@ -24,8 +30,8 @@ class Attempt:
     allowed: bool
 
 
-def render(title: str, about: str, attempts: Iterable[Attempt]) -> str:
-    """Render the table as Markdown: a row per operation, a column per role, in the order of the attempts.
+def render(attempts: Iterable[Attempt]) -> str:
+    """Render a table as Markdown: a row per operation, a column per role, in the order of the attempts.
 
     Raises ValueError where a role was not tried with an operation, or twice.
     """
@@ -43,13 +49,22 @@ def render(title: str, about: str, attempts: Iterable[Attempt]) -> str:
         for operation in operations
     ]
     head = ["| operation | " + " | ".join(roles) + " |", "|---|" + ":-:|" * len(roles)]
-    return "\n".join([f"# {title}", "", about, "", *head, *rows, ""])
+    return "\n".join([*head, *rows, ""])
 
 
-def compare(name: str, title: str, about: str, attempts: Iterable[Attempt]) -> None:
+def compare(name: str, title: str, about: str, *tables: Iterable[Attempt]) -> None:
     """Fail where the servers allow or refuse other operations than docs/authorization/<name>.md has."""
-    text = render(title, about, attempts)
+    text = "\n".join([f"# {title}", "", about, "", *map(render, tables)])
     path = FOLDER / f"{name}.md"
     if WRITES:
         path.write_text(text)
     assert text.splitlines() == path.read_text().splitlines()
+
+
+@asynccontextmanager
+async def connected(settings: Settings, role: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+    connection = await asyncpg.connect(settings.database_url(role))
+    try:
+        yield connection
+    finally:
+        await connection.close()

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,10 +101,10 @@ class TwoBases:
         """An adapter in the Lab that passed, with inference restored; returns the name of the version that it will be."""
         run = self.folder / f"run-{persona}-{value}"
         run.mkdir()
-        adapter = digest_tree(path := save_adapter(run / "adapter", value))
+        adapter = digest_tree(path := self.save_adapter(run / "adapter", value))
         name = version_name(persona, adapter)
         results = run / "results.json"
-        results.write_text(json.dumps({"probes": [probe(name)]}))
+        results.write_text(json.dumps({"probes": await self.probes_of(name, path)}))
         ritual = await harvested(self.harvester, name, "m", "evacuated")
         of: AttemptKey = {"ritual": ritual, "persona": persona, "attempt": 1}
         base = await self.digest(MODELS[persona])
@@ -138,13 +139,18 @@ class TwoBases:
     def fail(self, **faults: bool | float) -> None:
         self.faults.write_text(json.dumps(faults))
 
+    def save_adapter(self, folder: Path, value: float) -> Path:
+        return save_adapter(folder, value)
+
+    async def probes_of(self, version: str, adapter: Path) -> list[dict[str, str]]:
+        return [probe(version)]
+
     async def _freeze(self, persona: str, value: float, base: str, state: str = "awakened") -> Version:
         bundle = self.folder / f"{persona}-{value}"
         bundle.mkdir()
-        save_adapter(bundle / ADAPTER, value)
-        adapter = digest_tree(bundle / ADAPTER)
+        adapter = digest_tree(path := self.save_adapter(bundle / ADAPTER, value))
         name = version_name(persona, adapter)
-        (bundle / PROBES).write_text(json.dumps([probe(name)]))
+        (bundle / PROBES).write_text(json.dumps(await self.probes_of(name, path)))
         ritual: UUID = await harvested(self.harvester, name, f"m-{name}", state)
         version = Version(name, persona, adapter, base, ritual, str(bundle))
         async with self.context.pool.acquire() as conn, conn.transaction():
@@ -165,20 +171,26 @@ def probe(version: str, prompt: str = "hi") -> dict[str, str]:
 
 @pytest.fixture
 async def two_bases(settings: Settings, crypt: Pool, pool: Pool, tmp_path: Path) -> AsyncIterator[TwoBases]:
+    async with over_two_bases(settings, crypt, pool, tmp_path) as one:
+        yield one
+
+
+@asynccontextmanager
+async def over_two_bases(settings: Settings, crypt: Pool, pool: Pool, folder: Path) -> AsyncIterator[TwoBases]:
     for name in ("large", "small"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text(f'{{"name": "{name}"}}')
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text(f'{{"name": "{name}"}}')
     configuration = Configuration(
         anvils={"anvil0": AnvilConfig()},
         runes={name: RuneConfig(base=name) for name in ("large", "small")},
         covens={"hearth": CovenConfig(anvil="anvil0", runes=("large", "small"))},
-        bases={name: BaseConfig(path=tmp_path / name) for name in ("large", "small")},
+        bases={name: BaseConfig(path=folder / name) for name in ("large", "small")},
         personas={"coder": PersonaConfig(base="small")},
         runtime=RuntimeConfig(max_errors=MAX_ERRORS),
     )
     context = ServiceContext("registry", settings, crypt, None, configuration)  # type: ignore[arg-type]
     engines = {name: Vllm(configuration.rune_url(settings, name)) for name in configuration.runes}
-    one = TwoBases(context, pool, engines, tmp_path, tmp_path / "faults.json")
+    one = TwoBases(context, pool, engines, folder, folder / "faults.json")
     try:
         await asyncio.gather(*(one.start(base) for base in engines))
         yield one

@@ -40,6 +40,7 @@ SHORT_FORMS: dict[str, tuple[str, ...]] = {
 #: Target -> why it is only parsed (`make -n`).
 NOT_RUN: dict[str, str] = {
     "setup": "installs for minutes, and what the tests run in",
+    "setup-unsloth": "installs for minutes; the tests of the engine run in it",
     "check": "runs before these tests, and contains the test of this list",
     "test": "these tests themselves",
     "test-integration": "a part of `make test`, which runs these tests",
@@ -48,6 +49,7 @@ NOT_RUN: dict[str, str] = {
     "test-handover": "40 minutes, and there is no short form of thirty evacuations",
     "test-fuzz": "30 minutes; a share of it is a test of `make test-integration`",
     "test-chaos": "13 minutes; a history is a test of its own, which starts every server and service",
+    "test-resume": "10 minutes; a stop and a kill of one run are a test of their own",
     "test-openapi": "installs an environment of its own",
     "ritual": "the end-to-end tests run the same module, for both personas",
     "gpu-check": "needs an NVIDIA GPU",

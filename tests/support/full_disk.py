@@ -29,11 +29,11 @@ class SmallDisk:
 
 
 @contextmanager
-def small_disk(folder: Path) -> Iterator[SmallDisk]:
+def small_disk(folder: Path, size: str = SIZE) -> Iterator[SmallDisk]:
     """Mount one at `folder`; skips the test where this user may not mount."""
     folder.mkdir(parents=True)
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "none", folder], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", folder], capture_output=True, check=False
     )
     if mounted.returncode:
         pytest.skip("this user may not mount a file system")

@@ -15,6 +15,10 @@ import openai
 
 from deploy.services import load_configuration
 from services.gateway.app import app
+from services.gateway.door import Door
+from services.gateway.engines import Engines
+from services.gateway.forward import Forwarder
+from services.gateway.keys.key import hash_secret, make_secret
 from shared.config.settings import ENGINE_SOCKET, Settings
 from shared.drivers.inference.open import open_gate
 from shared.storage.postgres import Pool
@@ -39,9 +43,27 @@ class Gateway:
     def url(self) -> str:
         return self.settings.gateway_url
 
-    def client(self, timeout_s: float = 30.0) -> openai.AsyncOpenAI:
+    def client(self, timeout_s: float = 30.0, key: str = "none") -> openai.AsyncOpenAI:
         """The stock client with nothing changed but address and key."""
-        return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=timeout_s)
+        return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=timeout_s)
+
+    async def add_key(self, *scopes: str) -> str:
+        """Add a key with these scopes; returns its secret, once the gateway knows it."""
+        secret = make_secret()
+        await self.admin.execute(
+            "INSERT INTO gateway.api_key (id, name, hash, scopes) VALUES ($1, 'tester', $2, $3)",
+            f"key-{uuid4().hex[:12]}",
+            hash_secret(secret),
+            list(scopes),
+        )
+
+        async def is_known() -> bool:
+            async with httpx.AsyncClient(base_url=self.url) as client:
+                headers = {"authorization": f"Bearer {secret}"}
+                return (await client.get("/v1/models", headers=headers)).status_code == 200
+
+        await eventually(is_known, 10, "the gateway knows a key")
+        return secret
 
     async def add_version(self, persona: str, digest: str, load: bool = True) -> tuple[str, UUID]:
         """Register a version, and load it into every engine; returns its name and its ritual."""
@@ -88,6 +110,14 @@ async def serves(url: str, *models: str) -> None:
         return set(models) <= {card["id"] for card in cards if card["soulforge"]["loaded"]}
 
     await eventually(listed, 30, f"the gateway serves {models}")
+
+
+def list_routes(settings: Settings) -> list[tuple[str, str]]:
+    """Every method and path of the door."""
+    configuration = load_configuration(settings)
+    engines = Engines(settings, configuration)
+    routes: list[Any] = Door(settings, configuration, engines, Forwarder(engines, {}), None).app.routes
+    return [(method, route.path) for route in routes for method in sorted(route.methods or {"any"}) if method != "HEAD"]
 
 
 def tables_of(engines: int, folder: Path, limits: Mapping[str, object]) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from deploy.cli.import_formats.formats import Format
-from deploy.cli.import_formats.parser import Fault, parse_file
-from deploy.cli.import_formats.record import ImportDefaults
 from shared.contracts.karma import KarmaRecord
+from shared.import_formats.formats import Format
+from shared.import_formats.parser import Fault, parse_file
+from shared.import_formats.record import ImportDefaults
 
 
 def imported(file: Path, record_format: Format = Format.AUTO) -> tuple[list[KarmaRecord], list[str]]:

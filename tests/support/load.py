@@ -21,7 +21,7 @@ from time import monotonic
 
 import openai
 
-from shared.drivers.inference.gate.replies import ABORTED
+from shared.asgi.replies import ABORTED
 
 # How often the clients ask again while they are refused.
 PAUSE_S = 0.05

@@ -17,3 +17,16 @@ needs_jobs = pytest.mark.skipif(
     not MODEL.is_dir() or not JOBS_PYTHON.is_file(),
     reason=f"needs a base model in {MODEL} and the jobs environment at {JOBS_PYTHON}: `make test` prepares both",
 )
+
+UNSLOTH_PYTHON = JobsConfig().unsloth.python
+REQUIRE_UNSLOTH = "SOULFORGE_REQUIRE_UNSLOTH"
+
+
+def require_unsloth() -> None:
+    """Skip where Unsloth's environment is not installed; fail instead with SOULFORGE_REQUIRE_UNSLOTH=1."""
+    if UNSLOTH_PYTHON.is_file():
+        return
+    reason = f"needs Unsloth's environment at {UNSLOTH_PYTHON}: `make setup-unsloth` installs it"
+    if os.environ.get(REQUIRE_UNSLOTH) == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 from time import monotonic
+from typing import Any
 from uuid import UUID
 
 from shared.contracts.evacuate import GpuEvacuated
@@ -21,9 +22,10 @@ JOB_S = 30
 LEASE_S = 60
 
 
-async def harvested(pool: Pool) -> UUID:
+async def harvested(pool: Pool, **asked: Any) -> UUID:
+    """A ritual that waits for the anvil; `asked` are fields of its intent."""
     async with pool.acquire() as conn, conn.transaction():
-        ritual = await ledger.open_ritual(conn, TrainingIntent(persona="scribe"), "one", None)
+        ritual = await ledger.open_ritual(conn, TrainingIntent(persona="scribe", **asked), "one", None)
     counts = {"train": 1, "dev": 1, "held_out": 1, "seen": 3}
     fact = KarmaHarvested(
         ritual=ritual, persona="scribe", manifest="sha256:m", holdout="sha256:h", excluded={}, **counts

@@ -247,6 +247,8 @@ def test_without_a_declaration_the_embedded_base_is_served_and_trained_on(settin
         ("[personas.coder]\npromotion = 'approved'", "personas.coder.promotion: Input should be 'automatic' or 'approval'"),
         ("[personas.coder]\naway = 'portal'", "personas.coder: away = \"portal\" sends what its clients write"),
         ("[personas.coder]\naway = 'portal'\nleaves_home = true", "personas.coder.away: there is no portal"),
+        ("[personas.large]\nbase = 'large'", "personas.large: is the name of a base, which answers to it already"),
+        ("[personas.smollm2-135m-instruct]\nbase = 'large'", "personas.smollm2-135m-instruct: is the name of a base"),
         ("[bases.other]", "bases.other.path: is required"),
         ("[bases.other]\npath = 'x'\npth = 'x'", 'bases.other.pth: unknown key; did you mean "path"?'),
     ],

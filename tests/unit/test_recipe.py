@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
+from services.forge.auto_recipe import Task, pick
 from shared.config.errors import ConfigurationError
-from shared.config.recipe import SHIPPED, load_recipe
+from shared.config.recipe import AUTO, SHIPPED, Recipe, load_recipe, with_overrides
+from shared.contracts.intent import RecipeOverrides, TrainingIntent
 
 SHIPPED_NAMES = sorted(file.stem for file in SHIPPED.glob("*.toml"))
 
@@ -17,8 +20,48 @@ def test_the_default_and_the_positive_control_are_shipped() -> None:
 
 
 @pytest.mark.parametrize("name", SHIPPED_NAMES)
-def test_every_shipped_recipe_loads(name: str) -> None:
-    assert load_recipe(name).method == "lora"
+def test_every_shipped_recipe_loads_and_states_nothing_that_it_does_not_mean(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.model_fields_set
+    assert recipe.rows_at_once * recipe.accumulation == recipe.batch_size
+
+
+@pytest.mark.parametrize("name", Recipe.model_fields)
+def test_every_field_is_documented(name: str) -> None:
+    assert (Recipe.model_fields[name].description or "").endswith((".", "…"))
+
+
+@pytest.mark.parametrize(
+    ("batch", "most", "at_once"), [(8, 256, 8), (8, 4, 4), (8, 5, 4), (12, 5, 4), (7, 3, 1), (1, 256, 1)]
+)
+def test_a_step_is_split_into_equal_parts_within_the_limit(batch: int, most: int, at_once: int) -> None:
+    recipe = Recipe(batch_size=batch, micro_batch=most)
+    assert (recipe.rows_at_once, recipe.accumulation * recipe.rows_at_once) == (at_once, batch)
+
+
+def test_a_budget_of_tokens_ends_the_passes_early_and_never_adds_one() -> None:
+    assert Recipe(epochs=3, tokens=1000).passes(500) == 2
+    assert Recipe(epochs=3, tokens=1000).passes(2000) == 0.5
+    assert Recipe(epochs=3, tokens=1000).passes(100) == 3
+    assert Recipe(epochs=3).passes(10**9) == 3
+
+
+@pytest.mark.parametrize(
+    ("task", "max_rank", "picked"),
+    [
+        (Task(155, 15_000, 135_000_000), 16, {"r": 16, "learning_rate": 8e-4, "epochs": 2, "batch_size": 4}),
+        (Task(40, 9_000, 135_000_000), 8, {"r": 8, "alpha": 16, "epochs": 3, "batch_size": 4}),
+        (Task(900, 90_000, 1_700_000_000), 16, {"learning_rate": 4e-4, "batch_size": 16, "max_length": "auto"}),
+        (Task(20_000, 9_000_000, 8_000_000_000), 64, {"r": 32, "alpha": 64, "learning_rate": 2e-4, "epochs": 1}),
+        (Task(20_000, 9_000_000, 8_000_000_000), 16, {"r": 16, "schedule": "cosine", "max_length": "p99"}),
+    ],
+)
+def test_auto_picks_by_rows_tokens_and_size_of_the_base_and_says_why(
+    task: Task, max_rank: int, picked: dict[str, object]
+) -> None:
+    recipe, why = pick(load_recipe(AUTO), task, max_rank)
+    assert {name: getattr(recipe, name) for name in picked} == picked
+    assert why.startswith("auto: ") and f"{task.rows} rows" in why and f"{task.parameters / 1e6:.0f} M" in why
 
 
 def test_a_file_of_ones_own_loads(tmp_path: Path) -> None:
@@ -47,10 +90,51 @@ def test_what_cannot_be_served_is_refused_by_name(tmp_path: Path, text: str, sai
 
 
 def test_an_unknown_name_lists_the_shipped_ones() -> None:
-    with pytest.raises(ConfigurationError, match="default, overtrained"):
+    with pytest.raises(ConfigurationError, match="auto, default, gentle, long, overtrained, qlora"):
         load_recipe("no-such-recipe")
 
 
 def test_a_larger_rank_is_taken_where_the_engine_takes_it(tmp_path: Path) -> None:
     (tmp_path / "wide.toml").write_text("r = 64")
     assert load_recipe(tmp_path / "wide.toml", max_rank=64).r == 64
+
+
+def test_a_ritual_changes_what_it_names_of_its_recipe_and_nothing_else() -> None:
+    recipe = load_recipe("default")
+
+    changed = with_overrides(recipe, RecipeOverrides(epochs=3, learning_rate_multiplier=0.5))
+
+    assert changed == recipe.model_copy(update={"epochs": 3.0, "learning_rate": recipe.learning_rate * 0.5})
+    assert with_overrides(recipe, None) == with_overrides(recipe, RecipeOverrides()) == recipe
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"epochs": 100, "batch_size": 256, "learning_rate_multiplier": 10},
+        {"epochs": 0.01, "batch_size": 1, "learning_rate_multiplier": 0.001},
+    ],
+)
+def test_no_override_leaves_the_bounds_of_a_recipe(overrides: dict[str, float]) -> None:
+    changed = with_overrides(load_recipe("default"), RecipeOverrides.model_validate(overrides))
+
+    assert Recipe.model_validate(changed.model_dump()) == changed
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [{"epochs": 0}, {"epochs": 101}, {"batch_size": 257}, {"learning_rate_multiplier": 0}, {"r": 8}],
+    ids=str,
+)
+def test_an_override_out_of_bounds_or_of_another_value_is_refused(overrides: dict[str, float]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(overrides))):
+        TrainingIntent.model_validate({"persona": "scribe", "overrides": overrides})
+
+
+def test_the_recipe_of_an_intent_is_named_with_what_is_changed_of_it() -> None:
+    overrides = RecipeOverrides(epochs=3, learning_rate_multiplier=0.5)
+
+    assert TrainingIntent(persona="scribe", overrides=overrides).recipe_text == (
+        "default, epochs 3, learning_rate_multiplier 0.5"
+    )
+    assert TrainingIntent(persona="scribe").recipe_text == "default"

@@ -15,19 +15,18 @@ Reply = Ask | str
 ECHOED = ("instructions", "tools")  # what the Responses API repeats of a request
 
 
+Respond = Callable[[str, dict[str, Any]], tuple[int, dict[str, Any]]]
+
+
 @contextmanager
-def scripted_model(script: tuple[Reply, ...]) -> Iterator[str]:
-    """The base URL of the server; it gives the replies in their order."""
-    replies = enumerate(script, 1)
+def serving(respond: Respond) -> Iterator[str]:
+    """The base URL of a local server; `respond` maps the path and the body of a request to the status and body of its answer."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            number, scripted = next(replies)
-            reply = API[self.path.rpartition("/")[2]](scripted) | {"id": f"reply_{number}"}
-            echoed = {name: asked[name] for name in ECHOED if name in asked and name in reply}
-            data = json.dumps(reply | echoed).encode()
-            self.send_response(200)
+            status, body = respond(self.path, json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            data = json.dumps(body).encode()
+            self.send_response(status)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(data)))
             self.end_headers()
@@ -43,6 +42,20 @@ def scripted_model(script: tuple[Reply, ...]) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def scripted_model(script: tuple[Reply, ...]) -> Iterator[str]:
+    """The base URL of a server that gives the replies in their order."""
+    replies = enumerate(script, 1)
+
+    def respond(path: str, asked: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        number, scripted = next(replies)
+        reply = API[path.rpartition("/")[2]](scripted) | {"id": f"reply_{number}"}
+        return 200, reply | {name: asked[name] for name in ECHOED if name in asked and name in reply}
+
+    with serving(respond) as url:
+        yield url
 
 
 def _chat(reply: Reply) -> dict[str, Any]:

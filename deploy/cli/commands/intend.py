@@ -1,4 +1,4 @@
-"""`soulforge intend` and `soulforge cancel`: messages on the bus, as any other component would send them."""
+"""`soulforge intend`: a message on the bus, as any other component would send it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import typer
 
-from deploy.cli.connect import bus, database, load_settings, make_message, publish
+from deploy.cli.connect import bus, load_settings, make_message
 from deploy.cli.console import out, print_error, print_note
 from deploy.cli.errors import UserError
 from deploy.cli.format import parse_duration, short_id
@@ -28,8 +28,7 @@ REQUESTER = "soulforge cli"
 
 
 def register(app: typer.Typer) -> None:
-    for command in (intend, cancel):
-        app.command(rich_help_panel=PANEL)(command)
+    app.command(rich_help_panel=PANEL)(intend)
 
 
 def intend(
@@ -37,6 +36,9 @@ def intend(
     priority: Annotated[int, typer.Option(help="0 to 9; higher goes first among waiting rituals.")] = 5,
     recipe: Annotated[str, typer.Option(help="Name of a shipped training recipe.")] = "default",
     seed: Annotated[int, typer.Option(help="Seed of the training run.")] = 0,
+    source: Annotated[
+        list[str] | None, typer.Option(help="Only karma of this source; may be given more than once.")
+    ] = None,
     id: Annotated[
         str | None, typer.Option(help="Your own id of this intent; the same id twice makes one ritual.")
     ] = None,
@@ -54,11 +56,12 @@ def intend(
 
     intent = make_message(
         TrainingIntent,
-        {"persona": "PERSONA", "deadline": "--within"},
+        {"persona": "PERSONA", "deadline": "--within", "sources": "--source"},
         persona=persona,
         priority=priority,
         recipe=recipe,
         seed=seed,
+        sources=tuple(source or ()),
         id=id or f"cli-{uuid4()}",
         why=why,
         deadline=datetime.now(UTC) + timedelta(seconds=parse_duration(within)) if within else None,
@@ -130,33 +133,3 @@ async def _without_reply(client: Client, intent: TrainingIntent, body: bytes) ->
         return IntentResult(None, False, text)
     text = f"{no_reply}. The intent is stored on the bus and will be taken when the harvester is back: see `soulforge status`"
     return IntentResult(ritual_id(intent.id or ""), False, text)
-
-
-def cancel(
-    ritual: Annotated[str, typer.Argument(help="The ritual, by the first digits of its id.")],
-    why: Annotated[str, typer.Option(help="Reason; kept with the ritual.")] = "",
-) -> None:
-    """End a ritual early.
-
-    It stops at its next safe point, what it made is kept, and inference comes back.
-    """
-    found = asyncio.run(request_cancel(load_settings(), ritual, why))
-    out.print(f"asked ritual {short_id(found)} to end; watch it: soulforge watch {short_id(found)}")
-
-
-async def request_cancel(settings: Settings, given: str, why: str) -> UUID:
-    """Publish `ritual.cancel` for a ritual that is under way. Raises UserError for one that ended."""
-    from deploy.cli.queries.rituals import find_ritual
-    from shared.contracts.intent import RitualCancel
-    from shared.ritual.views import get_ritual
-
-    async with database(settings) as pool:
-        ritual = await find_ritual(pool, given)
-        row = await get_ritual(pool, ritual)
-    if row is None or row.ended_at:
-        state = row.state if row else "gone"
-        raise UserError(f"ritual {short_id(ritual)} is {state} already: there is nothing to cancel")
-    if row.cancel_requested_at:
-        raise UserError(f"ritual {short_id(ritual)} was asked to end already; it stops at its next safe point")
-    await publish(settings, make_message(RitualCancel, {}, ritual=ritual, why=why))
-    return ritual

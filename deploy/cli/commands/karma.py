@@ -82,7 +82,7 @@ def import_(
     A record whose id is known is left as it is. Wrong lines are listed by number and skipped; the exit code is 1 then.
     Records in Soulforge's own format name their persona and who vouches for them.
     """
-    from deploy.cli.import_formats.load import SHOWN, ImportRequest, describe_unread, load_files
+    from deploy.cli.load import SHOWN, ImportRequest, describe_unread, load_files
 
     request = ImportRequest.of(record_format, persona, consecrated_by, session_by, errors)
     result = asyncio.run(load_files(load_settings(), files, request))

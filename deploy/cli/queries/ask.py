@@ -63,13 +63,24 @@ async def ask_model(settings: Settings, persona: str, model: str, text: str, max
 async def _gateway(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the gateway. Raises UserError where that does not answer."""
     try:
-        async with httpx.AsyncClient(base_url=settings.gateway_url, timeout=ANSWER_TIMEOUT_S) as client:
+        headers = _present_key(settings)
+        async with httpx.AsyncClient(
+            base_url=settings.gateway_url, headers=headers, timeout=ANSWER_TIMEOUT_S
+        ) as client:
             yield client
     except httpx.HTTPError as error:
         where = host_port(settings.gateway_url)
         raise UserError(
             f"the gateway does not answer at {where} ({error_text(error)}): is the stack up? `soulforge up`"
         ) from error
+
+
+def _present_key(settings: Settings) -> dict[str, str]:
+    """The header with the owner's key; none where this account cannot read it: a client of this machine may chat without."""
+    try:
+        return {"Authorization": f"Bearer {settings.owner_key_file.read_text().strip()}"}
+    except OSError:
+        return {}
 
 
 async def _note_trouble(client: httpx.AsyncClient, model: str) -> None:

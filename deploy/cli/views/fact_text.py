@@ -94,9 +94,8 @@ def _forged(fact: AdapterForged) -> str:
     figures = fact.training
     before, after = figures.dev_loss_before, figures.dev_loss_after
     loss = [f"dev loss {before:.3f} → {after:.3f}"] if before is not None and after is not None else []
-    return ", ".join(
-        [f"{figures.steps} steps", *loss, f"{figures.tokens_per_s:.0f} tokens/s", *_replayed(figures.replay)]
-    )
+    speed = f"{figures.tokens_per_s:.0f} tokens/s with {figures.choice.engine} ({figures.choice.why})"
+    return ", ".join([f"{figures.steps} steps", *loss, speed, *_replayed(figures.replay)])
 
 
 def _replayed(replay: ReplayFigures) -> list[str]:

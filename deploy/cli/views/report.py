@@ -73,6 +73,8 @@ class RitualReport(Frozen):
     ended_at: datetime | None
     seconds: float = Field(description="From the intent to the end, or to now.")
     cancel_requested_at: datetime | None
+    paused_at: datetime | None = Field(description="Since when it takes no anvil, or null where it is not paused.")
+    paused_why: str | None
     reason: str | None = Field(description="Why it ended without an adapter that serves, or null.")
     errors: tuple[str, ...] = Field(description="What keeps it from going on, while a service meets errors with it.")
     unisolated: tuple[str, ...] = Field(description="The jobs that ran unisolated, and why those to come would.")
@@ -119,6 +121,8 @@ def build_report(
         ended_at=ritual.ended_at,
         seconds=((ritual.ended_at or ritual.now) - ritual.created_at).total_seconds(),
         cancel_requested_at=ritual.cancel_requested_at,
+        paused_at=ritual.paused_at if ritual.paused else None,
+        paused_why=ritual.paused_why if ritual.paused else None,
         reason=_reason(snapshot),
         errors=tuple(error_text(error, snapshot.now) for error in snapshot.errors),
         unisolated=(*unisolated_jobs(snapshot.facts), *filter(None, [unisolated_now(snapshot)])),

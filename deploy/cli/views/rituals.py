@@ -11,7 +11,7 @@ from rich.text import Text
 from deploy.cli.format import ago, duration, short_id
 from deploy.cli.views.fact_text import fact_text
 from deploy.cli.views.receipt_text import receipt_view
-from deploy.cli.views.stages import INTERRUPTED, RESUMES, asked_for, error_text, shown_state
+from deploy.cli.views.stages import INTERRUPTED, RESUMES, asked_for, error_text, paused_text, shown_state
 from deploy.cli.views.verdict import verdict_view
 from shared.contracts.ritual import State
 
@@ -26,7 +26,7 @@ NAMED = 3  # pairs of records that contradict each other
 
 
 def list_view(rituals: Sequence[ListedRitual]) -> RenderableType:
-    """A row for each ritual, and below the table why those that wait again were interrupted."""
+    """A row for each ritual, and below the table why those that are paused or wait again do so."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)  # all of it fits into 80 columns
     table.add_column("ritual", no_wrap=True)
     table.add_column("persona", overflow="fold")
@@ -35,7 +35,9 @@ def list_view(rituals: Sequence[ListedRitual]) -> RenderableType:
         table.add_column(name, justify="right", no_wrap=" " not in name)
     for ritual in rituals:
         table.add_row(*_row(ritual))
-    return Group(table, *(_interrupted(ritual) for ritual in rituals if ritual.interruption), *error_lines(rituals))
+    paused = [Text(f"{short_id(ritual.id)} {paused_text(ritual)}", "yellow") for ritual in rituals if ritual.paused]
+    interrupted = [_interrupted(ritual) for ritual in rituals if ritual.interruption and not ritual.paused]
+    return Group(table, *paused, *interrupted, *error_lines(rituals))
 
 
 def error_lines(rituals: Iterable[ListedRitual]) -> list[Text]:
@@ -100,14 +102,16 @@ def _summary(report: RitualReport) -> Table:
         table.add_row("error", Text(error, "red"))
     for line in report.unisolated:
         table.add_row("isolation", Text(line, "red"))
+    if report.paused_at:
+        why = f": {report.paused_why}" if report.paused_why else ""
+        table.add_row("paused", Text(f"since {report.paused_at.astimezone():%Y-%m-%d %H:%M:%S}{why}", "yellow"))
     if report.tipping:
         table.add_row("anvil", _tipping(report.tipping, waits=report.state == State.HARVESTED))
     table.add_row(
         "intended",
         f"{report.created_at.astimezone():%Y-%m-%d %H:%M:%S}, {duration(report.seconds)} {'in all' if report.ended_at else 'so far'}",
     )
-    intent = ", ".join(f"{key} {value}" for key, value in report.intent.items() if value not in (None, "", []))
-    table.add_row("intent", Text(intent))
+    table.add_row("intent", Text(", ".join(f"{key} {value}" for key, value in _given(report.intent).items())))
     for name, digest in report.digests.items():
         table.add_row(name, digest)
     if report.version:
@@ -124,6 +128,12 @@ def _summary(report: RitualReport) -> Table:
         table.add_row("inference", f"away for {duration(report.seconds_without_inference)}")
     table.add_row("trace", report.trace_id)
     return table
+
+
+def _given(intent: dict[str, Any]) -> dict[str, Any]:
+    """What an intent states, with the values that it takes in place of the recipe's."""
+    values = {**intent, **(intent.get("overrides") or {}), "overrides": None}
+    return {key: value for key, value in values.items() if value not in (None, "", [])}
 
 
 def _contradictions(pairs: Sequence[tuple[str, str]]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from deploy.cli.format import short_id
 from deploy.cli.queries.rituals import ListedRitual, Snapshot
 from services.orchestrator.views import Handover, RecordedDecision, Step, Verdict
 from shared.contracts.evacuate import GpuInterrupted
@@ -30,6 +31,7 @@ UNDER_WAY = {
 }
 RESUMES = "continues from its last checkpoint"
 INTERRUPTED = "interrupted"
+PAUSED = "paused"
 
 
 class Mark(StrEnum):
@@ -109,6 +111,8 @@ def activity(snapshot: Snapshot) -> str:
         return error_text(snapshot.errors[0], snapshot.now)
     if ritual.cancel_requested_at:
         return "was asked to end; stops at its next safe point"
+    if ritual.paused:
+        return paused_text(ritual)
     if ritual.state is State.AWAITING_APPROVAL:
         return _approval(snapshot)
     if ritual.state is not State.HARVESTED:
@@ -117,6 +121,13 @@ def activity(snapshot: Snapshot) -> str:
         return evacuation
     waits = (wait_reason(ritual, snapshot.decision) or UNDER_WAY[State.EVACUATED]).rstrip(".")
     return f"{waits}; then {RESUMES}" if get_interruption(ritual, snapshot.facts) else waits
+
+
+def paused_text(ritual: RitualStatus) -> str:
+    """Why a ritual is paused, and what lets it go on."""
+    why = f": {' '.join(ritual.paused_why.split())}" if ritual.paused_why else ""
+    leaves = "; its job saves a checkpoint and ends" if ritual.state in HOLDS_ANVIL else ""
+    return f"is paused{why}{leaves}; let it go on: soulforge resume {short_id(ritual.id)}"
 
 
 def _approval(snapshot: Snapshot) -> str:
@@ -175,7 +186,9 @@ def asked_for(asked: bool) -> str:
 
 
 def shown_state(ritual: ListedRitual) -> str:
-    """The state for people: a ritual that waits after an interruption is interrupted, not harvested."""
+    """The state for people: a paused ritual is paused, one that waits after an interruption interrupted, not harvested."""
+    if ritual.paused:
+        return PAUSED
     return INTERRUPTED if ritual.interruption is not None else str(ritual.state)
 
 

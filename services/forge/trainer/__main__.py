@@ -14,6 +14,9 @@ ENVIRONMENT = {
     "TRANSFORMERS_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "UNSLOTH_DISABLE_STATISTICS": "1",
+    # It would turn bf16 off where a processor has no instructions for it: the recipe decides.
+    "UNSLOTH_CPU_BF16": "1",
     # With the default wait policy threads spin for milliseconds: on a busy machine that doubles a run's processor time.
     "GOMP_SPINCOUNT": "2000",
 }
@@ -34,7 +37,8 @@ def main(arguments: list[str]) -> int:
     job.output.mkdir(parents=True, exist_ok=True)
     # The sandbox has only the inputs and the output: the libraries' caches must be in the latter.
     scratch = job.output / ".scratch"
-    os.environ.update(ENVIRONMENT, HF_HOME=str(scratch / "hf"))  # noqa: TID251 - the libraries read nothing else
+    caches = {"HF_HOME": str(scratch / "hf"), "UNSLOTH_COMPILE_LOCATION": str(scratch / "unsloth")}
+    os.environ.update(ENVIRONMENT | caches)  # noqa: TID251 - the libraries read nothing else
     from services.forge.trainer.run import run
 
     _keep_freed_memory()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ PREVIEWS = 3
 class Audit:
     """Counts of a rendered split. `prompts` counts the trained rows by the form of their system prompt.
 
-    `skipped` (the base's template cannot render them) and `refused` (no trained token, or too long) map ids to reasons;
-    `previews` are examples of the trained text.
+    `skipped` (the base's template cannot render them) and `refused` (no trained token, too long, or trained otherwise than
+    served) map ids to reasons; `previews` are examples of the trained text.
     """
 
     rows: int
@@ -34,15 +35,27 @@ class Audit:
     previews: tuple[str, ...]
 
 
+def length_limit(wanted: str | int, lengths: Sequence[int], context: int) -> int:
+    """The longest row to train, in tokens: `auto` is the base's context, `p99` the nearest-rank percentile of `lengths`."""
+    if wanted == "p99" and lengths:
+        return min(sorted(lengths)[math.ceil(0.99 * len(lengths)) - 1], context)
+    return min(wanted, context) if isinstance(wanted, int) else context
+
+
 def audit(
-    tokenizer: ChatTokenizer, examples: Sequence[Example], skipped: Mapping[str, str], max_length: int
+    tokenizer: ChatTokenizer,
+    examples: Sequence[Example],
+    skipped: Mapping[str, str],
+    unfit: Mapping[str, str],
+    max_length: int,
 ) -> tuple[list[Example], Audit]:
     """Select the examples fit to train, with their audit; a row is left out whole when one of its examples is unfit.
 
-    Raises InputError when more than a tenth of the rendered rows is refused: then the data is wrong, not a few rows.
+    `unfit` are rows that could not be rendered as served. Raises InputError when more than a tenth of the rows is refused:
+    then the data or the template is wrong, not a few rows.
     """
-    refused = {example.id: reason for example in examples if (reason := fault(example, max_length))}
-    rendered = len({example.id for example in examples})
+    refused = {**unfit, **{example.id: reason for example in examples if (reason := fault(example, max_length))}}
+    rendered = len({example.id for example in examples}) + len(unfit)
     if len(refused) > REFUSED_SHARE * rendered:
         raise InputError(f"{len(refused)} of {rendered} rows cannot be trained: {_shown(refused)}")
     fit = [example for example in examples if example.id not in refused]

@@ -9,10 +9,16 @@ from typing import Any, Protocol
 
 from services.forge.trainer.rows import PromptForm, Row
 from shared.contracts.karma import trained_turns
-from shared.jobs.chat_template import Message, Templated, template_messages, template_tools
-from shared.jobs.result_writer import InputError
+from shared.jobs.chat_template import Message, Templated, takes_parts, template_messages, template_tools
 
 IGNORED = -100
+NEXT: Message = {"role": "user", "content": "Next."}
+OTHER_TEXT = "the chat template serves another text than it would train"
+NO_END = "the chat template ends the answer without an end-of-turn token: it would never stop"
+
+
+class UnfitRow(Exception):
+    """A row that cannot be trained as it would be served; the message is the reason."""
 
 
 class ChatTokenizer(Templated, Protocol):
@@ -51,39 +57,47 @@ def render(tokenizer: ChatTokenizer, row: Row, end_of_turn: Collection[int]) -> 
 
     The result is one example where the whole conversation contains every trained turn as it is served. A template that
     rewrites earlier turns gives one example per turn instead.
-    Raises InputError where the template does not render an answered conversation as the served prompt plus the answer:
-    then training would teach a text that serving never produces.
+    Raises UnfitRow where the template does not render an answered conversation as the served prompt plus the answer, or
+    ends it with no end of turn: then training would teach a text that serving never produces, or never ends.
     """
     conversation = row.conversation()
-    messages, tools = template_messages(conversation), template_tools(row.tools)
-    turns = [_turn(tokenizer, row.id, messages[: at + 1], tools, end_of_turn) for at in trained_turns(conversation)]
+    messages, tools = template_messages(conversation, parts=takes_parts(tokenizer)), template_tools(row.tools)
+    turns = [_turn(tokenizer, messages, at, tools, end_of_turn) for at in trained_turns(conversation)]
     whole = turns[-1].tokens
     if all(whole[: len(turn.tokens)] == turn.tokens for turn in turns):
         return [_example(row, turns)]
     return [_example(row, [turn]) for turn in turns]
 
 
-def prove_prefix(row_id: str, served: Sequence[int], whole: Sequence[int]) -> None:
-    """Check token by token that the served prompt is a prefix of the trained conversation. Raises InputError."""
-    for place, token in enumerate(served):
-        if place >= len(whole) or whole[place] != token:
-            raise InputError(
-                f"row {row_id}: the chat template renders the served prompt and the training text apart at token {place} "
-                f"({token} against {whole[place] if place < len(whole) else 'the end'}); this base needs another template"
-            )
-
-
 def _turn(
     tokenizer: ChatTokenizer,
-    row_id: str,
     messages: list[Message],
+    at: int,
     tools: list[dict[str, Any]] | None,
     end_of_turn: Collection[int],
 ) -> Turn:
-    served = _tokens(tokenizer, messages[:-1], tools, add_generation_prompt=True)
-    whole = _tokens(tokenizer, messages, tools, add_generation_prompt=False)
-    prove_prefix(row_id, served, whole)
-    return Turn(whole[: _end(row_id, whole, len(served), end_of_turn)], len(served))
+    """The conversation up to the end of the turn `at`."""
+
+    def tokens(shown: list[Message], *, opens: bool = False) -> list[int]:
+        encoded = tokenizer.apply_chat_template(
+            shown, tools=tools, tokenize=True, return_dict=True, add_generation_prompt=opens
+        )
+        return list(encoded["input_ids"])
+
+    served, whole = tokens(messages[:at], opens=True), tokens(messages[: at + 1])
+    if whole[: len(served)] != served:
+        raise UnfitRow(OTHER_TEXT)
+    for place in range(len(whole) - 1, len(served) - 1, -1):
+        if whole[place] in end_of_turn:
+            return Turn(whole[: place + 1], len(served))
+    # Some templates end a turn with nothing: the model is to stop by opening the next one.
+    following = (
+        messages[at + 1] if at + 1 < len(messages) else template_messages([NEXT], parts=takes_parts(tokenizer))[0]
+    )
+    longer = tokens([*messages[: at + 1], following])[: len(whole) + 1]
+    if longer[:-1] == whole and longer[-1] in end_of_turn:
+        return Turn(longer, len(served))
+    raise UnfitRow(NO_END)
 
 
 def _example(row: Row, turns: Sequence[Turn]) -> Example:
@@ -93,26 +107,3 @@ def _example(row: Row, turns: Sequence[Turn]) -> Example:
     for turn in turns:
         labels[turn.start : len(turn.tokens)] = tokens[turn.start : len(turn.tokens)]
     return Example(row.id, tokens, labels, row.prompt)
-
-
-def _tokens(
-    tokenizer: ChatTokenizer,
-    messages: list[Message],
-    tools: list[dict[str, Any]] | None,
-    *,
-    add_generation_prompt: bool,
-) -> list[int]:
-    encoded = tokenizer.apply_chat_template(
-        messages, tools=tools, tokenize=True, return_dict=True, add_generation_prompt=add_generation_prompt
-    )
-    return list(encoded["input_ids"])
-
-
-def _end(row_id: str, whole: Sequence[int], start: int, end_of_turn: Collection[int]) -> int:
-    """Index after the last end-of-turn token of the answer."""
-    for place in range(len(whole) - 1, start - 1, -1):
-        if whole[place] in end_of_turn:
-            return place + 1
-    raise InputError(
-        f"row {row_id}: the chat template ends the answer without an end-of-turn token: it would never stop"
-    )

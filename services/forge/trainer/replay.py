@@ -17,12 +17,12 @@ from services.forge.replay.answers import SAMPLING, Answer, Place, make_answer, 
 from services.forge.replay.prompts import Prompt, list_prompts
 from services.forge.trainer.engines.port import Engine
 from services.forge.trainer.mask import fault
-from services.forge.trainer.render import IGNORED, Example, render
+from services.forge.trainer.render import IGNORED, Example, UnfitRow, render
 from services.forge.trainer.rows import Row
-from services.forge.trainer.stop import StopRequest
 from shared.contracts.forge import ReplayFigures
 from shared.contracts.job import Progress
 from shared.contracts.text import clean
+from shared.jobs.chat_template import takes_parts, template_messages
 from shared.jobs.result_writer import InputError, ResultWriter
 from shared.storage.digests import digest_file
 
@@ -62,10 +62,8 @@ class Replay:
             self.tokens += example.trained
 
 
-def compose(
-    engine: Engine, job: TrainerJob, trained: int, limit: int, writer: ResultWriter, stop: StopRequest
-) -> Replay:
-    """Make the recipe's share of `trained` tokens; no example is longer than `limit`. Raises InputError, Interrupted."""
+def compose(engine: Engine, job: TrainerJob, trained: int, limit: int, writer: ResultWriter) -> Replay:
+    """Make the recipe's share of `trained` tokens; no example is longer than `limit`. Raises InputError."""
     replay = Replay(round(job.recipe.replay * trained))
     known = _read(job)
     in_order = sorted(known.values(), key=lambda answer: _rank(job, answer.place))
@@ -73,7 +71,6 @@ def compose(
     replay.cached = len(replay.examples)
     places, barren, tried, made = _places(job, known), 0, 0, 0
     while replay.lacking and barren < BARREN:
-        stop.raise_if_made("while the base's answers were made")
         writer.progress(Progress(phase="replay", done=replay.tokens, total=replay.wanted, unit="tokens"))
         each = made / tried if made else USUAL_TOKENS
         if not (batch := list(islice(places, min(math.ceil(replay.lacking / each), BATCH)))):
@@ -122,7 +119,7 @@ def _generate(engine: Engine, job: TrainerJob, batch: Sequence[tuple[Place, Prom
 def _prompt_tokens(engine: Engine, prompt: Prompt) -> list[int]:
     if prompt.is_text:
         return engine.encode(prompt.text)
-    question = [{"role": "user", "content": prompt.text}]
+    question = template_messages([{"role": "user", "content": prompt.text}], parts=takes_parts(engine.tokenizer))
     rendered = engine.tokenizer.apply_chat_template(
         question, tokenize=True, return_dict=True, add_generation_prompt=True
     )
@@ -150,6 +147,6 @@ def _example(engine: Engine, answer: Answer) -> Example | None:
     messages = ({"role": "user", "content": prompt.text}, {"role": "assistant", "content": answer.text.strip()})
     try:
         [example] = render(engine.tokenizer, Row(id=name, messages=messages, prompt="full"), engine.end_of_turn)
-    except InputError:  # of an answer that the template rewrites
+    except UnfitRow:
         return None
     return replace(example, prompt=None)

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
-from services.forge.job import ADAPTER_DIR, LEFT_OUT_FILE, PREVIEWS_FILE, TrainerJob
+from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, LEFT_OUT_FILE, PREVIEWS_FILE, TrainerJob
 from services.forge.trainer import checkpoints
+from services.forge.trainer.choice import choose, hand_over
 from services.forge.trainer.engines.port import Engine, Trained
-from services.forge.trainer.mask import Audit, audit, expect_enough
-from services.forge.trainer.render import Example, render
+from services.forge.trainer.mask import Audit, audit, expect_enough, length_limit
+from services.forge.trainer.pilot import SEEN, Rate, measure
+from services.forge.trainer.provenance import provenance
+from services.forge.trainer.render import Example, UnfitRow, render
 from services.forge.trainer.replay import compose
-from services.forge.trainer.rows import DEV, TRAIN, Split, read_rows
+from services.forge.trainer.rows import DEV, TRAIN, Row, Split, read_rows
 from services.forge.trainer.stop import StopRequest
-from shared.contracts.forge import MaskAudit, ReplayFigures, SplitFigures, TrainingFigures
+from shared.contracts.forge import EngineChoice, MaskAudit, Provenance, ReplayFigures, SplitFigures, TrainingFigures
 from shared.contracts.job import Progress
 from shared.jobs.chat_template import unrendered
 from shared.jobs.result_writer import InputError, ResultWriter
@@ -29,60 +34,91 @@ def run(job: TrainerJob) -> int:
     """Train and write a result to the output directory, also after any error. Returns the exit status."""
     writer, stop = ResultWriter(job.output), StopRequest()
     stop.listen()
-    return writer.run(lambda: _forge(job, writer, stop))
+    work = _pilot if job.pilot else _forge
+    return writer.run(lambda: work(job, writer, stop))
+
+
+def _pilot(job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> Rate:
+    engine = _engine(job)
+    engine.load(job)
+    rows, _ = read_rows(job.manifest_dir, job.manifest_digest)
+    examples, _ = _examples(engine, job, islice(rows, SEEN), trained=True)
+    return measure(job, engine, examples, writer, stop)
 
 
 def _forge(job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> TrainingFigures:
     require_in_time(job)
     if (job.output / ADAPTER_DIR).exists():
         raise InputError(f"{job.output} already holds an adapter: give every attempt a fresh directory")
-    train_rows, dev_rows = read_rows(job.manifest_dir, job.manifest_digest)
-    resume = checkpoints.newest(job.resume_from, job) if job.resume_from else None
-    with writer.span("load"):
-        writer.progress(Progress(phase="load", done=0, total=1, unit="models"))
-        engine = _engine()
-        engine.load(job)
-    with writer.span("tokenize"):
-        writer.progress(Progress(phase="tokenize", done=0, total=1, unit="manifests"))
-        train, train_audit = _examples(engine, job, train_rows, stop)
-        expect_enough(train_audit)
-        dev, dev_audit = _examples(engine, job, dev_rows, stop)
-    with writer.span("replay"):
-        replay = compose(engine, job, train_audit.trained_tokens, _longest(engine, job), writer, stop)
-    _write_previews(job, train_audit)
-    _write_left_out(job, {TRAIN: train_audit, DEV: dev_audit})
-    stop.raise_if_made("before the first step")
+    with stop.at_once("before the first step"):
+        train_rows, dev_rows = read_rows(job.manifest_dir, job.manifest_digest)
+        if job.others:
+            with writer.span("choose"):
+                job = _chosen(job, train_rows, writer)
+        with writer.span("load"):
+            writer.progress(Progress(phase="load", done=0, total=1, unit="models"))
+            engine = _engine(job)
+            engine.load(job)
+        with writer.span("tokenize"):
+            writer.progress(Progress(phase="tokenize", done=0, total=1, unit="manifests"))
+            train, train_audit = _examples(engine, job, train_rows, trained=True)
+            expect_enough(train_audit)
+            dev, dev_audit = _examples(engine, job, dev_rows, trained=False)
+        with writer.span("replay"):
+            limit = length_limit(job.recipe.max_length, [], engine.context)
+            replay = compose(engine, job, train_audit.trained_tokens, limit, writer)
+        _write_previews(job, train_audit)
+        _write_left_out(job, {TRAIN: train_audit, DEV: dev_audit})
+        run = checkpoints.identity(job, checkpoints.digest_examples([*train, *replay.examples, *dev]))
+        resume = checkpoints.bring(job.resume_from, job.output / CHECKPOINTS_DIR, run) if job.resume_from else None
     with writer.span("train"):
         trained = engine.train(job, [*train, *replay.examples], dev, resume, writer, stop)
     with writer.span("save"):
         adapter = _save(engine, job)
     writer.progress(Progress(phase="save", done=1, total=1, unit="adapters"))
     audits = MaskAudit(train=_audited(train_audit), dev=_audited(dev_audit))
-    return _figures(trained, audits, adapter, replay.figures, writer.seconds("train"))
+    origin = provenance(job, engine.template, engine.device, str(run[checkpoints.EXAMPLES]))
+    choice = job.choice or _only(job)
+    return _figures(trained, audits, adapter, replay.figures, writer.seconds("train"), origin, choice)
 
 
-def _engine() -> Engine:
-    # Imported here: it imports torch, which takes seconds that bad input need not wait for.
+def _chosen(job: TrainerJob, rows: Split, writer: ResultWriter) -> TrainerJob:
+    """The job with its choice. Does not return where another engine is chosen: its environment takes the job over."""
+    writer.progress(Progress(phase="choose", done=0, total=1, unit="engines"))
+    earlier = checkpoints.engine_of(job.resume_from) if job.resume_from else None
+    choice = EngineChoice(engine=earlier, why="that of the checkpoint") if earlier else choose(job, rows)
+    if choice.engine != job.engine:
+        hand_over(job, choice)
+    return job.model_copy(update={"choice": choice})
+
+
+def _engine(job: TrainerJob) -> Engine:
+    # Imported here: they import torch, which takes seconds that bad input need not wait for.
+    if job.engine == "unsloth":
+        from services.forge.trainer.engines.unsloth import UnslothEngine
+
+        return UnslothEngine()
     from services.forge.trainer.engines.trl import TrlEngine
 
     return TrlEngine()
 
 
-def _examples(engine: Engine, job: TrainerJob, rows: Split, stop: StopRequest) -> tuple[list[Example], Audit]:
+def _examples(engine: Engine, job: TrainerJob, rows: Iterable[Row], *, trained: bool) -> tuple[list[Example], Audit]:
+    """Render and audit a split; only trained rows are left out for being among the longest."""
     rendered: list[Example] = []
     skipped: dict[str, str] = {}
+    unfit: dict[str, str] = {}
     for row in rows:
-        stop.raise_if_made("while the rows were rendered")
         if reason := unrendered(engine.tokenizer, row.conversation(), row.tools):
             skipped[row.id] = reason
-        else:
+            continue
+        try:
             rendered += render(engine.tokenizer, row, engine.end_of_turn)
-    return audit(engine.tokenizer, rendered, skipped, _longest(engine, job))
-
-
-def _longest(engine: Engine, job: TrainerJob) -> int:
-    """The longest example, in tokens."""
-    return engine.context if job.recipe.max_length == "auto" else min(job.recipe.max_length, engine.context)
+        except UnfitRow as error:
+            unfit[row.id] = str(error)
+    wanted = "auto" if job.recipe.max_length == "p99" and not trained else job.recipe.max_length
+    limit = length_limit(wanted, [len(example.input_ids) for example in rendered], engine.context)
+    return audit(engine.tokenizer, rendered, skipped, unfit, limit)
 
 
 def _write_previews(job: TrainerJob, train: Audit) -> None:
@@ -108,8 +144,19 @@ def _save(engine: Engine, job: TrainerJob) -> dict[str, str]:
     return {file.name: digest_file(file) for file in sorted(Path(job.output / ADAPTER_DIR).iterdir())}
 
 
+def _only(job: TrainerJob) -> EngineChoice:
+    auto = job.recipe.engine == "auto"
+    return EngineChoice(engine=job.engine, why="no other one is here for it" if auto else "the recipe names it")
+
+
 def _figures(
-    trained: Trained, audits: MaskAudit, adapter: dict[str, str], replay: ReplayFigures, seconds: float
+    trained: Trained,
+    audits: MaskAudit,
+    adapter: dict[str, str],
+    replay: ReplayFigures,
+    seconds: float,
+    origin: Provenance,
+    choice: EngineChoice,
 ) -> TrainingFigures:
     return TrainingFigures(
         steps=trained.steps,
@@ -118,12 +165,16 @@ def _figures(
         dev_loss_before=trained.dev_loss_before,
         dev_loss_after=trained.dev_loss_after,
         seen_tokens=trained.seen_tokens,
-        tokens_per_s=round(trained.seen_tokens / seconds, 1),
+        tokens_per_s=round((trained.seen_tokens - trained.resumed_tokens) / seconds, 1),
         resumed_at=trained.resumed_at,
+        taken=trained.taken,
+        checkpoints=trained.checkpoints,
         replay=replay,
         mask_audit=audits,
         adapter=adapter,
+        choice=choice,
         versions=trained.versions,
+        provenance=origin,
     )
 
 

@@ -41,6 +41,11 @@ CREATE_SEALED_LINEAGE = """
     SELECT DISTINCT l.lineage FROM sealed s JOIN scanned r ON r.karma = s.karma JOIN lineage l USING (session)
     WHERE s.persona = $1
 """
+# Of these no record is trained, also none of another source.
+CREATE_DEV_LINEAGE = """
+    CREATE TEMP TABLE dev_lineage AS
+    SELECT DISTINCT lineage FROM scanned JOIN lineage USING (session) WHERE source = ANY ($1::text[])
+"""
 # Who corrects whom, as far as an owner vouches for it.
 CREATE_CORRECTION = """
     CREATE TEMP TABLE correction AS
@@ -61,7 +66,7 @@ CREATE_ADMISSION = f"""
         SELECT DISTINCT parent AS karma FROM correction
     )
     SELECT r.karma, r.created_at, r.session, l.lineage, r.lesson, r.source, r.kind, r.feedback, r.parent, r.tokens, r.found,
-        CASE WHEN sl.lineage IS NOT NULL THEN 'holdout' ELSE l.side END AS side,
+        CASE WHEN sl.lineage IS NOT NULL THEN 'holdout' WHEN dl.lineage IS NOT NULL THEN 'dev' ELSE l.side END AS side,
         s.karma IS NOT NULL AS sealed,
         CASE
             WHEN r.status = 'revoked' OR v.karma IS NOT NULL THEN '{Reason.REVOKED}'
@@ -70,6 +75,7 @@ CREATE_ADMISSION = f"""
             WHEN c.karma IS NOT NULL THEN '{Reason.SUPERSEDED}'
             WHEN r.status <> 'white_truth' THEN '{Reason.UNCONSECRATED}'
             WHEN cardinality($2::text[]) > 0 AND r.kind <> ALL ($2) THEN '{Reason.FILTERED}'
+            WHEN cardinality($7::text[]) > 0 AND r.source <> ALL ($7) THEN '{Reason.FILTERED}'
             WHEN r.created_at < $3::timestamptz THEN '{Reason.FILTERED}'
             WHEN $4 AND w.karma IS NULL THEN '{Reason.FILTERED}'
             WHEN NOT r.consented THEN '{Reason.NO_CONSENT}'
@@ -81,6 +87,7 @@ CREATE_ADMISSION = f"""
     FROM scanned r
     JOIN lineage l USING (session)
     LEFT JOIN sealed_lineage sl USING (lineage)
+    LEFT JOIN dev_lineage dl USING (lineage)
     LEFT JOIN sealed s ON s.persona = $1 AND s.karma = r.karma
     LEFT JOIN revocation v ON v.karma = r.karma
     LEFT JOIN revoked_text rt ON rt.text = r.text
@@ -188,7 +195,7 @@ CREATE_CONTRADICTION = f"""
 async def admit(conn: Connection, request: HarvestRequest) -> None:
     """Fill `admission` and `contradicted` from `scanned`, `near_lesson` and `contradicting`."""
     policy = request.policy
-    await _assign_lineages(conn, request.persona, policy.split)
+    await _assign_lineages(conn, request)
     await _find_circles(conn)
     await _create_admission(conn, request)
     await conn.execute(EXCLUDE_DUPLICATES)
@@ -208,17 +215,25 @@ async def admit(conn: Connection, request: HarvestRequest) -> None:
     await conn.execute("CREATE INDEX ON contradicted (other)")
 
 
-async def _assign_lineages(conn: Connection, persona: str, split: SplitShares) -> None:
-    """Fill `lineage`: sessions that corrections and continued logs join are one lineage, and a lineage is on one side."""
+async def _assign_lineages(conn: Connection, request: HarvestRequest) -> None:
+    """Fill `lineage`: sessions that corrections and continued logs join are one lineage, and a lineage is on one side.
+
+    Where the intent names the sources of dev, all of them are in it and no others: `dev_lineage`. What is sealed stays so.
+    """
+    split = request.policy.split
+    if request.intent.dev_sources:
+        split = split.model_copy(update={"dev": 0.0})
     links = await conn.fetch(LIST_LINKS)
     lineage_of = join_groups((one, other) for one, other in links)
     await conn.execute("CREATE TEMP TABLE lineage (session text NOT NULL, lineage text NOT NULL, side text NOT NULL)")
     cursor = await conn.cursor("SELECT DISTINCT session FROM scanned")
     while sessions := await cursor.fetch(BATCH):
         lineages = [(session, lineage_of.get(session, session)) for (session,) in sessions]
-        rows = [(session, lineage, _side(persona, lineage, split)) for session, lineage in lineages]
+        rows = [(session, lineage, _side(request.persona, lineage, split)) for session, lineage in lineages]
         await conn.copy_records_to_table("lineage", records=rows)
     await conn.execute("ANALYZE lineage")
+    await conn.execute(CREATE_DEV_LINEAGE, list(request.intent.dev_sources))
+    await conn.execute("ANALYZE dev_lineage")
 
 
 def _side(persona: str, lineage: str, split: SplitShares) -> Split:
@@ -251,6 +266,7 @@ async def _create_admission(conn: Connection, request: HarvestRequest) -> None:
         request.wanted is not None,
         list(policy.licences),
         intent.until,
+        [*intent.sources, *intent.dev_sources] if intent.sources else [],
     )
     await conn.execute("ANALYZE admission")
 

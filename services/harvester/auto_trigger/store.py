@@ -28,6 +28,7 @@ async def list_new_karma(source: Connection | Pool) -> list[NewKarma]:
             FROM public.ritual r JOIN public.ritual_fact f ON f.ritual = r.id
             WHERE f.subject = ANY ($2::text[]) AND r.intent ->> 'since' IS NULL
               AND coalesce(r.intent ->> 'query', '') = '' AND coalesce(r.intent -> 'kinds', '[]') = '[]'
+              AND coalesce(r.intent -> 'sources', '[]') = '[]' AND coalesce(r.intent -> 'dev_sources', '[]') = '[]'
             GROUP BY r.persona
         )
         SELECT p.persona, new.*, considered.at AS considered_at,

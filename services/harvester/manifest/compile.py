@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from shared.storage.postgres import Connection
 
 FORMAT = 1
+ASKED = {"kinds", "sources", "dev_sources", "since", "until", "query", "query_likeness"}  # what chooses records
 SCRATCH = "harvest-"  # begins the name of a folder that is not finished
 
 
@@ -84,7 +85,7 @@ def _facts(request: HarvestRequest, counts: Counts) -> dict[str, Any]:
         "format": FORMAT,
         "persona": request.persona,
         "policy": request.policy.model_dump(mode="json"),
-        "asked": request.intent.model_dump(mode="json", include={"kinds", "since", "until", "query", "query_likeness"}),
+        "asked": request.intent.model_dump(mode="json", include=ASKED),
         "seen": counts.seen,
         "used": counts.used,
         "excluded": counts.excluded,

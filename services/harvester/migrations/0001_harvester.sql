@@ -38,9 +38,15 @@ CREATE TABLE vectors.karma (
 CREATE INDEX karma_of_persona ON vectors.karma (persona, status, id);
 CREATE INDEX karma_parent ON vectors.karma (parent) WHERE parent IS NOT NULL;
 CREATE INDEX karma_traced ON vectors.karma (persona, id) WHERE trace_id IS NOT NULL;
+CREATE INDEX karma_of_source ON vectors.karma (source, persona, status) WHERE length(source) <= 200;
 CREATE INDEX karma_unembedded ON vectors.karma (created_at, id) WHERE embedding IS NULL;
 CREATE INDEX karma_minilm ON vectors.karma USING hnsw ((embedding::vector(384)) vector_cosine_ops)
     WHERE embedding_model = 'all-MiniLM-L6-v2';
+
+-- For other services: how far the karma of a source is. The longest sources cannot be in an index, and no intent names them.
+CREATE VIEW public.karma_source AS
+SELECT source, persona, status, count(*) AS records FROM vectors.karma WHERE length(source) <= 200
+GROUP BY source, persona, status;
 
 -- Consent withdrawn, for good: also for a row that is deleted and comes back under its id.
 CREATE TABLE revocation (

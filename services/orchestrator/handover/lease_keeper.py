@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 
 class LeaseLostError(Exception):
-    """The lease expired, its ritual is to be cancelled, or the anvil was reclaimed: do not hand it over."""
+    """The lease expired, its ritual is to be cancelled or paused, or the anvil was reclaimed: do not hand it over."""
 
 
 class LeaseKeeper:
@@ -55,6 +55,8 @@ class LeaseKeeper:
             self._lost = "the lease is lost"
         elif renewal.cancelled:
             self._lost = "the ritual is to be cancelled"
+        elif renewal.paused:
+            self._lost = "the ritual was paused"
         elif (why := await store.get_reclaim(self._pool, held.anvil)) is not None:
             self._lost = f"the anvil was reclaimed: {why}"
 

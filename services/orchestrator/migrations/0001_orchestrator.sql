@@ -67,6 +67,9 @@ CREATE TABLE decision (
     decided_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
+-- For other services: what a waiting ritual waits for, and until when.
+CREATE VIEW public.ritual_decision AS SELECT ritual, verdict, reason, until, decided_at FROM decision;
+
 -- Anvils that were reclaimed: no ritual takes one before `until`. `requested_at` is the time of the message in its stream.
 CREATE TABLE reclaim (
     anvil        text PRIMARY KEY,

@@ -43,6 +43,7 @@ class Cause(StrEnum):
     BUDGET = "budget"  #: wait: too little is left today; refused: it takes more than a whole day's
     BEHIND = "behind"  #: wait: another ritual goes first
     CONTAINED = "contained"  #: wait: the anvil failed to serve too often
+    PAUSED = "paused"  #: wait: the ritual is paused
     RECLAIMED = "reclaimed"  #: wait: the anvil is reclaimed for some time
     ABSENT = "absent"  #: wait: a service that it needs on the anvil does not run
     JOBS = "jobs"  #: wait: a service that it needs on the anvil starts no job, as it could not isolate it

@@ -78,16 +78,36 @@ CREATE TABLE fault (
     checked_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
--- The version that serves for each persona: its champion (`wanted`) or, while that one has a fault, the one before.
--- Never one that was withdrawn, nor one with revoked karma that is not announced yet. NULL: none.
+-- The digests that may not answer under any name, and why: a version of it was withdrawn, an evaluation banished it, or revoked
+-- karma of it is not announced yet. A later promotion by an override lifts all but the last.
+CREATE VIEW withdrawal AS
+SELECT DISTINCT ON (adapter) adapter, reason FROM (
+    SELECT v.adapter, timestamptz 'infinity' AS at, 'consent to karma it was trained on is withdrawn' AS reason
+    FROM version v WHERE EXISTS (SELECT FROM taint t WHERE t.ritual = v.ritual AND t.announced_at IS NULL)
+    UNION ALL
+    SELECT v.adapter, v.withdrawn_at, coalesce((
+        SELECT nullif(d.why, '') FROM decision d WHERE d.version = v.name AND d.action = 'retire' ORDER BY d.id DESC LIMIT 1
+    ), 'no reason was given')
+    FROM version v WHERE v.withdrawn_at IS NOT NULL
+    UNION ALL
+    SELECT f.body ->> 'adapter', '-infinity', 'an evaluation banished its adapter'
+    FROM public.ritual_fact f WHERE f.subject = 'adapter.banished'
+) cause
+WHERE NOT EXISTS (SELECT FROM version o WHERE o.adapter = cause.adapter AND o.overridden_at >= cause.at)
+ORDER BY adapter, at DESC;
+CREATE INDEX ritual_fact_banished ON public.ritual_fact ((body ->> 'adapter')) WHERE subject = 'adapter.banished';
+
+-- The version that serves for each persona: its champion (`wanted`) or, while that one may not or cannot serve (`fault`), the one
+-- before. NULL: none.
 CREATE VIEW served AS
-SELECT a.persona, a.champion AS wanted, f.reason AS fault, v.name AS version
-FROM alias a
-LEFT JOIN fault f ON f.version = a.champion
-LEFT JOIN version v ON v.name = CASE WHEN f.version IS NULL THEN a.champion ELSE a.previous END
-    AND v.withdrawn_at IS NULL
-    AND NOT EXISTS (SELECT FROM fault other WHERE other.version = v.name)
-    AND NOT EXISTS (SELECT FROM taint t WHERE t.ritual = v.ritual AND t.announced_at IS NULL)
+WITH trouble AS (
+    SELECT v.name, coalesce('it was withdrawn: ' || w.reason, f.reason) AS reason
+    FROM version v LEFT JOIN withdrawal w ON w.adapter = v.adapter LEFT JOIN fault f ON f.version = v.name
+    WHERE w.adapter IS NOT NULL OR f.version IS NOT NULL
+)
+SELECT a.persona, a.champion AS wanted, t.reason AS fault,
+    CASE WHEN t.name IS NULL THEN a.champion WHEN a.previous NOT IN (SELECT name FROM trouble) THEN a.previous END AS version
+FROM alias a LEFT JOIN trouble t ON t.name = a.champion
 WHERE a.champion IS NOT NULL;
 
 -- For other services: the versions that no persona is served by, under the names that an engine may still have for them.

@@ -13,7 +13,15 @@ from services.verifier.results import Arm, HeldOut
 from shared.contracts.checks import Checks, UndecidedError, passes
 from shared.contracts.frozen import Frozen
 from shared.contracts.karma import ChatMessage
-from shared.jobs.chat_template import Message, Templated, template_messages, template_tools, under_prompt, unrendered
+from shared.jobs.chat_template import (
+    Message,
+    Templated,
+    takes_parts,
+    template_messages,
+    template_tools,
+    under_prompt,
+    unrendered,
+)
 from shared.jobs.result_writer import InputError
 from shared.storage.shards import ShardError, lines
 
@@ -71,7 +79,7 @@ def rendered(
     """Render a conversation by the serving chat template; `answering` opens the assistant's next turn."""
     return str(
         tokenizer.apply_chat_template(
-            template_messages(messages),
+            template_messages(messages, parts=takes_parts(tokenizer)),
             tools=template_tools(tools),
             tokenize=False,
             add_generation_prompt=answering,

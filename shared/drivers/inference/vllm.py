@@ -22,7 +22,7 @@ FINISHED = "vllm:request_success_total"
 
 
 class Vllm:
-    """One vLLM server, at `http://…` or `unix:///…`. Whoever reaches it commands it: it must listen on a private address."""
+    """One vLLM server, at `http://…` or `unix:///…`. Who reaches it commands it: it must listen on a private address."""
 
     def __init__(self, url: str) -> None:
         self.url = url

@@ -12,6 +12,9 @@ CREATE TABLE ritual (
     parent_span_id      text,
     cancel_requested_at timestamptz,
     cancel_why          text,
+    paused_at           timestamptz, -- it takes no anvil until it is NULL again
+    paused_why          text,
+    pause_changed_at    timestamptz, -- when the newest pause or resume was published: an older one changes nothing
     created_at          timestamptz NOT NULL DEFAULT clock_timestamp(),
     entered_at          timestamptz NOT NULL DEFAULT clock_timestamp(),
     ended_at            timestamptz,

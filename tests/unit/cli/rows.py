@@ -107,6 +107,8 @@ def _ritual(state: str, entered_s: float, ended_s: float | None, values: dict[st
         "attempt": 1,
         "trace_id": "6cb89406a5da5a31a79c4983e87f3f29",
         "cancel_requested_at": None,
+        "paused_at": None,
+        "paused_why": None,
         "created_at": START,
         "entered_at": at(entered_s),
         "ended_at": None if ended_s is None else at(ended_s),

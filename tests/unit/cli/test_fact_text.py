@@ -27,6 +27,7 @@ WITHOUT_DEV = TRAINING.model_copy(update={"dev_loss_before": None, "dev_loss_aft
 WALLED, UNWALLED = ("environment", "network", "filesystem"), ("environment",)
 UNISOLATED = "UNISOLATED: only environment"
 AWAY = "after 22 s without inference"
+SPEED = "251 tokens/s with trl (the recipe names it)"
 REPLAY = "replay of 4 answers (3 made before, 1 in the job)"
 NO_REPLAY = WITHOUT_DEV.model_copy(update={"replay": ReplayFigures()})
 
@@ -40,19 +41,25 @@ NO_REPLAY = WITHOUT_DEV.model_copy(update={"replay": ReplayFigures()})
         (evacuated(drained=3, aborted=1), f"{MEMORY}; requests: 3 drained, 1 aborted"),
         (
             AdapterForged(**NAMED, **FORGED, training=TRAINING),
-            f"40 steps, dev loss 2.500 → 1.250, 251 tokens/s, {REPLAY}",
+            f"40 steps, dev loss 2.500 → 1.250, {SPEED}, {REPLAY}",
         ),
-        (AdapterForged(**NAMED, **FORGED, training=NO_REPLAY), "40 steps, 251 tokens/s"),
+        (AdapterForged(**NAMED, **FORGED, training=NO_REPLAY), f"40 steps, {SPEED}"),
         (
             AdapterForged(**NAMED, **FORGED, training=SHORT),
-            "40 steps, dev loss 2.500 → 1.250, 251 tokens/s, "
+            f"40 steps, dev loss 2.500 → 1.250, {SPEED}, "
             "replay of 3 answers (2 made before, 1 in the job, about 4 MISSING)",
         ),
-        (AdapterForged(**NAMED, **FORGED, training=WITHOUT_DEV), f"40 steps, 251 tokens/s, {REPLAY}"),
-        (AdapterForged(**NAMED, **FORGED, training=WITHOUT_DEV, isolation=WALLED), f"40 steps, 251 tokens/s, {REPLAY}"),
+        (
+            AdapterForged(**NAMED, **FORGED, training=WITHOUT_DEV),
+            f"40 steps, {SPEED}, {REPLAY}",
+        ),
+        (
+            AdapterForged(**NAMED, **FORGED, training=WITHOUT_DEV, isolation=WALLED),
+            f"40 steps, {SPEED}, {REPLAY}",
+        ),
         (
             AdapterForged(**NAMED, **FORGED, training=WITHOUT_DEV, isolation=UNWALLED),
-            f"40 steps, 251 tokens/s, {REPLAY}; {UNISOLATED}",
+            f"40 steps, {SPEED}, {REPLAY}; {UNISOLATED}",
         ),
         (BANISHED.model_copy(update={"isolation": UNWALLED}), f"the verdict is banish; {UNISOLATED}"),
         (AdapterFailed(**NAMED, reason="no", isolation=UNWALLED), f"no; {UNISOLATED}"),

@@ -9,7 +9,7 @@ import pytest
 
 from deploy.cli.commands.manifest import write_picture
 from deploy.cli.errors import UserError
-from deploy.cli.import_formats.load import ImportRequest, load_files
+from deploy.cli.load import ImportRequest, load_files
 from shared.config.settings import Settings
 
 NAMINGS: dict[str, Callable[[Path, Path], object]] = {

@@ -44,6 +44,8 @@ SHAPE = [
     "hand_overs",
     "intent",
     "interrupted",
+    "paused_at",
+    "paused_why",
     "persona",
     "priority",
     "reason",

@@ -122,6 +122,19 @@ def test_a_request_to_end_is_shown_before_anything_else() -> None:
     assert "was asked to end" in waiting_text("wait", "waits: two under way", cancel_requested_at=at(5))
 
 
+def test_a_paused_ritual_shows_why_and_what_lets_it_go_on() -> None:
+    paused: dict[str, Any] = {"paused_at": at(5), "paused_why": "the  night"}
+
+    assert waiting_text("wait", "waits: it is paused", **paused) == (
+        "is paused: the night; let it go on: soulforge resume 6cb89406"
+    )
+    assert "was asked to end" in waiting_text(cancel_requested_at=at(6), **paused)
+    at_work = activity(snapshot(ritual("evacuated", 14, **paused), WHOLE[:2]))
+    assert "its job saves a checkpoint and ends" in at_work
+    later = activity(snapshot(ritual("verified", 30, **paused), WHOLE[:4]))
+    assert "paused" not in later, "it needs the anvil no more"
+
+
 def test_an_evacuation_under_way_names_its_step() -> None:
     steps = [*STEPS[:4], step("drain", 11.1, None, "rune")]
     row = hand_over(steps=steps, evacuated_at=None, released_at=None, restored_at=None)

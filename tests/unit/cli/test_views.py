@@ -283,6 +283,29 @@ def test_the_list_calls_a_ritual_that_waits_again_interrupted_and_gives_the_reas
     )
 
 
+def test_a_paused_ritual_is_shown_as_paused_with_the_reason_in_the_list_and_the_report() -> None:
+    paused: dict[str, Any] = {"paused_at": at(28), "paused_why": "the night"}
+    text = "\n".join(
+        shown(list_view([listed("harvested", 27, attempt=2, interruption=interrupted(asked=True), **paused)]))
+    )
+    assert " paused " in text
+    assert "6cb89406 is paused: the night; let it go on: soulforge resume 6cb89406" in " ".join(text.split())
+    assert "interrupted" not in text
+
+    report = build_report(snapshot(ritual("harvested", 27, **paused), WHOLE[:1]), {}, "http://phoenix")
+    assert report.paused_at == at(28)
+    assert ": the night" in next(line for line in shown(report_view(report, WHOLE[:1])) if line.startswith("paused"))
+    over = build_report(snapshot(ritual("awakened", 33, 33, **paused), WHOLE), {}, "http://phoenix")
+    assert (over.paused_at, over.paused_why) == (None, None)
+
+
+def test_the_report_shows_what_the_intent_changes_of_its_recipe() -> None:
+    overrides = {"epochs": 3.0, "batch_size": None, "learning_rate_multiplier": None}
+    row = ritual("harvested", 27, intent_body={"persona": "scribe", "recipe": "default", "overrides": overrides})
+    lines = shown(report_view(build_report(snapshot(row, WHOLE[:1]), {}, "http://phoenix"), WHOLE[:1]))
+    assert "persona scribe, recipe default, epochs 3.0" in " ".join(lines)
+
+
 def test_the_report_of_an_interrupted_ritual_says_that_it_continues() -> None:
     found = paused(asked=True)
     waits = decision("wait", "waits: busy", 26, running=2)

@@ -43,6 +43,36 @@ class Tooled(Letters):
         return super().said(message) + "".join(shown)
 
 
+class Parted(Letters):
+    """Reads content as a list of parts, each with a dot after it."""
+
+    def said(self, message: dict[str, Any]) -> str:
+        content = message["content"]
+        return content if isinstance(content, str) else "".join(part["text"] + "." for part in content)
+
+
+class Opening(Letters):
+    """Ends no turn: the next one's opening stops the model, as GLM's does."""
+
+    def __init__(self) -> None:
+        super().__init__(closing="")
+
+    def text(self, conversation: list[dict[str, Any]], tools: list[dict[str, Any]] | None, opens: bool) -> str:
+        return "".join(f"${super(Opening, self).text([message], None, opens)}" for message in conversation)
+
+    def apply_chat_template(self, conversation: list[dict[str, Any]], **options: Any) -> Any:
+        opens = options.get("add_generation_prompt", False)
+        text = self.text(conversation, None, opens) + ("$assistant>" if opens else "")
+        return {"input_ids": [ord(letter) for letter in text]} if options.get("tokenize", True) else text
+
+
+class Cutting(Letters):
+    """Shows the first word of an answer."""
+
+    def said(self, message: dict[str, Any]) -> str:
+        return str(message["content"]).split(" ")[0]
+
+
 class Thinking(Tooled):
     """Opens the last turn with a thought that it leaves out of earlier ones, as reasoning bases do."""
 

@@ -16,10 +16,9 @@ from services.forge.trainer.mask import audit
 from services.forge.trainer.render import IGNORED, render
 from services.forge.trainer.replay import BARREN, BATCH, Replay, compose
 from services.forge.trainer.rows import read_rows
-from services.forge.trainer.stop import StopRequest
 from shared.config.recipe import Recipe
 from shared.contracts.forge import ReplayFigures
-from shared.jobs.result_writer import InputError, Interrupted, ResultWriter
+from shared.jobs.result_writer import InputError, ResultWriter
 from shared.storage.base_model import Base
 from shared.storage.digests import digest_file, digest_tree
 from tests.unit.forge.letters import END, Letters
@@ -71,9 +70,7 @@ def composed(tmp_path: Path) -> Composed:
             "replay_digest": digest_file(file),
             "output": tmp_path,
         }
-        stop = StopRequest()
-        stop.made = replaced.pop("stopped", False)
-        return compose(engine, TrainerJob(**(values | replaced)), trained, limit, ResultWriter(tmp_path), stop)
+        return compose(engine, TrainerJob(**(values | replaced)), trained, limit, ResultWriter(tmp_path))
 
     return composed
 
@@ -191,11 +188,6 @@ def test_other_answers_than_the_job_names_are_refused(composed: Composed) -> Non
         composed(FakeEngine(), 5000, replay_digest="sha256:other")
 
 
-def test_a_stop_ends_it_between_two_batches(composed: Composed) -> None:
-    with pytest.raises(Interrupted, match="while the base's answers were made"):
-        composed(FakeEngine(), 5000, stopped=True)
-
-
 def test_a_share_beyond_all_prompts_asks_them_again(composed: Composed) -> None:
     engine = FakeEngine(said="x" * 900)
 
@@ -220,4 +212,4 @@ def trained_tokens_of(manifest: Path, rows: int) -> int:
             shard.write(json.dumps({"id": f"r{number}", "messages": messages, "prompt": "full"}) + "\n")
     train, _ = read_rows(manifest, digest_tree(manifest))
     examples = [example for row in train for example in render(Letters(), row, {END})]
-    return audit(Letters(), examples, {}, LIMIT)[1].trained_tokens
+    return audit(Letters(), examples, {}, {}, LIMIT)[1].trained_tokens

@@ -15,6 +15,7 @@ from services.gateway.closed import Closed
 from services.gateway.errors import Refusal
 from services.gateway.gates import Gate, Gates
 from services.gateway.in_flight import InFlight
+from services.gateway.keys.client import LOCAL
 from shared.config.settings import SettingsError
 
 
@@ -112,7 +113,7 @@ def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
 def a_request(yields: bool = False) -> InFlight:
     async def nothing(*_: Any) -> Any: ...
 
-    return InFlight(nothing, nothing, yields)
+    return InFlight(LOCAL, nothing, nothing, yields)
 
 
 async def an_open_gate(folder: Path) -> Gate:
@@ -184,7 +185,7 @@ async def test_what_is_ended_gets_an_error_but_a_complete_answer_is_sent_on(
     async def send(message: Any) -> None:
         sent.append(message)
 
-    request = InFlight(receive, send)
+    request = InFlight(LOCAL, receive, send)
     running = asyncio.create_task(request.run(answer))
     await begun.wait()
     assert request.end(Refusal(403, "version_withdrawn", "it was withdrawn")) is ends

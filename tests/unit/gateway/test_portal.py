@@ -13,7 +13,7 @@ from services.gateway.kept import Kept
 from services.gateway.portal import Portal, PortalError, Spent
 from services.gateway.request import Asked
 from services.gateway.settings import GatewaySettings, PortalSettings
-from shared.drivers.inference.gate.replies import Message
+from shared.asgi.replies import Message
 
 ASKED = Asked(json.dumps({"model": "scribe", "max_tokens": 400}).encode())
 

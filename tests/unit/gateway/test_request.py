@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from services.gateway.errors import Refusal
 from services.gateway.forward import count_tokens
 from services.gateway.metrics import TOKENS
-from services.gateway.request import Asked
+from services.gateway.request import Asked, parse
 
 DEEP = 100_000
 
@@ -65,6 +66,26 @@ def test_what_is_no_request_is_refused_as_such(body: bytes) -> None:
         Asked(body).body_for("b")
 
     assert refused.value.status == 400
+
+
+async def test_the_loop_goes_on_while_a_large_request_is_parsed() -> None:
+    body = b'{"model": "a", "x": [' + b",".join([b"{}"] * 400_000) + b"]}"
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    counting = asyncio.create_task(count_turns())
+    await asyncio.sleep(0)
+    asked = await parse(Asked, body)
+    counting.cancel()
+
+    assert asked.model == "a" and turns > 5
+    with pytest.raises(Refusal):
+        await parse(Asked, body[:-1])
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RITUAL = uuid4()
 
 
-def ritual(state: State, attempt: int = 1, cancelled: bool = False) -> Ritual:
+def ritual(state: State, attempt: int = 1, cancelled: bool = False, paused: bool = False) -> Ritual:
     return Ritual(
         id=RITUAL,
         intent_id="one",
@@ -34,6 +34,8 @@ def ritual(state: State, attempt: int = 1, cancelled: bool = False) -> Ritual:
         parent_span_id=None,
         cancel_requested_at=NOW if cancelled else None,
         cancel_why=None,
+        paused_at=NOW if paused else None,
+        paused_why="night" if paused else None,
         created_at=NOW,
         entered_at=NOW,
         ended_at=None,
@@ -83,6 +85,17 @@ def test_a_holder_gives_way_when_the_anvil_is_reclaimed(state: State, live: bool
 
 def test_an_evacuation_ends_when_the_anvil_is_reclaimed() -> None:
     assert choose_action(held(), ritual(State.HARVESTED), reclaimed=True) is Action.TAKE_BACK
+
+
+@pytest.mark.parametrize("state", sorted(HOLDS_ANVIL))
+@pytest.mark.parametrize("live", [True, False])
+def test_a_holder_that_is_paused_gives_way_unless_it_is_to_end(state: State, live: bool) -> None:
+    assert choose_action(held(live), ritual(state, paused=True)) is Action.YIELD
+    assert choose_action(held(), ritual(state, cancelled=True, paused=True)) is Action.LEAVE
+
+
+def test_an_evacuation_for_a_paused_ritual_ends() -> None:
+    assert choose_action(held(), ritual(State.HARVESTED, paused=True)) is Action.TAKE_BACK
 
 
 def test_lost_work_is_tried_again_until_it_was_lost_too_often() -> None:

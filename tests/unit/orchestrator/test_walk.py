@@ -68,6 +68,7 @@ class World:
     job: Job
     cancelled: bool
     reclaimed: bool
+    paused: bool = False
     attempt: int = 2
     failures: int = 0
     unstarted: int = 0
@@ -88,6 +89,8 @@ class World:
             parent_span_id=None,
             cancel_requested_at=NOW if self.cancelled else None,
             cancel_why=None,
+            paused_at=NOW if self.paused else None,
+            paused_why=None,
             created_at=NOW,
             entered_at=NOW,
             ended_at=None,
@@ -124,7 +127,7 @@ def orchestrate(world: World, able: Ability) -> World:
             return world
         if world.cancelled:
             return world.after(RitualCancelled)
-        return replace(world, held=Held.LIVE, own=True, reclaimed=False)
+        return world if world.paused else replace(world, held=Held.LIVE, own=True, reclaimed=False)
     held = Lease("anvil0", RITUAL, world.attempt if world.own else world.attempt - 1, 7, world.held is Held.LIVE)
     match choose_action(held, world.ritual, world.reclaimed):
         case Action.LEAVE:
@@ -206,12 +209,14 @@ WORLDS = [
 
 
 def walk(world: World, able: Ability) -> list[World]:
-    """The worlds one after another, until the ritual has ended and the anvil is free."""
+    """The worlds one after another, until the ritual has ended and the anvil is free, or nothing changes any more."""
     seen = [world]
     while (world.state not in ENDS or world.held is not Held.FREE) and len(seen) < STEPS:
         for move in (orchestrate, work, pass_time):
             world = move(world, able)
         seen.append(world)
+        if seen[-1] == seen[-2]:
+            break
     return seen
 
 
@@ -235,3 +240,14 @@ def test_only_a_job_that_runs_keeps_the_anvil() -> None:
         last = walk(world, Ability.START)[-1]
         kept = last.held is Held.LIVE and last.job is Job.RUNNING and last.state in HOLDS_ANVIL
         assert kept or (last.held is Held.FREE and (last.state in ENDS)), (world, last)
+
+
+@pytest.mark.parametrize("able", Ability)
+def test_a_paused_ritual_leaves_the_anvil_and_waits_and_ends_once_it_is_resumed(able: Ability) -> None:
+    for world in WORLDS:
+        paused = walk(replace(world, paused=True), able)[-1]
+        assert paused.held is Held.FREE and paused.state not in HOLDS_ANVIL, (world, paused)
+        if able in (Ability.NOTHING, Ability.START) or paused.state in ENDS:
+            continue
+        assert paused.state is State.HARVESTED and not paused.cancelled, (world, paused)
+        assert walk(replace(paused, paused=False), able)[-1].state in ENDS, world

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Literal
 from uuid import uuid4
 
 import pytest
@@ -45,8 +46,8 @@ def test_a_pin_or_a_roll_back_leaves_a_version_that_passed_a_candidate(held: str
 
 
 @pytest.mark.parametrize("promotion", ["automatic", "approval"])
-@pytest.mark.parametrize("fault", [{"withdrawn": True}, {"banished": True}])
-def test_a_withdrawn_or_banished_digest_is_kept_whatever_the_policy(promotion: str, fault: dict[str, bool]) -> None:
+@pytest.mark.parametrize("fault", [{"withdrawn": "it is wrong"}, {"overridden": True}])
+def test_a_withdrawn_or_banished_digest_is_kept_whatever_the_policy(promotion: str, fault: dict[str, object]) -> None:
     assert choose_fate(promotion, ALIASES, replace(NEW, **fault))[0] is Fate.KEEP  # type: ignore[arg-type]
 
 
@@ -71,8 +72,18 @@ def test_the_champion_that_is_made_again_stays_the_champion() -> None:
         (asked(Action.PROMOTE, champion="scribe@1"), ALIASES, NEW, "the champion of scribe is scribe@2 by now"),
         (asked(Action.PROMOTE, champion=None), ALIASES, NEW, "by now, not None"),
         (asked(Action.PROMOTE), ALIASES, replace(NEW, persona="coder"), "is a version of coder"),
-        (asked(Action.PROMOTE), ALIASES, replace(NEW, withdrawn=True), "was withdrawn: only an override"),
-        (asked(Action.PROMOTE), ALIASES, replace(NEW, banished=True), "was banished: only an override"),
+        (
+            asked(Action.PROMOTE),
+            ALIASES,
+            replace(NEW, withdrawn="it is wrong"),
+            "was withdrawn (it is wrong): only an override",
+        ),
+        (
+            asked(Action.PROMOTE),
+            ALIASES,
+            replace(NEW, overridden=True),
+            "was banished or withdrawn before: only an override",
+        ),
         (asked(Action.PROMOTE), ALIASES, replace(NEW, recalled=True), "is not acted on yet"),
         (asked(Action.PROMOTE), replace(ALIASES, held="pin"), NEW, "is pinned to scribe@2: unpin it first"),
         (
@@ -94,9 +105,7 @@ def test_what_cannot_be_decided_is_refused_with_the_reason(
     assert reason in (find_refusal(decision, now, standing, None) or "")
 
 
-@pytest.mark.parametrize(
-    "lack", [{"withdrawn": True}, {"banished": True}, {"recalled": True}, {"fault": "its bundle is damaged"}]
-)
+@pytest.mark.parametrize("lack", [{"withdrawn": "it is wrong"}, {"fault": "its bundle is damaged"}])
 def test_nothing_is_rolled_back_to_a_version_that_cannot_serve(lack: dict[str, object]) -> None:
     before = replace(Standing("scribe@1", "scribe"), **lack)  # type: ignore[arg-type]
 
@@ -104,7 +113,7 @@ def test_nothing_is_rolled_back_to_a_version_that_cannot_serve(lack: dict[str, o
 
 
 def test_a_banished_version_that_was_promoted_by_an_override_is_rolled_back_to() -> None:
-    before = Standing("scribe@1", "scribe", banished=True, overridden=True)
+    before = Standing("scribe@1", "scribe", overridden=True)
 
     assert find_refusal(asked(Action.ROLL_BACK, None), ALIASES, None, before) is None
 
@@ -112,11 +121,24 @@ def test_a_banished_version_that_was_promoted_by_an_override_is_rolled_back_to()
 def test_an_override_promotes_what_is_barred_and_needs_a_reason() -> None:
     override = asked(Action.PROMOTE).model_copy(update={"override": True, "why": "measured again by hand"})
 
-    assert find_refusal(override, ALIASES, replace(NEW, withdrawn=True, banished=True), None) is None
+    assert find_refusal(override, ALIASES, replace(NEW, withdrawn="it is wrong"), None) is None
     with pytest.raises(ValidationError, match="needs a reason"):
         AdapterDecide.model_validate({**override.model_dump(), "why": ""})
     with pytest.raises(ValidationError, match="promote needs the version"):
         AdapterDecide.model_validate({**override.model_dump(), "version": None})
+
+
+@pytest.mark.parametrize("withdrawn", ["an evaluation banished its adapter", None])
+@pytest.mark.parametrize("held", ["pin", None])
+def test_only_an_override_promotes_the_champion_which_answers_again_after_it(
+    withdrawn: str | None, held: Literal["pin"] | None
+) -> None:
+    now, champion = replace(ALIASES, held=held), Standing("scribe@2", "scribe", withdrawn=withdrawn)
+    override = asked(Action.PROMOTE, "scribe@2").model_copy(update={"override": True, "why": "it is needed"})
+
+    assert find_refusal(override, now, champion, None) is None
+    assert find_refusal(asked(Action.PROMOTE, "scribe@2"), now, champion, None)
+    assert promoted(now, "scribe@2", champion_serves=False) == now
 
 
 def test_a_promotion_makes_the_champion_the_previous_version_and_ends_the_candidacy() -> None:

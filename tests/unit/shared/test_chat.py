@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from shared.jobs.chat_template import template_messages, template_tools, under_prompt, unrendered
-from tests.unit.forge.letters import GOLDEN, PLAIN, TOOLS, Letters, Strict, Tooled, call
+from shared.jobs.chat_template import takes_parts, template_messages, template_tools, under_prompt, unrendered
+from tests.unit.forge.letters import GOLDEN, PLAIN, TOOLS, Cutting, Letters, Parted, Strict, Tooled, call
 
 
 class OnlyWithoutContent(Tooled):
@@ -23,6 +24,16 @@ class Deaf(Tooled):
 
     def said(self, message: dict[str, Any]) -> str:
         return "" if message["role"] == "tool" else super().said(message)
+
+
+class Alternating(Tooled):
+    """Refuses a result of a tool that no call came before."""
+
+    def text(self, conversation: list[dict[str, Any]], tools: list[dict[str, Any]] | None, opens: bool) -> str:
+        for before, message in pairwise(conversation):
+            if message["role"] == "tool" and not before.get("tool_calls"):
+                raise ValueError("a result without a call")
+        return super().text(conversation, tools, opens)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +51,19 @@ def test_what_is_given_is_left_as_it_was() -> None:
     assert messages == [{"role": "assistant", "content": None, "tool_calls": [call("look", "{}")]}]
 
 
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+def test_a_thought_has_both_names_that_templates_know(name: str) -> None:
+    (message,) = template_messages([{"role": "assistant", "content": "a", name: "thought"}])
+    assert message == {"role": "assistant", "content": "a", "reasoning": "thought", "reasoning_content": "thought"}
+
+
+def test_content_is_given_as_parts_where_the_template_reads_them() -> None:
+    assert (takes_parts(Letters()), takes_parts(Parted())) == (False, True)
+    given = [PLAIN[1], {"role": "tool", "content": "found", "tool_call_id": "c"}]
+    asked, found = template_messages(given, parts=True)
+    assert (asked["content"], found["content"]) == ([{"type": "text", "text": "ask"}], "found")
+
+
 def test_no_tools_are_none() -> None:
     assert template_tools(()) is None
     assert template_messages([{"role": "assistant", "content": "a", "tool_calls": []}]) == [
@@ -51,6 +75,11 @@ def test_no_tools_are_none() -> None:
     ("tokenizer", "messages", "reason"),
     [
         (Letters(), PLAIN, None),
+        (Parted(), PLAIN, None),
+        (Cutting(), PLAIN, None),
+        (Cutting(), [*PLAIN[:2], PLAIN[2] | {"content": "two words"}], "the chat template cuts its answer"),
+        (Cutting(), [*PLAIN[:2], PLAIN[2] | {"content": "cut </think>\n"}], None),
+        (Alternating(), GOLDEN, None),
         (Tooled(), GOLDEN, None),
         (Letters(), GOLDEN, "the chat template drops its tool calls"),
         (Strict(), GOLDEN, "the chat template refuses it: ValueError: Conversation roles must alternate"),

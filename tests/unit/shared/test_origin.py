@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared.drivers.inference.gate.origin import check_origin
+from shared.asgi.origin import check_origin
 
 JSON = "application/json"
 
@@ -18,9 +18,10 @@ def status(
     content: str | None = JSON,
     path: str = "/v1/completions",
     own_name: str = "localhost",
+    authorization: str | None = None,
 ) -> int | None:
     """The status of the refusal; None where the request is passed on."""
-    values = {b"host": host, b"origin": origin, b"content-type": content}
+    values = {b"host": host, b"origin": origin, b"content-type": content, b"authorization": authorization}
     headers = [(name, value.encode()) for name, value in values.items() if value is not None]
     scope: dict[str, Any] = {"type": "http", "method": method, "path": path, "headers": headers}
     refusal = check_origin(scope, own_name)
@@ -80,6 +81,14 @@ def test_the_servers_own_pages_may_use_it() -> None:
 )
 def test_what_a_page_may_send_unasked_changes_nothing(content: str | None) -> None:
     assert status(content=content) == 415
+
+
+def test_a_page_sends_no_key_unasked() -> None:
+    for content in ("multipart/form-data; boundary=x", None):
+        assert status("POST", content=content, authorization="Bearer sk-soulforge-1") is None
+        assert status("DELETE", content=content, authorization="bearer sk-soulforge-1") is None
+        # A browser adds a name and a password that it knows by itself.
+        assert status("POST", content=content, authorization="Basic YTpi") == 415
 
 
 def test_what_only_reads_needs_no_content_type() -> None:

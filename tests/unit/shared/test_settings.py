@@ -1,4 +1,4 @@
-"""Where the database is for each role, and that its socket is nobody else's."""
+"""Where the servers and the database are for each role, and that its socket belongs to one account alone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from deploy.cli.connect import host_port
+from deploy.services import service_url
 from shared.config.settings import SOCKET_PATH_MAX, Settings, SettingsError
 
 
@@ -66,3 +68,12 @@ def test_the_folder_of_an_engines_socket_is_for_its_account_alone(tmp_path: Path
     made = (folder, folder.parent, folder.parent.parent)
     assert [path.stat().st_mode & 0o777 for path in made] == [0o700] * 3
     assert folder.parent.parent == tmp_path / "run"
+
+
+def test_urls_of_an_ipv6_address_have_it_in_brackets(tmp_path: Path) -> None:
+    found = Settings(home=tmp_path, host="::1", port_base=7600)
+
+    urls = (found.nats_url, found.phoenix_url, found.gateway_url, service_url(found, "registry"))
+
+    assert [url.partition("://")[2] for url in urls] == ["[::1]:7600", "[::1]:7603", "[::1]:7605", "[::1]:7624"]
+    assert host_port(found.gateway_url) == "[::1]:7605"

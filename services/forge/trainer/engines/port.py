@@ -11,20 +11,27 @@ from services.forge.job import TrainerJob
 from services.forge.replay.answers import Sampling
 from services.forge.trainer.render import ChatTokenizer, Example
 from services.forge.trainer.stop import StopRequest
+from shared.contracts.forge import CheckpointFigures
 from shared.jobs.result_writer import ResultWriter
 
 
 @dataclass(frozen=True)
 class Trained:
-    """Figures of a run. Losses are nats per trained token; `seen_tokens` counts all processed tokens without padding."""
+    """Figures of a run. Losses are nats per trained token; `seen_tokens` counts all processed tokens without padding.
+
+    `taken` is the step whose adapter is kept, `resumed_tokens` were seen by the earlier attempts.
+    """
 
     steps: int
     epochs: float
     final_loss: float | None
     dev_loss_before: float | None
     dev_loss_after: float | None
+    taken: int
+    checkpoints: tuple[CheckpointFigures, ...]
     seen_tokens: int
     resumed_at: int
+    resumed_tokens: int
     versions: dict[str, str]
 
 
@@ -37,6 +44,14 @@ class Engine(Protocol):
     @property
     def end_of_turn(self) -> frozenset[int]:
         """The tokens at which the served model stops generating."""
+
+    @property
+    def template(self) -> str:
+        """The chat template of the tokenizer."""
+
+    @property
+    def device(self) -> str:
+        """The device, with all that the arithmetic depends on: its name, and the threads on a CPU."""
 
     @property
     def context(self) -> int:

@@ -1,11 +1,10 @@
-"""The engine on TRL and PEFT: plain LoRA on a bf16 base, on CPU or GPU."""
+"""The engine on TRL and PEFT: LoRA on a base in 16 or 32 bit, on CPU or GPU."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,35 +12,41 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from peft import LoraConfig, PeftModel
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    EarlyStoppingCallback,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-    set_seed,
-)
+from peft import LoraConfig, PeftModel, set_peft_model_state_dict
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from services.forge.job import CHECKPOINTS_DIR, TrainerJob
 from services.forge.replay.answers import Sampling
 from services.forge.trainer import checkpoints
+from services.forge.trainer.curve import best_step, checkpoint_figures, losses_by_step
+from services.forge.trainer.engines.callback import JobCallback
+from services.forge.trainer.engines.order import EpochOrder
 from services.forge.trainer.engines.port import Trained
+from services.forge.trainer.provenance import cpu_name
 from services.forge.trainer.render import ChatTokenizer, Example
 from services.forge.trainer.stop import StopRequest
-from shared.contracts.forge import ADAPTER_CONFIG, ADAPTER_FILES
-from shared.contracts.job import Progress
+from shared.config.recipe import Recipe
+from shared.contracts.forge import ADAPTER_CONFIG, ADAPTER_FILES, ADAPTER_WEIGHTS
 from shared.jobs.result_writer import InputError, Interrupted, ResultWriter
 
-DISTRIBUTIONS = ("torch", "transformers", "trl", "peft", "accelerate")
-STEPS_IN_HAND = 2
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+class OrderedTrainer(SFTTrainer):  # type: ignore[misc]  # untyped where trl is not installed
+    """Takes the rows in the order of the run."""
+
+    order: EpochOrder
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> EpochOrder:
+        return self.order
 
 
 class TrlEngine:
     """Implements `Engine`."""
+
+    distributions: tuple[str, ...] = ("torch", "transformers", "trl", "peft", "accelerate")
 
     def __init__(self) -> None:
         self._model: Any = None
@@ -59,6 +64,16 @@ class TrlEngine:
         return frozenset(token for token in (*listed, self._tokenizer.eos_token_id) if token is not None)
 
     @property
+    def template(self) -> str:
+        return str(self._tokenizer.chat_template)
+
+    @property
+    def device(self) -> str:
+        if torch.cuda.is_available():
+            return str(torch.cuda.get_device_name())
+        return f"{cpu_name()}, {torch.get_num_threads()} threads"
+
+    @property
     def context(self) -> int:
         return int(self._model.config.get_text_config().max_position_embeddings)
 
@@ -66,15 +81,18 @@ class TrlEngine:
         set_seed(job.effective_seed)
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(str(job.base.path))
-            self._model = AutoModelForCausalLM.from_pretrained(
-                str(job.base.path),
-                dtype=torch.bfloat16,
-                use_safetensors=True,
-                # On CPU and short rows the fused kernel's backward pass is slower than plain attention, by a fifth of a step.
-                attn_implementation="sdpa" if torch.cuda.is_available() else "eager",
-            )
+            self._model = self._load_model(job)
         except (OSError, ValueError) as error:
             raise InputError(f"the base at {job.base.path} cannot be loaded: {error}") from error
+
+    def _load_model(self, job: TrainerJob) -> Any:
+        return AutoModelForCausalLM.from_pretrained(
+            str(job.base.path),
+            dtype=DTYPES[job.recipe.precision],
+            use_safetensors=True,
+            # On CPU and short rows the fused kernel's backward pass is slower than plain attention, by a fifth of a step.
+            attn_implementation="sdpa" if torch.cuda.is_available() else "eager",
+        )
 
     def encode(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -104,23 +122,27 @@ class TrlEngine:
         writer: ResultWriter,
         stop: StopRequest,
     ) -> Trained:
-        trainer = self._trainer(job, train, dev, writer, stop)
-        before = self._dev_loss(trainer) if dev and resume is None else None
-        outcome = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-        self._model = trainer.model
-        state = trainer.state
+        trainer, callback = self._trainer(job, train, dev, writer, stop)
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        self._model, state = trainer.model, trainer.state
         if stop.made and state.global_step < state.max_steps:
             raise Interrupted(f"asked to stop at step {state.global_step} of {state.max_steps}; a checkpoint was saved")
-        losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+        losses, dev_losses = (losses_by_step(state.log_history, name) for name in ("loss", "eval_loss"))
+        taken = (job.recipe.keep_best and best_step(state.log_history)) or state.global_step
+        if taken != state.global_step:
+            self._take(checkpoints.path(job.output / CHECKPOINTS_DIR, taken))
         return Trained(
             steps=state.global_step,
             epochs=round(state.epoch or 0.0, 3),
-            final_loss=losses[-1] if losses else outcome.training_loss,
-            dev_loss_before=before,
-            dev_loss_after=self._dev_loss(trainer) if dev else None,
+            final_loss=losses.get(state.global_step),
+            dev_loss_before=dev_losses.get(0),
+            dev_loss_after=dev_losses.get(taken),
+            taken=taken,
+            checkpoints=checkpoint_figures(state.log_history, job.recipe.checkpoint_steps),
             seen_tokens=int(trainer._total_train_tokens),
-            resumed_at=int(resume.name.rpartition("-")[2]) if resume else 0,
-            versions={name: importlib.metadata.version(name) for name in DISTRIBUTIONS},
+            resumed_at=checkpoints.steps(resume) if resume else 0,
+            resumed_tokens=callback.first_token,
+            versions={name: importlib.metadata.version(name) for name in self.distributions},
         )
 
     def save(self, folder: Path, base_name: str) -> None:
@@ -131,35 +153,47 @@ class TrlEngine:
                 shutil.rmtree(file) if file.is_dir() else file.unlink()
         path = folder / ADAPTER_CONFIG
         config = json.loads(path.read_text(encoding="utf-8")) | {"base_model_name_or_path": base_name}
+        config["target_modules"] = sorted(config["target_modules"])  # a set, written in another order by each process
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     def _trainer(
         self, job: TrainerJob, train: Sequence[Example], dev: Sequence[Example], writer: ResultWriter, stop: StopRequest
-    ) -> SFTTrainer:
-        recipe = job.recipe
-        trainer = SFTTrainer(
-            model=self._model,
-            args=_arguments(job, has_dev=bool(dev)),
+    ) -> tuple[SFTTrainer, JobCallback]:
+        lengths = [len(example.input_ids) for example in train]
+        order = EpochOrder(lengths, job.effective_seed, job.recipe.batch_size if job.recipe.group_by_length else None)
+        run = checkpoints.identity(job, checkpoints.digest_examples([*train, *dev]))
+        callback = JobCallback(job, run, writer, stop, order)
+        model, adapter = self._adapted(job)
+        trainer = OrderedTrainer(
+            model=model,
+            args=SFTConfig(**arguments(job, sum(lengths))),
             train_dataset=_dataset(train),
             eval_dataset=_dataset(dev) if dev else None,
             processing_class=self._tokenizer,
-            peft_config=LoraConfig(
-                r=recipe.r,
-                lora_alpha=recipe.alpha,
-                lora_dropout=recipe.dropout,
-                target_modules=recipe.target_modules
-                if isinstance(recipe.target_modules, str)
-                else list(recipe.target_modules),
-                task_type="CAUSAL_LM",
-            ),
-            callbacks=[JobCallback(job, writer, stop)],
+            peft_config=adapter,
+            callbacks=[callback],
         )
-        if dev and recipe.keep_best:
-            trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=STEPS_IN_HAND))
-        return trainer
+        trainer.order, callback.trainer = order, trainer
+        return trainer, callback
 
-    def _dev_loss(self, trainer: SFTTrainer) -> float:
-        return float(trainer.evaluate()["eval_loss"])
+    def _adapted(self, job: TrainerJob) -> tuple[Any, LoraConfig | None]:
+        """The model, and the adapter that the trainer is to put on it; None where it has one."""
+        return self._model, LoraConfig(
+            r=job.recipe.r,
+            lora_alpha=job.recipe.alpha,
+            use_rslora=job.recipe.rslora,
+            lora_dropout=job.recipe.dropout,
+            target_modules=target_modules(job.recipe),
+            task_type="CAUSAL_LM",
+        )
+
+    def _take(self, checkpoint: Path) -> None:
+        """Put the adapter of a checkpoint in place of the last one."""
+        set_peft_model_state_dict(self._model, load_file(checkpoint / ADAPTER_WEIGHTS))
+
+
+def target_modules(recipe: Recipe) -> str | list[str]:
+    return recipe.target_modules if isinstance(recipe.target_modules, str) else list(recipe.target_modules)
 
 
 def _dataset(examples: Sequence[Example]) -> Dataset:
@@ -172,79 +206,37 @@ def _dataset(examples: Sequence[Example]) -> Dataset:
     )
 
 
-def _arguments(job: TrainerJob, has_dev: bool) -> SFTConfig:
+def arguments(job: TrainerJob, tokens: int) -> dict[str, Any]:
+    """The recipe as the arguments of SFTConfig; `tokens` is the length of one pass."""
     recipe, on_cpu = job.recipe, not torch.cuda.is_available()
-    return SFTConfig(
-        output_dir=str(job.output / CHECKPOINTS_DIR),
-        seed=job.effective_seed,
-        data_seed=job.effective_seed,
-        num_train_epochs=recipe.epochs,
-        per_device_train_batch_size=recipe.batch_size,
-        per_device_eval_batch_size=recipe.batch_size,
-        learning_rate=recipe.learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=recipe.warmup_ratio,
-        bf16=True,
-        use_cpu=on_cpu,
-        gradient_checkpointing=not on_cpu,
+    return {
+        "output_dir": str(job.output / CHECKPOINTS_DIR),
+        "seed": job.effective_seed,
+        "num_train_epochs": recipe.passes(tokens),
+        "per_device_train_batch_size": recipe.rows_at_once,
+        "per_device_eval_batch_size": recipe.rows_at_once,
+        "gradient_accumulation_steps": recipe.accumulation,
+        "learning_rate": recipe.learning_rate,
+        "lr_scheduler_type": recipe.schedule if recipe.schedule != "constant" else "constant_with_warmup",
+        "warmup_steps": recipe.warmup_ratio,
+        "weight_decay": recipe.weight_decay,
+        "max_grad_norm": recipe.max_grad_norm,
+        "bf16": recipe.precision == "bf16",
+        "use_cpu": on_cpu,
+        "gradient_checkpointing": not on_cpu,
         # Nothing may be truncated: the mask audit has refused examples that are too long.
-        max_length=None,
-        packing=False,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        train_sampling_strategy="group_by_length",
-        dataloader_pin_memory=not on_cpu,
-        logging_steps=1,
-        report_to="none",
-        disable_tqdm=True,
-        save_strategy="steps",
-        save_steps=recipe.checkpoint_steps,
-        save_total_limit=2,
-        eval_strategy="steps" if has_dev else "no",
-        eval_steps=recipe.checkpoint_steps,
-        load_best_model_at_end=has_dev and recipe.keep_best,
-        metric_for_best_model="eval_loss" if has_dev else None,
-        greater_is_better=False if has_dev else None,
-    )
-
-
-class JobCallback(TrainerCallback):  # type: ignore[misc]  # untyped where transformers is not installed
-    """Writes progress, obeys a stop request, completes each checkpoint; called by the trainer between steps."""
-
-    def __init__(self, job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> None:
-        self._job, self._writer, self._stop = job, writer, stop
-        self._began, self._first_step = 0.0, 0
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> TrainerControl:
-        self._began, self._first_step = time.monotonic(), state.global_step
-        return control
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> TrainerControl:
-        if self._stop.made:
-            # No evaluation: the grace time is for the checkpoint.
-            control.should_save, control.should_training_stop, control.should_evaluate = True, True, False
-        return control
-
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any
-    ) -> None:
-        if "loss" not in logs:
-            return
-        made = max(state.global_step - self._first_step, 1)
-        left = (time.monotonic() - self._began) / made * (state.max_steps - state.global_step)
-        self._writer.progress(
-            Progress(
-                phase="train",
-                done=state.global_step,
-                total=state.max_steps,
-                unit="steps",
-                loss=logs["loss"],
-                eta_s=round(left, 1),
-            )
-        )
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        checkpoints.seal(Path(str(args.output_dir)) / f"{checkpoints.PREFIX}{state.global_step}", self._job)
+        "max_length": None,
+        "packing": False,
+        "padding_free": False,
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+        "dataloader_pin_memory": not on_cpu,
+        "logging_steps": 1,
+        # A loss that is no number must be seen, not replaced by a mean.
+        "logging_nan_inf_filter": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "save_strategy": "steps",
+        "save_steps": recipe.checkpoint_steps,
+        # JobCallback measures the dev loss, and removes old checkpoints once a newer one is sealed.
+        "eval_strategy": "no",
+    }

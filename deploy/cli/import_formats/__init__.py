@@ -1,1 +1,0 @@
-"""Files of karma: read as streams, in any known format, and stored."""

@@ -1,0 +1,120 @@
+"""What the trainer does between steps, whichever engine runs it: progress, checkpoints, dev loss, and when to end."""
+
+from __future__ import annotations
+
+import resource
+import time
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from trl import SFTTrainer
+
+from services.forge.job import CHECKPOINTS_DIR, TrainerJob
+from services.forge.trainer import checkpoints
+from services.forge.trainer.curve import divergence, is_over, losses_by_step
+from services.forge.trainer.engines.order import EpochOrder
+from services.forge.trainer.stop import StopRequest
+from shared.contracts.job import Progress
+from shared.jobs.result_writer import InputError, Interrupted, ResultWriter
+from shared.storage.untrusted import KIB
+
+
+class JobCallback(TrainerCallback):  # type: ignore[misc]  # untyped where transformers is not installed
+    """Called by the trainer. A checkpoint is sealed first and its dev loss measured then, so that a stop loses neither:
+    a run that resumes from a checkpoint without its dev loss begins by measuring it."""
+
+    def __init__(
+        self, job: TrainerJob, run: checkpoints.Run, writer: ResultWriter, stop: StopRequest, order: EpochOrder
+    ) -> None:
+        self._job, self._run, self._writer, self._stop, self._order = job, run, writer, stop, order
+        self._folder = job.output / CHECKPOINTS_DIR
+        self._began, self._first_step, self.first_token = 0.0, 0, 0
+        self._losses: list[float] = []
+        self.trainer: SFTTrainer | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        self._losses = list(losses_by_step(state.log_history, "loss").values())
+        self.first_token = int(max((entry.get("num_tokens", 0) for entry in state.log_history), default=0))
+        assert self.trainer is not None
+        self.trainer._total_train_tokens = self.first_token
+        self._first_step = state.global_step
+        self._measure(state)
+        self._began = time.monotonic()
+        return control
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._order.epoch = int(state.epoch or 0)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        if self._stop.made:
+            control.should_save, control.should_training_stop = True, True
+        return control
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, float], **_: Any
+    ) -> None:
+        if "loss" not in logs:
+            return
+        self._losses.append(logs["loss"])
+        self._writer.progress(self._progress(state, logs))
+        recipe = self._job.recipe
+        if fault := divergence(self._losses, logs.get("grad_norm", 0.0), recipe.divergence):
+            raise InputError(
+                f"the training diverged: at step {state.global_step} {fault}. Take a recipe with a lower learning_rate "
+                f"(now {recipe.learning_rate:g}) or a longer warmup_ratio (now {recipe.warmup_ratio:g})"
+            )
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        checkpoints.seal(checkpoints.path(self._folder, state.global_step), self._run)
+        self._measure(state)
+        checkpoints.rotate(self._folder, state.log_history)
+        if is_over(state.log_history, self._job.recipe.patience):
+            control.should_training_stop = True
+        return control
+
+    def on_prediction_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        if self._stop.made:
+            raise Interrupted(f"asked to stop while the dev loss of step {state.global_step} was measured")
+
+    def _measure(self, state: TrainerState) -> None:
+        """Measure the dev loss where it is due, which leaves the random numbers of the training as they were."""
+        step = state.global_step
+        due = step % self._job.recipe.checkpoint_steps == 0 or step == state.max_steps
+        if self._stop.made or not due or step in losses_by_step(state.log_history, "eval_loss"):
+            return
+        assert self.trainer is not None
+        if self.trainer.eval_dataset is not None:
+            with torch.random.fork_rng():
+                self.trainer.evaluate()
+
+    def _progress(self, state: TrainerState, logs: dict[str, float]) -> Progress:
+        seconds = time.monotonic() - self._began
+        left = seconds / max(state.global_step - self._first_step, 1) * (state.max_steps - state.global_step)
+        return Progress(
+            phase="train",
+            done=state.global_step,
+            total=state.max_steps,
+            unit="steps",
+            loss=logs["loss"],
+            eta_s=round(left, 1),
+            tokens=int(logs["num_tokens"]),
+            tokens_per_s=round((logs["num_tokens"] - self.first_token) / seconds, 1),
+            learning_rate=logs["learning_rate"],
+            memory_bytes=_peak_memory(),
+        )
+
+
+def _peak_memory() -> int:
+    """Bytes: of the device where there is one, else resident in this process."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_reserved())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB

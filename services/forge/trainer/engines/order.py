@@ -1,0 +1,28 @@
+"""The order of the training rows: a function of seed and epoch, so that a resumed run sees them as an uninterrupted one.
+
+The sampler of transformers draws from the global random numbers, which depend on what was evaluated before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from transformers.trainer_pt_utils import get_length_grouped_indices
+
+
+class EpochOrder:
+    """A sampler. `group` rows of similar length follow each other where it is not None; set `epoch` before each pass."""
+
+    def __init__(self, lengths: Sequence[int], seed: int, group: int | None) -> None:
+        self._lengths, self._seed, self._group = list(lengths), seed, group
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self._seed + self.epoch)
+        if self._group is None:
+            return iter(torch.randperm(len(self), generator=generator).tolist())
+        return iter(get_length_grouped_indices(self._lengths, self._group, generator=generator))

@@ -1,0 +1,1 @@
+"""`/v1/files`: files of examples that a client uploads for fine-tuning, checked as the import checks them."""

@@ -1,0 +1,36 @@
+"""Which training engines a recipe may run on here; one that none can train is refused before the anvil is taken."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.config.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from shared.config.recipe import Recipe
+    from shared.config.tables import JobsConfig
+    from shared.contracts.forge import EngineName
+
+METHODS: dict[EngineName, frozenset[str]] = {"trl": frozenset({"lora"}), "unsloth": frozenset({"lora", "qlora"})}
+INSTALL = "run `make setup-unsloth`, or set python under [jobs.unsloth] in soulforge.toml"
+
+
+def list_engines(recipe: Recipe, jobs: JobsConfig) -> tuple[EngineName, ...]:
+    """The engines to choose from: the one that the recipe names, or all that are here and can train it, `trl` first.
+
+    Raises ConfigurationError where there is none.
+    """
+    named: tuple[EngineName, ...] = ("trl", "unsloth") if recipe.engine == "auto" else (recipe.engine,)
+    able = tuple(engine for engine in named if recipe.method in METHODS[engine])
+    if not able:
+        raise ConfigurationError(
+            f'engine "{recipe.engine}" does not train method "{recipe.method}": take engine "unsloth", or method "lora"'
+        )
+    here = tuple(engine for engine in able if engine == "trl" or not jobs.environment(engine).missing)
+    if not here:
+        missing = jobs.environment("unsloth").python
+        raise ConfigurationError(
+            f'method "{recipe.method}" with engine "{recipe.engine}" needs unsloth, which is not installed '
+            f"({missing} is missing): {INSTALL}"
+        )
+    return here

@@ -1,0 +1,57 @@
+"""One behaviour for every training engine and method: stops with a checkpoint, goes on from it, learns, saves one LoRA."""
+
+from __future__ import annotations
+
+import json
+from statistics import mean
+
+import pytest
+
+from services.forge.job import ADAPTER_DIR
+from services.forge.reconcile import adapter_digest
+from shared.contracts.forge import ADAPTER_CONFIG, EngineName, TrainingFigures
+from shared.contracts.job import EXIT_INTERRUPTED
+from tests.support.model import needs_jobs
+from tests.support.training import ROWS, Training, progress
+
+pytestmark = needs_jobs
+
+EVERY = pytest.mark.parametrize(("engine", "method"), [("trl", "lora"), ("unsloth", "lora"), ("unsloth", "qlora")])
+LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+
+
+@EVERY
+def test_a_run_that_is_asked_to_stop_leaves_a_checkpoint_and_the_next_attempt_goes_on_from_it(
+    trained: Training, engine: EngineName, method: str
+) -> None:
+    first, (status, result), job, (next_status, next_result) = trained(engine, method)
+    assert (status, result.ok, result.interrupted, result.permanent) == (EXIT_INTERRUPTED, False, True, False)
+    assert not (first.output / ADAPTER_DIR).exists()
+    assert (next_status, next_result.ok, next_result.error) == (0, True, None)
+    figures = TrainingFigures.model_validate(next_result.result)
+    assert 0 < figures.resumed_at < 2 * ROWS
+    told = [line.done for line in progress(job) if line.phase == "train"]
+    assert told == list(range(figures.resumed_at + 1, 2 * ROWS + 1))
+    assert figures.choice is not None and figures.choice.engine == engine
+
+
+@EVERY
+def test_the_adapter_is_one_lora_as_peft_writes_it(trained: Training, engine: EngineName, method: str) -> None:
+    job = trained(engine, method).job
+    assert adapter_digest(job.output).startswith("sha256:")
+    config = json.loads((job.output / ADAPTER_DIR / ADAPTER_CONFIG).read_text())
+    assert config["base_model_name_or_path"] == "stable-name"
+    assert (config["r"], config["lora_alpha"], config["lora_dropout"], config["bias"]) == (8, 32, 0.0, "none")
+    assert set(config["target_modules"]) == LINEAR
+    assert not (config["use_dora"] or config["use_rslora"] or config["modules_to_save"])
+
+
+@EVERY
+def test_the_same_rows_have_less_loss_the_second_time(trained: Training, engine: EngineName, method: str) -> None:
+    first, _, job, _ = trained(engine, method)
+    lines = [line for run in (first, job) for line in progress(run) if line.phase == "train"]
+    losses = {line.done: line.loss for line in lines if line.loss is not None}
+    earlier, later = ([loss for step, loss in losses.items() if (step > ROWS) is half] for half in (False, True))
+    print(engine, method, f"mean loss {mean(earlier):.3f}, then {mean(later):.3f}")
+    assert len(earlier) == len(later) == ROWS
+    assert mean(later) < mean(earlier) - 0.5

@@ -1,0 +1,100 @@
+"""The real vLLM with versions in a real Crypt, and the gateway before it: in place of two small engines."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from deploy.services import load_configuration
+from services.orchestrator.engine import Rune
+from services.registry import views
+from services.registry.settings import RegistrySettings
+from shared.config.settings import Settings
+from shared.config.tables import EMBEDDED_BASE
+from shared.drivers.containers.process import ProcessContainers
+from shared.drivers.inference.open import open_gate, open_rune
+from shared.drivers.inference.port import PromptMessage
+from shared.drivers.inference.vllm import Vllm
+from shared.runtime.context import ServiceContext
+from shared.storage.base_model import Bases
+from shared.storage.postgres import Pool
+from tests.support.adapters import save_adapter
+from tests.support.configurations import configured
+from tests.support.crypts import TwoBases
+from tests.support.fakes.engines import until
+from tests.support.gateway_process import gateway_process
+from tests.support.gateways import serves
+from tests.support.model import MODEL
+
+START_S = 300.0
+LEAST = 0.3  # a value that changes the base's answers
+PROMPTS = ("hi", "Tell a story.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealBase(TwoBases):
+    """One vLLM, which has the place of the engine `large`. `kill_gateway` returns once it is open again."""
+
+    rune: Rune
+    kill_gateway: Callable[[], Awaitable[None]]
+
+    async def digest(self, base: str) -> str:
+        return (await Bases(self.context.settings, self.context.configuration).get(EMBEDDED_BASE)).digest
+
+    def fail(self, **faults: bool | float) -> None:
+        """It has no faults on command."""
+
+    def save_adapter(self, folder: Path, value: float) -> Path:
+        return save_adapter(folder, LEAST + value)
+
+    async def probes_of(self, version: str, adapter: Path) -> list[dict[str, str]]:
+        """What it answers with the adapter, as the evaluator would have measured it."""
+        inference, name = self.engines["large"], f"probed-{version}"
+        tokens = RegistrySettings().probe_tokens
+        await inference.load(name, adapter)
+        probes = []
+        for prompt in PROMPTS:
+            asked = (PromptMessage(role="user", content=prompt),)
+            answers = [await inference.answer(model, asked, tokens) for model in (EMBEDDED_BASE, name)]
+            probes.append({"prompt": prompt, "base": answers[0], "candidate": answers[1]})
+        await inference.unload(name)
+        assert all(probe["base"] != probe["candidate"] for probe in probes)
+        return probes
+
+    async def assert_answers(self, crypt: Pool) -> None:
+        """The gateway answers as the champion, and as no version that was withdrawn."""
+        versions = await views.list_versions(crypt)
+        serving = (await views.list_aliases(crypt)).get("scribe")
+        if serving:
+            await serves(self.context.settings.gateway_url, "scribe", serving)
+        async with httpx.AsyncClient(base_url=self.context.settings.gateway_url, timeout=60) as client:
+            for name in ("scribe", *(one.name for one in versions if "withdrawn" in one.roles)):
+                body = {"model": name, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
+                answer = await client.post("/v1/chat/completions", json=body)
+                version = answer.headers.get("x-soulforge-adapter")
+                assert version == (serving if name == "scribe" else None), answer.text
+                assert name == "scribe" or answer.status_code == 403, answer.text
+
+
+@asynccontextmanager
+async def over_real_base(settings: Settings, crypt: Pool, pool: Pool, folder: Path) -> AsyncIterator[RealBase]:
+    own = configured(settings, folder, gateway={"wait_s": 0}).model_copy(update={"models": MODEL.parent})
+    configuration = load_configuration(own)
+    inference, gate = open_rune(configuration, own, "rune"), open_gate(own, "rune")
+    assert isinstance(inference, Vllm)
+    rune = Rune("rune", own, configuration, ProcessContainers(own.containers_dir), inference, gate)
+    context = ServiceContext("registry", own, crypt, None, configuration)  # type: ignore[arg-type]
+    async with gateway_process(own) as kill_gateway:
+        await kill_gateway()
+        try:
+            await rune.start()
+            await until(inference.healthy, START_S)
+            assert await rune.open()
+            engines = {"large": inference}
+            yield RealBase(context, pool, engines, folder, folder / "faults.json", rune=rune, kill_gateway=kill_gateway)
+        finally:
+            await rune.stop()
