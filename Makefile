@@ -8,7 +8,7 @@ PYTHON_CHECK := import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) 
 COMMA := ,
 PIP := pip --disable-pip-version-check install -qq --no-deps --no-compile
 
-.PHONY: help setup setup-unsloth up down ritual check test test-integration test-sandbox test-docker bench-harvest bench-handover bench-gateway bench-redaction test-handover test-fuzz test-chaos test-resume test-openapi gpu-check lock contracts karma suite clean
+.PHONY: help setup setup-unsloth up down ritual check test test-integration test-sandbox test-docker bench-harvest bench-handover bench-gateway bench-replay bench-redaction test-handover test-fuzz test-chaos test-resume test-openapi gpu-check lock contracts karma suite clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,6 +100,10 @@ bench-handover: setup ## evacuate and restore, against a bare stop and start of 
 bench-gateway: setup ## what the gateway costs, against vLLM itself and against an upstream that costs nothing (UPSTREAMS="stub vllm" ROUNDS=6)
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
 	@$(BIN)/python -m bench.gateway $(UPSTREAMS) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+bench-replay: setup ## drop in base logic with and without replay, over seeds (ROWS=600 SEEDS="0 1 2" PERSONAS="scribe coder" ITEMS=20)
+	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
+	@$(BIN)/python -m bench.replay $(if $(ROWS),--rows $(ROWS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(PERSONAS),--personas $(PERSONAS)) $(if $(ITEMS),--items $(ITEMS))
 
 test-handover: setup ## thirty evacuations of the real vLLM under live load, and every kill twice; 40 minutes on two cores
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base

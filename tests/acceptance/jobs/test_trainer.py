@@ -74,7 +74,8 @@ def test_a_manifest_becomes_an_adapter_of_two_files(uninterrupted: tuple[Trainer
     assert config["base_model_name_or_path"] == "stable-name"
     assert (config["r"], config["bias"], config["use_dora"], config["use_rslora"]) == (8, "none", False, False)
 
-    assert (result.result["steps"], result.result["replayed"]) == (STEPS, 1)
+    replay = result.result["replay"]
+    assert (replay["cached"], replay["generated"], replay["missing"], result.result["steps"]) == (1, 0, 0, STEPS)
     assert result.result["dev_loss_after"] < result.result["dev_loss_before"]
     assert [span.name for span in result.spans] == ["load", "tokenize", "replay", "train", "save"]
     audit = result.result["mask_audit"]["train"]
@@ -172,7 +173,7 @@ def test_a_golden_path_is_trained_with_its_calls_where_the_template_shows_them(
         epochs=9,
         tokens=100,
         max_length="p99",
-        replay=0,
+        replay=0.9,
         keep_best=False,
     )
     job = planned(base=base, manifest_dir=manifest, manifest_digest=digest, recipe=recipe)
@@ -187,6 +188,8 @@ def test_a_golden_path_is_trained_with_its_calls_where_the_template_shows_them(
     audit = result.result["mask_audit"]["train"]
     assert (audit["rows"], audit["examples"], audit["skipped"]) == (2, 2, {})
     assert result.result["dev_loss_before"] is None
+    replay = result.result["replay"]
+    assert replay["generated"] > 0 and replay["missing"] == 0 and replay["tokens"] >= replay["wanted_tokens"]
 
 
 def test_rows_that_the_base_cannot_show_are_left_out_and_named(planned: Planned, tmp_path: Path) -> None:
