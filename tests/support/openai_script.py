@@ -21,7 +21,7 @@ from tests.support.documented import list_code_blocks
 from tests.support.running import COMMAND_S, Stack
 
 SCRIPT = next(block.text for block in list_code_blocks("python") if block.document == "docs/from-openai.md")
-SOON_S = 240
+SOON_S = 600
 T = TypeVar("T")
 
 
