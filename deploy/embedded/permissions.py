@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from deploy.services import subscriptions
-from shared.contracts.intent import TrainingIntent
+from shared.contracts.intent import RitualProgress, TrainingIntent
 from shared.contracts.message import Message
 from shared.contracts.queue import HOLDS_STREAM, HOLDS_SUBJECTS, QueueAsk, QueuePause, QueueResume
 from shared.contracts.roles import PUBLISHERS, SERVICES, Role, is_command
@@ -76,5 +76,7 @@ def _read(role: Role) -> Iterable[str]:
         yield from (message.subject for message in PUBLISHERS if not is_command(message))
     elif role is Role.WORKER:
         yield from (message.subject for message in (QueuePause, QueueResume, QueueAsk))
+    elif role is Role.GATEWAY:
+        yield RitualProgress.subject
     elif role in SERVICES and any(one.message is TrainingIntent for one in subscriptions([role])):
         yield TrainingIntent.subject  # requests, whose answer a stored message has no subject for
