@@ -57,9 +57,11 @@ def _of_a_service(role: Role) -> Iterable[str]:
         if one.message is TrainingIntent:
             # Not `allow_responses`: a request may name any subject for its answer.
             yield from (f"{inbox_of(asker)}.>" for asker in PUBLISHERS[TrainingIntent])
+    # The gateway sends what its clients ask for without an outbox.
+    outbox = {message for message in _published(role) if role is not Role.GATEWAY or not is_command(message)}
     # The outbox compares what is stored under its message's id.
-    yield from (f"{API}.STREAM.MSG.GET.{stream}" for stream in {stream_of(message) for message in _published(role)})
-    if TrainingIntent in _published(role):
+    yield from (f"{API}.STREAM.MSG.GET.{stream}" for stream in {stream_of(message) for message in outbox})
+    if TrainingIntent in outbox:
         yield f"{API}.STREAM.INFO.{INTENTS}"
     if role is Role.ORCHESTRATOR:
         yield HOLDS_SUBJECTS
