@@ -105,6 +105,8 @@ async def test_what_nobody_vouches_for_waits_for_consecration_and_says_so(tuning
     assert waiting.status == "queued"
     assert any("nobody vouches" in one for one in await messages_of(client, job.id))
     await waits_for(client, other.id, "consecration")
+    with pytest.raises(openai.ConflictError, match="has not ended"):
+        await client.files.delete(job.training_file)
     await admin.execute(
         "UPDATE vectors.karma SET status = CASE persona WHEN 'scribe' THEN 'white_truth' ELSE 'rejected' END, "
         "consecrated_by = 'ida'"

@@ -17,7 +17,7 @@ from shared.contracts.verify import AdapterBanished, AdapterVerified, Judged
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from services.gateway.jobs.store import Status
+    from services.gateway.jobs.store import Level, Status, Type
     from shared.contracts.message import Fact
 
 SHOWN_ITEMS = 20
@@ -47,7 +47,9 @@ CODES = {
 
 def event_of(fact: Fact) -> Event:
     """What a client is shown of a fact; it is recorded once, by the fact's id."""
-    level, type, data = "info", "message", {}
+    level: Level = "info"
+    type: Type = "message"
+    data: dict[str, Any] = {}
     match fact:
         case KarmaHarvested():
             data = {"train": fact.train, "dev": fact.dev, "held_out": fact.held_out, "excluded": fact.excluded}
@@ -77,7 +79,7 @@ def event_of(fact: Fact) -> Event:
             text = "The job was cancelled" + (f": {fact.why}" if fact.why else "")
         case _:
             text = fact.subject
-    return Event(str(fact.event_id), text, level, type, data)  # type: ignore[arg-type]
+    return Event(str(fact.event_id), text, level, type, data)
 
 
 def reason_of(fact: Fact) -> str:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from shared.storage.postgres import Connection, Source
 
 Status = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled"]
+Level = Literal["info", "warn", "error"]
+Type = Literal["message", "metrics"]
 ENDS = frozenset({"succeeded", "failed", "cancelled"})
 LONGEST_MESSAGE = 4000  # characters of an event
 
@@ -60,8 +62,8 @@ class Event:
 
     source: str
     message: str
-    level: Literal["info", "warn", "error"] = "info"
-    type: Literal["message", "metrics"] = "message"
+    level: Level = "info"
+    type: Type = "message"
     data: dict[str, Any] = field(default_factory=dict)
 
 

@@ -22,7 +22,7 @@ def stack() -> Iterator[Stack]:
 @pytest.fixture(scope="session")
 def script(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> ScriptRun:
     """The script of docs/from-openai.md on the scribe's karma, run once, with a second job beside it."""
-    up = stack.run("up")
+    up = stack.run("up", "--detach")
     assert up.returncode == 0, up.stdout + up.stderr
     return run_script(stack, PROJECT / "examples" / "karma" / "scribe.jsonl", tmp_path_factory.mktemp("script"))
 
