@@ -65,7 +65,7 @@ NO_REPLAY = WITHOUT_DEV.model_copy(update={"replay": ReplayFigures()})
         ),
         (
             AdapterForged(**NAMED, **FORGED, training=PICKED),
-            "40 steps, 251 tokens/s with trl (the recipe names it); auto: r 16",
+            f"40 steps, {SPEED}, {REPLAY}; auto: r 16",
         ),
         (BANISHED.model_copy(update={"isolation": UNWALLED}), f"the verdict is banish; {UNISOLATED}"),
         (AdapterFailed(**NAMED, reason="no", isolation=UNWALLED), f"no; {UNISOLATED}"),
