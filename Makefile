@@ -8,7 +8,7 @@ PYTHON_CHECK := import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) 
 COMMA := ,
 PIP := pip --disable-pip-version-check install -qq --no-deps --no-compile
 
-.PHONY: help setup setup-unsloth up down ritual check test test-integration test-sandbox test-docker bench-harvest bench-handover bench-gateway bench-redaction test-handover test-fuzz test-chaos test-resume test-openapi gpu-check lock contracts karma suite clean
+.PHONY: help setup setup-unsloth up down ritual check test test-integration test-sandbox test-docker bench-harvest bench-handover bench-gateway bench-replay bench-redaction test-handover test-fuzz test-chaos test-resume test-openapi gpu-check lock contracts karma suite clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -101,6 +101,10 @@ bench-gateway: setup ## what the gateway costs, against vLLM itself and against 
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
 	@$(BIN)/python -m bench.gateway $(UPSTREAMS) $(if $(ROUNDS),--rounds $(ROUNDS))
 
+bench-replay: setup ## drop in base logic with and without replay, over seeds (ROWS=600 SEEDS="0 1 2" PERSONAS="scribe coder" ITEMS=20)
+	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
+	@$(BIN)/python -m bench.replay $(if $(ROWS),--rows $(ROWS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(PERSONAS),--personas $(PERSONAS)) $(if $(ITEMS),--items $(ITEMS))
+
 test-handover: setup ## thirty evacuations of the real vLLM under live load, and every kill twice; 40 minutes on two cores
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
 	@$(BIN)/python -m pytest -s -m extended tests/integration tests/acceptance/extended
@@ -120,7 +124,7 @@ test-resume: setup ## training is stopped and killed at random moments, resumed,
 	@.venv-openapi/bin/python -m $(PIP) -r requirements/openapi.lock
 	@touch $@
 
-test-openapi: .venv/.ready .venv-openapi/.ready ## Schemathesis against the gateway over a small engine, by its OpenAPI document; a minute (CASES=100 SEED=1)
+test-openapi: .venv/.ready .venv-openapi/.ready ## Schemathesis against the gateway over a small engine, by its OpenAPI document; four minutes (CASES=100 SEED=1)
 	@$(BIN)/python -m tests.openapi.run --cases $(or $(CASES),100) --seed $(or $(SEED),1)
 
 gpu-check: setup ## prove on real device memory that a GPU is occupied, and free again after the stop (DEVICES=0 GIB=4)

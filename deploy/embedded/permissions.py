@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from deploy.services import subscriptions
-from shared.contracts.intent import TrainingIntent
+from shared.contracts.intent import RitualProgress, TrainingIntent
 from shared.contracts.message import Message
 from shared.contracts.queue import HOLDS_STREAM, HOLDS_SUBJECTS, QueueAsk, QueuePause, QueueResume
 from shared.contracts.roles import PUBLISHERS, SERVICES, Role, is_command
@@ -57,9 +57,11 @@ def _of_a_service(role: Role) -> Iterable[str]:
         if one.message is TrainingIntent:
             # Not `allow_responses`: a request may name any subject for its answer.
             yield from (f"{inbox_of(asker)}.>" for asker in PUBLISHERS[TrainingIntent])
+    # The gateway sends what its clients ask for without an outbox.
+    outbox = {message for message in _published(role) if role is not Role.GATEWAY or not is_command(message)}
     # The outbox compares what is stored under its message's id.
-    yield from (f"{API}.STREAM.MSG.GET.{stream}" for stream in {stream_of(message) for message in _published(role)})
-    if TrainingIntent in _published(role):
+    yield from (f"{API}.STREAM.MSG.GET.{stream}" for stream in {stream_of(message) for message in outbox})
+    if TrainingIntent in outbox:
         yield f"{API}.STREAM.INFO.{INTENTS}"
     if role is Role.ORCHESTRATOR:
         yield HOLDS_SUBJECTS
@@ -76,5 +78,7 @@ def _read(role: Role) -> Iterable[str]:
         yield from (message.subject for message in PUBLISHERS if not is_command(message))
     elif role is Role.WORKER:
         yield from (message.subject for message in (QueuePause, QueueResume, QueueAsk))
+    elif role is Role.GATEWAY:
+        yield RitualProgress.subject
     elif role in SERVICES and any(one.message is TrainingIntent for one in subscriptions([role])):
         yield TrainingIntent.subject  # requests, whose answer a stored message has no subject for

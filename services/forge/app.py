@@ -1,7 +1,8 @@
-"""The forge: consumes `gpu.evacuated`, records `adapter.forged` or `adapter.failed`."""
+"""The forge: consumes `karma.harvested` and `gpu.evacuated`, records `adapter.forged` or `adapter.failed`."""
 
 from __future__ import annotations
 
+from services.forge.ask_base import BaseAnswers
 from services.forge.handlers import router
 from services.forge.reconcile import ROLE, Forge
 from services.forge.settings import ForgeSettings
@@ -19,7 +20,13 @@ def build(context: ServiceContext, trainer: str = TRAINER) -> Service:
     settings = context.configuration.section(ForgeSettings)
     kind = JobKind(ROLE, ("-m", trainer), settings.memory, settings.time_limit_s, settings.stalled_after_s)
     stage = GpuStage(context, State.EVACUATED, kind, settings.max_attempts, Forge(context))
-    return Service(stage.reconcile, loops=(stage.heartbeat(),), checks={"jobs": stage.check_isolation})
+    answers = BaseAnswers(context, settings.replay_budget_s)
+    return Service(
+        stage.reconcile,
+        loops=(stage.heartbeat(), answers.loop()),
+        checks={"jobs": stage.check_isolation},
+        dependencies={"replay": answers.woken},
+    )
 
 
 app = App("forge", router, build)

@@ -25,6 +25,7 @@ class TrainerJob(GpuJob):
     """One training run. Inputs may be read-only; everything is written below `output`, a fresh directory.
 
     `manifest_dir` holds the shards of `train/` and, where there is one, `dev/`; `manifest_digest` is its `digest_tree`.
+    `replay` holds answers of the base, made before; `replay_digest` is its `digest_file`.
     `resume_from` is the `checkpoints` directory of an earlier attempt. The job runs in the environment of `engine`.
     `others` are the interpreters of further engines that it may hand over to, `kept` the folder of earlier pilots' results.
     """
@@ -36,6 +37,8 @@ class TrainerJob(GpuJob):
     manifest_dir: Path
     manifest_digest: str
     recipe: Recipe
+    replay: Path | None = None
+    replay_digest: str | None = None
     recipe_reason: str = Field("", description="Why the recipe has its values, where they were picked.")
     output: Path
     resume_from: Path | None = None

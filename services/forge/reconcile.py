@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Literal
 
+import structlog
 from pydantic import BaseModel
 
 from services.forge.auto_recipe import Task, pick
 from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, IDENTITY_FILE, TrainerJob, kept_name
+from services.forge.replay.answers import answers_key, read_answers, to_lines
 from shared.config.engines import list_engines
 from shared.config.recipe import AUTO, load_recipe, with_overrides
 from shared.contracts.forge import (
@@ -23,6 +25,7 @@ from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.job import RESULT_FILE
 from shared.jobs.runner import JOB_FILE, OUTPUT, Finished, JobPlan
 from shared.ritual import ledger
+from shared.storage import digests
 from shared.storage.artifacts import Artifacts, write_atomically
 from shared.storage.base_model import Bases
 from shared.storage.base_shape import read_shape
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from shared.runtime.context import ServiceContext
     from shared.storage.base_model import Base
 
+log = structlog.get_logger()
 ROLE = "trainer"
 LARGEST_CONFIG = 256 * KIB
 SHOWN = 10  # names of files in an error
@@ -75,6 +79,7 @@ class Forge:
                 other: found for other in others if (found := jobs.environment(other)).image == environment.image
             }
             kept = self._artifacts.pilots() if reached else None
+            replay = self._fixed_answers(ritual, base) if recipe.replay else None
             job = TrainerJob(
                 ritual=str(ritual.id),
                 attempt=ritual.attempt,
@@ -84,6 +89,8 @@ class Forge:
                 manifest_digest=harvested.manifest,
                 recipe=with_overrides(recipe, ritual.intent.overrides),
                 recipe_reason=reason,
+                replay=replay,
+                replay_digest=digests.digest_file(replay) if replay else None,
                 output=output,
                 resume_from=resume,
                 engine=engine,
@@ -91,7 +98,7 @@ class Forge:
                 kept=kept,
                 seed=ritual.intent.seed,
             )
-            inputs = (base.path, manifest, *filter(None, (resume, kept)))
+            inputs = (base.path, manifest, *filter(None, (resume, kept, replay)))
             return JobPlan(job, (*inputs, *(path for other in reached.values() for path in other.mounted)), environment)
 
         return planned
@@ -118,6 +125,18 @@ class Forge:
             spans=finished.result.spans,
             isolation=finished.isolation,
         )
+
+    def _fixed_answers(self, ritual: Ritual, base: Base) -> Path:
+        """The base's answers as they were known to the ritual's first attempt: with others no checkpoint could be resumed from."""
+        path = self._artifacts.replay_input(ritual.id)
+        if not path.exists():
+            try:
+                known = read_answers(self._artifacts.replay_answers(answers_key(base.digest)))
+            except OutputError as error:
+                log.warning("the base's answers are not used", ritual=str(ritual.id), error=str(error))
+                known = {}
+            write_atomically(path, to_lines(known[place] for place in sorted(known)))
+        return path
 
     async def _recipe(self, ritual: Ritual, harvested: KarmaHarvested, base: Base) -> tuple[Recipe, str]:
         """The recipe of a ritual, and why it has its values where they are picked."""

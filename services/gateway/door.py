@@ -23,6 +23,9 @@ from services.gateway.files.files import Files
 from services.gateway.files.routes import FileRoutes
 from services.gateway.gates import END_WITHIN_S, until
 from services.gateway.generate import Generate
+from services.gateway.jobs.jobs import Jobs
+from services.gateway.jobs.routes import JobRoutes
+from services.gateway.jobs.shape import check_name
 from services.gateway.kept import Kept
 from services.gateway.keys.authenticate import Authenticate, Authenticator
 from services.gateway.keys.client import OWNER, Client, client_of
@@ -72,6 +75,7 @@ class Door:
         self.queue = Queue(limits, engines)
         self.decisions = Decisions()
         self.files = Files(settings, configuration)
+        self.jobs = Jobs()
         self.keys = KnownKeys(settings)
         self.authenticator = Authenticator(self.keys)
         self.sees = False
@@ -90,6 +94,7 @@ class Door:
                 *(Route(path, generate, methods=["POST"]) for path in GENERATING),
                 *VersionCommands(self.decisions, self.withdraw, bodies).routes("/v1/soulforge"),
                 *FileRoutes(self.files).all(),
+                *JobRoutes(self.jobs, self.files, bodies, configuration).all(),
             ],
             middleware=[
                 Middleware(SameOrigin, own_name=settings.host),
@@ -154,6 +159,7 @@ class Door:
 
     def resolve(self, asked: str, client: Client = OWNER) -> names.Target:
         """Find what a name stands for now. Raises Refusal, also where the client may not ask it."""
+        check_name(asked)
         client.require(Scope.CHAT, names.persona_of(asked, self.engines.bases))
         table = self.table.limited_to(client.personas)
         return names.resolve(table, self.engines.bases, asked, self.withdrawals.find)

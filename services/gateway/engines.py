@@ -73,13 +73,13 @@ class Engine:
 
     @contextmanager
     def working(self, request: InFlight) -> Iterator[None]:
-        """Admit a request, and count it until its client has the answer's last byte."""
+        """Admit a request, and count it until its client has the answer's last byte. Raises Refusal, as `Gate.admit`."""
         self.gate.admit(request)
         IN_FLIGHT.labels(self.rune).set(self.in_flight)
         try:
             yield
         finally:
-            self.gate.requests.discard(request)
+            self.gate.leave(request)
             IN_FLIGHT.labels(self.rune).set(self.in_flight)
 
 

@@ -54,7 +54,7 @@ class Forwarder:
                     engine.mark_gone()
                     tried.append(engine)
                     if isinstance(fault, NOT_SENT):
-                        engine.gate.admitted -= 1
+                        engine.gate.admitted -= not request.yields
                     else:
                         sent = True
                     continue

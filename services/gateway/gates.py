@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -27,6 +28,7 @@ END_WITHIN_S = 3.0
 UNPROVEN = "starting: not yet proven"
 HELD = "a ritual holds its anvil"
 UNPROVEN_S = HELD_S = 30.0
+QUIET_S = 2.0  # without a request before one of low priority is admitted: somebody may be in the middle of something
 
 
 class KeptGates(Frozen):
@@ -42,11 +44,33 @@ class Gate:
         self.rune, self.closed = rune, closed
         self.commanded = False  #: since this process started
         self.requests: set[InFlight] = set()
-        self.admitted = self.refused = self.refused_since = self.ended = 0
+        self.admitted = self.refused = self.refused_since = self.ended = 0  #: without those of low priority
+        self._left_at = -QUIET_S
 
     def admit(self, request: InFlight) -> None:
+        """Count a request until `leave`. Raises Refusal for one of low priority while there are others."""
+        if request.yields:
+            if self.asked or monotonic() - self._left_at < QUIET_S:
+                raise _yield()
+        else:
+            self.admitted += 1
+            self._end_yielding()
         self.requests.add(request)
-        self.admitted += 1
+
+    def leave(self, request: InFlight) -> None:
+        self.requests.discard(request)
+        if not request.yields:
+            self._left_at = monotonic()
+
+    @property
+    def asked(self) -> int:
+        """The requests in flight without those of low priority."""
+        return sum(not request.yields for request in self.requests)
+
+    def _end_yielding(self) -> None:
+        for request in self.requests:
+            if request.yields:
+                request.end(_yield())
 
     def count_refused(self) -> None:
         self.refused += 1
@@ -58,6 +82,7 @@ class Gate:
             self.refused_since = 0
         since = self.closed.since if self.closed else now
         self.closed = Closed(reason=reason, retry_after_s=retry_after_s, since=since, commanded_at=now)
+        self._end_yielding()
 
     async def end_requests(self) -> int:
         """End the requests in flight and return how many, once they are gone or END_WITHIN_S is over."""
@@ -77,6 +102,7 @@ class Gate:
             "since": closed.since.isoformat() if closed else None,
             "retry_after_s": closed.retry_after_s if closed else None,
             "in_flight": len(self.requests),
+            "low_priority": len(self.requests) - self.asked,
             "refused": self.refused_since if closed else 0,
             "refused_total": self.refused,
             "admitted_total": self.admitted,
@@ -126,6 +152,10 @@ class Gates:
 
     async def _keep(self) -> None:
         await self._file.write(KeptGates(closed={rune: gate.closed for rune, gate in self.by_rune.items()}))
+
+
+def _yield() -> Refusal:
+    return Refusal(503, "busy", "others ask this engine: a request of low priority waits for a quiet moment", QUIET_S)
 
 
 def _unproven() -> Closed:

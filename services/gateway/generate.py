@@ -18,6 +18,7 @@ from services.gateway.keys.client import client_of
 from services.gateway.metrics import REQUESTS
 from services.gateway.portal import Portal, PortalError
 from services.gateway.request import Asked, Bodies, Gone, parse
+from shared.drivers.inference.port import LOW_PRIORITY, PRIORITY_HEADER
 
 if TYPE_CHECKING:
     from services.gateway.forward import Forwarder
@@ -55,7 +56,8 @@ class Generate:
         self.uses: dict[str, Use] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = InFlight(client_of(scope), receive, send)
+        yields = (PRIORITY_HEADER.encode(), LOW_PRIORITY.encode()) in scope["headers"]
+        request = InFlight(client_of(scope), receive, send, yields)
         try:
             with self._bodies.hold() as body:
                 await self._bodies.read(body, scope, receive)
@@ -73,7 +75,9 @@ class Generate:
         finally:
             self.requests.discard(request)
             self._count_use(request.target)
-            REQUESTS.labels(request.served, "ended" if request.ended else request.outcome).inc()
+            outcome = "ended" if request.ended else request.outcome
+            yielded = request.yields and outcome in ("ended", "refused")
+            REQUESTS.labels(request.served, "yielded" if yielded else outcome).inc()
 
     async def _answer(self, asked: Asked, request: InFlight, scope: Scope, send: Send) -> None:
         status = await self._serve(asked, request, scope, send)
@@ -88,6 +92,8 @@ class Generate:
             try:
                 return await self._forwarder.forward(scope, send, target, body, request)
             except Away as away:
+                if request.yields:
+                    raise away.refusal from None
                 decided = self._configuration.persona(target.persona)
                 # A version is asked for by its name for the sake of its weights: nothing else answers for it.
                 if decided.away == "portal" and decided.leaves_home and not target.pinned and away.passes:

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 
 
 class InFlight:
-    """Wraps `receive` and `send` of one request. `target` is what answers it; None while that is not decided."""
+    """Wraps `receive` and `send` of one request. `target` is what answers it; None while that is not decided.
 
-    def __init__(self, client: Client, receive: Receive, send: Send) -> None:
-        self.client = client
+    `yields`: it is of low priority, and ends as soon as another one comes.
+    """
+
+    def __init__(self, client: Client, receive: Receive, send: Send, yields: bool = False) -> None:
+        self.client, self.yields = client, yields
         self.target: Target | None = None
         self.served = ""  #: the persona or the base, for metrics
         self.outcome = "failed"

@@ -76,7 +76,7 @@ class Bodies:
         except Gone:
             raise Refusal(400, "incomplete_body", "the connection was closed before the body's end") from None
         try:
-            return kind.model_validate(await parse(_parse, data))
+            return kind.model_validate(await parse(parse_object, data))
         except ValidationError as wrong:
             first = wrong.errors(include_input=False)[0]
             where = ".".join(map(str, first["loc"]))
@@ -124,7 +124,7 @@ class Asked:
     """A parsed request: the model that it names, and what to send in its place."""
 
     def __init__(self, body: bytes, decoder: type[json.JSONDecoder] = json.JSONDecoder) -> None:
-        self._fields = _parse(body, decoder)
+        self._fields = parse_object(body, decoder)
         model = self._fields.get("model")
         if not isinstance(model, str) or not model:
             raise Refusal(
@@ -170,7 +170,8 @@ class _Yielding(json.JSONDecoder):
         self.scan_once = py_make_scanner(self)
 
 
-def _parse(body: bytes, decoder: type[json.JSONDecoder]) -> dict[str, Any]:
+def parse_object(body: bytes, decoder: type[json.JSONDecoder]) -> dict[str, Any]:
+    """The fields of a body of JSON. Raises Refusal."""
     # Not orjson: of a key that comes twice it keeps the last, without a word.
     try:
         found = json.loads(

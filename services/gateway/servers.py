@@ -68,6 +68,7 @@ async def open_door(settings: Settings, configuration: Configuration) -> AsyncIt
         try:
             yield door
         finally:
+            door.jobs.close()
             clients.should_exit = owner.should_exit = True
             await asyncio.gather(*serving)
             for task in running:

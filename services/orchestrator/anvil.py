@@ -46,7 +46,7 @@ class TrafficMonitor:
     async def sample(self, runes: tuple[Rune, ...]) -> None:
         for rune in runes:
             try:
-                activity = await rune.activity()
+                activity = await rune.traffic()
             except InferenceError:
                 activity = None
             history = self._histories.get(rune.name, TrafficHistory())

@@ -125,6 +125,18 @@ class Rune:
             counts = {"in_flight": gate.in_flight, "admitted_total": gate.admitted_total}
         return (await self.inference.activity()).model_copy(update=counts)
 
+    async def traffic(self) -> Activity:
+        """What clients ask of it: by the gateway alone where nothing else reaches it, without what yields to them. Raises as `activity`."""
+        measured = await self.activity()
+        if not self.config.listens_on_socket:
+            return measured
+        with suppress(InferenceError):
+            gate = await self.gate.admission()
+            asked = gate.in_flight - gate.low_priority
+            counts = {"running": asked, "waiting": 0, "finished_total": gate.admitted_total - asked, "in_flight": asked}
+            return measured.model_copy(update={**counts, "admitted_total": gate.admitted_total})
+        return measured
+
     async def in_flight(self) -> int:
         """Count the requests that are not finished, by the gateway or the engine, whichever counts more. 0 where neither answers."""
         counts = [0]

@@ -78,6 +78,8 @@ class Verifier:
         if measured != (forged.base, forged.adapter, harvested.holdout):
             raise OutputError(f"{RESULTS_FILE} is about another base, adapter or holdout than the job's")
         verdict = await asyncio.to_thread(self._judge, results)
+        if warning := forged.training.replay.warning:
+            verdict = verdict.model_copy(update={"warnings": (warning,)})
         kept = self._artifacts.base_scores(forged.base)
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(kept, results.kept_base_scores().model_dump_json())

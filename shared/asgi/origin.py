@@ -41,7 +41,7 @@ def check_origin(scope: Scope, own_name: str, json_only: bool = True) -> Refusal
     if any(origin.partition("://")[2].lower() != hosts[0].lower() for origin in origins):
         return Refusal(403, f"a web page of {', '.join(origins)!r} may not use this server")
     if json_only and scope["type"] == "http" and scope["method"] not in READ_METHODS and not _is_asked_for(scope):
-        return Refusal(415, f"send it with Content-Type: {CONTENT_TYPE}")
+        return Refusal(415, f"send it with Content-Type: {CONTENT_TYPE}, or with a key")
     return None
 
 

@@ -63,7 +63,9 @@ class Recipe(Frozen):
         "auto: the base's context; p99: the length that 99 of 100 rows do not exceed.",
     )
     seed: int = Field(0, ge=0, lt=2**31, description="Seed, where the job names none.")
-    replay: float = Field(0.2, ge=0, le=1, description="Rows of the base's own words, as a share of the training rows.")
+    replay: float = Field(
+        0.15, ge=0, le=1, description="Trained tokens of the base's own answers, as a share of those of the rows."
+    )
     checkpoint_steps: int = Field(20, gt=0, description="Steps between two checkpoints, each with its dev loss.")
     keep_best: bool = Field(True, description="End with the checkpoint of least dev loss, else with the last one.")
     patience: int = Field(

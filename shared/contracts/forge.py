@@ -41,6 +41,29 @@ class MaskAudit(Frozen):
     dev: SplitFigures
 
 
+class ReplayFigures(Frozen):
+    """The base's own answers among the examples: those made while it served, those made in the job, and how many are missing.
+
+    `tokens` are the trained ones of all of them; `wanted_tokens` is the recipe's share of the rows' trained tokens.
+    """
+
+    cached: int = 0
+    generated: int = 0
+    missing: int = 0
+    tokens: int = 0
+    wanted_tokens: int = 0
+
+    @property
+    def warning(self) -> str | None:
+        """That the share was not reached; None where it was."""
+        if not self.missing:
+            return None
+        return (
+            f"replay fell short: {self.tokens} of {self.wanted_tokens} tokens of the base's own answers, "
+            f"about {self.missing} answers are missing, so that more of what it knew may be lost"
+        )
+
+
 class CheckpointFigures(Frozen):
     """A checkpoint of the run. Losses are nats per trained token: of its step, and of the dev split."""
 
@@ -100,7 +123,7 @@ class TrainingFigures(Frozen):
     resumed_at: int = Field(0, description="The step of the checkpoint that it continued from; 0 from the beginning.")
     taken: int = Field(0, description="The step whose adapter this is: the last one, or that of the least dev loss.")
     checkpoints: tuple[CheckpointFigures, ...] = Field((), description="The checkpoints, the latest 500 at most.")
-    replayed: int = Field(0, description="Examples of the base's own answers that were mixed in.")
+    replay: ReplayFigures
     mask_audit: MaskAudit
     adapter: dict[str, str] = Field(description="The digest of each file of the adapter.")
     choice: EngineChoice = Field(description="The engine, and why it was taken.")

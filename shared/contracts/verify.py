@@ -134,6 +134,7 @@ class Verdict(Frozen):
     target: TargetEvidence
     base_logic: BaseLogicEvidence
     policy: Policy
+    warnings: tuple[str, ...] = Field((), description="What was not as it should be, and decided nothing.")
 
 
 class Judged(Fact):

@@ -46,8 +46,9 @@ def takes_parts(tokenizer: Templated) -> bool:
 def template_messages(messages: Sequence[Mapping[str, Any]], *, parts: bool = False) -> list[Message]:
     """Convert messages from OpenAI's form to a template's: arguments are objects, content is text, or a list of parts
     where `takes_parts`. Raises ValueError."""
-    shown = [_message(message) for message in messages]
-    return [_in_parts(message) for message in shown] if parts else shown
+    if not parts:
+        return [_message(message) for message in messages]
+    return [_in_parts(_message(message), empty=message.get("content") is None) for message in messages]
 
 
 def template_tools(tools: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]] | None:
@@ -98,11 +99,11 @@ def _left_out(
     return None
 
 
-def _in_parts(message: Message) -> Message:
+def _in_parts(message: Message, *, empty: bool = False) -> Message:
     """The message with its content as parts. The serving engine gives results of tools as text in either form."""
     if message["role"] == "tool":
         return message
-    return message | {"content": [{"type": "text", "text": message["content"]}]}
+    return message | {"content": [] if empty else [{"type": "text", "text": message["content"]}]}
 
 
 def _message(message: Mapping[str, Any]) -> Message:

@@ -46,6 +46,16 @@ class Artifacts:
         make_folder(folder)
         return folder / f"{_folder(base)}.json"
 
+    def replay_answers(self, key: str) -> Path:
+        """A base's own answers, kept for every training on it. Its folder exists."""
+        folder = self.lab / "replay"
+        make_folder(folder)
+        return folder / f"{_folder(key)}.jsonl"
+
+    def replay_input(self, ritual: UUID) -> Path:
+        """The base's answers that all attempts of a ritual train with."""
+        return self.runs(ritual) / "replay.jsonl"
+
     def pilots(self) -> Path:
         """What pilots of the training engines measured, kept for the next run. It exists."""
         folder = self.lab / "pilots"

@@ -68,6 +68,7 @@ BODIES: dict[str, dict[str, object]] = {
     "/v1/completions": {"model": PERSONA, "prompt": "a", "max_tokens": 1},
     "/v1/responses": {"model": PERSONA, "input": "a"},
     "/v1/embeddings": {"model": PERSONA, "input": "a"},
+    "/v1/fine_tuning/jobs": {"model": "base", "training_file": PARAMETERS["id"], "suffix": PERSONA},
     "/v1/soulforge/decisions": {"action": "pin", "persona": PERSONA, "champion": VERSION, "why": "test"},
     "/v1/soulforge/withdrawals": {"version": "nobody@000", "why": "test"},
 }

@@ -29,6 +29,7 @@ AT_ONCE_S = 1.0
 async def gateway(
     settings: Settings, admin: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Gateway]:
+    monkeypatch.setattr("services.gateway.table_reader.EVERY_S", 60.0)  # what changes is announced by the database
     async with gateway_over(settings, admin, tmp_path, limits={"wait_s": 0}, token_s=0) as one:
         monkeypatch.setenv("SOULFORGE_HOME", str(settings.home))
         monkeypatch.setenv("SOULFORGE_PORT_BASE", str(settings.port_base))

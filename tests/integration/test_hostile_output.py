@@ -23,10 +23,11 @@ from shared.config.model import embedded
 from shared.config.settings import Settings
 from shared.config.tables import JobsConfig
 from shared.contracts.evacuate import GpuInterrupted
-from shared.contracts.forge import ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterFailed, AdapterForged
+from shared.contracts.forge import ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterFailed, AdapterForged, TrainingFigures
 from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult
 from shared.contracts.ritual import State
 from shared.contracts.text import REPLACEMENT
+from shared.contracts.verify import AdapterVerified
 from shared.jobs.gpu_stage import GpuStage
 from shared.jobs.runner import OUTPUT, JobKind, JobPlan
 from shared.ritual import ledger
@@ -36,7 +37,7 @@ from shared.runtime.context import ServiceContext
 from shared.storage.artifacts import Artifacts
 from shared.storage.postgres import Pool, open_pool
 from tests.support.evaluations import INTACT, LEARNED, items_of, results
-from tests.support.facts import TRAINING
+from tests.support.facts import SHORT, TRAINING
 from tests.support.fakes.ending_job import EndingJob
 from tests.support.stages import JOB_S, evacuated, harvested, reconcile_until_moved, state
 
@@ -158,14 +159,14 @@ def kind(role: str) -> JobKind:
     return JobKind(role, ("-m", "tests.support.fakes.ending_job"), GIB, JOB_S)
 
 
-async def forged(admin: Pool) -> UUID:
+async def forged(admin: Pool, training: TrainingFigures = TRAINING) -> UUID:
     """A ritual whose adapter is that of PROMOTED."""
     ritual = await harvested(admin)
     fence = await evacuated(admin, ritual)
     made = {"adapter": PROMOTED.adapter_digest, "base": PROMOTED.base_digest, "path": "/nowhere", "recipe": "default"}
     await state(
         admin,
-        AdapterForged(ritual=ritual, persona="scribe", **made, fence=fence, training=TRAINING),
+        AdapterForged(ritual=ritual, persona="scribe", **made, fence=fence, training=training),
     )
     return ritual
 
@@ -234,6 +235,18 @@ async def test_measurements_are_judged_and_the_base_scores_of_their_base_are_kep
     assert moved.state is State.VERIFIED
     kept = Artifacts(context.settings.home).base_scores(PROMOTED.base_digest)
     assert kept.read_text() == Results.model_validate(PROMOTED).kept_base_scores().model_dump_json()
+
+
+async def test_a_training_with_too_few_answers_of_the_base_is_a_warning_of_the_verdict(
+    admin: Pool, context: ServiceContext
+) -> None:
+    ritual = await forged(admin, SHORT)
+    files = {RESULTS_FILE: PROMOTED.model_dump_json()}
+
+    await reconcile_until_moved(evaluating(context, {"files": files}), ritual)
+
+    verdict = (await ledger.require_fact(context.pool, ritual, AdapterVerified)).verdict
+    assert verdict.warnings == (SHORT.replay.warning,) and "30 of 70 tokens" in verdict.warnings[0]
 
 
 async def test_checkpoints_behind_a_link_are_not_given_to_the_next_attempt(

@@ -92,6 +92,8 @@ class FakeRune:
     async def activity(self) -> Activity:
         return Activity(running=self.busy, waiting=0, finished_total=self.finished)
 
+    traffic = activity
+
     async def models(self) -> frozenset[str]:
         return frozenset({"base"}) if self.up else frozenset()
 

@@ -31,6 +31,7 @@ SHORT_FORMS: dict[str, tuple[str, ...]] = {
     "bench-harvest": ("ROWS=1000",),
     "bench-handover": ("ROUNDS=1",),
     "bench-gateway": ("UPSTREAMS=stub", "ROUNDS=1"),
+    "bench-replay": ("ROWS=8", "SEEDS=0", "ITEMS=2"),
     "bench-redaction": ("SEEDS=6",),
     "contracts": (),
     "karma": (),

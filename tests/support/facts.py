@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from shared.contracts.forge import CheckpointFigures, EngineChoice, MaskAudit, Provenance, SplitFigures, TrainingFigures
+from shared.contracts.forge import (
+    CheckpointFigures,
+    EngineChoice,
+    MaskAudit,
+    Provenance,
+    ReplayFigures,
+    SplitFigures,
+    TrainingFigures,
+)
 
 SPLIT = SplitFigures(
     rows=1, examples=1, tokens=9, trained_tokens=3, least_trained=3, longest=9, prompts={}, skipped={}, refused={}
@@ -20,9 +28,14 @@ TRAINING = TrainingFigures(
     checkpoints=(CheckpointFigures(step=40, loss=1.2, dev_loss=1.25),),
     seen_tokens=360,
     tokens_per_s=251.4,
+    replay=ReplayFigures(cached=3, generated=1, tokens=40, wanted_tokens=36),
     mask_audit=MaskAudit(train=SPLIT, dev=SPLIT),
     adapter={},
     choice=EngineChoice(engine="trl", why="the recipe names it"),
     versions={},
     provenance=PROVENANCE,
+)
+#: The same, with too few answers of the base.
+SHORT = TRAINING.model_copy(
+    update={"replay": ReplayFigures(cached=2, generated=1, missing=4, tokens=30, wanted_tokens=70)}
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,14 +47,16 @@ class Gateway:
         """The stock client with nothing changed but address and key."""
         return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=timeout_s)
 
-    async def add_key(self, *scopes: str) -> str:
+    async def add_key(self, *scopes: str, name: str = "tester", personas: Collection[str] | None = None) -> str:
         """Add a key with these scopes; returns its secret, once the gateway knows it."""
         secret = make_secret()
         await self.admin.execute(
-            "INSERT INTO gateway.api_key (id, name, hash, scopes) VALUES ($1, 'tester', $2, $3)",
+            "INSERT INTO gateway.api_key (id, name, hash, scopes, personas) VALUES ($1, $2, $3, $4, $5)",
             f"key-{uuid4().hex[:12]}",
+            name,
             hash_secret(secret),
             list(scopes),
+            personas and list(personas),
         )
 
         async def is_known() -> bool:
@@ -120,12 +122,15 @@ def list_routes(settings: Settings) -> list[tuple[str, str]]:
     return [(method, route.path) for route in routes for method in sorted(route.methods or {"any"}) if method != "HEAD"]
 
 
-def tables_of(engines: int, folder: Path, limits: Mapping[str, object]) -> dict[str, Any]:
+def tables_of(engines: int, folder: Path, limits: Mapping[str, object], reconcile_s: float = 30.0) -> dict[str, Any]:
     """The configuration of so many engines that something else runs. `limits` are those of `[gateway]`."""
     runes = [f"rune{number}" for number in range(engines)]
     engine = {"command": ["of", "the", "test", "{socket}"], "base": BASE, "max_loras": 4}
     return {
-        "runtime": {**QUICK, "reconcile_s": 30.0},  # what is decided reaches it by the announcement, not by a poll
+        "runtime": {
+            **QUICK,
+            "reconcile_s": reconcile_s,
+        },  # what is decided reaches it by the announcement, not by a poll
         "gateway": dict(limits),
         "anvils": {"anvil0": {"accelerator": "cpu"}},
         "bases": {BASE: {"path": str(folder)}},
@@ -141,11 +146,12 @@ async def gateway_over(
     folder: Path,
     engines: int = 1,
     limits: Mapping[str, object] | None = None,
+    reconcile_s: float = 30.0,
     **faults: Any,
 ) -> AsyncIterator[Gateway]:
     """A gateway over so many engines with these faults. `limits` are those of `[gateway]`."""
     async with AsyncExitStack() as stack:
-        own = configured(settings, folder, **tables_of(engines, folder, limits or {}))
+        own = configured(settings, folder, **tables_of(engines, folder, limits or {}, reconcile_s))
         runes = load_configuration(own).runes
         started = {
             rune: await stack.enter_async_context(

@@ -10,19 +10,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from services.forge.job import CHECKPOINTS_DIR, TrainerJob
+from services.forge.replay.answers import append_answers, make_answer
+from services.forge.replay.prompts import list_prompts
 from shared.config.recipe import Recipe
 from shared.config.settings import PROJECT
 from shared.config.tables import JobsConfig
 from shared.contracts.forge import EngineName
 from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult, Progress
 from shared.storage.base_model import Base
-from shared.storage.digests import digest_tree
+from shared.storage.digests import digest_file, digest_tree
 from tests.support.model import MODEL
 from tests.support.tooled import TOOLS, golden
 
 TIMEOUT_S = 280
 ROWS = 6
-# Two passes over the rows and one example of the base's own words, in steps of two examples, each in two parts.
+# Two passes over the rows and one answer of the base, in steps of two examples, each in two parts.
 RECIPE = Recipe(
     r=8,
     dropout=0.1,
@@ -35,6 +37,7 @@ RECIPE = Recipe(
     checkpoint_steps=3,
 )
 STEPS = 8
+QUESTION = next(number for number, prompt in enumerate(list_prompts()) if not prompt.is_text)
 
 
 class Trained(NamedTuple):
@@ -83,6 +86,9 @@ def write_manifest(folder: Path, train: list[dict[str, Any]], dev: list[dict[str
 
 def planned(manifest: Path, digest: str, output: Path, **replaced: Any) -> TrainerJob:
     """A job of RECIPE; keyword arguments replace its fields."""
+    answers = output.with_name("replay.jsonl")
+    if not answers.exists():
+        append_answers(answers, [make_answer((QUESTION, 0), "Because of the light that falls there.", complete=True)])
     values: dict[str, Any] = {
         "ritual": "r",
         "attempt": 1,
@@ -91,6 +97,8 @@ def planned(manifest: Path, digest: str, output: Path, **replaced: Any) -> Train
         "manifest_dir": manifest,
         "manifest_digest": digest,
         "recipe": RECIPE,
+        "replay": answers,
+        "replay_digest": digest_file(answers),
         "output": output,
     }
     return TrainerJob(**(values | replaced))

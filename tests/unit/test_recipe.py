@@ -56,7 +56,7 @@ def test_a_budget_of_tokens_ends_the_passes_early_and_never_adds_one() -> None:
         (Task(20_000, 9_000_000, 8_000_000_000), 16, {"r": 16, "schedule": "cosine", "max_length": "p99"}),
     ],
 )
-def test_auto_picks_by_rows_tokens_and_size_of_the_base_and_says_why(
+def test_auto_picks_by_rows_tokens_and_size_of_the_base_and_states_why(
     task: Task, max_rank: int, picked: dict[str, object]
 ) -> None:
     recipe, why = pick(load_recipe(AUTO), task, max_rank)

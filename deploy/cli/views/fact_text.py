@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from deploy.cli.format import duration, size
 from shared.contracts.evacuate import GpuEvacuated, GpuInterrupted, GpuRefused, GpuRestored
-from shared.contracts.forge import AdapterFailed, AdapterForged
+from shared.contracts.forge import AdapterFailed, AdapterForged, ReplayFigures
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
 from shared.contracts.intent import RitualCancelled
 from shared.contracts.job import is_unisolated, isolation_text
@@ -95,7 +95,17 @@ def _forged(fact: AdapterForged) -> str:
     before, after = figures.dev_loss_before, figures.dev_loss_after
     loss = [f"dev loss {before:.3f} → {after:.3f}"] if before is not None and after is not None else []
     speed = f"{figures.tokens_per_s:.0f} tokens/s with {figures.choice.engine} ({figures.choice.why})"
-    return ", ".join([f"{figures.steps} steps", *loss, speed])
+    picked = f"; {figures.provenance.recipe_reason}" if figures.provenance.recipe_reason else ""
+    return ", ".join([f"{figures.steps} steps", *loss, speed, *_replayed(figures.replay)]) + picked
+
+
+def _replayed(replay: ReplayFigures) -> list[str]:
+    """Where the base's own answers came from, and whether their share was reached."""
+    if not replay.wanted_tokens:
+        return []
+    counts = [f"{replay.cached} made before", f"{replay.generated} in the job"]
+    missing = f", about {replay.missing} MISSING" if replay.missing else ""
+    return [f"replay of {replay.cached + replay.generated} answers ({', '.join(counts)}{missing})"]
 
 
 def _restored(fact: GpuRestored) -> str:

@@ -19,7 +19,8 @@ def verdict_view(verdict: Verdict) -> RenderableType:
     """Decision, reasons and scores."""
     title = Text.assemble(("verdict  ", "bold"), (verdict.decision, COLOURS[verdict.decision]))
     notes = (Text(line, "dim") for line in notes_of(verdict))
-    return Group(title, *map(Text, verdict.reasons), Text(""), scores_table(verdict), Text(""), *notes)
+    warnings = (Text(f"warning: {line}", "yellow") for line in verdict.warnings)
+    return Group(title, *map(Text, verdict.reasons), *warnings, Text(""), scores_table(verdict), Text(""), *notes)
 
 
 def scores_table(verdict: Verdict) -> Table:

@@ -57,7 +57,7 @@ class Split:
         return self.rows
 
     def __iter__(self) -> Iterator[Row]:
-        return _rows(self.folder)
+        return iterate_rows(self.folder)
 
 
 def read_rows(manifest_dir: Path, manifest_digest: str) -> tuple[Split, Split]:
@@ -78,12 +78,13 @@ def read_rows(manifest_dir: Path, manifest_digest: str) -> tuple[Split, Split]:
 
 def _split(folder: Path) -> Split:
     try:
-        return Split(folder, sum(1 for _ in _rows(folder)))
+        return Split(folder, sum(1 for _ in iterate_rows(folder)))
     except ShardError as error:
         raise InputError(f"the manifest cannot be read: {error}") from error
 
 
-def _rows(folder: Path) -> Iterator[Row]:
+def iterate_rows(folder: Path) -> Iterator[Row]:
+    """Read the rows of a split. Raises InputError for a line that is none, ShardError."""
     for place, line in lines(folder):
         try:
             yield Row.model_validate_json(line)

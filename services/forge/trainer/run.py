@@ -17,10 +17,10 @@ from services.forge.trainer.mask import Audit, audit, expect_enough, length_limi
 from services.forge.trainer.pilot import SEEN, Rate, measure
 from services.forge.trainer.provenance import provenance
 from services.forge.trainer.render import Example, UnfitRow, render
-from services.forge.trainer.replay import replay
+from services.forge.trainer.replay import compose
 from services.forge.trainer.rows import DEV, TRAIN, Row, Split, read_rows
 from services.forge.trainer.stop import StopRequest
-from shared.contracts.forge import EngineChoice, MaskAudit, Provenance, SplitFigures, TrainingFigures
+from shared.contracts.forge import EngineChoice, MaskAudit, Provenance, ReplayFigures, SplitFigures, TrainingFigures
 from shared.contracts.job import Progress
 from shared.jobs.chat_template import unrendered
 from shared.jobs.result_writer import InputError, ResultWriter
@@ -65,21 +65,21 @@ def _forge(job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> Training
             expect_enough(train_audit)
             dev, dev_audit = _examples(engine, job, dev_rows, trained=False)
         with writer.span("replay"):
-            writer.progress(Progress(phase="replay", done=0, total=1, unit="generations"))
-            replayed = replay(engine, len(train), job.recipe.replay)
+            limit = length_limit(job.recipe.max_length, [], engine.context)
+            replay = compose(engine, job, train_audit.trained_tokens, limit, writer)
         _write_previews(job, train_audit)
         _write_left_out(job, {TRAIN: train_audit, DEV: dev_audit})
-        run = checkpoints.identity(job, checkpoints.digest_examples([*train, *replayed, *dev]))
+        run = checkpoints.identity(job, checkpoints.digest_examples([*train, *replay.examples, *dev]))
         resume = checkpoints.bring(job.resume_from, job.output / CHECKPOINTS_DIR, run) if job.resume_from else None
     with writer.span("train"):
-        trained = engine.train(job, [*train, *replayed], dev, resume, writer, stop)
+        trained = engine.train(job, [*train, *replay.examples], dev, resume, writer, stop)
     with writer.span("save"):
         adapter = _save(engine, job)
     writer.progress(Progress(phase="save", done=1, total=1, unit="adapters"))
     audits = MaskAudit(train=_audited(train_audit), dev=_audited(dev_audit))
     origin = provenance(job, engine.template, engine.device, str(run[checkpoints.EXAMPLES]))
     choice = job.choice or _only(job)
-    return _figures(trained, audits, adapter, len(replayed), writer.seconds("train"), origin, choice)
+    return _figures(trained, audits, adapter, replay.figures, writer.seconds("train"), origin, choice)
 
 
 def _chosen(job: TrainerJob, rows: Split, writer: ResultWriter) -> TrainerJob:
@@ -153,7 +153,7 @@ def _figures(
     trained: Trained,
     audits: MaskAudit,
     adapter: dict[str, str],
-    replayed: int,
+    replay: ReplayFigures,
     seconds: float,
     origin: Provenance,
     choice: EngineChoice,
@@ -169,7 +169,7 @@ def _figures(
         resumed_at=trained.resumed_at,
         taken=trained.taken,
         checkpoints=trained.checkpoints,
-        replayed=replayed,
+        replay=replay,
         mask_audit=audits,
         adapter=adapter,
         choice=choice,

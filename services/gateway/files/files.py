@@ -96,9 +96,10 @@ class Files:
             return await store.list_files(pool, self._home, _owner(client), after, limit, oldest_first)
 
     async def delete(self, file: StoredFile) -> None:
-        """Remove the content; the row stays, and says when."""
+        """Remove the content; the row stays, and says when. Raises Refusal while a job uses it."""
         async with database(self._context) as pool:
-            await store.mark_deleted(pool, file.id)
+            if not await store.mark_deleted(pool, file.id):
+                raise Refusal(409, "file_in_use", f"a job that has not ended uses {file.id}: cancel it first")
         file.path.unlink(missing_ok=True)
 
 

@@ -105,10 +105,12 @@ async def list_files(
 
 
 async def mark_deleted(source: Source, id: str) -> bool:
-    """False where it was deleted before, or a job uses it meanwhile."""
+    """False where it was deleted before, or a job that has not ended uses it."""
     return bool(
         await source.fetchval(
-            "UPDATE file SET deleted_at = clock_timestamp() WHERE id = $1 AND deleted_at IS NULL RETURNING id", id
+            "UPDATE file SET deleted_at = clock_timestamp() WHERE id = $1 AND deleted_at IS NULL AND NOT EXISTS ("
+            "SELECT FROM job WHERE ended_at IS NULL AND $1 IN (training_file, validation_file)) RETURNING id",
+            id,
         )
     )
 

@@ -52,3 +52,59 @@ CREATE TABLE file (
 );
 CREATE INDEX file_of_key ON file (key, created_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX file_unchecked ON file (bytes) WHERE status = 'uploaded' AND deleted_at IS NULL;
+
+-- Fine-tuning jobs of the HTTP API. Each is one ritual, whose intent has the job's id.
+CREATE TABLE job (
+    id              text PRIMARY KEY,
+    ritual          uuid NOT NULL UNIQUE,
+    key             text NOT NULL,         -- the client's key
+    requested_by    text NOT NULL,         -- the name of that key
+    persona         text NOT NULL,
+    model           text NOT NULL,         -- the base
+    asked           jsonb NOT NULL,        -- the request
+    body_digest     text NOT NULL,         -- of the request: an idempotency key belongs to one body
+    idempotency_key text,
+    seed            int NOT NULL,
+    training_file   text NOT NULL,
+    validation_file text,
+    vouched_by      text,                  -- who makes white truths of the records; null: they stay speculative
+    status          text NOT NULL DEFAULT 'validating_files'
+        CHECK (status IN ('validating_files', 'queued', 'running', 'succeeded', 'failed', 'cancelled')),
+    records         int,                   -- in both files; null: they are not checked yet
+    published       int NOT NULL DEFAULT 0,
+    stored          int NOT NULL DEFAULT 0, -- by the harvester, as counted last
+    stored_at       timestamptz NOT NULL DEFAULT clock_timestamp(), -- when that last grew, or the first was published
+    intent_sent_at  timestamptz,           -- when the intent was first sent, or was about to be: there may be a ritual
+    waits_for       text,
+    waits_until     timestamptz,
+    pending         text CHECK (pending IN ('pause', 'resume')), -- asked for by the client, and not in the ritual's row yet
+    pending_at      timestamptz,
+    cancel_requested_at timestamptz,
+    fine_tuned_model text,
+    error           jsonb,
+    trained_tokens  bigint,
+    last_seq        int NOT NULL DEFAULT 0, -- of its events
+    errors          int NOT NULL DEFAULT 0, -- in a row
+    retry_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+    created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    ended_at        timestamptz,
+    CHECK ((ended_at IS NOT NULL) = (status IN ('succeeded', 'failed', 'cancelled'))),
+    UNIQUE (key, idempotency_key)
+);
+CREATE INDEX job_open ON job (retry_at) WHERE ended_at IS NULL;
+CREATE INDEX job_newest ON job (created_at DESC, id DESC);
+
+-- What is to be known of a job, in its order. Once per `source`: a fact's id, or the name of a step. None is added to a job that
+-- has ended.
+CREATE TABLE job_event (
+    job     text NOT NULL REFERENCES job (id),
+    seq     int NOT NULL,
+    at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    level   text NOT NULL CHECK (level IN ('info', 'warn', 'error')),
+    type    text NOT NULL CHECK (type IN ('message', 'metrics')),
+    message text NOT NULL,
+    data    jsonb NOT NULL,
+    source  text NOT NULL,
+    PRIMARY KEY (job, seq),
+    UNIQUE (job, source)
+);

@@ -27,12 +27,17 @@ class Http:
         return response.json() if "json" in response.headers.get("content-type", "") else response.text
 
     async def ask(
-        self, method: str, path: str, body: dict[str, Any] | None = None, timeout: float = 10.0
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        timeout: float = 10.0,
+        headers: dict[str, str] | None = None,
     ) -> httpx.Response:
         """The server's answer, whatever its status. Raises InferenceError when there is none."""
         try:
             async with self._client(timeout) as client:
-                return await client.request(method, path, json=body)
+                return await client.request(method, path, json=body, headers=headers)
         except httpx.HTTPError as error:
             raise InferenceError(f"{method} {path} on {self.url}: {error or type(error).__name__}") from error
 

@@ -11,6 +11,8 @@ from shared.contracts.frozen import Frozen
 
 # Retry-After for clients of a closed engine, where no better estimate is known.
 RETRY_AFTER_S = 30.0
+# The header of a request that an engine works on only while nobody else asks it.
+PRIORITY_HEADER, LOW_PRIORITY = "x-soulforge-priority", "low"
 
 
 class PromptMessage(Frozen):
@@ -33,6 +35,7 @@ class Admission(BaseModel):
     reason: str | None = None
     since: str | None = None
     in_flight: int = Field(description="Requests admitted and not answered to their last byte.")
+    low_priority: int = Field(0, description="Those of them that end as soon as anybody else asks.")
     waiting: int = Field(0, description="Requests that wait in the gateway until it opens.")
     refused_total: int = 0
     admitted_total: int = 0

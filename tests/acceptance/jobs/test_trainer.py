@@ -74,7 +74,8 @@ def test_a_manifest_becomes_an_adapter_of_two_files(uninterrupted: tuple[Trainer
     assert config["base_model_name_or_path"] == "stable-name"
     assert (config["r"], config["bias"], config["use_dora"], config["use_rslora"]) == (8, "none", False, False)
 
-    assert (result.result["steps"], result.result["replayed"]) == (STEPS, 1)
+    replay = result.result["replay"]
+    assert (replay["cached"], replay["generated"], replay["missing"], result.result["steps"]) == (1, 0, 0, STEPS)
     assert result.result["dev_loss_after"] < result.result["dev_loss_before"]
     assert [span.name for span in result.spans] == ["load", "tokenize", "replay", "train", "save"]
     audit = result.result["mask_audit"]["train"]
@@ -159,14 +160,36 @@ def test_a_golden_path_is_trained_with_its_calls_where_the_template_shows_them(
     base = Base(name="tooled", path=tooled_base(tmp_path / "base", MODEL), digest="sha256:tooled")
     manifest = tmp_path / "paths"
     digest = write_manifest(manifest, [path_row(number) for number in range(2)], [])
-    job = planned(base=base, manifest_dir=manifest, manifest_digest=digest, recipe=Recipe(r=8, epochs=1, replay=0))
+    recipe = Recipe(
+        r=8,
+        rslora=True,
+        target_modules=("q_proj", "up_proj"),
+        precision="fp32",
+        schedule="constant",
+        weight_decay=0.01,
+        max_grad_norm=0,
+        batch_size=1,
+        group_by_length=False,
+        epochs=9,
+        tokens=100,
+        max_length="p99",
+        replay=0.9,
+        keep_best=False,
+    )
+    job = planned(base=base, manifest_dir=manifest, manifest_digest=digest, recipe=recipe)
     status, result = finish(job, start(job))
     assert (status, result.error) == (0, None)
+    config = json.loads((job.output / ADAPTER_DIR / "adapter_config.json").read_text())
+    assert (config["use_rslora"], config["target_modules"]) == (True, ["q_proj", "up_proj"])
+    # Of passes of some 120 tokens: the budget ends the first one early.
+    assert 0 < result.result["steps"] <= 2 and result.result["seen_tokens"] <= 200
     call = '<call>{"name": "add", "arguments": {"to": 0}}</call><|im_end|>'
     assert json.loads((job.output / PREVIEWS_FILE).read_text())[0] == f"{call}Plainly 1.<|im_end|>"
     audit = result.result["mask_audit"]["train"]
     assert (audit["rows"], audit["examples"], audit["skipped"]) == (2, 2, {})
     assert result.result["dev_loss_before"] is None
+    replay = result.result["replay"]
+    assert replay["generated"] > 0 and replay["missing"] == 0 and replay["tokens"] >= replay["wanted_tokens"]
 
 
 def test_rows_that_the_base_cannot_show_are_left_out_and_named(planned: Planned, tmp_path: Path) -> None:

@@ -113,20 +113,26 @@ async def complete(request: Request) -> Response:
         return refuse(404, f"The model `{model}` does not exist.", "NotFoundError")
     if faults().answers_500 or engine.asleep:
         return refuse(500, "the fake engine fails on demand", "InternalServerError")
-    if not is_valid(asked):
+    if not is_valid(asked, request.url.path):
         return refuse(400, "1 validation error", "Bad Request")
     if faults().exits_at_answer:
         os._exit(3)
     await engine.hang()
-    words = engine.words(model, json.dumps(asked["messages"], sort_keys=True), asked.get("max_tokens") or 16)
+    chat = request.url.path.endswith("/chat/completions")
+    prompt = json.dumps(asked["messages"], sort_keys=True) if chat else asked["prompt"]
+    words = engine.words(model, prompt, asked.get("max_tokens") or 16)
+    if not chat:
+        return await unless_gone(request, plain(model, engine.generate(words)))
     if asked.get("stream"):
         return StreamingResponse(events(model, engine.generate(words)), media_type="text/event-stream")
     return await unless_gone(request, whole(model, engine.generate(words)))
 
 
-def is_valid(asked: dict[str, Any]) -> bool:
+def is_valid(asked: dict[str, Any], path: str) -> bool:
     """Whether it takes a request; vLLM is stricter."""
     messages, tokens, streamed = asked.get("messages"), asked.get("max_tokens"), asked.get("stream")
+    if not path.endswith("/chat/completions"):
+        return isinstance(asked.get("prompt"), str) and isinstance(tokens, int | None) and not streamed
     return (
         isinstance(messages, list)
         and all(isinstance(message, dict) for message in messages)
@@ -154,15 +160,22 @@ async def left(request: Request) -> None:
 async def whole(model: str, words: AsyncIterator[str]) -> Response:
     text = "".join([word async for word in words])
     message = {"role": "assistant", "content": text}
-    choice = {"index": 0, "message": message, "finish_reason": "length"}
+    choice = {"index": 0, "message": message, "finish_reason": faults().finish}
     return JSONResponse(answered("chat.completion", model, choice))
+
+
+async def plain(model: str, words: AsyncIterator[str]) -> Response:
+    text = " " + "".join([word async for word in words])
+    return JSONResponse(
+        answered("text_completion", model, {"index": 0, "text": text, "finish_reason": faults().finish})
+    )
 
 
 async def events(model: str, words: AsyncIterator[str]) -> AsyncIterator[str]:
     async for word in words:
         choice: dict[str, Any] = {"index": 0, "delta": {"content": word}, "finish_reason": None}
         yield f"data: {json.dumps(answered('chat.completion.chunk', model, choice))}\n\n"
-    last = {"index": 0, "delta": {}, "finish_reason": "length"}
+    last = {"index": 0, "delta": {}, "finish_reason": faults().finish}
     yield f"data: {json.dumps(answered('chat.completion.chunk', model, last))}\n\n"
     yield "data: [DONE]\n\n"
 
@@ -225,6 +238,7 @@ ROUTES = (
     Route("/v1/models", models),
     Route("/metrics", metrics),
     Route("/v1/chat/completions", complete, methods=["POST"]),
+    Route("/v1/completions", complete, methods=["POST"]),
     Route("/v1/load_lora_adapter", load_adapter, methods=["POST"]),
     Route("/v1/unload_lora_adapter", unload_adapter, methods=["POST"]),
     Route("/sleep", sleep, methods=["POST"]),

@@ -36,6 +36,7 @@ class Faults:
     child_detached: bool = False  #: the child leaves process group and session
     never_healthy: bool = False  #: /health answers 503
     answers_500: bool = False  #: healthy, but every completion fails
+    finish: str = "length"  #: why every answer ends, as it is reported
     salt: str = ""  #: other words: answers differ from those with another salt
     salt_after_restart: bool = False  #: every start but the first answers with other words; needs FAKE_VLLM_FILE
     hang: bool = False  #: completions never end, hear neither disconnect nor cancellation; only SIGKILL ends the server

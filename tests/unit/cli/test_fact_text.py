@@ -7,9 +7,9 @@ import pytest
 from deploy.cli.errors import UserError
 from deploy.cli.format import parse_duration
 from deploy.cli.views.fact_text import fact_text
-from shared.contracts.forge import AdapterFailed, AdapterForged
+from shared.contracts.forge import AdapterFailed, AdapterForged, ReplayFigures
 from shared.contracts.message import Fact
-from tests.support.facts import TRAINING
+from tests.support.facts import SHORT, TRAINING
 from tests.unit.cli.rows import (
     AWAKENED,
     BANISHED,
@@ -25,8 +25,13 @@ from tests.unit.cli.rows import (
 MEMORY = "memory 3.0 GiB → 0 B"
 WITHOUT_DEV = TRAINING.model_copy(update={"dev_loss_before": None, "dev_loss_after": None})
 WALLED, UNWALLED = ("environment", "network", "filesystem"), ("environment",)
+PROVENANCE = TRAINING.provenance.model_copy(update={"recipe_reason": "auto: r 16"})
+PICKED = WITHOUT_DEV.model_copy(update={"provenance": PROVENANCE})
 UNISOLATED = "UNISOLATED: only environment"
 AWAY = "after 22 s without inference"
+SPEED = "251 tokens/s with trl (the recipe names it)"
+REPLAY = "replay of 4 answers (3 made before, 1 in the job)"
+NO_REPLAY = WITHOUT_DEV.model_copy(update={"replay": ReplayFigures()})
 
 
 @pytest.mark.parametrize(
@@ -36,12 +41,31 @@ AWAY = "after 22 s without inference"
         (evacuated(), MEMORY),
         (evacuated(drained=3), f"{MEMORY}; requests: 3 drained"),
         (evacuated(drained=3, aborted=1), f"{MEMORY}; requests: 3 drained, 1 aborted"),
-        (AdapterForged(**NAMED, **FORGED, training=TRAINING), "40 steps, dev loss 2.500 → 1.250, 251 tokens/s"),
-        (AdapterForged(**NAMED, **FORGED, training=WITHOUT_DEV), "40 steps, 251 tokens/s"),
-        (AdapterForged(**NAMED, **FORGED, training=WITHOUT_DEV, isolation=WALLED), "40 steps, 251 tokens/s"),
+        (
+            AdapterForged(**NAMED, **FORGED, training=TRAINING),
+            f"40 steps, dev loss 2.500 → 1.250, {SPEED}, {REPLAY}",
+        ),
+        (AdapterForged(**NAMED, **FORGED, training=NO_REPLAY), f"40 steps, {SPEED}"),
+        (
+            AdapterForged(**NAMED, **FORGED, training=SHORT),
+            f"40 steps, dev loss 2.500 → 1.250, {SPEED}, "
+            "replay of 3 answers (2 made before, 1 in the job, about 4 MISSING)",
+        ),
+        (
+            AdapterForged(**NAMED, **FORGED, training=WITHOUT_DEV),
+            f"40 steps, {SPEED}, {REPLAY}",
+        ),
+        (
+            AdapterForged(**NAMED, **FORGED, training=WITHOUT_DEV, isolation=WALLED),
+            f"40 steps, {SPEED}, {REPLAY}",
+        ),
         (
             AdapterForged(**NAMED, **FORGED, training=WITHOUT_DEV, isolation=UNWALLED),
-            f"40 steps, 251 tokens/s; {UNISOLATED}",
+            f"40 steps, {SPEED}, {REPLAY}; {UNISOLATED}",
+        ),
+        (
+            AdapterForged(**NAMED, **FORGED, training=PICKED),
+            "40 steps, 251 tokens/s with trl (the recipe names it); auto: r 16",
         ),
         (BANISHED.model_copy(update={"isolation": UNWALLED}), f"the verdict is banish; {UNISOLATED}"),
         (AdapterFailed(**NAMED, reason="no", isolation=UNWALLED), f"no; {UNISOLATED}"),

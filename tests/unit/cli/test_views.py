@@ -171,6 +171,13 @@ def test_the_verdict_shows_both_arms_with_intervals_gains_and_flips() -> None:
     assert "2 flipped from right to wrong, 1 from wrong to right" in " ".join(lines)
 
 
+def test_the_verdict_shows_what_was_not_as_it_should_be() -> None:
+    assert "warning: replay fell short" not in shown(verdict_view(VERDICT))
+    assert "warning: replay fell short" in shown(
+        verdict_view(VERDICT.model_copy(update={"warnings": ("replay fell short",)}))
+    )
+
+
 def test_the_verdict_by_likelihood_needs_a_gain_there() -> None:
     unruled = {"metric": "nll", "base": None, "candidate": None, "rule_gain": None}
     target = VERDICT.target.model_copy(update=unruled)

@@ -109,7 +109,7 @@ def test_the_digest_of_examples_is_over_tokens_and_labels_in_order() -> None:
     assert len(digests) == 4
 
 
-def test_where_only_the_examples_differ_a_run_starts_afresh_and_says_so(
+def test_where_only_the_examples_differ_a_run_starts_afresh_and_reports_it(
     tmp_path: Path, run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkpoint(tmp_path, 5, run)

@@ -160,3 +160,15 @@ async def test_a_path_of_several_routes_is_answered_with_the_methods_of_all(tmp_
 
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, POST")
     assert "/v1/chat/completions, " in answer.json()["error"]["message"]
+
+
+async def test_a_command_that_is_none_is_refused_by_the_name_of_its_field(tmp_path: Path) -> None:
+    door = door_in(tmp_path)
+    await door.set_keys([key("ada", Scope.APPROVE)])
+    async with client_of_door(door) as client:
+        answer = await client.post(
+            "/v1/soulforge/decisions", json=PIN | {"persona": "No One"}, headers={"authorization": "Bearer ada"}
+        )
+
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (400, "invalid_command", "persona")

@@ -94,7 +94,7 @@ async def test_a_file_arrives_as_it_is_however_it_is_cut(tmp_path: Path, size: i
         (part("file", b"{}", "a.jsonl") + END, "missing_field", "purpose"),
         (PURPOSE + part("file", b"{}") + END, "invalid_file", "file"),
         (PURPOSE + part("file", b"{}", "a.jsonl"), "invalid_form", None),
-        (part("purpose", b"x" * 2000), "invalid_form", None),
+        (part("purpose", b"x" * 2000) + END, "invalid_form", None),
         (b"no form", "invalid_form", None),
         (f"--{BOUNDARY}\r\n{'x' * 9000}: y\r\n\r\n".encode(), "invalid_form", None),
         (part("purpose", b"\xff") + END, "invalid_form", None),
@@ -132,6 +132,11 @@ async def test_a_file_that_is_too_large_is_refused_before_it_is_read_where_its_s
 
     assert (await refused(tmp_path, body, scope, max_file=100_000)).status == 413
     assert ((await body())["body"] == FORM[:1000]) is declared
+
+
+async def test_a_file_may_be_as_large_as_the_limit_and_no_larger(tmp_path: Path) -> None:
+    assert (await refused(tmp_path, Body([FORM]), max_file=len(CONTENT) - 1)).code == "file_too_large"
+    await uploads(tmp_path, max_file=len(CONTENT)).receive(head(), Body([FORM]), "id")
 
 
 async def test_a_client_that_sends_too_slowly_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

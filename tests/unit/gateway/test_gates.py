@@ -13,7 +13,7 @@ import pytest
 
 from services.gateway.closed import Closed
 from services.gateway.errors import Refusal
-from services.gateway.gates import Gates
+from services.gateway.gates import Gate, Gates
 from services.gateway.in_flight import InFlight
 from services.gateway.keys.client import LOCAL
 from shared.config.settings import SettingsError
@@ -108,6 +108,53 @@ def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
 
     with pytest.raises(SettingsError, match="remove it where it is damaged"):
         Gates(tmp_path, ["chat"])
+
+
+def a_request(yields: bool = False) -> InFlight:
+    async def nothing(*_: Any) -> Any: ...
+
+    return InFlight(LOCAL, nothing, nothing, yields)
+
+
+async def an_open_gate(folder: Path) -> Gate:
+    return await Gates(folder, ["chat"]).open("chat")
+
+
+async def test_a_request_of_low_priority_is_refused_while_there_are_others_and_shortly_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, other = await an_open_gate(tmp_path), a_request()
+    gate.admit(a_request(yields=True))
+    gate.requests.clear()
+    gate.admit(other)
+
+    with pytest.raises(Refusal, match="others ask") as busy:
+        gate.admit(a_request(yields=True))
+    gate.leave(other)
+    with pytest.raises(Refusal, match="quiet moment"):
+        gate.admit(a_request(yields=True))
+    monkeypatch.setattr("services.gateway.gates.QUIET_S", 0.0)
+    gate.admit(a_request(yields=True))
+
+    assert (busy.value.status, busy.value.retry_after_s) == (503, 2.0)
+    assert (gate.admitted, gate.asked, gate.state()["low_priority"], gate.state()["in_flight"]) == (1, 0, 1, 1)
+
+
+async def test_requests_of_low_priority_end_when_another_comes_and_when_the_gate_closes(tmp_path: Path) -> None:
+    gate = await an_open_gate(tmp_path)
+    first, second = a_request(yields=True), a_request(yields=True)
+    gate.admit(first)
+    gate.admit(second)
+    assert not first.ended and not second.ended
+
+    other = a_request()
+    gate.admit(other)
+    assert first.ended and second.ended and not other.ended
+
+    gate.requests.clear()
+    gate.admit(third := a_request(yields=True))
+    gate.close("training scribe", 60)
+    assert third.ended
 
 
 SSE = [(b"content-type", b"text/event-stream; charset=utf-8")]

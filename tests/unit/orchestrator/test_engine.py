@@ -33,6 +33,7 @@ class Engine:
 @dataclass
 class Gate:
     in_flight: int = 0
+    low_priority: int = 0
     away: bool = False
     commands: list[object] = field(default_factory=list)
 
@@ -54,7 +55,7 @@ class Gate:
         if self.away:
             raise InferenceError("no connection")
         self.commands.append(command)
-        return Admission(state=state, in_flight=self.in_flight, admitted_total=9)
+        return Admission(state=state, in_flight=self.in_flight, low_priority=self.low_priority, admitted_total=9)
 
 
 class Containers:
@@ -115,3 +116,16 @@ async def test_a_rune_is_started_behind_a_closed_gate(monkeypatch: pytest.Monkey
     await a_rune(Engine(), gate).start()
 
     assert gate.commands == [("close", UNPROVEN, RETRY_AFTER_S)]
+
+
+async def test_what_yields_to_clients_is_no_traffic_but_holds_the_drain() -> None:
+    rune = a_rune(Engine(repeat(8)), Gate(in_flight=9, low_priority=8))
+
+    traffic = await rune.traffic()
+
+    assert (traffic.left, traffic.finished_total, traffic.admitted_total) == (1, 8, 9)
+    assert await rune.in_flight() == 9
+
+
+async def test_without_the_gateway_all_that_the_engine_does_is_traffic() -> None:
+    assert (await a_rune(Engine(repeat(2)), Gate(away=True)).traffic()).left == 2

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from services.forge.job import TrainerJob
+from services.forge.replay.answers import Sampling
 from services.forge.trainer.render import ChatTokenizer, Example
 from services.forge.trainer.stop import StopRequest
 from shared.contracts.forge import CheckpointFigures
@@ -62,8 +63,8 @@ class Engine(Protocol):
     def encode(self, text: str) -> list[int]:
         """The tokens of plain text, without special tokens."""
 
-    def generate(self, prompts: Sequence[list[int]], max_tokens: int) -> list[list[int]]:
-        """Continue each prompt with the base, sampled by the job's seed, up to and including its end of turn."""
+    def generate(self, prompts: Sequence[list[int]], sampling: Sampling, seed: int) -> list[list[int]]:
+        """Continue each prompt with the base, up to and including its end of turn. The same arguments give the same tokens."""
 
     def train(
         self,

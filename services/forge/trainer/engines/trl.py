@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from services.forge.job import CHECKPOINTS_DIR, TrainerJob
+from services.forge.replay.answers import Sampling
 from services.forge.trainer import checkpoints
 from services.forge.trainer.curve import best_step, checkpoint_figures, losses_by_step
 from services.forge.trainer.engines.callback import JobCallback
@@ -96,11 +97,15 @@ class TrlEngine:
     def encode(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def generate(self, prompts: Sequence[list[int]], max_tokens: int) -> list[list[int]]:
+    def generate(self, prompts: Sequence[list[int]], sampling: Sampling, seed: int) -> list[list[int]]:
         padded = self._tokenizer.pad({"input_ids": list(prompts)}, padding_side="left", return_tensors="pt")
+        torch.manual_seed(seed)
         with torch.inference_mode():
             continued = self._model.generate(
-                **padded.to(self._model.device), max_new_tokens=max_tokens, do_sample=True, temperature=0.8, top_p=0.95
+                **padded.to(self._model.device),
+                max_new_tokens=sampling.max_tokens,
+                do_sample=True,
+                **sampling.model_dump(exclude={"max_tokens"}),
             )
         return [self._until_end(row.tolist()) for row in continued[:, padded["input_ids"].shape[1] :]]
 
