@@ -6,17 +6,23 @@ from pathlib import Path
 
 from nats.aio.client import Client
 
-from services.forge.job import CHECKPOINTS_DIR, IDENTITY_FILE, TrainerJob
+from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, IDENTITY_FILE, TrainerJob, kept_name
 from services.forge.reconcile import ROLE, Forge
+from shared.config.model import embedded
 from shared.config.recipe import load_recipe
 from shared.config.settings import Settings
+from shared.config.tables import JobsConfig, UnslothConfig
 from shared.contracts.evacuate import GpuInterrupted
+from shared.contracts.forge import EngineChoice, Pilot
 from shared.contracts.intent import RecipeOverrides
-from shared.jobs.runner import OUTPUT
+from shared.contracts.job import JobResult
+from shared.jobs.runner import JOB_FILE, OUTPUT, Finished
 from shared.ritual import lease, ledger
 from shared.runtime.context import ServiceContext
 from shared.storage.artifacts import Artifacts
 from shared.storage.postgres import Pool
+from tests.support.adapters import save_adapter
+from tests.support.facts import TRAINING
 from tests.support.orchestrated import named_base
 from tests.support.stages import ANVIL, evacuated, harvested, state
 
@@ -46,3 +52,38 @@ async def test_a_ritual_that_was_interrupted_is_trained_with_its_overrides_from_
     changed = {"epochs": 3.0, "batch_size": 4, "learning_rate": recipe.learning_rate * 0.5}
     assert job.recipe == recipe.model_copy(update=changed)
     assert (job.seed, job.attempt, job.resume_from) == (7, 2, checkpoints)
+
+
+async def test_a_job_reaches_both_engines_and_what_it_measured_of_them_is_kept_for_the_next_one(
+    admin: Pool, settings: Settings, client: Client, tmp_path: Path
+) -> None:
+    named_base(tmp_path)
+    python = tmp_path / "venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    configuration = embedded().model_copy(update={"jobs": JobsConfig(unsloth=UnslothConfig(python=python))})
+    settings = settings.model_copy(update={"models": tmp_path})
+    ritual = await harvested(admin)
+    await evacuated(admin, ritual)
+    found, held = await ledger.get_ritual(admin, ritual), await lease.get_live_lease(admin, ritual)
+    assert found and held
+    forge = Forge(ServiceContext("forge", settings, admin, client, configuration))
+    output = Artifacts(settings.home).run(ritual, 1, ROLE) / OUTPUT
+    output.mkdir(parents=True, exist_ok=True)
+
+    planned = (await forge.plan(found, held))(output)
+
+    job, kept = planned.values, Artifacts(settings.home).pilots()
+    assert isinstance(job, TrainerJob)
+    assert (job.engine, job.others, job.kept) == ("trl", {"unsloth": str(python)}, kept)
+    assert {python.parents[1], kept} <= set(planned.inputs)
+    assert planned.environment and planned.environment.python.endswith(".venv-jobs/bin/python")
+
+    save_adapter(output / ADAPTER_DIR, 0.1)
+    (output.parent / JOB_FILE).write_text(job.model_dump_json())
+    pilot = Pilot(engine="unsloth", tokens_per_s=300, seconds=20)
+    for pilots, is_kept in (((pilot.model_copy(update={"tokens_per_s": None}),), False), ((pilot,), True)):
+        choice = EngineChoice(engine="unsloth", why="the fastest", key="device; base", pilots=pilots)
+        figures = TRAINING.model_copy(update={"choice": choice}).model_dump(mode="json")
+        await forge.conclude(found, held, Finished(JobResult(ok=True, result=figures), output, ()))
+        assert (kept / kept_name(choice.key)).is_file() is is_kept

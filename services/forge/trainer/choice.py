@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from services.forge.job import TrainerJob, kept_name
+from services.forge.trainer.provenance import cpu_name
 from services.forge.trainer.rows import Split
 from shared.contracts.forge import EngineChoice, EngineName, Pilot
 from shared.contracts.job import RESULT_FILE, JobResult
 from shared.storage.artifacts import write_atomically
+from shared.storage.base_shape import read_shape
 from shared.storage.untrusted import KIB, OutputError, read_model
 
 MOST_S, SHARE = 60.0, 0.05  #: all pilots together: seconds at most, and the share of the estimated training
@@ -39,11 +41,15 @@ def choose(job: TrainerJob, rows: Split) -> EngineChoice:
     key = _key(job, device, tokens / len(rows))
     if kept := _kept(job, key):
         return kept.model_copy(update={"why": "measured before with this device, base, shape and versions"})
-    seconds = training_s(tokens * job.recipe.epochs, _parameters(job.base.path), _flops_per_s())
+    seconds = training_s(
+        tokens * job.recipe.passes(round(tokens)), read_shape(job.base.path).parameters, _flops_per_s()
+    )
     if (budget := budget_s(seconds, on_cpu)) == 0:
         return EngineChoice(engine="trl", why=f"no pilot pays in about {seconds / 60:.0f} min of training", key=key)
     pilots = _pilots(job, budget)
-    return EngineChoice(engine=fastest(pilots), why="the fastest of the pilots", key=key, pilots=pilots)
+    measured = any(pilot.tokens_per_s for pilot in pilots)
+    why = "the fastest of the pilots" if measured else "no pilot came to a figure"
+    return EngineChoice(engine=fastest(pilots), why=why, key=key, pilots=pilots)
 
 
 def budget_s(training_s: float, on_cpu: bool) -> float:
@@ -90,18 +96,13 @@ def _versions(python: str) -> str:
     return ", ".join(found)
 
 
-def _parameters(base: Path) -> float:
-    return sum(file.stat().st_size for file in base.glob("*.safetensors")) / 2
-
-
 def _device() -> tuple[str, bool]:
     """The device by name, and whether it is a CPU."""
     import torch  # seconds, which a job without a choice does not wait for
 
     if torch.cuda.is_available():
-        return f"{torch.cuda.get_device_name(0)}", False
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return f"{len(os.sched_getaffinity(0))} x {models[0].partition(':')[2].strip() if models else 'CPU'}", True
+        return str(torch.cuda.get_device_name()), False
+    return f"{cpu_name()}, {torch.get_num_threads()} threads", True
 
 
 def _flops_per_s() -> float:
