@@ -101,12 +101,9 @@ def corrected(messages: list[Message], rejected: list[Message] | None) -> list[M
 
     Not that of a call, on whose result the correction rests.
     """
-    if (
-        rejected
-        and not rejected[-1].get("tool_calls")
-        and len(messages) > len(rejected)
-        and messages[: len(rejected)] == rejected
-    ):
+    if not rejected or rejected[-1].get("tool_calls"):
+        return messages
+    if len(messages) > len(rejected) and messages[: len(rejected)] == rejected:
         return [*rejected[:-1], messages[-1]]
     return messages
 
