@@ -73,6 +73,7 @@ CASES: dict[str, tuple[tuple[Message, ...], tuple[dict[str, Any], ...]]] = {
     "system prompt": ((SYSTEM, ASK, ANSWER), ()),
     "several turns": ((SYSTEM, ASK, ANSWER | {"weight": 1}, ASK, ANSWER), ()),
     "tool calls": ((ASK, CALL, FOUND, ANSWER), TOOLS),
+    "a call at the end": ((ASK, CALL), TOOLS),
     "reasoning": ((ASK, ANSWER | {"reasoning": "The hall has one."}), ()),
 }
 HEADER = """\

@@ -16,7 +16,7 @@ class Reason(StrEnum):
     FILTERED = "filtered"  #: not what the intent asked for
     NO_CONSENT = "no_consent"  #: its owner consents to other purposes only
     LICENCE = "licence"  #: its licence is not among the accepted ones
-    MALFORMED = "malformed"  #: not a conversation that ends in an answer
+    MALFORMED = "malformed"  #: not a conversation that ends in an answer or a call
     SLOW_PATTERN = "slow_pattern"  #: a pattern of its checks takes too long on its own answer
     SECRET = "secret"  #: holds a secret, and the policy is to quarantine
     PERSONAL = "personal"  #: holds personal data, and the policy is to quarantine
@@ -42,7 +42,7 @@ REMEDIES = {
     Reason.FILTERED: "widen the intent's kinds, sources, since, until or query",
     Reason.NO_CONSENT: "their `purposes` do not name {policy.purpose}, which `harvest.purpose` in soulforge.toml asks for",
     Reason.LICENCE: "`harvest.licences` in soulforge.toml accepts {licences}: add theirs where it allows training",
-    Reason.MALFORMED: "look at them: a conversation must end in the assistant's answer",
+    Reason.MALFORMED: "look at them: a conversation must end in the assistant's answer or call of a tool",
     Reason.SLOW_PATTERN: "write the patterns of their checks without repeats of repeats, such as (a+)+",
     Reason.SECRET: 'remove the secrets from them, or set `harvest.redaction.secrets = "redact"` in soulforge.toml',
     Reason.PERSONAL: 'set `harvest.redaction.personal = "redact"` in soulforge.toml',

@@ -97,8 +97,13 @@ def _preferences(record: Used, messages: list[Message]) -> Iterator[tuple[File, 
 
 
 def corrected(messages: list[Message], rejected: list[Message] | None) -> list[Message]:
-    """The conversation to train: where a correction goes on after the answer that it corrects, it takes its place."""
-    if rejected and len(messages) > len(rejected) and messages[: len(rejected)] == rejected:
+    """The conversation to train: where a correction goes on after the answer that it corrects, it takes its place.
+
+    Not that of a call, on whose result the correction rests.
+    """
+    if not rejected or rejected[-1].get("tool_calls"):
+        return messages
+    if len(messages) > len(rejected) and messages[: len(rejected)] == rejected:
         return [*rejected[:-1], messages[-1]]
     return messages
 

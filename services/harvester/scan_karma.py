@@ -37,8 +37,8 @@ CREATE_SCANNED = """
         redacted   jsonb,               -- what of the record holds placeholders, by its name
         ngrams     bigint[] NOT NULL,   -- sampled passages of 13 words
         bands      bigint[] NOT NULL,   -- MinHash bands
-        answers    int[] NOT NULL,      -- how many messages lead up to each answer, itself included
-        beginnings bigint[] NOT NULL    -- digests of the conversation up to each answer
+        answers    int[] NOT NULL,      -- how many messages lead up to each answer or call, itself included
+        beginnings bigint[] NOT NULL    -- digests of the conversation up to each of them
     )
 """
 COLUMNS = (

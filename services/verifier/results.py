@@ -40,7 +40,8 @@ class ItemScore(Frozen):
 class HeldOut(Frozen):
     """The scores of both arms on one item of the sealed holdout, without the system prompt.
 
-    `nll_*` is the mean over the reference answer's tokens, in nats; `pass_*` is None where the item has no checks;
+    `nll_*` is the mean over the reference answer's tokens, in nats; `pass_*` is None where the item has no checks
+    and makes no call;
     `answer_*` is the start of the greedy answer that was scored.
     """
 

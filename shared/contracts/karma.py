@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, ClassVar, Literal
@@ -41,18 +42,38 @@ class ChatMessage(Frozen):
 
 
 def fault(messages: Sequence[ChatMessage]) -> str | None:
-    """Why messages are not a complete interaction; None where they are."""
-    if not messages or messages[-1].role != "assistant" or not messages[-1].content:
-        return "messages must end with an assistant message that has content"
+    """Why messages are not a complete interaction; None where they are. One may end in calls of tools, without results."""
+    if not messages or messages[-1].role != "assistant" or not (messages[-1].content or messages[-1].tool_calls):
+        return "messages must end with an assistant message that has content or calls a tool"
+    if wrong := next(filter(None, map(call_fault, messages[-1].tool_calls)), None):
+        return f"the last message calls a tool: {wrong}"
     if messages[-1].weight == 0:
-        return "the last message has the weight 0: end the record at the answer that is to be trained"
+        return "the last message has the weight 0: end the record at the answer or the call that is to be trained"
     if not any(message.role == "user" for message in messages):
         return "messages must contain a user message"
     return None
 
 
+def call_fault(call: Mapping[str, Any]) -> str | None:
+    """Why this is no tool call in OpenAI's form; None where it is one."""
+    function = call.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
+        return "no function name"
+    if not isinstance(arguments := function.get("arguments"), str):
+        return "arguments are not text: OpenAI's format has them as JSON in a text"
+    return None if _is_object(arguments) else "arguments are not a JSON object"
+
+
+def _is_object(text: str) -> bool:
+    """Whether a text is a JSON object; engines write none at all for a call without arguments."""
+    try:
+        return text == "" or isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
 def trained_turns(messages: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Indices of the trained messages: the answer; with tool calls every assistant's turn, which led to it.
+    """Indices of the trained messages: the last one; with tool calls every assistant's turn, which led to it.
 
     Earlier answers of a plain chat are not trained: they may not have been verified. A weight of the owner's goes first.
     """
@@ -70,7 +91,7 @@ class Outcome(Frozen):
 
 
 class KarmaRecord(Storable):
-    """One stored interaction of a persona, ending in the assistant's answer."""
+    """One stored interaction of a persona, ending in the assistant's answer, or in its call of tools."""
 
     id: str = Field(min_length=1, max_length=200)
     persona: str = Field(pattern=PERSONA_PATTERN)

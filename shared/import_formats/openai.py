@@ -38,7 +38,8 @@ def conversation(values: dict[str, Any]) -> Conversation:
     """Raises RecordError."""
     if "messages" not in values:
         raise RecordError("no messages")
-    return Conversation(system(values.get("system"), messages(values["messages"], "messages")), tools(values))
+    made = system(values.get("system"), messages(values["messages"], "messages"))
+    return Conversation(made, tools(values), may_end_in_call=True)
 
 
 def messages(value: object, path: str) -> list[Message]:

@@ -40,12 +40,13 @@ def conversation(values: dict[str, Any]) -> Conversation:
         raise RecordError(f"{worse}: messages end in no answer, which it would be worse than")
     chosen = _answered(prompt, values[better], better) if better else prompt
     rejected = _answered(prompt if better else prompt[:-1], values[worse], worse)
-    if _stripped(chosen) == _stripped(rejected):
+    if _plain(chosen) == _plain(rejected):
         raise RecordError(f"{worse}: the same as the answer that was chosen")
     if not _one_prompt(chosen, rejected):
         raise RecordError(f"{worse}: answers another prompt than the answer that was chosen")
     given = values["input"] if isinstance(values.get("input"), dict) else values
-    return Conversation(chosen, openai.tools(given), rejected, FIELDS | read | {worse, *([better] if better else [])})
+    fields = FIELDS | read | {worse, *([better] if better else [])}
+    return Conversation(chosen, openai.tools(given), rejected, fields, may_end_in_call=True)
 
 
 def _prompt(values: dict[str, Any]) -> tuple[list[Message], frozenset[str]]:
@@ -93,8 +94,14 @@ def _one_prompt(one: list[Message], other: list[Message]) -> bool:
     return differing is None or all(message["role"] == "assistant" for message in differing)
 
 
-def _stripped(messages: list[Message]) -> list[Message]:
-    return [message | {"content": (message.get("content") or "").strip()} for message in messages]
+def _plain(messages: list[Message]) -> list[Message]:
+    """The messages without what changes nothing: white space around a text, the ids of calls."""
+    return [
+        {name: value for name, value in message.items() if name != "tool_call_id"}
+        | {"content": (message.get("content") or "").strip()}
+        | {"tool_calls": [call["function"] for call in message.get("tool_calls", ())]}
+        for message in messages
+    ]
 
 
 def _without_system(messages: list[Message]) -> list[Message]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from shared.contracts.karma import KarmaRecord, Status
+from shared.contracts.karma import KarmaRecord, Status, call_fault
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,6 +63,7 @@ class Conversation:
     session: str | None = None  #: its name where that is the same in every file
     began: str | None = None
     feedback: str | None = None
+    may_end_in_call: bool = False  #: its form is that of an example: a call at its end is what is to be learned
 
 
 def to_records(
@@ -81,7 +82,8 @@ def to_records(
         "created_at": moment({TIME_FIELDS[0]: conversation.began} if conversation.began else values),
     }
     worse = _rejected(conversation, common)
-    chosen = {**common, "messages": trim_to_answer(conversation.messages), **({"parent": worse["id"]} if worse else {})}
+    messages = trim_to_answer(conversation.messages, conversation.may_end_in_call)
+    chosen = {**common, "messages": messages, **({"parent": worse["id"]} if worse else {})}
     chosen |= {"id": _identity(chosen), "feedback": feedback or conversation.feedback}
     if defaults.consecrated_by:
         chosen |= {
@@ -99,14 +101,15 @@ def _rejected(conversation: Conversation, common: dict[str, Any]) -> dict[str, A
     """The record of the worse answer. It is never consecrated: it is there for the pair that it makes with its correction."""
     if conversation.rejected is None:
         return None
-    worse = {**common, "messages": trim_to_answer(conversation.rejected)}
+    worse = {**common, "messages": trim_to_answer(conversation.rejected, conversation.may_end_in_call)}
     return worse | {"id": _identity(worse), "feedback": "down"}
 
 
-def trim_to_answer(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def trim_to_answer(messages: list[dict[str, Any]], may_end_in_call: bool) -> list[dict[str, Any]]:
     """The messages up to the last one that the assistant wrote and that is to be trained, which must be an answer.
 
-    Raises RecordError where it is a call: the answer before it is not what the conversation led to.
+    It may be a call where that is the very end of an example. Raises RecordError where it is another: the answer before it
+    is not what the conversation led to.
     """
     if not messages:
         raise RecordError("messages are empty")
@@ -115,6 +118,8 @@ def trim_to_answer(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if last["role"] != "assistant" or last.get("weight") == 0:
             continue
         if last.get("tool_calls"):
+            if may_end_in_call and end == len(messages):
+                return messages
             raise RecordError("no assistant answer: the conversation ends in a tool call")
         if not THOUGHT.sub("", last.get("content") or "").strip():
             raise RecordError("no assistant answer: the last message of the assistant is empty")
@@ -157,7 +162,7 @@ def _name(value: object) -> str | None:
 
 
 def tool_call_fault(messages: Sequence[ChatMessage]) -> str | None:
-    """What is wrong with the tool calls of a conversation: every result follows its call, every call has a result."""
+    """What is wrong with the tool calls of a conversation: every result follows its call, every call but the last has one."""
     waiting: dict[str, int] = {}
     for number, message in enumerate(messages):
         if message.role == "tool":
@@ -170,30 +175,14 @@ def tool_call_fault(messages: Sequence[ChatMessage]) -> str | None:
         if message.tool_calls and message.role != "assistant":
             return f"messages.{number}: only the assistant calls tools"
         for at, call in enumerate(message.tool_calls):
-            if fault := _fault(call):
+            if fault := "no id" if not isinstance(call.get("id"), str) or not call["id"] else call_fault(call):
                 return f"messages.{number}.tool_calls.{at}: {fault}"
             if call["id"] in waiting:
                 return f"messages.{number}.tool_calls.{at}: an id that another call has"
             waiting[call["id"]] = number
-    return f"messages.{min(waiting.values())}: a tool call without its result" if waiting else None
-
-
-def _fault(call: dict[str, Any]) -> str | None:
-    function = call.get("function")
-    if not isinstance(call.get("id"), str) or not call["id"]:
-        return "no id"
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
-        return "no function name"
-    if not isinstance(arguments := function.get("arguments"), str):
-        return "arguments are not text: OpenAI's format has them as JSON in a text"
-    return None if _is_object(arguments) else "arguments are not a JSON object"
-
-
-def _is_object(text: str) -> bool:
-    try:
-        return text == "" or isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False
+    if waiting and messages[-1].role == "tool":
+        return f"messages.{min(waiting.values())}: a tool call without its result"
+    return None
 
 
 def text(value: object, path: str) -> str:

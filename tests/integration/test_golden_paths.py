@@ -236,9 +236,13 @@ async def test_what_stands_in_no_trace_stays_as_it_was_remembered(pool: Pool, ph
     await remember(pool, [truth(run.trace_id, "corrected", "It holds 4100 litres.")])
     await remember(pool, [truth("run-17", "odd")])
     await remember(pool, [truth(str(UUID(run.trace_id)), "as a uuid")])
+    calling = ChatMessage.model_validate(GOLDEN[2] | {"content": ANSWER})
+    ends_in_call = truth(run.trace_id, "a call").model_copy(update={"messages": (*truth("").messages[:1], calling)})
+    await remember(pool, [ends_in_call])
 
-    assert await fill(pool, phoenix_url, "warden") == Filled(rebuilt=1, problems=2)
+    assert await fill(pool, phoenix_url, "warden") == Filled(rebuilt=1, problems=3)
     corrected, odd = await path_of(pool, "corrected"), await path_of(pool, "odd")
+    assert "the record ends in a call" in (await path_of(pool, "a call") or {})["problem"]
     assert corrected and corrected["problem"] == "no model call of the trace gave the record's answer"
     assert odd and odd["problem"] == "trace_id is no OpenTelemetry trace id of 32 hexadecimal digits"
 

@@ -130,6 +130,18 @@ SAMPLES = {
         "an answer that calls a tool may have the weight 0",
         lines(chat(QUESTION, called(PARIS, weight=0), result(0, "21"), answer("21.", weight=1), tools=TOOLS)),
     ),
+    "ends in a call": Sample(
+        "the reference's example ends in a call of a tool", lines(chat(QUESTION, called(PARIS), tools=TOOLS))
+    ),
+    "ends in an excluded call": Sample(
+        "an answer of weight 0 is not trained",
+        lines(chat(QUESTION, called(PARIS, weight=0), tools=TOOLS)),
+        "line 1: no assistant answer: every answer has the weight 0",
+    ),
+    "preference of calls": Sample(
+        "an output of a preference may call tools",
+        lines(PAIR | {"preferred_output": [called(PARIS)], "non_preferred_output": [called(OSLO)]}),
+    ),
     "preference": Sample("input, preferred_output and non_preferred_output", lines(PAIR)),
     "preference with tools": Sample(
         "the input of a preference may list tools", lines(PAIR | {"input": PAIR["input"] | {"tools": TOOLS}})
@@ -171,11 +183,6 @@ SAMPLES = {
 }
 #: What is documented as accepted and refused here, by name.
 DIFFERENT = {
-    "ends in a call": Sample(
-        "the reference's example ends in a call of a tool",
-        lines(chat(QUESTION, called(PARIS), tools=TOOLS)),
-        "line 1: no assistant answer: the conversation ends in a tool call",
-    ),
     "images": Sample(
         "some models take images",
         lines(

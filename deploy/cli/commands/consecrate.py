@@ -118,7 +118,7 @@ def correct(
             [record] = (await _read(pool, [id])).values()
             if record.status is Status.REVOKED:
                 raise UserError(f"{id} is revoked: a revoked record stays out for good, and what corrects it too")
-            if record.messages[-1].content == text:
+            if record.messages[-1].content == text and not record.messages[-1].tool_calls:
                 raise UserError(f"that is the answer of {id} already: `soulforge karma consecrate {id}` vouches for it")
             message = make_message(
                 KarmaConsecrated,

@@ -91,13 +91,18 @@ def _turn(
         if whole[place] in end_of_turn:
             return Turn(whole[: place + 1], len(served))
     # Some templates end a turn with nothing: the model is to stop by opening the next one.
-    following = (
-        messages[at + 1] if at + 1 < len(messages) else template_messages([NEXT], parts=takes_parts(tokenizer))[0]
-    )
+    following = messages[at + 1] if at + 1 < len(messages) else _next(messages[at], parts=takes_parts(tokenizer))
     longer = tokens([*messages[: at + 1], following])[: len(whole) + 1]
     if longer[:-1] == whole and longer[-1] in end_of_turn:
         return Turn(longer, len(served))
     raise UnfitRow(NO_END)
+
+
+def _next(message: Message, *, parts: bool) -> Message:
+    """What comes after the last message: a template may open the result of a call in another way than a user's turn."""
+    calls = message.get("tool_calls")
+    following = {"role": "tool", "tool_call_id": calls[0]["id"], "content": "Done."} if calls else NEXT
+    return template_messages([following], parts=parts)[0]
 
 
 def _example(row: Row, turns: Sequence[Turn]) -> Example:

@@ -20,7 +20,7 @@ PromptForm = Literal["full", "short", "none"]
 
 
 class Row(Frozen):
-    """A conversation that ends in an answer, and the form of the system prompt for its training. Ignores other fields."""
+    """A conversation that ends in an answer or a call, and the form of the system prompt for its training. Ignores other fields."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -35,8 +35,8 @@ class Row(Frozen):
         if self.prompt == "short" and self.short_prompt is None:
             raise ValueError("it is to be trained under a short prompt and has none")
         last = self.messages[-1]
-        if last.get("role") != "assistant" or not str(last.get("content") or "").strip():
-            raise ValueError("it does not end in an assistant's answer")
+        if last.get("role") != "assistant" or not (str(last.get("content") or "").strip() or last.get("tool_calls")):
+            raise ValueError("it does not end in an assistant's answer or call of a tool")
         return self
 
     def conversation(self) -> list[Message]:

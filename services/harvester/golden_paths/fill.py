@@ -30,7 +30,8 @@ SETTLED_AFTER = timedelta(minutes=2)  # a parent's span comes last; one that has
 
 _TRUTH = "k.persona = $1 AND k.status = 'white_truth' AND k.trace_id IS NOT NULL"
 _PATH = "golden_path g ON g.karma = k.id AND g.trace_id = k.trace_id"
-_COLUMNS = """k.id, k.trace_id, k.messages -> -1 ->> 'content' AS answer, (
+_COLUMNS = """k.id, k.trace_id, k.messages -> -1 ->> 'content' AS answer,
+    coalesce(k.messages -> -1 ->> 'tool_calls', '[]') <> '[]' AS ends_in_call, (
     SELECT m ->> 'content'
     FROM jsonb_array_elements(CASE jsonb_typeof(k.messages) WHEN 'array' THEN k.messages END) WITH ORDINALITY AS said (m, place)
     WHERE m ->> 'role' = 'user' ORDER BY place DESC LIMIT 1) AS question"""
@@ -88,6 +89,9 @@ async def _due(pool: Pool, persona: str) -> AsyncIterator[Any]:
 async def _read(phoenix: Phoenix, row: Any) -> GoldenPath | str:
     """The path, or why there is none."""
     try:
+        if row["ends_in_call"]:
+            # A trace leads on from there, to what its owner has not vouched for.
+            raise NoPathError("the record ends in a call of a tool: it is used as it is, without a path")
         spans = await phoenix.spans(_otel(row["trace_id"]))
         _settled(spans, datetime.now(UTC))
         return await asyncio.to_thread(rebuild, spans, row["answer"], row["question"])

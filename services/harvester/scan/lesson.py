@@ -55,24 +55,19 @@ def read_lesson(messages: Sequence[Message]) -> Lesson:
 
 
 def digest_beginnings(messages: Sequence[Message], tools: str) -> list[tuple[int, int]]:
-    """(how many messages, a 64-bit digest) of each part from the beginning to an answer that may be trained, tools included.
+    """(how many messages, a 64-bit digest) of each part from the beginning to an answer or a call that may be trained, tools included.
 
     The last one is the whole conversation; of two conversations that one goes on from the other they are equal so far.
     """
     hashed, beginnings = sha256(tools.encode("utf-8", "replace")), []
     for at, message in enumerate(messages, 1):
         content = (message.get("content") or "").strip()
-        fields = (
-            message["role"],
-            content,
-            message.get("name"),
-            message.get("tool_call_id"),
-            *_canonical_calls(message),
-        )
+        calls = _canonical_calls(message)
+        fields = (message["role"], content, message.get("name"), message.get("tool_call_id"), *calls)
         so_far = hashed.copy()
         hashed.update(repr((fields, message.get("weight"))).encode("utf-8", "replace"))
         so_far.update(repr(fields).encode("utf-8", "replace"))
-        if message["role"] == "assistant" and content and message.get("weight") != 0:
+        if message["role"] == "assistant" and (content or calls) and message.get("weight") != 0:
             beginnings.append((at, int.from_bytes(so_far.digest()[:8], signed=True)))
     return beginnings
 

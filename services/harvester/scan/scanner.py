@@ -72,7 +72,7 @@ class RecordScanner:
     def _scan(self, messages: str, tools: str, checks: str, about: str) -> Scanned:
         """Raises what comes of values that no contract checked: anyone may insert a record."""
         conversation = _read_conversation(messages)
-        expect_quick(_read_checks(checks), conversation[-1]["content"])
+        expect_quick(_read_checks(checks), conversation[-1].get("content") or "")
         suspicious = any(
             text != _EMPTY and self._sensitive.suspicious(text) for text in (messages, tools, checks, about)
         )

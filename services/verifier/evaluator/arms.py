@@ -82,6 +82,11 @@ def generated(
     return answers
 
 
+def without_special_tokens(arms: Arms, text: str) -> str:
+    """A rendered text as generated ones are decoded."""
+    return str(arms.tokenizer.decode(_tokens(arms, text), skip_special_tokens=True))
+
+
 def _attach(model: Any, adapter: Path) -> Any:
     try:
         adapted = PeftModel.from_pretrained(model, adapter, autocast_adapter_dtype=False)

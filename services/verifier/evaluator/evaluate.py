@@ -10,10 +10,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from services.verifier.evaluator import base_logic
-from services.verifier.evaluator.arms import BATCH, Arms, generated, load, nlls
+from services.verifier.evaluator.arms import BATCH, Arms, generated, load, nlls, without_special_tokens
 from services.verifier.evaluator.holdout import (
     HoldoutItem,
     read_holdout,
+    rendered_answer,
     rendered_prompt,
     rendered_question,
     score,
@@ -138,9 +139,16 @@ def _holdout(job: EvaluatorJob, arms: Arms, items: list[HoldoutItem], report: Re
             nll[arm] = nlls(arms, arm, items)
             answer[arm] = generated(arms, arm, prompts, job.answer_max_tokens, BATCH, report.advance)
     return tuple(
-        score(item, {arm: nll[arm][at] for arm in Arm}, {arm: answer[arm][at] for arm in Arm})
+        score(item, {arm: nll[arm][at] for arm in Arm}, {arm: answer[arm][at] for arm in Arm}, _reference(arms, item))
         for at, item in enumerate(items)
     )
+
+
+def _reference(arms: Arms, item: HoldoutItem) -> str | None:
+    """The turn that an answer is compared with; None where that makes no call and checks alone can judge it."""
+    if not item.messages[-1].tool_calls:
+        return None
+    return without_special_tokens(arms, rendered_answer(arms.tokenizer, item))
 
 
 def _probes(job: EvaluatorJob, arms: Arms, report: Report) -> tuple[Probe, ...]:

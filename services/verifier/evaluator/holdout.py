@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ SHOWN = 400  # characters of an answer that are kept
 
 
 class HoldoutItem(Frozen):
-    """One line of the sealed holdout: a conversation that ends with the reference answer. Ignores other fields."""
+    """One line of the sealed holdout: a conversation that ends with the reference answer or call. Ignores other fields."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -106,13 +107,20 @@ def rendered_answer(tokenizer: Templated, item: HoldoutItem) -> str:
     return whole[len(prompt) :]
 
 
-def score(item: HoldoutItem, nll: Mapping[Arm, float], answers: Mapping[Arm, str]) -> HeldOut:
-    """Score the answers of both arms by the item's checks. An answer that patterns do not decide in time has failed."""
+def score(
+    item: HoldoutItem, nll: Mapping[Arm, float], answers: Mapping[Arm, str], reference: str | None = None
+) -> HeldOut:
+    """Score the answers of both arms by the item's checks, else by `reference`: its rendered turn, where that calls tools.
+
+    An answer that patterns do not decide in time has failed.
+    """
     passed: dict[Arm, bool | None] = dict.fromkeys(Arm)
     undecided = []
-    for arm in Arm if item.checks else ():
+    for arm in Arm if item.checks or reference is not None else ():
         try:
-            passed[arm] = passes(item.checks, answers[arm])
+            passed[arm] = (
+                passes(item.checks, answers[arm]) if item.checks else makes_calls(item, answers[arm], str(reference))
+            )
         except UndecidedError:
             passed[arm] = False
             undecided.append(arm)
@@ -129,6 +137,37 @@ def score(item: HoldoutItem, nll: Mapping[Arm, float], answers: Mapping[Arm, str
     )
 
 
+def makes_calls(item: HoldoutItem, answer: str, reference: str) -> bool:
+    """Whether an answer makes the item's calls: the same names and arguments, in any order.
+
+    Where the template does not write calls as JSON objects, the whole text must be that of `reference`.
+    """
+    [turn] = template_messages([item.spoken()[-1]])
+    functions = [call["function"] for call in turn["tool_calls"]]
+    wanted = sorted(_plain(function["name"], function["arguments"]) for function in functions)
+    if _read_calls(reference) == wanted:
+        return _read_calls(answer) == wanted
+    return answer.split() == reference.split()
+
+
+def _read_calls(text: str) -> list[str]:
+    """The calls that a text holds as JSON objects, with the arguments under either of their usual names."""
+    calls, at = [], text.find("{")
+    while at >= 0:
+        try:
+            value, end = json.JSONDecoder().raw_decode(text, at)
+        except (ValueError, RecursionError):
+            value, end = {}, at + 1
+        if "name" in value and (given := [name for name in ("arguments", "parameters") if name in value]):
+            calls.append(_plain(value["name"], value[given[0]]))
+        at = text.find("{", end)
+    return sorted(calls)
+
+
+def _plain(name: object, arguments: object) -> str:
+    return json.dumps([name, arguments], sort_keys=True)
+
+
 def _item(place: str, line: str) -> HoldoutItem:
     try:
         item = HoldoutItem.model_validate_json(line)
@@ -136,6 +175,7 @@ def _item(place: str, line: str) -> HoldoutItem:
         fault = error.errors(include_input=False)[0]
         where = ".".join(map(str, fault["loc"]))
         raise InputError(f"holdout: {place} is not an item: {where}: {fault['msg']}") from error
-    if not item.messages or item.messages[-1].role != "assistant" or not item.messages[-1].content:
-        raise InputError(f"holdout: {place}: item {item.id} does not end with the assistant's answer")
+    last = item.messages[-1] if item.messages else None
+    if last is None or last.role != "assistant" or not (last.content or last.tool_calls):
+        raise InputError(f"holdout: {place}: item {item.id} does not end with the assistant's answer or call of a tool")
     return item

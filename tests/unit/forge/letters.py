@@ -66,6 +66,13 @@ class Opening(Letters):
         return {"input_ids": [ord(letter) for letter in text]} if options.get("tokenize", True) else text
 
 
+class Observing(Opening, Tooled):
+    """Opens the result of a tool with a sign of its own, as GLM's does."""
+
+    def text(self, conversation: list[dict[str, Any]], tools: list[dict[str, Any]] | None, opens: bool) -> str:
+        return super().text(conversation, tools, opens).replace("$tool>", "%tool>")
+
+
 class Cutting(Letters):
     """Shows the first word of an answer."""
 

@@ -11,7 +11,7 @@ from services.forge.trainer.mask import audit, expect_enough, length_limit, prev
 from services.forge.trainer.render import IGNORED, NO_END, OTHER_TEXT, Example, UnfitRow, render
 from services.forge.trainer.rows import PromptForm, Row
 from shared.jobs.result_writer import InputError
-from tests.unit.forge.letters import END, GOLDEN, PLAIN, TOOLS, Letters, Opening, Parted, Thinking, Tooled
+from tests.unit.forge.letters import END, GOLDEN, PLAIN, TOOLS, Letters, Observing, Opening, Parted, Thinking, Tooled
 
 
 def row(messages: Sequence[dict[str, Any]] = PLAIN, prompt: PromptForm = "full", **changes: Any) -> Row:
@@ -58,6 +58,17 @@ def test_every_assistants_turn_of_a_golden_path_is_trained_with_its_end() -> Non
     assert text(rendered) == "tools>look$\nuser>ask$\nassistant>look(at)$\ntool>found$\nassistant>answer$"
     unseen = len("tools>look$\nuser>ask$\nassistant>"), len("\ntool>found$\nassistant>")
     assert marked(rendered) == "." * unseen[0] + "look(at)$" + "." * unseen[1] + "answer$"
+
+
+def test_a_call_at_the_end_is_trained_with_its_end() -> None:
+    (rendered,) = render(Tooled(), row(GOLDEN[:3], prompt="none", tools=TOOLS), end_of_turn={END})
+    assert text(rendered) == "tools>look$\nuser>ask$\nassistant>look(at)$"
+    assert preview(Letters(), rendered) == "look(at)$"
+
+
+def test_a_call_at_the_end_is_trained_to_the_opening_of_its_result() -> None:
+    (rendered,) = render(Observing(), row(GOLDEN[:3], prompt="none"), end_of_turn={END, ord("%")})
+    assert preview(Letters(), rendered) == "look(at)%"
 
 
 @pytest.mark.parametrize(("weight", "trained"), [(None, "answer$"), (0, "answer$"), (1, "unverified$answer$")])

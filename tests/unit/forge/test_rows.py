@@ -62,6 +62,11 @@ def test_only_line_feeds_end_a_row(tmp_path: Path) -> None:
     assert [row.messages[-1]["content"] for row in train] == ["one\u2028two\x85three"]
 
 
+def test_a_row_may_end_in_a_call(tmp_path: Path) -> None:
+    train, _ = read_rows(tmp_path, write(tmp_path, [values("a", messages=list(GOLDEN[:3]))]))
+    assert [row.messages for row in train] == [GOLDEN[:3]]
+
+
 def test_a_changed_manifest_is_refused_for_good(tmp_path: Path) -> None:
     digest = write(tmp_path, [values("a")])
     (tmp_path / "train" / "00000.jsonl").write_text("{}")
@@ -80,7 +85,7 @@ def test_a_gap_between_shards_is_refused(tmp_path: Path) -> None:
     ("changes", "said"),
     [
         ({"messages": list(PLAIN[:2])}, "does not end in an assistant's answer"),
-        ({"messages": [PLAIN[1], GOLDEN[2]]}, "does not end in an assistant's answer"),
+        ({"messages": [PLAIN[1], GOLDEN[2] | {"tool_calls": []}]}, "does not end in an assistant's answer or call"),
         ({"prompt": "long"}, "prompt: "),
         ({"prompt": None}, "prompt: "),
         ({"prompt": "short"}, "has none"),

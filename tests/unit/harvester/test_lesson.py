@@ -211,6 +211,27 @@ def test_what_goes_on_from_a_conversation_has_its_digest_among_its_beginnings() 
     assert [at for at, _ in digest_beginnings(long, "[]")] == [4]
 
 
+def test_what_goes_on_from_a_call_has_its_digest_among_its_beginnings() -> None:
+    for before in ([], chat("One?", "Two.")):
+        short, long = [*before, *agent('{"a": 1, "b": 2}')[:2]], [*before, *agent('{"b":2, "a":1}')]
+        at, whole = digest_beginnings(short, "[]")[-1]
+
+        assert at == len(short) and dict(digest_beginnings(long, "[]"))[at] == whole
+        other = [*before, *agent('{"a": 1, "b": 3}')]
+        assert whole not in dict(digest_beginnings(other, "[]")).values()
+        long[len(before) + 1]["weight"] = 0
+        assert whole not in dict(digest_beginnings(long, "[]")).values()
+
+
+def test_records_that_end_in_calls_are_compared_by_name_and_arguments() -> None:
+    def call(arguments: str) -> list[Message]:
+        return agent(arguments)[:2]
+
+    assert judged(call('{"cmd": "a", "n": 1}'), call('{"n":1,"cmd":"a"}')) is NEAR
+    assert judged(call('{"cmd": "a"}'), call('{"cmd": "b"}')) is APART
+    assert read_lesson(call("{}")).digest != read_lesson(agent("{}")).digest
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [("if a:\n    b", "if a:\n  b"), ("x\n", "x"), ("a\tb", "a b"), ("a  b", "a b"), ("a:\n- b", "a:\n  - b")],

@@ -60,6 +60,26 @@ def test_a_correction_that_goes_on_takes_the_place_of_what_it_corrects() -> None
     assert corrected(chat("a", "right"), None) == chat("a", "right")
 
 
+def call(name: str) -> dict[str, Any]:
+    return {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": name, "arguments": "{}"}}]}
+
+
+def test_a_correction_that_rests_on_a_call_keeps_it() -> None:
+    asked = [chat("a")[0], call("look")]
+    found = [*asked, {"role": "tool", "tool_call_id": "c", "content": "blue"}, chat("a", "right")[1]]
+
+    assert corrected(found, asked) == found
+
+
+def test_a_record_that_ends_in_a_call_makes_a_row_and_a_pair() -> None:
+    record = used([chat("a")[0], call("look")], rejected=[chat("a")[0], call("run")], feedback="up")
+    written = dict(rows(record, "scribe", Prompts()))
+
+    assert written[File.TRAIN]["messages"][-1] == call("look")
+    assert (written[File.PAIRS]["chosen"], written[File.PAIRS]["rejected"]) == ([call("look")], [call("run")])
+    assert written[File.LABELS]["completion"] == [call("look")]
+
+
 def test_a_pair_needs_the_same_prompt_and_another_answer() -> None:
     def files(messages: list[dict[str, Any]], rejected: list[dict[str, Any]]) -> set[File]:
         return {file for file, _ in rows(used(messages, rejected=rejected), "scribe", Prompts())}

@@ -64,6 +64,29 @@ def test_words_are_the_same_whatever_their_case_spacing_and_form() -> None:
     assert one not in {printed(other) for other in others}
 
 
+@pytest.mark.parametrize(("arguments", "reason"), [('{"at": "sky"}', None), ("the sky", Reason.MALFORMED)])
+@pytest.mark.parametrize("spoken", [{}, {"content": None}])
+def test_a_record_may_end_in_a_call(
+    tmp_path: Path, arguments: str, reason: Reason | None, spoken: dict[str, None]
+) -> None:
+    calls = [{"id": "c", "type": "function", "function": {"name": "look", "arguments": arguments}}]
+    messages = [*chat("Is it raining?", "x")[:2], {"role": "assistant", "tool_calls": calls, **spoken}]
+    found = scan(scanner(tmp_path), messages, checks='[{"kind": "max_words", "words": 3}]')
+
+    assert (found.reason, bool(found.lesson)) == (reason, reason is None)
+
+
+def test_what_is_redacted_in_a_call_at_the_end_leaves_its_arguments_json(tmp_path: Path) -> None:
+    arguments = json.dumps({"to": "ida.lovelace@tidewater.io", "text": "It rains."})
+    calls = [{"id": "c", "type": "function", "function": {"name": "send", "arguments": arguments}}]
+    messages = [*chat("Tell her.", "x")[:2], {"role": "assistant", "tool_calls": calls}]
+    found = scan(scanner(tmp_path), messages)
+
+    assert found.redacted
+    written = json.loads(found.redacted["messages"][-1]["tool_calls"][0]["function"]["arguments"])
+    assert written["text"] == "It rains." and "ida" not in written["to"]
+
+
 def test_the_system_prompt_is_not_said_but_a_tool_call_is() -> None:
     call = {"role": "assistant", "tool_calls": [{"function": {"name": "run", "arguments": "{}"}}]}
 

@@ -51,6 +51,22 @@ def test_what_is_given_is_left_as_it_was() -> None:
     assert messages == [{"role": "assistant", "content": None, "tool_calls": [call("look", "{}")]}]
 
 
+@pytest.mark.parametrize(
+    ("tokenizer", "content", "reason"),
+    [
+        (Tooled(), None, None),
+        (Tooled(), "I look.", None),
+        (Letters(), None, "the chat template drops its tool calls"),
+        (Letters(), "I look.", "the chat template drops its tool calls"),
+        (OnlyWithoutContent(), None, None),
+        (OnlyWithoutContent(), "I look.", "the chat template drops its tool calls"),
+    ],
+)
+def test_a_call_at_the_end_must_be_shown(tokenizer: Letters, content: str | None, reason: str | None) -> None:
+    messages = [*GOLDEN[:2], GOLDEN[2] | {"content": content}]
+    assert unrendered(tokenizer, messages, TOOLS) == reason
+
+
 @pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
 def test_a_thought_has_both_names_that_templates_know(name: str) -> None:
     (message,) = template_messages([{"role": "assistant", "content": "a", name: "thought"}])

@@ -8,10 +8,19 @@ from typing import Any
 
 import pytest
 
-from services.verifier.evaluator.holdout import HoldoutItem, read_holdout, rendered_answer, rendered_prompt, shown
+from services.verifier.evaluator.holdout import (
+    HoldoutItem,
+    read_holdout,
+    rendered_answer,
+    rendered_prompt,
+    score,
+    shown,
+)
 from services.verifier.reconcile import probe_prompts
+from services.verifier.results import Arm
+from shared.contracts.checks import Contains
 from shared.jobs.result_writer import InputError
-from tests.unit.forge.letters import GOLDEN, PLAIN, TOOLS, Letters, Tooled
+from tests.unit.forge.letters import GOLDEN, PLAIN, TOOLS, Letters, Tooled, call
 
 
 def values(name: str, session: str = "s", **changes: Any) -> dict[str, Any]:
@@ -64,6 +73,66 @@ def test_an_item_is_asked_with_its_tools_and_without_its_system_prompt() -> None
     prompt = "tools>look$\nuser>ask$\nassistant>look(at)$\ntool>found$\nassistant>"
     assert rendered_prompt(Tooled(), item) == prompt
     assert rendered_answer(Tooled(), item) == "answer$"
+
+
+def calling(*calls: tuple[str, dict[str, Any]], **changes: Any) -> HoldoutItem:
+    made = [call(name, arguments) for name, arguments in calls]
+    return HoldoutItem.model_validate(
+        golden() | {"messages": [*GOLDEN[:2], GOLDEN[2] | {"tool_calls": made}]} | changes
+    )
+
+
+def passed(item: HoldoutItem, reference: str, answer: str) -> bool | None:
+    nll = dict.fromkeys(Arm, 1.0)
+    found = score(item, nll, {Arm.BASE: reference, Arm.CANDIDATE: answer}, reference)
+    assert found.pass_base is True
+    return found.pass_candidate
+
+
+def test_an_item_may_end_in_a_call(tmp_path: Path) -> None:
+    [item] = read_holdout(write(tmp_path, [golden() | {"messages": list(GOLDEN[:3])}]))
+    assert rendered_prompt(Tooled(), item) == "tools>look$\nuser>ask$\nassistant>"
+    assert rendered_answer(Tooled(), item) == "look(at)$"
+    assert shown(Tooled(), [item]) == ([item], {})
+
+
+HERMES = '<call>{"name": "look", "arguments": {"at": 1, "far": {"a": "{"}}}</call>'
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [
+        (HERMES, True),
+        ('I look. <call>{"arguments":{"far":{"a":"{"},"at":1},"name":"look"}</call>', True),
+        ('<call>{"name": "look", "arguments": {"at": 2, "far": {"a": "{"}}}</call>', False),
+        ('<call>{"name": "run", "arguments": {"at": 1, "far": {"a": "{"}}}</call>', False),
+        (HERMES + HERMES, False),
+        ('<call>{"name": "look", "arguments": {"at": 1', False),
+        ("I look.", False),
+    ],
+)
+def test_a_call_is_right_by_its_name_and_arguments(answer: str, right: bool) -> None:
+    assert passed(calling(("look", {"at": 1, "far": {"a": "{"}})), HERMES, answer) is right
+
+
+def test_calls_of_one_turn_may_come_in_any_order_and_under_either_name_of_their_arguments() -> None:
+    item = calling(("look", {"at": 1}), ("run", {}))
+    reference = '[{"name": "look", "parameters": {"at": 1}}, {"name": "run", "parameters": {}}]'
+    other = '[{"name": "run", "parameters": {}}, {"name": "look", "parameters": {"at": 1}}]'
+    assert passed(item, reference, other) and not passed(item, reference, other[:-30])
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [("<f=look>\n<p=name>\n{}\n</p>", True), ("<f=look> <p=name>\n[]\n</p>", False), ('{"name": "look"}', False)],
+)
+def test_calls_in_another_form_than_json_are_compared_as_text(answer: str, right: bool) -> None:
+    assert passed(calling(("look", {"name": {}})), "<f=look>\n<p=name> {} </p>", answer) is right
+
+
+def test_checks_of_the_owner_go_before_the_comparison_of_calls() -> None:
+    item = calling(("look", {"at": 1}), checks=(Contains(text="look").model_dump(),))
+    assert passed(item, HERMES, "I look.") is True
 
 
 def test_who_chose_an_item_and_why_is_not_shown_to_the_model() -> None:

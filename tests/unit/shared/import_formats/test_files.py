@@ -58,6 +58,11 @@ def test_a_record_with_a_tool_call_and_its_result_is_read() -> None:
     assert isinstance(parse(record(messages=asked(call(), RESULT))), KarmaRecord)
 
 
+def test_a_record_may_end_in_a_call() -> None:
+    for turns in ([call()], [call(), RESULT, call()]):
+        assert isinstance(parse(record(messages=[TURNS[0], *turns])), KarmaRecord)
+
+
 def test_a_byte_order_mark_and_blank_lines_are_no_user_error() -> None:
     assert isinstance(parse(b"\xef\xbb\xbf" + record() + b"\r\n"), KarmaRecord)
     assert parse(b"  \r\n") is None
@@ -94,6 +99,10 @@ def test_an_escaped_backslash_before_u0000_is_text_like_any_other() -> None:
         (record(messages=asked(call(id="d"), RESULT)), "messages.2: a tool result without its call"),
         (record(messages=asked(call(), RESULT, RESULT)), "messages.3: a tool result without its call"),
         (record(messages=asked(call())), "messages.1: a tool call without its result"),
+        (record(messages=[TURNS[0], call(), RESULT | {"tool_call_id": "d"}, call()]), "a tool result without its call"),
+        (record(messages=[TURNS[0], call(), call(id="d")]), "messages.1: a tool call without its result"),
+        (record(messages=[TURNS[0], call(id=None)]), "messages.1.tool_calls.0: no id"),
+        (record(messages=[TURNS[0], call(function={"name": "f", "arguments": SECRET})]), "not a JSON object"),
         (record(messages=asked(call(id=None), RESULT)), "messages.1.tool_calls.0: no id"),
         (record(messages=asked(call(function={"name": "f", "arguments": {}}), RESULT)), "arguments are not text"),
         (record(messages=asked(call(function={"name": "f", "arguments": SECRET}), RESULT)), "not a JSON object"),

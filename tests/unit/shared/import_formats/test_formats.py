@@ -110,12 +110,37 @@ def test_a_conversation_ends_with_its_last_answer() -> None:
     assert [message.content for message in record.messages] == ["hi", "one", "and?", "two"]
 
 
-@pytest.mark.parametrize(
-    "end", [assistant(None, tool_calls=[CALL]), assistant(None), assistant(None, refusal="I can't."), assistant(" ")]
-)
-def test_a_conversation_that_ends_in_a_call_or_a_refusal_is_not_cut_back(end: dict[str, Any]) -> None:
+@pytest.mark.parametrize("end", [assistant(None), assistant(None, refusal="I can't."), assistant(" ")])
+def test_a_conversation_that_ends_in_nothing_or_a_refusal_is_not_cut_back(end: dict[str, Any]) -> None:
     with pytest.raises(RecordError, match=r"no assistant answer|refusal"):
         imported({"messages": [user(), assistant("one"), user("and?"), end]})
+
+
+@pytest.mark.parametrize("end", [{"role": "assistant", "tool_calls": [CALL]}, assistant("I look.", tool_calls=[CALL])])
+def test_an_example_in_openais_form_may_end_in_a_call(end: dict[str, Any]) -> None:
+    messages = [user(), assistant("one"), user("and?"), end]
+    record = imported({"messages": messages, "tools": [TOOL]})
+    assert plain(record) == messages and tool_call_fault(record.messages) is None
+
+
+LOOK = {"role": "assistant", "tool_calls": [CALL]}
+LOOKED = {"role": "tool", "tool_call_id": "c1", "content": "blue"}
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"messages": [user(), LOOK, LOOKED]}, "ends in a tool call"),
+        ({"messages": [user(), LOOK, user()]}, "ends in a tool call"),
+        ({"messages": [user(), assistant(), user(), LOOK, assistant("no", weight=0)]}, "ends in a tool call"),
+        ({"messages": [user(), LOOK | {"weight": 0}]}, "every answer has the weight 0"),
+        ({"conversations": [turn("human", "x"), turn("function_call", '{"name": "look"}')]}, "ends in a tool call"),
+        ({"prompt": [user()], "completion": [LOOK]}, "ends in a tool call"),
+    ],
+)
+def test_a_call_that_is_no_deliberate_end_is_refused(values: dict[str, Any], why: str) -> None:
+    with pytest.raises(RecordError, match=why):
+        imported(values)
 
 
 def test_an_answer_of_weight_0_is_not_the_end() -> None:
@@ -209,7 +234,7 @@ def test_a_foreign_record_is_speculative_unless_somebody_vouches_for_it() -> Non
         ({"messages": {}}, "messages: an object, not an array"),
         ({"messages": [user()]}, "no assistant answer"),
         ({"messages": [user(), assistant("  ")]}, "no assistant answer"),
-        ({"messages": [user(), assistant(None, tool_calls=[CALL])]}, "no assistant answer"),
+        ({"messages": [user(), assistant(None, tool_calls=[])]}, "no assistant answer"),
         ({"messages": [{"role": "geheimnis", "content": "x"}]}, "messages.0.role: not one of"),
         ({"messages": [{"role": ["user"], "content": "x"}]}, "messages.0.role: not one of"),
         ({"messages": [{"content": "x"}]}, "messages.0.role: not one of"),

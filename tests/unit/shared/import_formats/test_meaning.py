@@ -392,6 +392,23 @@ def test_an_answer_of_several_turns_goes_on_after_its_prompt() -> None:
     assert [content for _, content in said(better)] == ["Oil the gate.", "C1", "and?", "GOOD"]
 
 
+def test_either_output_of_a_preference_may_be_a_call() -> None:
+    north, south = ({"role": "assistant", "tool_calls": [call("c1", site)]} for site in ("North", "South"))
+    prompt = {"messages": [ASKED], "tools": [{"type": "function", "function": {"name": "tank"}}]}
+    for better, worse in ((north, south), (north, WRONG), (GOOD, north)):
+        given = {"input": prompt, "preferred_output": [better], "non_preferred_output": [worse]}
+        made = imported(given).records
+        calls = [[one["function"] for one in record.messages[-1].tool_calls] for record in made]
+        assert calls == [[one["function"] for one in end.get("tool_calls", ())] for end in (worse, better)]
+        assert (made[1].parent, made[1].tools) == (made[0].id, tuple(prompt["tools"]))
+
+
+def test_a_call_is_not_better_than_the_same_under_another_id() -> None:
+    better, worse = ([{"role": "assistant", "tool_calls": [call(id, "North")]}] for id in ("c1", "c2"))
+    with pytest.raises(RecordError, match="the same as the answer that was chosen"):
+        imported({"messages": [ASKED], "chosen": better, "rejected": worse})
+
+
 def test_calls_without_ids_are_joined_in_their_order() -> None:
     calls = [{"function": {"name": "tank", "arguments": {"site": site}}} for site in ("North", "South")]
     results = [{"role": "tool", "name": "tank", "content": amount} for amount in ("4200", "17")]
