@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -104,13 +105,14 @@ def planned(manifest: Path, digest: str, output: Path, **replaced: Any) -> Train
     return TrainerJob(**(values | replaced))
 
 
-def start(job: TrainerJob) -> subprocess.Popen[bytes]:
+def start(job: TrainerJob, **environment: str) -> subprocess.Popen[bytes]:
     job.output.mkdir()
     path = job.output / "job.json"
     path.write_text(job.model_dump_json(), encoding="utf-8")
     with (job.output / "stderr").open("wb") as stderr:
         command = [JobsConfig().environment(job.engine).python, "-m", "services.forge.trainer", str(path)]
-        return subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL, stderr=stderr)
+        env = os.environ | environment
+        return subprocess.Popen(command, cwd=PROJECT, env=env, stdout=subprocess.DEVNULL, stderr=stderr)
 
 
 def finish(job: TrainerJob, process: subprocess.Popen[bytes]) -> tuple[int, JobResult]:

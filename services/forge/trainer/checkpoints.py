@@ -8,10 +8,11 @@ import shutil
 import sys
 from array import array
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 
 from services.forge.job import IDENTITY_FILE, TrainerJob
 from services.forge.trainer.curve import Log, best_step
@@ -85,12 +86,12 @@ def rotate(folder: Path, log: Log) -> None:
 
 
 def engine_of(folder: Path) -> EngineName | None:
-    """The engine of the newest complete checkpoint; None where there is none that can be read."""
-    complete = sorted((entry for entry in folder.glob(f"{PREFIX}*") if _is_complete(entry)), key=steps)
-    try:
-        return TypeAdapter(EngineName).validate_python(_read_run(complete[-1]).get("engine")) if complete else None
-    except (OutputError, ValidationError):
-        return None
+    """The engine of the newest whole checkpoint; None where there is none."""
+    for entry in sorted((entry for entry in folder.glob(f"{PREFIX}*") if _is_complete(entry)), key=steps, reverse=True):
+        with suppress(OutputError):
+            engine: EngineName = _read_run(entry)["engine"]
+            return engine
+    return None
 
 
 def bring(source: Path, target: Path, run: Run) -> Path | None:

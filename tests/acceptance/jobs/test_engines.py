@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from statistics import mean
 
 import pytest
@@ -10,9 +11,20 @@ import pytest
 from services.forge.job import ADAPTER_DIR
 from services.forge.reconcile import adapter_digest
 from shared.contracts.forge import ADAPTER_CONFIG, EngineName, TrainingFigures
-from shared.contracts.job import EXIT_INTERRUPTED
-from tests.support.model import needs_jobs
-from tests.support.training import ROWS, TRAINED, Training, progress
+from shared.contracts.job import EXIT_FAILED, EXIT_INTERRUPTED
+from tests.support.model import needs_jobs, require_unsloth
+from tests.support.training import (
+    RECIPE,
+    ROWS,
+    TRAINED,
+    Training,
+    finish,
+    planned,
+    progress,
+    row,
+    start,
+    write_manifest,
+)
 
 pytestmark = needs_jobs
 
@@ -55,3 +67,13 @@ def test_the_same_rows_have_less_loss_the_second_time(trained: Training, engine:
     print(engine, method, f"mean loss {mean(earlier):.3f}, then {mean(later):.3f}")
     assert len(earlier) == len(later) == ROWS
     assert mean(later) < mean(earlier) - 0.5
+
+
+def test_a_base_that_is_silently_not_loaded_in_4_bit_is_no_qlora(tmp_path: Path) -> None:
+    require_unsloth()
+    digest = write_manifest(tmp_path / "manifest", [row(number) for number in range(ROWS)], [])
+    recipe = RECIPE.model_copy(update={"engine": "unsloth", "method": "qlora", "replay": 0})
+    job = planned(tmp_path / "manifest", digest, tmp_path / "run", engine="unsloth", recipe=recipe)
+    status, result = finish(job, start(job, UNSLOTH_CPU_LOAD_IN_4BIT="0"))
+    assert (status, result.permanent) == (EXIT_FAILED, True)
+    assert "0 of 210 adapted layers are in 4 bit, with method qlora" in (result.error or "")

@@ -169,6 +169,7 @@ def test_a_damaged_checkpoint_is_named_and_the_next_older_one_is_taken(
     [
         ({"manifest_digest": "sha256:other"}, "manifest"),
         ({"seed": 7}, "seed"),
+        ({"engine": "unsloth"}, "engine"),
         ({"recipe": Recipe(epochs=3)}, "recipe"),
         ({"base": Base(name="base", path=Path("base"), digest="sha256:c")}, "base"),
     ],
@@ -177,6 +178,16 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, changes: dict[st
     checkpoint(tmp_path, 5, identity(job(tmp_path), EXAMPLES))
     with pytest.raises(InputError, match=f"another {named}: start again"):
         checkpoints.newest(tmp_path, identity(job(tmp_path, **changes), EXAMPLES))
+
+
+def test_a_run_stays_with_the_engine_of_its_newest_whole_checkpoint(tmp_path: Path, run: Run) -> None:
+    assert checkpoints.engine_of(tmp_path) is None
+    checkpoint(tmp_path, 9, run)
+    checkpoint(tmp_path, 20, run | {"engine": "unsloth"})
+    checkpoint(tmp_path, 30, None)
+    assert checkpoints.engine_of(tmp_path) == "unsloth"
+    (checkpoint(tmp_path, 40, run) / WEIGHTS).write_text("damaged")
+    assert checkpoints.engine_of(tmp_path) == "unsloth"
 
 
 def test_a_stop_request_is_honoured_at_the_next_safe_point() -> None:
