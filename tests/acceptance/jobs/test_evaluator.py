@@ -175,21 +175,24 @@ def test_a_held_out_path_is_asked_where_the_template_shows_its_calls_and_left_ou
     run: Run, tmp_path: Path
 ) -> None:
     path = {"id": "path", "session": "p", "messages": golden(2), "checks": [], "tools": TOOLS}
-    holdout = write_holdout(tmp_path / "sealed", [*HOLDOUT, path])
+    call = path | {"id": "call", "messages": golden(2)[:3]}
+    holdout = write_holdout(tmp_path / "sealed", [*HOLDOUT, path, call])
     base = tooled_base(tmp_path / "base", MODEL)
     _, output = run(name="tooled", holdout=holdout, base=base)
     found = Results.model_validate_json((output / RESULTS_FILE).read_bytes())
-    assert [row.id for row in found.holdout] == ["h0", "h1", "path"]
+    assert [row.id for row in found.holdout] == ["h0", "h1", "path", "call"]
     assert found.holdout_left_out == {}
     assert found.holdout_digest == digest_tree(holdout)
     # So small a base echoes the form of its prompt: it has seen the call.
     assert found.holdout[2].answer_base.startswith("<call>")
+    assert (found.holdout[2].pass_base, found.holdout[3].pass_base) == (None, False)
+    assert 0 < found.holdout[3].nll_base < 20
 
     envelope, output = run(name="plain", holdout=holdout, base_scores=keep_base_scores(output))
     found = Results.model_validate_json((output / RESULTS_FILE).read_bytes())
     assert [row.id for row in found.holdout] == ["h0", "h1"]
-    assert found.holdout_left_out == {"path": "the chat template drops its tool calls"}
-    assert envelope.result["left_out"] == {"the chat template drops its tool calls": 1}
+    assert found.holdout_left_out == dict.fromkeys(("path", "call"), "the chat template drops its tool calls")
+    assert envelope.result["left_out"] == {"the chat template drops its tool calls": 2}
 
 
 def test_another_holdout_than_the_job_names_is_refused_for_good(run: Run) -> None:

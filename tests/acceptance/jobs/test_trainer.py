@@ -18,7 +18,7 @@ from shared.storage.base_model import Base
 from shared.storage.digests import digest_file
 from tests.support.full_disk import small_disk
 from tests.support.model import MODEL, needs_jobs
-from tests.support.tooled import tooled_base
+from tests.support.tooled import TOOLS, golden, tooled_base
 from tests.support.training import (
     RECIPE,
     ROWS,
@@ -159,7 +159,7 @@ def test_a_golden_path_is_trained_with_its_calls_where_the_template_shows_them(
 ) -> None:
     base = Base(name="tooled", path=tooled_base(tmp_path / "base", MODEL), digest="sha256:tooled")
     manifest = tmp_path / "paths"
-    digest = write_manifest(manifest, [path_row(number) for number in range(2)], [])
+    digest = write_manifest(manifest, [path_row(0), row(1, messages=golden(1)[:3], tools=TOOLS, prompt="none")], [])
     recipe = Recipe(
         r=8,
         rslora=True,
@@ -183,8 +183,9 @@ def test_a_golden_path_is_trained_with_its_calls_where_the_template_shows_them(
     assert (config["use_rslora"], config["target_modules"]) == (True, ["q_proj", "up_proj"])
     # Of passes of some 120 tokens: the budget ends the first one early.
     assert 0 < result.result["steps"] <= 2 and result.result["seen_tokens"] <= 200
-    call = '<call>{"name": "add", "arguments": {"to": 0}}</call><|im_end|>'
-    assert json.loads((job.output / PREVIEWS_FILE).read_text())[0] == f"{call}Plainly 1.<|im_end|>"
+    calls = [f'<call>{{"name": "add", "arguments": {{"to": {number}}}}}</call><|im_end|>' for number in range(2)]
+    previews = json.loads((job.output / PREVIEWS_FILE).read_text())
+    assert previews == [f"{calls[0]}Plainly 1.<|im_end|>", calls[1]]
     audit = result.result["mask_audit"]["train"]
     assert (audit["rows"], audit["examples"], audit["skipped"]) == (2, 2, {})
     assert result.result["dev_loss_before"] is None

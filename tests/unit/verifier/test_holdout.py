@@ -96,23 +96,23 @@ def test_an_item_may_end_in_a_call(tmp_path: Path) -> None:
     assert shown(Tooled(), [item]) == ([item], {})
 
 
-HERMES = '<call>{"name": "look", "arguments": {"at": 1, "far": {"a": "{"}}}</call>'
+HERMES = '<call>{"name": "look", "arguments": {"at": 1, "far": {"name": "{", "arguments": 0}}}</call>'
 
 
 @pytest.mark.parametrize(
     ("answer", "right"),
     [
         (HERMES, True),
-        ('I look. <call>{"arguments":{"far":{"a":"{"},"at":1},"name":"look"}</call>', True),
-        ('<call>{"name": "look", "arguments": {"at": 2, "far": {"a": "{"}}}</call>', False),
-        ('<call>{"name": "run", "arguments": {"at": 1, "far": {"a": "{"}}}</call>', False),
+        ('I look. <call>{"arguments":{"far":{"arguments":0,"name":"{"},"at":1},"name":"look"}</call>', True),
+        ('<call>{"name": "look", "arguments": {"at": 2, "far": {"name": "{", "arguments": 0}}}</call>', False),
+        ('<call>{"name": "run", "arguments": {"at": 1, "far": {"name": "{", "arguments": 0}}}</call>', False),
         (HERMES + HERMES, False),
         ('<call>{"name": "look", "arguments": {"at": 1', False),
         ("I look.", False),
     ],
 )
 def test_a_call_is_right_by_its_name_and_arguments(answer: str, right: bool) -> None:
-    assert passed(calling(("look", {"at": 1, "far": {"a": "{"}})), HERMES, answer) is right
+    assert passed(calling(("look", {"at": 1, "far": {"name": "{", "arguments": 0}})), HERMES, answer) is right
 
 
 def test_calls_of_one_turn_may_come_in_any_order_and_under_either_name_of_their_arguments() -> None:
