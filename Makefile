@@ -105,7 +105,7 @@ bench-replay: setup ## drop in base logic with and without replay, over seeds (R
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
 	@$(BIN)/python -m bench.replay $(if $(ROWS),--rows $(ROWS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(PERSONAS),--personas $(PERSONAS)) $(if $(ITEMS),--items $(ITEMS))
 
-test-handover: setup ## thirty evacuations of the real vLLM under live load, and every kill twice; 40 minutes on two cores
+test-handover: setup ## the real vLLM: thirty evacuations under live load, roll backs under load, the registry killed where versions are decided; an hour on two cores
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
 	@$(BIN)/python -m pytest -s -m extended tests/integration tests/acceptance/extended
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import structlog
 
-from services.orchestrator import store
+from services.orchestrator import rune_failures, store
 from services.orchestrator.metrics import CONTAINED
 from shared.contracts.evacuate import GpuContained
 from shared.messaging.outbox import enqueue
@@ -47,7 +47,7 @@ async def accept(pool: Pool, anvil: str, why: str) -> None:
 async def record_failed_check(pool: Pool, anvil: str, error: Exception, contain_after: int) -> None:
     """Count a check that failed (a container engine, a device or a base is missing) like a failed rune."""
     reason = describe(error)
-    count = await store.record_rune_failure(pool, anvil, "", reason)
+    count = await rune_failures.record_failure(pool, anvil, "", reason)
     log.error("check of the anvil failed", anvil=anvil, failures=count, error=reason)
     if count >= contain_after * CHECKS_PER_FAILURE:
         await contain(pool, anvil, reason, count)

@@ -1,4 +1,4 @@
-"""All SQL of the orchestrator's own tables: hand-overs, rune failures, containment, decisions, reclaims."""
+"""SQL of the orchestrator's own tables: hand-overs, containment, decisions, reclaims. That of rune failures: rune_failures.py."""
 
 from __future__ import annotations
 
@@ -187,39 +187,6 @@ async def get_away_s(pool: Pool, anvil: str, since: datetime) -> float:
         since,
     )
     return total
-
-
-async def record_rune_failure(pool: Pool, anvil: str, rune: str, reason: str) -> int:
-    """Count a failure in a row; failures more than ten minutes apart do not add up. Returns the count."""
-    count: int = await pool.fetchval(
-        "INSERT INTO rune_failure (anvil, rune, count, reason) VALUES ($1, $2, 1, $3) ON CONFLICT (anvil, rune) DO UPDATE SET "
-        "count = CASE WHEN rune_failure.at < clock_timestamp() - interval '10 minutes' THEN 1 ELSE rune_failure.count + 1 END, "
-        "at = clock_timestamp(), reason = excluded.reason RETURNING count",
-        anvil,
-        rune,
-        reason,
-    )
-    return count
-
-
-async def count_rune_failures(pool: Pool, anvil: str, rune: str) -> int:
-    """Count its latest failures in a row."""
-    count: int | None = await pool.fetchval(
-        "SELECT count FROM rune_failure WHERE anvil = $1 AND rune = $2 AND at > clock_timestamp() - interval '10 minutes'",
-        anvil,
-        rune,
-    )
-    return count or 0
-
-
-async def may_start_rune(pool: Pool, anvil: str, rune: str) -> bool:
-    """False while the rune waits before its next restart: 1, 2, 4 … 60 s after each failure in a row."""
-    return not await pool.fetchval(
-        "SELECT EXISTS (SELECT 1 FROM rune_failure WHERE anvil = $1 AND rune = $2 "
-        "AND at + least(power(2, count - 1), 60) * interval '1 second' > clock_timestamp())",
-        anvil,
-        rune,
-    )
 
 
 async def record_containment(conn: Connection, anvil: str, reason: str, failures: int, until_accepted: bool) -> bool:

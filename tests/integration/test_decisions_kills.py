@@ -29,23 +29,28 @@ from tests.support.consents import crypt
 from tests.support.crypts import TwoBases, over_two_bases
 from tests.support.killed import Work, run_killed
 from tests.support.model import needs_jobs
-from tests.support.real_base import RealBase, over_real_base
+from tests.support.real_base import RealBase, Vllms, over_real_base, vllms
 
-__all__ = ["crypt"]  # the fixture
+__all__ = ["crypt", "vllms"]  # the fixtures
 
 pytestmark = pytest.mark.timeout(180)
-REAL = pytest.param(over_real_base, marks=[needs_jobs, pytest.mark.extended, pytest.mark.timeout(3600)], id="vLLM")
+REAL = pytest.param("vLLM", marks=[needs_jobs, pytest.mark.extended, pytest.mark.timeout(3600)])
 REAL_KILLS = 5  # of each kind, at least
 
 Prepare = Callable[[], Awaitable[Work]]
 Check = Callable[[Work], Awaitable[None]]
 
 
-@pytest.fixture(params=[pytest.param(over_two_bases, id="small"), REAL])
+@pytest.fixture(params=["small engines", REAL])
 async def bases(
-    request: pytest.FixtureRequest, settings: Settings, crypt: Pool, pool: Pool, tmp_path: Path
+    request: pytest.FixtureRequest, settings: Settings, vllms: Vllms, crypt: Pool, pool: Pool, tmp_path: Path
 ) -> AsyncIterator[TwoBases]:
-    async with request.param(settings, crypt, pool, tmp_path) as one:
+    opened = (
+        over_real_base(vllms, crypt, pool, tmp_path)
+        if request.param == "vLLM"
+        else over_two_bases(settings, crypt, pool, tmp_path)
+    )
+    async with opened as one:
         one.fail(token_s=0.0)
         yield one
 

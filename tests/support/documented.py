@@ -46,7 +46,7 @@ NOT_RUN: dict[str, str] = {
     "test-integration": "a part of `make test`, which runs these tests",
     "test-sandbox": "a part of `make test-integration`; CI runs it once more, as an ordinary account",
     "test-docker": "needs a container engine; CI runs its tests",
-    "test-handover": "40 minutes, and there is no short form of thirty evacuations",
+    "test-handover": "an hour, and there is no short form of thirty evacuations",
     "test-fuzz": "30 minutes; a share of it is a test of `make test-integration`",
     "test-chaos": "13 minutes; a history is a test of its own, which starts every server and service",
     "test-resume": "10 minutes; a stop and a kill of one run are a test of their own",

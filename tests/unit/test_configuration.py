@@ -26,7 +26,6 @@ from shared.config.model import (
     CovenConfig,
     RuneConfig,
     SaqConfig,
-    TippingConfig,
     embedded,
 )
 from shared.config.settings import PROJECT, Settings, SettingsError
@@ -39,6 +38,7 @@ from shared.config.tables import (
     PruneConfig,
     RuntimeConfig,
 )
+from shared.config.tipping import TippingConfig
 
 EXAMPLES = sorted((PROJECT / "examples" / "soulforge").glob("*.toml"))
 HOUSE = """\

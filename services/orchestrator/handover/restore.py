@@ -9,7 +9,7 @@ from uuid import uuid5
 
 import structlog
 
-from services.orchestrator import store
+from services.orchestrator import rune_failures, store
 from services.orchestrator.containment import contain, lift
 from services.orchestrator.engine import UNPROVEN, Condition
 from services.orchestrator.handover.probes import ask_all, compare_runes, differing, missing
@@ -60,7 +60,7 @@ async def _start(anvil: Anvil, rune: Rune, steps: Steps | None) -> bool:
     """Start the rune if it is down, and wait until it answers."""
     condition = await rune.condition()
     if condition is Condition.DOWN:
-        if not await store.may_start_rune(anvil.context.pool, anvil.name, rune.name):
+        if not await rune_failures.may_start(anvil.context.pool, anvil.name, rune.name):
             return False
         await _begin(steps, Step.START, rune)
         await rune.start()
@@ -80,7 +80,7 @@ async def _start(anvil: Anvil, rune: Rune, steps: Steps | None) -> bool:
 async def _stop_failed(anvil: Anvil, rune: Rune, condition: Condition, reason: str) -> None:
     """Stop a rune that failed, count the failure, and contain its anvil after too many in a row."""
     await rune.stop()
-    count = await store.record_rune_failure(anvil.context.pool, anvil.name, rune.name, reason)
+    count = await rune_failures.record_failure(anvil.context.pool, anvil.name, rune.name, reason)
     log.error("rune failed", anvil=anvil.name, rune=rune.name, condition=condition, failures=count, reason=reason)
     if count >= anvil.settings.contain_after:
         serves = condition is Condition.SERVING
@@ -110,7 +110,7 @@ async def _open(anvil: Anvil, rune: Rune, steps: Steps | None, handover: OpenHan
 
 async def _retried_enough(anvil: Anvil, rune: Rune) -> bool:
     """True once starting it again has not helped: an engine that answers differently is better than none."""
-    failures = await store.count_rune_failures(anvil.context.pool, anvil.name, rune.name)
+    failures = await rune_failures.count_failures(anvil.context.pool, anvil.name, rune.name)
     return failures >= anvil.settings.contain_after
 
 

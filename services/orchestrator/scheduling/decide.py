@@ -14,7 +14,7 @@ from services.orchestrator.scheduling.limits import apply_deadline, check_budget
 from services.orchestrator.scheduling.load import Load
 from services.orchestrator.scheduling.queue import QueuedRitual, aging, ordered
 from services.orchestrator.scheduling.window import decide_window
-from shared.config.model import TippingConfig
+from shared.config.tipping import TippingConfig
 
 
 def decide_queue(

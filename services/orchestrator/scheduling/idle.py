@@ -12,7 +12,7 @@ from math import floor, inf
 from services.orchestrator.scheduling.decision import Cause, Decision, clock_text, duration_text, start, wait
 from services.orchestrator.scheduling.load import Load, Traffic
 from services.orchestrator.scheduling.queue import QueuedRitual, aged_after_s, aging
-from shared.config.model import TippingConfig
+from shared.config.tipping import TippingConfig
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from services.orchestrator.scheduling.decision import (
 )
 from services.orchestrator.scheduling.load import Load
 from services.orchestrator.scheduling.queue import QueuedRitual
-from shared.config.model import TippingConfig
+from shared.config.tipping import TippingConfig
 
 QUANTILE = 0.9
 FEWEST = 3  # with fewer receipts, the default fills in for the missing ones

@@ -13,7 +13,7 @@ from uuid import UUID
 from pydantic import Field
 
 from services.orchestrator.scheduling.decision import ClampedMoment, Moment
-from shared.config.model import TippingConfig
+from shared.config.tipping import TippingConfig
 from shared.contracts.frozen import Frozen
 
 DEFAULT_PRIORITY = 5  # of an intent that gives none

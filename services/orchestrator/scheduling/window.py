@@ -19,7 +19,7 @@ from services.orchestrator.scheduling.decision import (
 )
 from services.orchestrator.scheduling.load import Load
 from services.orchestrator.scheduling.queue import QueuedRitual, aging
-from shared.config.model import TippingConfig
+from shared.config.tipping import TippingConfig
 
 DAYS = range(-1, 5)  # yesterday's window may still be open; a change of clocks may shorten or skip tomorrow's
 BEGINNING = 0.1  # share of a window that counts as its beginning

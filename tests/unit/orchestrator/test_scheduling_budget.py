@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from services.orchestrator.scheduling.limits import estimate_away_s
-from shared.config.model import TippingConfig
+from shared.config.tipping import TippingConfig
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from services.orchestrator.scheduling.decide import decide
 from services.orchestrator.scheduling.decision import Decision
 from services.orchestrator.scheduling.load import Load, Traffic
 from services.orchestrator.scheduling.queue import QueuedRitual
-from shared.config.model import TippingConfig
+from shared.config.tipping import TippingConfig
 
 NOW = datetime(2026, 11, 21, 2, 10, tzinfo=UTC)
 QUIET = Traffic(running=0, waiting=0, per_minute=0, per_minute_long=0, quiet_s=3600, watched_s=9000)

@@ -14,7 +14,7 @@ from services.orchestrator.scheduling.decision import Cause, Verdict, day_bounds
 from services.orchestrator.scheduling.idle import bar
 from services.orchestrator.scheduling.load import Load, Traffic
 from services.orchestrator.scheduling.queue import QueuedRitual, aged_after_s
-from shared.config.model import TippingConfig
+from shared.config.tipping import TippingConfig
 
 NOW = datetime(2026, 11, 21, 2, 10, tzinfo=UTC)
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu")

@@ -13,7 +13,7 @@ from services.orchestrator.scheduling.decide import decide_queue
 from services.orchestrator.scheduling.decision import Cause, Verdict
 from services.orchestrator.scheduling.load import Load
 from services.orchestrator.scheduling.queue import QueuedRitual, aged_after_s, aging, ordered
-from shared.config.model import TippingConfig
+from shared.config.tipping import TippingConfig
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HOUR_S = 3600.0

@@ -15,7 +15,7 @@ from services.orchestrator.scheduling.decision import Decision, day_bounds
 from services.orchestrator.scheduling.load import Load
 from services.orchestrator.scheduling.queue import QueuedRitual
 from services.orchestrator.scheduling.window import openings
-from shared.config.model import TippingConfig
+from shared.config.tipping import TippingConfig
 
 BERLIN = ZoneInfo("Europe/Berlin")
 # In 2026 clocks go from 02:00 to 03:00 on 29 March and from 03:00 to 02:00 on 25 October there.
