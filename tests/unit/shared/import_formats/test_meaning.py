@@ -399,7 +399,8 @@ def test_either_output_of_a_preference_may_be_a_call() -> None:
     north, south = outputs
     tools = [{"type": "function", "function": {"name": "tank"}}]
     prompt = {"messages": [ASKED], "tools": tools}
-    for better, worse in ((north, south), (north, WRONG), (GOOD, north)):
+    pairs: list[tuple[dict[str, Any], dict[str, Any]]] = [(north, south), (north, WRONG), (GOOD, north)]
+    for better, worse in pairs:
         given = {"input": prompt, "preferred_output": [better], "non_preferred_output": [worse]}
         made = imported(given).records
         calls = [[one["function"] for one in record.messages[-1].tool_calls] for record in made]
