@@ -93,7 +93,7 @@ async def wait_over(pool: Pool) -> None:
     await pool.execute("UPDATE golden_path SET read_at = read_at - interval '10 minutes'")
 
 
-GOLDEN = [
+GOLDEN: list[dict[str, Any]] = [
     {"role": "system", "content": SYSTEM},
     {"role": "user", "content": QUESTION},
     {
@@ -236,7 +236,7 @@ async def test_what_stands_in_no_trace_stays_as_it_was_remembered(pool: Pool, ph
     await remember(pool, [truth(run.trace_id, "corrected", "It holds 4100 litres.")])
     await remember(pool, [truth("run-17", "odd")])
     await remember(pool, [truth(str(UUID(run.trace_id)), "as a uuid")])
-    calling = ChatMessage.model_validate(GOLDEN[2] | {"content": ANSWER})
+    calling = ChatMessage.model_validate({**GOLDEN[2], "content": ANSWER})
     ends_in_call = truth(run.trace_id, "a call").model_copy(update={"messages": (*truth("").messages[:1], calling)})
     await remember(pool, [ends_in_call])
 

@@ -10,7 +10,7 @@ import pytest
 
 from services.harvester.views import list_karma
 from shared.config.settings import Settings
-from shared.contracts.karma import KarmaRecord, Status
+from shared.contracts.karma import ChatMessage, KarmaRecord, Status
 from shared.storage.postgres import Pool
 from tests.support.consents import HARVESTER, Tell, status, told
 from tests.support.harvests import remember
@@ -66,6 +66,13 @@ async def test_a_correction_is_a_white_truth_whose_parent_it_corrects(
     record = (await list_karma(pool, [last(shown)]))[last(shown)]
     assert (record.parent, record.status, record.consecrated_by) == ("a", Status.WHITE_TRUTH, "ida")
     assert [message.content for message in record.messages] == ["Oil the gate.", "Oiled."]
+
+    # Words that came with a call are another answer without it.
+    call = {"id": "c1", "type": "function", "function": {"name": "oil", "arguments": "{}"}}
+    calling = ChatMessage(role="assistant", content="Oiled.", tool_calls=(call,))
+    record = speculative("d")
+    await remember(pool, [record.model_copy(update={"messages": (record.messages[0], calling)})])
+    assert (await told("karma", "correct", "d", "answer", "--by", "ida"))[0] == 0
 
     monkeypatch.setattr("sys.stdin", io.StringIO("Oiled."))
     assert last((await told("karma", "correct", "a", "-", "--by", "ida"))[1]) == last(shown)

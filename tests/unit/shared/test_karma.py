@@ -9,7 +9,8 @@ import pytest
 from shared.contracts.karma import ChatMessage, fault
 
 ASKED = ChatMessage(role="user", content="Is it raining?")
-CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at": "sky"}'}}
+FUNCTION = {"name": "look", "arguments": '{"at": "sky"}'}
+CALL = {"id": "c1", "type": "function", "function": FUNCTION}
 
 
 def fault_of(last: dict[str, Any]) -> str | None:
@@ -17,7 +18,7 @@ def fault_of(last: dict[str, Any]) -> str | None:
 
 
 def called(**function: Any) -> dict[str, Any]:
-    return {"tool_calls": [CALL, CALL | {"function": CALL["function"] | function}]}
+    return {"tool_calls": [CALL, CALL | {"function": FUNCTION | function}]}
 
 
 @pytest.mark.parametrize(

@@ -393,14 +393,19 @@ def test_an_answer_of_several_turns_goes_on_after_its_prompt() -> None:
 
 
 def test_either_output_of_a_preference_may_be_a_call() -> None:
-    north, south = ({"role": "assistant", "tool_calls": [call("c1", site)]} for site in ("North", "South"))
-    prompt = {"messages": [ASKED], "tools": [{"type": "function", "function": {"name": "tank"}}]}
-    for better, worse in ((north, south), (north, WRONG), (GOOD, north)):
+    outputs: list[dict[str, Any]] = [
+        {"role": "assistant", "tool_calls": [call("c1", site)]} for site in ("North", "South")
+    ]
+    north, south = outputs
+    tools = [{"type": "function", "function": {"name": "tank"}}]
+    prompt = {"messages": [ASKED], "tools": tools}
+    pairs: list[tuple[dict[str, Any], dict[str, Any]]] = [(north, south), (north, WRONG), (GOOD, north)]
+    for better, worse in pairs:
         given = {"input": prompt, "preferred_output": [better], "non_preferred_output": [worse]}
         made = imported(given).records
         calls = [[one["function"] for one in record.messages[-1].tool_calls] for record in made]
         assert calls == [[one["function"] for one in end.get("tool_calls", ())] for end in (worse, better)]
-        assert (made[1].parent, made[1].tools) == (made[0].id, tuple(prompt["tools"]))
+        assert (made[1].parent, made[1].tools) == (made[0].id, tuple(tools))
 
 
 def test_a_call_is_not_better_than_the_same_under_another_id() -> None:
