@@ -20,6 +20,7 @@ from services.forge.trainer.render import Example, UnfitRow, render
 from services.forge.trainer.replay import compose
 from services.forge.trainer.rows import DEV, TRAIN, Row, Split, read_rows
 from services.forge.trainer.stop import StopRequest
+from shared.config.engines import METHODS
 from shared.contracts.forge import EngineChoice, MaskAudit, Provenance, ReplayFigures, SplitFigures, TrainingFigures
 from shared.contracts.job import Progress
 from shared.jobs.chat_template import unrendered
@@ -93,6 +94,8 @@ def _chosen(job: TrainerJob, rows: Split, writer: ResultWriter) -> TrainerJob:
 
 
 def _engine(job: TrainerJob) -> Engine:
+    if job.recipe.method not in METHODS[job.engine]:
+        raise InputError(f'engine "{job.engine}" does not train method "{job.recipe.method}"')
     # Imported here: they import torch, which takes seconds that bad input need not wait for.
     if job.engine == "unsloth":
         from services.forge.trainer.engines.unsloth import UnslothEngine

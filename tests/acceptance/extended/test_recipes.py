@@ -12,12 +12,13 @@ from services.forge.job import ADAPTER_DIR
 from services.orchestrator.engine import Condition, Rune
 from shared.config.recipe import SHIPPED, load_recipe
 from shared.config.tables import EMBEDDED_BASE
+from shared.contracts.forge import EngineName
 from shared.drivers.containers.process import ProcessContainers
 from shared.drivers.inference.open import open_gate, open_rune
 from shared.drivers.inference.port import PromptMessage
 from tests.support.configurations import configured
 from tests.support.fakes.engines import until
-from tests.support.model import MODEL, needs_jobs
+from tests.support.model import MODEL, needs_jobs, require_unsloth
 from tests.support.servers import House
 from tests.support.training import ROWS, finish, planned, row, start, write_manifest
 
@@ -42,7 +43,11 @@ async def test_an_adapter_of_every_shipped_recipe_is_taken_and_answers(rune: Run
     manifest = tmp_path / "manifest"
     digest = write_manifest(manifest, [row(number) for number in range(ROWS)], [row(77)])
     for name in NAMES:
-        job = planned(manifest, digest, tmp_path / name, recipe=load_recipe(name))
+        recipe = load_recipe(name)
+        engine: EngineName = "unsloth" if recipe.method == "qlora" else "trl"
+        if engine == "unsloth":
+            require_unsloth()
+        job = planned(manifest, digest, tmp_path / name, recipe=recipe, engine=engine)
         status, result = finish(job, start(job))
         assert (status, result.error) == (0, None), name
     await rune.start()

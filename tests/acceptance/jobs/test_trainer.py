@@ -223,6 +223,7 @@ def test_a_manifest_that_the_base_can_mostly_not_show_is_refused_for_good(planne
     [
         ({"manifest_digest": "sha256:other"}, "harvest again"),
         ({"base": Base(name="none", path=Path("/nowhere"), digest="sha256:none")}, "the base at /nowhere"),
+        ({"recipe": Recipe(method="qlora")}, 'engine "trl" does not train method "qlora"'),
         ({"recipe": Recipe(max_length=12)}, "it would be cut"),
         ({"recipe": RECIPE.model_copy(update={"learning_rate": 1e30})}, "the training diverged: at step"),
     ],
