@@ -14,7 +14,7 @@ from services.orchestrator.containment import record_failed_check
 from services.orchestrator.handover.restore import restore
 from services.orchestrator.held import interrupt_without_lease, reconcile_held
 from services.orchestrator.metrics import CONTAINED
-from services.orchestrator.schedule import explain_wait, schedule
+from services.orchestrator.schedule import end_cancelled, explain_wait, schedule
 from shared.drivers.accelerators.port import AcceleratorError
 from shared.drivers.containers.port import ContainerError
 from shared.drivers.queues.port import QueueError
@@ -67,7 +67,10 @@ async def check(anvil: Anvil) -> None:
 
 async def _enforce(anvil: Anvil) -> None:
     pool = anvil.context.pool
-    if held := await lease.get_lease(pool, anvil.name):
+    held = await lease.get_lease(pool, anvil.name)
+    if anvil.trains:
+        await end_cancelled(anvil, held.ritual if held else None)
+    if held:
         CONTAINED.labels(anvil.name).set(0)
         await reconcile_held(anvil, held)
     if await lease.get_lease(pool, anvil.name):

@@ -41,8 +41,6 @@ async def schedule(anvil: Anvil) -> None:
     if any(map(_is_about_to_serve, await ledger.list_rituals(pool, State.VERIFIED, State.REGISTERED))):
         return  # it needs inference first
     harvested = await ledger.list_rituals(pool, State.HARVESTED)
-    cancelled = [ritual for ritual in harvested if ritual.cancel_requested_at]
-    await advance_each(anvil.context, cancelled, anvil.context.record_cancelled, owner=OWNER)
     waiting = await _without_paused(anvil, [ritual for ritual in harvested if not ritual.cancel_requested_at])
     if not waiting or await _withhold(anvil, [ritual.id for ritual in waiting]):
         return
@@ -53,6 +51,13 @@ async def schedule(anvil: Anvil) -> None:
         partial(_act, anvil, decided),
         owner=OWNER,
     )
+
+
+async def end_cancelled(anvil: Anvil, holder: UUID | None) -> None:
+    """End the cancelled rituals that wait for the anvil; what its holder does is ended with its work."""
+    harvested = await ledger.list_rituals(anvil.context.pool, State.HARVESTED)
+    cancelled = [ritual for ritual in harvested if ritual.cancel_requested_at and ritual.id != holder]
+    await advance_each(anvil.context, cancelled, anvil.context.record_cancelled, owner=OWNER)
 
 
 def _is_about_to_serve(ritual: Ritual) -> bool:

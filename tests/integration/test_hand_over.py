@@ -100,6 +100,19 @@ async def test_a_ritual_cancelled_while_it_waits_never_touches_the_anvil(
     assert rune.done == []
 
 
+async def test_a_ritual_cancelled_while_another_holds_the_anvil_ends_at_once(
+    anvil: Anvil, context: ServiceContext
+) -> None:
+    holder, other = await harvested(context.settings, "one", 9), await harvested(context.settings, "two")
+    await checks(anvil, 2)
+    await ledger.request_cancel(context.pool, other, "no longer wanted")
+
+    await checks(anvil, 1)
+
+    assert await state_of(context.pool, other) is State.CANCELLED
+    assert await state_of(context.pool, holder) is State.EVACUATED
+
+
 async def test_an_evacuation_cut_short_anywhere_is_taken_up_again(
     anvil: Anvil, context: ServiceContext, rune: FakeRune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
