@@ -23,7 +23,7 @@ class Reason(StrEnum):
     DUPLICATE = "duplicate"  #: the same lesson is used under another id
     NEAR_DUPLICATE = "near_duplicate"  #: nearly the same lesson is used under another id
     CONTAMINATED = "contaminated"  #: shares a passage with a benchmark in use, or with the sealed holdout
-    DISLIKED = "disliked"  #: a thumb down, where only good answers serve
+    DISLIKED = "disliked"  #: a thumb down, where only good answers serve, or where another record contradicts it
     TOO_LONG = "too_long"  #: longer than a row may be
     CONTINUED = "continued"  #: a longer record goes on from it, and is trained in its answer too
     SESSION_SHARE = "session_share"  #: its session holds more of the karma than one session may

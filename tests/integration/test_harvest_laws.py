@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from services.harvester.manifest.compile import Compiled
@@ -47,6 +47,21 @@ def histories(draw: st.DrawFn) -> list[list[KarmaRecord]]:
     max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(histories())
+@example(
+    [
+        [record("r0", "s1", "Close the door.", "It is closed.", feedback="down")],
+        [record("r1", "s0", "Close the door.", "It is closed.")],
+    ]
+)
+@example(
+    [
+        [
+            record("r0", "s1", "Close the door.", "It is closed."),
+            record("r1", "s1", "Close the door.", "It is closed.", feedback="down"),
+        ],
+        [],
+    ]
+)
 async def test_as_karma_grows_all_of_it_is_accounted_for_and_what_was_sealed_is_never_trained(
     pool: Pool, admin: Pool, batches: list[list[KarmaRecord]]
 ) -> None:

@@ -191,6 +191,12 @@ CREATE_CONTRADICTION = f"""
     FROM pair JOIN used a ON a.name = pair.one JOIN used b ON b.name = pair.other WHERE a.karma <> b.karma
 """
 
+# Its label would say of an answer what another record contradicts.
+EXCLUDE_DISLIKED_AND_CONTRADICTED = f"""
+    UPDATE admission SET reason = '{Reason.DISLIKED}'
+    WHERE reason IS NULL AND feedback = 'down' AND karma IN (SELECT unnest(ARRAY[one, other]) FROM contradicted)
+"""
+
 
 async def admit(conn: Connection, request: HarvestRequest) -> None:
     """Fill `admission` and `contradicted` from `scanned`, `near_lesson` and `contradicting`."""
@@ -211,8 +217,8 @@ async def admit(conn: Connection, request: HarvestRequest) -> None:
         await conn.execute(EXCLUDE_OVER_BUDGET, policy.lengths.budget)
     await conn.execute(NAME_REJECTED_ANSWERS)
     await conn.execute(CREATE_CONTRADICTION)
-    await conn.execute("CREATE INDEX ON contradicted (one)")
-    await conn.execute("CREATE INDEX ON contradicted (other)")
+    await conn.execute("CREATE INDEX ON contradicted (one); CREATE INDEX ON contradicted (other)")
+    await conn.execute(EXCLUDE_DISLIKED_AND_CONTRADICTED)
 
 
 async def _assign_lineages(conn: Connection, request: HarvestRequest) -> None:
