@@ -48,7 +48,7 @@ CONFIGURATION = """
 include-method = "GET"
 checks.unsupported_method.enabled = false
 [[operations]]
-include-path-regex = "^/v1/files"
+include-path-regex = "^/v1/(files|fine_tuning)"
 checks.unsupported_method.enabled = false
 checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 403, 404, 409, 415, 503]
 [checks]

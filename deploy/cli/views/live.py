@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from deploy.cli.format import duration, short_id, size
+from deploy.cli.format import duration, short_id
 from deploy.cli.views.fact_text import end_reason, fact_text, unisolated_jobs
 from deploy.cli.views.report import trace_url
 from deploy.cli.views.stages import (
@@ -175,14 +175,12 @@ def _progress_cells(progress: RitualProgress) -> tuple[RenderableType, Renderabl
 
 
 def progress_line(progress: RitualProgress) -> str:
-    """`train 45/120 steps, loss 1.234, 231 tokens/s, 2.1 GiB, 1 m 10 s left`."""
+    """`train 45/120 steps, loss 1.234, 231 tokens/s, 1 m 10 s left`."""
     words = f"{progress.phase.replace('_', ' ')} {progress.done}/{progress.total} {progress.unit}"
     if progress.loss is not None:
         words += f", loss {progress.loss:.3f}"
     if progress.tokens_per_s is not None:
         words += f", {progress.tokens_per_s:.0f} tokens/s"
-    if progress.memory_bytes is not None:
-        words += f", {size(progress.memory_bytes)}"
     if progress.eta_s is not None:
         words += f", {duration(progress.eta_s)} left"
     return words

@@ -132,7 +132,11 @@ def is_valid(asked: dict[str, Any], path: str) -> bool:
     """Whether it takes a request; vLLM is stricter."""
     messages, tokens, streamed = asked.get("messages"), asked.get("max_tokens"), asked.get("stream")
     if not path.endswith("/chat/completions"):
-        return isinstance(asked.get("prompt"), str) and isinstance(tokens, int | None) and not streamed
+        return (
+            isinstance(asked.get("prompt"), str)
+            and isinstance(tokens, int | None)
+            and (streamed is None or streamed is False)
+        )
     return (
         isinstance(messages, list)
         and all(isinstance(message, dict) for message in messages)
