@@ -86,13 +86,15 @@ class TrlEngine:
             raise InputError(f"the base at {job.base.path} cannot be loaded: {error}") from error
 
     def _load_model(self, job: TrainerJob) -> Any:
-        return AutoModelForCausalLM.from_pretrained(
+        on_gpu = torch.cuda.is_available()
+        model = AutoModelForCausalLM.from_pretrained(
             str(job.base.path),
             dtype=DTYPES[job.recipe.precision],
             use_safetensors=True,
             # On CPU and short rows the fused kernel's backward pass is slower than plain attention, by a fifth of a step.
-            attn_implementation="sdpa" if torch.cuda.is_available() else "eager",
+            attn_implementation="sdpa" if on_gpu else "eager",
         )
+        return model.to("cuda" if on_gpu else "cpu")  # at once: it generates before it is trained
 
     def encode(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
