@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -92,11 +93,18 @@ def test_a_checkpoint_whose_best_one_is_damaged_is_not_resumed_from(tmp_path: Pa
     assert checkpoints.newest(tmp_path, run) == older
 
 
-def test_the_two_newest_checkpoints_are_kept_and_the_best_of_each(tmp_path: Path, run: Run) -> None:
+@pytest.mark.parametrize("newer", [{"at_20": 2.0, "at_25": 0.5}, {"at_20": 0.5, "at_25": 0.4}])
+def test_the_two_newest_checkpoints_are_kept_each_with_the_best_that_it_knows(
+    tmp_path: Path, run: Run, newer: dict[str, float]
+) -> None:
+    dev_losses = {"at_5": 3.0, "at_10": 1.0, "at_15": 2.0} | newer
     for steps in (5, 10, 15, 20, 25):
-        checkpoint(tmp_path, steps, run)
-    checkpoints.rotate(tmp_path, log(at_5=3.0, at_10=1.0, at_15=2.0, at_20=2.0, at_25=0.5))
+        checkpoint(tmp_path, steps, run, **{at: loss for at, loss in dev_losses.items() if int(at[3:]) < steps})
+    checkpoints.rotate(tmp_path, log(**dev_losses))
     assert sorted(map(checkpoints.steps, tmp_path.iterdir())) == [10, 20, 25]
+
+    shutil.rmtree(tmp_path / "checkpoint-25")
+    assert checkpoints.newest(tmp_path, run) == tmp_path / "checkpoint-20"
 
 
 def test_how_a_step_is_split_is_no_part_of_a_run(tmp_path: Path, run: Run) -> None:
