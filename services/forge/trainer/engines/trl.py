@@ -81,6 +81,8 @@ class TrlEngine:
         set_seed(job.effective_seed)
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(str(job.base.path))
+            if self._tokenizer.pad_token is None:  # as in Llama 3; what is padded is masked
+                self._tokenizer.pad_token = self._tokenizer.eos_token
             self._model = self._load_model(job)
         except (OSError, ValueError) as error:
             raise InputError(f"the base at {job.base.path} cannot be loaded: {error}") from error
