@@ -111,7 +111,8 @@ class Forge:
             return AdapterFailed(**ritual.key, reason=str(error), isolation=finished.isolation)
         training = validate(finished.result.result, TrainingFigures, RESULT_FILE)
         job = TrainerJob.model_validate_json((finished.output.parent / JOB_FILE).read_bytes())
-        if any(pilot.tokens_per_s for pilot in training.choice.pilots):
+        # One without a figure may have run out of time: it is measured again in the next run.
+        if (pilots := training.choice.pilots) and all(pilot.tokens_per_s for pilot in pilots):
             kept = self._artifacts.pilots() / kept_name(training.choice.key)
             write_atomically(kept, training.choice.model_dump_json())
         return AdapterForged(
