@@ -153,7 +153,7 @@ class Forge:
         for attempt in range(ritual.attempt - 1, 0, -1):
             folder = self._artifacts.run(ritual.id, attempt, ROLE) / OUTPUT / CHECKPOINTS_DIR
             # A link could lead anywhere: what is mounted for the next attempt is the folder itself.
-            if not folder.is_symlink() and any(folder.glob(f"*/{IDENTITY_FILE}")):
+            if not folder.is_symlink() and any(folder.glob(f"checkpoint-*/{IDENTITY_FILE}")):
                 return folder
         return None
 

@@ -104,8 +104,13 @@ def bring(source: Path, target: Path, run: Run) -> Path | None:
     found = newest(source, run)
     if found is None:
         return None
-    for entry in filter(None, (_best(found), found)):
-        shutil.copytree(entry, target / entry.name, dirs_exist_ok=True)
+    brought = {entry.name: target / f".{entry.name}" for entry in filter(None, (_best(found), found))}
+    for name, copy in brought.items():
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(source / name, copy)
+    for name, copy in brought.items():  # once all are here: a whole checkpoint hides those of earlier attempts
+        shutil.rmtree(target / name, ignore_errors=True)
+        copy.replace(target / name)
     return target / found.name
 
 

@@ -85,6 +85,25 @@ def test_the_next_attempt_gets_the_checkpoint_and_the_best_one_before_it(tmp_pat
     assert checkpoints.newest(tmp_path / "new", run) == brought
 
 
+def test_an_attempt_that_ends_while_it_copies_has_no_whole_checkpoint(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint(tmp_path / "old", 10, run)
+    checkpoint(tmp_path / "old", 20, run, at_10=2.0)
+
+    def copy(source: Any, target: Any, *options: Any) -> None:
+        if source.name == "checkpoint-20":
+            raise KeyboardInterrupt
+        copytree(source, target, *options)
+
+    copytree = shutil.copytree
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(shutil, "copytree", copy)
+        checkpoints.bring(tmp_path / "old", tmp_path / "new", run)
+    assert not list((tmp_path / "new").glob("checkpoint-*"))
+    assert checkpoints.bring(tmp_path / "old", tmp_path / "new", run) == tmp_path / "new" / "checkpoint-20"
+
+
 def test_a_checkpoint_whose_best_one_is_damaged_is_not_resumed_from(tmp_path: Path, run: Run) -> None:
     older = checkpoint(tmp_path, 10, run)
     checkpoint(tmp_path, 20, run, at_10=2.0)
