@@ -97,9 +97,10 @@ def test_an_attempt_that_ends_while_it_copies_has_no_whole_checkpoint(
         copytree(source, target, *options)
 
     copytree = shutil.copytree
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr(shutil, "copytree", copy)
-        checkpoints.bring(tmp_path / "old", tmp_path / "new", run)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.bring(tmp_path / "old", tmp_path / "new", run)
     assert not list((tmp_path / "new").glob("checkpoint-*"))
     assert checkpoints.bring(tmp_path / "old", tmp_path / "new", run) == tmp_path / "new" / "checkpoint-20"
 
