@@ -20,7 +20,7 @@ from trl import SFTConfig, SFTTrainer
 from services.forge.job import CHECKPOINTS_DIR, TrainerJob
 from services.forge.replay.answers import Sampling
 from services.forge.trainer import checkpoints
-from services.forge.trainer.curve import best_step, checkpoint_figures, losses_by_step
+from services.forge.trainer.curve import best_step, checkpoint_figures, is_over, losses_by_step
 from services.forge.trainer.engines.callback import JobCallback
 from services.forge.trainer.engines.order import EpochOrder
 from services.forge.trainer.engines.port import Trained
@@ -35,12 +35,18 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 class OrderedTrainer(SFTTrainer):  # type: ignore[misc]  # untyped where trl is not installed
-    """Takes the rows in the order of the run."""
+    """Takes the rows in the order of the run, and no step after its end."""
 
     order: EpochOrder
+    patience: int
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> EpochOrder:
         return self.order
+
+    def _run_epoch(self, *args: Any, **options: Any) -> None:
+        """Train a pass; none where the run had ended before it was resumed, in the middle of a pass or early."""
+        if self.state.global_step < self.state.max_steps and not is_over(self.state.log_history, self.patience):
+            super()._run_epoch(*args, **options)
 
 
 class TrlEngine:
@@ -177,7 +183,7 @@ class TrlEngine:
             peft_config=adapter,
             callbacks=[callback],
         )
-        trainer.order, callback.trainer = order, trainer
+        trainer.order, trainer.patience, callback.trainer = order, job.recipe.patience, trainer
         return trainer, callback
 
     def _adapted(self, job: TrainerJob) -> tuple[Any, LoraConfig | None]:
