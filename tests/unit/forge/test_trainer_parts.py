@@ -16,6 +16,7 @@ from services.forge.job import IDENTITY_FILE, TrainerJob
 from services.forge.trainer import checkpoints
 from services.forge.trainer.checkpoints import Run, digest_examples, identity
 from services.forge.trainer.render import Example
+from services.forge.trainer.run import MOST_DEV, measured
 from services.forge.trainer.stop import StopRequest
 from shared.config.recipe import Recipe
 from shared.jobs.result_writer import InputError, Interrupted
@@ -125,6 +126,13 @@ def test_the_two_newest_checkpoints_are_kept_each_with_the_best_that_it_knows(
 
     shutil.rmtree(tmp_path / "checkpoint-25")
     assert checkpoints.newest(tmp_path, run) == tmp_path / "checkpoint-20"
+
+
+def test_the_dev_loss_is_measured_on_so_many_examples_the_same_ones_in_every_run() -> None:
+    examples = [Example(f"row-{number}", [number], [number], None) for number in range(MOST_DEV + 50)]
+    chosen = measured(examples)
+    assert len(chosen) == MOST_DEV
+    assert measured(examples[::-1]) == chosen
 
 
 def test_how_a_step_is_split_is_no_part_of_a_run(tmp_path: Path, run: Run) -> None:
