@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from services.forge.trainer.engines.callback import JobCallback
 from services.forge.trainer.engines.order import EpochOrder
 from services.forge.trainer.engines.port import Trained
 from services.forge.trainer.provenance import cpu_name
-from services.forge.trainer.render import ChatTokenizer, Example
+from services.forge.trainer.render import IGNORED, ChatTokenizer, Example
 from services.forge.trainer.stop import StopRequest
 from shared.config.recipe import Recipe
 from shared.contracts.forge import ADAPTER_CONFIG, ADAPTER_FILES, ADAPTER_WEIGHTS
@@ -35,10 +36,11 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 class OrderedTrainer(SFTTrainer):  # type: ignore[misc]  # untyped where trl is not installed
-    """Takes the rows in the order of the run, and no step after its end."""
+    """Takes the rows in the order of the run, and no step after its end; every trained token counts the same in a dev loss."""
 
     order: EpochOrder
     patience: int
+    dev_row: float  #: trained tokens of a dev row, in the mean
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> EpochOrder:
         return self.order
@@ -47,6 +49,12 @@ class OrderedTrainer(SFTTrainer):  # type: ignore[misc]  # untyped where trl is 
         """Train a pass; none where the run had ended before it was resumed, in the middle of a pass or early."""
         if self.state.global_step < self.state.max_steps and not is_over(self.state.log_history, self.patience):
             super()._run_epoch(*args, **options)
+
+    def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **options: Any) -> tuple[Any, Any, Any]:
+        """Weigh the mean loss of a batch by its trained tokens: the mean over all batches is taken by rows."""
+        loss, logits, labels = super().prediction_step(model, inputs, *args, **options)
+        of_row = (inputs["labels"] != IGNORED).sum(dim=1).float().mean()
+        return loss * of_row.to(loss.device) / self.dev_row, logits, labels
 
 
 class TrlEngine:
@@ -184,6 +192,7 @@ class TrlEngine:
             callbacks=[callback],
         )
         trainer.order, trainer.patience, callback.trainer = order, job.recipe.patience, trainer
+        trainer.dev_row = fmean(example.trained for example in dev) if dev else 0.0
         return trainer, callback
 
     def _adapted(self, job: TrainerJob) -> tuple[Any, LoraConfig | None]:
