@@ -18,7 +18,6 @@ from shared.storage.base_model import Base
 from shared.storage.digests import digest_file
 from tests.support.full_disk import small_disk
 from tests.support.model import MODEL, needs_jobs
-from tests.support.tiny import tiny_base
 from tests.support.tooled import TOOLS, golden, tooled_base
 from tests.support.training import (
     RECIPE,
@@ -153,22 +152,6 @@ def test_a_disk_that_fills_up_in_a_save_leaves_the_earlier_checkpoint(planned: P
         run = json.loads((left / "checkpoint-3" / IDENTITY_FILE).read_text())["run"]
         assert newest(left, run) == left / "checkpoint-3"
         assert (left / "checkpoint-6").is_dir() and not (left / "checkpoint-6" / IDENTITY_FILE).exists()
-
-
-def test_the_dev_loss_is_a_mean_of_trained_tokens_however_rows_are_batched(planned: Planned, tmp_path: Path) -> None:
-    base = Base(name="tiny", path=tiny_base(tmp_path / "tiny", MODEL), digest="sha256:tiny")
-    long = [*row(8)["messages"][:2], {"role": "assistant", "content": "Plainly, I would call it nine. " * 9}]
-    digest = write_manifest(tmp_path / "dev", [row(1), row(2)], [row(7), row(8, messages=long), row(9)])
-    found = []
-    for rows in (1, 2):
-        recipe = RECIPE.model_copy(update={"micro_batch": rows, "replay": 0, "epochs": 1})
-        job = planned(f"by-{rows}", base=base, manifest_dir=tmp_path / "dev", manifest_digest=digest, recipe=recipe)
-        status, result = finish(job, start(job))
-        assert (status, result.error, result.result["dev_examples"]) == (0, None, 3)
-        found.append(result.result["dev_loss_before"])
-        evaluated = [line for line in progress(job) if line.phase == "evaluate"]
-        assert {(line.total, line.unit) for line in evaluated} == {(3 if rows == 1 else 2, "batches")}
-    assert found[0] == pytest.approx(found[1], rel=1e-3)
 
 
 def test_a_golden_path_is_trained_with_its_calls_where_the_template_shows_them(

@@ -52,8 +52,8 @@ class OrderedTrainer(SFTTrainer):  # type: ignore[misc]  # untyped where trl is 
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **options: Any) -> tuple[Any, Any, Any]:
         """Weigh the mean loss of a batch by its trained tokens: the mean over all batches is taken by rows."""
-        loss, logits, labels = super().prediction_step(model, inputs, *args, **options)
         of_row = (inputs["labels"] != IGNORED).sum(dim=1).float().mean()
+        loss, logits, labels = super().prediction_step(model, inputs, *args, **options)
         return loss * of_row.to(loss.device) / self.dev_row, logits, labels
 
 
