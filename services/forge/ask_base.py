@@ -91,17 +91,19 @@ class BaseAnswers:
         return Loop("replay", self.run, self._context.configuration.runtime.reconcile_s, self.woken)
 
     async def run(self) -> None:
-        """Ask for each waiting ritual, until the base cannot be asked. An error ends the asking for its ritual alone."""
+        """Ask for each waiting ritual, until its base cannot be asked. An error ends the asking for its ritual alone."""
         rituals = await ledger.list_rituals(self._context.pool, State.HARVESTED)
         self._left_s = {ritual.id: self._left_s.get(ritual.id, self._budget_s) for ritual in rituals}
         self._needs = {ritual.id: self._needs[ritual.id] for ritual in rituals if ritual.id in self._needs}
+        away = set[str]()
         for ritual in rituals:
-            if ritual.cancel_requested_at or self._left_s[ritual.id] <= 0:
+            base = self._context.configuration.base_of(ritual.persona)
+            if ritual.cancel_requested_at or self._left_s[ritual.id] <= 0 or base in away:
                 continue
             try:
                 await self._ask_for(ritual)
             except NotNow:
-                return
+                away.add(base)
             except UNREACHABLE:
                 raise
             except Exception:

@@ -111,7 +111,8 @@ class Forge:
             return AdapterFailed(**ritual.key, reason=str(error), isolation=finished.isolation)
         training = validate(finished.result.result, TrainingFigures, RESULT_FILE)
         job = TrainerJob.model_validate_json((finished.output.parent / JOB_FILE).read_bytes())
-        if any(pilot.tokens_per_s for pilot in training.choice.pilots):
+        # One without a figure may have run out of time: it is measured again in the next run.
+        if (pilots := training.choice.pilots) and all(pilot.tokens_per_s for pilot in pilots):
             kept = self._artifacts.pilots() / kept_name(training.choice.key)
             write_atomically(kept, training.choice.model_dump_json())
         return AdapterForged(
@@ -152,7 +153,7 @@ class Forge:
         for attempt in range(ritual.attempt - 1, 0, -1):
             folder = self._artifacts.run(ritual.id, attempt, ROLE) / OUTPUT / CHECKPOINTS_DIR
             # A link could lead anywhere: what is mounted for the next attempt is the folder itself.
-            if not folder.is_symlink() and any(folder.glob(f"*/{IDENTITY_FILE}")):
+            if not folder.is_symlink() and any(folder.glob(f"checkpoint-*/{IDENTITY_FILE}")):
                 return folder
         return None
 

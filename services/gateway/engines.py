@@ -147,7 +147,8 @@ class Engines:
     def find(self, model: str, tried: Collection[Engine]) -> Engine | None:
         """As `choose`, by what the last poll found."""
         having = [engine for engine in self.having(model) if engine not in tried]
-        return min(having, key=lambda engine: engine.in_flight, default=None)
+        # A request of low priority ends as soon as another one comes.
+        return min(having, key=lambda engine: engine.gate.asked, default=None)
 
     def having(self, model: str) -> list[Engine]:
         """The open engines that have `model`."""

@@ -60,7 +60,7 @@ class Forwarder:
                     continue
                 if answer.status == NOT_FOUND and await self._lost(engine, target.model):
                     answer.close()
-                    engine.gate.admitted -= 1
+                    engine.gate.admitted -= not request.yields
                     tried.append(engine)
                     continue
                 return await pass_on(answer, send, _headers_of(target, engine), target.served)

@@ -118,6 +118,7 @@ class TrainingFigures(Frozen):
     final_loss: float | None = None
     dev_loss_before: float | None = None
     dev_loss_after: float | None = None
+    dev_examples: int = Field(0, description="On how many of the dev examples in the audit the dev loss was measured.")
     seen_tokens: int
     tokens_per_s: float
     resumed_at: int = Field(0, description="The step of the checkpoint that it continued from; 0 from the beginning.")

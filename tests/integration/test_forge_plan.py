@@ -82,7 +82,8 @@ async def test_a_job_reaches_both_engines_and_what_it_measured_of_them_is_kept_f
     save_adapter(output / ADAPTER_DIR, 0.1)
     (output.parent / JOB_FILE).write_text(job.model_dump_json())
     pilot = Pilot(engine="unsloth", tokens_per_s=300, seconds=20)
-    for pilots, is_kept in (((pilot.model_copy(update={"tokens_per_s": None}),), False), ((pilot,), True)):
+    without = Pilot(engine="trl", seconds=20, fault="no figure within 20 s")
+    for pilots, is_kept in (((pilot, without), False), ((pilot,), True)):
         choice = EngineChoice(engine="unsloth", why="the fastest", key="device; base", pilots=pilots)
         figures = TRAINING.model_copy(update={"choice": choice}).model_dump(mode="json")
         await forge.conclude(found, held, Finished(JobResult(ok=True, result=figures), output, ()))

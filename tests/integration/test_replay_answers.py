@@ -6,7 +6,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from nats.aio.client import Client
 
 from deploy.services import load_configuration
 from services.forge import ask_base
-from services.forge.ask_base import AT_ONCE, MARGIN, BaseAnswers
+from services.forge.ask_base import AT_ONCE, MARGIN, BaseAnswers, NotNow
 from services.forge.handlers import karma_harvested
 from services.forge.job import TrainerJob
 from services.forge.reconcile import Forge
@@ -31,11 +31,13 @@ from services.forge.replay.answers import (
 from services.forge.replay.prompts import list_prompts
 from shared.config.recipe import load_recipe
 from shared.config.settings import Settings
+from shared.config.tables import PersonaConfig
 from shared.contracts.harvest import KarmaHarvested
 from shared.drivers.inference.open import open_gate
 from shared.jobs.runner import JobPlan
 from shared.ritual import ledger
 from shared.ritual.lease import Lease
+from shared.ritual.ledger import Ritual
 from shared.runtime.context import ServiceContext
 from shared.storage.artifacts import Artifacts
 from shared.storage.base_model import Bases
@@ -172,6 +174,24 @@ async def test_a_closed_gate_is_no_error_and_counts_against_no_budget(asking: As
     await gate.open()
     await answers.run()
     assert asking.known
+
+
+async def test_a_base_that_cannot_be_asked_now_ends_the_asking_for_its_own_rituals_alone(
+    asking: Asking, admin: Pool
+) -> None:
+    personas = {"poet": PersonaConfig(base="another")}
+    configuration = asking.context.configuration.model_copy(update={"personas": personas})
+    for persona in ("scribe", "poet"):
+        await harvested(admin, persona, f"another of {persona}")
+    asked = list[str]()
+
+    class Away(BaseAnswers):
+        async def _ask_for(self, ritual: Ritual) -> None:
+            asked.append(ritual.persona)
+            raise NotNow
+
+    await Away(replace(asking.context, configuration=configuration), BUDGET_S).run()
+    assert sorted(asked) == ["poet", "scribe"]
 
 
 async def test_a_request_that_is_refused_for_good_ends_the_asking_for_that_ritual(

@@ -25,6 +25,7 @@ TRAINING = TrainingFigures(
     final_loss=1.2,
     dev_loss_before=2.5,
     dev_loss_after=1.25,
+    dev_examples=1,
     checkpoints=(CheckpointFigures(step=40, loss=1.2, dev_loss=1.25),),
     seen_tokens=360,
     tokens_per_s=251.4,

@@ -22,13 +22,13 @@ JOB_S = 30
 LEASE_S = 60
 
 
-async def harvested(pool: Pool, **asked: Any) -> UUID:
+async def harvested(pool: Pool, persona: str = "scribe", intent: str = "one", **asked: Any) -> UUID:
     """A ritual that waits for the anvil; `asked` are fields of its intent."""
     async with pool.acquire() as conn, conn.transaction():
-        ritual = await ledger.open_ritual(conn, TrainingIntent(persona="scribe", **asked), "one", None)
+        ritual = await ledger.open_ritual(conn, TrainingIntent(persona=persona, **asked), intent, None)
     counts = {"train": 1, "dev": 1, "held_out": 1, "seen": 3}
     fact = KarmaHarvested(
-        ritual=ritual, persona="scribe", manifest="sha256:m", holdout="sha256:h", excluded={}, **counts
+        ritual=ritual, persona=persona, manifest="sha256:m", holdout="sha256:h", excluded={}, **counts
     )
     await state(pool, fact)
     return ritual

@@ -1,7 +1,10 @@
-"""A base whose chat template knows tools: the tested model's files under a template of the usual form."""
+"""A base whose chat template knows tools: the tested model's files under a template of the usual form.
+
+Its tokenizer has no pad token, as that of Llama 3."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ Tools: {{ tools | tojson }}<|im_end|>
 {%- if add_generation_prompt %}<|im_start|>assistant
 {% endif %}"""
 
+TOKENIZER = "tokenizer_config.json"
 TOOLS: list[dict[str, Any]] = [
     {"type": "function", "function": {"name": "add", "description": "adds", "parameters": {"type": "object"}}}
 ]
@@ -27,9 +31,12 @@ def tooled_base(folder: Path, model: Path) -> Path:
     """`model` by links, under a template that shows tools and calls."""
     folder.mkdir()
     for file in model.iterdir():
-        if file.name != "chat_template.jinja":
+        if file.name not in ("chat_template.jinja", TOKENIZER):
             (folder / file.name).symlink_to(file.resolve())
     (folder / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
+    tokenizer = json.loads((model / TOKENIZER).read_text(encoding="utf-8"))
+    tokenizer.pop("pad_token", None)
+    (folder / TOKENIZER).write_text(json.dumps(tokenizer), encoding="utf-8")
     return folder
 
 

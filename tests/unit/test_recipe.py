@@ -59,7 +59,7 @@ def test_a_budget_of_tokens_ends_the_passes_early_and_never_adds_one() -> None:
 def test_auto_picks_by_rows_tokens_and_size_of_the_base_and_states_why(
     task: Task, max_rank: int, picked: dict[str, object]
 ) -> None:
-    recipe, why = pick(load_recipe(AUTO), task, max_rank)
+    recipe, why = pick(load_recipe(AUTO, max_rank), task, max_rank)
     assert {name: getattr(recipe, name) for name in picked} == picked
     assert why.startswith("auto: ") and f"{task.rows} rows" in why and f"{task.parameters / 1e6:.0f} M" in why
 

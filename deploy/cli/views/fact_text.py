@@ -93,7 +93,9 @@ def _evacuated(fact: GpuEvacuated) -> str:
 def _forged(fact: AdapterForged) -> str:
     figures = fact.training
     before, after = figures.dev_loss_before, figures.dev_loss_after
-    loss = [f"dev loss {before:.3f} → {after:.3f}"] if before is not None and after is not None else []
+    seen, dev = figures.dev_examples, figures.mask_audit.dev.examples
+    of = f" on {seen} of {dev} examples" if seen < dev else ""
+    loss = [f"dev loss {before:.3f} → {after:.3f}{of}"] if before is not None and after is not None else []
     speed = f"{figures.tokens_per_s:.0f} tokens/s with {figures.choice.engine} ({figures.choice.why})"
     picked = f"; {figures.provenance.recipe_reason}" if figures.provenance.recipe_reason else ""
     return ", ".join([f"{figures.steps} steps", *loss, speed, *_replayed(figures.replay)]) + picked

@@ -77,9 +77,11 @@ def seal(checkpoint: Path, run: Run) -> None:
 
 
 def rotate(folder: Path, log: Log) -> None:
-    """Remove all checkpoints but the newest ones and those that had the least dev loss then; call it after `seal`."""
+    """Remove all checkpoints but the newest ones and the best one before each; call it after `seal`.
+
+    A checkpoint's own dev loss is measured after its save: the best one that it knows is an earlier one."""
     newest = sorted((steps(entry) for entry in folder.glob(f"{PREFIX}*")), reverse=True)[:KEPT]
-    kept = {*newest, *(best_step(entry for entry in log if entry["step"] <= step) for step in newest)}
+    kept = {*newest, *(best_step(entry for entry in log if entry["step"] < step) for step in newest)}
     for entry in folder.glob(f"{PREFIX}*"):
         if steps(entry) not in kept:
             shutil.rmtree(entry)
@@ -102,8 +104,13 @@ def bring(source: Path, target: Path, run: Run) -> Path | None:
     found = newest(source, run)
     if found is None:
         return None
-    for entry in filter(None, (_best(found), found)):
-        shutil.copytree(entry, target / entry.name, dirs_exist_ok=True)
+    brought = {entry.name: target / f".{entry.name}" for entry in filter(None, (_best(found), found))}
+    for name, copy in brought.items():
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(source / name, copy)
+    for name, copy in brought.items():  # once all are here: a whole checkpoint hides those of earlier attempts
+        shutil.rmtree(target / name, ignore_errors=True)
+        copy.replace(target / name)
     return target / found.name
 
 

@@ -35,12 +35,14 @@ MEASURED = ("torch", "transformers", "trl", "peft", "unsloth", "bitsandbytes")
 
 
 def choose(job: TrainerJob, rows: Split) -> EngineChoice:
-    """The engine for this run: by an earlier measurement, or by pilots where they pay."""
+    """The engine for this run: by an earlier measurement, or by pilots where they pay, in the first attempt only."""
     device, on_cpu = _device()
     tokens = sum(len(str(message.get("content"))) for row in rows for message in row.messages) / BYTES_PER_TOKEN
     key = _key(job, device, tokens / len(rows))
     if kept := _kept(job, key):
         return kept.model_copy(update={"why": "measured before with this device, base, shape and versions"})
+    if job.attempt > 1:  # perhaps to a pilot that needed more memory than the job may take
+        return EngineChoice(engine="trl", why="an earlier attempt was lost", key=key)
     seconds = training_s(
         tokens * job.recipe.passes(round(tokens)), read_shape(job.base.path).parameters, _flops_per_s()
     )

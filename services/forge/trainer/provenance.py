@@ -13,7 +13,7 @@ from shared.storage.digests import digest_file, digest_files, digest_text
 
 TOKENIZER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt")
 CODE = ("services/forge", "shared")
-CODE_FILES = (".py", ".txt")
+CODE_FILES = (".py", ".toml")
 LOCKS: dict[EngineName, Path] = {
     "trl": PROJECT / "requirements" / "jobs.lock",
     "unsloth": PROJECT / "requirements" / "unsloth.lock",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -26,9 +26,10 @@ from shared.contracts.job import Progress
 from shared.jobs.chat_template import unrendered
 from shared.jobs.result_writer import InputError, ResultWriter
 from shared.jobs.start_limit import require_in_time
-from shared.storage.digests import digest_file
+from shared.storage.digests import digest_file, digest_text
 
 REASONS = 20  # most that go on the bus; LEFT_OUT_FILE has all of them
+MOST_DEV = 256  # examples on which a dev loss is measured, at every checkpoint
 
 
 def run(job: TrainerJob) -> int:
@@ -64,7 +65,8 @@ def _forge(job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> Training
             writer.progress(Progress(phase="tokenize", done=0, total=1, unit="manifests"))
             train, train_audit = _examples(engine, job, train_rows, trained=True)
             expect_enough(train_audit)
-            dev, dev_audit = _examples(engine, job, dev_rows, trained=False)
+            rendered_dev, dev_audit = _examples(engine, job, dev_rows, trained=False)
+            dev = measured(rendered_dev)
         with writer.span("replay"):
             limit = length_limit(job.recipe.max_length, [], engine.context)
             replay = compose(engine, job, train_audit.trained_tokens, limit, writer)
@@ -80,7 +82,7 @@ def _forge(job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> Training
     audits = MaskAudit(train=_audited(train_audit), dev=_audited(dev_audit))
     origin = provenance(job, engine.template, engine.device, str(run[checkpoints.EXAMPLES]))
     choice = job.choice or _only(job)
-    return _figures(trained, audits, adapter, replay.figures, writer.seconds("train"), origin, choice)
+    return _figures(trained, audits, len(dev), adapter, replay.figures, writer.seconds("train"), origin, choice)
 
 
 def _chosen(job: TrainerJob, rows: Split, writer: ResultWriter) -> TrainerJob:
@@ -124,6 +126,11 @@ def _examples(engine: Engine, job: TrainerJob, rows: Iterable[Row], *, trained: 
     return audit(engine.tokenizer, rendered, skipped, unfit, limit)
 
 
+def measured(dev: Sequence[Example]) -> list[Example]:
+    """The dev examples whose loss is measured: at most MOST_DEV, chosen by the digests of their ids, so the same in every run."""
+    return sorted(dev, key=lambda example: digest_text(example.id))[:MOST_DEV]
+
+
 def _write_previews(job: TrainerJob, train: Audit) -> None:
     """Write examples of the trained text, for people. Karma's content stays here; the result goes on the bus."""
     text = json.dumps(train.previews, indent=2, ensure_ascii=False) + "\n"
@@ -155,6 +162,7 @@ def _only(job: TrainerJob) -> EngineChoice:
 def _figures(
     trained: Trained,
     audits: MaskAudit,
+    dev_examples: int,
     adapter: dict[str, str],
     replay: ReplayFigures,
     seconds: float,
@@ -167,6 +175,7 @@ def _figures(
         final_loss=trained.final_loss,
         dev_loss_before=trained.dev_loss_before,
         dev_loss_after=trained.dev_loss_after,
+        dev_examples=dev_examples,
         seen_tokens=trained.seen_tokens,
         tokens_per_s=round((trained.seen_tokens - trained.resumed_tokens) / seconds, 1),
         resumed_at=trained.resumed_at,

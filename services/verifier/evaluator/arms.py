@@ -54,6 +54,8 @@ def load(base: Path, adapter: Path | None, seed: int) -> Arms:
     torch.manual_seed(seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = AutoTokenizer.from_pretrained(base)
+    if tokenizer.pad_token is None:  # as in Llama 3; what is padded is masked
+        tokenizer.pad_token = tokenizer.eos_token
     model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", use_safetensors=True).to(device).eval()
     if adapter is None:
         return Arms(model, tokenizer, adapted=False)

@@ -12,7 +12,9 @@ from services.forge.job import ADAPTER_DIR
 from services.forge.reconcile import adapter_digest
 from shared.contracts.forge import ADAPTER_CONFIG, EngineName, TrainingFigures
 from shared.contracts.job import EXIT_FAILED, EXIT_INTERRUPTED
-from tests.support.model import needs_jobs, require_unsloth
+from shared.storage.base_model import Base
+from tests.support.model import MODEL, needs_jobs, require_unsloth
+from tests.support.tiny import tiny_base
 from tests.support.training import (
     RECIPE,
     ROWS,
@@ -67,6 +69,25 @@ def test_the_same_rows_have_less_loss_the_second_time(trained: Training, engine:
     print(engine, method, f"mean loss {mean(earlier):.3f}, then {mean(later):.3f}")
     assert len(earlier) == len(later) == ROWS
     assert mean(later) < mean(earlier) - 0.5
+
+
+@pytest.mark.parametrize("engine", ["trl", "unsloth"])
+def test_the_dev_loss_is_a_mean_of_trained_tokens_however_rows_are_batched(tmp_path: Path, engine: EngineName) -> None:
+    if engine == "unsloth":
+        require_unsloth()
+    base = Base(name="tiny", path=tiny_base(tmp_path / "tiny", MODEL), digest="sha256:tiny")
+    long = [*row(8)["messages"][:2], {"role": "assistant", "content": "Plainly, I would call it nine. " * 9}]
+    digest = write_manifest(tmp_path / "dev", [row(1), row(2)], [row(7), row(8, messages=long), row(9)])
+    found = []
+    for rows in (1, 2):
+        recipe = RECIPE.model_copy(update={"engine": engine, "micro_batch": rows, "replay": 0, "epochs": 1})
+        job = planned(tmp_path / "dev", digest, tmp_path / f"by-{rows}", base=base, engine=engine, recipe=recipe)
+        status, result = finish(job, start(job))
+        assert (status, result.error, result.result["dev_examples"]) == (0, None, 3)
+        found.append(result.result["dev_loss_before"])
+        evaluated = [line for line in progress(job) if line.phase == "evaluate"]
+        assert {(line.total, line.unit) for line in evaluated} == {(3 if rows == 1 else 2, "batches")}
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
 
 
 def test_a_base_that_is_silently_not_loaded_in_4_bit_is_no_qlora(tmp_path: Path) -> None:

@@ -192,6 +192,13 @@ def test_a_golden_path_is_trained_with_its_calls_where_the_template_shows_them(
     replay = result.result["replay"]
     assert replay["generated"] > 0 and replay["missing"] == 0 and replay["tokens"] >= replay["wanted_tokens"]
 
+    # Resumed at its end, in the middle of a pass, it trains no step more.
+    again = job.model_copy(update={"output": tmp_path / "again", "resume_from": job.output / CHECKPOINTS_DIR})
+    status, resumed = finish(again, start(again))
+    assert (status, resumed.error, resumed.result["resumed_at"]) == (0, None, result.result["steps"])
+    for figure in ("adapter", "steps", "seen_tokens", "final_loss"):
+        assert resumed.result[figure] == result.result[figure], figure
+
 
 def test_rows_that_the_base_cannot_show_are_left_out_and_named(planned: Planned, tmp_path: Path) -> None:
     manifest = tmp_path / "mixed"

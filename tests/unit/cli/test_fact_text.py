@@ -24,6 +24,8 @@ from tests.unit.cli.rows import (
 
 MEMORY = "memory 3.0 GiB → 0 B"
 WITHOUT_DEV = TRAINING.model_copy(update={"dev_loss_before": None, "dev_loss_after": None})
+MANY_DEV = TRAINING.mask_audit.model_copy(update={"dev": TRAINING.mask_audit.dev.model_copy(update={"examples": 5116})})
+CAPPED = TRAINING.model_copy(update={"dev_examples": 256, "mask_audit": MANY_DEV})
 WALLED, UNWALLED = ("environment", "network", "filesystem"), ("environment",)
 PROVENANCE = TRAINING.provenance.model_copy(update={"recipe_reason": "auto: r 16"})
 PICKED = WITHOUT_DEV.model_copy(update={"provenance": PROVENANCE})
@@ -44,6 +46,10 @@ NO_REPLAY = WITHOUT_DEV.model_copy(update={"replay": ReplayFigures()})
         (
             AdapterForged(**NAMED, **FORGED, training=TRAINING),
             f"40 steps, dev loss 2.500 → 1.250, {SPEED}, {REPLAY}",
+        ),
+        (
+            AdapterForged(**NAMED, **FORGED, training=CAPPED),
+            f"40 steps, dev loss 2.500 → 1.250 on 256 of 5116 examples, {SPEED}, {REPLAY}",
         ),
         (AdapterForged(**NAMED, **FORGED, training=NO_REPLAY), f"40 steps, {SPEED}"),
         (

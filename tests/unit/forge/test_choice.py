@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -14,10 +15,12 @@ from services.forge.trainer import choice
 from services.forge.trainer.choice import budget_s, fastest, training_s
 from services.forge.trainer.pilot import typical
 from services.forge.trainer.render import Example
+from services.forge.trainer.rows import Split
 from shared.config.recipe import Recipe
 from shared.config.settings import PROJECT
 from shared.contracts.forge import EngineChoice, Pilot
 from shared.storage.base_model import Base
+from shared.storage.base_shape import BaseShape
 
 HAND_OVER = """
 import sys
@@ -124,6 +127,26 @@ def test_a_kept_choice_holds_for_its_key_and_only_while_its_engine_is_here(tmp_p
     assert choice._kept(asked, "device; base") == kept
     assert choice._kept(asked, "device; other base") is None
     assert choice._kept(asked.model_copy(update={"others": {}}), "device; base") is None
+
+
+@pytest.mark.parametrize(("attempt", "measured"), [(1, True), (2, False)])
+def test_only_the_first_attempt_measures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempt: int, measured: bool
+) -> None:
+    """A pilot that needs more memory than the job may take ends the whole job."""
+    rows = tmp_path / "train"
+    rows.mkdir()
+    line = {"id": "a", "messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}
+    (rows / "00000.jsonl").write_text(json.dumps(line | {"prompt": "none"}) + "\n")
+    asked = job(tmp_path, unsloth=Path("/opt/unsloth/bin/python")).model_copy(update={"attempt": attempt})
+    monkeypatch.setattr(choice, "_device", lambda: ("gpu", False))
+    monkeypatch.setattr(choice, "_flops_per_s", lambda: 1e6)
+    monkeypatch.setattr(choice, "training_s", lambda *_: 3600.0)
+    monkeypatch.setattr(choice, "read_shape", lambda base: BaseShape("", 1, frozenset(), True, False))
+    monkeypatch.setattr(choice, "_pilots", lambda job, budget: (Pilot(engine="unsloth", tokens_per_s=9, seconds=1),))
+    chosen = choice.choose(asked, Split(rows, 1))
+    assert (chosen.engine, bool(chosen.pilots)) == (("unsloth", True) if measured else ("trl", False))
+    assert measured or chosen.why == "an earlier attempt was lost"
 
 
 def test_the_key_tells_apart_what_changes_the_rate(tmp_path: Path) -> None:

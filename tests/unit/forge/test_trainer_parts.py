@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from services.forge.job import IDENTITY_FILE, TrainerJob
 from services.forge.trainer import checkpoints
 from services.forge.trainer.checkpoints import Run, digest_examples, identity
 from services.forge.trainer.render import Example
+from services.forge.trainer.run import MOST_DEV, measured
 from services.forge.trainer.stop import StopRequest
 from shared.config.recipe import Recipe
 from shared.jobs.result_writer import InputError, Interrupted
@@ -84,6 +86,26 @@ def test_the_next_attempt_gets_the_checkpoint_and_the_best_one_before_it(tmp_pat
     assert checkpoints.newest(tmp_path / "new", run) == brought
 
 
+def test_an_attempt_that_ends_while_it_copies_has_no_whole_checkpoint(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint(tmp_path / "old", 10, run)
+    checkpoint(tmp_path / "old", 20, run, at_10=2.0)
+
+    def copy(source: Any, target: Any, *options: Any) -> None:
+        if source.name == "checkpoint-20":
+            raise KeyboardInterrupt
+        copytree(source, target, *options)
+
+    copytree = shutil.copytree
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copytree", copy)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.bring(tmp_path / "old", tmp_path / "new", run)
+    assert not list((tmp_path / "new").glob("checkpoint-*"))
+    assert checkpoints.bring(tmp_path / "old", tmp_path / "new", run) == tmp_path / "new" / "checkpoint-20"
+
+
 def test_a_checkpoint_whose_best_one_is_damaged_is_not_resumed_from(tmp_path: Path, run: Run) -> None:
     older = checkpoint(tmp_path, 10, run)
     checkpoint(tmp_path, 20, run, at_10=2.0)
@@ -92,11 +114,25 @@ def test_a_checkpoint_whose_best_one_is_damaged_is_not_resumed_from(tmp_path: Pa
     assert checkpoints.newest(tmp_path, run) == older
 
 
-def test_the_two_newest_checkpoints_are_kept_and_the_best_of_each(tmp_path: Path, run: Run) -> None:
+@pytest.mark.parametrize("newer", [{"at_20": 2.0, "at_25": 0.5}, {"at_20": 0.5, "at_25": 0.4}])
+def test_the_two_newest_checkpoints_are_kept_each_with_the_best_that_it_knows(
+    tmp_path: Path, run: Run, newer: dict[str, float]
+) -> None:
+    dev_losses = {"at_5": 3.0, "at_10": 1.0, "at_15": 2.0} | newer
     for steps in (5, 10, 15, 20, 25):
-        checkpoint(tmp_path, steps, run)
-    checkpoints.rotate(tmp_path, log(at_5=3.0, at_10=1.0, at_15=2.0, at_20=2.0, at_25=0.5))
+        checkpoint(tmp_path, steps, run, **{at: loss for at, loss in dev_losses.items() if int(at[3:]) < steps})
+    checkpoints.rotate(tmp_path, log(**dev_losses))
     assert sorted(map(checkpoints.steps, tmp_path.iterdir())) == [10, 20, 25]
+
+    shutil.rmtree(tmp_path / "checkpoint-25")
+    assert checkpoints.newest(tmp_path, run) == tmp_path / "checkpoint-20"
+
+
+def test_the_dev_loss_is_measured_on_so_many_examples_the_same_ones_in_every_run() -> None:
+    examples = [Example(f"row-{number}", [number], [number], None) for number in range(MOST_DEV + 50)]
+    chosen = measured(examples)
+    assert len(chosen) == MOST_DEV
+    assert measured(examples[::-1]) == chosen
 
 
 def test_how_a_step_is_split_is_no_part_of_a_run(tmp_path: Path, run: Run) -> None:

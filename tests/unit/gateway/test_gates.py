@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -12,11 +13,13 @@ from typing import Any
 import pytest
 
 from services.gateway.closed import Closed
+from services.gateway.engines import Engines
 from services.gateway.errors import Refusal
 from services.gateway.gates import Gate, Gates
 from services.gateway.in_flight import InFlight
 from services.gateway.keys.client import LOCAL
-from shared.config.settings import SettingsError
+from shared.config.model import embedded
+from shared.config.settings import Settings, SettingsError
 
 
 def test_an_engine_that_was_never_opened_is_closed(tmp_path: Path) -> None:
@@ -138,6 +141,18 @@ async def test_a_request_of_low_priority_is_refused_while_there_are_others_and_s
 
     assert (busy.value.status, busy.value.retry_after_s) == (503, 2.0)
     assert (gate.admitted, gate.asked, gate.state()["low_priority"], gate.state()["in_flight"]) == (1, 0, 1, 1)
+
+
+async def test_an_engine_that_works_on_requests_of_low_priority_alone_has_the_least_work(tmp_path: Path) -> None:
+    engines = Engines(Settings(home=tmp_path), embedded())
+    [busy] = engines.all
+    free = replace(busy, gate=await an_open_gate(tmp_path / "other"))
+    busy.gate.closed, engines.all = None, [busy, free]
+    busy.models = free.models = frozenset({"scribe@a"})
+    busy.gate.admit(a_request())
+    for _ in range(2):
+        free.gate.admit(a_request(yields=True))
+    assert engines.find("scribe@a", ()) is free
 
 
 async def test_requests_of_low_priority_end_when_another_comes_and_when_the_gate_closes(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from shared.contracts.job import Progress
 from shared.jobs.result_writer import InputError, Interrupted, ResultWriter
 from shared.storage.untrusted import KIB
 
+REPORT_S = 10.0  #: between two progress lines of one evaluation
+
 
 class JobCallback(TrainerCallback):  # type: ignore[misc]  # untyped where transformers is not installed
     """Called by the trainer. A checkpoint is sealed first and its dev loss measured then, so that a stop loses neither:
@@ -31,6 +33,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # untyped where trans
         self._folder = job.output / CHECKPOINTS_DIR
         self._began, self._first_step, self.first_token = 0.0, 0, 0
         self._losses: list[float] = []
+        self._measured, self._reported = 0, 0.0
         self.trainer: SFTTrainer | None = None
 
     def on_train_begin(
@@ -80,10 +83,14 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # untyped where trans
         return control
 
     def on_prediction_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, eval_dataloader: Any, **_: Any
     ) -> None:
         if self._stop.made:
             raise Interrupted(f"asked to stop while the dev loss of step {state.global_step} was measured")
+        self._measured += 1
+        if time.monotonic() - self._reported >= REPORT_S:
+            self._reported, total = time.monotonic(), len(eval_dataloader)
+            self._writer.progress(Progress(phase="evaluate", done=self._measured, total=total, unit="batches"))
 
     def _measure(self, state: TrainerState) -> None:
         """Measure the dev loss where it is due, which leaves the random numbers of the training as they were."""
@@ -93,6 +100,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # untyped where trans
             return
         assert self.trainer is not None
         if self.trainer.eval_dataset is not None:
+            self._measured, self._reported = 0, -REPORT_S
             with torch.random.fork_rng():
                 self.trainer.evaluate()
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+EPOCH_BITS = 16  #: no pass of a seed has the order of another seed's pass
+
 
 class EpochOrder:
     """A sampler. `group` rows of similar length follow each other where it is not None; set `epoch` before each pass."""
@@ -22,7 +24,7 @@ class EpochOrder:
         return len(self._lengths)
 
     def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self._seed + self.epoch)
+        generator = torch.Generator().manual_seed((self._seed << EPOCH_BITS) + self.epoch)
         if self._group is None:
             return iter(torch.randperm(len(self), generator=generator).tolist())
         return iter(get_length_grouped_indices(self._lengths, self._group, generator=generator))

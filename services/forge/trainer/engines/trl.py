@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,12 @@ from trl import SFTConfig, SFTTrainer
 from services.forge.job import CHECKPOINTS_DIR, TrainerJob
 from services.forge.replay.answers import Sampling
 from services.forge.trainer import checkpoints
-from services.forge.trainer.curve import best_step, checkpoint_figures, losses_by_step
+from services.forge.trainer.curve import best_step, checkpoint_figures, is_over, losses_by_step
 from services.forge.trainer.engines.callback import JobCallback
 from services.forge.trainer.engines.order import EpochOrder
 from services.forge.trainer.engines.port import Trained
 from services.forge.trainer.provenance import cpu_name
-from services.forge.trainer.render import ChatTokenizer, Example
+from services.forge.trainer.render import IGNORED, ChatTokenizer, Example
 from services.forge.trainer.stop import StopRequest
 from shared.config.recipe import Recipe
 from shared.contracts.forge import ADAPTER_CONFIG, ADAPTER_FILES, ADAPTER_WEIGHTS
@@ -35,12 +36,25 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 class OrderedTrainer(SFTTrainer):  # type: ignore[misc]  # untyped where trl is not installed
-    """Takes the rows in the order of the run."""
+    """Takes the rows in the order of the run, and no step after its end; every trained token counts the same in a dev loss."""
 
     order: EpochOrder
+    patience: int
+    dev_row: float  #: trained tokens of a dev row, in the mean
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> EpochOrder:
         return self.order
+
+    def _run_epoch(self, *args: Any, **options: Any) -> None:
+        """Train a pass; none where the run had ended before it was resumed, in the middle of a pass or early."""
+        if self.state.global_step < self.state.max_steps and not is_over(self.state.log_history, self.patience):
+            super()._run_epoch(*args, **options)
+
+    def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **options: Any) -> tuple[Any, Any, Any]:
+        """Weigh the mean loss of a batch by its trained tokens: the mean over all batches is taken by rows."""
+        of_row = (inputs["labels"] != IGNORED).sum(dim=1).float().mean()
+        loss, logits, labels = super().prediction_step(model, inputs, *args, **options)
+        return loss * of_row.to(loss.device) / self.dev_row, logits, labels
 
 
 class TrlEngine:
@@ -81,18 +95,22 @@ class TrlEngine:
         set_seed(job.effective_seed)
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(str(job.base.path))
+            if self._tokenizer.pad_token is None:  # as in Llama 3; what is padded is masked
+                self._tokenizer.pad_token = self._tokenizer.eos_token
             self._model = self._load_model(job)
         except (OSError, ValueError) as error:
             raise InputError(f"the base at {job.base.path} cannot be loaded: {error}") from error
 
     def _load_model(self, job: TrainerJob) -> Any:
-        return AutoModelForCausalLM.from_pretrained(
+        on_gpu = torch.cuda.is_available()
+        model = AutoModelForCausalLM.from_pretrained(
             str(job.base.path),
             dtype=DTYPES[job.recipe.precision],
             use_safetensors=True,
             # On CPU and short rows the fused kernel's backward pass is slower than plain attention, by a fifth of a step.
-            attn_implementation="sdpa" if torch.cuda.is_available() else "eager",
+            attn_implementation="sdpa" if on_gpu else "eager",
         )
+        return model.to("cuda" if on_gpu else "cpu")  # at once: it generates before it is trained
 
     def encode(self, text: str) -> list[int]:
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -173,7 +191,8 @@ class TrlEngine:
             peft_config=adapter,
             callbacks=[callback],
         )
-        trainer.order, callback.trainer = order, trainer
+        trainer.order, trainer.patience, callback.trainer = order, job.recipe.patience, trainer
+        trainer.dev_row = fmean(example.trained for example in dev) if dev else 0.0
         return trainer, callback
 
     def _adapted(self, job: TrainerJob) -> tuple[Any, LoraConfig | None]:
