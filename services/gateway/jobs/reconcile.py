@@ -57,7 +57,9 @@ class JobReconciler:
     async def run(self) -> float | None:
         """Make one pass; returns the seconds until the next one where something is left to do."""
         more = False
-        for job in await store.list_due(self._pool):
+        due = await store.list_due(self._pool)
+        self._records.keep_only({job.id for job in due})
+        for job in due:
             try:
                 more |= await self._try(job)
             except BusAwayError as error:
