@@ -180,6 +180,31 @@ async def test_a_pause_and_a_resume_are_the_ritual_s_and_its_job_reads_queued(tu
     assert "A pause was requested" in said and "tea" in said and "Interrupted: paused" in said
 
 
+async def test_a_resume_right_after_a_pause_follows_it_and_one_without_a_pause_is_nothing(
+    tuning: Tuning, client: Client
+) -> None:
+    heard_of = await heard(client, RitualPause), await heard(client, RitualResume)
+    one = await tuning.client(*VOUCH)
+    job = await tuning.create(one)
+    ritual = await tuning.ritual(job)
+    await tuning.state(ritual.id, [HARVESTED, evacuated()])
+    await becomes(one, job.id, "running")
+    await one.fine_tuning.jobs.resume(job.id)
+    assert "resumed" not in " ".join(await messages_of(one, job.id))
+
+    await one.fine_tuning.jobs.pause(job.id)
+    await arrives(heard_of[0])
+    await one.fine_tuning.jobs.resume(job.id)
+
+    await arrives(heard_of[1])
+
+    async def is_passed_on() -> bool:
+        return bool(await tuning.admin.fetchval("SELECT pending IS NULL FROM gateway.job"))
+
+    await eventually(is_passed_on, 10, "the resume is passed on")
+    assert [len(one) for one in heard_of] == [1, 1]
+
+
 async def test_without_a_ritual_a_job_is_cancelled_at_once_and_a_pause_asks_for_none(
     tuning: Tuning, admin: Pool
 ) -> None:
