@@ -14,7 +14,7 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from services.gateway.jobs import bus, reconcile
+from services.gateway.jobs import bus, reconcile, store
 from services.gateway.jobs.bus import BusAwayError
 from shared.config.settings import Settings
 from shared.contracts.forge import AdapterForged, CheckpointFigures
@@ -104,7 +104,9 @@ async def test_what_nobody_vouches_for_waits_for_consecration_and_says_so(tuning
 
     waiting = await waits_for(client, job.id, "the consecration of 12 of 12 records")
     assert waiting.status == "queued"
-    assert any("nobody vouches" in one for one in await messages_of(client, job.id))
+    command = f"soulforge karma consecrate --persona scribe --source openai:{job.training_file} --by WHO"
+    assert command in ours(waiting)["waits_for"]
+    assert any("as speculative" in one for one in await messages_of(client, job.id))
     await waits_for(client, other.id, "consecration")
     with pytest.raises(openai.ConflictError, match="has not ended"):
         await client.files.delete(job.training_file)
@@ -324,7 +326,7 @@ async def count_none(*_: object) -> dict[str, int]:
 async def test_records_that_are_never_stored_end_the_job_but_not_while_the_harvester_is_away(
     tuning: Tuning, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconcile.store, "count_karma", count_none)
+    monkeypatch.setattr(store, "count_karma", count_none)
     monkeypatch.setattr(reconcile, "PUBLISH_AGAIN_S", 0.3)
     monkeypatch.setattr(reconcile, "HARVESTER_SILENT_S", 0.0)
     client = await tuning.client(*VOUCH)
@@ -343,7 +345,7 @@ async def test_records_that_are_never_stored_end_the_job_but_not_while_the_harve
 async def test_no_more_records_are_handed_over_than_the_harvester_keeps_up_with(
     tuning: Tuning, admin: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconcile.store, "count_karma", count_none)
+    monkeypatch.setattr(store, "count_karma", count_none)
     monkeypatch.setattr(reconcile, "MOST_AHEAD", 300)
     client = await tuning.client(*VOUCH)
     job = await tuning.create(client, examples(1000))

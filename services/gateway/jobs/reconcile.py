@@ -182,8 +182,9 @@ class JobReconciler:
         if stored < job.records:
             return await self._wait_until_stored(job, stored)
         if speculative:
-            text = f"the consecration of {speculative} of {stored} records (soulforge consecrate {job.persona})"
-            return await self._wait(job, Wait(text))
+            named = " ".join(f"--source {source}" for source in sources_of(job))
+            command = f"soulforge karma consecrate --persona {job.persona} {named} --by WHO"
+            return await self._wait(job, Wait(f"the consecration of {speculative} of {stored} records ({command})"))
         if not counts.get(Status.WHITE_TRUTH):
             raise UnusableError(
                 "not_consecrated", f"all {stored} records were rejected or revoked: none is to be trained"

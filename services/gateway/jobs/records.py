@@ -98,7 +98,5 @@ def _close(records: Iterator[KarmaRecord]) -> None:
 
 
 def handed_over(job: Job) -> Event:
-    vouched = (
-        f"as white truths that {job.vouched_by} vouches for" if job.vouched_by else "as speculative: nobody vouches"
-    )
+    vouched = f"as white truths that {job.vouched_by} vouches for" if job.vouched_by else "as speculative"
     return Event("published", f"{job.records} records were handed over {vouched}", data={"records": job.records})
