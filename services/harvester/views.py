@@ -89,6 +89,17 @@ async def list_unrevoked(source: Source, ids: Iterable[str]) -> list[str]:
     return [row["id"] for row in rows]
 
 
+async def list_speculative(source: Source, sources: Iterable[str], persona: str | None) -> list[str]:
+    """The ids of the speculative records of these sources, of one persona where it is given."""
+    rows = await source.fetch(
+        "SELECT id FROM vectors.karma WHERE source = ANY ($1::text[]) AND ($2::text IS NULL OR persona = $2) "
+        "AND status = 'speculative' ORDER BY id",
+        list(sources),
+        persona,
+    )
+    return [row["id"] for row in rows]
+
+
 async def list_karma(source: Source, ids: Iterable[str]) -> dict[str, KarmaRecord]:
     """The records of these ids that are remembered. Raises pydantic's ValidationError for one that breaks the contract."""
     rows = await source.fetch(

@@ -227,7 +227,11 @@ RUNS: dict[str, list[tuple[list[str], set[str]]]] = {
     "karma import": [([FILE_NAME, "--errors", "errors"], set()), ([ALL], SHOWN)],
     "karma stats": [([], set())],
     "karma revoke": [([ALL[:200], "--why", ALL, "--by", ALL[:200]], set()), ([ALL], set())],
-    "karma consecrate": [([ALL[:200], "--by", ALL[:200]], set()), ([f"unknown {ALL}"[:200], "--by", "me"], set())],
+    "karma consecrate": [
+        ([ALL[:200], "--by", ALL[:200]], set()),
+        ([f"unknown {ALL}"[:200], "--by", "me"], set()),
+        (["--source", ALL, "--persona", ALL, "--by", "me"], set()),
+    ],
     "karma reject": [([ALL[:200], "--why", ALL, "--by", ALL[:200]], set())],
     "karma correct": [([ALL[:200], FILE_NAME, "--by", ALL[:200]], set())],
     "karma explain": [

@@ -21,7 +21,7 @@ from shared.config.settings import Settings
 from shared.contracts.intent import RitualProgress
 from shared.contracts.scopes import Scope
 from shared.storage.postgres import Pool
-from tests.support.fine_tuning import Tuning, becomes, tuning_over
+from tests.support.fine_tuning import Tuning, becomes, tuning_over, waits_for
 from tests.support.running import eventually
 from tests.unit.cli.rows import WHOLE
 
@@ -185,3 +185,26 @@ async def beats(reader: Reader) -> None:
             heartbeats += line == ": heartbeat"
             if heartbeats == 2:
                 return
+
+
+async def test_a_revoked_key_ends_its_streams_and_a_key_has_only_some(
+    tuning: Tuning, admin: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "OF_ONE_KEY", 1)
+    monkeypatch.setattr(stream, "HEARTBEAT_S", 0.2)
+    one = await tuning.client(Scope.TRAIN)
+    job = await tuning.create(one)
+    await waits_for(one, job.id, "consecration")
+    reader = Reader(one, job.id)
+    follows = asyncio.create_task(reader.read())
+
+    async def has_seen() -> bool:
+        return bool(reader.seen)
+
+    await eventually(has_seen, 10, "the stream is open")
+    async with Reader(one, job.id).open({}) as answer:
+        assert answer.status_code == httpx.codes.TOO_MANY_REQUESTS
+    await admin.execute("UPDATE gateway.api_key SET revoked_at = now()")
+
+    await asyncio.wait_for(follows, 10)
+    assert not reader.done

@@ -14,7 +14,8 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from services.gateway.jobs import reconcile
+from services.gateway.jobs import bus, reconcile, store
+from services.gateway.jobs.bus import BusAwayError
 from shared.config.settings import Settings
 from shared.contracts.forge import AdapterForged, CheckpointFigures
 from shared.contracts.intent import RecipeOverrides, RitualCancel, RitualCancelled, RitualPause, RitualResume
@@ -103,7 +104,9 @@ async def test_what_nobody_vouches_for_waits_for_consecration_and_says_so(tuning
 
     waiting = await waits_for(client, job.id, "the consecration of 12 of 12 records")
     assert waiting.status == "queued"
-    assert any("nobody vouches" in one for one in await messages_of(client, job.id))
+    command = f"soulforge karma consecrate --persona scribe --source openai:{job.training_file} --by WHO"
+    assert command in ours(waiting)["waits_for"]
+    assert any("as speculative" in one for one in await messages_of(client, job.id))
     await waits_for(client, other.id, "consecration")
     with pytest.raises(openai.ConflictError, match="has not ended"):
         await client.files.delete(job.training_file)
@@ -177,6 +180,31 @@ async def test_a_pause_and_a_resume_are_the_ritual_s_and_its_job_reads_queued(tu
     assert (len(paused), len(resumed)) == (1, 1)
     said = " ".join(await messages_of(one, job.id))
     assert "A pause was requested" in said and "tea" in said and "Interrupted: paused" in said
+
+
+async def test_a_resume_right_after_a_pause_follows_it_and_one_without_a_pause_is_nothing(
+    tuning: Tuning, client: Client
+) -> None:
+    heard_of = await heard(client, RitualPause), await heard(client, RitualResume)
+    one = await tuning.client(*VOUCH)
+    job = await tuning.create(one)
+    ritual = await tuning.ritual(job)
+    await tuning.state(ritual.id, [HARVESTED, evacuated()])
+    await becomes(one, job.id, "running")
+    await one.fine_tuning.jobs.resume(job.id)
+    assert "resumed" not in " ".join(await messages_of(one, job.id))
+
+    await one.fine_tuning.jobs.pause(job.id)
+    await arrives(heard_of[0])
+    await one.fine_tuning.jobs.resume(job.id)
+
+    await arrives(heard_of[1])
+
+    async def is_passed_on() -> bool:
+        return bool(await tuning.admin.fetchval("SELECT pending IS NULL FROM gateway.job"))
+
+    await eventually(is_passed_on, 10, "the resume is passed on")
+    assert [len(one) for one in heard_of] == [1, 1]
 
 
 async def test_without_a_ritual_a_job_is_cancelled_at_once_and_a_pause_asks_for_none(
@@ -289,6 +317,71 @@ async def test_records_that_the_bus_has_lost_are_handed_over_again(
 
     await waits_for(one, job.id, "the harvester, which has stored 0 of 12")
     await waits_for(one, job.id, "consecration")
+
+
+async def count_none(*_: object) -> dict[str, int]:
+    return {}
+
+
+async def test_records_that_are_never_stored_end_the_job_but_not_while_the_harvester_is_away(
+    tuning: Tuning, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "count_karma", count_none)
+    monkeypatch.setattr(reconcile, "PUBLISH_AGAIN_S", 0.3)
+    monkeypatch.setattr(reconcile, "HARVESTER_SILENT_S", 0.0)
+    client = await tuning.client(*VOUCH)
+    job = await tuning.create(client)
+    await waits_for(client, job.id, "the harvester, which has stored 0 of 12")
+    await asyncio.sleep(1)
+    assert not [one for one in await messages_of(client, job.id) if "again" in one]
+
+    monkeypatch.setattr(reconcile, "HARVESTER_SILENT_S", 60.0)
+
+    failed = await becomes(client, job.id, "failed")
+    assert failed.error and failed.error.code == "not_stored" and "3 times" in failed.error.message
+    assert len([one for one in await messages_of(client, job.id) if "handed over again" in one]) == 2
+
+
+async def test_no_more_records_are_handed_over_than_the_harvester_keeps_up_with(
+    tuning: Tuning, admin: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "count_karma", count_none)
+    monkeypatch.setattr(reconcile, "MOST_AHEAD", 300)
+    client = await tuning.client(*VOUCH)
+    job = await tuning.create(client, examples(1000))
+
+    await waits_for(client, job.id, "the harvester, which has stored 0 of 1000")
+    assert await admin.fetchval("SELECT published FROM gateway.job") == 512
+    monkeypatch.undo()
+    await tuning.ritual(job)
+
+
+async def test_a_job_shows_that_it_waits_for_the_bus(tuning: Tuning, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def does_not_answer(*_: object) -> None:
+        raise BusAwayError("NATS", "no answer")
+
+    monkeypatch.setattr(bus, "publish", does_not_answer)
+    monkeypatch.setattr(reconcile, "ASK_AGAIN_S", 0.1)
+    client = await tuning.client(*VOUCH)
+    jobs = [await tuning.create(client), await tuning.create(client)]
+    for job in jobs:
+        await waits_for(client, job.id, "NATS, which does not answer")
+    monkeypatch.undo()
+    for job in jobs:
+        await tuning.ritual(job)
+
+
+async def test_a_job_of_a_revoked_key_ends(tuning: Tuning, admin: Pool) -> None:
+    client = await tuning.client(*TRAIN)
+    job = await tuning.create(client)
+    await waits_for(client, job.id, "consecration")
+
+    await admin.execute("UPDATE gateway.api_key SET revoked_at = now()")
+
+    async def has_ended() -> bool:
+        return bool(await admin.fetchval("SELECT error ->> 'code' = 'key_revoked' FROM gateway.job"))
+
+    await eventually(has_ended, 10, "the job has ended")
 
 
 def with_checkpoints(fact: Fact) -> Fact:

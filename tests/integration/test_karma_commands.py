@@ -57,6 +57,24 @@ async def test_records_are_consecrated_and_rejected_by_name(told: Tell, pool: Po
 
 
 @pytest.mark.usefixtures("harvester")
+async def test_the_speculative_records_of_a_source_are_consecrated(told: Tell, pool: Pool) -> None:
+    await remember(pool, [speculative(id).model_copy(update={"source": "openai:file-1"}) for id in ("d", "e", "f")])
+    await pool.execute("UPDATE vectors.karma SET persona = 'coder' WHERE id = 'e'")
+    await pool.execute("UPDATE vectors.karma SET status = 'rejected' WHERE id = 'f'")
+    of_source = ("karma", "consecrate", "--source", "openai:file-1", "--by", "ida")
+
+    code, shown, _ = await told(*of_source, "--persona", "scribe")
+    assert (code, last(shown)) == (0, "1 consecrated, 0 already")
+    assert [await status(pool, id) for id in "adef"] == ["speculative", "white_truth", "speculative", "rejected"]
+    assert last((await told(*of_source))[1]) == "1 consecrated, 0 already"
+
+    code, _, error = await told(*of_source)
+    assert code == 1 and "no speculative record has the source openai:file-1" in error
+    assert (await told(*of_source, "a"))[0] == 1
+    assert (await told("karma", "consecrate", "a", "--persona", "scribe", "--by", "ida"))[0] == 1
+
+
+@pytest.mark.usefixtures("harvester")
 async def test_a_correction_is_a_white_truth_whose_parent_it_corrects(
     told: Tell, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

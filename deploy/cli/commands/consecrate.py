@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deploy.cli.commands.karma import IDS_PER_MESSAGE, REQUESTER, gather_ids, group
+from deploy.cli.commands.karma import IDS_PER_MESSAGE, NO_ID, REQUESTER, gather_ids, group
 from deploy.cli.connect import database, load_settings, make_message, publish
 from deploy.cli.console import out
 from deploy.cli.errors import UserError
@@ -28,6 +28,9 @@ ID_DIGITS = 16
 
 Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids of karma records.")]
 From = Annotated[Path | None, typer.Option("--from", metavar="FILE", help="A file with ids, one a line.")]
+Sources = Annotated[
+    list[str] | None, typer.Option("--source", metavar="SOURCE", help="In place of ids: all speculative records of it.")
+]
 Why = Annotated[str, typer.Option(help="Reason; kept with the record.")]
 
 
@@ -40,33 +43,57 @@ def consecrate(
     by: Annotated[str, typer.Option("--by", metavar="WHO", help="Who vouches for these records.")],
     ids: Ids = None,
     from_: From = None,
+    sources: Sources = None,
+    persona: Annotated[str | None, typer.Option(help="With --source: only the records of this persona.")] = None,
     why: Why = "",
 ) -> None:
     """Vouch for records, so that they are trained on.
 
-    For speculative and rejected ones; a revoked one stays out for good.
+    For speculative and rejected ones; a revoked one stays out for good. With --source: for all speculative ones of it.
     """
+    if sources and (ids or from_):
+        raise UserError("--source and ids are both given: name the records by one of them")
+    if persona and not sources:
+        raise UserError("--persona is for --source only: an id is of one persona")
+    named, settings = [] if sources else gather_ids(ids or [], from_), load_settings()
+
+    async def run() -> tuple[int, int]:
+        async with database(settings) as pool:
+            wanted = await _list_speculative(pool, sources, persona) if sources else named
+            parts = [wanted[at : at + IDS_PER_MESSAGE] for at in range(0, len(wanted), IDS_PER_MESSAGE)]
+            return len(wanted), sum([await _consecrate(settings, pool, part, by, why) for part in parts])
+
+    wanted, changed = asyncio.run(run())
+    out.print(f"{changed} consecrated, {wanted - changed} already")
+
+
+async def _list_speculative(pool: Pool, sources: Sequence[str], persona: str | None) -> list[str]:
+    """The ids of the records of these sources. Raises UserError where there is none."""
+    from services.harvester.views import list_speculative
+
+    if any(not NO_ID.isdisjoint(text) for text in (*sources, persona or "")):
+        raise UserError("a source, or the persona, is not text that a record can hold")
+    if found := await list_speculative(pool, sources, persona):
+        return found
+    whose = f" of {persona}" if persona else ""
+    raise UserError(f"no speculative record{whose} has the source {', '.join(sources)}: see `soulforge karma stats`")
+
+
+async def _consecrate(settings: Settings, pool: Pool, ids: Sequence[str], by: str, why: str) -> int:
+    """Vouch for these records; returns how many were no white truths. Raises UserError where one is revoked."""
     from shared.contracts.karma import KarmaConsecrated, Status
 
-    wanted, settings = gather_ids(ids or [], from_), load_settings()
-
-    async def run() -> int:
-        async with database(settings) as pool:
-            known = await _read(pool, wanted)
-            if revoked := [id for id, record in known.items() if record.status is Status.REVOKED]:
-                raise UserError(f"{_named(revoked)} revoked: a revoked record stays out for good")
-            chosen = [record for record in known.values() if record.status is not Status.WHITE_TRUTH]
-            changes = {"status": Status.WHITE_TRUTH, "consecrated_by": by, "consecrated_at": None}
-            changes |= {"why": why} if why else {}
-            messages = [
-                make_message(KarmaConsecrated, {"consecrated_by": "--by"}, **{**dict(record), **changes})
-                for record in chosen
-            ]
-            await _send(settings, pool, messages, [record.id for record in chosen], Status.WHITE_TRUTH)
-            return len(chosen)
-
-    changed = asyncio.run(run())
-    out.print(f"{changed} consecrated, {len(wanted) - changed} already")
+    known = await _read(pool, ids)
+    if revoked := [id for id, record in known.items() if record.status is Status.REVOKED]:
+        raise UserError(f"{_named(revoked)} revoked: a revoked record stays out for good")
+    chosen = [record for record in known.values() if record.status is not Status.WHITE_TRUTH]
+    changes = {"status": Status.WHITE_TRUTH, "consecrated_by": by, "consecrated_at": None}
+    changes |= {"why": why} if why else {}
+    messages = [
+        make_message(KarmaConsecrated, {"consecrated_by": "--by"}, **{**dict(record), **changes}) for record in chosen
+    ]
+    await _send(settings, pool, messages, [record.id for record in chosen], Status.WHITE_TRUTH)
+    return len(chosen)
 
 
 def reject(

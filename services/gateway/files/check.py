@@ -17,7 +17,8 @@ MOST_WRONG = 1000  # lines after which the rest is not read
 LONGEST = 200  # characters of one fault
 NICE = 10
 MEMORY = 2 * 1024**3
-ANY_PERSONA = ImportDefaults("check", "check", persona="check")
+#: With a name as long as a file's id: it begins the names of the records' sessions, which have a longest length.
+ANY_PERSONA = ImportDefaults("check", f"file-{'0' * 24}", persona="check")
 
 
 class Checked(Frozen):

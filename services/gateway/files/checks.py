@@ -34,14 +34,18 @@ class Checks:
         self.writing: set[str] = set()
         self.woken = asyncio.Event()
 
-    async def run(self, pool: Pool) -> None:
-        """Check every file that was not checked yet. One that is deleted meanwhile is passed over."""
-        for file in await store.list_unchecked(pool, self._home):
-            if file.id in self.writing:
-                continue
-            checked = await self._check(file.path)
-            await store.record_checked(pool, file.id, checked.examples, checked.records, checked.why)
-            log.info("file checked", file=file.id, examples=checked.examples, wrong=checked.wrong)
+    async def run(self, pool: Pool) -> float | None:
+        """Check the smallest file that was not checked yet; returns the seconds until the next pass where there are others.
+
+        One in a pass, so that a small file that comes during the check of a large one is the next.
+        """
+        files = [file for file in await store.list_unchecked(pool, self._home) if file.id not in self.writing]
+        if not files:
+            return None
+        checked = await self._check(files[0].path)
+        await store.record_checked(pool, files[0].id, checked.examples, checked.records, checked.why)
+        log.info("file checked", file=files[0].id, examples=checked.examples, wrong=checked.wrong)
+        return 0.0 if files[1:] else None
 
     async def _check(self, path: Path) -> Checked:
         process = await asyncio.create_subprocess_exec(*PROGRAM, path, stdout=PIPE, stderr=PIPE, cwd=PROJECT, env={})

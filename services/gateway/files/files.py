@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+from collections import Counter
 from typing import TYPE_CHECKING
 
-from services.gateway.errors import Refusal
+from services.gateway.errors import RETRY_AFTER_S, Refusal
 from services.gateway.files import store
 from services.gateway.files.checks import PARTIAL, Checks
 from services.gateway.files.upload import Uploads
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 ID = re.compile(r"file-[0-9a-f]{24}")
 CHECK_EVERY_S = 30.0
+OF_ONE_KEY = 2  # uploads at once
 
 
 class Files:
@@ -39,6 +41,7 @@ class Files:
         self._home, self._folder = settings.home, store.folder_of(settings.home)
         self._uploads = Uploads(limits, self._folder, configuration.runtime.min_free)
         self._checks = Checks(settings.home)
+        self._uploading: Counter[str] = Counter()  # by key
         self._context: ServiceContext | None = None
 
     def connect(self, context: ServiceContext) -> Loop:
@@ -46,12 +49,12 @@ class Files:
         self._context = context
         settled = False
 
-        async def run() -> None:
+        async def run() -> float | None:
             nonlocal settled
             if not settled:
                 await self._checks.settle(context.pool)
                 settled = True
-            await self._checks.run(context.pool)
+            return await self._checks.run(context.pool)
 
         return Loop("files", run, CHECK_EVERY_S, self._checks.woken)
 
@@ -61,12 +64,17 @@ class Files:
             raise Refusal(403, "insufficient_scope", "files belong to keys: send one", unread=True)
         async with database(self._context):
             pass  # refused before it is sent
+        if self._uploading[client.key] >= OF_ONE_KEY:
+            message = f"{OF_ONE_KEY} uploads of this key are under way: send the next when one has ended"
+            raise Refusal(429, "rate_limit_exceeded", message, RETRY_AFTER_S, unread=True)
         id = f"file-{secrets.token_hex(12)}"
+        self._uploading[client.key] += 1
         self._checks.writing.add(id)
         try:
             received = await self._uploads.receive(request, receive, id + PARTIAL)
             return await self._record(id, client.key, received)
         finally:
+            self._uploading[client.key] -= 1
             self._checks.writing.discard(id)
             self._checks.woken.set()
 

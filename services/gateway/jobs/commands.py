@@ -36,21 +36,33 @@ async def cancel(jobs: Jobs, id: str) -> None:
 
 
 async def pause(jobs: Jobs, id: str) -> None:
-    """Let a job wait until it is resumed; a running one stops with a checkpoint, and inference comes back. Raises Refusal."""
+    """Let a job wait until it is resumed; a running one stops with a checkpoint, and inference comes back. Raises Refusal.
+
+    One that is paused stays as it is.
+    """
     await _ask(jobs, id, "pause", "A pause was requested; a running job stops with a checkpoint")
 
 
 async def resume(jobs: Jobs, id: str) -> None:
-    """Let a paused job wait for its turn again. Raises Refusal."""
+    """Let a paused job wait for its turn again; one that is not paused stays as it is. Raises Refusal."""
     await _ask(jobs, id, "resume", "The job was resumed; it waits for its turn")
 
 
 async def _ask(jobs: Jobs, id: str, asked: Literal["pause", "resume"], message: str) -> None:
     now = datetime.now(UTC)
     async with _locked(jobs, id, asked) as (conn, job):
-        if job and job.pending != asked:
+        assert job, "a job that has ended is refused"
+        if await _is_paused(conn, job) != (asked == "pause"):
             event = Event(f"{asked}/{now.isoformat()}", message)
             await store.change(conn, job, [event], {"pending": asked, "pending_at": now})
+
+
+async def _is_paused(conn: Connection, job: Job) -> bool:
+    """Whether a job is paused, or is about to be."""
+    if job.pending:
+        return job.pending == "pause"
+    ritual = await store.get_ritual_state(conn, job.ritual)
+    return bool(ritual and ritual.paused_at)
 
 
 @asynccontextmanager
@@ -61,10 +73,8 @@ async def _locked(jobs: Jobs, id: str, verb: str, done: str = "") -> AsyncIterat
         if job is None:
             ended = await store.get_job(conn, None, id)
             if ended is None or ended.status != done:
-                status = ended.status if ended else "gone"
-                raise Refusal(
-                    400, "job_ended", f"{id} has {status}: there is nothing to {verb}", param="fine_tuning_job_id"
-                )
+                how = f"has ended ({ended.status})" if ended else "does not exist"
+                raise Refusal(400, "job_ended", f"{id} {how}: there is nothing to {verb}", param="fine_tuning_job_id")
         yield conn, job
     jobs.announce()
     jobs.woken.set()

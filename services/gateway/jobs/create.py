@@ -47,7 +47,7 @@ async def create_job(
     """Store the job of a request, or find the one that the same request made before. Raises Refusal."""
     client.require(Scope.TRAIN)
     assert client.key, "only a key has this scope"
-    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    digest = _digest(fields)
     if known := await _find_repeated(pool, client.key, idempotency_key, digest):
         return known
     request = parse_request(fields)
@@ -67,6 +67,14 @@ async def create_job(
     made = made or await _find_repeated(pool, client.key, idempotency_key, digest)
     assert made
     return made
+
+
+def _digest(fields: dict[str, Any]) -> str:
+    """What two equal requests have in common. Raises Refusal."""
+    try:
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+    except RecursionError:
+        raise Refusal(400, "invalid_value", "the request is nested too deeply") from None
 
 
 async def _find_repeated(pool: Pool, key: str, idempotency_key: str | None, digest: str) -> Job | None:

@@ -108,7 +108,9 @@ class End:
 def end_of(state: State, facts: Sequence[Fact]) -> End:
     """The end of the job whose ritual ended in `state` with these facts."""
     status = STATUS[state]
-    tokens = next((fact.training.seen_tokens for fact in facts if isinstance(fact, AdapterForged)), None)
+    # After a pause in the evaluation there is another fact of the training, which has all of it.
+    forged = [fact for fact in facts if isinstance(fact, AdapterForged)]
+    tokens = forged[-1].training.seen_tokens if forged else None
     model = next((fact.version for fact in facts if isinstance(fact, AdapterAwakened)), None)
     error = None
     if status == "failed":

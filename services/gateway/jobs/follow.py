@@ -73,22 +73,25 @@ class Follower:
         )
 
     async def _pass_on(self, job: Job, state: State, ritual: RitualState) -> None:
-        """Publish what was commanded and is not in the ritual's row yet; a repetition has the same id."""
+        """Publish what was commanded, until it is in the ritual's row; a repetition has the same id.
+
+        Also where the row has it: an opposite command may be on its way, and is to be followed by this one.
+        """
         by = {"ritual": job.ritual, "why": f"by {job.requested_by}, as fine-tuning job {job.id}"}
         if job.cancel_requested_at and not ritual.cancel_requested_at:
             await bus.publish(self._context.nats, RitualCancel(**by), f"{job.id}/cancel")
         if job.pending is None:
             return
         assert job.pending_at
-        if (job.pending == "pause") == (ritual.paused_at is not None):
-            await store.clear_pending(self._pool, job)
-        elif job.pending == "pause" and state not in NEEDS_ANVIL:
+        if job.pending == "pause" and state not in NEEDS_ANVIL:
             await store.clear_pending(self._pool, job)
             await self._jobs.record(job.id, Event(f"no-pause/{datetime.now(UTC).isoformat()}", NO_PAUSE, "warn"))
-        else:
-            kind = RitualPause if job.pending == "pause" else RitualResume
-            command = kind(**by, by=job.requested_by)
-            await bus.publish(self._context.nats, command, f"{job.id}/{job.pending}/{job.pending_at.isoformat()}")
+            return
+        kind = RitualPause if job.pending == "pause" else RitualResume
+        command = kind(**by, by=job.requested_by)
+        await bus.publish(self._context.nats, command, f"{job.id}/{job.pending}/{job.pending_at.isoformat()}")
+        if (job.pending == "pause") == (ritual.paused_at is not None):
+            await store.clear_pending(self._pool, job)
 
 
 def find_wait(state: State, ritual: RitualState, facts: Sequence[Fact]) -> Wait | None:

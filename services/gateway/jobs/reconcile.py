@@ -19,9 +19,11 @@ from services.gateway.jobs.records import Records, handed_over, source_of
 from services.gateway.jobs.request import JobRequest
 from services.gateway.jobs.store import Event
 from services.gateway.jobs.waiting import Wait, wait_changes
+from services.gateway.keys.store import get_key
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.karma import Status
 from shared.contracts.text import clean
+from shared.runtime.presence import list_silent
 from shared.storage.postgres import UNREACHABLE
 
 if TYPE_CHECKING:
@@ -30,11 +32,15 @@ if TYPE_CHECKING:
     from services.gateway.jobs.store import Job
     from shared.runtime.context import ServiceContext
 
+AGAIN = "again/"  # begins the source of an event
 SOON_S = 0.05
 FIRST_DELAY_S, LONGEST_DELAY_S = 2.0, 60.0  # between two tries of a job that meets errors
 MOST_ERRORS = 8  # in a row
 ASK_AGAIN_S = 5.0
 PUBLISH_AGAIN_S = 300.0  # without one more record stored: what was published may be lost
+MOST_HAND_OVERS = 3
+MOST_AHEAD = 2000  # records published and not stored yet
+HARVESTER_SILENT_S = 20.0
 log = structlog.get_logger()
 
 
@@ -53,11 +59,14 @@ class JobReconciler:
         self._context, self._pool, self._jobs = context, context.pool, jobs
         self._records = Records(context.nats)
         self._follower = Follower(context, jobs)
+        self._away: BusAwayError | None = None  # in this pass
 
     async def run(self) -> float | None:
         """Make one pass; returns the seconds until the next one where something is left to do."""
         more = False
-        for job in await store.list_due(self._pool):
+        self._away, due = None, await store.list_due(self._pool)
+        self._records.keep_only({job.id for job in due})
+        for job in due:
             try:
                 more |= await self._try(job)
             except BusAwayError as error:
@@ -100,15 +109,34 @@ class JobReconciler:
     async def _advance(self, job: Job) -> bool:
         if ritual := await store.get_ritual_state(self._pool, job.ritual):
             await self._follower.follow(job, ritual)
-        elif job.intent_sent_at:
+            return False
+        try:
+            if self._away:  # no job waits for the time in which another has found that out
+                raise self._away
+            return await self._advance_to_ritual(job)
+        except BusAwayError as away:
+            self._away = away
+            await self._wait(job, Wait(away.waits_for))
+            raise
+
+    async def _advance_to_ritual(self, job: Job) -> bool:
+        if job.intent_sent_at:
             await self._request_ritual(job)
-        elif job.records is None:
+            return False
+        await self._expect_key(job)
+        if job.records is None:
             return await self._check_files(job)
-        elif job.published < job.records:
+        if job.published < job.records:
             return await self._publish(job)
-        elif await self._is_ready(job):
+        if await self._is_ready(job):
             await self._request_ritual(job)
         return False
+
+    async def _expect_key(self, job: Job) -> None:
+        """Raise UnusableError where the key that made the job opens nothing now."""
+        key = await get_key(self._pool, job.key)
+        if key and (trouble := key.find_trouble()):
+            raise UnusableError("key_revoked", f"the key {key.id}, which made the job, {trouble}")
 
     async def _files(self, job: Job) -> list[StoredFile]:
         """The files of a job. Raises UnusableError where one cannot be used."""
@@ -133,11 +161,16 @@ class JobReconciler:
         return await self._jobs.record(job.id, event, records=records, waits_for=None, waits_until=None)
 
     async def _publish(self, job: Job) -> bool:
+        if job.published >= MOST_AHEAD:
+            stored = sum((await store.count_karma(self._pool, sources_of(job), job.persona)).values())
+            if job.published - stored >= MOST_AHEAD:
+                return await self._wait_until_stored(job, stored)
         published = await self._records.publish_some(job, await self._files(job))
         if published == job.published:
             raise RuntimeError(f"the files have {published} records, and had {job.records} when they were checked")
         events = [handed_over(job)] if published == job.records else []
-        return await self._jobs.record(job.id, *events, published=published, stored_at=datetime.now(UTC))
+        changes = {"published": published, "stored_at": datetime.now(UTC), "waits_for": None, "waits_until": None}
+        return await self._jobs.record(job.id, *events, **changes)
 
     async def _is_ready(self, job: Job) -> bool:
         """Whether the records are stored and vouched for, and the client does not hold the job back."""
@@ -149,8 +182,9 @@ class JobReconciler:
         if stored < job.records:
             return await self._wait_until_stored(job, stored)
         if speculative:
-            text = f"the consecration of {speculative} of {stored} records (soulforge consecrate {job.persona})"
-            return await self._wait(job, Wait(text))
+            named = " ".join(f"--source {source}" for source in sources_of(job))
+            command = f"soulforge karma consecrate --persona {job.persona} {named} --by WHO"
+            return await self._wait(job, Wait(f"the consecration of {speculative} of {stored} records ({command})"))
         if not counts.get(Status.WHITE_TRUTH):
             raise UnusableError(
                 "not_consecrated", f"all {stored} records were rejected or revoked: none is to be trained"
@@ -158,18 +192,34 @@ class JobReconciler:
         return True
 
     async def _wait_until_stored(self, job: Job, stored: int) -> bool:
-        """Wait for the harvester; what it does not store for long is published again."""
+        """Wait for the harvester; what it does not store for long while it is at work is published again, some times."""
         now = datetime.now(UTC)
         if stored != job.stored:
             await self._jobs.record(job.id, stored=stored, stored_at=now)
         elif now - job.stored_at > timedelta(seconds=PUBLISH_AGAIN_S):
-            event = Event(
-                f"again/{now.isoformat()}",
-                f"{stored} of {job.records} records are stored: they are handed over again",
-                "warn",
-            )
-            return await self._jobs.record(job.id, event, published=0) and False
+            if await list_silent(self._pool, ["harvester"], HARVESTER_SILENT_S):
+                await self._jobs.record(job.id, stored_at=now)
+            else:
+                return await self._publish_again(job, stored)
         return await self._wait(job, Wait(f"the harvester, which has stored {stored} of {job.records} records"))
+
+    async def _publish_again(self, job: Job, stored: int) -> bool:
+        """Let all records be handed over again; False. Raises UnusableError where that was done often enough."""
+        known = await store.list_sources(self._pool, job.id)
+        handed_over = 1 + sum(source.startswith(AGAIN) for source in known)
+        if handed_over >= MOST_HAND_OVERS:
+            raise UnusableError(
+                "not_stored",
+                f"the harvester has stored {stored} of {job.records} records after {handed_over} times in which they were "
+                "handed over: `soulforge dead-letters list` has what it could not store",
+            )
+        event = Event(
+            f"{AGAIN}{handed_over}",
+            f"{stored} of {job.records} records are stored: they are handed over again",
+            "warn",
+        )
+        await self._jobs.record(job.id, event, published=0, stored_at=datetime.now(UTC))
+        return False
 
     async def _wait(self, job: Job, wait: Wait) -> bool:
         """Show what the job waits for; False."""
@@ -195,6 +245,7 @@ class JobReconciler:
                 return False
             event = Event("requested", f"The ritual {job.ritual} is requested")
             changes = {"intent_sent_at": datetime.now(UTC), "status": "queued", "pending": None}
+            changes |= {"waits_for": None, "waits_until": None}
             await store.change(conn, locked, [event], changes)
         self._jobs.announce()
         return True

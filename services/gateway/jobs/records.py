@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from itertools import chain, islice
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from itertools import islice
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -14,7 +15,7 @@ from services.gateway.jobs.store import Event
 from shared.contracts.karma import KarmaConsecrated, KarmaRemembered
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from nats.aio.client import Client
 
@@ -42,7 +43,8 @@ class Records:
         """Publish the next records of a job; returns how many are published then. Raises BusAwayError, UnreadableError."""
         begun, records = self._reading.pop(job.id, (-1, iter(())))
         if begun != job.published:
-            records = islice(_read(job, files), job.published, None)
+            _close(records)
+            records = _read(job, files)
         try:
             batch = await asyncio.to_thread(lambda: list(islice(records, AT_ONCE)))
         except OSError as error:
@@ -50,9 +52,16 @@ class Records:
         for start in range(0, len(batch), IN_FLIGHT):
             await asyncio.gather(*(self._publish(record) for record in batch[start : start + IN_FLIGHT]))
         published = job.published + len(batch)
-        if batch:
+        if job.records is not None and published < job.records:
             self._reading[job.id] = published, records
+        else:
+            _close(records)
         return published
+
+    def keep_only(self, jobs: Collection[str]) -> None:
+        """Close the files of all other jobs."""
+        for id in self._reading.keys() - jobs:
+            _close(self._reading.pop(id)[1])
 
     async def _publish(self, record: KarmaRecord) -> None:
         # An id of its own each time: what is handed over again must not be dropped as a duplicate of what was lost.
@@ -69,15 +78,25 @@ def source_of(file: str) -> str:
     return f"openai:{file}"
 
 
-def _read(job: Job, files: Sequence[StoredFile]) -> Iterator[KarmaRecord]:
+def _read(job: Job, files: Sequence[StoredFile]) -> Generator[KarmaRecord]:
+    """The records of a job behind those that are published. To close it closes the file that is being read."""
     at = job.created_at if job.vouched_by else None
-    return chain.from_iterable(
-        iterate_records(file, job.persona, source_of(file.id), job.vouched_by, at) for file in files
-    )
+    passed = job.published
+    for file in files:
+        with closing(iterate_records(file, job.persona, source_of(file.id), job.vouched_by, at)) as records:
+            for record in records:
+                if passed:
+                    passed -= 1
+                else:
+                    yield record
+
+
+def _close(records: Iterator[KarmaRecord]) -> None:
+    """Close the file that is being read."""
+    if isinstance(records, Generator):
+        records.close()
 
 
 def handed_over(job: Job) -> Event:
-    vouched = (
-        f"as white truths that {job.vouched_by} vouches for" if job.vouched_by else "as speculative: nobody vouches"
-    )
+    vouched = f"as white truths that {job.vouched_by} vouches for" if job.vouched_by else "as speculative"
     return Event("published", f"{job.records} records were handed over {vouched}", data={"records": job.records})

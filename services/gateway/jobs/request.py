@@ -92,8 +92,14 @@ def parse_request(fields: dict[str, Any]) -> JobRequest:
         request = JobRequest.model_validate(fields)
     except ValidationError as wrong:
         raise refuse_field(wrong) from None
+    except (RecursionError, ValueError):
+        raise Refusal(400, "invalid_value", "the request is nested too deeply, or holds a number too large") from None
     if request.method and request.method.type != "supervised":
         raise Refusal(400, "unsupported_method", NO_OTHER_METHOD, param="method.type")
+    for name in ("dpo", "reinforcement"):
+        if request.method and getattr(request.method, name) is not None:
+            message = f"`method.{name}` must be left out where `method.type` is supervised"
+            raise Refusal(400, "unsupported_parameter", message, param=f"method.{name}")
     if request.integrations:
         raise Refusal(400, "unsupported_parameter", NO_INTEGRATIONS, param="integrations")
     if request.hyperparameters and request.method:

@@ -89,7 +89,8 @@ class JobRoutes:
         job, params = await self._job(request), request.query_params
         if params.get("stream") == "true" or "text/event-stream" in request.headers.get("accept", ""):
             seen = request.headers.get("last-event-id") or params.get("after")
-            return self.streams.respond(job.id, shape.parse_event_id(job.id, seen, "after") if seen else 0)
+            begin = shape.parse_event_id(job.id, seen, "after") if seen else 0
+            return self.streams.respond(job.id, begin, client_of(request.scope).key)
         limit, after = _limit(request, LISTED), params.get("after")
         before = shape.parse_event_id(job.id, after, "after") if after else None
         async with self._jobs.database() as pool:
@@ -100,12 +101,10 @@ class JobRoutes:
         job, limit = await self._job(request), _limit(request, LISTED_CHECKPOINTS)
         async with self._jobs.database() as pool:
             facts = await list_facts(pool, job.ritual)
-        found = [
-            one
-            for recorded in facts
-            if isinstance(recorded.fact, AdapterForged)
-            for one in shape.describe_checkpoints(job, recorded.fact, recorded.stated_at)
-        ]
+        found: list[dict[str, Any]] = []
+        for recorded in facts:
+            if isinstance(recorded.fact, AdapterForged):  # after a pause there is another, and only the last one counts
+                found = list(shape.describe_checkpoints(job, recorded.fact, recorded.stated_at))
         if after := request.query_params.get("after"):
             places = [place for place, one in enumerate(found, 1) if one["id"] == after]
             if not places:

@@ -6,6 +6,7 @@ The rows are the stream: what comes between two connections, or while the gatewa
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from starlette.responses import StreamingResponse
 from services.gateway.errors import RETRY_AFTER_S, Refusal
 from services.gateway.jobs import store
 from services.gateway.jobs.shape import describe_event
+from services.gateway.keys.store import get_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from services.gateway.jobs.store import RecordedEvent
 
 AT_ONCE = 64  # of the connections that clients have
+OF_ONE_KEY = 8
 HEARTBEAT_S = 15.0  # a write finds out that a client has left without a word
 LONGEST_S = 3600.0  # then the client connects again, and its key is checked again
 PAGE = 100
@@ -36,23 +39,31 @@ class EventStreams:
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
-        self.open = 0
+        self.open: Counter[str | None] = Counter()  # by key
 
-    def respond(self, job: str, seq: int) -> StreamingResponse:
-        """The stream of a job from behind event `seq` on. Raises Refusal where too many are open."""
-        if self.open >= AT_ONCE:
+    def respond(self, job: str, seq: int, key: str | None) -> StreamingResponse:
+        """The stream of a job from behind event `seq` on, for a client with this key. Raises Refusal where too many are open."""
+        if self.open[key] >= OF_ONE_KEY:
+            message = f"{OF_ONE_KEY} streams of events of this key are open: end one"
+            raise Refusal(429, "rate_limit_exceeded", message, RETRY_AFTER_S)
+        if self.open.total() >= AT_ONCE:
             raise Refusal(503, "busy", f"{AT_ONCE} streams of events are open", RETRY_AFTER_S)
         headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-        return StreamingResponse(self._stream(job, seq), headers=headers, media_type="text/event-stream")
+        return StreamingResponse(self._stream(job, seq, key), headers=headers, media_type="text/event-stream")
 
-    async def _stream(self, job: str, seq: int) -> AsyncIterator[bytes]:
-        """Send what there is, then what comes; `[DONE]` behind the last event of a job that has ended."""
+    async def _stream(self, job: str, seq: int, key: str | None) -> AsyncIterator[bytes]:
+        """Send what there is, then what comes; `[DONE]` behind the last event of a job that has ended.
+
+        A key that is revoked meanwhile ends it.
+        """
         until = monotonic() + LONGEST_S
-        self.open += 1
+        self.open[key] += 1
         try:
             yield HEARTBEAT
             while not self._jobs.closing and monotonic() < until:
                 changed = self._jobs.changed
+                if await self._is_closed_to(key):
+                    return
                 events, ended = await self._read(job, seq)
                 for event in events:
                     seq = event.seq
@@ -65,7 +76,15 @@ class EventStreams:
                 if not await _happens(changed, HEARTBEAT_S):
                     yield HEARTBEAT
         finally:
-            self.open -= 1
+            self.open[key] -= 1
+
+    async def _is_closed_to(self, key: str | None) -> bool:
+        try:
+            async with self._jobs.database() as pool:
+                found = await get_key(pool, key) if key else None
+        except Refusal:
+            return False
+        return bool(found and found.find_trouble())
 
     async def _read(self, job: str, seq: int) -> tuple[list[RecordedEvent], bool]:
         """The next events, and whether the job had ended before they were read; none while the database is away."""

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 INVALID_KEY = "invalid_api_key"
 NO_KEY = "none"  # for client libraries that insist on one
 MINUTE_S = 60.0
-PASSED_ON = frozenset({b"forwarded", b"x-forwarded-for"})  # headers of a proxy, whose own address is no client's
+#: Headers of a proxy, whose own address is no client's.
+PASSED_ON = frozenset(
+    {b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip"}
+)
 
 
 class Authenticator:

@@ -28,6 +28,12 @@ async def list_keys(source: Source) -> list[Key]:
     return [Key(**row) for row in await source.fetch(f"SELECT {COLUMNS} FROM gateway.api_key ORDER BY {ORDER}")]
 
 
+async def get_key(source: Source, id: str) -> Key | None:
+    """A key; None for one that is not in the table, as the owner's."""
+    row = await source.fetchrow(f"SELECT {COLUMNS} FROM gateway.api_key WHERE id = $1", id)
+    return Key(**row) if row else None
+
+
 async def list_stored_keys(source: Source) -> list[StoredKey]:
     """Every key, the oldest first."""
     query = f"SELECT {COLUMNS}, created_at, last_used_at FROM gateway.api_key ORDER BY {ORDER}"

@@ -121,3 +121,24 @@ def test_a_file_of_faults_is_not_read_to_its_end_and_only_some_are_listed(tmp_pa
 def test_a_file_that_changed_since_its_check_makes_no_records(tmp_path: Path) -> None:
     with pytest.raises(FileChangedError, match="file-0a: line 1 cannot be used any more"):
         records(stored(tmp_path / "file", b"{}\n"))
+
+
+def test_an_example_that_is_too_large_as_a_record_is_found_by_the_check(tmp_path: Path) -> None:
+    numbers = [1e15] * 40_000
+    tool = {"type": "function", "function": {"name": "get", "parameters": {"type": "number", "enum": numbers}}}
+    line = json.dumps(chat(user("a"), answer("b"), tools=[tool])).replace("1000000000000000.0", "1e15")
+    assert len(line) < LARGEST_EXAMPLE
+
+    checked = check(stored(tmp_path / "file", line.encode()).path)
+
+    assert checked.why and "too large as a record" in checked.why
+
+
+def test_a_session_that_is_too_long_with_the_file_s_name_is_found_by_the_check(tmp_path: Path) -> None:
+    id = f"file-{'0' * 24}"
+    content = lines(chat(user("a"), answer("b"), session="s" * 180))
+    assert "session" in (check(stored(tmp_path / "file", content, id).path).why or "")
+
+    fits = stored(tmp_path / "other", lines(chat(user("a"), answer("b"), session="s" * 170)), id)
+    assert check(fits.path).why is None
+    assert len(records(fits)) == LEAST

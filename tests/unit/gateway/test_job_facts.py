@@ -11,7 +11,7 @@ from services.gateway.jobs.follow import find_wait
 from services.gateway.jobs.progress import metrics_of
 from services.gateway.jobs.store import RitualState
 from shared.contracts.evacuate import GpuRefused
-from shared.contracts.forge import AdapterFailed
+from shared.contracts.forge import AdapterFailed, AdapterForged
 from shared.contracts.harvest import KarmaRefused
 from shared.contracts.intent import RitualProgress
 from shared.contracts.message import Fact
@@ -43,6 +43,14 @@ def test_a_job_has_succeeded_once_its_version_serves_and_only_then() -> None:
     assert {found for found in State if STATUS[found] in ("succeeded", "failed", "cancelled")} == ENDS
     end = end_of(State.AWAKENED, [one.fact for one in WHOLE])
     assert (end.status, end.fine_tuned_model, end.error, end.trained_tokens) == ("succeeded", "scribe@a", None, 360)
+
+
+def test_the_tokens_are_those_of_the_last_training() -> None:
+    facts = [one.fact for one in WHOLE]
+    first = next(fact for fact in facts if isinstance(fact, AdapterForged))
+    earlier = first.model_copy(update={"training": first.training.model_copy(update={"seen_tokens": 1})})
+
+    assert end_of(State.AWAKENED, [earlier, *facts]).trained_tokens == 360
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,8 @@ def test_the_persona_is_named_by_the_metadata_before_the_suffix() -> None:
         ({"hyperparameters": {"n_epochs": 1}, "method": supervised()}, "hyperparameters", "invalid_value"),
         ({"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.1}}}}, "method.type", "unsupported_method"),
         ({"method": {"type": "reinforcement"}}, "method.type", "unsupported_method"),
+        ({"method": {"type": "supervised", "dpo": {"a": 1}}}, "method.dpo", "unsupported_parameter"),
+        ({"method": {"type": "supervised", "reinforcement": 0}}, "method.reinforcement", "unsupported_parameter"),
         ({"method": {"type": "magic"}}, "method.type", "invalid_value"),
         ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "integrations", "unsupported_parameter"),
         ({"seed": -1}, "seed", "invalid_value"),
@@ -79,3 +81,14 @@ def test_a_missing_parameter_is_named() -> None:
 def test_a_value_beyond_the_recipe_s_range_is_found_before_the_job() -> None:
     with pytest.raises(ValueError, match="epochs"):
         _ = parse_request(body(hyperparameters={"n_epochs": 1000})).overrides
+
+
+def test_what_is_nested_too_deeply_is_refused() -> None:
+    nested: Any = {}
+    for _ in range(5000):
+        nested = {"a": nested}
+
+    with pytest.raises(Refusal) as refused:
+        parse_request(body(method={"type": "supervised", "dpo": nested}))
+
+    assert refused.value.status == 400

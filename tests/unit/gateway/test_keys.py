@@ -88,6 +88,10 @@ async def test_a_program_of_this_machine_may_chat_without_a_key(
         bearing("none", ELSEWHERE),
         request(("x-forwarded-for", "127.0.0.1")),
         request(("forwarded", "for=127.0.0.1")),
+        request(("via", "1.1 proxy")),
+        request(("x-forwarded-host", "forge.example")),
+        request(("x-forwarded-proto", "https")),
+        request(("x-real-ip", "127.0.0.1")),
         request(("x-forwarded-for", "127.0.0.1"), peer=SOCKET),
         {**request(), "client": None},  # a connection that is gone already
         bearing(OTHER),
