@@ -149,6 +149,8 @@ async def test_every_shown_command_runs_as_it_is_written(stack: Stack, tmp_path:
     records = PROJECT / "examples/karma/scribe.jsonl"
     values = {
         "mine.jsonl": str(records),
+        "karma.jsonl": str(records),
+        "preferences.jsonl": str(_write_preference(tmp_path / "preferences.jsonl")),
         "scribe.svg": str(tmp_path / "scribe.svg"),
         "n-17": json.loads(records.read_text().splitlines()[0])["id"],
     }
@@ -160,6 +162,13 @@ async def test_every_shown_command_runs_as_it_is_written(stack: Stack, tmp_path:
             if path == "intend":
                 values["3f2a"] = run.stdout.split()[0]
                 _wait_harvested(stack, values["3f2a"])
+
+
+def _write_preference(path: Path) -> Path:
+    asked = {"messages": [{"role": "user", "content": "Note about the gate: it squeaks."}]}
+    better, worse = ([{"role": "assistant", "content": text}] for text in ("gate | squeaks", "The gate squeaks."))
+    path.write_text(json.dumps({"input": asked, "preferred_output": better, "non_preferred_output": worse}) + "\n")
+    return path
 
 
 def _path(command: Command) -> str:
