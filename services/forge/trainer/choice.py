@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ SHORT_S = 20 * 60.0  #: training on a CPU that gets no pilot
 EFFICIENCY = 0.25  #: of a device's matrix rate that training reaches
 BYTES_PER_TOKEN = 4
 LARGEST = 64 * KIB
-POLL_S = 0.1
 MEASURED = ("torch", "transformers", "trl", "peft", "unsloth", "bitsandbytes")
 
 
@@ -147,8 +147,8 @@ def _pilot(job: TrainerJob, engine: EngineName, python: str, within_s: float) ->
     began = time.monotonic()
     with subprocess.Popen(_command(python, path), stdout=sys.stderr) as child:
         try:
-            while child.poll() is None and time.monotonic() - began < within_s:
-                time.sleep(POLL_S)
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(within_s)
         finally:
             child.kill()
     try:
