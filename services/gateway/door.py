@@ -94,7 +94,7 @@ class Door:
                 *(Route(path, generate, methods=["POST"]) for path in GENERATING),
                 *VersionCommands(self.decisions, self.withdraw, bodies).routes("/v1/soulforge"),
                 *FileRoutes(self.files).all(),
-                *JobRoutes(self.jobs, self.files, bodies, configuration).all(),
+                *JobRoutes(self.jobs, self.files, bodies, configuration, self.keys).all(),
             ],
             middleware=[
                 Middleware(SameOrigin, own_name=settings.host),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from services.gateway.files.files import Files
     from services.gateway.jobs.jobs import Jobs
     from services.gateway.jobs.store import Job
+    from services.gateway.keys.known import KnownKeys
     from services.gateway.request import Bodies
     from shared.config.model import Configuration
 
@@ -36,9 +37,9 @@ METADATA = re.compile(r"metadata\[(.{1,64})\]")
 class JobRoutes:
     """The routes of jobs, of their events and of their checkpoints."""
 
-    def __init__(self, jobs: Jobs, files: Files, bodies: Bodies, configuration: Configuration) -> None:
+    def __init__(self, jobs: Jobs, files: Files, bodies: Bodies, configuration: Configuration, keys: KnownKeys) -> None:
         self._jobs, self._files, self._bodies, self._configuration = jobs, files, bodies, configuration
-        self.streams = EventStreams(jobs)
+        self.streams = EventStreams(jobs, keys)
 
     def all(self) -> Iterator[Route]:
         one = PATH + "/{id}"

@@ -17,13 +17,13 @@ from starlette.responses import StreamingResponse
 from services.gateway.errors import RETRY_AFTER_S, Refusal
 from services.gateway.jobs import store
 from services.gateway.jobs.shape import describe_event
-from services.gateway.keys.store import get_key
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from services.gateway.jobs.jobs import Jobs
     from services.gateway.jobs.store import RecordedEvent
+    from services.gateway.keys.known import KnownKeys
 
 AT_ONCE = 64  # of the connections that clients have
 OF_ONE_KEY = 8
@@ -37,8 +37,8 @@ END = b"data: [DONE]\n\n"
 class EventStreams:
     """The streams that are open."""
 
-    def __init__(self, jobs: Jobs) -> None:
-        self._jobs = jobs
+    def __init__(self, jobs: Jobs, keys: KnownKeys) -> None:
+        self._jobs, self._keys = jobs, keys
         self.open: Counter[str | None] = Counter()  # by key
 
     def respond(self, job: str, seq: int, key: str | None) -> StreamingResponse:
@@ -62,7 +62,7 @@ class EventStreams:
             yield HEARTBEAT
             while not self._jobs.closing and monotonic() < until:
                 changed = self._jobs.changed
-                if await self._is_closed_to(key):
+                if self._is_closed_to(key):
                     return
                 events, ended = await self._read(job, seq)
                 for event in events:
@@ -78,12 +78,8 @@ class EventStreams:
         finally:
             self.open[key] -= 1
 
-    async def _is_closed_to(self, key: str | None) -> bool:
-        try:
-            async with self._jobs.database() as pool:
-                found = await get_key(pool, key) if key else None
-        except Refusal:
-            return False
+    def _is_closed_to(self, key: str | None) -> bool:
+        found = self._keys.find(key) if key else None
         return bool(found and found.find_trouble())
 
     async def _read(self, job: str, seq: int) -> tuple[list[RecordedEvent], bool]:

@@ -48,6 +48,10 @@ class KnownKeys:
         owner = Key(id=OWNER_KEY, name=OWNER_KEY, hash=hash_secret(secret), scopes=frozenset({Scope.ADMIN}))
         self.all = (*self._keys.keys, owner) if secret else self._keys.keys
 
+    def find(self, id: str) -> Key | None:
+        """A key by its id; None for one that is not known."""
+        return next((key for key in self.all if key.id == id), None)
+
     async def set(self, keys: Sequence[Key]) -> None:
         """Go by these from now on; returns once a restart knows them. Raises OSError."""
         self._keys = KeptKeys(keys=tuple(keys))
