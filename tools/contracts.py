@@ -92,9 +92,10 @@ def recipes() -> str:
     comments = {name: (SHIPPED / f"{name}.toml").read_text(encoding="utf-8").splitlines()[0][2:] for name in shipped}
     lines = [
         "# Recipes\n",
-        "A recipe is named in an intent (`soulforge intend scribe --recipe auto`) and is one of",
-        "[shared/config/recipes](../shared/config/recipes). It is checked with the intent against what the serving engine",
-        "accepts and against the base: its architecture, its layers, its template, its digest. Written by `make contracts`.\n",
+        "A recipe is named in an intent (`soulforge intend scribe --recipe auto`). It is one of the shipped ones",
+        "([shared/config/recipes](../shared/config/recipes)) or your own: `NAME.toml` in the folder that `soulforge.toml` names",
+        "as `recipes`. It is checked with the intent against what the serving engine accepts and against the base: its",
+        "architecture, its layers, its template, its digest. Written by `make contracts`.\n",
         *(f"- `{name}`: {comment}" for name, comment in comments.items()),
         "",
         f"| field | default | {' | '.join(shipped)} | |",

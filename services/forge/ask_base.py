@@ -28,7 +28,6 @@ from services.forge.replay.answers import (
     unanswered,
 )
 from services.forge.trainer.rows import TRAIN, iterate_rows
-from shared.config.recipe import load_recipe
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.karma import trained_turns
 from shared.contracts.ritual import State
@@ -127,7 +126,7 @@ class BaseAnswers:
     async def _need(self, ritual: Ritual) -> int:
         if ritual.id not in self._needs:
             harvested = await ledger.require_fact(self._context.pool, ritual.id, KarmaHarvested)
-            recipe = load_recipe(ritual.intent.recipe, self._context.configuration.max_lora_rank(ritual.persona))
+            recipe = self._context.configuration.recipe(ritual.intent.recipe, ritual.persona)
             trained = await asyncio.to_thread(_trained_characters, self._artifacts.manifest(harvested.manifest))
             self._needs[ritual.id] = round(recipe.replay * trained * MARGIN)
         return self._needs[ritual.id]

@@ -12,7 +12,7 @@ from services.forge.auto_recipe import Task, pick
 from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, IDENTITY_FILE, TrainerJob, kept_name
 from services.forge.replay.answers import answers_key, read_answers, to_lines
 from shared.config.engines import list_engines
-from shared.config.recipe import AUTO, load_recipe, with_overrides
+from shared.config.recipe import AUTO, with_overrides
 from shared.contracts.forge import (
     ADAPTER_CONFIG,
     ADAPTER_FILES,
@@ -141,12 +141,16 @@ class Forge:
 
     async def _recipe(self, ritual: Ritual, harvested: KarmaHarvested, base: Base) -> tuple[Recipe, str]:
         """The recipe of a ritual, and why it has its values where they are picked."""
-        max_rank = self._context.configuration.max_lora_rank(ritual.persona)
-        recipe = load_recipe(ritual.intent.recipe, max_rank)
+        configuration = self._context.configuration
+        recipe = configuration.recipe(ritual.intent.recipe, ritual.persona)
         if ritual.intent.recipe != AUTO:
             return recipe, ""
         shape = await asyncio.to_thread(read_shape, base.path)
-        return pick(recipe, Task(harvested.train, harvested.tokens, shape.parameters), max_rank)
+        return pick(
+            recipe,
+            Task(harvested.train, harvested.tokens, shape.parameters),
+            configuration.max_lora_rank(ritual.persona),
+        )
 
     def _earlier_checkpoints(self, ritual: Ritual) -> Path | None:
         """The complete checkpoints of the latest attempt with any; a ritual's manifest, recipe and seed do not change."""

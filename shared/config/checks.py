@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, get_args
 
-from shared.config.errors import Fault, nearest
+from shared.config.errors import ConfigurationError, Fault, nearest
 from shared.config.ports import parts
-from shared.config.recipe import Rank
+from shared.config.recipe import Rank, load_recipe
 from shared.config.tables import EMBEDDED_BASE
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def faults(configuration: Configuration, settings: Settings) -> list[Fault]:
         *_bases(configuration),
         *_personas(configuration),
         *_portal(configuration),
+        *_recipes(configuration),
     ]
     if not _dangling(configuration):  # ports and bases of personas follow from the runes of each anvil
         found += _serving(configuration)
@@ -43,6 +44,19 @@ def faults(configuration: Configuration, settings: Settings) -> list[Fault]:
 def _forge(configuration: Configuration) -> Iterator[Fault]:
     if configuration.forge not in configuration.anvils:
         yield Fault(("forge",), _unknown("anvil", configuration.forge, configuration.anvils))
+
+
+def _recipes(configuration: Configuration) -> Iterator[Fault]:
+    """What is wrong with the owner's recipes, whatever rank the runes take."""
+    if configuration.recipes is None:
+        return
+    if not configuration.recipes.is_dir():
+        yield Fault(("recipes",), f"{configuration.recipes} is not a folder")
+    for path in sorted(configuration.recipes.glob("*.toml")):
+        try:
+            load_recipe(path, max_rank=max(get_args(Rank)))
+        except ConfigurationError as error:
+            yield Fault(("recipes",), str(error))
 
 
 def _anvils(configuration: Configuration) -> Iterator[Fault]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 from pydantic import AfterValidator, ByteSize, Field
 
 from shared.config.ports import assign
+from shared.config.recipe import load_recipe
 from shared.config.settings import PROJECT, check_database_url
 from shared.config.tables import (
     EMBEDDED_BASE,
@@ -28,6 +29,7 @@ from shared.config.tipping import TippingConfig
 from shared.contracts.frozen import Frozen
 
 if TYPE_CHECKING:
+    from shared.config.recipe import Recipe
     from shared.config.settings import Settings
 
 S = TypeVar("S", bound=Section)
@@ -140,6 +142,9 @@ class Configuration(Frozen):
         PROJECT / "services/verifier/suites",
         description="Folder of the benchmarks: adapters are evaluated on them, and karma with their items is not trained on.",
     )
+    recipes: Folder | None = Field(
+        None, description="Folder of your own recipes, as NAME.toml; one with a shipped recipe's name takes its place."
+    )
     anvils: dict[Name, AnvilConfig]
     runes: dict[Name, RuneConfig]
     covens: dict[Name, CovenConfig]
@@ -203,6 +208,10 @@ class Configuration(Frozen):
     def max_lora_rank(self, persona: str) -> int:
         """The largest rank of an adapter that every rune of the persona accepts."""
         return min(self.runes[name].max_lora_rank for name in self.serving_runes()[self.base_of(persona)])
+
+    def recipe(self, name: str, persona: str) -> Recipe:
+        """The recipe of that name, if every rune of the persona accepts its adapter. Raises ConfigurationError."""
+        return load_recipe(name, self.max_lora_rank(persona), self.recipes)
 
     def ports(self, settings: Settings) -> dict[str, int]:
         """The port of every rune that listens on one; one that finds no free port is missing, and `load` refuses the file."""

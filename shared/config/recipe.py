@@ -95,17 +95,27 @@ class Recipe(Frozen):
         return self.epochs if self.tokens is None else min(self.epochs, self.tokens / tokens)
 
 
-def load_recipe(recipe: str | Path, max_rank: int = SERVED_RANK) -> Recipe:
-    """A recipe by the name of a shipped one, or from a TOML file. `max_rank` is what the serving engine was started with.
+def load_recipe(recipe: str | Path, max_rank: int = SERVED_RANK, own: Path | None = None) -> Recipe:
+    """A recipe from a TOML file, or by name: from the owner's folder, else a shipped one.
 
-    Raises ConfigurationError.
+    `max_rank` is what the serving engine was started with. Raises ConfigurationError.
     """
-    path = recipe if isinstance(recipe, Path) else SHIPPED / f"{recipe}.toml"
-    shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.toml")))
-    loaded = validated(path, read_toml(path, f"shipped recipes are {shipped}"), Recipe)
+    path = recipe if isinstance(recipe, Path) else _find(recipe, own)
+    loaded = validated(path, read_toml(path, f"known recipes are {', '.join(list_recipes(own))}"), Recipe)
     if loaded.r > max_rank:
         raise refusal(str(path), [Fault(("r",), f"is {loaded.r}, but the serving engine takes at most {max_rank}")])
     return loaded
+
+
+def list_recipes(own: Path | None = None) -> list[str]:
+    """The names of all recipes: the shipped ones, and those of the owner's folder."""
+    folders = (SHIPPED, *([own] if own else []))
+    return sorted({file.stem for folder in folders for file in folder.glob("*.toml")})
+
+
+def _find(name: str, own: Path | None) -> Path:
+    file = f"{name}.toml"
+    return own / file if own and (own / file).is_file() else SHIPPED / file
 
 
 def with_overrides(recipe: Recipe, overrides: RecipeOverrides | None) -> Recipe:

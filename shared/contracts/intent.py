@@ -36,7 +36,9 @@ class TrainingIntent(Message):
     persona: str = Field(pattern=PERSONA_PATTERN, description="Persona whose consecrated karma is trained on.")
     id: str | None = Field(None, min_length=1, max_length=200, description="The publisher's own id of this intent.")
     priority: int = Field(5, ge=0, le=9, description="Higher goes first among waiting rituals.")
-    recipe: str = Field("default", pattern=r"^[a-z0-9][a-z0-9_-]{0,60}$", description="Name of a shipped recipe.")
+    recipe: str = Field(
+        "default", pattern=r"^[a-z0-9][a-z0-9_-]{0,60}$", description="Name of a recipe, shipped or the owner's."
+    )
     overrides: RecipeOverrides | None = Field(None, description="Values in place of the recipe's.")
     seed: int = Field(0, ge=0, lt=2**31, description="Seed of the training run.")
     kinds: tuple[str, ...] = Field((), max_length=50, description="Only karma of these kinds; empty: all.")

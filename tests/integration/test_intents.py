@@ -117,7 +117,7 @@ async def test_an_intent_published_while_nobody_listens_is_taken_later(
         (b"{}", "persona: Field required"),
         (b'{"persona": "Scribe!"}', "persona"),
         (b'{"persona": "scribe", "prority": 3}', "prority: Extra inputs are not permitted"),
-        (b'{"persona": "scribe", "recipe": "no-such"}', "shipped recipes are auto, default"),
+        (b'{"persona": "scribe", "recipe": "no-such"}', "known recipes are auto, default"),
         (b"\xff\xfe", "Invalid JSON"),
         (b"", "Invalid JSON"),
         (b'{"persona": "scribe", "why": "a\\u0000b"}', "why: Value error, NUL character in text"),

@@ -116,7 +116,7 @@ def test_every_key_is_set_or_shown_and_explained_in_an_example(settings: Setting
     shown = "\n".join(path.read_text() for path in EXAMPLES)
     sections = {f"[{table}]" for kind in SECTIONS for table, _ in _tables(kind, kind.table)}
     assert {table for table in sections if table not in shown} == set()
-    assert {name for path in EXAMPLES for name in tomllib.loads(path.read_text())} | {"suites"} == {
+    assert {name for path in EXAMPLES for name in tomllib.loads(path.read_text())} | {"suites", "recipes"} == {
         *Configuration.model_fields, *(kind.table for kind in SECTIONS),
     }  # fmt: skip
 
@@ -481,6 +481,25 @@ def test_a_fault_is_told_with_its_place_its_reason_and_its_line(
 ) -> None:
     assert given in HOUSE
     assert told in refusal(HOUSE.replace(given, instead, 1), settings)
+
+
+def test_the_owner_s_recipes_are_checked_with_the_file_that_names_their_folder(settings: Settings) -> None:
+    folder = settings.home / "my-recipes"
+    settings.home.mkdir()
+    (settings.home / "soulforge.toml").write_text('recipes = "my-recipes"')
+    with pytest.raises(ConfigurationError, match="my-recipes is not a folder"):
+        load_configuration(settings)
+
+    folder.mkdir()
+    (folder / "mine.toml").write_text("r = 8\nepochs = 7")
+    (folder / "wide.toml").write_text("r = 64")
+    assert load_configuration(settings).recipe("mine", "scribe").epochs == 7
+    with pytest.raises(ConfigurationError, match="takes at most 16"):
+        load_configuration(settings).recipe("wide", "scribe")
+
+    (folder / "odd.toml").write_text("use_dora = true")
+    with pytest.raises(ConfigurationError, match=r"odd\.toml[^$]*use_dora"):
+        load_configuration(settings)
 
 
 def test_the_house_itself_is_right(settings: Settings) -> None:

@@ -89,9 +89,22 @@ def test_what_cannot_be_served_is_refused_by_name(tmp_path: Path, text: str, sai
     assert "odd.toml" in str(refusal.value)
 
 
-def test_an_unknown_name_lists_the_shipped_ones() -> None:
-    with pytest.raises(ConfigurationError, match="auto, default, gentle, long, overtrained, qlora"):
-        load_recipe("no-such-recipe")
+def test_a_name_is_looked_up_in_the_owner_s_folder_first(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("r = 8\nepochs = 7")
+    (tmp_path / "gentle.toml").write_text("epochs = 9")
+
+    found = {name: load_recipe(name, own=tmp_path).epochs for name in ("mine", "gentle", "default")}
+
+    assert found == {"mine": 7, "gentle": 9, "default": load_recipe("default").epochs}
+    assert load_recipe("gentle").epochs != 9
+
+
+def test_an_unknown_name_lists_all_that_are_known(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("r = 8")
+    for own in (None, tmp_path):
+        names = sorted([*SHIPPED_NAMES, *(["mine"] if own else [])])
+        with pytest.raises(ConfigurationError, match=f"known recipes are {', '.join(names)}"):
+            load_recipe("no-such-recipe", own=own)
 
 
 def test_a_larger_rank_is_taken_where_the_engine_takes_it(tmp_path: Path) -> None:

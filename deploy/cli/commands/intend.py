@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 def intend(
     persona: Annotated[str, typer.Argument(help="The persona to train on its consecrated karma.")],
     priority: Annotated[int, typer.Option(help="0 to 9; higher goes first among waiting rituals.")] = 5,
-    recipe: Annotated[str, typer.Option(help="Name of a shipped training recipe.")] = "default",
+    recipe: Annotated[str, typer.Option(help="Name of a training recipe, shipped or your own.")] = "default",
     seed: Annotated[int, typer.Option(help="Seed of the training run.")] = 0,
     source: Annotated[
         list[str] | None, typer.Option(help="Only karma of this source; may be given more than once.")

@@ -13,7 +13,7 @@ def test_an_unknown_recipe_is_refused_before_anything_is_done(rehearsed: Stack) 
     refused = rehearsed.run("intend", "scribe", "--recipe", "no-such")
 
     assert refused.returncode != 0
-    assert "shipped recipes are" in refused.stdout + refused.stderr
+    assert "known recipes are" in refused.stdout + refused.stderr
     assert "Traceback" not in refused.stderr
 
 
