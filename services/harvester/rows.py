@@ -1,7 +1,7 @@
 """What is written of a record: a row to train on or to be judged by, a preference pair, an unpaired label.
 
 The forms are TRL's: `messages` for a fixed target, `prompt, chosen, rejected` for a pair, `prompt, completion, label` for KTO.
-Every row also states `why` the record was chosen, the `evidence` of its outcome and who `consecrated_by`; no training reads them.
+Every row also states `why` the record was chosen, the `evidence` of its outcome and who `consecrated_by`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class File(StrEnum):
     TRAIN = "train"
     DEV = "dev"
     PAIRS = "pairs"
+    DEV_PAIRS = "dev_pairs"
     LABELS = "labels"
     HOLDOUT = "holdout"
 
@@ -78,22 +79,19 @@ def _rows(record: Used, persona: str, prompts: Prompts) -> Iterator[tuple[File, 
         return
     if record.feedback != "down":
         yield FILES[record.side], row | _prompt(record.karma, messages, persona, prompts)
-    if record.side is Split.TRAIN and not record.contradicted:
+    if not record.contradicted:
         yield from _preferences(record, messages)
 
 
 def _preferences(record: Used, messages: list[Message]) -> Iterator[tuple[File, dict[str, Any]]]:
+    """The record's label and pair. Of dev only pairs are written: no loss is measured on labels."""
     prompt, answer = messages[:-1], messages[-1]
-    if record.feedback:
-        yield (
-            File.LABELS,
-            {"id": record.karma, "prompt": prompt, "completion": [answer], "label": record.feedback == "up"},
-        )
+    asked = {"id": record.karma, "prompt": prompt, **({"tools": record.tools} if record.tools else {})}
+    if record.feedback and record.side is Split.TRAIN:
+        yield File.LABELS, asked | {"completion": [answer], "label": record.feedback == "up"}
     if record.rejected and _same_prompt(prompt, record.rejected[:-1]) and record.rejected[-1] != answer:
-        yield (
-            File.PAIRS,
-            {"id": record.karma, "prompt": prompt, "chosen": [answer], "rejected": [record.rejected[-1]]},
-        )
+        file = File.PAIRS if record.side is Split.TRAIN else File.DEV_PAIRS
+        yield file, asked | {"chosen": [answer], "rejected": [record.rejected[-1]]}
 
 
 def corrected(messages: list[Message], rejected: list[Message] | None) -> list[Message]:

@@ -13,7 +13,13 @@ from rich.text import Text
 from shared.contracts.visible import visible
 
 BAR_CELLS = 30
-FILES = {"train": "to train on", "dev": "to watch training by", "pairs": "preference pairs", "labels": "thumbs"}
+FILES = {
+    "train": "to train on",
+    "dev": "to watch training by",
+    "pairs": "preference pairs",
+    "dev_pairs": "pairs to watch training by",
+    "labels": "thumbs",
+}
 
 # Measures of the picture in pixels.
 WIDTH_PX, PANEL_PX, NAME_PX, BAR_PX, LINE_PX, TOP_PX = 1080, 340, 130, 140, 22, 96

@@ -172,7 +172,7 @@ EXCLUDE_OVER_BUDGET = f"""
 # The answer that a used correction rejects may be shown where its owner's consent and its content allow it.
 NAME_REJECTED_ANSWERS = f"""
     UPDATE admission a SET rejected = p.karma FROM admission p
-    WHERE p.karma = a.parent AND a.reason IS NULL AND a.side = 'train' AND a.feedback IS DISTINCT FROM 'down'
+    WHERE p.karma = a.parent AND a.reason IS NULL AND a.side <> 'holdout' AND a.feedback IS DISTINCT FROM 'down'
         AND p.presentable AND coalesce(p.reason, '') NOT IN ('{Reason.REVOKED}', '{Reason.REPEATS_REVOKED}')
 """
 # A record speaks for those that it is used in place of.

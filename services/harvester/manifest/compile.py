@@ -43,6 +43,7 @@ class Compiled:
     excluded: dict[str, int]
     examples: dict[str, tuple[str, ...]] = field(default_factory=dict)  #: reason -> some ids, as a file may hold them
     sides: dict[Split, Side] = field(default_factory=dict)  #: of the used records
+    signals: Counter[str] = field(default_factory=Counter)  #: training rows with a `why`, a thumb `up` or `down`
 
 
 async def compile_manifest(
@@ -66,7 +67,17 @@ async def compile_manifest(
     tokens = sum(statistics["tokens"][str(side)] for side in (Split.TRAIN, Split.DEV))
     examples, sides = await store.list_examples(conn), await store.count_sides(conn)
     return Compiled(
-        manifest, holdout, counts.seen, counts.used, counts.redacted, tokens, rows, counts.excluded, examples, sides
+        manifest,
+        holdout,
+        counts.seen,
+        counts.used,
+        counts.redacted,
+        tokens,
+        rows,
+        counts.excluded,
+        examples,
+        sides,
+        signals=writer.signals,
     )
 
 

@@ -1,6 +1,6 @@
 """Write a manifest and its sealed holdout as JSONL files, streamed in order of time.
 
-The manifest directory (train, dev, pairs, labels) and the holdout directory are separate places: the trainer is never
+The manifest directory (train, dev, pairs, dev_pairs, labels) and the holdout directory are separate places: the trainer is never
 given the latter. Both depend on the karma and the policy alone: the same records give the same bytes.
 """
 
@@ -77,6 +77,7 @@ class ManifestWriter:
         self.prompt_forms: Counter[str] = Counter()  #: rows by the system prompt that they are trained with
         self.stated: Counter[str] = Counter()  #: rows that have a `why`, and that have evidence
         self.consecrated_by: Counter[str] = Counter()  #: rows by who vouches for them
+        self.signals: Counter[str] = Counter()  #: of training rows: with a why, with a thumb up, with a thumb down
         self.open_folder.mkdir(parents=True)
         self.sealed_folder.mkdir()
 
@@ -93,6 +94,8 @@ class ManifestWriter:
                 self._files[file].write(row)
                 if file in (File.TRAIN, File.DEV):
                     self._count(row)
+                if signal := _signal(file, row):
+                    self.signals[signal] += 1
 
     def _count(self, row: dict[str, Any]) -> None:
         if form := row.get("prompt"):
@@ -116,6 +119,16 @@ class ManifestWriter:
 
     def _folder_of(self, file: File) -> Path:
         return self.sealed_folder if file is File.HOLDOUT else self.open_folder
+
+
+def _signal(file: File, row: dict[str, Any]) -> str | None:
+    """What a row brings to a loss other than SFT, besides the pairs."""
+    match file:
+        case File.TRAIN:
+            return "why" if row["why"].strip() else None
+        case File.LABELS:
+            return "up" if row["label"] else "down"
+    return None
 
 
 def _used(record: UsedRow) -> Used:

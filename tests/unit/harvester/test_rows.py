@@ -90,6 +90,24 @@ def test_a_pair_needs_the_same_prompt_and_another_answer() -> None:
     assert files(chat("a", "right", system="S."), chat("a", "wrong", system="T.")) == {File.TRAIN, File.PAIRS}
 
 
+def test_a_correction_in_dev_makes_a_pair_that_is_not_trained_and_one_in_the_holdout_none() -> None:
+    def files(side: Split, **values: Any) -> set[File]:
+        record = used(chat("a", "right"), side, rejected=chat("a", "wrong"), feedback="up", **values)
+        return {file for file, _ in rows(record, "scribe", Prompts())}
+
+    assert files(Split.DEV) == {File.DEV, File.DEV_PAIRS}
+    assert files(Split.DEV, contradicted=True) == {File.DEV}
+    assert files(Split.HOLDOUT) == {File.HOLDOUT}
+
+
+def test_pairs_and_labels_carry_the_tools_of_their_record() -> None:
+    tools = Fragment('[{"type": "function"}]')
+    record = used(chat("a", "right"), rejected=chat("a", "wrong"), feedback="up", tools=tools)
+    written = dict(rows(record, "scribe", Prompts()))
+
+    assert written[File.PAIRS]["tools"] is written[File.LABELS]["tools"] is tools
+
+
 def test_prompt_forms_come_in_the_shares_of_the_policy_and_stay() -> None:
     prompts = Prompts(full=0.5, short=0.2, seed=3)
     forms = [prompt_form(f"id-{number}", prompts) for number in range(5000)]
