@@ -27,7 +27,7 @@ from services.forge.replay.answers import (
     read_answers,
     unanswered,
 )
-from services.forge.trainer.rows import TRAIN, iterate_rows
+from services.forge.trainer.rows import TRAIN, Row, iterate_rows
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.karma import trained_turns
 from shared.contracts.ritual import State
@@ -169,7 +169,7 @@ def _characters(answers: Iterable[Answer]) -> int:
 def _trained_characters(manifest: Path) -> int:
     """The characters of the turns that a manifest trains, as far as answers of a whole file could match them."""
     trained = 0
-    for row in iterate_rows(manifest / TRAIN):
+    for row in iterate_rows(manifest / TRAIN, Row):
         messages = row.conversation()
         trained += sum(len(json.dumps(messages[at])) for at in trained_turns(messages))
         if trained > LARGEST:

@@ -127,7 +127,8 @@ async def _harvest(context: ServiceContext, ritual: Ritual, settings: HarvesterS
         return
     async with harvest_connection(context.settings.database_url(context.service), ritual.persona) as conn:
         compiled = await harvest(conn, request, Artifacts(context.settings.home), report)
-        missing = shortfall(compiled, settings)
+        recipe = context.configuration.recipe(ritual.intent.recipe, ritual.persona)
+        missing = shortfall(compiled, settings, recipe.loss)
         fact = _refused(ritual, compiled, missing) if missing else _harvested(ritual, compiled)
         async with conn.transaction():
             recorded = await ledger.record_fact(conn, fact, context.service, started_at)

@@ -12,13 +12,20 @@ if TYPE_CHECKING:
     from services.harvester.manifest.compile import Compiled
     from services.harvester.policy import HarvestPolicy
     from services.harvester.settings import HarvesterSettings
+    from shared.config.recipe import LossName
 
 REASONS = 3  # whose ids and remedies are named; of the others the counts
+#: What a loss trains on, and what an owner does to have some.
+LACKING: dict[LossName, str] = {
+    "dpo": "corrections of answers: `soulforge karma correct ID` makes one",
+    "kto": "answers that were liked and answers that were disliked, or corrections of answers",
+    "sdft": "records that state why they were chosen: `soulforge karma consecrate --why` states it",
+}
 EXPLAIN = "`soulforge karma explain ID` shows what becomes of one record"
 
 
-def shortfall(compiled: Compiled, settings: HarvesterSettings) -> str | None:
-    """What is missing for a training that can be judged; None when nothing is."""
+def shortfall(compiled: Compiled, settings: HarvesterSettings, loss: LossName = "sft") -> str | None:
+    """What is missing for a training with this loss that can be judged; None when nothing is."""
     train, held_out = compiled.rows[File.TRAIN], compiled.rows[File.HOLDOUT]
     if compiled.seen == 0:
         return (
@@ -31,12 +38,29 @@ def shortfall(compiled: Compiled, settings: HarvesterSettings) -> str | None:
         missing = f"{train} records to train on, {settings.min_train} needed"
     elif held_out < settings.min_held_out:
         missing = f"no viable holdout: {held_out} records in it, {settings.min_held_out} needed to carry a verdict"
+    elif not _can_train(compiled, loss):
+        return (
+            f'no record to train on serves loss "{loss}", which needs {LACKING[loss]}. Or take a recipe of loss "sft"'
+        )
     else:
         return None
     parts = [f"{compiled.used} of {compiled.seen} records can be used", *_sides(compiled, settings)]
     if compiled.excluded:
         parts.append(f"Left out: {_excluded(compiled, settings)}")
     return f"{missing}: {'. '.join(parts)}. {EXPLAIN}"
+
+
+def _can_train(compiled: Compiled, loss: LossName) -> bool:
+    """Whether the manifest holds what the loss trains on."""
+    pairs, signals = compiled.rows[File.PAIRS], compiled.signals
+    match loss:
+        case "dpo":
+            return pairs > 0
+        case "kto":
+            return pairs > 0 or (signals["up"] > 0 and signals["down"] > 0)
+        case "sdft":
+            return signals["why"] > 0
+    return True
 
 
 def remedy(reason: Reason, policy: HarvestPolicy) -> str:

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 from shared.config.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from shared.config.recipe import Recipe
+    from shared.config.recipe import LossName, Recipe
     from shared.config.tables import JobsConfig
     from shared.contracts.forge import EngineName
 
 METHODS: dict[EngineName, frozenset[str]] = {"trl": frozenset({"lora"}), "unsloth": frozenset({"lora", "qlora"})}
+LOSSES: dict[EngineName, frozenset[LossName]] = {
+    "trl": frozenset({"sft", "dpo", "kto", "sdft"}),
+    "unsloth": frozenset({"sft"}),
+}
 INSTALL = "run `make setup-unsloth`, or set python under [jobs.unsloth] in soulforge.toml"
 
 
@@ -21,11 +25,9 @@ def list_engines(recipe: Recipe, jobs: JobsConfig) -> tuple[EngineName, ...]:
     Raises ConfigurationError where there is none.
     """
     named: tuple[EngineName, ...] = ("trl", "unsloth") if recipe.engine == "auto" else (recipe.engine,)
-    able = tuple(engine for engine in named if recipe.method in METHODS[engine])
+    able = tuple(engine for engine in named if not refused(engine, recipe))
     if not able:
-        raise ConfigurationError(
-            f'engine "{recipe.engine}" does not train method "{recipe.method}": take engine "unsloth", or method "lora"'
-        )
+        raise ConfigurationError("; ".join(str(refused(engine, recipe)) for engine in named))
     here = tuple(engine for engine in able if engine == "trl" or not jobs.environment(engine).missing)
     if not here:
         missing = jobs.environment("unsloth").python
@@ -34,3 +36,12 @@ def list_engines(recipe: Recipe, jobs: JobsConfig) -> tuple[EngineName, ...]:
             f"({missing} is missing): {INSTALL}"
         )
     return here
+
+
+def refused(engine: EngineName, recipe: Recipe) -> str | None:
+    """Why an engine cannot train a recipe, wherever it is installed; None where it can."""
+    if recipe.method not in METHODS[engine]:
+        return f'engine "{engine}" does not train method "{recipe.method}": take engine "unsloth", or method "lora"'
+    if recipe.loss not in LOSSES[engine]:
+        return f'engine "{engine}" does not train loss "{recipe.loss}": take engine "trl", or loss "sft"'
+    return None

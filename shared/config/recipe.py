@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from shared.config.errors import Fault, read_toml, refusal, validated
 from shared.contracts.frozen import Frozen
@@ -16,6 +16,13 @@ AUTO = "auto"  #: the recipe whose values follow from the data and the base
 # vLLM 0.32, config/lora.py: any other rank is refused, and so is one above `--max-lora-rank` (16 by default).
 Rank = Literal[1, 8, 16, 32, 64, 128, 256, 320, 512]
 SERVED_RANK = 16
+LossName = Literal["sft", "dpo", "kto", "sdft"]
+#: Losses that each of these values is for; with another loss only the default is taken.
+ONLY_FOR: dict[str, frozenset[LossName]] = {
+    "beta": frozenset({"dpo", "kto"}),
+    "sft_weight": frozenset({"dpo"}),
+    "answer_tokens": frozenset({"sdft"}),
+}
 
 
 class Recipe(Frozen):
@@ -27,6 +34,22 @@ class Recipe(Frozen):
     method: Literal["lora", "qlora"] = Field(
         "lora", description="qlora: on a base in 4 bit, which `unsloth` alone does."
     )
+    loss: LossName = Field(
+        "sft",
+        description="sft: the rows' answers. dpo: pairs of a chosen and a rejected answer. kto: answers with a thumb up or "
+        "down, and both answers of each pair. sdft: the model's own answers, brought to what it would answer if it saw the "
+        "accepted answer and why it was.",
+    )
+    beta: float = Field(
+        0.1, gt=0, le=2, description="dpo, kto: how strongly the model is kept near the base; more is nearer."
+    )
+    sft_weight: float = Field(
+        1.0,
+        ge=0,
+        le=10,
+        description="dpo: weight of the chosen answers' own loss, without which they may become less likely too.",
+    )
+    answer_tokens: int = Field(256, gt=0, description="sdft: most tokens of an answer that the model makes of its own.")
     r: Rank = Field(16, description="Rank of the adapter.")
     alpha: int = Field(32, gt=0, description="Scale: the update counts alpha / r times.")
     rslora: bool = Field(
@@ -78,6 +101,19 @@ class Recipe(Frozen):
         "or of a loss that is no number, fails for good.",
     )
 
+    @model_validator(mode="after")
+    def has_what_its_loss_takes(self) -> Recipe:
+        for name, losses in ONLY_FOR.items():
+            if self.loss not in losses and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f'{name} has no meaning with loss "{self.loss}": leave it out')
+        if self.loss != "sft" and self.replay:
+            raise ValueError(f'loss "{self.loss}" trains no answers of the base: set replay = 0')
+        if self.loss == "kto" and self.rows_at_once < 2:
+            raise ValueError(
+                'loss "kto" compares the rows in memory with each other: batch_size and micro_batch need 2'
+            )
+        return self
+
     @property
     def rows_at_once(self) -> int:
         """Rows of one forward pass: the largest divisor of `batch_size` within `micro_batch`."""
@@ -119,9 +155,10 @@ def _find(name: str, own: Path | None) -> Path:
 
 
 def with_overrides(recipe: Recipe, overrides: RecipeOverrides | None) -> Recipe:
-    """The recipe with what one ritual changes of it, within the recipe's own bounds."""
+    """The recipe with what one ritual changes of it, within the recipe's own bounds. Raises ConfigurationError."""
     if overrides is None:
         return recipe
     changed = overrides.model_dump(exclude_none=True)
     multiplier = changed.pop("learning_rate_multiplier", 1.0)
-    return recipe.model_copy(update=changed | {"learning_rate": recipe.learning_rate * multiplier})
+    changed["learning_rate"] = recipe.learning_rate * multiplier
+    return validated(Path("overrides"), recipe.model_dump() | changed, Recipe)

@@ -65,7 +65,7 @@ class ReplayFigures(Frozen):
 
 
 class CheckpointFigures(Frozen):
-    """A checkpoint of the run. Losses are nats per trained token: of its step, and of the dev split."""
+    """A checkpoint of the run. Losses are those of its step, and of the dev split."""
 
     step: int
     loss: float | None = None
@@ -110,8 +110,27 @@ class EngineChoice(Frozen):
     pilots: tuple[Pilot, ...] = ()
 
 
+class PreferenceFigures(Frozen):
+    """Held-out pairs, measured with the base and with the adapter.
+
+    A margin is log p(chosen) - log p(rejected) in nats, the mean over the pairs; the NLL is that of the chosen answers, in
+    nats per token.
+    """
+
+    pairs: int
+    margin_before: float
+    margin_after: float
+    chosen_nll_before: float
+    chosen_nll_after: float
+
+
 class TrainingFigures(Frozen):
-    """What the trainer measured. Losses are nats per trained token; `seen_tokens` counts all tokens passed, without padding."""
+    """What the trainer measured. `seen_tokens` counts all tokens passed, without padding.
+
+    Losses are nats per trained token with loss sft; with another they are the mean of what it minimises.
+    """
+
+    loss: Literal["sft", "dpo", "kto", "sdft"] = Field("sft", description="The recipe's loss.")
 
     steps: int
     epochs: float
@@ -125,6 +144,7 @@ class TrainingFigures(Frozen):
     taken: int = Field(0, description="The step whose adapter this is: the last one, or that of the least dev loss.")
     checkpoints: tuple[CheckpointFigures, ...] = Field((), description="The checkpoints, the latest 500 at most.")
     replay: ReplayFigures
+    preference: PreferenceFigures | None = Field(None, description="None where the manifest holds out no pairs.")
     mask_audit: MaskAudit
     adapter: dict[str, str] = Field(description="The digest of each file of the adapter.")
     choice: EngineChoice = Field(description="The engine, and why it was taken.")

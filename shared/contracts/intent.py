@@ -23,6 +23,7 @@ class RecipeOverrides(Frozen):
     learning_rate_multiplier: float | None = Field(
         None, ge=0.001, le=10, description="Peak learning rate, as a multiple of the recipe's."
     )
+    beta: float | None = Field(None, gt=0, le=2, description="Nearness to the base, of a recipe with loss dpo or kto.")
 
 
 class TrainingIntent(Message):

@@ -73,10 +73,22 @@ def path_row(number: int) -> dict[str, Any]:
     return row(number, messages=golden(number), tools=TOOLS, prompt="none")
 
 
-def write_manifest(folder: Path, train: list[dict[str, Any]], dev: list[dict[str, Any]]) -> str:
-    """Two shards of train rows and one of dev rows, none where there are none."""
+def pair_row(number: int) -> dict[str, Any]:
+    """A short correction; both answers to a question that no `row` asks."""
+    messages = row(number)["messages"]
+    asked = [messages[0], {"role": "user", "content": f"And what comes before {number}?"}]
+    answers = f"Plainly {number - 1}.", f"Sure! It is a pleasure to help: {number - 1}, I would say."
+    chosen, rejected = ([{"role": "assistant", "content": text}] for text in answers)
+    return {"id": f"pair-{number}", "prompt": asked, "chosen": chosen, "rejected": rejected}
+
+
+def write_manifest(
+    folder: Path, train: list[dict[str, Any]], dev: list[dict[str, Any]], **others: list[dict[str, Any]]
+) -> str:
+    """Two shards of train rows, one of dev rows and one of each other kind, none where there are none."""
     half = len(train) // 2
-    for split, shards in {"train": [train[:half], train[half:]], "dev": [dev] if dev else []}.items():
+    single = {kind: [rows] for kind, rows in {"dev": dev, **others}.items() if rows}
+    for split, shards in {"train": [train[:half], train[half:]], **single}.items():
         for number, shard in enumerate(shards):
             (folder / split).mkdir(parents=True, exist_ok=True)
             text = "".join(json.dumps(values) + "\n" for values in shard)

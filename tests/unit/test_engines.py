@@ -60,3 +60,14 @@ def test_what_an_image_holds_is_not_looked_for_on_this_machine() -> None:
     assert list_engines(Recipe(engine="unsloth"), in_image) == ("unsloth",)
     assert (in_image.environment("unsloth").image, in_image.environment().image) == ("unsloth", "jobs")
     assert in_image.environment("unsloth").mounted == ()
+
+
+@pytest.mark.parametrize("loss", ["dpo", "kto", "sdft"])
+def test_another_loss_than_sft_is_trained_by_trl_alone(loss: str, tmp_path: Path) -> None:
+    values, here = {"loss": loss, "replay": 0}, jobs(tmp_path, installed=True)
+    assert list_engines(Recipe.model_validate(values), here) == ("trl",)
+    for told in ({"engine": "unsloth"}, {"method": "qlora"}):
+        with pytest.raises(
+            ConfigurationError, match=f'engine "unsloth" does not train loss "{loss}": take engine "trl"'
+        ):
+            list_engines(Recipe.model_validate(values | told), here)

@@ -80,6 +80,12 @@ def test_a_file_of_ones_own_loads(tmp_path: Path) -> None:
         ("replay = 1.5", "replay: "),
         ("r = ", "not TOML"),
         ("r = 64", "at most 16"),
+        ("loss = 'ppo'", "loss: "),
+        ("beta = 0.2", 'beta has no meaning with loss "sft"'),
+        ("loss = 'kto'\nreplay = 0\nsft_weight = 0.5", 'sft_weight has no meaning with loss "kto"'),
+        ("loss = 'dpo'\nreplay = 0\nanswer_tokens = 9", 'answer_tokens has no meaning with loss "dpo"'),
+        ("loss = 'dpo'", "set replay = 0"),
+        ("loss = 'kto'\nreplay = 0\nmicro_batch = 1", "batch_size and micro_batch need 2"),
     ],
 )
 def test_what_cannot_be_served_is_refused_by_name(tmp_path: Path, text: str, said: str) -> None:
@@ -134,9 +140,24 @@ def test_no_override_leaves_the_bounds_of_a_recipe(overrides: dict[str, float]) 
     assert Recipe.model_validate(changed.model_dump()) == changed
 
 
+@pytest.mark.parametrize(("name", "beta"), [("dpo", 0.3), ("kto", 0.3), ("default", 0.3), ("sdft", 0.3)])
+def test_beta_is_changed_where_the_loss_has_one_and_refused_where_not(name: str, beta: float) -> None:
+    recipe, overrides = load_recipe(name), RecipeOverrides(beta=beta)
+    if recipe.loss in ("dpo", "kto"):
+        assert with_overrides(recipe, overrides) == recipe.model_copy(update={"beta": beta})
+    else:
+        with pytest.raises(ConfigurationError, match=f'overrides: beta has no meaning with loss "{recipe.loss}"'):
+            with_overrides(recipe, overrides)
+
+
+def test_an_override_that_leaves_kto_one_row_at_once_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="batch_size and micro_batch need 2"):
+        with_overrides(load_recipe("kto"), RecipeOverrides(batch_size=1))
+
+
 @pytest.mark.parametrize(
     "overrides",
-    [{"epochs": 0}, {"epochs": 101}, {"batch_size": 257}, {"learning_rate_multiplier": 0}, {"r": 8}],
+    [{"epochs": 0}, {"epochs": 101}, {"batch_size": 257}, {"learning_rate_multiplier": 0}, {"beta": 0}, {"r": 8}],
     ids=str,
 )
 def test_an_override_out_of_bounds_or_of_another_value_is_refused(overrides: dict[str, float]) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from deploy.cli.format import duration, size
 from shared.contracts.evacuate import GpuEvacuated, GpuInterrupted, GpuRefused, GpuRestored
-from shared.contracts.forge import AdapterFailed, AdapterForged, ReplayFigures
+from shared.contracts.forge import AdapterFailed, AdapterForged, PreferenceFigures, ReplayFigures
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
 from shared.contracts.intent import RitualCancelled
 from shared.contracts.job import is_unisolated, isolation_text
@@ -95,10 +95,24 @@ def _forged(fact: AdapterForged) -> str:
     before, after = figures.dev_loss_before, figures.dev_loss_after
     seen, dev = figures.dev_examples, figures.mask_audit.dev.examples
     of = f" on {seen} of {dev} examples" if seen < dev else ""
-    loss = [f"dev loss {before:.3f} → {after:.3f}{of}"] if before is not None and after is not None else []
+    name = "dev loss" if figures.loss == "sft" else f"dev loss ({figures.loss})"
+    loss = [f"{name} {before:.3f} → {after:.3f}{of}"] if before is not None and after is not None else []
     speed = f"{figures.tokens_per_s:.0f} tokens/s with {figures.choice.engine} ({figures.choice.why})"
     picked = f"; {figures.provenance.recipe_reason}" if figures.provenance.recipe_reason else ""
-    return ", ".join([f"{figures.steps} steps", *loss, speed, *_replayed(figures.replay)]) + picked
+    return (
+        ", ".join([f"{figures.steps} steps", *loss, *_preferred(figures.preference), speed, *_replayed(figures.replay)])
+        + picked
+    )
+
+
+def _preferred(figures: PreferenceFigures | None) -> list[str]:
+    """How much likelier than the rejected answers of held-out pairs the chosen ones are, in nats, and their own loss."""
+    if figures is None:
+        return []
+    return [
+        f"chosen over rejected {figures.margin_before:+.1f} → {figures.margin_after:+.1f} on {figures.pairs} held-out pairs "
+        f"(NLL of the chosen {figures.chosen_nll_before:.2f} → {figures.chosen_nll_after:.2f})"
+    ]
 
 
 def _replayed(replay: ReplayFigures) -> list[str]:

@@ -62,10 +62,10 @@ def identity(job: TrainerJob, examples: str) -> Run:
 
 
 def digest_examples(examples: Iterable[Example]) -> str:
-    """`sha256:<hex>` of the tokens and labels, in order."""
+    """`sha256:<hex>` of all that is trained of them, in order."""
     total = hashlib.sha256()
     for example in examples:
-        for numbers in (example.input_ids, example.labels):
+        for numbers in example.numbers:
             total.update(len(numbers).to_bytes(8) + array("i", numbers).tobytes())
     return SHA256 + total.hexdigest()
 

@@ -17,7 +17,7 @@ PREVIEWS = 3
 
 @dataclass(frozen=True)
 class Audit:
-    """Counts of a rendered split. `prompts` counts the trained rows by the form of their system prompt.
+    """Counts of a rendered split, of both answers of a pair. `prompts` counts the trained rows by the form of their prompt.
 
     `skipped` (the base's template cannot render them) and `refused` (no trained token, too long, or trained otherwise than
     served) map ids to reasons; `previews` are examples of the trained text.
@@ -54,23 +54,24 @@ def audit(
     `unfit` are rows that could not be rendered as served. Raises InputError when more than a tenth of the rows is refused:
     then the data or the template is wrong, not a few rows.
     """
-    refused = {**unfit, **{example.id: reason for example in examples if (reason := fault(example, max_length))}}
+    refused = {**unfit, **{example.id: reason for example in examples if (reason := _first_fault(example, max_length))}}
     rendered = len({example.id for example in examples}) + len(unfit)
     if len(refused) > REFUSED_SHARE * rendered:
         raise InputError(f"{len(refused)} of {rendered} rows cannot be trained: {_shown(refused)}")
     fit = [example for example in examples if example.id not in refused]
+    sides = [side for example in fit for side in example.sides]
     forms = {example.id: example.prompt for example in fit if example.prompt}
     return fit, Audit(
         rows=rendered - len(refused),
-        examples=len(fit),
-        tokens=sum(len(example.input_ids) for example in fit),
-        trained_tokens=sum(example.trained for example in fit),
-        least_trained=min((example.trained for example in fit), default=0),
-        longest=max((len(example.input_ids) for example in fit), default=0),
+        examples=len(sides),
+        tokens=sum(len(side.input_ids) for side in sides),
+        trained_tokens=sum(side.trained for side in sides),
+        least_trained=min((side.trained for side in sides), default=0),
+        longest=max((len(side.input_ids) for side in sides), default=0),
         prompts=dict(sorted(Counter(forms.values()).items())),
         skipped=dict(skipped),
         refused=refused,
-        previews=tuple(preview(tokenizer, example) for example in fit[:PREVIEWS]),
+        previews=tuple(preview(tokenizer, side) for side in sides[:PREVIEWS]),
     )
 
 
@@ -84,11 +85,16 @@ def expect_enough(split: Audit) -> None:
         )
 
 
+def _first_fault(example: Example, max_length: int) -> str | None:
+    """The first fault of its sides."""
+    return next(filter(None, (fault(side, max_length) for side in example.sides)), None)
+
+
 def fault(example: Example, max_length: int) -> str | None:
     """Why an example must not be trained; None where it may. The end-of-turn token alone teaches nothing."""
     if example.trained < 2:
         return "the loss mask is empty"
-    if len(example.input_ids) > max_length:
+    if example.longest > max_length:
         return f"more than {max_length} tokens: it would be cut"
     return None
 

@@ -43,6 +43,21 @@ class Example:
     def trained(self) -> int:
         return sum(label != IGNORED for label in self.labels)
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence that is passed for it, without what the model generates."""
+        return len(self.input_ids)
+
+    @property
+    def sides(self) -> tuple[Example, ...]:
+        """What is passed through the model for it, each part audited by itself."""
+        return (self,)
+
+    @property
+    def numbers(self) -> tuple[Sequence[int], ...]:
+        """Everything that the training depends on."""
+        return self.input_ids, self.labels
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -67,6 +82,13 @@ def render(tokenizer: ChatTokenizer, row: Row, end_of_turn: Collection[int]) -> 
     if all(whole[: len(turn.tokens)] == turn.tokens for turn in turns):
         return [_example(row, turns)]
     return [_example(row, [turn]) for turn in turns]
+
+
+def render_answer(tokenizer: ChatTokenizer, row: Row, end_of_turn: Collection[int]) -> Example:
+    """Render a row to one example in which its last answer alone is trained. Raises UnfitRow as `render` does."""
+    conversation = row.conversation()
+    messages, tools = template_messages(conversation, parts=takes_parts(tokenizer)), template_tools(row.tools)
+    return _example(row, [_turn(tokenizer, messages, len(messages) - 1, tools, end_of_turn)])
 
 
 def _turn(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shared.contracts.frozen import Frozen
 from shared.jobs.chat_template import Message, under_prompt
@@ -17,6 +17,7 @@ from shared.storage.shards import ShardError, lines
 
 TRAIN, DEV = "train", "dev"
 PromptForm = Literal["full", "short", "none"]
+R = TypeVar("R", bound=BaseModel)
 
 
 class Row(Frozen):
@@ -39,6 +40,11 @@ class Row(Frozen):
             raise ValueError("it does not end in an assistant's answer or call of a tool")
         return self
 
+    @property
+    def shown(self) -> tuple[Row, ...]:
+        """The conversations that the base's template has to show."""
+        return (self,)
+
     def conversation(self) -> list[Message]:
         """The messages with the system prompt used in training."""
         if self.prompt == "full":
@@ -57,7 +63,7 @@ class Split:
         return self.rows
 
     def __iter__(self) -> Iterator[Row]:
-        return iterate_rows(self.folder)
+        return iterate_rows(self.folder, Row)
 
 
 def read_rows(manifest_dir: Path, manifest_digest: str) -> tuple[Split, Split]:
@@ -77,17 +83,21 @@ def read_rows(manifest_dir: Path, manifest_digest: str) -> tuple[Split, Split]:
 
 
 def _split(folder: Path) -> Split:
+    return Split(folder, sum(1 for _ in iterate_rows(folder, Row)))
+
+
+def iterate_rows(folder: Path, form: type[R]) -> Iterator[R]:
+    """Read the rows of a folder of shards. Raises InputError for a line that is none, or shards that cannot be read."""
     try:
-        return Split(folder, sum(1 for _ in iterate_rows(folder)))
+        yield from _parsed(folder, form)
     except ShardError as error:
         raise InputError(f"the manifest cannot be read: {error}") from error
 
 
-def iterate_rows(folder: Path) -> Iterator[Row]:
-    """Read the rows of a split. Raises InputError for a line that is none, ShardError."""
+def _parsed(folder: Path, form: type[R]) -> Iterator[R]:
     for place, line in lines(folder):
         try:
-            yield Row.model_validate_json(line)
+            yield form.model_validate_json(line)
         except ValidationError as error:
             fault = error.errors(include_input=False)[0]
             where = ".".join(map(str, fault["loc"]))

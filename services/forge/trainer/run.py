@@ -6,21 +6,32 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, LEFT_OUT_FILE, PREVIEWS_FILE, TrainerJob
 from services.forge.trainer import checkpoints
 from services.forge.trainer.choice import choose, hand_over
 from services.forge.trainer.engines.port import Engine, Trained
-from services.forge.trainer.mask import Audit, audit, expect_enough, length_limit
+from services.forge.trainer.mask import Audit, audit, expect_enough, fault, length_limit
 from services.forge.trainer.pilot import SEEN, Rate, measure
+from services.forge.trainer.preferences import (
+    DEV_PAIRS,
+    Pair,
+    Source,
+    list_pairs,
+    list_sources,
+    render_pair,
+    render_source,
+)
 from services.forge.trainer.provenance import provenance
-from services.forge.trainer.render import Example, UnfitRow, render
+from services.forge.trainer.render import Example, UnfitRow
 from services.forge.trainer.replay import compose
-from services.forge.trainer.rows import DEV, TRAIN, Row, Split, read_rows
+from services.forge.trainer.rows import DEV, TRAIN, Split, read_rows
 from services.forge.trainer.stop import StopRequest
-from shared.config.engines import METHODS
+from shared.config.engines import refused
 from shared.contracts.forge import EngineChoice, MaskAudit, Provenance, ReplayFigures, SplitFigures, TrainingFigures
 from shared.contracts.job import Progress
 from shared.jobs.chat_template import unrendered
@@ -30,6 +41,8 @@ from shared.storage.digests import digest_file, digest_text
 
 REASONS = 20  # most that go on the bus; LEFT_OUT_FILE has all of them
 MOST_DEV = 256  # examples on which a dev loss is measured, at every checkpoint
+MOST_PAIRS = 64  # on which the adapter is compared with the base, once
+E = TypeVar("E", bound=Example)
 
 
 def run(job: TrainerJob) -> int:
@@ -54,6 +67,7 @@ def _forge(job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> Training
         raise InputError(f"{job.output} already holds an adapter: give every attempt a fresh directory")
     with stop.at_once("before the first step"):
         train_rows, dev_rows = read_rows(job.manifest_dir, job.manifest_digest)
+        train_sources, dev_sources = _sources(job, train_rows, dev_rows)
         if job.others:
             with writer.span("choose"):
                 job = _chosen(job, train_rows, writer)
@@ -63,10 +77,11 @@ def _forge(job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> Training
             engine.load(job)
         with writer.span("tokenize"):
             writer.progress(Progress(phase="tokenize", done=0, total=1, unit="manifests"))
-            train, train_audit = _examples(engine, job, train_rows, trained=True)
+            train, train_audit = _examples(engine, job, train_sources, trained=True)
             expect_enough(train_audit)
-            rendered_dev, dev_audit = _examples(engine, job, dev_rows, trained=False)
+            rendered_dev, dev_audit = _examples(engine, job, dev_sources, trained=False)
             dev = measured(rendered_dev)
+            held_out = _held_out(engine, job)
         with writer.span("replay"):
             limit = length_limit(job.recipe.max_length, [], engine.context)
             replay = compose(engine, job, train_audit.trained_tokens, limit, writer)
@@ -76,13 +91,19 @@ def _forge(job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> Training
         resume = checkpoints.bring(job.resume_from, job.output / CHECKPOINTS_DIR, run) if job.resume_from else None
     with writer.span("train"):
         trained = engine.train(job, [*train, *replay.examples], dev, resume, writer, stop)
+    preference = None
+    if held_out:
+        with writer.span("measure"):
+            writer.progress(Progress(phase="measure", done=0, total=len(held_out), unit="pairs"))
+            preference = engine.compare(held_out)
     with writer.span("save"):
         adapter = _save(engine, job)
     writer.progress(Progress(phase="save", done=1, total=1, unit="adapters"))
     audits = MaskAudit(train=_audited(train_audit), dev=_audited(dev_audit))
     origin = provenance(job, engine.template, engine.device, str(run[checkpoints.EXAMPLES]))
     choice = job.choice or _only(job)
-    return _figures(trained, audits, len(dev), adapter, replay.figures, writer.seconds("train"), origin, choice)
+    figures = _figures(trained, audits, len(dev), adapter, replay.figures, writer.seconds("train"), origin, choice)
+    return figures.model_copy(update={"loss": job.recipe.loss, "preference": preference})
 
 
 def _chosen(job: TrainerJob, rows: Split, writer: ResultWriter) -> TrainerJob:
@@ -96,8 +117,8 @@ def _chosen(job: TrainerJob, rows: Split, writer: ResultWriter) -> TrainerJob:
 
 
 def _engine(job: TrainerJob) -> Engine:
-    if job.recipe.method not in METHODS[job.engine]:
-        raise InputError(f'engine "{job.engine}" does not train method "{job.recipe.method}"')
+    if reason := refused(job.engine, job.recipe):
+        raise InputError(reason)
     # Imported here: they import torch, which takes seconds that bad input need not wait for.
     if job.engine == "unsloth":
         from services.forge.trainer.engines.unsloth import UnslothEngine
@@ -108,25 +129,48 @@ def _engine(job: TrainerJob) -> Engine:
     return TrlEngine()
 
 
-def _examples(engine: Engine, job: TrainerJob, rows: Iterable[Row], *, trained: bool) -> tuple[list[Example], Audit]:
+def _sources(job: TrainerJob, train: Split, dev: Split) -> tuple[Iterable[Source], Iterable[Source]]:
+    """What the recipe's loss trains, and what its dev loss is measured on. Raises InputError where there is nothing."""
+    return (train, dev) if job.recipe.loss == "sft" else list_sources(job.recipe.loss, job.manifest_dir)
+
+
+def _held_out(engine: Engine, job: TrainerJob) -> list[Pair]:
+    """The pairs on which every loss is compared with the base, at most MOST_PAIRS; none that the base cannot show."""
+    pairs: list[Pair] = []
+    for row in list_pairs(job.manifest_dir, DEV_PAIRS):
+        if not _unshown(engine, row):
+            with suppress(UnfitRow):
+                pairs.append(render_pair(engine.tokenizer, row, engine.end_of_turn))
+    fit = [pair for pair in pairs if not any(fault(side, engine.context) for side in pair.sides)]
+    return measured(fit)[:MOST_PAIRS]
+
+
+def _examples(engine: Engine, job: TrainerJob, rows: Iterable[Source], *, trained: bool) -> tuple[list[Example], Audit]:
     """Render and audit a split; only trained rows are left out for being among the longest."""
     rendered: list[Example] = []
     skipped: dict[str, str] = {}
     unfit: dict[str, str] = {}
     for row in rows:
-        if reason := unrendered(engine.tokenizer, row.conversation(), row.tools):
+        if reason := _unshown(engine, row):
             skipped[row.id] = reason
             continue
         try:
-            rendered += render(engine.tokenizer, row, engine.end_of_turn)
+            rendered += render_source(engine.tokenizer, row, engine.end_of_turn)
         except UnfitRow as error:
             unfit[row.id] = str(error)
     wanted = "auto" if job.recipe.max_length == "p99" and not trained else job.recipe.max_length
-    limit = length_limit(wanted, [len(example.input_ids) for example in rendered], engine.context)
+    generated = job.recipe.answer_tokens if job.recipe.loss == "sdft" else 0
+    limit = length_limit(wanted, [example.longest for example in rendered], engine.context - generated)
     return audit(engine.tokenizer, rendered, skipped, unfit, limit)
 
 
-def measured(dev: Sequence[Example]) -> list[Example]:
+def _unshown(engine: Engine, row: Source) -> str | None:
+    """Why the base's template cannot show a row, or one side of it."""
+    reasons = (unrendered(engine.tokenizer, shown.conversation(), shown.tools) for shown in row.shown)
+    return next(filter(None, reasons), None)
+
+
+def measured(dev: Sequence[E]) -> list[E]:
     """The dev examples whose loss is measured: at most MOST_DEV, chosen by the digests of their ids, so the same in every run."""
     return sorted(dev, key=lambda example: digest_text(example.id))[:MOST_DEV]
 

@@ -20,7 +20,7 @@ from tests.support.configurations import configured
 from tests.support.fakes.engines import until
 from tests.support.model import MODEL, needs_jobs, require_unsloth
 from tests.support.servers import House
-from tests.support.training import ROWS, finish, planned, row, start, write_manifest
+from tests.support.training import ROWS, finish, pair_row, planned, row, start, write_manifest
 
 NAMES = sorted(file.stem for file in SHIPPED.glob("*.toml"))
 START_S = 240.0
@@ -41,7 +41,8 @@ async def rune(house: House, tmp_path: Path) -> AsyncIterator[Rune]:
 
 async def test_an_adapter_of_every_shipped_recipe_is_taken_and_answers(rune: Rune, tmp_path: Path) -> None:
     manifest = tmp_path / "manifest"
-    digest = write_manifest(manifest, [row(number) for number in range(ROWS)], [row(77)])
+    rows = [row(number, why="It is short.") for number in range(ROWS)]
+    digest = write_manifest(manifest, rows, [row(77)], pairs=[pair_row(number) for number in range(ROWS)])
     for name in NAMES:
         recipe = load_recipe(name)
         engine: EngineName = "unsloth" if recipe.method == "qlora" else "trl"

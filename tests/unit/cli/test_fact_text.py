@@ -7,7 +7,7 @@ import pytest
 from deploy.cli.errors import UserError
 from deploy.cli.format import parse_duration
 from deploy.cli.views.fact_text import fact_text
-from shared.contracts.forge import AdapterFailed, AdapterForged, ReplayFigures
+from shared.contracts.forge import AdapterFailed, AdapterForged, PreferenceFigures, ReplayFigures
 from shared.contracts.message import Fact
 from tests.support.facts import SHORT, TRAINING
 from tests.unit.cli.rows import (
@@ -33,6 +33,15 @@ UNISOLATED = "UNISOLATED: only environment"
 AWAY = "after 22 s without inference"
 SPEED = "251 tokens/s with trl (the recipe names it)"
 REPLAY = "replay of 4 answers (3 made before, 1 in the job)"
+PREFERRED = TRAINING.model_copy(
+    update={
+        "loss": "dpo",
+        "replay": ReplayFigures(),
+        "preference": PreferenceFigures(
+            pairs=9, margin_before=-12.51, margin_after=8.04, chosen_nll_before=2.5, chosen_nll_after=2.4
+        ),
+    }
+)
 NO_REPLAY = WITHOUT_DEV.model_copy(update={"replay": ReplayFigures()})
 
 
@@ -52,6 +61,11 @@ NO_REPLAY = WITHOUT_DEV.model_copy(update={"replay": ReplayFigures()})
             f"40 steps, dev loss 2.500 → 1.250 on 256 of 5116 examples, {SPEED}, {REPLAY}",
         ),
         (AdapterForged(**NAMED, **FORGED, training=NO_REPLAY), f"40 steps, {SPEED}"),
+        (
+            AdapterForged(**NAMED, **FORGED, training=PREFERRED),
+            "40 steps, dev loss (dpo) 2.500 → 1.250, chosen over rejected -12.5 → +8.0 on 9 held-out pairs "
+            f"(NLL of the chosen 2.50 → 2.40), {SPEED}",
+        ),
         (
             AdapterForged(**NAMED, **FORGED, training=SHORT),
             f"40 steps, dev loss 2.500 → 1.250, {SPEED}, "

@@ -6,9 +6,12 @@ The sampler of transformers draws from the global random numbers, which depend o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from transformers.trainer_pt_utils import get_length_grouped_indices
+
+from services.forge.trainer.curve import is_over
 
 EPOCH_BITS = 16  #: no pass of a seed has the order of another seed's pass
 
@@ -28,3 +31,19 @@ class EpochOrder:
         if self._group is None:
             return iter(torch.randperm(len(self), generator=generator).tolist())
         return iter(get_length_grouped_indices(self._lengths, self._group, generator=generator))
+
+
+class InOrder:
+    """Makes a trainer take the rows in the order of the run, and no step after its end. Goes before the trainer's class."""
+
+    order: EpochOrder
+    patience: int
+    state: Any
+
+    def _get_train_sampler(self, *_: Any) -> EpochOrder:
+        return self.order
+
+    def _run_epoch(self, *args: Any, **options: Any) -> None:
+        """Train a pass; none where the run had ended before it was resumed, in the middle of a pass or early."""
+        if self.state.global_step < self.state.max_steps and not is_over(self.state.log_history, self.patience):
+            super()._run_epoch(*args, **options)  # type: ignore[misc]  # of the trainer

@@ -9,9 +9,10 @@ from typing import Protocol
 
 from services.forge.job import TrainerJob
 from services.forge.replay.answers import Sampling
+from services.forge.trainer.preferences import Pair
 from services.forge.trainer.render import ChatTokenizer, Example
 from services.forge.trainer.stop import StopRequest
-from shared.contracts.forge import CheckpointFigures
+from shared.contracts.forge import CheckpointFigures, PreferenceFigures
 from shared.jobs.result_writer import ResultWriter
 
 
@@ -76,6 +77,9 @@ class Engine(Protocol):
         stop: StopRequest,
     ) -> Trained:
         """Train, with checkpoints in the output directory. Raises Interrupted after a checkpoint when asked to stop."""
+
+    def compare(self, pairs: Sequence[Pair]) -> PreferenceFigures:
+        """Measure both answers of each pair with the base, and with the adapter that `train` made."""
 
     def save(self, folder: Path, base_name: str) -> None:
         """Write the adapter: its configuration and safetensors only."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -21,34 +21,27 @@ from trl import SFTConfig, SFTTrainer
 from services.forge.job import CHECKPOINTS_DIR, TrainerJob
 from services.forge.replay.answers import Sampling
 from services.forge.trainer import checkpoints
-from services.forge.trainer.curve import best_step, checkpoint_figures, is_over, losses_by_step
+from services.forge.trainer.curve import best_step, checkpoint_figures, losses_by_step
 from services.forge.trainer.engines.callback import JobCallback
-from services.forge.trainer.engines.order import EpochOrder
+from services.forge.trainer.engines.likelihood import compare
+from services.forge.trainer.engines.order import EpochOrder, InOrder
 from services.forge.trainer.engines.port import Trained
+from services.forge.trainer.preferences import Pair
 from services.forge.trainer.provenance import cpu_name
 from services.forge.trainer.render import IGNORED, ChatTokenizer, Example
 from services.forge.trainer.stop import StopRequest
-from shared.config.recipe import Recipe
-from shared.contracts.forge import ADAPTER_CONFIG, ADAPTER_FILES, ADAPTER_WEIGHTS
+from shared.config.recipe import LossName, Recipe
+from shared.contracts.forge import ADAPTER_CONFIG, ADAPTER_FILES, ADAPTER_WEIGHTS, PreferenceFigures
 from shared.jobs.result_writer import InputError, Interrupted, ResultWriter
 
+Maker = Callable[..., Any]  #: (recipe, arguments, train, dev, **options) -> trainer
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
-class OrderedTrainer(SFTTrainer):  # type: ignore[misc]  # untyped where trl is not installed
-    """Takes the rows in the order of the run, and no step after its end; every trained token counts the same in a dev loss."""
+class OrderedTrainer(InOrder, SFTTrainer):  # type: ignore[misc]  # untyped where trl is not installed
+    """Every trained token counts the same in a dev loss."""
 
-    order: EpochOrder
-    patience: int
     dev_row: float  #: trained tokens of a dev row, in the mean
-
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> EpochOrder:
-        return self.order
-
-    def _run_epoch(self, *args: Any, **options: Any) -> None:
-        """Train a pass; none where the run had ended before it was resumed, in the middle of a pass or early."""
-        if self.state.global_step < self.state.max_steps and not is_over(self.state.log_history, self.patience):
-            super()._run_epoch(*args, **options)
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **options: Any) -> tuple[Any, Any, Any]:
         """Weigh the mean loss of a batch by its trained tokens: the mean over all batches is taken by rows."""
@@ -174,25 +167,28 @@ class TrlEngine:
         config["target_modules"] = sorted(config["target_modules"])  # a set, written in another order by each process
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
+    def compare(self, pairs: Sequence[Pair]) -> PreferenceFigures:
+        return compare(self._model, pairs)
+
     def _trainer(
         self, job: TrainerJob, train: Sequence[Example], dev: Sequence[Example], writer: ResultWriter, stop: StopRequest
     ) -> tuple[SFTTrainer, JobCallback]:
-        lengths = [len(example.input_ids) for example in train]
+        lengths = [sum(len(side.input_ids) for side in example.sides) for example in train]
         order = EpochOrder(lengths, job.effective_seed, job.recipe.batch_size if job.recipe.group_by_length else None)
         run = checkpoints.identity(job, checkpoints.digest_examples([*train, *dev]))
         callback = JobCallback(job, run, writer, stop, order)
         model, adapter = self._adapted(job)
-        trainer = OrderedTrainer(
+        trainer = maker(job.recipe.loss)(
+            job.recipe,
+            arguments(job, sum(lengths)),
+            train,
+            dev,
             model=model,
-            args=SFTConfig(**arguments(job, sum(lengths))),
-            train_dataset=_dataset(train),
-            eval_dataset=_dataset(dev) if dev else None,
             processing_class=self._tokenizer,
             peft_config=adapter,
             callbacks=[callback],
         )
         trainer.order, trainer.patience, callback.trainer = order, job.recipe.patience, trainer
-        trainer.dev_row = fmean(example.trained for example in dev) if dev else 0.0
         return trainer, callback
 
     def _adapted(self, job: TrainerJob) -> tuple[Any, LoraConfig | None]:
@@ -209,6 +205,35 @@ class TrlEngine:
     def _take(self, checkpoint: Path) -> None:
         """Put the adapter of a checkpoint in place of the last one."""
         set_peft_model_state_dict(self._model, load_file(checkpoint / ADAPTER_WEIGHTS))
+
+
+def make_sft(
+    recipe: Recipe, asked: dict[str, Any], train: Sequence[Example], dev: Sequence[Example], **options: Any
+) -> OrderedTrainer:
+    """The trainer of loss sft, as the makers of the other losses make theirs."""
+    trainer = OrderedTrainer(
+        args=SFTConfig(**asked),
+        train_dataset=_dataset(train),
+        eval_dataset=_dataset(dev) if dev else None,
+        **options,
+    )
+    trainer.dev_row = fmean(example.trained for example in dev) if dev else 0.0
+    return trainer
+
+
+def maker(loss: LossName) -> Maker:
+    """The function that makes the trainer of a loss."""
+    if loss == "sft":
+        return make_sft
+    # Imported when it is needed: Unsloth changes TRL's classes as they are imported, and trains sft alone.
+    from services.forge.trainer.engines import distill, preference
+
+    makers: dict[LossName, Maker] = {
+        "dpo": preference.make_dpo,
+        "kto": preference.make_kto,
+        "sdft": distill.make_sdft,
+    }
+    return makers[loss]
 
 
 def target_modules(recipe: Recipe) -> str | list[str]:
