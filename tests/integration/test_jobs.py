@@ -29,6 +29,7 @@ from tests.support.fine_tuning import (
     examples,
     messages_of,
     ours,
+    preferences,
     tuning_over,
     waits_for,
 )
@@ -118,6 +119,24 @@ async def test_what_nobody_vouches_for_waits_for_consecration_and_says_so(tuning
     assert (await tuning.ritual(job)).persona == "scribe"
     failed = await becomes(client, other.id, "failed")
     assert failed.error and failed.error.code == "not_consecrated"
+
+
+async def test_a_dpo_job_trains_preferences_by_their_recipe_and_waits_for_no_worse_answer(
+    tuning: Tuning, admin: Pool
+) -> None:
+    client = await tuning.client(*VOUCH)
+    method = {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.3}}}
+    job = await tuning.create(client, preferences(), method=method)
+    assert job.method and job.method.type == "dpo" and job.method.dpo and job.method.dpo.hyperparameters
+    assert job.method.dpo.hyperparameters.beta == 0.3
+
+    intent = (await tuning.ritual(job)).intent
+    assert (intent.recipe, intent.overrides) == ("dpo", RecipeOverrides(beta=0.3))
+    rows = await admin.fetch("SELECT status, count(*) AS n FROM vectors.karma GROUP BY 1 ORDER BY 1 DESC")
+    assert [tuple(row) for row in rows] == [("white_truth", 12), ("speculative", 12)]
+    for content, asked in ((preferences(), {}), (examples(), {"method": method})):
+        failed = await becomes(client, (await tuning.create(client, content, **asked)).id, "failed")
+        assert failed.error and 'method "dpo" trains' in failed.error.message
 
 
 async def test_a_job_whose_version_is_banished_has_failed_with_the_reasons(tuning: Tuning) -> None:
@@ -265,7 +284,12 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"suffix": "My Model"}, "suffix", "invalid_value"),
     ({"training_file": "file-" + "0" * 24}, "training_file", "file_not_found"),
     ({"hyperparameters": {"n_epochs": 1000}}, "hyperparameters.n_epochs", "invalid_value"),
-    ({"method": {"type": "dpo"}}, "method.type", "unsupported_method"),
+    ({"method": {"type": "reinforcement"}}, "method.type", "unsupported_method"),
+    (
+        {"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 9.0}}}},
+        "method.dpo.hyperparameters.beta",
+        "invalid_value",
+    ),
     ({}, "training_file", "invalid_training_file"),
 ]
 

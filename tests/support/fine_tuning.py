@@ -36,6 +36,19 @@ def examples(count: int = 12, word: str = "note") -> bytes:
     return b"".join(json.dumps({"messages": one}).encode() + b"\n" for one in messages)
 
 
+def preferences(count: int = 12) -> bytes:
+    """A file of so many preferences in OpenAI's form."""
+    lines = (
+        {
+            "input": {"messages": [{"role": "user", "content": f"note {number}"}]},
+            "preferred_output": [{"role": "assistant", "content": f"Note | {number}"}],
+            "non_preferred_output": [{"role": "assistant", "content": f"Sure! I noted {number}."}],
+        }
+        for number in range(count)
+    )
+    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+
+
 @dataclass
 class Tuning:
     """The running gateway, and the ledger as the services of the stages write it."""

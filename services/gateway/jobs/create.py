@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 MOST_OPEN = 50  # jobs of one key that have not ended
 LONGEST_IDEMPOTENCY_KEY = 255
-RECIPE = "default"
 
 
 async def create_job(
@@ -56,7 +55,7 @@ async def create_job(
     _check_recipe(request, persona, configuration)
     for param in ("training_file", "validation_file"):
         if id := getattr(request, param):
-            await _check_file(files, client, param, id)
+            await _check_file(files, client, request, param, id)
     if await store.count_open(pool, client.key) >= MOST_OPEN:
         raise Refusal(429, "too_many_jobs", f"{MOST_OPEN} jobs of this key are under way: wait for one, or cancel one")
     job = _describe(request, persona, client) | {"body_digest": digest}
@@ -114,30 +113,33 @@ def _check_model(request: JobRequest, persona: str, configuration: Configuration
 
 
 def _check_recipe(request: JobRequest, persona: str, configuration: Configuration) -> None:
-    within = "method.supervised.hyperparameters" if request.method else "hyperparameters"
+    within = f"method.{request.method.type}.hyperparameters" if request.method else "hyperparameters"
     try:
         if overrides := request.overrides:
-            with_overrides(configuration.recipe(RECIPE, persona), overrides)
+            with_overrides(configuration.recipe(request.recipe, persona), overrides)
     except ValidationError as wrong:
         raise refuse_field(wrong, within) from None
     except ConfigurationError as wrong:
         raise Refusal(400, "invalid_value", str(wrong), param=within) from None
 
 
-async def _check_file(files: Files, client: Client, param: str, id: str) -> None:
+async def _check_file(files: Files, client: Client, request: JobRequest, param: str, id: str) -> None:
     file = await files.find(id, client)
     if file is None:
         raise Refusal(400, "file_not_found", f"`{param}`: there is no file {id} of this key", param=param)
-    if trouble := find_trouble(file, param):
+    if trouble := find_trouble(file, param, preferences=request.learns_preferences):
         raise Refusal(400, "invalid_training_file", f"`{param}`: {id} cannot be used: {trouble}", param=param)
 
 
-def find_trouble(file: StoredFile, param: str) -> str | None:
-    """Why a file cannot be trained on; None where it can, and where it is not checked yet."""
-    if file.trouble or file.examples is None:
+def find_trouble(file: StoredFile, param: str, *, preferences: bool) -> str | None:
+    """Why a job, on `preferences` or on chats, cannot use a file; None where it can, and where it is not checked yet."""
+    if file.trouble or file.examples is None or file.records is None:
         return file.trouble
-    if file.records != file.examples:
-        return "it has preferences, which supervised training has no use for: soulforge karma import takes them"
+    worse = file.records - file.examples  # each preference has its worse answer as a record besides
+    if preferences and worse < file.examples:
+        return 'it has chats, which have no worse answer: method "dpo" trains a file of preferences alone'
+    if worse and not preferences:
+        return 'it has preferences, which method "dpo" trains, and `soulforge karma import` takes'
     if param == "training_file" and file.examples < LEAST_EXAMPLES:
         return f"it has {file.examples} examples, and a training file needs {LEAST_EXAMPLES}"
     return None

@@ -140,12 +140,12 @@ class JobReconciler:
 
     async def _files(self, job: Job) -> list[StoredFile]:
         """The files of a job. Raises UnusableError where one cannot be used."""
-        found = []
+        found, preferences = [], JobRequest.model_validate(job.asked).learns_preferences
         for param, id in (("training_file", job.training_file), ("validation_file", job.validation_file)):
             if id is None:
                 continue
             file = await get_file(self._pool, self._context.settings.home, id)
-            trouble = find_trouble(file, param) if file else "it is gone"
+            trouble = find_trouble(file, param, preferences=preferences) if file else "it is gone"
             if file is None or trouble:
                 raise UnusableError("invalid_training_file", f"{id} cannot be used: {trouble}", param)
             found.append(file)
@@ -181,7 +181,9 @@ class JobReconciler:
         stored, speculative = sum(counts.values()), counts.get(Status.SPECULATIVE, 0)
         if stored < job.records:
             return await self._wait_until_stored(job, stored)
-        if speculative:
+        # A worse answer stays speculative: only its correction is vouched for.
+        worse = sum((file.records or 0) - (file.examples or 0) for file in await self._files(job))
+        if speculative > worse:
             named = " ".join(f"--source {source}" for source in sources_of(job))
             command = f"soulforge karma consecrate --persona {job.persona} {named} --by WHO"
             return await self._wait(job, Wait(f"the consecration of {speculative} of {stored} records ({command})"))
@@ -257,10 +259,12 @@ def sources_of(job: Job) -> list[str]:
 
 def intent_of(job: Job) -> TrainingIntent:
     """The intent of a job: the same bytes each time."""
+    request = JobRequest.model_validate(job.asked)
     return TrainingIntent(
         persona=job.persona,
         id=job.id,
-        overrides=JobRequest.model_validate(job.asked).overrides,
+        recipe=request.recipe,
+        overrides=request.overrides,
         seed=job.seed,
         sources=(source_of(job.training_file),),
         dev_sources=(source_of(job.validation_file),) if job.validation_file else (),

@@ -12,10 +12,7 @@ from shared.contracts.intent import RecipeOverrides
 
 CODES = {"missing": "missing_required_parameter", "extra_forbidden": "unknown_parameter"}
 ASKED_AS = {"epochs": "n_epochs"}  # the recipe's names
-NO_OTHER_METHOD = (
-    "`method.type` must be supervised: the forge trains with no other loss. A file of preferences is used by "
-    "`soulforge karma import`, which keeps its rejected answers"
-)
+NO_REINFORCEMENT = "`method.type` must be supervised or dpo: the forge learns from no grader"
 NO_INTEGRATIONS = (
     "`integrations` must be left out: nothing is sent to another service. The losses are events of the job, and the ritual's "
     "trace is in Phoenix"
@@ -39,16 +36,24 @@ class Hyperparameters(Storable):
         return {name: "auto" if value is None else value for name, value in self}
 
 
+class DpoHyperparameters(Hyperparameters):
+    beta: Annotated[float, Field(strict=True, gt=0)] | None = None
+
+
 class Supervised(Storable):
     hyperparameters: Hyperparameters | None = None
 
 
+class Dpo(Storable):
+    hyperparameters: DpoHyperparameters | None = None
+
+
 class Method(Storable):
-    """`dpo` and `reinforcement` are known by name only, so that the refusal is about the method."""
+    """`reinforcement` is known by name only, so that the refusal is about the method."""
 
     type: Literal["supervised", "dpo", "reinforcement"]
     supervised: Supervised | None = None
-    dpo: Any = None
+    dpo: Dpo | None = None
     reinforcement: Any = None
 
 
@@ -72,8 +77,19 @@ class JobRequest(Storable):
         return (self.metadata or {}).get("persona") or self.suffix
 
     @property
+    def learns_preferences(self) -> bool:
+        return self.method is not None and self.method.type == "dpo"
+
+    @property
+    def recipe(self) -> str:
+        """The shipped recipe that trains it."""
+        return "dpo" if self.learns_preferences else "default"
+
+    @property
     def chosen(self) -> Hyperparameters:
         """The hyperparameters, wherever they are given."""
+        if self.method and self.method.type == "dpo":
+            return (self.method.dpo and self.method.dpo.hyperparameters) or DpoHyperparameters()
         of_method = self.method.supervised.hyperparameters if self.method and self.method.supervised else None
         return of_method or self.hyperparameters or Hyperparameters()
 
@@ -94,17 +110,17 @@ def parse_request(fields: dict[str, Any]) -> JobRequest:
         raise refuse_field(wrong) from None
     except (RecursionError, ValueError):
         raise Refusal(400, "invalid_value", "the request is nested too deeply, or holds a number too large") from None
-    if request.method and request.method.type != "supervised":
-        raise Refusal(400, "unsupported_method", NO_OTHER_METHOD, param="method.type")
-    for name in ("dpo", "reinforcement"):
-        if request.method and getattr(request.method, name) is not None:
-            message = f"`method.{name}` must be left out where `method.type` is supervised"
+    if request.method and request.method.type == "reinforcement":
+        raise Refusal(400, "unsupported_method", NO_REINFORCEMENT, param="method.type")
+    for name in ("supervised", "dpo", "reinforcement"):
+        if request.method and name != request.method.type and getattr(request.method, name) is not None:
+            message = f"`method.{name}` must be left out where `method.type` is {request.method.type}"
             raise Refusal(400, "unsupported_parameter", message, param=f"method.{name}")
     if request.integrations:
         raise Refusal(400, "unsupported_parameter", NO_INTEGRATIONS, param="integrations")
     if request.hyperparameters and request.method:
         message = (
-            "`hyperparameters` and `method` are both given: give the values in `method.supervised.hyperparameters` only"
+            "`hyperparameters` and `method` are both given: give the values in the `hyperparameters` of the method only"
         )
         raise Refusal(400, "invalid_value", message, param="hyperparameters")
     if request.training_file == request.validation_file:

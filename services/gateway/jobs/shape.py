@@ -17,7 +17,8 @@ CHECKPOINT = re.compile(r"ftjob-[0-9a-f]{24}:ckpt-step-\d{1,9}")
 
 
 def describe_job(job: Job) -> dict[str, Any]:
-    hyperparameters = JobRequest.model_validate(job.asked).chosen.describe()
+    request = JobRequest.model_validate(job.asked)
+    hyperparameters, method = request.chosen.describe(), "dpo" if request.learns_preferences else "supervised"
     return {
         "object": "fine_tuning.job",
         "id": job.id,
@@ -32,7 +33,7 @@ def describe_job(job: Job) -> dict[str, Any]:
         "validation_file": job.validation_file,
         "result_files": [],
         "hyperparameters": hyperparameters,
-        "method": {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
+        "method": {"type": method, method: {"hyperparameters": hyperparameters}},
         "seed": job.seed,
         "metadata": job.asked["metadata"],
         "integrations": [],

@@ -21,6 +21,24 @@ def supervised(**hyperparameters: Any) -> dict[str, Any]:
     return {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}
 
 
+def dpo(**hyperparameters: Any) -> dict[str, Any]:
+    return {"type": "dpo", "dpo": {"hyperparameters": hyperparameters}}
+
+
+def test_dpo_trains_by_its_own_recipe_and_its_beta_is_the_recipes() -> None:
+    request = parse_request(body(method=dpo(beta=0.3, n_epochs=2, batch_size="auto")))
+
+    assert (request.recipe, request.overrides) == ("dpo", RecipeOverrides(beta=0.3, epochs=2))
+    assert request.chosen.describe() == {
+        "n_epochs": 2,
+        "batch_size": "auto",
+        "learning_rate_multiplier": "auto",
+        "beta": 0.3,
+    }
+    assert parse_request(body(method={"type": "dpo"})).overrides is None
+    assert parse_request(body(method=supervised())).recipe == parse_request(body()).recipe == "default"
+
+
 def test_hyperparameters_override_the_recipe_wherever_they_are_given() -> None:
     given = {"n_epochs": 3, "batch_size": "auto", "learning_rate_multiplier": 0.5}
     expected = RecipeOverrides(epochs=3, learning_rate_multiplier=0.5)
@@ -52,9 +70,11 @@ def test_the_persona_is_named_by_the_metadata_before_the_suffix() -> None:
         ({"hyperparameters": {"n_epochs": "three"}}, "hyperparameters.n_epochs", "invalid_value"),
         ({"hyperparameters": {"batch_size": True}}, "hyperparameters.batch_size", "invalid_value"),
         ({"hyperparameters": {"n_epochs": 1}, "method": supervised()}, "hyperparameters", "invalid_value"),
-        ({"method": {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.1}}}}, "method.type", "unsupported_method"),
+        ({"method": dpo(beta=0)}, "method.dpo.hyperparameters.beta", "invalid_value"),
+        ({"method": dpo() | {"supervised": {}}}, "method.supervised", "unsupported_parameter"),
+        ({"hyperparameters": {"n_epochs": 1}, "method": dpo()}, "hyperparameters", "invalid_value"),
         ({"method": {"type": "reinforcement"}}, "method.type", "unsupported_method"),
-        ({"method": {"type": "supervised", "dpo": {"a": 1}}}, "method.dpo", "unsupported_parameter"),
+        ({"method": {"type": "supervised", "dpo": {}}}, "method.dpo", "unsupported_parameter"),
         ({"method": {"type": "supervised", "reinforcement": 0}}, "method.reinforcement", "unsupported_parameter"),
         ({"method": {"type": "magic"}}, "method.type", "invalid_value"),
         ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "integrations", "unsupported_parameter"),
