@@ -8,7 +8,7 @@ PYTHON_CHECK := import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) 
 COMMA := ,
 PIP := pip --disable-pip-version-check install -qq --no-deps --no-compile
 
-.PHONY: help setup setup-unsloth up down ritual check test test-integration test-sandbox test-docker bench-harvest bench-handover bench-gateway bench-replay bench-redaction test-handover test-fuzz test-chaos test-resume test-openapi gpu-check lock contracts karma suite clean
+.PHONY: help setup setup-unsloth up down ritual check test test-integration test-sandbox test-docker bench-harvest bench-handover bench-gateway bench-replay bench-losses bench-redaction test-handover test-fuzz test-chaos test-resume test-openapi gpu-check lock contracts karma suite clean
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -105,9 +105,13 @@ bench-replay: setup ## drop in base logic with and without replay, over seeds (R
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
 	@$(BIN)/python -m bench.replay $(if $(ROWS),--rows $(ROWS)) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(PERSONAS),--personas $(PERSONAS)) $(if $(ITEMS),--items $(ITEMS))
 
+bench-losses: setup ## each loss on the corrections of the example karma: margin and likelihood of held-out ones (LOSSES="sft dpo kto" SEEDS="0 1 2")
+	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
+	@$(BIN)/python -m bench.losses $(if $(LOSSES),--losses $(LOSSES)) $(if $(SEEDS),--seeds $(SEEDS))
+
 test-handover: setup ## the real vLLM: thirty evacuations under live load, roll backs under load, the registry killed where versions are decided; an hour on two cores
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
-	@$(BIN)/python -m pytest -s -m extended tests/integration tests/acceptance/extended
+	@$(BIN)/python -m pytest -s -m extended tests/integration tests/acceptance/jobs tests/acceptance/extended
 
 test-fuzz: .venv/.ready ## every awaited call of the services fails, once and for good, and nothing stays stuck; 30 minutes (SEED=1 SHARE=1)
 	@$(BIN)/python -m tests.fuzz.run --seed $(or $(SEED),1) --share $(or $(SHARE),1)
