@@ -22,12 +22,13 @@ from uuid import UUID
 
 from services.forge.job import ADAPTER_DIR, TrainerJob
 from services.verifier.job import EvaluatorJob
-from services.verifier.results import RESULTS_FILE, Arm, Results
+from services.verifier.results import RESULTS_FILE, Results
 from shared.config.recipe import load_recipe
 from shared.config.settings import PROJECT
 from shared.config.tables import EMBEDDED_BASE, JobsConfig
 from shared.contracts.forge import TrainingFigures
 from shared.contracts.job import RESULT_FILE, JobResult
+from shared.contracts.verify import Arm
 from shared.jobs.runner import job_environment
 from shared.storage.base_model import Base
 from shared.storage.digests import digest_tree
@@ -89,7 +90,7 @@ class Bench:
         )
         figures = TrainingFigures.model_validate(trained.result)
         results = Results.model_validate_json((folder / "evaluator" / RESULTS_FILE).read_bytes())
-        shares = {each: share_right(results, each) for each in Arm}
+        shares = {each: share_right(results, each) for each in (Arm.BASE, Arm.CANDIDATE)}
         seconds = {span.name: (span.end_ns - span.start_ns) / 1e9 for span in trained.spans}
         replay = figures.replay
         run = Run(
@@ -97,7 +98,7 @@ class Bench:
             arm,
             base=100 * shares[Arm.BASE],
             drop=100 * (shares[Arm.BASE] - shares[Arm.CANDIDATE]),
-            nll=statistics.mean(item.nll_candidate for item in results.holdout),
+            nll=statistics.mean(item.arms[Arm.CANDIDATE].nll for item in results.holdout),
             answers=replay.cached + replay.generated,
             missing=replay.missing,
             replay_s=seconds["replay"],

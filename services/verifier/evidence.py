@@ -1,35 +1,60 @@
-"""Compare both arms on the target and on base logic, with confidence bounds: the evidence for a verdict."""
+"""Compare the arms on the target and on each suite, with confidence bounds: the evidence for a verdict."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from services.verifier import statistics
-from services.verifier.results import Arm, HeldOut, Results
-from shared.contracts.verify import BaseLogicEvidence, Gain, Interval, KindEvidence, Policy, Score, TargetEvidence
+from services.verifier.results import HeldOut, HeldOutAnswer, Results, SuiteAsked
+from shared.contracts.verify import (
+    Arm,
+    Gain,
+    Interval,
+    KindEvidence,
+    Policy,
+    Score,
+    SuiteEvidence,
+    SuitePolicy,
+    SuiteState,
+    TargetEvidence,
+)
 
 Pair = tuple[str, str, bool, bool]  # kind, item, base right, candidate right
 
 
-def base_logic_evidence(results: Results, policy: Policy) -> BaseLogicEvidence:
-    """Compare base logic. Raises ValueError when the arms did not answer the same items, or a kind's chance is unknown."""
-    pairs = _pairs(results)
-    if unknown := {pair[0] for pair in pairs} - results.chance.keys():
-        raise ValueError(f"{len(unknown)} kinds have no chance level, first {min(unknown)}")
-    kinds = tuple(_kind(kind, results.chance[kind], pairs, policy) for kind in sorted({pair[0] for pair in pairs}))
+class PairedAnswers(NamedTuple):
+    """The scores of base and candidate on a held-out item."""
+
+    session: str
+    base: HeldOutAnswer
+    candidate: HeldOutAnswer
+
+
+def suite_evidence(name: str, results: Results, policy: Policy) -> SuiteEvidence:
+    """Compare candidate and base on a suite.
+
+    Raises ValueError when they did not answer all of its items, the same ones, or a kind's chance is unknown.
+    """
+    asked, needed = results.suites[name], policy.suites.get(name, SuitePolicy())
+    pairs = _pairs(name, asked, results)
+    kinds = tuple(_kind(kind, asked.chance[kind], pairs, policy) for kind in sorted({pair[0] for pair in pairs}))
     counted = {kind.kind for kind in kinds if kind.counted}
     kept = [pair for pair in pairs if pair[0] in counted]
     lost, won, n = _lost(kept), _won(kept), len(kept)
     low, high = statistics.paired_drop(len(lost), len(won), n, policy.confidence)
-    return BaseLogicEvidence(
+    drop = (len(lost) - len(won)) / n if n else 0.0
+    return SuiteEvidence(
+        state=_state(needed, n, drop, low, high),
+        policy=needed,
+        digest=asked.digest,
         items=n,
         base=_score([base for _, _, base, _ in kept], policy),
         candidate=_score([candidate for _, _, _, candidate in kept], policy),
-        drop=(len(lost) - len(won)) / n if n else 0.0,
+        drop=drop,
         drop_low=low,
         drop_high=high,
-        margin=policy.margin,
         minimum_detectable_drop=statistics.detectable_drop(len(lost) + len(won), n, policy.confidence),
         lost=lost,
         won=won,
@@ -37,41 +62,53 @@ def base_logic_evidence(results: Results, policy: Policy) -> BaseLogicEvidence:
     )
 
 
+def _state(needed: SuitePolicy, n: int, drop: float, low: float, high: float) -> SuiteState:
+    if n < needed.min_items:
+        return SuiteState.UNPROVEN
+    if high < needed.margin:
+        return SuiteState.INTACT
+    return SuiteState.BROKEN if low > 0 and drop >= needed.margin else SuiteState.UNPROVEN
+
+
 def target_evidence(results: Results, policy: Policy) -> TargetEvidence:
-    """Compare the target. Raises ValueError when an item was scored by rule in one arm only."""
-    rows = sorted(results.holdout, key=lambda row: row.id)
-    ruled = [row for row in rows if _is_ruled(row)]
+    """Compare the target. Raises ValueError when an item was not scored in both arms, or by rule in one only."""
+    rows = [_paired(row) for row in sorted(results.holdout, key=lambda row: row.id)]
+    ruled = [row for row in rows if row.base.passed is not None]
     by_rule = len(ruled) >= policy.min_held_out and _sessions(ruled) >= policy.min_sessions
     decisive = ruled if by_rule else rows
     return TargetEvidence(
         metric="rule" if by_rule else "nll",
         items=len(decisive),
         sessions=_sessions(decisive),
-        base=_score([bool(row.pass_base) for row in ruled], policy) if ruled else None,
-        candidate=_score([bool(row.pass_candidate) for row in ruled], policy) if ruled else None,
+        base=_score([bool(row.base.passed) for row in ruled], policy) if ruled else None,
+        candidate=_score([bool(row.candidate.passed) for row in ruled], policy) if ruled else None,
         rule_gain=_gain(
-            [(row.session, float(bool(row.pass_candidate)) - float(bool(row.pass_base))) for row in ruled], policy
+            [(row.session, float(bool(row.candidate.passed)) - float(bool(row.base.passed))) for row in ruled], policy
         )
         if ruled
         else None,
-        nll_base=_mean([row.nll_base for row in rows]),
-        nll_candidate=_mean([row.nll_candidate for row in rows]),
-        nll_gain=_gain([(row.session, row.nll_base - row.nll_candidate) for row in rows], policy),
+        nll_base=_mean([row.base.nll for row in rows]),
+        nll_candidate=_mean([row.candidate.nll for row in rows]),
+        nll_gain=_gain([(row.session, row.base.nll - row.candidate.nll) for row in rows], policy),
     )
 
 
-def _pairs(results: Results) -> list[Pair]:
+def _pairs(name: str, asked: SuiteAsked, results: Results) -> list[Pair]:
     arms: dict[Arm, dict[tuple[str, str], bool]] = {arm: {} for arm in Arm}
     for score in results.items:
+        if score.suite != name:
+            continue
         if (score.kind, score.item) in arms[score.arm]:
             raise ValueError(f"item {score.item} of {score.kind} was scored twice in arm {score.arm}")
         arms[score.arm][score.kind, score.item] = score.correct
-    unpaired = arms[Arm.BASE].keys() ^ arms[Arm.CANDIDATE].keys()
-    if unpaired:
+    base, candidate = arms[Arm.BASE], arms[Arm.CANDIDATE]
+    if unpaired := base.keys() ^ candidate.keys():
         raise ValueError(f"{len(unpaired)} items were scored in one arm only, first {min(unpaired)}")
-    return [
-        (kind, item, right, arms[Arm.CANDIDATE][kind, item]) for (kind, item), right in sorted(arms[Arm.BASE].items())
-    ]
+    if len(base) != asked.items:
+        raise ValueError(f"{len(base)} items of suite {name} were scored, it has {asked.items}")
+    if unknown := {kind for kind, _ in base} - asked.chance.keys():
+        raise ValueError(f"{len(unknown)} kinds have no chance level, first {min(unknown)}")
+    return [(kind, item, right, candidate[kind, item]) for (kind, item), right in sorted(base.items())]
 
 
 def _kind(kind: str, chance: float, pairs: Sequence[Pair], policy: Policy) -> KindEvidence:
@@ -108,13 +145,16 @@ def _score(answers: Sequence[bool], policy: Policy) -> Score:
     return Score(right=sum(answers), n=len(answers), share=share, interval=Interval(low=low, high=high))
 
 
-def _is_ruled(row: HeldOut) -> bool:
-    if (row.pass_base is None) != (row.pass_candidate is None):
+def _paired(row: HeldOut) -> PairedAnswers:
+    if missing := {Arm.BASE, Arm.CANDIDATE} - row.arms.keys():
+        raise ValueError(f"held-out item {row.id} was not scored in arm {min(missing)}")
+    pair = PairedAnswers(row.session, row.arms[Arm.BASE], row.arms[Arm.CANDIDATE])
+    if (pair.base.passed is None) != (pair.candidate.passed is None):
         raise ValueError(f"held-out item {row.id} was scored by rule in one arm only")
-    return row.pass_base is not None
+    return pair
 
 
-def _sessions(rows: Sequence[HeldOut]) -> int:
+def _sessions(rows: Sequence[PairedAnswers]) -> int:
     return len({row.session for row in rows})
 
 

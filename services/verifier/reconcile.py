@@ -12,7 +12,7 @@ from services.verifier.results import RESULTS_FILE, Results
 from services.verifier.verdict import judge
 from shared.contracts.forge import AdapterForged
 from shared.contracts.harvest import KarmaHarvested
-from shared.contracts.verify import LARGEST_RESULTS, LARGEST_VERDICT, AdapterBanished, AdapterVerified, Verdict
+from shared.contracts.verify import LARGEST_RESULTS, LARGEST_VERDICT, AdapterBanished, AdapterVerified, Arm, Verdict
 from shared.jobs.runner import Finished, JobPlan
 from shared.ritual import ledger
 from shared.storage.artifacts import Artifacts, write_atomically
@@ -74,12 +74,12 @@ class Verifier:
         harvested = await ledger.require_fact(self._context.pool, ritual.id, KarmaHarvested)
         forged = await ledger.require_fact(self._context.pool, ritual.id, AdapterForged)
         results = await asyncio.to_thread(read_model, finished.output, RESULTS_FILE, Results, LARGEST_RESULTS)
-        measured = (results.base_digest, results.adapter_digest, results.holdout_digest)
+        measured = (results.base_digest, results.arms.get(Arm.CANDIDATE), results.holdout_digest)
         if measured != (forged.base, forged.adapter, harvested.holdout):
             raise OutputError(f"{RESULTS_FILE} is about another base, adapter or holdout than the job's")
         verdict = await asyncio.to_thread(self._judge, results)
         if warning := forged.training.replay.warning:
-            verdict = verdict.model_copy(update={"warnings": (warning,)})
+            verdict = verdict.model_copy(update={"warnings": (*verdict.warnings, warning)})
         kept = self._artifacts.base_scores(forged.base)
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(kept, results.kept_base_scores().model_dump_json())

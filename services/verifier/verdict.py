@@ -2,13 +2,14 @@
 
 Each side of the evidence is in one of three states, by one-sided bounds at the policy's confidence:
 
-- base logic is **intact** when the upper bound of its drop is below the margin, **broken** when the drop is shown
-  (lower bound above 0) and reaches the margin, else **unproven**; too few items leave it unproven;
+- a suite is **intact** when the upper bound of its drop is below its margin, **broken** when the drop is shown (lower
+  bound above 0) and reaches the margin, else **unproven**; too few items leave it unproven. The worst state of the
+  blocking suites counts; what the others lost is a warning;
 - the target is **learned** when the lower bound of its gain is above 0 and the gain reaches the least worthwhile one,
   **unlearned** when the upper bound is below that least gain, else **unproven**; too few items or sessions leave it
   unproven.
 
-| base logic | target | decision |
+| suites | target | decision |
 |---|---|---|
 | intact | learned | promote |
 | intact | unlearned | banish |
@@ -23,59 +24,61 @@ Only `promote` is ever served. The base against itself has gained nothing, so it
 
 from __future__ import annotations
 
-from services.verifier.evidence import base_logic_evidence, target_evidence
-from services.verifier.results import Results
-from shared.contracts.verify import (
-    BaseLogic,
-    BaseLogicEvidence,
-    Decision,
-    Policy,
-    Target,
-    TargetEvidence,
-    Verdict,
-)
+from collections.abc import Mapping
 
-DECISIONS: dict[tuple[BaseLogic, Target], Decision] = {
-    (BaseLogic.INTACT, Target.LEARNED): "promote",
-    (BaseLogic.INTACT, Target.UNLEARNED): "banish",
-    (BaseLogic.INTACT, Target.UNPROVEN): "inconclusive",
-    (BaseLogic.BROKEN, Target.LEARNED): "banish",
-    (BaseLogic.BROKEN, Target.UNLEARNED): "banish",
-    (BaseLogic.BROKEN, Target.UNPROVEN): "banish",
-    (BaseLogic.UNPROVEN, Target.LEARNED): "inconclusive",
-    (BaseLogic.UNPROVEN, Target.UNLEARNED): "banish",
-    (BaseLogic.UNPROVEN, Target.UNPROVEN): "inconclusive",
+from services.verifier.evidence import suite_evidence, target_evidence
+from services.verifier.results import Results
+from shared.contracts.verify import Decision, Policy, SuiteEvidence, SuiteState, Target, TargetEvidence, Verdict
+
+WORST_FIRST = (SuiteState.BROKEN, SuiteState.UNPROVEN, SuiteState.INTACT)
+
+DECISIONS: dict[tuple[SuiteState, Target], Decision] = {
+    (SuiteState.INTACT, Target.LEARNED): "promote",
+    (SuiteState.INTACT, Target.UNLEARNED): "banish",
+    (SuiteState.INTACT, Target.UNPROVEN): "inconclusive",
+    (SuiteState.BROKEN, Target.LEARNED): "banish",
+    (SuiteState.BROKEN, Target.UNLEARNED): "banish",
+    (SuiteState.BROKEN, Target.UNPROVEN): "banish",
+    (SuiteState.UNPROVEN, Target.LEARNED): "inconclusive",
+    (SuiteState.UNPROVEN, Target.UNLEARNED): "banish",
+    (SuiteState.UNPROVEN, Target.UNPROVEN): "inconclusive",
 }
 
 
 def judge(results: Results, policy: Policy) -> Verdict:
-    """Decide. Raises ValueError when the results are not paired."""
-    target, logic = target_evidence(results, policy), base_logic_evidence(results, policy)
-    target_state, logic_state = state_of_target(target, policy), state_of_base_logic(logic, policy)
+    """Decide. Raises ValueError when the results are not paired, or a suite of the policy was not asked."""
+    if missing := policy.suites.keys() - results.suites.keys():
+        raise ValueError(f"suite {min(missing)} was not asked")
+    target = target_evidence(results, policy)
+    suites = {name: suite_evidence(name, results, policy) for name in sorted(results.suites)}
+    target_state, suites_state = state_of_target(target, policy), state_of_suites(suites)
+    blocking = {name: suite for name, suite in suites.items() if suite.policy.blocking}
     return Verdict(
-        decision=DECISIONS[logic_state, target_state],
+        decision=DECISIONS[suites_state, target_state],
         reasons=(
             _about_target(target, target_state, policy),
-            _about_base_logic(logic, logic_state, policy),
-            *_about_kinds(logic),
+            *(_about_suite(name, suite) for name, suite in blocking.items()),
+            *_about_kinds(blocking),
             *_about_patterns(results),
         ),
-        base_logic_state=logic_state,
+        suites_state=suites_state,
         target_state=target_state,
         target=target,
-        base_logic=logic,
+        suites=suites,
         policy=policy,
+        drift=results.drift,
+        warnings=tuple(
+            _about_suite(name, suite)
+            for name, suite in suites.items()
+            if not suite.policy.blocking and suite.state is not SuiteState.INTACT
+        ),
     )
 
 
-def state_of_base_logic(logic: BaseLogicEvidence, policy: Policy) -> BaseLogic:
-    if logic.items < policy.min_items:
-        return BaseLogic.UNPROVEN
-    if logic.drop_high < policy.margin:
-        return BaseLogic.INTACT
-    if logic.drop_low > 0 and logic.drop >= policy.margin:
-        return BaseLogic.BROKEN
-    return BaseLogic.UNPROVEN
+def state_of_suites(suites: Mapping[str, SuiteEvidence]) -> SuiteState:
+    """The worst state of a blocking suite; unproven where none blocks, for then nothing is known to be kept."""
+    found = {suite.state for suite in suites.values() if suite.policy.blocking}
+    return next((state for state in WORST_FIRST if state in found), SuiteState.UNPROVEN)
 
 
 def state_of_target(target: TargetEvidence, policy: Policy) -> Target:
@@ -114,30 +117,31 @@ def _about_target(target: TargetEvidence, state: Target, policy: Policy) -> str:
             return f"The target's improvement is not shown: {found}."
 
 
-def _about_base_logic(logic: BaseLogicEvidence, state: BaseLogic, policy: Policy) -> str:
-    if logic.items < policy.min_items:
-        return f"Too little to judge base logic: {logic.items} items above chance, {policy.min_items} are needed."
+def _about_suite(name: str, suite: SuiteEvidence) -> str:
+    margin, least = suite.policy.margin, suite.policy.min_items
+    if suite.items < least:
+        return f"Too little to judge {name}: {suite.items} items above chance, {least} are needed."
     found = (
-        f"{logic.base.share:.3f} to {logic.candidate.share:.3f} on {logic.items} items, {len(logic.lost)} lost and "
-        f"{len(logic.won)} won, drop {logic.drop:+.4f} (one-sided bounds {logic.drop_low:+.4f} and {logic.drop_high:+.4f}); "
-        f"a drop of {logic.minimum_detectable_drop:.4f} is detectable"
+        f"{suite.base.share:.3f} to {suite.candidate.share:.3f} on {suite.items} items, {len(suite.lost)} lost and "
+        f"{len(suite.won)} won, drop {suite.drop:+.4f} (one-sided bounds {suite.drop_low:+.4f} and {suite.drop_high:+.4f}); "
+        f"a drop of {suite.minimum_detectable_drop:.4f} is detectable"
     )
-    match state:
-        case BaseLogic.INTACT:
-            return f"Base logic is non-inferior within {policy.margin:.2f}: {found}."
-        case BaseLogic.BROKEN:
-            return f"Base logic dropped by at least {policy.margin:.2f}: {found}."
-        case BaseLogic.UNPROVEN:
-            return f"Base logic is not shown to be within {policy.margin:.2f}: {found}."
+    match suite.state:
+        case SuiteState.INTACT:
+            return f"Suite {name} is non-inferior within {margin:.2f}: {found}."
+        case SuiteState.BROKEN:
+            return f"Suite {name} dropped by at least {margin:.2f}: {found}."
+        case SuiteState.UNPROVEN:
+            return f"Suite {name} is not shown to be within {margin:.2f}: {found}."
 
 
-def _about_kinds(logic: BaseLogicEvidence) -> tuple[str, ...]:
-    left_out = [kind.kind for kind in logic.kinds if not kind.counted]
+def _about_kinds(suites: Mapping[str, SuiteEvidence]) -> tuple[str, ...]:
+    left_out = [f"{name}/{kind.kind}" for name, suite in suites.items() for kind in suite.kinds if not kind.counted]
     return (
         (f"Left out, as the base is not shown to be above chance on them: {', '.join(left_out)}.",) if left_out else ()
     )
 
 
 def _about_patterns(results: Results) -> tuple[str, ...]:
-    undecided = sum(len(row.undecided) for row in results.holdout)
+    undecided = sum(answer.undecided for row in results.holdout for answer in row.arms.values())
     return (f"{undecided} answers count as failed: the patterns of their items take too long.",) if undecided else ()

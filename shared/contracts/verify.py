@@ -25,7 +25,17 @@ class Probe(Frozen):
     candidate: str
 
 
-class BaseLogic(StrEnum):
+class Arm(StrEnum):
+    """A model that answers: all arms get the same items. The champion is asked where the persona has one."""
+
+    BASE = "base"
+    CANDIDATE = "candidate"
+    CHAMPION = "champion"
+
+
+class SuiteState(StrEnum):
+    """What is shown about the candidate on a suite: no loss beyond the margin, such a loss, or neither."""
+
     INTACT = "intact"
     BROKEN = "broken"
     UNPROVEN = "unproven"
@@ -37,12 +47,19 @@ class Target(StrEnum):
     UNPROVEN = "unproven"
 
 
+class SuitePolicy(Frozen):
+    """What a suite demands of a candidate. Its file has the values; the owner's policy replaces single ones."""
+
+    blocking: bool = Field(True, description="False: a loss on it is a warning, and no reason against a promotion.")
+    margin: float = Field(0.03, gt=0, lt=1, description="Largest tolerated drop against the base, a share of 1.")
+    min_items: int = Field(200, ge=1, description="Fewest items above chance that can carry a verdict.")
+
+
 class Policy(Frozen):
     """Thresholds of a promotion. Scores and margins are shares of 1; NLL is nats per token."""
 
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of every one-sided bound. Default: 0.95.")
-    margin: float = Field(0.03, gt=0, lt=1, description="Largest tolerated drop in base logic. Default: 0.03.")
-    min_items: int = Field(200, ge=1, description="Fewest base-logic items that can carry a verdict. Default: 200.")
+    suites: dict[str, SuitePolicy] = Field({}, description="By suite, what replaces the values of its file.")
     min_gain: float = Field(0.05, gt=0, lt=1, description="Smallest worthwhile gain in rule score. Default: 0.05.")
     min_nll_gain: float = Field(
         0.05, gt=0, description="Smallest worthwhile gain in NLL, without rules. Default: 0.05."
@@ -96,7 +113,7 @@ class TargetEvidence(Frozen):
 
 
 class KindEvidence(Frozen):
-    """Evidence from one kind of the suite. Not `counted` where the base is not shown to be above chance on it."""
+    """Evidence from one kind of a suite. Not `counted` where the base is not shown to be above chance on it."""
 
     kind: str
     n: int
@@ -108,20 +125,38 @@ class KindEvidence(Frozen):
     won: int
 
 
-class BaseLogicEvidence(Frozen):
-    """Evidence from all counted kinds. `drop`: the base's score minus the candidate's, with Tango's one-sided bounds."""
+class SuiteEvidence(Frozen):
+    """Evidence from all counted kinds of a suite. `drop`: the base's score minus the candidate's, with Tango's bounds."""
 
+    state: SuiteState
+    policy: SuitePolicy
+    digest: str
     items: int
     base: Score
     candidate: Score
     drop: float
     drop_low: float
     drop_high: float
-    margin: float
     minimum_detectable_drop: float
     lost: tuple[str, ...]
     won: tuple[str, ...]
     kinds: tuple[KindEvidence, ...]
+
+
+class AnswerFigures(Frozen):
+    """The form of an arm's answers to general prompts."""
+
+    words: float = Field(ge=0, description="Mean length of an answer.")
+    distinct: float = Field(ge=0, le=1, description="Share of all pairs of adjacent words that are different ones.")
+    repeating: float = Field(ge=0, le=1, description="Share of answers that have four words in a row more than once.")
+
+
+class Drift(Frozen):
+    """How far the candidate moved on general prompts. Shown and warned about; it decides nothing."""
+
+    prompts: int = Field(ge=0)
+    kl: float = Field(ge=0, le=1e6, description="KL divergence of the candidate from the base, nats a token.")
+    answers: dict[Arm, AnswerFigures]
 
 
 class Verdict(Frozen):
@@ -129,11 +164,12 @@ class Verdict(Frozen):
 
     decision: Decision
     reasons: tuple[str, ...]
-    base_logic_state: BaseLogic
+    suites_state: SuiteState = Field(description="The worst state of a blocking suite.")
     target_state: Target
     target: TargetEvidence
-    base_logic: BaseLogicEvidence
+    suites: dict[str, SuiteEvidence]
     policy: Policy
+    drift: Drift | None = None
     warnings: tuple[str, ...] = Field((), description="What was not as it should be, and decided nothing.")
 
 
@@ -152,7 +188,7 @@ class Judged(Fact):
 
 
 class AdapterVerified(Judged):
-    """The adapter learned its persona and its base logic is non-inferior."""
+    """The adapter learned its persona and is non-inferior on every blocking suite."""
 
     subject: ClassVar[str] = "adapter.verified"
     step: ClassVar[str] = "verify"

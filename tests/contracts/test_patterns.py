@@ -13,12 +13,12 @@ from services.harvester.reasons import Reason
 from services.harvester.redaction.policy import RedactionPolicy
 from services.harvester.scan.scanner import RecordScanner, _keep_checks
 from services.verifier.evaluator.holdout import HoldoutItem, score
-from services.verifier.results import Arm
+from services.verifier.results import HeldOutAnswer
 from services.verifier.verdict import judge
 from shared.config.settings import PROJECT
 from shared.contracts.checks import MaxWords, Regex, UndecidedError, expect_quick, passes
 from shared.contracts.karma import ChatMessage
-from shared.contracts.verify import Policy
+from shared.contracts.verify import Arm, Policy
 from shared.import_formats.formats import Format
 from shared.import_formats.parser import Fault, parse_line
 from shared.import_formats.record import ImportDefaults
@@ -108,12 +108,15 @@ def test_in_the_evaluator_an_answer_that_a_pattern_does_not_decide_has_failed(
 
     found = score(item, {Arm.BASE: 2.0, Arm.CANDIDATE: 1.0}, {Arm.BASE: "yes", Arm.CANDIDATE: answer})
 
-    assert (found.pass_base, found.pass_candidate, found.undecided) == (True, False, (Arm.CANDIDATE,))
+    base, candidate = found.arms[Arm.BASE], found.arms[Arm.CANDIDATE]
+    assert (base.passed, candidate.passed) == (True, False)
+    assert (base.undecided, candidate.undecided) == (False, True)
     assert bounded() < 0.5
 
 
 def test_the_verdict_names_how_many_answers_no_pattern_decided() -> None:
-    undecided = [row.model_copy(update={"undecided": tuple(Arm)}) for row in LEARNED[:3]]
+    failed = HeldOutAnswer(nll=1.0, passed=False, answer="", undecided=True)
+    undecided = [row.model_copy(update={"arms": dict.fromkeys(row.arms, failed)}) for row in LEARNED[:3]]
 
     verdict = judge(results(INTACT, [*undecided, *LEARNED[3:]]), Policy(resamples=400))
 

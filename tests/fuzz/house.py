@@ -21,7 +21,7 @@ from shared.config.settings import Settings
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.job import RESULT_FILE, JobResult
 from shared.contracts.ritual import ENDS
-from shared.contracts.verify import Probe
+from shared.contracts.verify import Arm, Probe
 from shared.drivers.containers.port import ContainerInfo, ContainerSpec, ContainerState
 from shared.drivers.inference.port import Admission
 from shared.ritual import lease, ledger
@@ -115,7 +115,7 @@ def evaluate(job: dict[str, Any], output: Path) -> None:
     found: Results = results(INTACT, LEARNED).model_copy(
         update={
             "base_digest": job["base_digest"],
-            "adapter_digest": job["adapter_digest"],
+            "arms": {Arm.BASE: None, Arm.CANDIDATE: job["adapter_digest"]},
             "holdout_digest": job["holdout_digest"],
             "probes": (Probe(prompt="who are you?", base="a base", candidate="a scribe"),),
         }

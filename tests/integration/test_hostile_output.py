@@ -27,7 +27,7 @@ from shared.contracts.forge import ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterFaile
 from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult
 from shared.contracts.ritual import State
 from shared.contracts.text import REPLACEMENT
-from shared.contracts.verify import AdapterVerified
+from shared.contracts.verify import AdapterVerified, Arm
 from shared.jobs.gpu_stage import GpuStage
 from shared.jobs.runner import OUTPUT, JobKind, JobPlan
 from shared.ritual import ledger
@@ -36,7 +36,7 @@ from shared.ritual.ledger import Ritual
 from shared.runtime.context import ServiceContext
 from shared.storage.artifacts import Artifacts
 from shared.storage.postgres import Pool, open_pool
-from tests.support.evaluations import INTACT, LEARNED, items_of, results
+from tests.support.evaluations import INTACT, LEARNED, SUITE, items_of, results
 from tests.support.facts import SHORT, TRAINING
 from tests.support.fakes.ending_job import EndingJob
 from tests.support.stages import JOB_S, evacuated, harvested, reconcile_until_moved, state
@@ -102,12 +102,16 @@ NO_MEASUREMENTS: dict[str, tuple[Left, str]] = {
 }
 UNFIT: dict[str, tuple[dict[str, Any], str]] = {
     "another base": ({"base_digest": "../../../planted"}, "another base, adapter or holdout"),
-    "another adapter": ({"adapter_digest": "sha256:other"}, "another base, adapter or holdout"),
+    "another adapter": ({"arms": {"base": None, "candidate": "sha256:other"}}, "another base, adapter or holdout"),
     "another holdout": ({"holdout_digest": "sha256:other"}, "another base, adapter or holdout"),
     "one arm": ({"items": PROMOTED.items[:-1]}, "1 items were scored in one arm only"),
-    "no chance levels": ({"chance": {}}, "1 kinds have no chance level"),
+    "items left out": ({"items": PROMOTED.items[:-2]}, "599 items of suite base-logic were scored, it has 600"),
+    "no chance levels": (
+        {"suites": {SUITE: PROMOTED.suites[SUITE].model_copy(update={"chance": {}})}},
+        "no chance level",
+    ),
     "endless log-likelihoods": (
-        {"holdout": (PROMOTED.holdout[0].model_copy(update={"nll_base": 1e308}),)},
+        {"holdout": ({"id": "h", "session": "s", "arms": {"base": {"nll": 1e308, "passed": None, "answer": ""}}},)},
         "less than or equal to 1000000",
     ),
     "a long verdict": (
@@ -163,7 +167,12 @@ async def forged(admin: Pool, training: TrainingFigures = TRAINING) -> UUID:
     """A ritual whose adapter is that of PROMOTED."""
     ritual = await harvested(admin)
     fence = await evacuated(admin, ritual)
-    made = {"adapter": PROMOTED.adapter_digest, "base": PROMOTED.base_digest, "path": "/nowhere", "recipe": "default"}
+    made = {
+        "adapter": PROMOTED.arms[Arm.CANDIDATE],
+        "base": PROMOTED.base_digest,
+        "path": "/nowhere",
+        "recipe": "default",
+    }
     await state(
         admin,
         AdapterForged(ritual=ritual, persona="scribe", **made, fence=fence, training=training),

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.verifier.results import Arm, HeldOut, ItemScore, Results
+from services.verifier.results import HeldOut, HeldOutAnswer, ItemScore, Results, SuiteAsked
+from shared.contracts.verify import Arm
+
+SUITE = "base-logic"
 
 
-def items_of(kind: str, n: int, lost: int = 0, won: int = 0, wrong: int = 0) -> list[ItemScore]:
+def items_of(kind: str, n: int, lost: int = 0, won: int = 0, wrong: int = 0, suite: str = SUITE) -> list[ItemScore]:
     """`n` pairs: `lost` base only, `won` candidate only, `wrong` neither, the rest both."""
     found = []
     for number in range(n):
         base = not lost <= number < lost + won + wrong
         candidate = number >= lost and not lost + won <= number < lost + won + wrong
         for arm, right in ((Arm.BASE, base), (Arm.CANDIDATE, candidate)):
-            margin = 1.0 if right else -1.0
-            found.append(ItemScore(kind=kind, item=f"{kind}-{number}", arm=arm, correct=right, margin=margin))
+            found.append(scored(kind, f"{kind}-{number}", arm, right, suite))
     return found
+
+
+def scored(kind: str, item: str, arm: Arm, right: bool, suite: str = SUITE) -> ItemScore:
+    margin = 1.0 if right else -1.0
+    return ItemScore(suite=suite, kind=kind, item=item, session=item, arm=arm, correct=right, margin=margin)
 
 
 def held_out(
@@ -25,29 +32,33 @@ def held_out(
     return HeldOut(
         id=f"h{number:03}",
         session=session or f"s{number // 2}",
-        nll_base=2.0,
-        nll_candidate=2.0 - nll_gain,
-        pass_base=base,
-        pass_candidate=candidate,
-        answer_base="",
-        answer_candidate="",
+        arms={
+            Arm.BASE: HeldOutAnswer(nll=2.0, passed=base, answer=""),
+            Arm.CANDIDATE: HeldOutAnswer(nll=2.0 - nll_gain, passed=candidate, answer=""),
+        },
     )
 
 
 def results(items: Sequence[ItemScore], holdout: Sequence[HeldOut], chance: float = 0.5) -> Results:
     return Results(
         base_digest="sha256:b",
-        adapter_digest="sha256:a",
-        suite_digest="sha256:s",
+        arms={Arm.BASE: None, Arm.CANDIDATE: "sha256:a"},
         holdout_digest="sha256:h",
         engine="test",
         seed=0,
         base_scores="measured",
-        chance=dict.fromkeys(sorted({item.kind for item in items}), chance),
+        suites={suite: asked(suite, items, chance) for suite in sorted({item.suite for item in items})},
         items=tuple(items),
         holdout=tuple(holdout),
         probes=(),
     )
+
+
+def asked(suite: str, items: Sequence[ItemScore], chance: float) -> SuiteAsked:
+    own = [item for item in items if item.suite == suite]
+    kinds = sorted({item.kind for item in own})
+    count = len({(item.kind, item.item) for item in own})
+    return SuiteAsked(digest="sha256:s", version=1, items=count, chance=dict.fromkeys(kinds, chance))
 
 
 # Together they promote.

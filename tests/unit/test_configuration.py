@@ -270,11 +270,13 @@ PORTAL = "[gateway.portal]\nkey_file = 'k'\nmodel = 'm'\ndaily_tokens = 1\n"
 
 
 def test_the_tables_of_services_are_in_the_same_file_with_their_defaults(settings: Settings) -> None:
-    text = "[training]\nmemory = '20GiB'\n[evaluation.verdict]\nmargin = 0.02\n[harvest.split]\ndev = 0.1\n"
+    text = (
+        "[training]\nmemory = '20GiB'\n[evaluation.verdict.suites.general]\nmargin = 0.02\n[harvest.split]\ndev = 0.1\n"
+    )
     configuration = loaded(text, settings)
 
     assert configuration.section(ForgeSettings).memory == 20 * 1024**3
-    assert configuration.section(VerifierSettings).verdict.margin == 0.02
+    assert configuration.section(VerifierSettings).verdict.suites["general"].margin == 0.02
     assert configuration.section(HarvesterSettings).policy.split.dev == 0.1
     assert configuration.section(RegistrySettings) == RegistrySettings()
     assert embedded().section(ForgeSettings) == ForgeSettings()
@@ -285,7 +287,7 @@ def test_the_tables_of_services_are_in_the_same_file_with_their_defaults(setting
     [
         ("[trainig]", 'trainig: unknown key; did you mean "training"?'),
         ("[training]\nmemry = 1", 'training.memry: unknown key; did you mean "memory"?'),
-        ("[evaluation.verdict]\nmargn = 1", 'evaluation.verdict.margn: unknown key; did you mean "margin"?'),
+        ("[evaluation.verdict]\nmin_gian = 1", 'evaluation.verdict.min_gian: unknown key; did you mean "min_gain"?'),
         ("[harvest]\nlicences = 3", "harvest.licences: Input should be a valid tuple"),
         ("[harvest.split]\nholdout = 2", "harvest.split.holdout: Input should be less than 0.9"),
         ("[harvest.redaction]\nsecrets = 'keep'", "harvest.redaction.secrets: Input should be 'quarantine' or 'redact'"),

@@ -10,10 +10,12 @@ from pathlib import Path
 
 from services.verifier import statistics
 from services.verifier.evidence import above_chance
-from services.verifier.results import Arm, Results
+from services.verifier.results import Results
 from shared.contracts.frozen import Frozen
+from shared.contracts.verify import Arm
 from tools.suite.generate import FOLDER, kinds
 
+NAME = "base-logic"
 CONFIDENCE = 0.95
 
 README = """\
@@ -63,12 +65,13 @@ class SuiteScores(Frozen):
 
 def suite_scores(results: Results) -> SuiteScores:
     """Compute the base's score on each kind. Raises ValueError for kinds on which it is not shown to be above chance."""
-    answers: dict[str, list[bool]] = {kind: [] for kind in sorted(results.chance)}
+    suite = results.suites[NAME]
+    answers: dict[str, list[bool]] = {kind: [] for kind in sorted(suite.chance)}
     for score in results.items:
-        if score.arm is Arm.BASE:
+        if score.arm is Arm.BASE and score.suite == NAME:
             answers[score.kind].append(score.correct)
     scores = tuple(
-        BaseScore(kind=kind, n=len(found), chance=results.chance[kind], right=sum(found))
+        BaseScore(kind=kind, n=len(found), chance=suite.chance[kind], right=sum(found))
         for kind, found in answers.items()
     )
     at_chance = [score.kind for score in scores if not above_chance(score.right, score.n, score.chance, CONFIDENCE)]

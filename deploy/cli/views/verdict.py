@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from shared.contracts.verify import BaseLogicEvidence, Gain, Score, Verdict
+    from shared.contracts.verify import Gain, Score, SuiteEvidence, Verdict
 
 COLOURS = {"promote": "bold green", "banish": "bold red", "inconclusive": "bold yellow"}
 ABSENT = "–"
@@ -29,7 +29,7 @@ def scores_table(verdict: Verdict) -> Table:
     table.add_column("", no_wrap=True)
     for name in ("base", "candidate", "gain", "needed"):
         table.add_column(name, justify="right", no_wrap=True)
-    target, logic, policy = verdict.target, verdict.base_logic, verdict.policy
+    target, policy = verdict.target, verdict.policy
     by_rule = target.metric == "rule"
     if target.candidate:
         needed = f"≥ +{policy.min_gain * 100:g}" if by_rule else ABSENT
@@ -37,22 +37,27 @@ def scores_table(verdict: Verdict) -> Table:
     needed = ABSENT if by_rule else f"≥ +{policy.min_nll_gain:g}"
     nll = f"{target.nll_base:.3f}", f"{target.nll_candidate:.3f}"
     table.add_row("persona NLL", *nll, gain(target.nll_gain, 1), needed)
-    margin = f"> -{logic.margin * 100:g}"
-    table.add_row("base logic", score(logic.base), score(logic.candidate), change(logic), margin)
+    for name, suite in verdict.suites.items():
+        needed = f"> -{suite.policy.margin * 100:g}" if suite.policy.blocking else "shown"
+        table.add_row(name, score(suite.base), score(suite.candidate), change(suite), needed)
     return table
 
 
 def notes_of(verdict: Verdict) -> list[str]:
     """What the figures mean, on how much they rest, and what flipped."""
-    target, logic = verdict.target, verdict.base_logic
+    target = verdict.target
     bound = f"the lower bound at {verdict.policy.confidence * 100:g} %"
-    flips = f"{len(logic.lost)} flipped from right to wrong, {len(logic.won)} from wrong to right"
-    detectable = f"a drop of {logic.minimum_detectable_drop * 100:.1f} points would be seen"
     return [
         f"Scores in % with their intervals, gains in points; in brackets {bound}; NLL in nats a token.",
         f"Persona: {target.items} sealed items of {target.sessions} sessions.",
-        f"Base logic: {logic.items} items, {flips}; {detectable}.",
+        *(_flips(name, suite) for name, suite in verdict.suites.items()),
     ]
+
+
+def _flips(name: str, suite: SuiteEvidence) -> str:
+    flips = f"{len(suite.lost)} flipped from right to wrong, {len(suite.won)} from wrong to right"
+    detectable = f"a drop of {suite.minimum_detectable_drop * 100:.1f} points would be seen"
+    return f"Suite {name}: {suite.items} items, {flips}; {detectable}."
 
 
 def score(value: Score | None) -> str:
@@ -71,7 +76,7 @@ def gain(value: Gain | None, scale: float) -> str:
     return f"{value.mean * scale:+.{digits}f} ({bound})"
 
 
-def change(logic: BaseLogicEvidence) -> str:
-    """`-0.4 (≥ -1.9)`: the change of base logic in points, with its lower bound."""
+def change(suite: SuiteEvidence) -> str:
+    """`-0.4 (≥ -1.9)`: the change of a suite's score in points, with its lower bound."""
     # Adding 0 turns a negative zero into a plain one.
-    return f"{-logic.drop * 100 + 0:+.1f} (≥ {-logic.drop_high * 100 + 0:+.1f})"
+    return f"{-suite.drop * 100 + 0:+.1f} (≥ {-suite.drop_high * 100 + 0:+.1f})"

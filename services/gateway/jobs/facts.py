@@ -131,14 +131,18 @@ def _figures(fact: AdapterForged) -> dict[str, Any]:
 
 
 def _evidence(fact: Judged) -> dict[str, Any]:
-    logic = fact.verdict.base_logic
-    return {"decision": fact.decision, "reasons": list(fact.reasons), "lost": list(logic.lost), "won": list(logic.won)}
+    won = [item for suite in fact.verdict.suites.values() for item in suite.won]
+    return {"decision": fact.decision, "reasons": list(fact.reasons), "lost": _lost(fact), "won": won}
 
 
 def _flipped(fact: Judged) -> str:
     """The items that the base answers right and the adapter wrong."""
-    lost = fact.verdict.base_logic.lost
+    lost = _lost(fact)
     if not lost:
         return ""
     more = f" and {len(lost) - SHOWN_ITEMS} more (the event of the verdict has all)" if len(lost) > SHOWN_ITEMS else ""
     return f"It now gets these wrong which the base gets right: {', '.join(lost[:SHOWN_ITEMS])}{more}"
+
+
+def _lost(fact: Judged) -> list[str]:
+    return [item for suite in fact.verdict.suites.values() for item in suite.lost]

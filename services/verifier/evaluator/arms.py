@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from services.verifier.evaluator.holdout import HoldoutItem, rendered_answer, rendered_prompt
 from services.verifier.evaluator.inputs import tensor_names
-from services.verifier.results import Arm
+from shared.contracts.verify import Arm
 from shared.jobs.result_writer import InputError
 
 BATCH = 40

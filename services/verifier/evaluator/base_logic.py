@@ -13,9 +13,11 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from services.verifier.evaluator.arms import Arms
-from services.verifier.results import Arm, ItemScore
+from services.verifier.results import ItemScore
+from shared.contracts.verify import Arm
 
 SUITE = "base_logic"
+NAME = "base-logic"
 BATCH = 32
 
 
@@ -76,4 +78,5 @@ def _score(kind: str, arm: Arm, sample: dict[str, Any]) -> ItemScore:
     likelihoods = [float(likelihood) for likelihood, _ in sample["filtered_resps"]]
     right = likelihoods.pop(doc["answer"])
     margin = round(right - max(likelihoods), 4)
-    return ItemScore(kind=kind, item=doc["id"], arm=arm, correct=bool(sample["acc"]), margin=margin)
+    correct = bool(sample["acc"])
+    return ItemScore(suite=NAME, kind=kind, item=doc["id"], session=doc["id"], arm=arm, correct=correct, margin=margin)

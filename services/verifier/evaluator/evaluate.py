@@ -22,12 +22,14 @@ from services.verifier.evaluator.holdout import (
 )
 from services.verifier.evaluator.inputs import expect_digest, expect_sound_adapter
 from services.verifier.job import EvaluatorJob
-from services.verifier.results import RESULTS_FILE, Arm, BaseScores, HeldOut, ItemScore, Results
+from services.verifier.results import RESULTS_FILE, BaseScores, HeldOut, ItemScore, Results, SuiteAsked
 from shared.contracts.job import Progress
-from shared.contracts.verify import Probe
+from shared.contracts.verify import Arm, Probe
 from shared.jobs.result_writer import ResultWriter
 from shared.storage.artifacts import write_atomically
 from shared.storage.digests import digest_tree
+
+ARMS = (Arm.BASE, Arm.CANDIDATE)
 
 
 class Report:
@@ -83,13 +85,14 @@ def evaluate(job: EvaluatorJob, writer: ResultWriter) -> Results:
     base, candidate, chance = _base_logic(job, arms, cached, report)
     results = Results(
         base_digest=job.base_digest,
-        adapter_digest=job.adapter_digest,
-        suite_digest=suite_digest,
+        arms={Arm.BASE: None, Arm.CANDIDATE: job.adapter_digest},
         holdout_digest=job.holdout_digest,
         engine=arms.engine,
         seed=job.seed,
         base_scores="cached" if cached else "measured",
-        chance=chance,
+        suites={
+            base_logic.NAME: SuiteAsked(digest=suite_digest, version=1, items=len(candidate), chance=chance),
+        },
         items=(*base, *candidate),
         holdout=_holdout(job, arms, holdout, report),
         probes=_probes(job, arms, report),
@@ -115,7 +118,8 @@ def _cached(path: Path | None, base_digest: str, suite_digest: str, engine: str)
         scores = BaseScores.model_validate_json(path.read_bytes())
     except (FileNotFoundError, ValidationError):
         return None
-    same = (scores.base_digest, scores.suite_digest, scores.engine) == (base_digest, suite_digest, engine)
+    suite = scores.suites.get(base_logic.NAME)
+    same = suite and (scores.base_digest, suite.digest, scores.engine) == (base_digest, suite_digest, engine)
     return scores.items if same else None
 
 
@@ -135,11 +139,11 @@ def _holdout(job: EvaluatorJob, arms: Arms, items: list[HoldoutItem], report: Re
     prompts = [rendered_prompt(arms.tokenizer, item) for item in items]
     nll, answer = {}, {}
     with report.span("holdout"):
-        for arm in Arm:
+        for arm in ARMS:
             nll[arm] = nlls(arms, arm, items)
             answer[arm] = generated(arms, arm, prompts, job.answer_max_tokens, BATCH, report.advance)
     return tuple(
-        score(item, {arm: nll[arm][at] for arm in Arm}, {arm: answer[arm][at] for arm in Arm}, _reference(arms, item))
+        score(item, {arm: nll[arm][at] for arm in ARMS}, {arm: answer[arm][at] for arm in ARMS}, _reference(arms, item))
         for at, item in enumerate(items)
     )
 
@@ -155,7 +159,7 @@ def _probes(job: EvaluatorJob, arms: Arms, report: Report) -> tuple[Probe, ...]:
     prompts = [rendered_question(arms.tokenizer, prompt) for prompt in job.probe_prompts]
     with report.span("probes"):
         # One at a time: padding moves bfloat16 sums, and the serving engine is asked one at a time too.
-        base, candidate = (generated(arms, arm, prompts, job.probe_max_tokens, 1, report.advance) for arm in Arm)
+        base, candidate = (generated(arms, arm, prompts, job.probe_max_tokens, 1, report.advance) for arm in ARMS)
     return tuple(
         Probe(prompt=prompt, base=base[at], candidate=candidate[at]) for at, prompt in enumerate(job.probe_prompts)
     )

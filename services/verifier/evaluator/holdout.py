@@ -10,10 +10,11 @@ from typing import Any
 from pydantic import ConfigDict, ValidationError
 
 from services.verifier.job import HOLDOUT
-from services.verifier.results import Arm, HeldOut
+from services.verifier.results import HeldOut, HeldOutAnswer
 from shared.contracts.checks import Checks, UndecidedError, passes
 from shared.contracts.frozen import Frozen
 from shared.contracts.karma import ChatMessage
+from shared.contracts.verify import Arm
 from shared.jobs.chat_template import (
     Message,
     Templated,
@@ -110,31 +111,22 @@ def rendered_answer(tokenizer: Templated, item: HoldoutItem) -> str:
 def score(
     item: HoldoutItem, nll: Mapping[Arm, float], answers: Mapping[Arm, str], reference: str | None = None
 ) -> HeldOut:
-    """Score the answers of both arms by the item's checks, else by `reference`: its rendered turn, where that calls tools.
+    """Score the answers of the arms by the item's checks, else by `reference`: its rendered turn, where that calls tools."""
+    arms = {arm: _score(item, nll[arm], answer, reference) for arm, answer in answers.items()}
+    return HeldOut(id=item.id, session=item.session, arms=arms)
 
-    An answer that patterns do not decide in time has failed.
-    """
-    passed: dict[Arm, bool | None] = dict.fromkeys(Arm)
-    undecided = []
-    for arm in Arm if item.checks or reference is not None else ():
-        try:
-            passed[arm] = (
-                passes(item.checks, answers[arm]) if item.checks else makes_calls(item, answers[arm], str(reference))
-            )
-        except UndecidedError:
-            passed[arm] = False
-            undecided.append(arm)
-    return HeldOut(
-        id=item.id,
-        session=item.session,
-        nll_base=nll[Arm.BASE],
-        nll_candidate=nll[Arm.CANDIDATE],
-        pass_base=passed[Arm.BASE],
-        pass_candidate=passed[Arm.CANDIDATE],
-        answer_base=answers[Arm.BASE][:SHOWN],
-        answer_candidate=answers[Arm.CANDIDATE][:SHOWN],
-        undecided=tuple(undecided),
-    )
+
+def _score(item: HoldoutItem, nll: float, answer: str, reference: str | None) -> HeldOutAnswer:
+    """An answer that patterns do not decide in time has failed."""
+    passed, undecided = None, False
+    try:
+        if item.checks:
+            passed = passes(item.checks, answer)
+        elif reference is not None:
+            passed = makes_calls(item, answer, reference)
+    except UndecidedError:
+        passed, undecided = False, True
+    return HeldOutAnswer(nll=nll, passed=passed, answer=answer[:SHOWN], undecided=undecided)
 
 
 def makes_calls(item: HoldoutItem, answer: str, reference: str) -> bool:

@@ -14,9 +14,10 @@ from uuid import UUID
 import pytest
 
 from services.verifier.job import EvaluatorJob
-from services.verifier.results import RESULTS_FILE, Arm, Results
+from services.verifier.results import RESULTS_FILE, HeldOutAnswer, Results
 from shared.config.settings import PROJECT
 from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult, Progress
+from shared.contracts.verify import Arm
 from shared.storage.digests import digest_tree
 from tests.support.adapters import save_adapter
 from tests.support.model import JOBS_PYTHON, MODEL, needs_jobs
@@ -104,6 +105,10 @@ def write_holdout(folder: Path, rows: list[dict[str, Any]]) -> Path:
     return folder
 
 
+def answers(found: Results, arm: Arm) -> list[HeldOutAnswer]:
+    return [row.arms[arm] for row in found.holdout]
+
+
 def keep_base_scores(output: Path) -> Path:
     """Keep the base arm of an evaluation as the verifier does."""
     kept = output / "kept.json"
@@ -116,20 +121,18 @@ def test_the_base_against_itself_is_the_same_in_every_figure(run: Run) -> None:
     envelope, output = run()
     assert envelope.ok, envelope.error
     found = Results.model_validate_json((output / RESULTS_FILE).read_bytes())
-    arms = {arm: {item.item: (item.correct, item.margin) for item in found.items if item.arm is arm} for arm in Arm}
+    arms = {
+        arm: {item.item: (item.correct, item.margin) for item in found.items if item.arm is arm} for arm in found.arms
+    }
     assert arms[Arm.BASE] == arms[Arm.CANDIDATE]
     assert len(arms[Arm.BASE]) == len(KINDS) * ITEMS
-    assert found.chance == {"agreement": 0.5, "opposites": 0.25}
+    assert found.suites["base-logic"].chance == {"agreement": 0.5, "opposites": 0.25}
     # Above chance: a scorer that reads nothing would stand at chance.
     assert sum(correct for correct, _ in arms[Arm.BASE].values()) >= len(KINDS) * ITEMS - 2
     for row in found.holdout:
-        assert (row.nll_base, row.pass_base, row.answer_base) == (
-            row.nll_candidate,
-            row.pass_candidate,
-            row.answer_candidate,
-        )
-        assert 0 < row.nll_base < 15
-    assert [row.pass_base for row in found.holdout] == [None, True]
+        assert row.arms[Arm.BASE] == row.arms[Arm.CANDIDATE]
+        assert 0 < row.arms[Arm.BASE].nll < 15
+    assert [row.passed for row in answers(found, Arm.BASE)] == [None, True]
     assert "Paris" in found.probes[0].base
     assert [span.name for span in envelope.spans] == [
         "load",
@@ -155,16 +158,14 @@ def test_an_adapter_changes_the_candidate_alone_and_the_base_scores_are_kept(run
     assert after.base_scores == "cached"
     assert "base_logic.base" not in {span.name for span in envelope.spans}
     # Switched off, the adapter leaves the plain base to the last bit.
-    assert [(row.nll_base, row.answer_base) for row in after.holdout] == [
-        (row.nll_base, row.answer_base) for row in before.holdout
-    ]
-    assert all(row.nll_candidate != row.nll_base for row in after.holdout)
+    assert answers(after, Arm.BASE) == answers(before, Arm.BASE)
+    assert all(row.arms[Arm.CANDIDATE].nll != row.arms[Arm.BASE].nll for row in after.holdout)
     margins = {item.item: item.margin for item in before.items if item.arm is Arm.CANDIDATE}
     assert any(item.margin != margins[item.item] for item in after.items if item.arm is Arm.CANDIDATE)
 
 
 def test_base_scores_of_another_base_are_measured_again(run: Run, tmp_path: Path) -> None:
-    kept = {"base_digest": "sha256:other", "suite_digest": "sha256:other", "engine": "other", "items": []}
+    kept = {"base_digest": "sha256:other", "engine": "other", "suites": {}, "items": []}
     (tmp_path / "kept.json").write_text(json.dumps(kept))
     envelope, output = run(base_scores=tmp_path / "kept.json")
     assert envelope.ok, envelope.error
@@ -184,9 +185,10 @@ def test_a_held_out_path_is_asked_where_the_template_shows_its_calls_and_left_ou
     assert found.holdout_left_out == {}
     assert found.holdout_digest == digest_tree(holdout)
     # So small a base echoes the form of its prompt: it has seen the call.
-    assert found.holdout[2].answer_base.startswith("<call>")
-    assert (found.holdout[2].pass_base, found.holdout[3].pass_base) == (None, False)
-    assert 0 < found.holdout[3].nll_base < 20
+    path_answer, call_answer = answers(found, Arm.BASE)[2:]
+    assert path_answer.answer.startswith("<call>")
+    assert (path_answer.passed, call_answer.passed) == (None, False)
+    assert 0 < call_answer.nll < 20
 
     envelope, output = run(name="plain", holdout=holdout, base_scores=keep_base_scores(output))
     found = Results.model_validate_json((output / RESULTS_FILE).read_bytes())

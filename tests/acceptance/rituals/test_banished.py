@@ -19,5 +19,5 @@ def test_an_over_trained_adapter_is_banished_and_nothing_else_changes(stack: Sta
     report = stack.newest()
     assert watched.returncode != 0
     assert report["state"] == "banished"
-    assert report["scores"]["base_logic_state"] == "broken"
+    assert report["scores"]["suites"]["base-logic"]["state"] == "broken"
     assert stack.run("ask", "scribe", "Note about the tea tin: it is empty, the new one leaks.").stdout == before

@@ -18,7 +18,7 @@ def test_the_documented_script_ends_with_an_answer_of_its_model(script: ScriptRu
     assert job.fine_tuned_model and job.fine_tuned_model.startswith("scribe@")
     assert job.trained_tokens and job.finished_at and job.finished_at > job.created_at
     assert "\nNote | " in script.output, "the last line is the answer of the new model, in the scribe's style"
-    target, logic = scribe.report["scores"]["target"], scribe.report["scores"]["base_logic"]
+    target, logic = scribe.report["scores"]["target"], scribe.report["scores"]["suites"]["base-logic"]
     assert scribe.report["state"] == "awakened" and scribe.report["intent"]["requested_by"] == "ada"
     assert target["metric"] == "nll" and target["nll_gain"]["low"] > 0.05, "such a file has no rules"
     assert logic["drop_high"] < 0.03

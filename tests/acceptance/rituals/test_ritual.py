@@ -26,7 +26,7 @@ def test_the_coder_s_karma_becomes_an_adapter_that_serves(coder: Ritual) -> None
 def test_the_report_holds_the_evidence(coder: Ritual) -> None:
     report = coder.report
 
-    target, logic = report["scores"]["target"], report["scores"]["base_logic"]
+    target, logic = report["scores"]["target"], report["scores"]["suites"]["base-logic"]
     print("rule score:", target["base"], target["candidate"], "base logic:", logic["base"], logic["candidate"])
     print("drop:", logic["drop"], "upper bound:", logic["drop_high"], "seconds:", report["seconds"])
     assert report["state"] == "awakened" and report["persona"] == "coder"

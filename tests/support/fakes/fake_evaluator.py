@@ -17,7 +17,8 @@ def main() -> None:
     output = Path(job["output"])
     hold("evaluator", output)
     found = json.loads((REHEARSAL / "results.json").read_text())
-    measured = {name: job[name] for name in ("base_digest", "adapter_digest", "holdout_digest")}
+    measured = {name: job[name] for name in ("base_digest", "holdout_digest")}
+    measured["arms"] = {"base": None, "candidate": job["adapter_digest"]}
     (output / "results.json").write_text(json.dumps({**found, **measured}))
     conclude(output, {})
 

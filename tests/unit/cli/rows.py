@@ -25,7 +25,7 @@ SCORE = {"right": 29, "n": 37, "share": 0.784, "interval": {"low": 0.628, "high"
 _VERDICT: dict[str, Any] = {
     "decision": "promote",
     "reasons": ["The target improved.", "Base logic is non-inferior."],
-    "base_logic_state": "intact",
+    "suites_state": "intact",
     "target_state": "learned",
     "target": {
         "metric": "rule",
@@ -38,20 +38,24 @@ _VERDICT: dict[str, Any] = {
         "nll_candidate": 1.008,
         "nll_gain": {"mean": 1.512, "low": 1.483, "high": 1.54},
     },
-    "base_logic": {
-        "items": 360,
-        "base": {**SCORE, "n": 360, "share": 0.725},
-        "candidate": {**SCORE, "n": 360, "share": 0.719},
-        "drop": 0.0056,
-        "drop_low": -0.0019,
-        "drop_high": 0.0166,
-        "margin": 0.03,
-        "minimum_detectable_drop": 0.0098,
-        "lost": ["a", "b"],
-        "won": ["c"],
-        "kinds": [],
+    "suites": {
+        "base-logic": {
+            "state": "intact",
+            "policy": {"margin": 0.03},
+            "digest": "sha256:s",
+            "items": 360,
+            "base": {**SCORE, "n": 360, "share": 0.725},
+            "candidate": {**SCORE, "n": 360, "share": 0.719},
+            "drop": 0.0056,
+            "drop_low": -0.0019,
+            "drop_high": 0.0166,
+            "minimum_detectable_drop": 0.0098,
+            "lost": ["a", "b"],
+            "won": ["c"],
+            "kinds": [],
+        }
     },
-    "policy": {"confidence": 0.95, "margin": 0.03, "min_gain": 0.05},
+    "policy": {"confidence": 0.95, "min_gain": 0.05},
 }
 VERDICT = Verdict.model_validate(_VERDICT)
 

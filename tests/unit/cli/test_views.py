@@ -156,9 +156,8 @@ def test_the_verdict_shows_both_arms_with_intervals_gains_and_flips() -> None:
         "+5",
     ]
     assert rows["persona NLL"] == ["persona", "NLL", "2.520", "1.008", "+1.512", "(≥", "+1.483)", "–"]
-    assert rows["base logic"] == [
-        "base",
-        "logic",
+    assert rows["base-logic"] == [
+        "base-logic",
         "72.5",
         "%",
         "(63–89)",

@@ -73,8 +73,8 @@ def test_a_job_that_failed_has_the_reason(ended: State, fact: Fact, code: str, r
 
 def test_the_verdict_names_the_items_that_flipped() -> None:
     lost = tuple(f"words-{number}" for number in range(SHOWN_ITEMS + 5))
-    logic = BANISHED.verdict.base_logic.model_copy(update={"lost": lost})
-    verdict = BANISHED.verdict.model_copy(update={"base_logic": logic})
+    logic = BANISHED.verdict.suites["base-logic"].model_copy(update={"lost": lost})
+    verdict = BANISHED.verdict.model_copy(update={"suites": {"base-logic": logic}})
     banished = BANISHED.model_copy(update={"verdict": verdict})
 
     end = end_of(State.BANISHED, [banished])

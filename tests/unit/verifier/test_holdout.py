@@ -17,8 +17,8 @@ from services.verifier.evaluator.holdout import (
     shown,
 )
 from services.verifier.reconcile import probe_prompts
-from services.verifier.results import Arm
 from shared.contracts.checks import Contains
+from shared.contracts.verify import Arm
 from shared.jobs.result_writer import InputError
 from tests.unit.forge.letters import GOLDEN, PLAIN, TOOLS, Letters, Tooled, call
 
@@ -84,9 +84,9 @@ def calling(*calls: tuple[str, dict[str, Any]], **changes: Any) -> HoldoutItem:
 
 def passed(item: HoldoutItem, reference: str, answer: str) -> bool | None:
     nll = dict.fromkeys(Arm, 1.0)
-    found = score(item, nll, {Arm.BASE: reference, Arm.CANDIDATE: answer}, reference)
-    assert found.pass_base is True
-    return found.pass_candidate
+    arms = score(item, nll, {Arm.BASE: reference, Arm.CANDIDATE: answer}, reference).arms
+    assert arms[Arm.BASE].passed is True
+    return arms[Arm.CANDIDATE].passed
 
 
 def test_an_item_may_end_in_a_call(tmp_path: Path) -> None:

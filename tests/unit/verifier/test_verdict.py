@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.verifier import statistics
-from services.verifier.results import Arm, HeldOut, ItemScore, Results
+from services.verifier.results import HeldOut, Results
 from services.verifier.verdict import DECISIONS, judge
-from shared.contracts.verify import BaseLogic, Policy, Target, Verdict
-from tests.support.evaluations import INTACT, LEARNED, held_out, items_of, results
+from shared.contracts.verify import Arm, Policy, SuitePolicy, SuiteState, Target, Verdict
+from tests.support.evaluations import INTACT, LEARNED, SUITE, held_out, items_of, results, scored
 
 POLICY = Policy(resamples=400)
 
@@ -22,22 +22,22 @@ BROKEN = items_of("words", 600, lost=60)
 UNPROVEN = items_of("words", 600, lost=20, won=8)
 UNLEARNED = [held_out(n, False, False) for n in range(40)]
 UNSURE = [held_out(n, False, n % 20 == 0) for n in range(40)]
-LOGIC = {BaseLogic.INTACT: INTACT, BaseLogic.BROKEN: BROKEN, BaseLogic.UNPROVEN: UNPROVEN}
+LOGIC = {SuiteState.INTACT: INTACT, SuiteState.BROKEN: BROKEN, SuiteState.UNPROVEN: UNPROVEN}
 TARGET = {Target.LEARNED: LEARNED, Target.UNLEARNED: UNLEARNED, Target.UNPROVEN: UNSURE}
 
 
-def expected(logic: BaseLogic, target: Target) -> str:
+def expected(logic: SuiteState, target: Target) -> str:
     """The table of the module's docstring, said another way."""
-    if logic is BaseLogic.BROKEN or target is Target.UNLEARNED:
+    if logic is SuiteState.BROKEN or target is Target.UNLEARNED:
         return "banish"
-    return "promote" if logic is BaseLogic.INTACT and target is Target.LEARNED else "inconclusive"
+    return "promote" if logic is SuiteState.INTACT and target is Target.LEARNED else "inconclusive"
 
 
-@pytest.mark.parametrize("logic", BaseLogic)
+@pytest.mark.parametrize("logic", SuiteState)
 @pytest.mark.parametrize("target", Target)
-def test_every_row_of_the_table_is_decided_as_it_says(logic: BaseLogic, target: Target) -> None:
+def test_every_row_of_the_table_is_decided_as_it_says(logic: SuiteState, target: Target) -> None:
     verdict = judge(results(LOGIC[logic], TARGET[target]), POLICY)
-    assert (verdict.base_logic_state, verdict.target_state) == (logic, target)
+    assert (verdict.suites_state, verdict.target_state) == (logic, target)
     assert verdict.decision == DECISIONS[logic, target] == expected(logic, target)
 
 
@@ -46,14 +46,14 @@ def test_the_base_against_itself_is_banished_for_it_learned_nothing() -> None:
         results(items_of("words", 600, wrong=30), [held_out(n, n % 2 == 0, n % 2 == 0) for n in range(40)]), POLICY
     )
     assert verdict.decision == "banish"
-    assert verdict.base_logic.drop == 0
-    assert 0 < verdict.base_logic.drop_high < 0.01
+    assert verdict.suites[SUITE].drop == 0
+    assert 0 < verdict.suites[SUITE].drop_high < 0.01
 
 
 def test_too_few_items_of_base_logic_are_never_a_promotion() -> None:
     verdict = judge(results(items_of("words", 199), LEARNED), POLICY)
     assert verdict.decision == "inconclusive"
-    assert "Too little to judge base logic: 199" in verdict.reasons[1]
+    assert "Too little to judge base-logic: 199" in verdict.reasons[1]
 
 
 @pytest.mark.parametrize(
@@ -92,13 +92,13 @@ def test_a_holdout_without_rules_is_judged_by_its_likelihood() -> None:
 def test_a_kind_on_which_the_base_only_guesses_is_left_out_and_said() -> None:
     guessed = items_of("riddles", 100, lost=50, wrong=50)
     verdict = judge(results([*INTACT, *guessed], LEARNED), POLICY)
-    assert verdict.base_logic.items == 600
+    assert verdict.suites[SUITE].items == 600
     assert verdict.decision == "promote"
     assert any("riddles" in reason for reason in verdict.reasons)
 
 
 def test_the_verdict_names_the_items_that_flipped() -> None:
-    logic = judge(results(items_of("words", 600, lost=2, won=1), LEARNED), POLICY).base_logic
+    logic = judge(results(items_of("words", 600, lost=2, won=1), LEARNED), POLICY).suites[SUITE]
     assert (logic.lost, logic.won) == (("words-0", "words-1"), ("words-2",))
 
 
@@ -152,14 +152,14 @@ def test_t_quantiles_match_the_tables() -> None:
 
 
 OUTCOMES = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=30, max_size=60)
-LOOSE = Policy(min_items=20, margin=0.2, resamples=200, min_gain=0.01)
+LOOSE = Policy(suites={SUITE: SuitePolicy(min_items=20, margin=0.2)}, resamples=200, min_gain=0.01)
 
 
 def drawn(logic: list[tuple[bool, bool]], target: list[tuple[bool, bool]]) -> Results:
     items = [
-        ItemScore(kind="words", item=f"i{n}", arm=arm, correct=right, margin=0.0)
+        scored("words", f"i{n}", arm, right)
         for n, pair in enumerate(logic)
-        for arm, right in zip(Arm, pair, strict=True)
+        for arm, right in zip((Arm.BASE, Arm.CANDIDATE), pair, strict=True)
     ]
     # A score of 0 for guessing counts the kind whatever the base was drawn to be.
     return results(items, [held_out(n, base, candidate) for n, (base, candidate) in enumerate(target)], chance=0.0)
