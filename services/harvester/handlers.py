@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Annotated
 from uuid import uuid5
@@ -27,6 +28,7 @@ from shared.ritual import ledger
 from shared.runtime.context import InContext
 from shared.storage.base_model import BaseError, Bases
 from shared.storage.base_shape import expect_fit
+from shared.storage.suites import load_suites
 
 log = structlog.get_logger()
 
@@ -54,6 +56,10 @@ async def training_intent(intent: TrainingIntent, message: NatsMessage, service:
         await expect_fit(recipe, bases, service.configuration.base_of(intent.persona))
     except (ConfigurationError, BaseError) as error:
         raise PermanentError(f"recipe: {error}") from error
+    try:
+        await asyncio.to_thread(load_suites, service.configuration.suites)
+    except ConfigurationError as error:
+        raise PermanentError(f"suites: {error}") from error
     async with service.pool.acquire() as conn, conn.transaction():
         ritual = await ledger.open_ritual(conn, intent, intent_id(intent, message), message.headers.get("traceparent"))
     service.wake()

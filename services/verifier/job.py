@@ -27,7 +27,7 @@ class EvaluatorJob(GpuJob):
     adapter_digest: str | None = Field(None, description="shared.storage.digests.digest_tree of `adapter`.")
     holdout: Path = Field(description="Directory of the sealed holdout, which contains holdout/ in shards.")
     holdout_digest: str = Field(description="shared.storage.digests.digest_tree of `holdout`.")
-    suites: Path = Field(description="Directory that contains base_logic/.")
+    suites: Path = Field(description="Folder of the suites, see shared.storage.suites.")
     output: Path
     seed: int = Field(0, ge=0, lt=2**31)
     base_scores: Path | None = Field(None, description="BaseScores of an earlier evaluation of this base.")

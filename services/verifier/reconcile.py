@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.verifier.job import HOLDOUT, EvaluatorJob
 from services.verifier.results import RESULTS_FILE, Results
 from services.verifier.verdict import judge
+from shared.config.errors import Fault, nearest, refusal
 from shared.contracts.forge import AdapterForged
 from shared.contracts.harvest import KarmaHarvested
-from shared.contracts.verify import LARGEST_RESULTS, LARGEST_VERDICT, AdapterBanished, AdapterVerified, Arm, Verdict
+from shared.contracts.verify import (
+    LARGEST_RESULTS,
+    LARGEST_VERDICT,
+    AdapterBanished,
+    AdapterVerified,
+    Arm,
+    Policy,
+    Verdict,
+)
 from shared.jobs.runner import Finished, JobPlan
 from shared.ritual import ledger
 from shared.storage.artifacts import Artifacts, write_atomically
 from shared.storage.base_model import BaseError, Bases
 from shared.storage.shards import lines
+from shared.storage.suites import LoadedSuite, load_suites
 from shared.storage.untrusted import OutputError, read_model
 
 if TYPE_CHECKING:
@@ -101,13 +112,28 @@ class Verifier:
             raise OutputError(
                 f"{RESULTS_FILE} has {len(results.probes)} probes, {self._settings.probes} were asked for"
             )
+        suites = load_suites(self._context.configuration.suites)
+        for name, suite in suites.items():
+            asked = results.suites.get(name)
+            if asked is None or asked.digest != suite.digest or asked.items < suite.count:
+                raise OutputError(f"{RESULTS_FILE} is not about all {suite.count} items of suite {name} as it is now")
         try:
-            verdict = judge(results, self._settings.verdict)
+            verdict = judge(results, effective_policy(self._settings.verdict, suites))
         except ValueError as error:
             raise OutputError(f"{RESULTS_FILE} cannot be judged: {error}") from error
         if len(verdict.model_dump_json()) > LARGEST_VERDICT:
             raise OutputError(f"{RESULTS_FILE} has too many items for a verdict of {LARGEST_VERDICT} bytes")
         return verdict
+
+
+def effective_policy(owner: Policy, suites: Mapping[str, LoadedSuite]) -> Policy:
+    """The owner's policy over the files' values. Raises ConfigurationError where it names a suite that is not there."""
+    if unknown := sorted(owner.suites.keys() - suites.keys()):
+        place = ("evaluation", "verdict", "suites", unknown[0])
+        raise refusal("soulforge.toml", [Fault(place, f"there is no such suite; {nearest(unknown[0], suites)}")])
+    changes = {name: policy.model_dump(exclude_unset=True) for name, policy in owner.suites.items()}
+    needed = {name: suite.suite.policy.model_copy(update=changes.get(name, {})) for name, suite in suites.items()}
+    return owner.model_copy(update={"suites": needed})
 
 
 def probe_prompts(holdout: Path, count: int) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from shared.config.tables import EMBEDDED_BASE
 from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult, Progress
 from shared.contracts.verify import Arm, Probe
 from shared.jobs.start_limit import GpuJob, require_in_time
-from tests.support.evaluations import INTACT, LEARNED, results
+from tests.support.evaluations import promoted
 from tests.support.facts import TRAINING
 from tests.support.fakes.vllm_answers import words
 
@@ -73,7 +73,7 @@ def evaluate(job: dict[str, Any], output: Path) -> dict[str, Any]:
     measured = {name: job[name] for name in ("base_digest", "holdout_digest")}
     arms = {Arm.BASE: None, Arm.CANDIDATE: job["adapter_digest"]}
     probes = tuple(_probe(version, prompt) for prompt in job["probe_prompts"])
-    found = results(INTACT, LEARNED).model_copy(update={**measured, "arms": arms, "probes": probes})
+    found = promoted().model_copy(update={**measured, "arms": arms, "probes": probes})
     (output / RESULTS_FILE).write_text(found.model_dump_json())
     return {}
 

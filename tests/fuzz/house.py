@@ -31,7 +31,7 @@ from shared.storage.postgres import Pool, open_pool
 from tests.fuzz import faults
 from tests.support.anvils import FakeMemory, FakeRune
 from tests.support.configurations import QUICK, configured
-from tests.support.evaluations import INTACT, LEARNED, results
+from tests.support.evaluations import promoted
 from tests.support.facts import TRAINING
 from tests.support.harvests import example, remember
 from tests.support.orchestrated import named_base
@@ -112,7 +112,7 @@ def train(job: dict[str, Any], output: Path) -> None:
 
 
 def evaluate(job: dict[str, Any], output: Path) -> None:
-    found: Results = results(INTACT, LEARNED).model_copy(
+    found: Results = promoted().model_copy(
         update={
             "base_digest": job["base_digest"],
             "arms": {Arm.BASE: None, Arm.CANDIDATE: job["adapter_digest"]},

@@ -17,7 +17,7 @@ from services.forge.reconcile import ROLE as TRAINER
 from services.forge.reconcile import Forge
 from services.verifier.reconcile import ROLE as EVALUATOR
 from services.verifier.reconcile import Verifier
-from services.verifier.results import RESULTS_FILE, Results
+from services.verifier.results import RESULTS_FILE, ItemScore, Results
 from services.verifier.settings import VerifierSettings
 from shared.config.model import embedded
 from shared.config.settings import Settings
@@ -36,7 +36,7 @@ from shared.ritual.ledger import Ritual
 from shared.runtime.context import ServiceContext
 from shared.storage.artifacts import Artifacts
 from shared.storage.postgres import Pool, open_pool
-from tests.support.evaluations import INTACT, LEARNED, SUITE, items_of, results
+from tests.support.evaluations import SUITE, promoted
 from tests.support.facts import SHORT, TRAINING
 from tests.support.fakes.ending_job import EndingJob
 from tests.support.stages import JOB_S, evacuated, harvested, reconcile_until_moved, state
@@ -46,12 +46,16 @@ pytestmark = pytest.mark.timeout(60)
 GIB = 1024**3
 MAX_ATTEMPTS = 2
 GOOD = JobResult(ok=True, result=TRAINING.model_dump(mode="json"))
-PROMOTED = results(INTACT, LEARNED)
-LOST = items_of("words", 600, lost=300)
+PROMOTED = promoted()
 CONFIG = f"{ADAPTER_DIR}/{ADAPTER_CONFIG}"
 ADAPTER = {CONFIG: '{"peft_type": "LORA"}', f"{ADAPTER_DIR}/{ADAPTER_WEIGHTS}": "weights"}
 
 Left = dict[str, Any]  # fields of EndingJob
+
+
+def _lost_under_a_long_name(item: ItemScore) -> ItemScore:
+    return item.model_copy(update={"item": item.item + "x" * 2_000, "correct": item.arm is Arm.BASE})
+
 
 NO_RESULT: dict[str, tuple[Left, str]] = {
     "NUL in the log": ({"printed": "last \0 words"}, f"last {REPLACEMENT} words"),
@@ -105,9 +109,14 @@ UNFIT: dict[str, tuple[dict[str, Any], str]] = {
     "another adapter": ({"arms": {"base": None, "candidate": "sha256:other"}}, "another base, adapter or holdout"),
     "another holdout": ({"holdout_digest": "sha256:other"}, "another base, adapter or holdout"),
     "one arm": ({"items": PROMOTED.items[:-1]}, "1 items were scored in one arm only"),
-    "items left out": ({"items": PROMOTED.items[:-2]}, "599 items of suite base-logic were scored, it has 600"),
+    "a suite left out": ({"suites": {SUITE: PROMOTED.suites[SUITE]}}, "is not about all"),
+    "another suite": (
+        {"suites": {**PROMOTED.suites, SUITE: PROMOTED.suites[SUITE].model_copy(update={"digest": "sha256:x"})}},
+        "items of suite base-logic as it is now",
+    ),
+    "items left out": ({"items": PROMOTED.items[:-2]}, "items of suite rigidity were scored, it has"),
     "no chance levels": (
-        {"suites": {SUITE: PROMOTED.suites[SUITE].model_copy(update={"chance": {}})}},
+        {"suites": {**PROMOTED.suites, SUITE: PROMOTED.suites[SUITE].model_copy(update={"chance": {}})}},
         "no chance level",
     ),
     "endless log-likelihoods": (
@@ -115,7 +124,7 @@ UNFIT: dict[str, tuple[dict[str, Any], str]] = {
         "less than or equal to 1000000",
     ),
     "a long verdict": (
-        {"items": tuple(item.model_copy(update={"item": item.item + "x" * 2_000}) for item in LOST)},
+        {"items": tuple(_lost_under_a_long_name(item) for item in PROMOTED.items)},
         "too many items for a verdict",
     ),
 }

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 from services.verifier.results import HeldOut, HeldOutAnswer, ItemScore, Results, SuiteAsked
+from shared.config.settings import PROJECT
 from shared.contracts.verify import Arm
+from shared.storage.suites import load_suites
 
 SUITE = "base-logic"
 
@@ -59,6 +62,22 @@ def asked(suite: str, items: Sequence[ItemScore], chance: float) -> SuiteAsked:
     kinds = sorted({item.kind for item in own})
     count = len({(item.kind, item.item) for item in own})
     return SuiteAsked(digest="sha256:s", version=1, items=count, chance=dict.fromkeys(kinds, chance))
+
+
+@cache
+def promoted() -> Results:
+    """Results that promote, with every item of the shipped suites."""
+    suites = load_suites(PROJECT / "services" / "verifier" / "suites")
+    items = [
+        scored(kind, item.id, arm, True, name)
+        for name, suite in suites.items()
+        for kind, tasks in suite.items.items()
+        for item in tasks
+        for arm in (Arm.BASE, Arm.CANDIDATE)
+    ]
+    found = results(items, LEARNED)
+    digests = {name: found.suites[name].model_copy(update={"digest": suite.digest}) for name, suite in suites.items()}
+    return found.model_copy(update={"suites": digests})
 
 
 # Together they promote.

@@ -16,7 +16,7 @@ from shared.contracts.verify import Probe
 from shared.drivers.inference.port import PromptMessage
 from shared.drivers.inference.vllm import Vllm
 from tests.support.adapters import save_adapter
-from tests.support.evaluations import INTACT, LEARNED, results
+from tests.support.evaluations import promoted
 from tests.support.fakes.holding import REHEARSAL
 from tests.support.running import Stack
 
@@ -37,7 +37,7 @@ async def prepare(stack: Stack) -> None:
     rune = Vllm(stack.rune_url)
     await rune.load(NAME, adapter)
     probes = [await _probe(rune, EMBEDDED_BASE, prompt) for prompt in UNSEEN[PERSONA]]
-    found = results(INTACT, LEARNED).model_copy(update={"probes": tuple(probes)})
+    found = promoted().model_copy(update={"probes": tuple(probes)})
     (REHEARSAL / RESULTS_FILE).write_text(found.model_dump_json())
 
 

@@ -1,4 +1,4 @@
-"""Write the base-logic suite: one task file and one file of items per kind, the same bytes on every run.
+"""Write the items of the shipped suites: a file for each kind, the same bytes on every run.
 
 python -m tools.suite.generate
 """
@@ -6,49 +6,39 @@ python -m tools.suite.generate
 from __future__ import annotations
 
 from shared.config.settings import PROJECT
-from tools.suite import grammar, tasks, words, world
-from tools.suite.items import Kind, lines
+from tools.suite import general, grammar, harder, items, questions, small_tasks, tasks, words, world
+from tools.suite.items import Kind
+from tools.suite.questions import AnswerKind
 
-SUITE = "base_logic"
-FOLDER = PROJECT / "services/verifier/suites" / SUITE
-
-# The data file is named relative to the folder of suites: lm-eval resolves it against its working directory.
-TASK = """\
-task: {suite}_{kind}
-tag: {suite}
-dataset_path: json
-dataset_kwargs:
-  data_files:
-    test: {suite}/{kind}.jsonl
-test_split: test
-output_type: multiple_choice
-doc_to_text: "{{{{context}}}}"
-doc_to_choice: "{{{{choices}}}}"
-doc_to_target: answer
-metric_list:
-  - metric: acc
-    aggregation: mean
-    higher_is_better: true
-metadata:
-  version: 1.0
-"""
+FOLDER = PROJECT / "services/verifier/suites"
 
 
 def kinds() -> tuple[Kind, ...]:
-    """Every kind of the suite, in the order of its table."""
-    return tuple(make() for part in (grammar, world, words, tasks) for make in part.KINDS)
+    """Every kind of base-logic, in the order of its table."""
+    return tuple(make() for part in (grammar, world, words, tasks, harder) for make in part.KINDS)
 
 
-def files(suite: tuple[Kind, ...]) -> dict[str, str]:
-    """File name -> content."""
-    items = {f"{kind.name}.jsonl": lines(kind) for kind in suite}
-    return items | {f"{kind.name}.yaml": TASK.format(suite=SUITE, kind=kind.name) for kind in suite}
+def answer_kinds() -> dict[str, tuple[AnswerKind, ...]]:
+    """The kinds of each suite whose answers are generated."""
+    return {
+        "general": tuple(make() for make in (*general.KINDS, *small_tasks.GENERAL)),
+        "rigidity": tuple(make() for make in small_tasks.RIGIDITY),
+    }
+
+
+def files() -> dict[str, str]:
+    """Path below the folder of suites -> content."""
+    written = {f"base-logic/{kind.name}.jsonl": items.lines(kind) for kind in kinds()}
+    for suite, made in answer_kinds().items():
+        written |= {f"{suite}/{kind.name}.jsonl": questions.lines(kind) for kind in made}
+    return written
 
 
 def main() -> None:
-    for name, content in files(kinds()).items():
+    for name, content in files().items():
+        (FOLDER / name).parent.mkdir(exist_ok=True)
         (FOLDER / name).write_text(content, encoding="utf-8")
-    print(f"{sum(len(kind.items) for kind in kinds())} items of {len(kinds())} kinds in {FOLDER}")
+        print(f"{content.count(chr(10)):>4} {name}")
 
 
 if __name__ == "__main__":

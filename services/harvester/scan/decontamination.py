@@ -1,6 +1,6 @@
 """Find items of the benchmarks in use: a score would mean nothing after training on them.
 
-An item is its question with the right answer. Of a long item any 13 words in a row count, of a shorter one all of it;
+An item is its question, with the right answer where it has choices. Of a long item any 13 words in a row count, of a shorter one all of it;
 items of fewer than 8 words are everyday language and do not count. Two letters of a script without spaces count as a word.
 """
 
@@ -29,7 +29,7 @@ def read_passages(folder: Path) -> list[str]:
 def _items(path: Path) -> Iterator[str]:
     for line in path.read_text(encoding="utf-8").splitlines():
         item = json.loads(line)
-        yield f"{item['context']} {item['choices'][item['answer']]}"
+        yield item["prompt"] if "prompt" in item else f"{item['context']} {item['choices'][item['answer']]}"
 
 
 def _passages(item: str) -> Iterator[str]:

@@ -86,7 +86,7 @@ def generated(
 
 def without_special_tokens(arms: Arms, text: str) -> str:
     """A rendered text as generated ones are decoded."""
-    return str(arms.tokenizer.decode(_tokens(arms, text), skip_special_tokens=True))
+    return str(arms.tokenizer.decode(token_ids(arms, text), skip_special_tokens=True))
 
 
 def _attach(model: Any, adapter: Path) -> Any:
@@ -111,21 +111,21 @@ def _cast(adapted: Any, dtype: torch.dtype) -> None:
 
 
 def _nll(arms: Arms, item: HoldoutItem) -> float:
-    before = _tokens(arms, rendered_prompt(arms.tokenizer, item))
-    answer = _tokens(arms, rendered_answer(arms.tokenizer, item))
+    before = token_ids(arms, rendered_prompt(arms.tokenizer, item))
+    answer = token_ids(arms, rendered_answer(arms.tokenizer, item))
     # Of a conversation longer than the context the end is kept, where the answer is.
     ids = torch.tensor([(before + answer)[-arms.model.config.max_position_embeddings :]], device=arms.model.device)
     logits = arms.model(input_ids=ids, logits_to_keep=len(answer) + 1).logits[0, :-1].float()
     return float(torch.nn.functional.cross_entropy(logits, ids[0, -len(answer) :]))
 
 
-def _tokens(arms: Arms, text: str) -> list[int]:
+def token_ids(arms: Arms, text: str) -> list[int]:
     return list(arms.tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _generate(arms: Arms, prompts: Sequence[str], max_tokens: int) -> list[str]:
     limit = arms.model.config.max_position_embeddings - max_tokens
-    rows = [_tokens(arms, prompt)[-limit:] for prompt in prompts]
+    rows = [token_ids(arms, prompt)[-limit:] for prompt in prompts]
     batch = arms.tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt").to(arms.model.device)
     produced = arms.model.generate(
         **batch, max_new_tokens=max_tokens, do_sample=False, pad_token_id=arms.tokenizer.pad_token_id

@@ -1,15 +1,9 @@
-"""The evaluation: load once, then run both arms over suite, holdout and probes, and write `results.json`."""
+"""The evaluation: load once, then ask every arm the suites, the holdout and the probes, and write `results.json`."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 
-from pydantic import ValidationError
-
-from services.verifier.evaluator import base_logic
 from services.verifier.evaluator.arms import BATCH, Arms, generated, load, nlls, without_special_tokens
 from services.verifier.evaluator.holdout import (
     HoldoutItem,
@@ -21,85 +15,57 @@ from services.verifier.evaluator.holdout import (
     shown,
 )
 from services.verifier.evaluator.inputs import expect_digest, expect_sound_adapter
+from services.verifier.evaluator.report import Report
+from services.verifier.evaluator.style import persona_rules
+from services.verifier.evaluator.suites import ask, known_scores, measure_drift
 from services.verifier.job import EvaluatorJob
-from services.verifier.results import RESULTS_FILE, BaseScores, HeldOut, ItemScore, Results, SuiteAsked
-from shared.contracts.job import Progress
+from services.verifier.results import RESULTS_FILE, HeldOut, Results
+from shared.config.errors import ConfigurationError
 from shared.contracts.verify import Arm, Probe
-from shared.jobs.result_writer import ResultWriter
+from shared.jobs.result_writer import InputError, ResultWriter
 from shared.storage.artifacts import write_atomically
-from shared.storage.digests import digest_tree
+from shared.storage.suites import LoadedSuite, load_suites
 
 ARMS = (Arm.BASE, Arm.CANDIDATE)
-
-
-class Report:
-    """Progress of the evaluation: the answer of one arm to one item is one of `total`."""
-
-    def __init__(self, writer: ResultWriter) -> None:
-        self.total = 0
-        self._writer = writer
-        self._phase = "start"
-        self._done = 0
-        self._first_ns: int | None = None
-
-    @contextmanager
-    def span(self, phase: str) -> Iterator[None]:
-        """Time a step and name it in the progress."""
-        self._phase = phase
-        self._write()
-        with self._writer.span(phase):
-            yield
-
-    def advance(self, items: int) -> None:
-        """Count `items` more answers of one arm."""
-        self._done = min(self._done + items, self.total)
-        self._write()
-
-    def _write(self) -> None:
-        self._writer.progress(
-            Progress(phase=self._phase, done=self._done, total=self.total, unit="items", eta_s=self._eta_s())
-        )
-
-    def _eta_s(self) -> float | None:
-        # Loading takes another pace: the clock starts at the first item.
-        if self._first_ns is None:
-            self._first_ns = time.monotonic_ns() if self.total else None
-        if self._first_ns is None or not self._done:
-            return None
-        elapsed_s = (time.monotonic_ns() - self._first_ns) / 1e9
-        return round(elapsed_s / self._done * (self.total - self._done), 1)
 
 
 def evaluate(job: EvaluatorJob, writer: ResultWriter) -> Results:
     """Run the evaluation. Raises InputError when an input is unusable; any other error may pass on a retry."""
     report = Report(writer)
     expect_digest("holdout", job.holdout, job.holdout_digest)
-    sealed = read_holdout(job.holdout)
-    suite_digest = digest_tree(job.suites / base_logic.SUITE)
+    sealed, suites = read_holdout(job.holdout), _suites(job)
     with report.span("load"):
         arms = _loaded(job)
     holdout, left_out = shown(arms.tokenizer, sealed)
-    cached = _cached(job.base_scores, job.base_digest, suite_digest, arms.engine)
-    suite_arms = 1 if cached else 2
-    report.total = suite_arms * base_logic.count(job.suites) + 2 * len(holdout) + 2 * len(job.probe_prompts)
-    base, candidate, chance = _base_logic(job, arms, cached, report)
+    known = known_scores(job.base_scores, job.base_digest, arms.engine, suites)
+    counts = [suite.count * (len(ARMS) - (name in known)) for name, suite in suites.items()]
+    report.total = sum(counts) + len(ARMS) * (len(holdout) + len(job.probe_prompts))
+    found = ask(arms, ARMS, suites, known, persona_rules(sealed), job.seed, report)
+    with report.span("drift"):
+        drift = measure_drift(arms, suites, found)
     results = Results(
         base_digest=job.base_digest,
         arms={Arm.BASE: None, Arm.CANDIDATE: job.adapter_digest},
         holdout_digest=job.holdout_digest,
         engine=arms.engine,
         seed=job.seed,
-        base_scores="cached" if cached else "measured",
-        suites={
-            base_logic.NAME: SuiteAsked(digest=suite_digest, version=1, items=len(candidate), chance=chance),
-        },
-        items=(*base, *candidate),
+        base_scores="cached" if known.keys() == suites.keys() else "measured",
+        suites=found.asked,
+        items=found.items,
         holdout=_holdout(job, arms, holdout, report),
         probes=_probes(job, arms, report),
         holdout_left_out=left_out,
+        drift=drift,
     )
     write_atomically(job.output / RESULTS_FILE, results.model_dump_json(indent=1) + "\n")
     return results
+
+
+def _suites(job: EvaluatorJob) -> dict[str, LoadedSuite]:
+    try:
+        return load_suites(job.suites)
+    except ConfigurationError as error:
+        raise InputError(f"suites: {error}") from error
 
 
 def _loaded(job: EvaluatorJob) -> Arms:
@@ -110,32 +76,7 @@ def _loaded(job: EvaluatorJob) -> Arms:
     return load(job.base, job.adapter, job.seed)
 
 
-def _cached(path: Path | None, base_digest: str, suite_digest: str, engine: str) -> tuple[ItemScore, ...] | None:
-    """Read earlier scores of the same base on the same items by the same engine; None where there are none."""
-    if path is None:
-        return None
-    try:
-        scores = BaseScores.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return None
-    suite = scores.suites.get(base_logic.NAME)
-    same = suite and (scores.base_digest, suite.digest, scores.engine) == (base_digest, suite_digest, engine)
-    return scores.items if same else None
-
-
-def _base_logic(
-    job: EvaluatorJob, arms: Arms, cached: tuple[ItemScore, ...] | None, report: Report
-) -> tuple[tuple[ItemScore, ...], tuple[ItemScore, ...], dict[str, float]]:
-    base = cached
-    if base is None:
-        with report.span("base_logic.base"):
-            base = tuple(base_logic.measure(arms, Arm.BASE, job.suites, job.seed, report.advance)[0])
-    with report.span("base_logic.candidate"):
-        candidate, chance = base_logic.measure(arms, Arm.CANDIDATE, job.suites, job.seed, report.advance)
-    return base, tuple(candidate), chance
-
-
-def _holdout(job: EvaluatorJob, arms: Arms, items: list[HoldoutItem], report: Report) -> tuple[HeldOut, ...]:
+def _holdout(job: EvaluatorJob, arms: Arms, items: Sequence[HoldoutItem], report: Report) -> tuple[HeldOut, ...]:
     prompts = [rendered_prompt(arms.tokenizer, item) for item in items]
     nll, answer = {}, {}
     with report.span("holdout"):

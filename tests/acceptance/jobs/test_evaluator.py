@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+import yaml
 
 from services.verifier.job import EvaluatorJob
 from services.verifier.results import RESULTS_FILE, HeldOutAnswer, Results
@@ -22,11 +22,12 @@ from shared.storage.digests import digest_tree
 from tests.support.adapters import save_adapter
 from tests.support.model import JOBS_PYTHON, MODEL, needs_jobs
 from tests.support.tooled import TOOLS, golden, tooled_base
-from tools.suite.generate import FOLDER, SUITE
+from tools.suite.generate import FOLDER
 
 TIMEOUT_S = 280
-KINDS = ("agreement", "opposites")
+KINDS = {"base-logic": ("agreement", "opposites"), "general": ("facts",), "rigidity": ("obedience",)}
 ITEMS = 6
+ASKED = ITEMS * sum(map(len, KINDS.values()))
 
 pytestmark = needs_jobs
 
@@ -35,14 +36,17 @@ Run = Callable[..., tuple[JobResult, Path]]
 
 @pytest.fixture(scope="module")
 def suites(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first items of two kinds of the suite."""
-    folder = tmp_path_factory.mktemp("suites") / SUITE
-    folder.mkdir()
-    for kind in KINDS:
-        shutil.copy(FOLDER / f"{kind}.yaml", folder)
-        lines = (FOLDER / f"{kind}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-        (folder / f"{kind}.jsonl").write_text("".join(lines[:ITEMS]), encoding="utf-8")
-    return folder.parent
+    """The first items of some kinds of the shipped suites."""
+    folder = tmp_path_factory.mktemp("suites")
+    for suite, kinds in KINDS.items():
+        (folder / suite).mkdir()
+        described = yaml.safe_load((FOLDER / f"{suite}.yaml").read_text(encoding="utf-8"))
+        shorter = described | {"tasks": list(kinds)} | ({"max_new_tokens": 12} if suite != "base-logic" else {})
+        (folder / f"{suite}.yaml").write_text(yaml.safe_dump(shorter), encoding="utf-8")
+        for kind in kinds:
+            lines = (FOLDER / suite / f"{kind}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+            (folder / suite / f"{kind}.jsonl").write_text("".join(lines[:ITEMS]), encoding="utf-8")
+    return folder
 
 
 @pytest.fixture
@@ -121,14 +125,20 @@ def test_the_base_against_itself_is_the_same_in_every_figure(run: Run) -> None:
     envelope, output = run()
     assert envelope.ok, envelope.error
     found = Results.model_validate_json((output / RESULTS_FILE).read_bytes())
-    arms = {
-        arm: {item.item: (item.correct, item.margin) for item in found.items if item.arm is arm} for arm in found.arms
+    arms = {arm: [item for item in found.items if item.arm is arm] for arm in found.arms}
+    assert [item.model_copy(update={"arm": Arm.BASE}) for item in arms[Arm.CANDIDATE]] == arms[Arm.BASE]
+    # The style of the six general answers is scored beside what is asked.
+    assert {name: suite.items for name, suite in found.suites.items()} == {
+        "base-logic": 2 * ITEMS,
+        "general": ITEMS,
+        "rigidity": 2 * ITEMS,
     }
-    assert arms[Arm.BASE] == arms[Arm.CANDIDATE]
-    assert len(arms[Arm.BASE]) == len(KINDS) * ITEMS
+    assert len(arms[Arm.BASE]) == ASKED + ITEMS
     assert found.suites["base-logic"].chance == {"agreement": 0.5, "opposites": 0.25}
-    # Above chance: a scorer that reads nothing would stand at chance.
-    assert sum(correct for correct, _ in arms[Arm.BASE].values()) >= len(KINDS) * ITEMS - 2
+    # Above chance: a scorer that reads nothing would be at chance.
+    assert sum(item.correct for item in arms[Arm.BASE] if item.suite == "base-logic") >= 2 * ITEMS - 2
+    assert any("Paris" in (item.answer or "") and item.correct for item in arms[Arm.BASE] if item.suite == "general")
+    assert found.drift and (found.drift.prompts, found.drift.kl) == (ITEMS, 0)
     for row in found.holdout:
         assert row.arms[Arm.BASE] == row.arms[Arm.CANDIDATE]
         assert 0 < row.arms[Arm.BASE].nll < 15
@@ -136,13 +146,13 @@ def test_the_base_against_itself_is_the_same_in_every_figure(run: Run) -> None:
     assert "Paris" in found.probes[0].base
     assert [span.name for span in envelope.spans] == [
         "load",
-        "base_logic.base",
-        "base_logic.candidate",
+        *(f"{suite}.{arm}" for suite in KINDS for arm in found.arms),
+        "drift",
         "holdout",
         "probes",
     ]
     lines = [Progress.model_validate_json(line) for line in (output / PROGRESS_FILE).read_text().splitlines()]
-    assert lines[-1].done == lines[-1].total == 2 * (len(KINDS) * ITEMS + len(HOLDOUT) + 1)
+    assert lines[-1].done == lines[-1].total == 2 * (ASKED + len(HOLDOUT) + 1)
     assert all(earlier.done <= later.done for earlier, later in itertools.pairwise(lines))
 
 
@@ -156,7 +166,11 @@ def test_an_adapter_changes_the_candidate_alone_and_the_base_scores_are_kept(run
     before = Results.model_validate_json((plain / RESULTS_FILE).read_bytes())
     after = Results.model_validate_json((output / RESULTS_FILE).read_bytes())
     assert after.base_scores == "cached"
-    assert "base_logic.base" not in {span.name for span in envelope.spans}
+    assert not [span.name for span in envelope.spans if span.name.endswith(".base")]
+    assert after.drift and after.drift.kl > 0
+    assert [item for item in after.items if item.arm is Arm.BASE] == [
+        item for item in before.items if item.arm is Arm.BASE
+    ]
     # Switched off, the adapter leaves the plain base to the last bit.
     assert answers(after, Arm.BASE) == answers(before, Arm.BASE)
     assert all(row.arms[Arm.CANDIDATE].nll != row.arms[Arm.BASE].nll for row in after.holdout)
@@ -235,3 +249,10 @@ def test_an_empty_holdout_is_refused_for_good(run: Run, tmp_path: Path) -> None:
     envelope, _ = run(holdout=tmp_path / "empty")
     assert (envelope.ok, envelope.permanent) == (False, True)
     assert "has no items" in (envelope.error or "")
+
+
+def test_suites_that_cannot_be_asked_are_refused_for_good_before_the_base_is_loaded(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    envelope, _ = run(suites=tmp_path / "none", base_digest="sha256:other")
+    assert (envelope.ok, envelope.permanent) == (False, True)
+    assert "has no suites" in (envelope.error or "")

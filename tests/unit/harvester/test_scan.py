@@ -167,6 +167,7 @@ def test_an_item_of_a_benchmark_is_found_inside_other_words(tmp_path: Path) -> N
             "answer": 1,
         },
         {"context": "It is", "choices": ["late"], "answer": 0},
+        {"prompt": "Which of the two old mills burned down last?", "checks": []},
     ]
     (tmp_path / "suite").mkdir()
     (tmp_path / "suite" / "items.jsonl").write_bytes(b"".join(orjson.dumps(item) + b"\n" for item in items))
@@ -180,8 +181,9 @@ def test_an_item_of_a_benchmark_is_found_inside_other_words(tmp_path: Path) -> N
         b"the oldest of the seven bridges over the river is the",
         b"stone one",
         b"the oldest of the seven bridges over the river is the stone one",
+        b"tell me which of the two old mills burned down last please",
     ]
-    assert [place for place, words in enumerate(said) if benchmarks.meets(words)] == [0, 6]
+    assert [place for place, words in enumerate(said) if benchmarks.meets(words)] == [0, 6, 7]
     assert not Benchmarks([]).meets(b"anything")
 
 
