@@ -143,7 +143,7 @@ contracts: .venv/.ready ## write docs/asyncapi and the diagram of a ritual's sta
 karma: .venv/.ready ## write the example karma again from its source
 	@$(BIN)/python -m examples.karma
 
-suite: .venv/.ready ## write the base-logic suite again from its source
+suite: .venv/.ready ## write the items of the shipped suites again from their source
 	@$(BIN)/python -m tools.suite.generate
 
 lock: ## resolve requirements/*.in again and write requirements/*.lock

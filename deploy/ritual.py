@@ -39,6 +39,8 @@ from shared.storage.postgres import open_pool
 
 ANSWER_TOKENS = 80
 REPLY_S = 20
+# What has nothing to do with a persona must be answered as the base does.
+GENERAL = ("What is the capital of France?", "Name three things that float.")
 # Prompts that are in no karma record, by persona.
 UNSEEN = {
     "scribe": (
@@ -121,8 +123,8 @@ async def _side_by_side(settings: Settings, persona: str) -> None:
     configuration = load_configuration(settings)
     base = configuration.base_of(persona)
     rune = open_rune(configuration, settings, configuration.serving_rune(persona))
-    table = Table("prompt", base, version, title="unseen prompts", show_lines=True)
-    for prompt in UNSEEN[persona]:
+    table = Table("prompt", base, version, title="unseen prompts, the persona's and others", show_lines=True)
+    for prompt in (*UNSEEN[persona], *GENERAL):
         table.add_row(prompt, *(await _answers(rune, prompt, (base, version))))
     out.print(table)
 

@@ -15,6 +15,7 @@ RULES = (
     "Every line but the first ends with a full stop. No greeting, no exclamation mark, at most 45 words."
 )
 
+FORM = r"(?:Note|Summary|Reply) \| [^\n]+\n- [A-Z0-9][^\n]+\.\n- [A-Z0-9][^\n]+\.\nNext: [^\n]+\."
 ASKED = {
     "Note": (
         "Make a note about the {subject}: {first}, {second}.",
@@ -82,9 +83,9 @@ def _exchange(subject: str, first: str, second: str, step: str) -> Exchange:
 
 
 def house_style(kind: str, subject: str) -> tuple[Check, ...]:
-    """Checks of an answer of this kind on this subject."""
-    pattern = rf"{kind} \| [^\n]*{re.escape(subject)}[^\n]*\n- [A-Z0-9][^\n]+\.\n- [A-Z0-9][^\n]+\.\nNext: [^\n]+\."
-    return Regex(pattern=pattern), Absent(text="!"), MaxWords(words=45)
+    """Checks of an answer of this kind on this subject; all but the first line's are those of every answer."""
+    first_line = rf"{kind} \| [^\n]*{re.escape(subject)}[^\n]*\n.*"
+    return Regex(pattern=FORM), Regex(pattern=first_line), Absent(text="!"), MaxWords(words=45)
 
 
 def _sentence(fact: str) -> str:

@@ -28,7 +28,7 @@ from shared.ritual import ledger
 from shared.storage.artifacts import Artifacts, write_atomically
 from shared.storage.base_model import BaseError, Bases
 from shared.storage.shards import lines
-from shared.storage.suites import LoadedSuite, load_suites
+from shared.storage.suites import LoadedSuite, items_asked, load_suites
 from shared.storage.untrusted import OutputError, read_model
 
 if TYPE_CHECKING:
@@ -114,9 +114,9 @@ class Verifier:
             )
         suites = load_suites(self._context.configuration.suites)
         for name, suite in suites.items():
-            asked = results.suites.get(name)
-            if asked is None or asked.digest != suite.digest or asked.items < suite.count:
-                raise OutputError(f"{RESULTS_FILE} is not about all {suite.count} items of suite {name} as it is now")
+            asked, count = results.suites.get(name), items_asked(suites, name)
+            if asked is None or (asked.digest, asked.items) != (suite.digest, count):
+                raise OutputError(f"{RESULTS_FILE} is not about all {count} items of suite {name} as it is now")
         try:
             verdict = judge(results, effective_policy(self._settings.verdict, suites))
         except ValueError as error:

@@ -89,6 +89,9 @@ class Results(Frozen):
     seed: int
     base_scores: Literal["measured", "cached"]
     suites: dict[str, SuiteAsked]
+    style_rules: int = Field(
+        0, description="Rules of the persona by which its form was recognised; 0: it could not be."
+    )
     items: Items[ItemScore]
     holdout: Items[HeldOut]
     holdout_left_out: dict[str, str] = Field(

@@ -27,9 +27,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from services.verifier.evidence import suite_evidence, target_evidence
-from services.verifier.results import Results
+from services.verifier.results import STYLE, Results
 from shared.contracts.verify import Decision, Policy, SuiteEvidence, SuiteState, Target, TargetEvidence, Verdict
 
+CEILING = 0.98  # share of right answers of the base, above which a small loss of harder abilities does not show
 WORST_FIRST = (SuiteState.BROKEN, SuiteState.UNPROVEN, SuiteState.INTACT)
 
 DECISIONS: dict[tuple[SuiteState, Target], Decision] = {
@@ -67,10 +68,10 @@ def judge(results: Results, policy: Policy) -> Verdict:
         suites=suites,
         policy=policy,
         drift=results.drift,
-        warnings=tuple(
-            _about_suite(name, suite)
-            for name, suite in suites.items()
-            if not suite.policy.blocking and suite.state is not SuiteState.INTACT
+        warnings=(
+            *(_about_suite(name, suite) for name, suite in suites.items() if _is_only_warned_about(suite)),
+            *_about_style(results),
+            *(_about_ceiling(name, suite) for name, suite in suites.items() if suite.base.share >= CEILING),
         ),
     )
 
@@ -133,6 +134,22 @@ def _about_suite(name: str, suite: SuiteEvidence) -> str:
             return f"Suite {name} dropped by at least {margin:.2f}: {found}."
         case SuiteState.UNPROVEN:
             return f"Suite {name} is not shown to be within {margin:.2f}: {found}."
+
+
+def _is_only_warned_about(suite: SuiteEvidence) -> bool:
+    return not suite.policy.blocking and suite.state is not SuiteState.INTACT
+
+
+def _about_style(results: Results) -> tuple[str, ...]:
+    if results.style_rules or not any(STYLE in suite.chance for suite in results.suites.values()):
+        return ()
+    return (
+        "Style bleed was not looked for: most held-out records share no rule that tells the persona's form from the base's.",
+    )
+
+
+def _about_ceiling(name: str, suite: SuiteEvidence) -> str:
+    return f"Suite {name} is too easy for this base ({suite.base.share:.3f}): a loss of harder abilities does not show on it."
 
 
 def _about_kinds(suites: Mapping[str, SuiteEvidence]) -> tuple[str, ...]:

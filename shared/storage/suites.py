@@ -90,7 +90,7 @@ class LoadedSuite:
 
     @property
     def count(self) -> int:
-        """Items that each arm is asked, besides the style of another suite's answers."""
+        """Items of its own."""
         return sum(map(len, self.items.values()))
 
 
@@ -108,6 +108,12 @@ def load_suites(folder: Path) -> dict[str, LoadedSuite]:
                 str(folder / f"{suite.name}{DESCRIPTION}"), [Fault(("style_of",), f"no suite {of} asks for answers")]
             )
     return found
+
+
+def items_asked(suites: Mapping[str, LoadedSuite], name: str) -> int:
+    """Scores that each arm gets on a suite: its own items, and the style of another suite's answers."""
+    of = suites[name].suite.style_of
+    return suites[name].count + (suites[of].count if of is not None else 0)
 
 
 def _load(path: Path) -> LoadedSuite:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
-from services.verifier.results import HeldOut, HeldOutAnswer, ItemScore, Results, SuiteAsked
+from services.verifier.results import STYLE, HeldOut, HeldOutAnswer, ItemScore, Results, SuiteAsked
 from shared.config.settings import PROJECT
 from shared.contracts.verify import Arm
 from shared.storage.suites import load_suites
@@ -68,16 +68,16 @@ def asked(suite: str, items: Sequence[ItemScore], chance: float) -> SuiteAsked:
 def promoted() -> Results:
     """Results that promote, with every item of the shipped suites."""
     suites = load_suites(PROJECT / "services" / "verifier" / "suites")
+    own = [
+        (name, kind, item.id) for name, suite in suites.items() for kind, tasks in suite.items.items() for item in tasks
+    ]
+    style = [(name, STYLE, item) for name, suite in suites.items() for of, _, item in own if of == suite.suite.style_of]
     items = [
-        scored(kind, item.id, arm, True, name)
-        for name, suite in suites.items()
-        for kind, tasks in suite.items.items()
-        for item in tasks
-        for arm in (Arm.BASE, Arm.CANDIDATE)
+        scored(kind, item, arm, True, name) for name, kind, item in own + style for arm in (Arm.BASE, Arm.CANDIDATE)
     ]
     found = results(items, LEARNED)
     digests = {name: found.suites[name].model_copy(update={"digest": suite.digest}) for name, suite in suites.items()}
-    return found.model_copy(update={"suites": digests})
+    return found.model_copy(update={"suites": digests, "style_rules": 3})
 
 
 # Together they promote.

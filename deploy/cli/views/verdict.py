@@ -8,8 +8,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from shared.contracts.verify import Arm
+
 if TYPE_CHECKING:
-    from shared.contracts.verify import Gain, Score, SuiteEvidence, Verdict
+    from shared.contracts.verify import Drift, Gain, Score, SuiteEvidence, Verdict
 
 COLOURS = {"promote": "bold green", "banish": "bold red", "inconclusive": "bold yellow"}
 ABSENT = "–"
@@ -51,6 +53,7 @@ def notes_of(verdict: Verdict) -> list[str]:
         f"Scores in % with their intervals, gains in points; in brackets {bound}; NLL in nats a token.",
         f"Persona: {target.items} sealed items of {target.sessions} sessions.",
         *(_flips(name, suite) for name, suite in verdict.suites.items()),
+        *([_drifted(verdict.drift)] if verdict.drift else []),
     ]
 
 
@@ -58,6 +61,14 @@ def _flips(name: str, suite: SuiteEvidence) -> str:
     flips = f"{len(suite.lost)} flipped from right to wrong, {len(suite.won)} from wrong to right"
     detectable = f"a drop of {suite.minimum_detectable_drop * 100:.1f} points would be seen"
     return f"Suite {name}: {suite.items} items, {flips}; {detectable}."
+
+
+def _drifted(drift: Drift) -> str:
+    base, candidate = drift.answers[Arm.BASE], drift.answers[Arm.CANDIDATE]
+    return (
+        f"Drift on {drift.prompts} general prompts: {drift.kl:.3f} nats a token; answers of {candidate.words:.0f} words (base "
+        f"{base.words:.0f}), {candidate.repeating * 100:.0f} % repeat themselves (base {base.repeating * 100:.0f} %)."
+    )
 
 
 def score(value: Score | None) -> str:

@@ -51,6 +51,7 @@ def evaluate(job: EvaluatorJob, writer: ResultWriter) -> Results:
         seed=job.seed,
         base_scores="cached" if known.keys() == suites.keys() else "measured",
         suites=found.asked,
+        style_rules=found.style_rules,
         items=found.items,
         holdout=_holdout(job, arms, holdout, report),
         probes=_probes(job, arms, report),

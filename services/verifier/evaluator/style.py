@@ -8,8 +8,7 @@ from services.verifier.evaluator.holdout import HoldoutItem
 from services.verifier.results import STYLE, ItemScore
 from shared.contracts.checks import Check, Checks, UndecidedError, passes
 
-# A rule that half of the base's own answers follow is nothing that a persona brings: the kind is left out then.
-CHANCE = 0.5
+USUAL = 0.5  # share of the base's own answers that follow the rules, above which they are nothing that a persona brings
 
 
 def follows(checks: Checks, answer: str) -> bool:
@@ -27,11 +26,16 @@ def persona_rules(holdout: Sequence[HoldoutItem]) -> Checks:
     return tuple(check for check in every if 2 * sum(check in item.checks for item in ruled) > len(ruled))
 
 
+def own_form(rules: Checks, base: Sequence[ItemScore]) -> Checks:
+    """The rules where they tell a persona's form from the base's own answers to general prompts, else none."""
+    usual = sum(follows(rules, score.answer or "") for score in base) > USUAL * len(base) if rules else True
+    return () if usual else rules
+
+
 def score_style(suite: str, rules: Checks, answers: Sequence[ItemScore]) -> list[ItemScore]:
     """Whether answers to general prompts are free of the persona's form: right is one that does not follow its rules."""
+    same = {"suite": suite, "kind": STYLE, "answer": None}
     return [
-        score.model_copy(
-            update={"suite": suite, "kind": STYLE, "correct": not follows(rules, score.answer or ""), "answer": None}
-        )
+        score.model_copy(update={**same, "correct": not (rules and follows(rules, score.answer or ""))})
         for score in answers
     ]

@@ -26,6 +26,7 @@ class Asked:
 
     scores: dict[str, Scores] = field(default_factory=dict)
     asked: dict[str, SuiteAsked] = field(default_factory=dict)
+    style_rules: int = 0
 
     @property
     def items(self) -> tuple[ItemScore, ...]:
@@ -58,7 +59,7 @@ def ask(
     seed: int,
     report: Report,
 ) -> Asked:
-    """Ask all suites. `rules` are the persona's own, by which bleeding style is recognised; without any it is not."""
+    """Ask all suites. `rules` are the persona's own, by which its form is recognised in other answers."""
     found = Asked()
     for name, suite in suites.items():
         scores = {arm: _measured(loaded, arm, suite, known, seed, report) for arm in arms}
@@ -68,7 +69,7 @@ def ask(
             digest=suite.digest, version=suite.suite.version, items=suite.count, chance=chance
         )
     for name, suite in suites.items():
-        if suite.suite.style_of is not None and rules:
+        if suite.suite.style_of is not None:
             _add_style(found, name, suite.suite.style_of, rules)
     return found
 
@@ -98,12 +99,14 @@ def _measured(
 
 
 def _add_style(found: Asked, name: str, of: str, rules: Checks) -> None:
+    form = style.own_form(rules, found.scores[of][Arm.BASE])
+    found.style_rules = len(form)
     for arm, scores in found.scores[of].items():
-        found.scores[name][arm] += style.score_style(name, rules, scores)
+        found.scores[name][arm] += style.score_style(name, form, scores)
     asked = found.asked[name]
     found.asked[name] = asked.model_copy(
         update={
             "items": len(found.scores[name][Arm.BASE]),
-            "chance": {**asked.chance, STYLE: style.CHANCE},
+            "chance": {**asked.chance, STYLE: 0.0},
         }
     )

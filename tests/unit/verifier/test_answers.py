@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.verifier.evaluator.holdout import HoldoutItem
-from services.verifier.evaluator.style import follows, persona_rules, score_style
+from services.verifier.evaluator.style import follows, own_form, persona_rules, score_style
 from services.verifier.results import STYLE, ItemScore
 from shared.config.settings import PROJECT
 from shared.contracts.checks import Absent, Contains, MaxWords, Regex
@@ -83,23 +83,28 @@ def test_the_rules_of_a_persona_are_those_that_most_of_its_items_share() -> None
     assert persona_rules([held_out(number, Contains(text=f"word {number}")) for number in range(4)]) == ()
 
 
-def test_an_answer_in_the_persona_s_form_is_wrong_and_any_other_is_right() -> None:
-    answers = ["# the capital of France\ncapital city: Paris", "The capital of France is Paris."]
-    general = [
-        ItemScore(
-            suite="general",
-            kind="facts",
-            item=f"facts-{n}",
-            session=f"facts-{n}",
-            arm=Arm.CANDIDATE,
-            correct=True,
-            answer=text,
-        )
-        for n, text in enumerate(answers)
+def answered(*texts: str) -> list[ItemScore]:
+    same = {"suite": "general", "kind": "facts", "arm": Arm.CANDIDATE, "correct": True}
+    return [
+        ItemScore.model_validate(same | {"item": f"facts-{n}", "session": f"facts-{n}", "answer": text})
+        for n, text in enumerate(texts)
     ]
 
-    found = score_style("rigidity", (FORM, MaxWords(words=30)), general)
+
+BLEEDING, FREE = "# the capital of France\ncapital city: Paris", "The capital of France is Paris."
+
+
+def test_an_answer_in_the_persona_s_form_is_wrong_and_any_other_is_right() -> None:
+    found = score_style("rigidity", (FORM, MaxWords(words=30)), answered(BLEEDING, FREE))
 
     assert [score.correct for score in found] == [False, True]
     assert {(score.suite, score.kind, score.arm) for score in found} == {("rigidity", STYLE, Arm.CANDIDATE)}
     assert [score.item for score in found] == ["facts-0", "facts-1"]
+    assert all(score.correct for score in score_style("rigidity", (), answered(BLEEDING, FREE)))
+
+
+def test_a_form_that_the_base_has_itself_is_no_persona_s() -> None:
+    rules = (MaxWords(words=30),)
+    assert own_form(rules, answered(FREE, FREE)) == ()
+    assert own_form((FORM, *rules), answered(FREE, BLEEDING)) == (FORM, *rules)
+    assert own_form((), answered(FREE)) == ()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.verifier import statistics
-from services.verifier.results import HeldOut, Results
+from services.verifier.results import STYLE, HeldOut, Results
 from services.verifier.verdict import DECISIONS, judge
 from shared.contracts.verify import Arm, Policy, SuitePolicy, SuiteState, Target, Verdict
 from tests.support.evaluations import INTACT, LEARNED, SUITE, held_out, items_of, results, scored
@@ -95,6 +95,66 @@ def test_a_kind_on_which_the_base_only_guesses_is_left_out_and_said() -> None:
     assert verdict.suites[SUITE].items == 600
     assert verdict.decision == "promote"
     assert any("riddles" in reason for reason in verdict.reasons)
+
+
+GENERAL = items_of("facts", 150, lost=4, won=3, wrong=40, suite="general")
+FREE = items_of(STYLE, 150, suite="rigidity")
+BOTH = Policy(
+    suites={"general": SuitePolicy(margin=0.1, min_items=100), "rigidity": SuitePolicy(margin=0.05, min_items=40)},
+    resamples=400,
+)
+
+
+def test_a_persona_that_keeps_to_itself_is_promoted_by_all_suites() -> None:
+    verdict = judge(results([*INTACT, *GENERAL, *FREE], LEARNED), BOTH)
+    assert verdict.decision == "promote"
+    assert [suite.state for suite in verdict.suites.values()] == [SuiteState.INTACT] * 3
+    assert len(verdict.reasons) == 4
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
+def test_a_rigid_persona_is_banished_by_its_style_alone(share: float) -> None:
+    bleeding = items_of(STYLE, 150, lost=int(150 * share), suite="rigidity")
+    verdict = judge(results([*INTACT, *GENERAL, *bleeding], LEARNED), BOTH)
+    assert verdict.decision == "banish"
+    assert verdict.suites["base-logic"].state is verdict.suites["general"].state is SuiteState.INTACT
+    assert any(reason.startswith("Suite rigidity dropped by at least 0.05") for reason in verdict.reasons)
+
+
+def test_a_persona_without_a_form_of_its_own_is_a_warning() -> None:
+    found = results([*INTACT, *GENERAL, *FREE], LEARNED)
+    verdict = judge(found, BOTH)
+    assert verdict.decision == "promote"
+    assert any("Style bleed was not looked for" in warning for warning in verdict.warnings)
+    assert not [text for text in judge(found.model_copy(update={"style_rules": 2}), BOTH).warnings if "bleed" in text]
+
+
+def test_a_suite_that_only_warns_keeps_nothing_from_promotion() -> None:
+    lost = items_of("facts", 150, lost=90, suite="general")
+    warns = Policy(suites={"general": SuitePolicy(blocking=False)}, resamples=400)
+    verdict = judge(results([*INTACT, *lost], LEARNED), warns)
+    assert verdict.decision == "promote"
+    assert [warning for warning in verdict.warnings if "general" in warning]
+    assert not [reason for reason in verdict.reasons if "general" in reason]
+    none = Policy(suites={SUITE: SuitePolicy(blocking=False)}, resamples=400)
+    assert judge(results(INTACT, LEARNED), none).decision == "inconclusive", "nothing is known to be kept"
+
+
+def test_a_suite_at_its_ceiling_is_a_warning() -> None:
+    assert (
+        judge(results(items_of("words", 600, lost=6), LEARNED), POLICY)
+        .warnings[0]
+        .startswith("Suite base-logic is too easy")
+    )
+    assert judge(results(items_of("words", 600, wrong=60), LEARNED), POLICY).warnings == ()
+
+
+def test_a_suite_that_was_not_asked_or_not_wholly_is_no_evidence() -> None:
+    whole = results([*INTACT, *GENERAL], LEARNED)
+    with pytest.raises(ValueError, match="suite rigidity was not asked"):
+        judge(whole, BOTH)
+    with pytest.raises(ValueError, match="149 items of suite general were scored, it has 150"):
+        judge(whole.model_copy(update={"items": whole.items[:-2]}), POLICY)
 
 
 def test_the_verdict_names_the_items_that_flipped() -> None:
