@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from nats.aio.client import Client
 from nats.js.errors import APIError
 
 from services.harvester.app import app
-from shared.config.settings import Settings
+from shared.config.settings import PROJECT, Settings
 from shared.contracts.message import ritual_id
 from shared.contracts.roles import Role
 from shared.messaging.client import connect, inbox_of
@@ -152,6 +153,21 @@ async def test_an_intent_whose_recipe_nothing_here_trains_opens_no_ritual(
 
     assert "needs unsloth, which is not installed" in answer["error"]["description"]
     assert "make setup-unsloth" in answer["error"]["description"]
+    assert await count(pool, "ritual") == 0
+
+
+async def test_an_intent_whose_verdict_could_not_be_measured_opens_no_ritual(
+    settings: Settings, client: Client, pool: Pool, tmp_path: Path
+) -> None:
+    suites = shutil.copytree(PROJECT / "services/verifier/suites", tmp_path / "suites")
+    own = configured(settings, tmp_path)
+    path = tmp_path / "soulforge.toml"
+    path.write_text(f"suites = '{suites}'\n{path.read_text()}")
+    async with running(app, own):
+        (suites / "general" / "facts.jsonl").unlink()
+        answer = await request(client, b'{"persona": "scribe"}')
+
+    assert "general.yaml: tasks: general/facts.jsonl is missing" in answer["error"]["description"]
     assert await count(pool, "ritual") == 0
 
 
