@@ -3,123 +3,223 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from services.verifier import statistics
-from services.verifier.results import HeldOut, HeldOutAnswer, Results, SuiteAsked
+from services.verifier.levels import level_of
+from services.verifier.results import HeldOut, HeldOutAnswer, ItemScore, Results
 from shared.contracts.verify import (
     Arm,
     Gain,
     Interval,
     KindEvidence,
+    Look,
+    Loss,
+    Noise,
     Policy,
     Score,
     SuiteEvidence,
     SuitePolicy,
     SuiteState,
     TargetEvidence,
+    rounded,
 )
 
-Pair = tuple[str, str, bool, bool]  # kind, item, base right, candidate right
+
+class Pair(NamedTuple):
+    """An item, and whether the arm that is compared with, and the candidate, got it right."""
+
+    kind: str
+    item: str
+    session: str
+    before: bool
+    after: bool
 
 
 class PairedAnswers(NamedTuple):
-    """The scores of base and candidate on a held-out item."""
+    """The scores of the arm that is compared with, and of the candidate, on a held-out item."""
 
     session: str
-    base: HeldOutAnswer
-    candidate: HeldOutAnswer
+    before: HeldOutAnswer
+    after: HeldOutAnswer
 
 
-def suite_evidence(name: str, results: Results, policy: Policy) -> SuiteEvidence:
-    """Compare candidate and base on a suite.
+def suite_evidence(results: Results, policy: Policy) -> dict[str, SuiteEvidence]:
+    """Compare candidate and base on every suite.
 
     Raises ValueError when they did not answer all of its items, the same ones, or a kind's chance is unknown.
     """
-    asked, needed = results.suites[name], policy.suites.get(name, SuitePolicy())
-    pairs = _pairs(name, asked, results)
-    kinds = tuple(_kind(kind, asked.chance[kind], pairs, policy) for kind in sorted({pair[0] for pair in pairs}))
+    found = {name: _suite(name, results, policy) for name in sorted(results.suites)}
+    by_name = statistics.holm({name: suite.p_value for name, suite in found.items()})
+    adjusted = {name: rounded(value) for name, value in by_name.items()}
+    return {
+        name: suite.model_copy(
+            update={"adjusted": adjusted[name], "state": _state(suite, adjusted[name], policy.confidence)}
+        )
+        for name, suite in found.items()
+    }
+
+
+def suite_loss(name: str, results: Results, kinds: Iterable[KindEvidence], policy: Policy) -> Loss:
+    """Compare candidate and champion on the kinds of a suite that count. Raises ValueError as `suite_evidence` does."""
     counted = {kind.kind for kind in kinds if kind.counted}
-    kept = [pair for pair in pairs if pair[0] in counted]
-    lost, won, n = _lost(kept), _won(kept), len(kept)
-    low, high = statistics.paired_drop(len(lost), len(won), n, policy.confidence)
-    drop = (len(lost) - len(won)) / n if n else 0.0
+    pairs = [pair for pair in _pairs(name, results, Arm.CHAMPION) if pair.kind in counted]
+    low, high = _drop_bounds(pairs, policy.confidence, policy)
+    margin = policy.suites.get(name, SuitePolicy()).margin
+    return Loss(mean=_mean([pair.before - pair.after for pair in pairs]), low=low, high=high, margin=margin)
+
+
+def _suite(name: str, results: Results, policy: Policy) -> SuiteEvidence:
+    asked, needed = results.suites[name], policy.suites.get(name, SuitePolicy())
+    pairs = _pairs(name, results, Arm.BASE)
+    if unknown := {pair.kind for pair in pairs} - asked.chance.keys():
+        raise ValueError(f"{len(unknown)} kinds have no chance level, first {min(unknown)}")
+    kinds = tuple(_kind(kind, asked.chance[kind], pairs, policy) for kind in sorted({pair.kind for pair in pairs}))
+    counted = {kind.kind for kind in kinds if kind.counted}
+    kept = [pair for pair in pairs if pair.kind in counted]
+    low, high = _drop_bounds(kept, policy.confidence, policy)
+    lost, won = _lost(kept), _won(kept)
     return SuiteEvidence(
-        state=_state(needed, n, drop, low, high),
+        state=SuiteState.UNPROVEN,
         policy=needed,
         digest=asked.digest,
-        items=n,
-        base=_score([base for _, _, base, _ in kept], policy),
-        candidate=_score([candidate for _, _, _, candidate in kept], policy),
-        drop=drop,
+        items=len(kept),
+        base=_score([pair.before for pair in kept], policy),
+        candidate=_score([pair.after for pair in kept], policy),
+        drop=_mean([pair.before - pair.after for pair in kept]),
         drop_low=low,
         drop_high=high,
-        minimum_detectable_drop=statistics.detectable_drop(len(lost) + len(won), n, policy.confidence),
+        p_value=statistics.sign_flip(map(sum, _by_session(kept).values())),
+        minimum_detectable_drop=statistics.detectable_drop(len(lost) + len(won), len(kept), policy.confidence),
         lost=lost,
         won=won,
         kinds=kinds,
     )
 
 
-def _state(needed: SuitePolicy, n: int, drop: float, low: float, high: float) -> SuiteState:
-    if n < needed.min_items:
+def _state(suite: SuiteEvidence, adjusted: float, confidence: float) -> SuiteState:
+    if suite.items < suite.policy.min_items:
         return SuiteState.UNPROVEN
-    if high < needed.margin:
+    if suite.drop_high < suite.policy.margin:
         return SuiteState.INTACT
-    return SuiteState.BROKEN if low > 0 and drop >= needed.margin else SuiteState.UNPROVEN
+    broken = adjusted <= 1 - confidence and suite.drop >= suite.policy.margin
+    return SuiteState.BROKEN if broken else SuiteState.UNPROVEN
 
 
-def target_evidence(results: Results, policy: Policy) -> TargetEvidence:
+def noise(results: Results, policy: Policy) -> Noise | None:
+    """Compare the base with itself; None where it was asked nothing again. Raises ValueError for an item that it never had."""
+    if not results.repeated:
+        return None
+    first = {(score.suite, score.kind, score.item): score for score in results.items if score.arm is Arm.BASE}
+    again = _by_item(results.repeated)
+    if unknown := again.keys() - first.keys():
+        raise ValueError(f"item {min(unknown)} was repeated, and never asked")
+    pairs = [
+        Pair(score.kind, score.item, score.session, first[key].correct, score.correct) for key, score in again.items()
+    ]
+    # Both sides are tested: together at the policy's confidence.
+    low, high = _drop_bounds(pairs, (1 + policy.confidence) / 2, policy)
+    return Noise(items=len(pairs), lost=len(_lost(pairs)), won=len(_won(pairs)), drop_low=low, drop_high=high)
+
+
+def target_evidence(results: Results, policy: Policy, look: Look) -> TargetEvidence:
     """Compare the target. Raises ValueError when an item was not scored in both arms, or by rule in one only."""
-    rows = [_paired(row) for row in sorted(results.holdout, key=lambda row: row.id)]
-    ruled = [row for row in rows if row.base.passed is not None]
-    by_rule = len(ruled) >= policy.min_held_out and _sessions(ruled) >= policy.min_sessions
+    rows = _held_out(results, Arm.BASE, look)
+    ruled = [row for row in rows if row.before.passed is not None]
+    by_rule = len(ruled) >= policy.min_held_out and _count_sessions(ruled) >= policy.min_sessions
     decisive = ruled if by_rule else rows
+    gains = _grouped((row.session, _gain_of(row, by_rule)) for row in decisive)
+    level = level_of(look.history, 1 - policy.target_confidence)
+    detectable = statistics.detectable_gain(gains, level)
     return TargetEvidence(
         metric="rule" if by_rule else "nll",
         items=len(decisive),
-        sessions=_sessions(decisive),
-        base=_score([bool(row.base.passed) for row in ruled], policy) if ruled else None,
-        candidate=_score([bool(row.candidate.passed) for row in ruled], policy) if ruled else None,
-        rule_gain=_gain(
-            [(row.session, float(bool(row.candidate.passed)) - float(bool(row.base.passed))) for row in ruled], policy
-        )
-        if ruled
-        else None,
-        nll_base=_mean([row.base.nll for row in rows]),
-        nll_candidate=_mean([row.candidate.nll for row in rows]),
-        nll_gain=_gain([(row.session, row.base.nll - row.candidate.nll) for row in rows], policy),
+        sessions=len(gains),
+        worn=len(look.worn),
+        looks=len(look.history) + 1,
+        p_value=statistics.sign_flip(map(math.fsum, gains.values())),
+        level=level,
+        minimum_detectable_gain=detectable if math.isfinite(detectable) else None,
+        base=_score([bool(row.before.passed) for row in ruled], policy) if ruled else None,
+        candidate=_score([bool(row.after.passed) for row in ruled], policy) if ruled else None,
+        rule_gain=_gain(ruled, policy, by_rule=True) if ruled else None,
+        nll_base=_mean([row.before.nll for row in rows]),
+        nll_candidate=_mean([row.after.nll for row in rows]),
+        nll_gain=_gain(rows, policy, by_rule=False),
     )
 
 
-def _pairs(name: str, asked: SuiteAsked, results: Results) -> list[Pair]:
-    arms: dict[Arm, dict[tuple[str, str], bool]] = {arm: {} for arm in Arm}
-    for score in results.items:
-        if score.suite != name:
-            continue
-        if (score.kind, score.item) in arms[score.arm]:
-            raise ValueError(f"item {score.item} of {score.kind} was scored twice in arm {score.arm}")
-        arms[score.arm][score.kind, score.item] = score.correct
-    base, candidate = arms[Arm.BASE], arms[Arm.CANDIDATE]
-    if unpaired := base.keys() ^ candidate.keys():
+def target_loss(results: Results, policy: Policy, look: Look, *, by_rule: bool) -> Loss:
+    """Compare candidate and champion on the target. Raises ValueError when an item was not scored in both arms."""
+    rows = _held_out(results, Arm.CHAMPION, look)
+    if by_rule:
+        rows = [row for row in rows if row.before.passed is not None]
+    found = _grouped((row.session, -_gain_of(row, by_rule)) for row in rows)
+    low, high = statistics.clustered_gain(found, policy.confidence, policy.resamples, policy.seed)
+    bounded = math.isfinite(low)
+    return Loss(
+        mean=_mean([-_gain_of(row, by_rule) for row in rows]),
+        low=low if bounded else None,
+        high=high if bounded else None,
+        margin=policy.champion_margin if by_rule else policy.min_nll_gain,
+    )
+
+
+def _pairs(name: str, results: Results, against: Arm) -> list[Pair]:
+    scores = [score for score in results.items if score.suite == name]
+    before, after = (_by_item(score for score in scores if score.arm is arm) for arm in (against, Arm.CANDIDATE))
+    if unpaired := before.keys() ^ after.keys():
         raise ValueError(f"{len(unpaired)} items were scored in one arm only, first {min(unpaired)}")
-    if len(base) != asked.items:
-        raise ValueError(f"{len(base)} items of suite {name} were scored, it has {asked.items}")
-    if unknown := {kind for kind, _ in base} - asked.chance.keys():
-        raise ValueError(f"{len(unknown)} kinds have no chance level, first {min(unknown)}")
-    return [(kind, item, right, candidate[kind, item]) for (kind, item), right in sorted(base.items())]
+    if len(before) != results.suites[name].items:
+        raise ValueError(f"{len(before)} items of suite {name} were scored, it has {results.suites[name].items}")
+    if moved := [key for key, score in before.items() if score.session != after[key].session]:
+        raise ValueError(f"{len(moved)} items are of another session in each arm, first {min(moved)}")
+    return [
+        Pair(score.kind, score.item, score.session, score.correct, after[key].correct)
+        for key, score in sorted(before.items())
+    ]
+
+
+def _by_item(scores: Iterable[ItemScore]) -> dict[tuple[str, str, str], ItemScore]:
+    found: dict[tuple[str, str, str], ItemScore] = {}
+    for score in scores:
+        key = score.suite, score.kind, score.item
+        if key in found:
+            raise ValueError(f"item {score.item} of {score.kind} was scored twice in arm {score.arm}")
+        found[key] = score
+    return found
+
+
+def _drop_bounds(pairs: Sequence[Pair], confidence: float, policy: Policy) -> tuple[float, float]:
+    low, high = statistics.paired_drop(len(_lost(pairs)), len(_won(pairs)), len(pairs), confidence)
+    sessions = _by_session(pairs)
+    if len(sessions) == len(pairs):
+        return low, high
+    clustered = statistics.clustered_gain(sessions, confidence, policy.resamples, policy.seed)
+    return min(low, max(clustered[0], -1.0)), max(high, min(clustered[1], 1.0))
+
+
+def _by_session(pairs: Iterable[Pair]) -> dict[str, list[float]]:
+    return _grouped((pair.session, float(pair.before - pair.after)) for pair in pairs)
+
+
+def _grouped(values: Iterable[tuple[str, float]]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for session, value in values:
+        found.setdefault(session, []).append(value)
+    return found
 
 
 def _kind(kind: str, chance: float, pairs: Sequence[Pair], policy: Policy) -> KindEvidence:
-    chosen = [pair for pair in pairs if pair[0] == kind]
-    base = _score([right for _, _, right, _ in chosen], policy)
+    chosen = [pair for pair in pairs if pair.kind == kind]
+    base = _score([pair.before for pair in chosen], policy)
     return KindEvidence(
         kind=kind,
         n=len(chosen),
         chance=chance,
         base=base,
-        candidate=_score([right for _, _, _, right in chosen], policy),
+        candidate=_score([pair.after for pair in chosen], policy),
         counted=above_chance(base.right, base.n, chance, policy.confidence),
         lost=len(_lost(chosen)),
         won=len(_won(chosen)),
@@ -132,11 +232,11 @@ def above_chance(right: int, n: int, chance: float, confidence: float) -> bool:
 
 
 def _lost(pairs: Sequence[Pair]) -> tuple[str, ...]:
-    return tuple(item for _, item, base, candidate in pairs if base and not candidate)
+    return tuple(pair.item for pair in pairs if pair.before and not pair.after)
 
 
 def _won(pairs: Sequence[Pair]) -> tuple[str, ...]:
-    return tuple(item for _, item, base, candidate in pairs if candidate and not base)
+    return tuple(pair.item for pair in pairs if pair.after and not pair.before)
 
 
 def _score(answers: Sequence[bool], policy: Policy) -> Score:
@@ -145,26 +245,39 @@ def _score(answers: Sequence[bool], policy: Policy) -> Score:
     return Score(right=sum(answers), n=len(answers), share=share, interval=Interval(low=low, high=high))
 
 
-def _paired(row: HeldOut) -> PairedAnswers:
-    if missing := {Arm.BASE, Arm.CANDIDATE} - row.arms.keys():
+def _held_out(results: Results, against: Arm, look: Look) -> list[PairedAnswers]:
+    if len({row.id for row in results.holdout}) != len(results.holdout):
+        raise ValueError("a held-out item was scored twice")
+    worn = frozenset(look.worn)
+    rows = sorted(results.holdout, key=lambda row: row.id)
+    return [_paired(row, against) for row in rows if row.session not in worn]
+
+
+def _paired(row: HeldOut, against: Arm) -> PairedAnswers:
+    if missing := {against, Arm.CANDIDATE} - row.arms.keys():
         raise ValueError(f"held-out item {row.id} was not scored in arm {min(missing)}")
-    pair = PairedAnswers(row.session, row.arms[Arm.BASE], row.arms[Arm.CANDIDATE])
-    if (pair.base.passed is None) != (pair.candidate.passed is None):
+    pair = PairedAnswers(row.session, row.arms[against], row.arms[Arm.CANDIDATE])
+    if (pair.before.passed is None) != (pair.after.passed is None):
         raise ValueError(f"held-out item {row.id} was scored by rule in one arm only")
     return pair
 
 
-def _sessions(rows: Sequence[PairedAnswers]) -> int:
+def _count_sessions(rows: Sequence[PairedAnswers]) -> int:
     return len({row.session for row in rows})
 
 
-def _gain(gains: Sequence[tuple[str, float]], policy: Policy) -> Gain:
-    by_session: dict[str, list[float]] = {}
-    for session, gain in gains:
-        by_session.setdefault(session, []).append(gain)
-    low, high = statistics.clustered_gain(by_session, policy.confidence, policy.resamples, policy.seed)
+def _gain_of(row: PairedAnswers, by_rule: bool) -> float:
+    if by_rule:
+        return float(bool(row.after.passed)) - float(bool(row.before.passed))
+    return row.before.nll - row.after.nll
+
+
+def _gain(rows: Sequence[PairedAnswers], policy: Policy, *, by_rule: bool) -> Gain:
+    gains = _grouped((row.session, _gain_of(row, by_rule)) for row in rows)
+    low, high = statistics.clustered_gain(gains, policy.target_confidence, policy.resamples, policy.seed)
     bounded = math.isfinite(low)
-    return Gain(mean=_mean([gain for _, gain in gains]), low=low if bounded else None, high=high if bounded else None)
+    mean = _mean([gain for values in gains.values() for gain in values])
+    return Gain(mean=mean, low=low if bounded else None, high=high if bounded else None)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -98,6 +98,8 @@ class Results(Frozen):
         {}, description="Items that the base's chat template cannot render: reason by id."
     )
     probes: Items[Probe]
+    champion_fault: str | None = Field(None, description="Why the champion that was to be asked was not.")
+    repeated: Items[ItemScore] = Field((), description="The base again, on some of its items, in other batches.")
     drift: Drift | None = Field(None, description="None where no suite asks general prompts.")
 
     def kept_base_scores(self) -> BaseScores:

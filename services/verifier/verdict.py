@@ -1,11 +1,14 @@
 """The verdict: a pure decision from the evaluator's measurements, without file, clock or network.
 
-Each side of the evidence is in one of three states, by one-sided bounds at the policy's confidence:
+Each side of the evidence is in one of three states:
 
-- a suite is **intact** when the upper bound of its drop is below its margin, **broken** when the drop is shown (lower
-  bound above 0) and reaches the margin, else **unproven**; too few items leave it unproven. The worst state of the
-  blocking suites counts; what the others lost is a warning;
-- the target is **learned** when the lower bound of its gain is above 0 and the gain reaches the least worthwhile one,
+- a suite is **intact** when the upper bound of its drop is below its margin, **broken** when the drop is shown (exact
+  McNemar test, adjusted for the number of suites) and reaches the margin, else **unproven**; too few items leave it
+  unproven. The worst state of the blocking suites counts; what the others lost is a warning. No adjustment is due where all
+  of them must be intact (an intersection-union test: Berger 1982, Technometrics 24:295-300): a candidate that truly lost
+  more than the margin in one suite passes that one at its own level, whatever the others are;
+- the target is **learned** when the lower bound of its gain is above 0, the exact sign-flip test over sessions finds the
+  gain at the level that earlier looks at the holdout have left (levels.py), and it reaches the least worthwhile one;
   **unlearned** when the upper bound is below that least gain, else **unproven**; too few items or sessions leave it
   unproven.
 
@@ -19,16 +22,29 @@ Each side of the evidence is in one of three states, by one-sided bounds at the 
 | unproven | unlearned | banish |
 | unproven | unproven | inconclusive |
 
-Only `promote` is ever served. The base against itself has gained nothing, so it is banished or inconclusive.
+Only `promote` is ever served, and only in place of a champion to which the candidate is non-inferior. The base against itself
+has gained nothing, so it is banished or inconclusive. Where the base is shown to differ from itself, nothing is promoted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from services.verifier.evidence import suite_evidence, target_evidence
+from services.verifier.champion import rank
+from services.verifier.evidence import noise, suite_evidence, target_evidence
 from services.verifier.results import STYLE, Results
-from shared.contracts.verify import Decision, Policy, SuiteEvidence, SuiteState, Target, TargetEvidence, Verdict
+from shared.contracts.verify import (
+    Champion,
+    Decision,
+    Look,
+    Noise,
+    Policy,
+    SuiteEvidence,
+    SuiteState,
+    Target,
+    TargetEvidence,
+    Verdict,
+)
 
 CEILING = 0.98  # share of right answers of the base, above which a small loss of harder abilities does not show
 WORST_FIRST = (SuiteState.BROKEN, SuiteState.UNPROVEN, SuiteState.INTACT)
@@ -46,19 +62,29 @@ DECISIONS: dict[tuple[SuiteState, Target], Decision] = {
 }
 
 
-def judge(results: Results, policy: Policy) -> Verdict:
-    """Decide. Raises ValueError when the results are not paired, or a suite of the policy was not asked."""
+def judge(results: Results, policy: Policy, look: Look | None = None, champion: Champion | None = None) -> Verdict:
+    """Decide. Without a `look` the holdout was never used before.
+
+    Raises ValueError when the results are not paired, a suite of the policy was not asked, or the champion was not.
+    """
+    look = look or Look()
     if missing := policy.suites.keys() - results.suites.keys():
         raise ValueError(f"suite {min(missing)} was not asked")
-    target = target_evidence(results, policy)
-    suites = {name: suite_evidence(name, results, policy) for name in sorted(results.suites)}
+    if unknown := {score.suite for score in results.items} - results.suites.keys():
+        raise ValueError(f"items of suite {min(unknown)} were scored, which was not asked")
+    target, suites = target_evidence(results, policy, look), suite_evidence(results, policy)
+    floor = noise(results, policy)
     target_state, suites_state = state_of_target(target, policy), state_of_suites(suites)
+    decision = DECISIONS[suites_state, target_state]
     blocking = {name: suite for name, suite in suites.items() if suite.policy.blocking}
+    ranked = rank(results, policy, look, champion, target, blocking)
     return Verdict(
-        decision=DECISIONS[suites_state, target_state],
+        decision="inconclusive" if decision == "promote" and floor and floor.differs else decision,
         reasons=(
             _about_target(target, target_state, policy),
             *(_about_suite(name, suite) for name, suite in blocking.items()),
+            *([ranked.reason] if champion else ()),
+            *_about_noise(floor),
             *_about_kinds(blocking),
             *_about_patterns(results),
         ),
@@ -67,6 +93,9 @@ def judge(results: Results, policy: Policy) -> Verdict:
         target=target,
         suites=suites,
         policy=policy,
+        look=look,
+        champion=ranked,
+        noise=floor,
         drift=results.drift,
         warnings=(
             *(_about_suite(name, suite) for name, suite in suites.items() if _is_only_warned_about(suite)),
@@ -91,7 +120,7 @@ def state_of_target(target: TargetEvidence, policy: Policy) -> Target:
         or gain.high is None
     ):
         return Target.UNPROVEN
-    if gain.low > 0 and gain.mean >= least:
+    if gain.low > 0 and gain.mean >= least and target.p_value <= target.level:
         return Target.LEARNED
     return Target.UNLEARNED if gain.high < least else Target.UNPROVEN
 
@@ -103,19 +132,40 @@ def _least_gain(target: TargetEvidence, policy: Policy) -> float:
 def _about_target(target: TargetEvidence, state: Target, policy: Policy) -> str:
     asked = f"{target.items} held-out items of {target.sessions} sessions"
     if target.items < policy.min_held_out or target.sessions < policy.min_sessions:
-        return f"Too little to judge the target: {asked}; {policy.min_held_out} of {policy.min_sessions} are needed."
+        needed = f"{policy.min_held_out} of {policy.min_sessions} are needed"
+        if target.worn:
+            return (
+                f"The holdout is worn out: {target.worn} sessions carried {policy.looks} verdicts each, what is left is {asked}; "
+                f"{needed}. New sessions of karma are sealed with the next harvests."
+            )
+        return f"Too little to judge the target: {asked}; {needed}."
     gain, least = target.gain, _least_gain(target, policy)
     if gain.low is None or gain.high is None:
         return f"The target's gain has no bounds on {asked}."
     measure = "rule score" if target.metric == "rule" else "NLL in nats a token"
-    found = f"{gain.mean:+.3f} in {measure} on {asked} (one-sided bounds {gain.low:+.3f} and {gain.high:+.3f})"
+    look = f"{_ordinal(target.looks)} look at them, p {target.p_value:.2g}, level {target.level:.2g}"
+    found = f"{gain.mean:+.3f} in {measure} on {asked} (one-sided bounds {gain.low:+.3f} and {gain.high:+.3f}; {look})"
     match state:
         case Target.LEARNED:
             return f"The target improved: {found}."
         case Target.UNLEARNED:
             return f"The target did not improve by {least:.2f}: {found}."
         case Target.UNPROVEN:
-            return f"The target's improvement is not shown: {found}."
+            return f"The target's improvement is not shown: {found}. {_about_power(target)}"
+
+
+def _about_power(target: TargetEvidence) -> str:
+    if target.minimum_detectable_gain is None:
+        return (
+            f"No gain could be shown: {target.sessions} sessions are too few for level {target.level:.2g}, and after "
+            f"{target.looks - 1} looks they are worn out. More sessions of karma are needed."
+        )
+    return f"A gain of {target.minimum_detectable_gain:.3f} would be shown in nine of ten cases."
+
+
+def _ordinal(number: int) -> str:
+    suffix = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{suffix}"
 
 
 def _about_suite(name: str, suite: SuiteEvidence) -> str:
@@ -150,6 +200,15 @@ def _about_style(results: Results) -> tuple[str, ...]:
 
 def _about_ceiling(name: str, suite: SuiteEvidence) -> str:
     return f"Suite {name} is too easy for this base ({suite.base.share:.3f}): a loss of harder abilities does not show on it."
+
+
+def _about_noise(floor: Noise | None) -> tuple[str, ...]:
+    if floor is None or not (floor.differs or floor.lost or floor.won):
+        return ()
+    found = f"{floor.lost} lost and {floor.won} won of {floor.items} items asked again"
+    if floor.differs:
+        return (f"The base differs from itself: {found}. Its scores are none to compare with; evaluate again.",)
+    return (f"The base against itself: {found}, which is the noise of the engine.",)
 
 
 def _about_kinds(suites: Mapping[str, SuiteEvidence]) -> tuple[str, ...]:

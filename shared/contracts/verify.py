@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from shared.contracts.frozen import Frozen
 from shared.contracts.job import JobSpan
@@ -13,7 +13,18 @@ from shared.contracts.message import Fact
 
 Decision = Literal["promote", "banish", "inconclusive"]
 
+
+def rounded(value: float) -> float:
+    """Twelve digits: the last ones of a float depend on the machine's mathematics, and a verdict is recomputed on others."""
+    return float(f"{value:.12g}")
+
+
+Figure = Annotated[float, AfterValidator(rounded)]
+
+EVIDENCE_FILE = "evidence.json"  #: what a verdict follows from, in the folder of its job and in the bundle
+
 LARGEST_RESULTS = 16 * 1024**2  #: bytes of the evaluator's results, some twelve thousand held-out items
+LARGEST_EVIDENCE = LARGEST_RESULTS  #: of what of them is kept with an adapter
 LARGEST_VERDICT = 256 * 1024  #: bytes of a verdict as JSON: it goes on the bus, where a message is at most 1 MiB
 
 
@@ -58,7 +69,19 @@ class SuitePolicy(Frozen):
 class Policy(Frozen):
     """Thresholds of a promotion. Scores and margins are shares of 1; NLL is nats per token."""
 
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of every one-sided bound. Default: 0.95.")
+    confidence: float = Field(
+        0.95, gt=0.5, lt=1, description="Confidence of every one-sided bound but the target's. Default: 0.95."
+    )
+    target_confidence: float = Field(
+        0.99,
+        gt=0.5,
+        lt=1,
+        description="Confidence that the target improved, over all looks at a session. Default: 0.99.",
+    )
+    looks: int = Field(60, ge=1, description="Verdicts after which a sealed session carries no more. Default: 60.")
+    champion_margin: float = Field(
+        0.1, gt=0, lt=1, description="Largest tolerated loss in rule score against the champion. Default: 0.1."
+    )
     suites: dict[str, SuitePolicy] = Field({}, description="By suite, what replaces the values of its file.")
     min_gain: float = Field(0.05, gt=0, lt=1, description="Smallest worthwhile gain in rule score. Default: 0.05.")
     min_nll_gain: float = Field(
@@ -72,9 +95,29 @@ class Policy(Frozen):
     seed: int = 0
 
 
+class Look(Frozen):
+    """The place of a verdict among those on the same sealed sessions.
+
+    `history`: whether each earlier verdict on the most used of its sessions showed learning, oldest first. `worn`: the
+    sessions that carry no further verdict.
+    """
+
+    history: tuple[bool, ...] = ()
+    worn: tuple[str, ...] = ()
+
+
+class Champion(Frozen):
+    """The champion of the persona when its candidate is judged. `obstacle`: why it is not asked what the candidate is."""
+
+    version: str
+    adapter: str
+    obstacle: str | None = None
+    serves: bool = Field(True, description="Whether it answers for its persona; one that does not is replaced.")
+
+
 class Interval(Frozen):
-    low: float
-    high: float
+    low: Figure
+    high: Figure
 
 
 class Score(Frozen):
@@ -82,29 +125,38 @@ class Score(Frozen):
 
     right: int
     n: int
-    share: float
+    share: Figure
     interval: Interval
 
 
 class Gain(Frozen):
     """Mean paired gain of the candidate, with one-sided bounds by a cluster bootstrap over sessions."""
 
-    mean: float
-    low: float | None = Field(description="None where fewer than two sessions leave it unbounded.")
-    high: float | None
+    mean: Figure
+    low: Figure | None = Field(description="None where fewer than two sessions leave it unbounded.")
+    high: Figure | None
 
 
 class TargetEvidence(Frozen):
-    """Evidence from the sealed holdout. `metric` decides: the rules where enough items have them, else NLL."""
+    """Evidence from the sealed holdout. `metric` decides: the rules where enough items have them, else NLL.
+
+    `p_value`: of a gain this large in the sum of all sessions by chance, by the exact sign-flip test. It is tested at
+    `level`, which is left of the policy's after earlier looks.
+    """
 
     metric: Literal["rule", "nll"]
     items: int
     sessions: int
+    worn: int = Field(0, description="Sessions that are left out, for they carried enough verdicts.")
+    looks: int = Field(1, description="Verdicts on the most used of its sessions, this one included.")
+    p_value: Figure = 1.0
+    level: Figure = 0.0
+    minimum_detectable_gain: Figure | None = Field(None, description="None where no gain could be shown.")
     base: Score | None
     candidate: Score | None
     rule_gain: Gain | None
-    nll_base: float
-    nll_candidate: float
+    nll_base: Figure
+    nll_candidate: Figure
     nll_gain: Gain
 
     @property
@@ -117,7 +169,7 @@ class KindEvidence(Frozen):
 
     kind: str
     n: int
-    chance: float
+    chance: Figure
     base: Score
     candidate: Score
     counted: bool
@@ -126,7 +178,11 @@ class KindEvidence(Frozen):
 
 
 class SuiteEvidence(Frozen):
-    """Evidence from all counted kinds of a suite. `drop`: the base's score minus the candidate's, with Tango's bounds."""
+    """Evidence from all counted kinds of a suite. `drop`: the base's score minus the candidate's, with one-sided bounds.
+
+    The bounds are Tango's; where items share sessions, the wider of those and of the cluster bootstrap's. `p_value`: of such
+    a drop by chance, by the exact McNemar test over sessions; `adjusted`: the same by Holm, over all suites of the verdict.
+    """
 
     state: SuiteState
     policy: SuitePolicy
@@ -134,13 +190,64 @@ class SuiteEvidence(Frozen):
     items: int
     base: Score
     candidate: Score
-    drop: float
-    drop_low: float
-    drop_high: float
-    minimum_detectable_drop: float
+    drop: Figure
+    drop_low: Figure
+    drop_high: Figure
+    p_value: Figure = 1.0
+    adjusted: Figure = 1.0
+    minimum_detectable_drop: Figure
     lost: tuple[str, ...]
     won: tuple[str, ...]
     kinds: tuple[KindEvidence, ...]
+
+
+class Noise(Frozen):
+    """The base against itself, on items that it was asked again in other batches: what differs is noise of the engine."""
+
+    items: int
+    lost: int
+    won: int
+    drop_low: Figure
+    drop_high: Figure
+
+    @property
+    def differs(self) -> bool:
+        """Whether the base is shown to differ from itself: then its scores are none to compare with."""
+        return self.drop_low > 0 or self.drop_high < 0
+
+
+class Rank(StrEnum):
+    """How a candidate compares with the champion on the target and on every blocking suite."""
+
+    FIRST = "first"  #: there is no champion, or one that does not serve
+    SAME = "same"  #: it is the champion's adapter
+    NON_INFERIOR = "non-inferior"
+    INFERIOR = "inferior"
+    UNPROVEN = "unproven"
+    NOT_COMPARED = "not compared"
+
+
+class Loss(Frozen):
+    """The champion's score minus the candidate's, with one-sided bounds; None where there are none."""
+
+    mean: Figure
+    low: Figure | None
+    high: Figure | None
+    margin: Figure
+
+
+class ChampionEvidence(Frozen):
+    """The candidate against the champion. `losses` is by suite, with `target` among them."""
+
+    rank: Rank
+    reason: str
+    champion: Champion | None = None
+    losses: dict[str, Loss] = Field({}, description="By suite; `target` is the holdout.")
+
+    @property
+    def replaced(self) -> bool:
+        """Whether the candidate may take the champion's place by itself."""
+        return self.rank in (Rank.FIRST, Rank.SAME, Rank.NON_INFERIOR)
 
 
 class AnswerFigures(Frozen):
@@ -169,6 +276,9 @@ class Verdict(Frozen):
     target: TargetEvidence
     suites: dict[str, SuiteEvidence]
     policy: Policy
+    look: Look = Look()
+    champion: ChampionEvidence = ChampionEvidence(rank=Rank.FIRST, reason="There is no champion.")
+    noise: Noise | None = None
     drift: Drift | None = None
     warnings: tuple[str, ...] = Field((), description="What was not as it should be, and decided nothing.")
 
@@ -183,6 +293,8 @@ class Judged(Fact):
     reasons: tuple[str, ...]
     verdict: Verdict
     results: str
+    evidence: str = Field(description="Path of the file from which the verdict follows, without any text.")
+    evidence_digest: str
     spans: tuple[JobSpan, ...] = ()
     isolation: tuple[str, ...] = Field((), description="What isolated its job, and which limits held.")
 
