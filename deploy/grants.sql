@@ -4,7 +4,8 @@
 
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 REVOKE ALL ON public.ritual, public.ritual_fact, public.ritual_error, public.lease, public.service_heartbeat,
-    public.migration, public.granted, public.unserved_version, public.karma_source, public.ritual_decision FROM PUBLIC,
+    public.migration, public.granted, public.unserved_version, public.champion, public.karma_source,
+    public.ritual_decision FROM PUBLIC,
     soulforge_harvester, soulforge_orchestrator, soulforge_forge, soulforge_verifier, soulforge_registry,
     soulforge_gateway, soulforge_owner, soulforge_publisher, soulforge_phoenix, soulforge_worker;
 REVOKE ALL ON ALL TABLES IN SCHEMA vectors, harvester, orchestrator, forge, verifier, registry, gateway
@@ -37,6 +38,7 @@ GRANT INSERT, UPDATE ON public.lease TO soulforge_orchestrator;
 -- The service that runs a job renews its lease.
 GRANT UPDATE (renewed_at, expires_at) ON public.lease TO soulforge_forge, soulforge_verifier;
 GRANT SELECT ON public.unserved_version TO soulforge_orchestrator;
+GRANT SELECT ON public.champion TO soulforge_verifier;
 
 -- A service and its own schema. What is recorded there is not deleted, but for what ends: a fault, what a
 -- rune has loaded, a containment, a capability.
@@ -70,7 +72,8 @@ GRANT SELECT ON registry.version, registry.alias, registry.decision, registry.fa
 -- The owner reads everything, imports, consecrates and revokes karma, decides about versions, adds and revokes keys, marks dead
 -- letters, and prunes.
 GRANT USAGE ON SCHEMA vectors, harvester, orchestrator, forge, verifier, registry, gateway TO soulforge_owner;
-GRANT SELECT ON public.unserved_version, public.karma_source, public.ritual_decision TO soulforge_owner;
+GRANT SELECT ON public.unserved_version, public.champion, public.karma_source, public.ritual_decision
+    TO soulforge_owner;
 GRANT SELECT ON ALL TABLES IN SCHEMA vectors, harvester, orchestrator, forge, verifier, registry, gateway
     TO soulforge_owner;
 GRANT INSERT, UPDATE, DELETE ON vectors.karma TO soulforge_owner;

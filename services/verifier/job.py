@@ -25,6 +25,10 @@ class EvaluatorJob(GpuJob):
     base_digest: str = Field(description="shared.storage.digests.digest_tree of `base`.")
     adapter: Path | None = Field(None, description="PEFT directory of the candidate.")
     adapter_digest: str | None = Field(None, description="shared.storage.digests.digest_tree of `adapter`.")
+    champion: Path | None = Field(
+        None, description="PEFT directory of the persona's champion, asked beside the candidate."
+    )
+    champion_digest: str | None = Field(None, description="shared.storage.digests.digest_tree of `champion`.")
     holdout: Path = Field(description="Directory of the sealed holdout, which contains holdout/ in shards.")
     holdout_digest: str = Field(description="shared.storage.digests.digest_tree of `holdout`.")
     suites: Path = Field(description="Folder of the suites, see shared.storage.suites.")
@@ -39,4 +43,6 @@ class EvaluatorJob(GpuJob):
     def adapter_has_a_digest(self) -> EvaluatorJob:
         if (self.adapter is None) != (self.adapter_digest is None):
             raise ValueError("adapter and adapter_digest are given together or not at all")
+        if (self.champion is None) != (self.champion_digest is None):
+            raise ValueError("champion and champion_digest are given together or not at all")
         return self

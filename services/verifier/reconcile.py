@@ -8,27 +8,34 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from services.verifier import store
 from services.verifier.job import HOLDOUT, EvaluatorJob
+from services.verifier.levels import strictest
 from services.verifier.results import RESULTS_FILE, Results
-from services.verifier.verdict import judge
+from services.verifier.sealed import SealedEvidence, expect_suites, expect_whole, read_records, seal
 from shared.config.errors import Fault, nearest, refusal
 from shared.contracts.forge import AdapterForged
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.verify import (
+    EVIDENCE_FILE,
     LARGEST_RESULTS,
     LARGEST_VERDICT,
     AdapterBanished,
     AdapterVerified,
     Arm,
+    Champion,
+    Look,
     Policy,
+    Target,
     Verdict,
 )
 from shared.jobs.runner import Finished, JobPlan
 from shared.ritual import ledger
 from shared.storage.artifacts import Artifacts, write_atomically
 from shared.storage.base_model import BaseError, Bases
+from shared.storage.digests import digest_text
 from shared.storage.shards import lines
-from shared.storage.suites import LoadedSuite, items_asked, load_suites
+from shared.storage.suites import LoadedSuite, load_suites
 from shared.storage.untrusted import OutputError, read_model
 
 if TYPE_CHECKING:
@@ -58,6 +65,9 @@ class Verifier:
         suites = self._context.configuration.suites
         holdout = self._artifacts.holdout(harvested.holdout)
         known = self._artifacts.base_scores(base.digest)
+        champion = await self._find_champion(ritual.persona, base.digest)
+        asked = champion.adapter if champion and is_asked(champion, forged.adapter) else None
+        path = self._artifacts.bundled_adapter(asked) if asked else None
 
         def planned(output: Path) -> JobPlan:
             job = EvaluatorJob(
@@ -68,6 +78,8 @@ class Verifier:
                 base_digest=base.digest,
                 adapter=Path(forged.path),
                 adapter_digest=forged.adapter,
+                champion=path,
+                champion_digest=asked,
                 holdout=holdout,
                 holdout_digest=harvested.holdout,
                 suites=suites,
@@ -77,7 +89,7 @@ class Verifier:
                 probe_prompts=probe_prompts(holdout, self._settings.probes),
             )
             inputs = (base.path, Path(forged.path), holdout, suites)
-            return JobPlan(job, (*inputs, *([known] if known.exists() else [])))
+            return JobPlan(job, (*inputs, *([known] if known.exists() else []), *([path] if path else [])))
 
         return planned
 
@@ -88,9 +100,12 @@ class Verifier:
         measured = (results.base_digest, results.arms.get(Arm.CANDIDATE), results.holdout_digest)
         if measured != (forged.base, forged.adapter, harvested.holdout):
             raise OutputError(f"{RESULTS_FILE} is about another base, adapter or holdout than the job's")
-        verdict = await asyncio.to_thread(self._judge, results)
-        if warning := forged.training.replay.warning:
-            verdict = verdict.model_copy(update={"warnings": (*verdict.warnings, warning)})
+        evidence = await self._seal(ritual, harvested, forged, results)
+        verdict = await asyncio.to_thread(_judge, evidence)
+        await store.record_outcome(self._context.pool, ritual.id, verdict.target_state is Target.LEARNED)
+        # Not in the job's own folder, where it may have left anything.
+        path, text = finished.output.parent / EVIDENCE_FILE, evidence.model_dump_json()
+        await asyncio.to_thread(write_atomically, path, text)
         kept = self._artifacts.base_scores(forged.base)
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(kept, results.kept_base_scores().model_dump_json())
@@ -102,28 +117,80 @@ class Verifier:
             reasons=verdict.reasons,
             verdict=verdict,
             results=str(finished.output / RESULTS_FILE),
+            evidence=str(path),
+            evidence_digest=digest_text(text),
             spans=finished.result.spans,
             isolation=finished.isolation,
         )
 
-    def _judge(self, results: Results) -> Verdict:
-        """The verdict on what the job measured. Raises OutputError where the measurements allow none."""
+    async def _seal(
+        self, ritual: Ritual, harvested: KarmaHarvested, forged: AdapterForged, results: Results
+    ) -> SealedEvidence:
+        """What the verdict follows from. Raises OutputError where the job did not measure all that it was to measure."""
         if len(results.probes) > self._settings.probes:
             raise OutputError(
                 f"{RESULTS_FILE} has {len(results.probes)} probes, {self._settings.probes} were asked for"
             )
         suites = load_suites(self._context.configuration.suites)
-        for name, suite in suites.items():
-            asked, count = results.suites.get(name), items_asked(suites, name)
-            if asked is None or (asked.digest, asked.items) != (suite.digest, count):
-                raise OutputError(f"{RESULTS_FILE} is not about all {count} items of suite {name} as it is now")
+        policy = effective_policy(self._settings.verdict, suites)
+        records = await asyncio.to_thread(read_records, self._artifacts.holdout(harvested.holdout))
+        champion = await self._find_champion(ritual.persona, forged.base)
         try:
-            verdict = judge(results, effective_policy(self._settings.verdict, suites))
+            expect_suites(results, suites)
+            expect_whole(results, records)
         except ValueError as error:
             raise OutputError(f"{RESULTS_FILE} cannot be judged: {error}") from error
-        if len(verdict.model_dump_json()) > LARGEST_VERDICT:
-            raise OutputError(f"{RESULTS_FILE} has too many items for a verdict of {LARGEST_VERDICT} bytes")
-        return verdict
+        sealed, labels = await asyncio.to_thread(seal, results, records, str(ritual.id))
+        sessions = [row.session for row in results.holdout]
+        looked = await store.record_look(self._context.pool, ritual.id, ritual.persona, sessions, policy.looks)
+        warning = forged.training.replay.warning
+        return SealedEvidence(
+            salt=str(ritual.id),
+            policy=policy,
+            look=Look(
+                history=strictest(looked.histories, 1 - policy.target_confidence),
+                worn=tuple(sorted(labels[name] for name in looked.worn)),
+            ),
+            champion=as_measured(champion, forged.adapter, results) if champion else None,
+            warnings=(warning,) if warning else (),
+            results=sealed,
+        )
+
+    async def _find_champion(self, persona: str, base: str) -> Champion | None:
+        """The champion of a persona, and why it is not asked beside a candidate on this base."""
+        found = await store.get_champion(self._context.pool, persona)
+        if found is None:
+            return None
+        obstacle = found.fault
+        if obstacle is None and found.base != base:
+            obstacle = "it was trained on another base"
+        if obstacle is None and not self._artifacts.bundled_adapter(found.adapter).is_dir():
+            obstacle = "its bundle is not in the Crypt"
+        return Champion(version=found.name, adapter=found.adapter, obstacle=obstacle, serves=found.fault is None)
+
+
+def _judge(evidence: SealedEvidence) -> Verdict:
+    """The verdict that follows. Raises OutputError where none does."""
+    try:
+        verdict = evidence.verdict()
+    except ValueError as error:
+        raise OutputError(f"{RESULTS_FILE} cannot be judged: {error}") from error
+    if len(verdict.model_dump_json()) > LARGEST_VERDICT:
+        raise OutputError(f"{RESULTS_FILE} has too many items for a verdict of {LARGEST_VERDICT} bytes")
+    return verdict
+
+
+def is_asked(champion: Champion, candidate: str) -> bool:
+    return champion.obstacle is None and champion.adapter != candidate
+
+
+def as_measured(champion: Champion, candidate: str, results: Results) -> Champion:
+    """The champion of now, as the evaluation met it: it may have become that later, or not have been readable."""
+    if not is_asked(champion, candidate) or results.arms.get(Arm.CHAMPION) == champion.adapter:
+        return champion
+    return champion.model_copy(
+        update={"obstacle": results.champion_fault or "it became the champion while the candidate was evaluated"}
+    )
 
 
 def effective_policy(owner: Policy, suites: Mapping[str, LoadedSuite]) -> Policy:

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from pydantic import ByteSize
 
+BUNDLED_ADAPTER = "adapter"
 PRUNING = "pruning of the Lab"  #: name of the database's lock that a harvest shares, and a pruner has for itself
 
 
@@ -71,6 +72,10 @@ class Artifacts:
     def bundle(self, digest: str) -> Path:
         """A frozen adapter bundle, named by the digest of its adapter."""
         return self.crypt / "adapters" / _folder(digest)
+
+    def bundled_adapter(self, digest: str) -> Path:
+        """The PEFT directory of a bundle."""
+        return self.bundle(digest) / BUNDLED_ADAPTER
 
     def scratch(self) -> Path:
         """A directory on the same file system, for files that are renamed into place once they are complete."""

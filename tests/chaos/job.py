@@ -17,9 +17,9 @@ from services.registry.bundle import version_name
 from services.verifier.results import RESULTS_FILE
 from shared.config.tables import EMBEDDED_BASE
 from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult, Progress
-from shared.contracts.verify import Arm, Probe
+from shared.contracts.verify import Probe
 from shared.jobs.start_limit import GpuJob, require_in_time
-from tests.support.evaluations import promoted
+from tests.support.evaluations import answered
 from tests.support.facts import TRAINING
 from tests.support.fakes.vllm_answers import words
 
@@ -70,10 +70,8 @@ def train(job: dict[str, Any], output: Path) -> dict[str, Any]:
 
 def evaluate(job: dict[str, Any], output: Path) -> dict[str, Any]:
     version = version_name(PERSONA, job["adapter_digest"])
-    measured = {name: job[name] for name in ("base_digest", "holdout_digest")}
-    arms = {Arm.BASE: None, Arm.CANDIDATE: job["adapter_digest"]}
     probes = tuple(_probe(version, prompt) for prompt in job["probe_prompts"])
-    found = promoted().model_copy(update={**measured, "arms": arms, "probes": probes})
+    found = answered(job).model_copy(update={"probes": probes})
     (output / RESULTS_FILE).write_text(found.model_dump_json())
     return {}
 

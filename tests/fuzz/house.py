@@ -16,12 +16,11 @@ from unittest.mock import patch
 from uuid import UUID, uuid4
 
 from deploy.services import SERVICES, load_app, load_configuration, migrations, service_port
-from services.verifier.results import Results
 from shared.config.settings import Settings
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.job import RESULT_FILE, JobResult
 from shared.contracts.ritual import ENDS
-from shared.contracts.verify import Arm, Probe
+from shared.contracts.verify import Probe
 from shared.drivers.containers.port import ContainerInfo, ContainerSpec, ContainerState
 from shared.drivers.inference.port import Admission
 from shared.ritual import lease, ledger
@@ -31,7 +30,7 @@ from shared.storage.postgres import Pool, open_pool
 from tests.fuzz import faults
 from tests.support.anvils import FakeMemory, FakeRune
 from tests.support.configurations import QUICK, configured
-from tests.support.evaluations import promoted
+from tests.support.evaluations import answered
 from tests.support.facts import TRAINING
 from tests.support.harvests import example, remember
 from tests.support.orchestrated import named_base
@@ -112,14 +111,8 @@ def train(job: dict[str, Any], output: Path) -> None:
 
 
 def evaluate(job: dict[str, Any], output: Path) -> None:
-    found: Results = promoted().model_copy(
-        update={
-            "base_digest": job["base_digest"],
-            "arms": {Arm.BASE: None, Arm.CANDIDATE: job["adapter_digest"]},
-            "holdout_digest": job["holdout_digest"],
-            "probes": (Probe(prompt="who are you?", base="a base", candidate="a scribe"),),
-        }
-    )
+    probes = (Probe(prompt="who are you?", base="a base", candidate="a scribe"),)
+    found = answered(job).model_copy(update={"probes": probes})
     (output / "results.json").write_text(found.model_dump_json())
     conclude(output, {})
 

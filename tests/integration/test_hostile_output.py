@@ -15,9 +15,10 @@ from nats.aio.client import Client
 from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, IDENTITY_FILE
 from services.forge.reconcile import ROLE as TRAINER
 from services.forge.reconcile import Forge
+from services.verifier import reconcile
 from services.verifier.reconcile import ROLE as EVALUATOR
 from services.verifier.reconcile import Verifier
-from services.verifier.results import RESULTS_FILE, ItemScore, Results
+from services.verifier.results import RESULTS_FILE, Results
 from services.verifier.settings import VerifierSettings
 from shared.config.model import embedded
 from shared.config.settings import Settings
@@ -36,6 +37,7 @@ from shared.ritual.ledger import Ritual
 from shared.runtime.context import ServiceContext
 from shared.storage.artifacts import Artifacts
 from shared.storage.postgres import Pool, open_pool
+from tests.support.bundles import write_holdout
 from tests.support.evaluations import SUITE, promoted
 from tests.support.facts import SHORT, TRAINING
 from tests.support.fakes.ending_job import EndingJob
@@ -51,10 +53,6 @@ CONFIG = f"{ADAPTER_DIR}/{ADAPTER_CONFIG}"
 ADAPTER = {CONFIG: '{"peft_type": "LORA"}', f"{ADAPTER_DIR}/{ADAPTER_WEIGHTS}": "weights"}
 
 Left = dict[str, Any]  # fields of EndingJob
-
-
-def _lost_under_a_long_name(item: ItemScore) -> ItemScore:
-    return item.model_copy(update={"item": item.item + "x" * 2_000, "correct": item.arm is Arm.BASE})
 
 
 NO_RESULT: dict[str, tuple[Left, str]] = {
@@ -108,13 +106,20 @@ UNFIT: dict[str, tuple[dict[str, Any], str]] = {
     "another base": ({"base_digest": "../../../planted"}, "another base, adapter or holdout"),
     "another adapter": ({"arms": {"base": None, "candidate": "sha256:other"}}, "another base, adapter or holdout"),
     "another holdout": ({"holdout_digest": "sha256:other"}, "another base, adapter or holdout"),
-    "one arm": ({"items": PROMOTED.items[:-1]}, "1 items were scored in one arm only"),
+    "one arm": ({"items": PROMOTED.items[:-1]}, "arm candidate did not answer all"),
     "a suite left out": ({"suites": {SUITE: PROMOTED.suites[SUITE]}}, "is not about all"),
     "another suite": (
         {"suites": {**PROMOTED.suites, SUITE: PROMOTED.suites[SUITE].model_copy(update={"digest": "sha256:x"})}},
         "items of suite base-logic as it is now",
     ),
-    "items left out": ({"items": PROMOTED.items[:-2]}, "items of suite rigidity were scored, it has"),
+    "items left out": ({"items": PROMOTED.items[:-2]}, "items of suite rigidity, ('style'"),
+    "a suite's items left out": ({"items": PROMOTED.items[2:]}, "arm base did not answer all"),
+    "a held-out item left out": ({"holdout": PROMOTED.holdout[1:]}, "1 held-out items were skipped"),
+    "a held-out item twice": ({"holdout": (*PROMOTED.holdout, PROMOTED.holdout[0])}, "was scored twice"),
+    "another session": (
+        {"holdout": (PROMOTED.holdout[0].model_copy(update={"session": "x"}), *PROMOTED.holdout[1:])},
+        "under another session",
+    ),
     "no chance levels": (
         {"suites": {**PROMOTED.suites, SUITE: PROMOTED.suites[SUITE].model_copy(update={"chance": {}})}},
         "no chance level",
@@ -122,10 +127,6 @@ UNFIT: dict[str, tuple[dict[str, Any], str]] = {
     "endless log-likelihoods": (
         {"holdout": ({"id": "h", "session": "s", "arms": {"base": {"nll": 1e308, "passed": None, "answer": ""}}},)},
         "less than or equal to 1000000",
-    ),
-    "a long verdict": (
-        {"items": tuple(_lost_under_a_long_name(item) for item in PROMOTED.items)},
-        "too many items for a verdict",
     ),
 }
 
@@ -151,8 +152,8 @@ class HostileEvaluator(Verifier):
 @pytest.fixture
 async def context(settings: Settings, client: Client) -> AsyncIterator[ServiceContext]:
     configuration = embedded().model_copy(update={"jobs": JobsConfig(python=Path(sys.executable))})
-    pool = await open_pool(settings.database_url("forge"), "forge")
-    yield ServiceContext("forge", settings, pool, client, configuration)
+    pool = await open_pool(settings.database_url("verifier"), "verifier")
+    yield ServiceContext("verifier", settings, pool, client, configuration)
     await pool.close()
 
 
@@ -163,6 +164,7 @@ def training(context: ServiceContext, left: Left) -> GpuStage:
 
 
 def evaluating(context: ServiceContext, left: Left) -> GpuStage:
+    write_holdout(Artifacts(context.settings.home).holdout("sha256:h"))
     work = HostileEvaluator(context, VerifierSettings())
     work.left = {"result": JobResult(ok=True)} | left
     return GpuStage(context, State.FORGED, kind(EVALUATOR), MAX_ATTEMPTS, work)
@@ -233,7 +235,7 @@ async def test_measurements_that_allow_no_verdict_are_a_failed_attempt_and_leave
     admin: Pool, context: ServiceContext, changes: dict[str, Any], reason: str
 ) -> None:
     ritual = await forged(admin)
-    files = {RESULTS_FILE: PROMOTED.model_copy(update=changes).model_dump_json()}
+    files = {RESULTS_FILE: PROMOTED.model_copy(update=changes).model_dump_json(warnings=False)}
 
     moved = await reconcile_until_moved(evaluating(context, {"files": files}), ritual)
 
@@ -242,11 +244,24 @@ async def test_measurements_that_allow_no_verdict_are_a_failed_attempt_and_leave
     assert not Artifacts(context.settings.home).base_scores(PROMOTED.base_digest).exists()
 
 
+async def test_a_verdict_that_no_message_can_hold_is_a_failed_attempt(
+    admin: Pool, context: ServiceContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "LARGEST_VERDICT", 1_000)
+    ritual = await forged(admin)
+    files = {RESULTS_FILE: PROMOTED.model_dump_json()}
+
+    moved = await reconcile_until_moved(evaluating(context, {"files": files}), ritual)
+
+    assert "too many items for a verdict of 1000 bytes" in await interruption(context.pool, moved)
+
+
 async def test_measurements_are_judged_and_the_base_scores_of_their_base_are_kept(
     admin: Pool, context: ServiceContext
 ) -> None:
     ritual = await forged(admin)
-    values = json.loads(PROMOTED.model_dump_json()) | {"holdout_left_out": {"h\0": "not \ud800 shown"}}
+    values = json.loads(PROMOTED.model_dump_json())
+    values["holdout_left_out"] = {values["holdout"].pop()["id"]: "not \0 or \ud800 shown"}
 
     moved = await reconcile_until_moved(evaluating(context, {"files": {RESULTS_FILE: json.dumps(values)}}), ritual)
 
@@ -264,7 +279,7 @@ async def test_a_training_with_too_few_answers_of_the_base_is_a_warning_of_the_v
     await reconcile_until_moved(evaluating(context, {"files": files}), ritual)
 
     verdict = (await ledger.require_fact(context.pool, ritual, AdapterVerified)).verdict
-    assert verdict.warnings == (SHORT.replay.warning,) and "30 of 70 tokens" in verdict.warnings[0]
+    assert verdict.warnings[-1] == SHORT.replay.warning and "30 of 70 tokens" in verdict.warnings[-1]
 
 
 async def test_checkpoints_behind_a_link_are_not_given_to_the_next_attempt(

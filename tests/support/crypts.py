@@ -27,15 +27,16 @@ from shared.contracts.evacuate import GpuRestored
 from shared.contracts.forge import AdapterForged
 from shared.contracts.message import Fact
 from shared.contracts.registry import AdapterRegistered
-from shared.contracts.verify import AdapterVerified
+from shared.contracts.verify import AdapterVerified, Champion, ChampionEvidence, Rank
 from shared.drivers.inference.vllm import Vllm
 from shared.ritual import ledger
 from shared.ritual.ledger import AttemptKey
 from shared.runtime.context import ServiceContext
 from shared.storage.base_model import Bases
-from shared.storage.digests import digest_tree
+from shared.storage.digests import digest_file, digest_tree
 from shared.storage.postgres import Pool
 from tests.support.adapters import save_adapter
+from tests.support.bundles import write_evidence
 from tests.support.consents import crypt, harvested, make_champion
 from tests.support.facts import TRAINING
 from tests.support.fakes.vllm_answers import words
@@ -110,8 +111,8 @@ class TwoBases:
         base = await self.digest(MODELS[persona])
         forged = {"path": str(path), "base": base, "recipe": "default", "fence": 1, "training": TRAINING}
         await self._record(AdapterForged(**of, adapter=adapter, **forged))
-        judged = {"adapter": adapter, "decision": "promote", "reasons": (), "results": str(results)}
-        await self._record(AdapterVerified(**of, **judged, verdict=VERDICT))
+        evidence, _ = write_evidence(run, adapter)
+        await self._record(await self._passed(of, adapter, results, evidence))
         await self._record(GpuRestored(**of, anvil="anvil0", seconds_without_inference=1))
         return name
 
@@ -123,6 +124,7 @@ class TwoBases:
 
     async def _register(self, version: Version, ritual: UUID) -> None:
         of: AttemptKey = {"ritual": ritual, "persona": version.persona, "attempt": 1}
+        await self._record_passed(of, version.adapter)
         await self._record(
             AdapterRegistered(**of, adapter=version.adapter, version=version.name, bundle=version.bundle)
         )
@@ -156,6 +158,38 @@ class TwoBases:
         async with self.context.pool.acquire() as conn, conn.transaction():
             await store.insert_version(conn, version)
         return version
+
+    async def _passed(self, of: AttemptKey, adapter: str, results: Path, evidence: Path) -> AdapterVerified:
+        """The verdict of an adapter that is as good as the champion of now."""
+        row = await self.context.pool.fetchrow(
+            "SELECT v.name, v.adapter FROM alias a JOIN version v ON v.name = a.champion WHERE a.persona = $1",
+            of["persona"],
+        )
+        champion = Champion(version=row["name"], adapter=row["adapter"]) if row else None
+        compared = ChampionEvidence(rank=Rank.NON_INFERIOR, reason="It is non-inferior.", champion=champion)
+        return AdapterVerified(
+            **of,
+            adapter=adapter,
+            decision="promote",
+            reasons=(),
+            verdict=VERDICT.model_copy(update={"champion": compared}),
+            results=str(results),
+            evidence=str(evidence),
+            evidence_digest=digest_file(evidence) if evidence.exists() else "",
+        )
+
+    async def _record_passed(self, of: AttemptKey, adapter: str) -> None:
+        """Record the verdict of a ritual that is past it already."""
+        fact = await self._passed(of, adapter, self.folder / "results.json", self.folder / "evidence.json")
+        await self.context.pool.execute(
+            "INSERT INTO ritual_fact (event_id, ritual, subject, step, owner, attempt, state_before, state_after, body, started_at) "
+            "VALUES ($1, $2, $3, $4, 'verifier', 1, 'forged', 'verified', $5, clock_timestamp())",
+            fact.event_id,
+            fact.ritual,
+            fact.subject,
+            fact.step,
+            fact.details(),
+        )
 
     async def _record(self, fact: Fact) -> None:
         async with self.context.pool.acquire() as conn, conn.transaction():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 from services.verifier.results import STYLE, HeldOut, HeldOutAnswer, ItemScore, Results, SuiteAsked
+from services.verifier.sealed import read_records
 from shared.config.settings import PROJECT
 from shared.contracts.verify import Arm
 from shared.storage.suites import load_suites
@@ -78,6 +81,31 @@ def promoted() -> Results:
     found = results(items, LEARNED)
     digests = {name: found.suites[name].model_copy(update={"digest": suite.digest}) for name, suite in suites.items()}
     return found.model_copy(update={"suites": digests, "style_rules": 3})
+
+
+def answered(job: Mapping[str, Any], found: Results | None = None) -> Results:
+    """Results that promote the candidate of an evaluator's job, on its holdout; a champion does as well."""
+    found, champion = found or promoted(), job.get("champion_digest")
+    arms = {Arm.BASE: None, Arm.CANDIDATE: job["adapter_digest"]} | ({Arm.CHAMPION: champion} if champion else {})
+    also = [
+        score.model_copy(update={"arm": Arm.CHAMPION})
+        for score in found.items
+        if champion and score.arm is Arm.CANDIDATE
+    ]
+    rows = []
+    for number, (key, record) in enumerate(sorted(read_records(Path(job["holdout"])).items())):
+        row = held_out(number, False, True, session=record.session)
+        answers = row.arms | ({Arm.CHAMPION: row.arms[Arm.CANDIDATE]} if champion else {})
+        rows.append(row.model_copy(update={"id": key, "arms": answers}))
+    return found.model_copy(
+        update={
+            "base_digest": job["base_digest"],
+            "holdout_digest": job["holdout_digest"],
+            "arms": arms,
+            "items": (*found.items, *also),
+            "holdout": tuple(rows),
+        }
+    )
 
 
 # Together they promote.

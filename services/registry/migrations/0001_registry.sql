@@ -114,6 +114,10 @@ WHERE a.champion IS NOT NULL;
 CREATE VIEW public.unserved_version AS
 SELECT name FROM version WHERE name NOT IN (SELECT version FROM served WHERE version IS NOT NULL);
 
+-- For other services: the champion of each persona, which a new version is compared with, and why it does not serve.
+CREATE VIEW public.champion AS
+SELECT s.persona, v.name, v.adapter, v.base, s.fault FROM served s JOIN version v ON v.name = s.wanted;
+
 -- The gateway applies what changes here as soon as it is committed.
 CREATE FUNCTION notify_gateway() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN PERFORM pg_notify('soulforge_versions', ''); RETURN NULL; END $$;

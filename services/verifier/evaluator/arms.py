@@ -22,20 +22,31 @@ BATCH = 40
 
 
 class Arms:
-    """Base and candidate over one set of base weights. Without an adapter both arms are the base."""
+    """All arms over one set of base weights. Without an adapter base and candidate are the base."""
 
     def __init__(self, model: Any, tokenizer: Any, adapted: bool) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.adapted = adapted
+        self.arms: tuple[Arm, ...] = (Arm.BASE, Arm.CANDIDATE)
+
+    def add_champion(self, adapter: Path) -> None:
+        """Load the champion's adapter beside the candidate's. Raises InputError when it does not fit the base."""
+        if not self.adapted:
+            raise InputError("champion: there is no candidate to compare it with")
+        _attach(self.model, adapter, Arm.CHAMPION)
+        self.arms = (*self.arms, Arm.CHAMPION)
 
     @contextmanager
     def use(self, arm: Arm) -> Iterator[None]:
         """Make the model answer as `arm` inside the block."""
-        if arm is Arm.CANDIDATE or not self.adapted:
+        if not self.adapted:
             yield
-            return
-        with self.model.disable_adapter():
+        elif arm is Arm.BASE:
+            with self.model.disable_adapter():
+                yield
+        else:
+            self.model.set_adapter(str(arm))
             yield
 
     @property
@@ -50,7 +61,7 @@ def version(package: Any) -> str:
 
 
 def load(base: Path, adapter: Path | None, seed: int) -> Arms:
-    """Load both arms, on the accelerator where there is one. Raises InputError when the adapter does not fit the base."""
+    """Load base and candidate, on the accelerator where there is one. Raises InputError when the adapter does not fit the base."""
     torch.manual_seed(seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = AutoTokenizer.from_pretrained(base)
@@ -59,7 +70,7 @@ def load(base: Path, adapter: Path | None, seed: int) -> Arms:
     model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", use_safetensors=True).to(device).eval()
     if adapter is None:
         return Arms(model, tokenizer, adapted=False)
-    return Arms(_attach(model, adapter), tokenizer, adapted=True)
+    return Arms(_attach(model, adapter, Arm.CANDIDATE), tokenizer, adapted=True)
 
 
 def nlls(arms: Arms, arm: Arm, items: Sequence[HoldoutItem]) -> list[float]:
@@ -89,13 +100,18 @@ def without_special_tokens(arms: Arms, text: str) -> str:
     return str(arms.tokenizer.decode(token_ids(arms, text), skip_special_tokens=True))
 
 
-def _attach(model: Any, adapter: Path) -> Any:
+def _attach(model: Any, adapter: Path, arm: Arm) -> Any:
+    """Attach an adapter under the name of its arm to the base, or to a model that has one already."""
+    name, adapted = str(arm), model
     try:
-        adapted = PeftModel.from_pretrained(model, adapter, autocast_adapter_dtype=False)
+        if isinstance(model, PeftModel):
+            model.load_adapter(adapter, name, autocast_adapter_dtype=False)
+        else:
+            adapted = PeftModel.from_pretrained(model, adapter, name, autocast_adapter_dtype=False)
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"adapter: {adapter} does not fit the base model: {error}") from error
     # PEFT only warns about tensors that match no module, and the base would answer in the adapter's name.
-    loaded, stored = set(get_peft_model_state_dict(adapted)), tensor_names(adapter)
+    loaded, stored = set(get_peft_model_state_dict(adapted, adapter_name=name)), tensor_names(adapter)
     if loaded != stored:
         raise InputError(f"adapter: {len(loaded ^ stored)} tensors do not match the base, e.g. {min(loaded ^ stored)}")
     _cast(adapted, model.dtype)

@@ -32,9 +32,11 @@ class Scorer(HFLM):  # type: ignore[misc]
         return logits
 
 
-def measure(arms: Arms, arm: Arm, suite: LoadedSuite, seed: int, advance: Callable[[int], None]) -> list[ItemScore]:
-    """Score every item in one arm."""
-    left = suite.count
+def measure(
+    arms: Arms, arm: Arm, suite: LoadedSuite, seed: int, advance: Callable[[int], None], limit: int | None = None
+) -> list[ItemScore]:
+    """Score every item in one arm; of each kind only the first `limit`, where that is given."""
+    left = count(suite, limit)
 
     def read(rows: int) -> None:
         # An item is one row, or one row per choice where choices are longer than a token.
@@ -47,6 +49,7 @@ def measure(arms: Arms, arm: Arm, suite: LoadedSuite, seed: int, advance: Callab
             model=Scorer(arms, read),
             tasks=[task_of(suite, kind) for kind in suite.files],
             task_manager=TaskManager(include_defaults=False),
+            limit=limit,
             bootstrap_iters=0,
             random_seed=seed,
             numpy_random_seed=seed,
@@ -56,6 +59,11 @@ def measure(arms: Arms, arm: Arm, suite: LoadedSuite, seed: int, advance: Callab
     advance(left)
     samples = {name.removeprefix(f"{suite.name}_"): rows for name, rows in evaluated["samples"].items()}
     return [_score(suite, kind, arm, sample) for kind, rows in sorted(samples.items()) for sample in rows]
+
+
+def count(suite: LoadedSuite, limit: int | None) -> int:
+    """The items that one arm is asked."""
+    return sum(len(items) if limit is None else min(limit, len(items)) for items in suite.choices.values())
 
 
 def task_of(suite: LoadedSuite, kind: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from services.verifier.evaluator.holdout import (
 from services.verifier.evaluator.inputs import expect_digest, expect_sound_adapter
 from services.verifier.evaluator.report import Report
 from services.verifier.evaluator.style import persona_rules
-from services.verifier.evaluator.suites import ask, known_scores, measure_drift
+from services.verifier.evaluator.suites import ask, count_repeated, known_scores, measure_drift, repeat
 from services.verifier.job import EvaluatorJob
 from services.verifier.results import RESULTS_FILE, HeldOut, Results
 from shared.config.errors import ConfigurationError
@@ -26,7 +26,7 @@ from shared.jobs.result_writer import InputError, ResultWriter
 from shared.storage.artifacts import write_atomically
 from shared.storage.suites import LoadedSuite, load_suites
 
-ARMS = (Arm.BASE, Arm.CANDIDATE)
+PROBED = (Arm.BASE, Arm.CANDIDATE)
 
 
 def evaluate(job: EvaluatorJob, writer: ResultWriter) -> Results:
@@ -35,26 +35,31 @@ def evaluate(job: EvaluatorJob, writer: ResultWriter) -> Results:
     expect_digest("holdout", job.holdout, job.holdout_digest)
     sealed, suites = read_holdout(job.holdout), _suites(job)
     with report.span("load"):
-        arms = _loaded(job)
-    holdout, left_out = shown(arms.tokenizer, sealed)
-    known = known_scores(job.base_scores, job.base_digest, arms.engine, suites)
-    counts = [suite.count * (len(ARMS) - (name in known)) for name, suite in suites.items()]
-    report.total = sum(counts) + len(ARMS) * (len(holdout) + len(job.probe_prompts))
-    found = ask(arms, ARMS, suites, known, persona_rules(sealed), job.seed, report)
+        loaded, champion_fault = _loaded(job)
+    arms = loaded.arms
+    holdout, left_out = shown(loaded.tokenizer, sealed)
+    known = known_scores(job.base_scores, job.base_digest, loaded.engine, suites)
+    counts = [suite.count * (len(arms) - (name in known)) for name, suite in suites.items()]
+    report.total = (
+        sum(counts) + len(arms) * len(holdout) + len(PROBED) * len(job.probe_prompts) + count_repeated(suites)
+    )
+    found = ask(loaded, arms, suites, known, persona_rules(sealed), job.seed, report)
     with report.span("drift"):
-        drift = measure_drift(arms, suites, found)
+        drift = measure_drift(loaded, suites, found)
     results = Results(
         base_digest=job.base_digest,
-        arms={Arm.BASE: None, Arm.CANDIDATE: job.adapter_digest},
+        arms={arm: {Arm.CANDIDATE: job.adapter_digest, Arm.CHAMPION: job.champion_digest}.get(arm) for arm in arms},
         holdout_digest=job.holdout_digest,
-        engine=arms.engine,
+        engine=loaded.engine,
         seed=job.seed,
         base_scores="cached" if known.keys() == suites.keys() else "measured",
         suites=found.asked,
         style_rules=found.style_rules,
         items=found.items,
-        holdout=_holdout(job, arms, holdout, report),
-        probes=_probes(job, arms, report),
+        holdout=_holdout(job, loaded, holdout, report),
+        probes=_probes(job, loaded, report),
+        champion_fault=champion_fault,
+        repeated=tuple(repeat(loaded, suites, job.seed, report)),
         holdout_left_out=left_out,
         drift=drift,
     )
@@ -69,23 +74,38 @@ def _suites(job: EvaluatorJob) -> dict[str, LoadedSuite]:
         raise InputError(f"suites: {error}") from error
 
 
-def _loaded(job: EvaluatorJob) -> Arms:
+def _loaded(job: EvaluatorJob) -> tuple[Arms, str | None]:
+    """All arms; also why the champion is none of them, though it was to be: it is no reason to judge no candidate."""
     expect_digest("base", job.base, job.base_digest)
     if job.adapter is not None and job.adapter_digest is not None:
         expect_digest("adapter", job.adapter, job.adapter_digest)
         expect_sound_adapter(job.adapter)
-    return load(job.base, job.adapter, job.seed)
+    loaded = load(job.base, job.adapter, job.seed)
+    if job.champion is None or job.champion_digest is None:
+        return loaded, None
+    try:
+        expect_digest("champion", job.champion, job.champion_digest)
+        expect_sound_adapter(job.champion)
+        loaded.add_champion(job.champion)
+    except InputError as error:
+        return loaded, str(error)
+    return loaded, None
 
 
 def _holdout(job: EvaluatorJob, arms: Arms, items: Sequence[HoldoutItem], report: Report) -> tuple[HeldOut, ...]:
     prompts = [rendered_prompt(arms.tokenizer, item) for item in items]
     nll, answer = {}, {}
     with report.span("holdout"):
-        for arm in ARMS:
+        for arm in arms.arms:
             nll[arm] = nlls(arms, arm, items)
             answer[arm] = generated(arms, arm, prompts, job.answer_max_tokens, BATCH, report.advance)
     return tuple(
-        score(item, {arm: nll[arm][at] for arm in ARMS}, {arm: answer[arm][at] for arm in ARMS}, _reference(arms, item))
+        score(
+            item,
+            {arm: found[at] for arm, found in nll.items()},
+            {arm: found[at] for arm, found in answer.items()},
+            _reference(arms, item),
+        )
         for at, item in enumerate(items)
     )
 
@@ -101,7 +121,7 @@ def _probes(job: EvaluatorJob, arms: Arms, report: Report) -> tuple[Probe, ...]:
     prompts = [rendered_question(arms.tokenizer, prompt) for prompt in job.probe_prompts]
     with report.span("probes"):
         # One at a time: padding moves bfloat16 sums, and the serving engine is asked one at a time too.
-        base, candidate = (generated(arms, arm, prompts, job.probe_max_tokens, 1, report.advance) for arm in ARMS)
+        base, candidate = (generated(arms, arm, prompts, job.probe_max_tokens, 1, report.advance) for arm in PROBED)
     return tuple(
         Probe(prompt=prompt, base=base[at], candidate=candidate[at]) for at, prompt in enumerate(job.probe_prompts)
     )

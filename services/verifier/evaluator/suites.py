@@ -17,6 +17,8 @@ from shared.contracts.checks import Checks
 from shared.contracts.verify import Arm, Drift
 from shared.storage.suites import LoadedSuite
 
+REPEATED = 8  # items of each kind that the base is asked again
+
 Scores = dict[Arm, list[ItemScore]]
 
 
@@ -72,6 +74,21 @@ def ask(
         if suite.suite.style_of is not None:
             _add_style(found, name, suite.suite.style_of, rules)
     return found
+
+
+def count_repeated(suites: Mapping[str, LoadedSuite]) -> int:
+    return sum(choices.count(suite, REPEATED) for suite in suites.values() if suite.choices)
+
+
+def repeat(loaded: Arms, suites: Mapping[str, LoadedSuite], seed: int, report: Report) -> list[ItemScore]:
+    """Ask the base some of its choices again. Other items share their batches, and its other scores may be from earlier."""
+    with report.span("noise"):
+        return [
+            score
+            for suite in suites.values()
+            if suite.choices
+            for score in choices.measure(loaded, Arm.BASE, suite, seed, report.advance, REPEATED)
+        ]
 
 
 def measure_drift(loaded: Arms, suites: Mapping[str, LoadedSuite], found: Asked) -> Drift | None:

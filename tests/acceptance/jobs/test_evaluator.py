@@ -150,9 +150,14 @@ def test_the_base_against_itself_is_the_same_in_every_figure(run: Run) -> None:
         "drift",
         "holdout",
         "probes",
+        "noise",
     ]
+    # The base again, in other batches: here what it was the first time.
+    again = {(item.kind, item.item): item.correct for item in found.repeated}
+    asked = {(item.kind, item.item): item.correct for item in arms[Arm.BASE] if item.suite == "base-logic"}
+    assert again == asked
     lines = [Progress.model_validate_json(line) for line in (output / PROGRESS_FILE).read_text().splitlines()]
-    assert lines[-1].done == lines[-1].total == 2 * (ASKED + len(HOLDOUT) + 1)
+    assert lines[-1].done == lines[-1].total == 2 * (ASKED + len(HOLDOUT) + 1) + len(asked)
     assert all(earlier.done <= later.done for earlier, later in itertools.pairwise(lines))
 
 
@@ -176,6 +181,32 @@ def test_an_adapter_changes_the_candidate_alone_and_the_base_scores_are_kept(run
     assert all(row.arms[Arm.CANDIDATE].nll != row.arms[Arm.BASE].nll for row in after.holdout)
     margins = {item.item: item.margin for item in before.items if item.arm is Arm.CANDIDATE}
     assert any(item.margin != margins[item.item] for item in after.items if item.arm is Arm.CANDIDATE)
+
+
+def test_the_champion_is_asked_what_the_candidate_is_asked(run: Run, tmp_path: Path) -> None:
+    one, other = (save_adapter(tmp_path / f"adapter-{value}", value) for value in (0.2, 0.1))
+    named = {"adapter": one, "adapter_digest": digest_tree(one)}
+    envelope, output = run(name="both", **named, champion=other, champion_digest=digest_tree(other))
+    assert envelope.ok, envelope.error
+    both = Results.model_validate_json((output / RESULTS_FILE).read_bytes())
+    _, alone = run(name="alone", adapter=other, adapter_digest=digest_tree(other))
+    expected = Results.model_validate_json((alone / RESULTS_FILE).read_bytes())
+
+    assert both.arms == {Arm.BASE: None, Arm.CANDIDATE: digest_tree(one), Arm.CHAMPION: digest_tree(other)}
+    assert answers(both, Arm.CHAMPION) == answers(expected, Arm.CANDIDATE)
+    assert answers(both, Arm.BASE) == answers(expected, Arm.BASE)
+    assert answers(both, Arm.CANDIDATE) != answers(both, Arm.CHAMPION)
+    champion = [item.model_copy(update={"arm": Arm.CANDIDATE}) for item in both.items if item.arm is Arm.CHAMPION]
+    assert champion == [item for item in expected.items if item.arm is Arm.CANDIDATE]
+
+
+def test_a_damaged_champion_is_left_out_and_its_candidate_is_judged(run: Run, tmp_path: Path) -> None:
+    adapter = save_adapter(tmp_path / "adapter", value=0.2)
+    named = {"adapter": adapter, "adapter_digest": digest_tree(adapter)}
+    envelope, output = run(**named, champion=adapter, champion_digest="sha256:other")
+    assert envelope.ok, envelope.error
+    found = Results.model_validate_json((output / RESULTS_FILE).read_bytes())
+    assert Arm.CHAMPION not in found.arms and found.champion_fault and "was changed" in found.champion_fault
 
 
 def test_base_scores_of_another_base_are_measured_again(run: Run, tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import json
 import sys
 from pathlib import Path
 
+from services.verifier.results import RESULTS_FILE, Results
+from tests.support.evaluations import answered
 from tests.support.fakes.holding import REHEARSAL, conclude, hold
 
 
@@ -16,10 +18,8 @@ def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text())
     output = Path(job["output"])
     hold("evaluator", output)
-    found = json.loads((REHEARSAL / "results.json").read_text())
-    measured = {name: job[name] for name in ("base_digest", "holdout_digest")}
-    measured["arms"] = {"base": None, "candidate": job["adapter_digest"]}
-    (output / "results.json").write_text(json.dumps({**found, **measured}))
+    found = Results.model_validate_json((REHEARSAL / RESULTS_FILE).read_bytes())
+    (output / RESULTS_FILE).write_text(answered(job, found).model_dump_json())
     conclude(output, {})
 
 

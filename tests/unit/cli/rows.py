@@ -61,7 +61,10 @@ VERDICT = Verdict.model_validate(_VERDICT)
 
 NAMED: dict[str, Any] = {"ritual": RITUAL, "persona": "scribe"}
 COUNTS: dict[str, Any] = {"train": 155, "dev": 15, "held_out": 37, "seen": 243, "excluded": {"revoked": 5}}
-JUDGED: dict[str, Any] = {"adapter": "sha256:a", "reasons": VERDICT.reasons, "verdict": VERDICT, "results": "/r"}
+JUDGED: dict[str, Any] = {"adapter": "sha256:a", "reasons": VERDICT.reasons, "verdict": VERDICT, "results": "/r"} | {
+    "evidence": "/e",
+    "evidence_digest": "sha256:e",
+}
 FORGED: dict[str, Any] = {"adapter": "sha256:a", "base": "sha256:b", "path": "/x", "recipe": "default", "fence": 1}
 
 HARVESTED = KarmaHarvested(**NAMED, manifest="sha256:m", holdout="sha256:h", **COUNTS)
