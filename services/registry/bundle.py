@@ -16,12 +16,12 @@ from pydantic import FailFast, RootModel
 
 from shared.contracts.forge import ADAPTER_FILES, LARGEST_ADAPTER
 from shared.contracts.frozen import Frozen
-from shared.contracts.verify import LARGEST_RESULTS, Probe, Verdict
-from shared.storage.artifacts import Artifacts, publish, sync
+from shared.contracts.verify import EVIDENCE_FILE, LARGEST_EVIDENCE, LARGEST_RESULTS, Probe, Verdict
+from shared.storage.artifacts import BUNDLED_ADAPTER, Artifacts, publish, sync
 from shared.storage.digests import digest_files
-from shared.storage.untrusted import OutputError, chunks, digest_file, list_names, read_model
+from shared.storage.untrusted import OutputError, chunks, digest_file, list_names, read_bytes, read_model
 
-ADAPTER = "adapter"
+ADAPTER = BUNDLED_ADAPTER
 SIDECAR = "soulforge.json"
 PROBES = "probes.json"
 SCRATCH = "bundle-"  # begins the name of a folder that is not finished
@@ -49,13 +49,14 @@ class Sidecar(Frozen):
     holdout: str
     recipe: str
     ritual: str
+    evidence: str
     verdict: Verdict
 
 
-def freeze(artifacts: Artifacts, source: Path, sidecar: Sidecar, probes: tuple[Probe, ...]) -> Path:
-    """Copy the adapter, which a job wrote, into the Crypt with its sidecar; a damaged bundle of it is replaced.
+def freeze(artifacts: Artifacts, source: Path, evidence: Path, sidecar: Sidecar, probes: tuple[Probe, ...]) -> Path:
+    """Copy the adapter, which a job wrote, into the Crypt with its evidence and sidecar; a damaged bundle of it is replaced.
 
-    Raises BundleError when it is not the verified one.
+    Raises BundleError when one of them is not what was verified.
     """
     target = artifacts.bundle(sidecar.adapter)
     try:
@@ -63,21 +64,23 @@ def freeze(artifacts: Artifacts, source: Path, sidecar: Sidecar, probes: tuple[P
         # It may have been published by a process that was killed before the move was on the disk.
         sync(target.parent)
     except BundleError:
-        _write(artifacts, source, sidecar, probes)
+        _write(artifacts, source, evidence, sidecar, probes)
         check(target, sidecar.adapter)
     return target
 
 
-def _write(artifacts: Artifacts, source: Path, sidecar: Sidecar, probes: tuple[Probe, ...]) -> None:
+def _write(artifacts: Artifacts, source: Path, evidence: Path, sidecar: Sidecar, probes: tuple[Probe, ...]) -> None:
     target = artifacts.bundle(sidecar.adapter)
     scratch, damaged = (artifacts.scratch() / f"{SCRATCH}{uuid4().hex}" for _ in range(2))
     try:
         _copy(source, scratch / ADAPTER)
+        _copy_evidence(evidence, scratch / EVIDENCE_FILE)
         (scratch / SIDECAR).write_text(sidecar.model_dump_json(indent=2) + "\n", encoding="utf-8")
         (scratch / PROBES).write_text(
             json.dumps([probe.model_dump() for probe in probes], ensure_ascii=False, indent=2) + "\n"
         )
         check(scratch, sidecar.adapter)
+        check_evidence(scratch, sidecar.evidence)
         for file in scratch.rglob("*"):
             if file.is_file():
                 file.chmod(READ_ONLY)
@@ -103,6 +106,28 @@ def _copy(source: Path, target: Path) -> None:
                 file.writelines(chunks(source.parent, f"{source.name}/{name}", LARGEST_ADAPTER))
     except OutputError as error:
         raise BundleError(f"the verified adapter is gone: {error}") from error
+
+
+def _copy_evidence(source: Path, target: Path) -> None:
+    try:
+        target.write_bytes(read_bytes(source.parent, source.name, LARGEST_EVIDENCE))
+    except OutputError as error:
+        raise BundleError(f"the evidence of the verdict is gone: {error}") from error
+
+
+def check_evidence(bundle: Path, digest: str) -> None:
+    """Raise BundleError unless the bundle holds the evidence of that digest."""
+    try:
+        found = digest_file(bundle, EVIDENCE_FILE, LARGEST_EVIDENCE)
+    except OutputError as error:
+        raise BundleError(f"bundle {bundle} is damaged: {error}; {REMEDY}") from error
+    if found != digest:
+        raise BundleError(f"bundle {bundle} does not hold the evidence of its verdict; {REMEDY}")
+
+
+def read_sidecar(bundle: Path) -> Sidecar:
+    """The sidecar of a bundle. Raises OutputError."""
+    return read_model(bundle, SIDECAR, Sidecar, LARGEST_RESULTS)
 
 
 def check(bundle: Path, adapter: str) -> None:

@@ -16,6 +16,7 @@ from services.registry.decisions import POLICY
 from services.registry.policy import Fate, choose_fate
 from shared.contracts.intent import RitualCancel, RitualCancelled
 from shared.contracts.registry import Action, AdapterAwakened, AdapterKept, AdapterProposed, AdapterRegistered
+from shared.contracts.verify import AdapterVerified
 from shared.ritual import ledger
 
 if TYPE_CHECKING:
@@ -34,12 +35,14 @@ log = structlog.get_logger()
 async def settle(context: ServiceContext, ritual: Ritual, version: Version, probes: int, started_at: datetime) -> None:
     """Promote, propose or keep the version of a registered ritual, as the persona's policy is; `probes` of its proof."""
     persona = context.configuration.persona(ritual.persona)
+    verified = await ledger.require_fact(context.pool, ritual.id, AdapterVerified)
     async with context.pool.acquire() as conn, conn.transaction():
         aliases = await decisions.lock(conn, ritual.persona)
         standing = await decisions.get_standing(conn, version.name)
         if aliases is None or standing is None or standing.recalled:
             return
-        fate, why = choose_fate(persona.promotion, aliases, standing)
+        champion = await decisions.get_standing(conn, aliases.champion) if aliases.champion else None
+        fate, why = choose_fate(persona.promotion, aliases, standing, verified.verdict.champion, champion)
         until = await conn.fetchval("SELECT clock_timestamp()") + timedelta(hours=persona.approve_within_h)
         of = {**ritual.key, "adapter": version.adapter, "version": version.name}
         fact: Fact = AdapterKept(**of, reason=why)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from shared.contracts.registry import AdapterDecide
+    from shared.contracts.verify import ChampionEvidence
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,14 @@ class Fate(StrEnum):
     KEEP = "keep"
 
 
-def choose_fate(promotion: Literal["automatic", "approval"], now: Aliases, version: Standing) -> tuple[Fate, str]:
-    """What becomes of a version by policy, and why."""
+def choose_fate(
+    promotion: Literal["automatic", "approval"],
+    now: Aliases,
+    version: Standing,
+    compared: ChampionEvidence,
+    champion: Standing | None,
+) -> tuple[Fate, str]:
+    """What becomes of a version by policy, and why. `compared`: its verdict's comparison; `champion`: that of now."""
     if barred := version.barred:
         return Fate.KEEP, f"{barred}: it is promoted by an override only"
     if version.name == now.champion:
@@ -86,7 +93,16 @@ def choose_fate(promotion: Literal["automatic", "approval"], now: Aliases, versi
     if now.held:
         held = "is pinned to" if now.held == "pin" else "was rolled back to"
         return Fate.KEEP_AS_CANDIDATE, f"{now.persona} {held} {now.champion}: it is a candidate until that is lifted"
+    if champion is not None and champion.may_serve and (why := _keeps_champion(compared, champion.name)):
+        return Fate.KEEP_AS_CANDIDATE, why
     return Fate.PROMOTE, "it passed the gate"
+
+
+def _keeps_champion(compared: ChampionEvidence, champion: str) -> str | None:
+    """Why a champion that serves is not replaced; None where the version is non-inferior to it."""
+    if compared.champion is None or compared.champion.version != champion or not compared.champion.serves:
+        return f"it was not compared with {champion}, which serves by now: it is a candidate"
+    return None if compared.replaced else compared.reason
 
 
 def find_refusal(asked: AdapterDecide, now: Aliases, version: Standing | None, before: Standing | None) -> str | None:

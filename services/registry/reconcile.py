@@ -115,12 +115,15 @@ class Registry:
             holdout=harvested.holdout,
             recipe=forged.recipe,
             ritual=str(ritual.id),
+            evidence=verified.evidence_digest,
             verdict=verified.verdict,
         )
-        results = Path(verified.results)
+        results, evidence = Path(verified.results), Path(verified.evidence)
         try:
             probed = await asyncio.to_thread(read_model, results.parent, results.name, _Probed, LARGEST_RESULTS)
-            bundle = await asyncio.to_thread(freeze, self._artifacts, Path(forged.path), sidecar, probed.probes)
+            bundle = await asyncio.to_thread(
+                freeze, self._artifacts, Path(forged.path), evidence, sidecar, probed.probes
+            )
         except (OutputError, BundleError) as error:
             await self._context.record(AdapterFailed(**ritual.key, reason=str(error)), started_at)
             return

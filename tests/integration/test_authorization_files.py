@@ -19,9 +19,6 @@ from nats.aio.client import Client
 from deploy.embedded import parts
 from deploy.embedded.part_supervisor import PartSupervisor
 from services.harvester.split import Split
-from services.registry.bundle import Sidecar, freeze
-from services.verifier.settings import VerifierSettings
-from services.verifier.verdict import judge
 from shared.config.model import embedded
 from shared.config.settings import ENGINE_SOCKET, Settings
 from shared.config.tables import JobsConfig
@@ -32,12 +29,11 @@ from shared.jobs.start_limit import GpuJob
 from shared.ritual import ledger
 from shared.runtime.context import ServiceContext
 from shared.storage.artifacts import Artifacts
-from shared.storage.digests import digest_tree
 from shared.storage.postgres import Pool
 from tests.support.adapters import save_adapter
 from tests.support.authorization import Attempt, compare
+from tests.support.bundles import frozen
 from tests.support.configurations import configured
-from tests.support.evaluations import INTACT, LEARNED, results
 from tests.support.fakes import file_prober
 from tests.support.harvests import record, remember, session_on
 from tests.support.running import SOULFORGE, eventually
@@ -100,10 +96,7 @@ async def harvest(settings: Settings, pool: Pool, client: Client) -> KarmaHarves
 
 def freeze_bundle(settings: Settings, folder: Path) -> Path:
     source = save_adapter(folder / "adapter", value=0.1)
-    names = ("persona", "version", "base", "base_name", "manifest", "holdout", "recipe", "ritual")
-    verdict = judge(results(INTACT, LEARNED), VerifierSettings().verdict)
-    sidecar = Sidecar(adapter=digest_tree(source), verdict=verdict, **dict.fromkeys(names, "x"))
-    return freeze(Artifacts(settings.home), source, sidecar, ())
+    return frozen(Artifacts(settings.home), source)
 
 
 class Trainer:

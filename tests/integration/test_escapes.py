@@ -30,12 +30,14 @@ from shared.contracts.forge import AdapterForged
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.message import Fact
-from shared.contracts.verify import AdapterBanished
+from shared.contracts.verify import AdapterBanished, Champion
 from shared.messaging.dead_letters import record_dead_letter
 from shared.ritual import lease, ledger
 from shared.ritual.errors import record_error
 from shared.storage.artifacts import Artifacts
 from shared.storage.postgres import Pool, open_pool
+from tests.support.adapters import save_adapter
+from tests.support.bundles import frozen
 from tests.support.consents import Tell, crypt, history, told
 from tests.support.escapes import ALL, MARKS, PAYLOADS, raw_controls
 from tests.support.facts import TRAINING
@@ -82,6 +84,7 @@ async def banished(pool: Pool) -> UUID:
     async with Steps(pool, ANVIL, fence).step(Step.DRAIN, ALL) as detail:
         detail[ALL] = ALL
     judged = {"adapter": ALL, "decision": "banish", "reasons": (ALL,), "results": ALL}
+    judged |= {"evidence": ALL, "evidence_digest": ALL}
     await record(
         pool,
         GpuEvacuated(**named, anvil=ANVIL, fence=fence, memory_before=3, memory_after=0, device=ALL),
@@ -181,7 +184,10 @@ async def planted(
         letter = await conn.fetchval("SELECT max(id) FROM dead_letter")
     plant_files(tmp_path / "home", tmp_path)
     answered(monkeypatch)
-    return {**{name: str(ritual) for name, ritual in rituals.items()}, "letter": f"forge/{letter}"}
+    replaced = Champion(version=ALL, adapter=ALL, serves=False, obstacle=ALL)
+    bundle = frozen(Artifacts(tmp_path / "copy"), save_adapter(tmp_path / "adapter", 0.1), champion=replaced)
+    named = {"letter": f"forge/{letter}", "bundle": str(bundle)}
+    return {**{name: str(ritual) for name, ritual in rituals.items()}, **named}
 
 
 def answered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,6 +297,12 @@ RUNS: dict[str, list[tuple[list[str], set[str]]]] = {
     "dead-letters list": [([], SHOWN)],
     "dead-letters show": [(["{letter}"], SHOWN), ([ALL], SHOWN)],
     "dead-letters replay": [(["{letter}"], set()), ([ALL], SHOWN)],
+    "verify": [
+        ([ALL], SHOWN),
+        (["{bundle}"], SHOWN),
+        (["{bundle}", "--json"], SHOWN),
+        (["{bundle}", "--texts"], set()),
+    ],
     "prune": [(["--dry-run"], set())],
 }
 

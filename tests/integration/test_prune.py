@@ -15,10 +15,8 @@ from deploy.prune.decide import get_ages
 from deploy.prune.prune import PruneError, prune
 from services.harvester.harvest import harvest_connection
 from services.registry import store
-from services.registry.bundle import Sidecar, freeze, version_name
+from services.registry.bundle import version_name
 from services.registry.store import Version
-from services.verifier.settings import VerifierSettings
-from services.verifier.verdict import judge
 from shared.config.settings import Settings
 from shared.config.tables import PruneConfig
 from shared.contracts.karma import KarmaRecalled
@@ -28,8 +26,8 @@ from shared.storage.artifacts import PRUNING, Artifacts
 from shared.storage.digests import digest_tree
 from shared.storage.postgres import Pool
 from tests.support.adapters import save_adapter
+from tests.support.bundles import frozen
 from tests.support.consents import Tell, crypt, harvested, make_champion, told
-from tests.support.evaluations import INTACT, LEARNED, results
 
 __all__ = ["crypt", "told"]  # the fixtures
 
@@ -76,11 +74,7 @@ class Lab:
         """Make the persona's alias point to an adapter of this ritual; returns its bundle."""
         source = save_adapter(self.artifacts.runs(ritual) / "adapter", value)
         digest = digest_tree(source)
-        names = ("persona", "version", "base", "base_name", "manifest", "holdout", "recipe", "ritual")
-        verdict = judge(results(INTACT, LEARNED), VerifierSettings().verdict)
-        bundle = freeze(
-            self.artifacts, source, Sidecar(adapter=digest, verdict=verdict, **dict.fromkeys(names, "x")), ()
-        )
+        bundle = frozen(self.artifacts, source)
         version = Version(version_name("scribe", digest), "scribe", digest, "base", ritual, str(bundle))
         async with self.crypt.acquire() as conn, conn.transaction():
             await store.insert_version(conn, version)

@@ -18,10 +18,11 @@ from shared.contracts.forge import AdapterForged
 from shared.contracts.verify import AdapterVerified
 from shared.ritual import ledger
 from shared.storage.artifacts import Artifacts
-from shared.storage.digests import digest_tree
+from shared.storage.digests import digest_file, digest_tree
 from shared.storage.postgres import Pool
 from shared.storage.untrusted import read_model
 from tests.support.adapters import save_adapter
+from tests.support.bundles import write_evidence
 from tests.support.consents import harvested
 from tests.support.crypts import TwoBases, crypt, two_bases
 from tests.support.facts import TRAINING
@@ -42,7 +43,9 @@ async def add_verified(two_bases: TwoBases) -> str:
     forged = AdapterForged(
         **made, path=str(path), base=await two_bases.digest("large"), recipe="default", fence=1, training=TRAINING
     )
-    verified = AdapterVerified(**made, decision="promote", reasons=(), verdict=VERDICT, results=str(results))
+    evidence, _ = write_evidence(run, made["adapter"])
+    judged = {"results": str(results), "evidence": str(evidence), "evidence_digest": digest_file(evidence)}
+    verified = AdapterVerified(**made, decision="promote", reasons=(), verdict=VERDICT, **judged)
     async with pool.acquire() as conn, conn.transaction():
         for fact in (forged, verified):
             assert await ledger.record_fact(conn, fact, "test", datetime.now(UTC))

@@ -11,23 +11,14 @@ import pytest
 from services.harvester.manifest.compile import SCRATCH as HARVEST
 from services.harvester.manifest.compile import sweep as sweep_harvests
 from services.registry import bundle as bundles
-from services.registry.bundle import ADAPTER, BundleError, Sidecar, check, freeze, sweep
-from services.verifier.settings import VerifierSettings
-from services.verifier.verdict import judge
+from services.registry.bundle import ADAPTER, BundleError, check, sweep
 from shared.contracts.forge import ADAPTER_FILES, ADAPTER_WEIGHTS
 from shared.storage.artifacts import Artifacts
 from shared.storage.digests import digest_tree
 from tests.support.adapters import save_adapter
-from tests.support.evaluations import INTACT, LEARNED, results
+from tests.support.bundles import frozen
 
 pytestmark = pytest.mark.timeout(20)
-
-VERDICT = judge(results(INTACT, LEARNED), VerifierSettings().verdict)
-
-
-def sidecar(adapter: str) -> Sidecar:
-    names = ("persona", "version", "base", "base_name", "manifest", "holdout", "recipe", "ritual")
-    return Sidecar(adapter=adapter, verdict=VERDICT, **dict.fromkeys(names, "x"))
 
 
 def test_only_the_files_of_an_adapter_are_frozen(tmp_path: Path) -> None:
@@ -36,7 +27,7 @@ def test_only_the_files_of_an_adapter_are_frozen(tmp_path: Path) -> None:
     os.mkfifo(source / "pipe")
     (source / "secret").symlink_to("/etc/passwd")
 
-    bundle = freeze(Artifacts(tmp_path / "home"), source, sidecar(digest), ())
+    bundle = frozen(Artifacts(tmp_path / "home"), source, adapter=digest)
 
     assert {file.name for file in (bundle / ADAPTER).iterdir()} == ADAPTER_FILES
     assert digest_tree(bundle / ADAPTER) == digest
@@ -52,7 +43,7 @@ def test_what_took_the_place_of_the_verified_weights_is_not_frozen(tmp_path: Pat
 
     artifacts = Artifacts(tmp_path / "home")
     with pytest.raises(BundleError, match=f"the verified adapter is gone: adapter/{ADAPTER_WEIGHTS} is"):
-        freeze(artifacts, source, sidecar(digest), ())
+        frozen(artifacts, source, adapter=digest)
     assert not artifacts.bundle(digest).exists()
     assert not list(artifacts.scratch().iterdir())
 
@@ -60,11 +51,11 @@ def test_what_took_the_place_of_the_verified_weights_is_not_frozen(tmp_path: Pat
 def test_a_damaged_bundle_is_replaced_by_the_same_adapter_trained_again(tmp_path: Path) -> None:
     source = save_adapter(tmp_path / "adapter", value=0.1)
     artifacts, digest = Artifacts(tmp_path / "home"), digest_tree(source)
-    bundle = freeze(artifacts, source, sidecar(digest), ())
+    bundle = frozen(artifacts, source, adapter=digest)
     (bundle / ADAPTER / ADAPTER_WEIGHTS).unlink()
     (bundle / ADAPTER / "more").touch()
 
-    assert freeze(artifacts, source, sidecar(digest), ()) == bundle
+    assert frozen(artifacts, source, adapter=digest) == bundle
 
     assert digest_tree(bundle / ADAPTER) == digest
     assert not list(artifacts.scratch().iterdir())
@@ -80,7 +71,7 @@ def test_a_copy_that_was_killed_is_removed_and_not_what_others_write(
     monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
     monkeypatch.setattr(bundles, "publish", lambda *_: None)
     with pytest.raises(BundleError):
-        freeze(artifacts, source, sidecar(digest_tree(source)), ())
+        frozen(artifacts, source)
     monkeypatch.undo()
     sweep_harvests(artifacts)
     assert len(list(artifacts.scratch().iterdir())) == 1, "the harvester leaves it"
@@ -94,7 +85,7 @@ def test_a_copy_that_was_killed_is_removed_and_not_what_others_write(
 def test_a_file_beside_those_of_an_adapter_is_damage(tmp_path: Path) -> None:
     source = save_adapter(tmp_path / "adapter", value=0.1)
     digest = digest_tree(source)
-    bundle = freeze(Artifacts(tmp_path / "home"), source, sidecar(digest), ())
+    bundle = frozen(Artifacts(tmp_path / "home"), source, adapter=digest)
     (bundle / ADAPTER / "adapter_model.bin").touch()
 
     with pytest.raises(BundleError, match="does not hold the adapter that was verified"):

@@ -22,9 +22,15 @@ from services.registry.policy import (
     withdrawn,
 )
 from shared.contracts.registry import Action, AdapterDecide
+from shared.contracts.verify import Champion, ChampionEvidence, Rank
 
 ALIASES = Aliases("scribe", champion="scribe@2", previous="scribe@1")
 NEW = Standing("scribe@3", "scribe", loaded=True)
+CHAMPION = Standing("scribe@2", "scribe", loaded=True)
+ASKED = Champion(version="scribe@2", adapter="sha256:2")
+AS_GOOD = ChampionEvidence(rank=Rank.NON_INFERIOR, reason="It is non-inferior.", champion=ASKED)
+WORSE = ChampionEvidence(rank=Rank.INFERIOR, reason="It is inferior to scribe@2.", champion=ASKED)
+ALONE = ChampionEvidence(rank=Rank.FIRST, reason="There is no champion.")
 WAITING = ALIASES.with_candidate("scribe@3", uuid4(), datetime.now(UTC))
 
 
@@ -33,14 +39,34 @@ def asked(action: Action, version: str | None = "scribe@3", champion: str | None
 
 
 def test_a_version_that_passed_is_promoted_by_itself_or_waits_for_its_owner_as_the_policy_is() -> None:
-    assert choose_fate("automatic", ALIASES, NEW)[0] is Fate.PROMOTE
-    assert choose_fate("approval", ALIASES, NEW)[0] is Fate.PROPOSE
-    assert choose_fate("automatic", Aliases("scribe"), NEW)[0] is Fate.PROMOTE
+    assert choose_fate("automatic", ALIASES, NEW, AS_GOOD, CHAMPION)[0] is Fate.PROMOTE
+    assert choose_fate("approval", ALIASES, NEW, AS_GOOD, CHAMPION)[0] is Fate.PROPOSE
+    assert choose_fate("automatic", Aliases("scribe"), NEW, ALONE, None)[0] is Fate.PROMOTE
+
+
+def test_a_version_that_is_worse_than_the_champion_is_a_candidate_and_says_why() -> None:
+    assert choose_fate("automatic", ALIASES, NEW, WORSE, CHAMPION) == (
+        Fate.KEEP_AS_CANDIDATE,
+        "It is inferior to scribe@2.",
+    )
+    assert choose_fate("approval", ALIASES, NEW, WORSE, CHAMPION)[0] is Fate.PROPOSE
+    assert (
+        choose_fate("automatic", ALIASES, NEW, WORSE, replace(CHAMPION, fault="it cannot be loaded"))[0] is Fate.PROMOTE
+    )
+
+
+@pytest.mark.parametrize("serves", [True, False])
+def test_a_version_is_not_promoted_over_a_champion_that_it_was_not_compared_with(serves: bool) -> None:
+    met = ASKED if not serves else ASKED.model_copy(update={"version": "scribe@1"})
+    then = AS_GOOD.model_copy(update={"champion": met.model_copy(update={"serves": serves})})
+    for compared in (then, ALONE):
+        fate, why = choose_fate("automatic", ALIASES, NEW, compared, CHAMPION)
+        assert fate is Fate.KEEP_AS_CANDIDATE and "it was not compared with scribe@2" in why
 
 
 @pytest.mark.parametrize("held", ["pin", "roll_back"])
 def test_a_pin_or_a_roll_back_leaves_a_version_that_passed_a_candidate(held: str) -> None:
-    fate, why = choose_fate("automatic", replace(ALIASES, held=held), NEW)  # type: ignore[arg-type]
+    fate, why = choose_fate("automatic", replace(ALIASES, held=held), NEW, AS_GOOD, CHAMPION)  # type: ignore[arg-type]
 
     assert fate is Fate.KEEP_AS_CANDIDATE and "scribe@2: it is a candidate until that is lifted" in why
 
@@ -48,21 +74,21 @@ def test_a_pin_or_a_roll_back_leaves_a_version_that_passed_a_candidate(held: str
 @pytest.mark.parametrize("promotion", ["automatic", "approval"])
 @pytest.mark.parametrize("fault", [{"withdrawn": "it is wrong"}, {"overridden": True}])
 def test_a_withdrawn_or_banished_digest_is_kept_whatever_the_policy(promotion: str, fault: dict[str, object]) -> None:
-    assert choose_fate(promotion, ALIASES, replace(NEW, **fault))[0] is Fate.KEEP  # type: ignore[arg-type]
+    assert choose_fate(promotion, ALIASES, replace(NEW, **fault), AS_GOOD, CHAMPION)[0] is Fate.KEEP  # type: ignore[arg-type]
 
 
 def test_a_rolled_back_version_is_not_promoted_by_itself_and_its_owner_may_approve_of_it() -> None:
     again = replace(NEW, set_aside=True)
 
-    assert choose_fate("automatic", ALIASES, again)[0] is Fate.KEEP
-    assert choose_fate("approval", ALIASES, again)[0] is Fate.PROPOSE
+    assert choose_fate("automatic", ALIASES, again, AS_GOOD, CHAMPION)[0] is Fate.KEEP
+    assert choose_fate("approval", ALIASES, again, AS_GOOD, CHAMPION)[0] is Fate.PROPOSE
     assert find_refusal(asked(Action.PROMOTE), ALIASES, again, None) is None
 
 
 def test_the_champion_that_is_made_again_stays_the_champion() -> None:
     again = Standing("scribe@2", "scribe")
 
-    assert choose_fate("approval", replace(ALIASES, held="pin"), again)[0] is Fate.PROMOTE
+    assert choose_fate("approval", replace(ALIASES, held="pin"), again, AS_GOOD, CHAMPION)[0] is Fate.PROMOTE
     assert promoted(ALIASES, "scribe@2") == ALIASES
 
 

@@ -9,13 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from services.registry.bundle import Sidecar, freeze
-from services.verifier.verdict import judge
-from shared.contracts.verify import Policy, Probe
+from shared.contracts.verify import Probe
 from shared.storage.artifacts import Artifacts, make_folder, publish, write_atomically
-from shared.storage.digests import digest_tree
 from tests.support.adapters import save_adapter
-from tests.support.evaluations import INTACT, LEARNED, results
+from tests.support.bundles import frozen
 
 
 class Calls(list[tuple[str, Path]]):
@@ -125,14 +122,9 @@ def test_base_scores_have_a_folder_that_is_on_the_disk(tmp_path: Path, calls: Ca
 
 def test_a_bundle_is_on_the_disk_before_it_has_its_name(tmp_path: Path, calls: Calls) -> None:
     artifacts, adapter = Artifacts(tmp_path), save_adapter(tmp_path / "adapter", value=0.1)
-    digest = digest_tree(adapter)
-    named = dict.fromkeys(("version", "base", "base_name", "manifest", "holdout", "recipe", "ritual"), "x")
-    sidecar = Sidecar(
-        persona="scribe", adapter=digest, verdict=judge(results(INTACT, LEARNED), Policy(resamples=200)), **named
-    )
     probes = (Probe(prompt="p", base="b", candidate="c"),)
 
-    bundle = freeze(artifacts, adapter, sidecar, probes)
+    bundle = frozen(artifacts, adapter, probes)
 
     [moved] = calls.of("rename")
     assert moved == bundle
@@ -140,5 +132,5 @@ def test_a_bundle_is_on_the_disk_before_it_has_its_name(tmp_path: Path, calls: C
     assert_durable(calls, scratch, bundle)
 
     calls.clear()
-    assert freeze(artifacts, adapter, sidecar, probes) == bundle
+    assert frozen(artifacts, adapter, probes) == bundle
     assert calls == [("sync", bundle.parent)]

@@ -13,13 +13,12 @@ from typing import Any
 
 import pytest
 
-from services.registry.bundle import BundleError, Sidecar, check, freeze
-from services.verifier.verdict import judge
-from shared.contracts.verify import Policy, Probe
+from services.registry.bundle import BundleError, check
+from shared.contracts.verify import Probe
 from shared.storage.artifacts import Artifacts, publish, write_atomically
 from shared.storage.digests import digest_tree
 from tests.support.adapters import save_adapter
-from tests.support.evaluations import INTACT, LEARNED, results
+from tests.support.bundles import frozen
 
 CALLS = ("fsync", "rename", "replace", "mkdir", "chmod")
 FAULTS = (errno.EIO, errno.ENOSPC)
@@ -122,10 +121,7 @@ def _adapter(folder: Path) -> None:
 
 
 def _freeze(folder: Path) -> Path:
-    named = dict.fromkeys(("version", "base", "base_name", "manifest", "holdout", "recipe", "ritual"), "x")
-    verdict = judge(results(INTACT, LEARNED), Policy(resamples=200))
-    sidecar = Sidecar(persona="scribe", adapter=digest_tree(folder / "adapter"), verdict=verdict, **named)
-    return freeze(Artifacts(folder), folder / "adapter", sidecar, (Probe(prompt="p", base="b", candidate="c"),))
+    return frozen(Artifacts(folder), folder / "adapter", (Probe(prompt="p", base="b", candidate="c"),))
 
 
 def _read_bundle(folder: Path) -> str:
