@@ -30,6 +30,7 @@ from deploy.cli.commands import (
     rituals,
     runes,
     stack,
+    verify,
     watch,
 )
 from deploy.cli.console import print_error, print_note
@@ -65,6 +66,7 @@ anvil.register(app)
 adapters.register(app)
 decide.register(app)
 compare.register(app)
+verify.register(app)
 keys.register(app)
 dead_letters.register(app)
 prune.register(app)

@@ -79,6 +79,7 @@ COMMANDS: dict[str, int] = {
 COMMANDS_NOT_RUN = {
     "ask": "needs an adapter that serves; the end-to-end tests ask both personas",
     "compare": "needs an adapter that serves; tests/integration/test_gateway_commands.py compares two",
+    "verify": "needs a bundle; the end-to-end tests verify that of both personas",
 }
 
 

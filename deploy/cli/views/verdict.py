@@ -11,7 +11,7 @@ from rich.text import Text
 from shared.contracts.verify import Arm
 
 if TYPE_CHECKING:
-    from shared.contracts.verify import Drift, Gain, Score, SuiteEvidence, Verdict
+    from shared.contracts.verify import Drift, Gain, Score, SuiteEvidence, TargetEvidence, Verdict
 
 COLOURS = {"promote": "bold green", "banish": "bold red", "inconclusive": "bold yellow"}
 ABSENT = "–"
@@ -47,14 +47,25 @@ def scores_table(verdict: Verdict) -> Table:
 
 def notes_of(verdict: Verdict) -> list[str]:
     """What the figures mean, on how much they rest, and what flipped."""
-    target = verdict.target
-    bound = f"the lower bound at {verdict.policy.confidence * 100:g} %"
+    policy = verdict.policy
+    bounds = f"lower bounds, at {policy.target_confidence * 100:g} % for the persona and {policy.confidence * 100:g} % for suites"
     return [
-        f"Scores in % with their intervals, gains in points; in brackets {bound}; NLL in nats a token.",
-        f"Persona: {target.items} sealed items of {target.sessions} sessions.",
+        f"Scores in % with their intervals, gains in points; in brackets {bounds}; NLL in nats a token.",
+        _looked(verdict.target),
         *(_flips(name, suite) for name, suite in verdict.suites.items()),
         *([_drifted(verdict.drift)] if verdict.drift else []),
     ]
+
+
+def _looked(target: TargetEvidence) -> str:
+    worn = f" ({target.worn} more are worn out)" if target.worn else ""
+    scale, unit = (100, "points") if target.metric == "rule" else (1, "nats a token")
+    detectable = target.minimum_detectable_gain
+    seen = (
+        "no gain could be shown" if detectable is None else f"a gain of {detectable * scale:.2g} {unit} would be seen"
+    )
+    look = f"verdict {target.looks} on them: p {target.p_value:.2g}, level {target.level:.2g}"
+    return f"Persona: {target.items} sealed items of {target.sessions} sessions{worn}; {look}; {seen}."
 
 
 def _flips(name: str, suite: SuiteEvidence) -> str:

@@ -41,6 +41,16 @@ def test_the_report_holds_the_evidence(coder: Ritual) -> None:
     assert report["hand_overs"][0]["memory_after"] < 256 * 1024**2
 
 
+def test_the_verdict_follows_from_the_bundle_alone_and_is_about_the_sealed_holdout(
+    stack: Stack, scribe: Ritual, coder: Ritual
+) -> None:
+    for ritual in (scribe, coder):
+        facts = {fact["fact"]: fact["details"] for fact in ritual.report["states"]}
+        verified = stack.run("verify", facts["adapter.registered"]["bundle"], "--texts")
+        assert verified.returncode == 0, verified.stderr
+        assert "in every figure; these are the items of the sealed holdout in the Lab" in verified.stdout
+
+
 def test_both_jobs_were_held_apart(scribe: Ritual) -> None:
     facts = {fact["fact"]: fact["details"] for fact in scribe.report["states"]}
 

@@ -57,6 +57,7 @@ COMMANDS = [
     "show",
     "status",
     "up",
+    "verify",
     "watch",
 ]
 HEAVY = ("asyncpg", "nats", "httpx", "faststream", "shared.config.settings", "rich.progress")
