@@ -8,7 +8,7 @@ PYTHON_CHECK := import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) 
 COMMA := ,
 PIP := pip --disable-pip-version-check install -qq --no-deps --no-compile
 
-.PHONY: help setup setup-unsloth up down ritual check test test-integration test-sandbox test-docker bench-harvest bench-handover bench-gateway bench-replay bench-losses bench-redaction test-handover test-fuzz test-chaos test-resume test-openapi gpu-check lock contracts karma suite clean
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*## .*/\1/p' $(MAKEFILE_LIST))
 
 help: ## print this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -136,6 +136,9 @@ gpu-check: setup ## prove on real device memory that a GPU is occupied, and free
 
 bench-redaction: .venv/.ready ## recall and precision of every class of secret and personal data, on seeded corpora (SEEDS="6 7 8")
 	@$(BIN)/python -m tests.support.corpora.sensitive $(SEEDS)
+
+bench-gate: .venv/.ready ## how often the verdict errs, by simulation: no effect, thirty nights, power (CANDIDATES=400 HOLDOUTS=40)
+	@$(BIN)/python -m bench.gate $(if $(CANDIDATES),--candidates $(CANDIDATES)) $(if $(HOLDOUTS),--holdouts $(HOLDOUTS))
 
 contracts: .venv/.ready ## write docs/asyncapi and the diagram of a ritual's states from the contracts
 	@$(BIN)/python -m tools.contracts
