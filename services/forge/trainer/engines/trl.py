@@ -22,6 +22,7 @@ from services.forge.job import CHECKPOINTS_DIR, TrainerJob
 from services.forge.replay.answers import Sampling
 from services.forge.trainer import checkpoints
 from services.forge.trainer.curve import best_step, checkpoint_figures, losses_by_step
+from services.forge.trainer.engines.arithmetic import FusedLinear
 from services.forge.trainer.engines.callback import JobCallback
 from services.forge.trainer.engines.likelihood import compare
 from services.forge.trainer.engines.order import EpochOrder, InOrder
@@ -193,7 +194,7 @@ class TrlEngine:
 
     def _adapted(self, job: TrainerJob) -> tuple[Any, LoraConfig | None]:
         """The model, and the adapter that the trainer is to put on it; None where it has one."""
-        return self._model, LoraConfig(
+        config = LoraConfig(
             r=job.recipe.r,
             lora_alpha=job.recipe.alpha,
             use_rslora=job.recipe.rslora,
@@ -201,6 +202,8 @@ class TrlEngine:
             target_modules=target_modules(job.recipe),
             task_type="CAUSAL_LM",
         )
+        config._register_custom_module({torch.nn.Linear: FusedLinear})
+        return self._model, config
 
     def _take(self, checkpoint: Path) -> None:
         """Put the adapter of a checkpoint in place of the last one."""
