@@ -109,6 +109,10 @@ bench-losses: setup ## each loss on the corrections of the example karma: margin
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
 	@$(BIN)/python -m bench.losses $(if $(LOSSES),--losses $(LOSSES)) $(if $(SEEDS),--seeds $(SEEDS))
 
+bench-forge: setup ## how fast the forge trains, against TRL's defaults and Unsloth, on the same rows; half an hour on two cores (STEPS=96 SEEDS="0 1 2")
+	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
+	@$(BIN)/python -m bench.forge $(if $(STEPS),--steps $(STEPS)) $(if $(SEEDS),--seeds $(SEEDS))
+
 test-handover: setup ## the real vLLM: thirty evacuations under live load, roll backs under load, the registry killed where versions are decided; an hour on two cores
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
 	@$(BIN)/python -m pytest -s -m extended tests/integration tests/acceptance/jobs tests/acceptance/extended

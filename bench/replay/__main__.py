@@ -142,17 +142,18 @@ class Bench:
         )
 
 
-def start_job(module: str, job: TrainerJob | EvaluatorJob) -> JobResult:
-    """Run a job to its end. Exits with its error where it fails."""
+def start_job(module: str, job: TrainerJob | EvaluatorJob, environment: dict[str, str] | None = None) -> JobResult:
+    """Run a job to its end, in the environment of its engine. Exits with its error where it fails."""
     output: Path = job.output
     (output / "tmp").mkdir(parents=True)
     path = output / "job.json"
     path.write_text(job.model_dump_json(), encoding="utf-8")
-    command = [str(JobsConfig().python), "-m", module, str(path)]
+    engine = job.engine if isinstance(job, TrainerJob) else "trl"
+    command = [JobsConfig().environment(engine).python, "-m", module, str(path)]
     process = subprocess.run(
         command,
         cwd=output,
-        env=job_environment(output, PROJECT),
+        env=job_environment(output, PROJECT) | (environment or {}),
         capture_output=True,
         text=True,
         timeout=JOB_S,

@@ -1,0 +1,1 @@
+"""How fast the forge trains, against the libraries it is built on."""
