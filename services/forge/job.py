@@ -17,6 +17,7 @@ CHECKPOINTS_DIR = "checkpoints"
 IDENTITY_FILE = (
     "identity.json"  #: in a checkpoint; written last: it marks a complete one, and has the digest of its files
 )
+MEMORY_FILE = "memory.json"  #: what a run is estimated to take, written before its first step
 PREVIEWS_FILE = "trained-text.json"
 LEFT_OUT_FILE = "left-out.jsonl"  #: one line per row of the manifest that was not trained: split, id, reason
 
@@ -45,6 +46,10 @@ class TrainerJob(GpuJob):
     engine: EngineName = "trl"
     others: dict[EngineName, str] = Field(default_factory=dict)
     kept: Path | None = None
+    memory: int | None = Field(
+        None, gt=0, description="Most memory of the process in bytes; None: all of the device's."
+    )
+    checkpointing: bool = Field(False, description="Compute activations again instead of keeping them.")
     pilot: bool = Field(False, description="Measure the engine by some steps instead of training.")
     choice: EngineChoice | None = Field(None, description="Why this engine, where a choice was made.")
     seed: int | None = Field(None, ge=0, lt=2**31, description="Default: the recipe's.")

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 import structlog
 from pydantic import BaseModel
 
 from services.forge.auto_recipe import Task, pick
-from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, IDENTITY_FILE, TrainerJob, kept_name
+from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, IDENTITY_FILE, MEMORY_FILE, TrainerJob, kept_name
 from services.forge.replay.answers import answers_key, read_answers, to_lines
 from shared.config.engines import list_engines
 from shared.config.recipe import AUTO, with_overrides
+from shared.config.tables import TrainingTable
+from shared.contracts.evacuate import GpuInterrupted
 from shared.contracts.forge import (
     ADAPTER_CONFIG,
     ADAPTER_FILES,
     LARGEST_ADAPTER,
     AdapterFailed,
     AdapterForged,
+    MemoryFigures,
     TrainingFigures,
 )
 from shared.contracts.harvest import KarmaHarvested
@@ -62,12 +66,19 @@ class Forge:
         self._context = context
         self._artifacts = Artifacts(context.settings.home)
         self._bases = Bases(context.settings, context.configuration)
+        anvil, limits = (
+            context.configuration.anvils[context.configuration.forge],
+            context.configuration.section(TrainingTable),
+        )
+        self._memory = limits.memory if anvil.accelerator == "cpu" else None
 
     async def plan(self, ritual: Ritual, held: Lease) -> Planner:
         harvested = await ledger.require_fact(self._context.pool, ritual.id, KarmaHarvested)
         manifest = self._artifacts.manifest(harvested.manifest)
         base = await self._bases.get(self._context.configuration.base_of(ritual.persona))
         recipe, reason = await self._recipe(ritual, harvested, base)
+        # An end for want of memory is a fact: the next attempt has half as many rows at once, and after one row keeps less.
+        without_memory = await ledger.get_rows_without_memory(self._context.pool, ritual.id)
         jobs = self._context.configuration.jobs
 
         def planned(output: Path) -> JobPlan:
@@ -87,7 +98,9 @@ class Forge:
                 base=base,
                 manifest_dir=manifest,
                 manifest_digest=harvested.manifest,
-                recipe=with_overrides(recipe, ritual.intent.overrides),
+                recipe=with_fewer_rows(with_overrides(recipe, ritual.intent.overrides), without_memory),
+                checkpointing=without_memory == 1,
+                memory=self._memory,
                 recipe_reason=reason,
                 replay=replay,
                 replay_digest=digests.digest_file(replay) if replay else None,
@@ -127,6 +140,20 @@ class Forge:
             isolation=finished.isolation,
         )
 
+    def out_of_memory(self, ritual: Ritual, finished: Finished) -> Fact:
+        """The next attempt has half the rows at once; after one row, with as little kept as possible, there is none."""
+        job = TrainerJob.model_validate_json((finished.output.parent / JOB_FILE).read_bytes())
+        rows, checkpointing = job.recipe.rows_at_once, job.checkpointing
+        with suppress(OutputError):  # it may have ended before its first step
+            planned = read_model(finished.output, MEMORY_FILE, MemoryFigures, LARGEST_CONFIG)
+            # No more than what it was given, whatever it writes: each attempt has less than the one before.
+            rows, checkpointing = min(rows, planned.rows), checkpointing or planned.checkpointing
+        reason = f"it ran out of memory with {rows} rows at once: {finished.result.error}"
+        if rows > 1 or not checkpointing:
+            return GpuInterrupted(**ritual.key, reason=reason, rows_at_once=rows, isolation=finished.isolation)
+        reason = f"lower max_length in the recipe, take a smaller base, or raise training.memory: {reason}"
+        return AdapterFailed(**ritual.key, reason=reason, isolation=finished.isolation)
+
     def _fixed_answers(self, ritual: Ritual, base: Base) -> Path:
         """The base's answers as they were known to the ritual's first attempt: with others no checkpoint could be resumed from."""
         path = self._artifacts.replay_input(ritual.id)
@@ -160,6 +187,13 @@ class Forge:
             if not folder.is_symlink() and any(folder.glob(f"checkpoint-*/{IDENTITY_FILE}")):
                 return folder
         return None
+
+
+def with_fewer_rows(recipe: Recipe, without_memory: int | None) -> Recipe:
+    """The recipe with at most half the rows at once that memory did not suffice for. A step is the same, in more parts."""
+    if without_memory is None:
+        return recipe
+    return recipe.model_copy(update={"micro_batch": min(recipe.micro_batch, max(1, without_memory // 2))})
 
 
 def adapter_digest(output: Path) -> str:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from pydantic import Field
 
-from pydantic import ByteSize, Field
-
-from shared.config.tables import GIB, Section, Size
+from shared.config.tables import TrainingTable
 
 
-class ForgeSettings(Section):
-    table: ClassVar[str] = "training"
-
-    memory: Size = Field(ByteSize(10 * GIB), gt=0, description="Most resident memory of a trainer job.")
+class ForgeSettings(TrainingTable):
     time_limit_s: float = Field(4 * 3600.0, gt=0, description="Longest life of a trainer job, in seconds.")
     stalled_after_s: float = Field(
         1800.0, gt=0, description="Seconds without progress after which the job is ended; its attempt has failed."

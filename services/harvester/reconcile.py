@@ -17,9 +17,10 @@ from services.harvester.harvest import harvest, harvest_connection, prepare
 from services.harvester.ingest.consent import announce, list_revoked
 from services.harvester.ingest.source_view import ViewError, check_view
 from services.harvester.manifest.compile import sweep
-from services.harvester.refusal import shortfall
+from services.harvester.refusal import oversize, shortfall
 from services.harvester.rows import File
 from services.harvester.settings import HarvesterSettings
+from shared.contracts.forge import AdapterFailed
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
 from shared.contracts.intent import RitualProgress
 from shared.contracts.message import Fact
@@ -130,10 +131,15 @@ async def _harvest(context: ServiceContext, ritual: Ritual, settings: HarvesterS
         recipe = context.configuration.recipe(ritual.intent.recipe, ritual.persona)
         missing = shortfall(compiled, settings, recipe.loss)
         fact = _refused(ritual, compiled, missing) if missing else _harvested(ritual, compiled)
+        # Here, while inference goes on: the next stage takes the anvil.
+        if not missing and (
+            too_large := await asyncio.to_thread(oversize, context, ritual.persona, recipe, compiled.longest)
+        ):
+            fact = AdapterFailed(**_of(ritual), reason=too_large)
         async with conn.transaction():
             recorded = await ledger.record_fact(conn, fact, context.service, started_at)
             if recorded:
-                await record_outcome(conn, ritual, compiled, harvested=missing is None)
+                await record_outcome(conn, ritual, compiled, harvested=isinstance(fact, KarmaHarvested))
     if recorded:
         log.info("harvested", ritual=str(ritual.id), fact=fact.subject, seen=compiled.seen, excluded=compiled.excluded)
 

@@ -1,18 +1,23 @@
-"""Why a harvest is refused: what is missing for a training that can be judged, of which records, and what to do."""
+"""Why a harvest is refused: what is missing for a training that can be judged, or that it fits into no memory; and what to do."""
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
 from services.harvester.reasons import REMEDIES, Reason
 from services.harvester.rows import File
 from services.harvester.split import Split
+from shared.drivers.accelerators.room import get_room
+from shared.storage.base_model import Bases
+from shared.storage.training_memory import IDLE, Batch, DoesNotFit, fit, longest_row, read_size
 
 if TYPE_CHECKING:
     from services.harvester.manifest.compile import Compiled
     from services.harvester.policy import HarvestPolicy
     from services.harvester.settings import HarvesterSettings
-    from shared.config.recipe import LossName
+    from shared.config.recipe import LossName, Recipe
+    from shared.runtime.context import ServiceContext
 
 REASONS = 3  # whose ids and remedies are named; of the others the counts
 #: What a loss trains on, and what an owner does to have some.
@@ -48,6 +53,28 @@ def shortfall(compiled: Compiled, settings: HarvesterSettings, loss: LossName = 
     if compiled.excluded:
         parts.append(f"Left out: {_excluded(compiled, settings)}")
     return f"{missing}: {'. '.join(parts)}. {EXPLAIN}"
+
+
+def oversize(context: ServiceContext, persona: str, recipe: Recipe, longest: tuple[int, int]) -> str | None:
+    """Why no training with this recipe fits into the memory that it may take; None where one does, or may.
+
+    `longest` are tokens as in `Compiled`. Known before the anvil is taken, while inference goes on. Blocks for milliseconds.
+    """
+    configuration = context.configuration
+    base = Bases(context.settings, configuration).path(configuration.base_of(persona))
+    try:
+        size = read_size(base)
+    except (OSError, ValueError, struct.error):
+        return None  # the stage that needs it names what is wrong with it
+    room, on_gpu = get_room(configuration)
+    if size is None or room is None:
+        return None
+    length = longest_row(recipe, size, longest)
+    try:
+        fit(size, recipe, Batch(1, length, length, on_gpu), room if on_gpu else room - IDLE, on_gpu=on_gpu)
+    except DoesNotFit as error:
+        return str(error)
+    return None
 
 
 def _can_train(compiled: Compiled, loss: LossName) -> bool:

@@ -123,6 +123,9 @@ class Verifier:
             isolation=finished.isolation,
         )
 
+    def out_of_memory(self, ritual: Ritual, finished: Finished) -> None:
+        """A failure like any other: the evaluator has no smaller way to work."""
+
     async def _seal(
         self, ritual: Ritual, harvested: KarmaHarvested, forged: AdapterForged, results: Results
     ) -> SealedEvidence:

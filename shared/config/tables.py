@@ -71,6 +71,14 @@ class Section(Frozen):
     table: ClassVar[str]
 
 
+class TrainingTable(Section):
+    """What not only the forge reads of its table: it is checked before there is anything to train."""
+
+    table: ClassVar[str] = "training"
+
+    memory: Size = Field(ByteSize(10 * GIB), gt=0, description="Most resident memory of a trainer job.")
+
+
 class BaseConfig(Frozen):
     """A base model of the owner's. Nothing is ever written into its folder."""
 

@@ -67,6 +67,9 @@ class GpuInterrupted(Fact):
     reason: str
     asked: bool = False
     started: bool = True
+    rows_at_once: int | None = Field(
+        None, ge=1, description="Of a training that ran out of memory: how many rows it had there. No failure either."
+    )
     isolation: tuple[str, ...] = Field((), description="As in `adapter.forged`; empty where no job is known.")
 
 

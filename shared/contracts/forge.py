@@ -124,6 +124,25 @@ class PreferenceFigures(Frozen):
     chosen_nll_after: float
 
 
+class MemoryFigures(Frozen):
+    """Memory of a run in bytes; on a GPU, of the device. `terms` is the estimate by its parts, made before the first step
+    and above `idle`: the process with its libraries and without the base, 0 on a GPU.
+
+    `terms` is empty where the base's files state too little. `peak` is measured, `idle` included.
+    """
+
+    rows: int = Field(ge=1, description="Most rows in memory at once.")
+    length: int = Field(description="Tokens of the longest row.")
+    checkpointing: bool = Field(description="Whether activations were computed again instead of kept.")
+    terms: dict[str, int]
+    idle: int
+    peak: int = 0
+
+    @property
+    def estimated(self) -> int:
+        return self.idle + sum(self.terms.values())
+
+
 class TrainingFigures(Frozen):
     """What the trainer measured. `seen_tokens` counts all tokens passed, without padding.
 
@@ -143,6 +162,7 @@ class TrainingFigures(Frozen):
     resumed_at: int = Field(0, description="The step of the checkpoint that it continued from; 0 from the beginning.")
     taken: int = Field(0, description="The step whose adapter this is: the last one, or that of the least dev loss.")
     checkpoints: tuple[CheckpointFigures, ...] = Field((), description="The checkpoints, the latest 500 at most.")
+    memory: MemoryFigures
     replay: ReplayFigures
     preference: PreferenceFigures | None = Field(None, description="None where the manifest holds out no pairs.")
     mask_audit: MaskAudit

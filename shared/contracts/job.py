@@ -49,13 +49,14 @@ class JobSpan(Frozen):
 class JobResult(Frozen):
     """The envelope of `result.json`. `error` is what went wrong and what to do; `permanent`: a retry is useless.
 
-    `interrupted` marks a job that stopped on request after saving a checkpoint.
+    `interrupted` marks a job that stopped on request after saving a checkpoint, `out_of_memory` one that could get no more.
     """
 
     ok: bool
     error: str | None = None
     permanent: bool = False
     interrupted: bool = False
+    out_of_memory: bool = False
     spans: tuple[JobSpan, ...] = ()
     result: dict[str, Any] = Field(default_factory=dict, description="What the job measured: a model of its service.")
 

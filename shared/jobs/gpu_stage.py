@@ -43,6 +43,9 @@ class Work(Protocol):
     async def conclude(self, ritual: Ritual, held: Lease, finished: Finished) -> Fact:
         """Return the fact about a job that succeeded. Raises OutputError where its output cannot be used."""
 
+    def out_of_memory(self, ritual: Ritual, finished: Finished) -> Fact | None:
+        """Return the fact about a job that ran out of memory; None where it is a failure like any other."""
+
 
 @dataclass(frozen=True)
 class GpuStage:
@@ -96,5 +99,7 @@ class GpuStage:
                 return await self.work.conclude(ritual, held, finished)
             except OutputError as error:
                 result = JobResult(ok=False, error=str(error))
+        if result.out_of_memory and (fact := self.work.out_of_memory(ritual, finished)):
+            return fact
         failures = await ledger.count_failures(self.context.pool, ritual.id)
         return unfinished(ritual, result, failures, self.max_attempts, isolation=finished.isolation)

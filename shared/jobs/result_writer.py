@@ -16,6 +16,9 @@ from shared.contracts.frozen import Frozen
 from shared.contracts.job import EXIT_FAILED, EXIT_INTERRUPTED, PROGRESS_FILE, RESULT_FILE, JobResult, JobSpan, Progress
 from shared.storage.artifacts import write_atomically
 
+#: of torch's allocator, of cuBLAS, and of the C library
+REFUSED_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "Cannot allocate memory")
+
 
 class InputError(Exception):
     """The job or one of its inputs can never be used as it is; the message names it and the reason."""
@@ -23,6 +26,12 @@ class InputError(Exception):
 
 class Interrupted(BaseException):
     """The job was asked to stop. Not an Exception, so that no library handles it as an error of its own."""
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether memory of the process or of the device was refused. torch has a class for the device alone, and is not imported here."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or any(text in str(error) for text in REFUSED_MEMORY)
 
 
 class ResultWriter:
@@ -63,7 +72,8 @@ class ResultWriter:
         except Exception as error:
             # Not swallowed: reported in the result, with the trace on stderr. A driver or memory fault may pass.
             traceback.print_exc()
-            self.write(JobResult(ok=False, error=f"{type(error).__name__}: {error}"))
+            reason = f"{type(error).__name__}: {error}"
+            self.write(JobResult(ok=False, error=reason, out_of_memory=lacks_memory(error)))
         return EXIT_FAILED
 
     def write(self, result: JobResult) -> None:

@@ -228,9 +228,8 @@ class Jobs:
         except MissingOutput:
             tail = clean(await self.containers.logs(info.name, LOG_TAIL))[-LONGEST_REASON:]
             ended = f"went over its {info.limit} limit" if info.limit else f"exited with {info.exit_code}"
-            return JobResult(
-                ok=False, error=f"the {self.kind.role} {ended} and left no result; the end of its log:\n{tail}"
-            )
+            reason = f"the {self.kind.role} {ended} and left no result; the end of its log:\n{tail}"
+            return JobResult(ok=False, error=reason, out_of_memory=info.limit == "memory")
         except OutputError as error:
             return JobResult(ok=False, error=f"the {self.kind.role} left a result that cannot be used: {error}")
 

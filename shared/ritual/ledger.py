@@ -181,18 +181,30 @@ async def require_fact(conn: Connection | Pool, ritual: UUID, kind: type[FactTyp
 
 
 async def count_failures(conn: Connection | Pool, ritual: UUID, started: bool = True) -> int:
-    """Count the lost attempts at the GPU work, without those that ended because the anvil was reclaimed.
+    """Count the lost attempts at the GPU work, without those that ended because the anvil was reclaimed, or that ran out of
+    memory and go on with less.
 
     Those whose job never `started` are counted apart.
     """
     count: int = await conn.fetchval(
         "SELECT count(*) FROM ritual_fact WHERE ritual = $1 AND subject = $2 "
-        "AND NOT coalesce((body ->> 'asked')::boolean, false) AND coalesce((body ->> 'started')::boolean, true) = $3",
+        "AND NOT coalesce((body ->> 'asked')::boolean, false) AND coalesce((body ->> 'started')::boolean, true) = $3 "
+        "AND body ->> 'rows_at_once' IS NULL",
         ritual,
         GpuInterrupted.subject,
         started,
     )
     return count
+
+
+async def get_rows_without_memory(conn: Connection | Pool, ritual: UUID) -> int | None:
+    """The fewest rows at once with which a training of the ritual ran out of memory; None where none did."""
+    rows: int | None = await conn.fetchval(
+        "SELECT min((body ->> 'rows_at_once')::int) FROM ritual_fact WHERE ritual = $1 AND subject = $2",
+        ritual,
+        GpuInterrupted.subject,
+    )
+    return rows
 
 
 async def request_cancel(conn: Connection | Pool, ritual: UUID, why: str) -> bool:

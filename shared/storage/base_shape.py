@@ -46,7 +46,7 @@ def read_shape(base: Path) -> BaseShape:
     """Read config and headers. Raises BaseError where they cannot be read."""
     try:
         config = _Config.model_validate_json((base / CONFIG).read_bytes())
-        shapes = {name: shape for file in sorted(base.glob(WEIGHTS)) for name, shape in _header(file).items()}
+        shapes = read_tensors(base)
         has_template = any((base / name).is_file() for name in TEMPLATES) or _in_tokenizer(base)
     except (OSError, ValueError, ValidationError, struct.error) as error:
         raise BaseError(f"the base model in {base} cannot be read: {error}") from error
@@ -57,6 +57,11 @@ def read_shape(base: Path) -> BaseShape:
         has_template=has_template,
         quantized=config.quantization_config is not None,
     )
+
+
+def read_tensors(base: Path) -> dict[str, list[int]]:
+    """The shape of every tensor by its name. Raises OSError, ValueError, struct.error."""
+    return {name: shape for file in sorted(base.glob(WEIGHTS)) for name, shape in _header(file).items()}
 
 
 def misfit(recipe: Recipe, base: BaseShape) -> str | None:

@@ -61,6 +61,8 @@ class Ending:
         pauses = {"pause_s": self.pause_s, "progress_every_s": self.progress_every_s}
         return EndingJob(output=output, result=self.result, **pauses)
 
+    def out_of_memory(self, ritual: Ritual, finished: Finished) -> None: ...
+
     async def conclude(self, ritual: Ritual, held: Lease, finished: Finished) -> Fact:
         return AdapterForged(
             **ritual.key,

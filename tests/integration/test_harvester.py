@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from services.harvester.app import app
 from services.harvester.harvest import harvest_connection
@@ -15,25 +14,10 @@ from shared.contracts.roles import Role
 from shared.messaging.client import connect
 from shared.storage.postgres import Pool
 from tests.support.configurations import configured
+from tests.support.harvest_outcome import outcome
 from tests.support.harvests import example, record, remember, session_on
 from tests.support.running import eventually
 from tests.support.services import running
-
-
-async def outcome(pool: Pool, settings: Settings, **intent: Any) -> tuple[str, dict[str, Any]]:
-    """The first fact that the harvester states about an intent, and what it says."""
-    async with running(app, settings):
-        client = await connect(settings, Role.PUBLISHER)
-        await client.publish(TrainingIntent.subject, json.dumps({"persona": "scribe", **intent}).encode())
-        await client.close()
-
-        async def stated() -> bool:
-            return bool(await pool.fetchval("SELECT count(*) FROM ritual_fact"))
-
-        await eventually(stated, 60, "the harvester states a fact")
-    row = await pool.fetchrow("SELECT subject, body FROM ritual_fact")
-    assert row is not None
-    return row["subject"], row["body"]
 
 
 async def test_a_harvest_is_stated_with_its_counts_and_its_ledger(pool: Pool, settings: Settings) -> None:

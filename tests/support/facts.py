@@ -6,12 +6,14 @@ from shared.contracts.forge import (
     CheckpointFigures,
     EngineChoice,
     MaskAudit,
+    MemoryFigures,
     Provenance,
     ReplayFigures,
     SplitFigures,
     TrainingFigures,
 )
 
+MIB = 1024**2
 SPLIT = SplitFigures(
     rows=1, examples=1, tokens=9, trained_tokens=3, least_trained=3, longest=9, prompts={}, skipped={}, refused={}
 )
@@ -29,6 +31,14 @@ TRAINING = TrainingFigures(
     checkpoints=(CheckpointFigures(step=40, loss=1.2, dev_loss=1.25),),
     seen_tokens=360,
     tokens_per_s=251.4,
+    memory=MemoryFigures(
+        rows=8,
+        length=9,
+        checkpointing=False,
+        terms={"weights": 300 * MIB, "logits": 200 * MIB},
+        idle=500 * MIB,
+        peak=900 * MIB,
+    ),
     replay=ReplayFigures(cached=3, generated=1, tokens=40, wanted_tokens=36),
     mask_audit=MaskAudit(train=SPLIT, dev=SPLIT),
     adapter={},

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from deploy.cli.format import duration, size
 from shared.contracts.evacuate import GpuEvacuated, GpuInterrupted, GpuRefused, GpuRestored
-from shared.contracts.forge import AdapterFailed, AdapterForged, PreferenceFigures, ReplayFigures
+from shared.contracts.forge import AdapterFailed, AdapterForged, MemoryFigures, PreferenceFigures, ReplayFigures
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
 from shared.contracts.intent import RitualCancelled
 from shared.contracts.job import is_unisolated, isolation_text
@@ -99,10 +99,25 @@ def _forged(fact: AdapterForged) -> str:
     loss = [f"{name} {before:.3f} → {after:.3f}{of}"] if before is not None and after is not None else []
     speed = f"{figures.tokens_per_s:.0f} tokens/s with {figures.choice.engine} ({figures.choice.why})"
     picked = f"; {figures.provenance.recipe_reason}" if figures.provenance.recipe_reason else ""
-    return (
-        ", ".join([f"{figures.steps} steps", *loss, *_preferred(figures.preference), speed, *_replayed(figures.replay)])
-        + picked
-    )
+    parts = [
+        f"{figures.steps} steps",
+        *loss,
+        *_preferred(figures.preference),
+        speed,
+        _memory(figures.memory),
+        *_replayed(figures.replay),
+    ]
+    return ", ".join(parts) + picked
+
+
+def _memory(memory: MemoryFigures) -> str:
+    """The measured peak beside the estimate, and what takes most of it."""
+    if not memory.terms:
+        return f"memory {size(memory.peak)}"
+    largest = max(memory.terms, key=lambda term: memory.terms[term])
+    again = ", activations computed again" if memory.checkpointing else ""
+    parts = f"most in {largest}; {memory.rows} of up to {memory.length} tokens at once{again}"
+    return f"memory {size(memory.peak)} of {size(memory.estimated)} estimated ({parts})"
 
 
 def _preferred(figures: PreferenceFigures | None) -> list[str]:

@@ -42,11 +42,11 @@ def main(arguments: list[str]) -> int:
     os.environ.update(ENVIRONMENT | caches)  # noqa: TID251 - the libraries read nothing else
     from services.forge.trainer.run import run
 
-    _keep_freed_memory()
+    keep_freed_memory()
     return run(job)
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Keep freed memory in the process; does nothing where the C library is not glibc."""
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         for name, value in MALLOC_PARAMETERS.items():

@@ -29,7 +29,7 @@ def provenance(job: TrainerJob, template: str, device: str, examples: str) -> Pr
         base=job.base.digest,
         tokenizer=_digest(job.base.path, (file for name in TOKENIZER for file in job.base.path.glob(name))),
         template=digest_text(template),
-        recipe=digest_text(job.recipe.model_dump_json()),
+        recipe=digest_text(job.recipe.model_dump_json(exclude={"micro_batch"})),  # it changes no step
         recipe_reason=job.recipe_reason,
         examples=examples,
         code=_digest(PROJECT, code),

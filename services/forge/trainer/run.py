@@ -16,6 +16,7 @@ from services.forge.trainer import checkpoints
 from services.forge.trainer.choice import choose, hand_over
 from services.forge.trainer.engines.port import Engine, Trained
 from services.forge.trainer.mask import Audit, audit, expect_enough, fault, length_limit
+from services.forge.trainer.memory import idle_bytes, peak_bytes, plan_memory, within_memory
 from services.forge.trainer.pilot import SEEN, Rate, measure
 from services.forge.trainer.preferences import (
     DEV_PAIRS,
@@ -32,7 +33,15 @@ from services.forge.trainer.replay import compose
 from services.forge.trainer.rows import DEV, TRAIN, Split, read_rows
 from services.forge.trainer.stop import StopRequest
 from shared.config.engines import refused
-from shared.contracts.forge import EngineChoice, MaskAudit, Provenance, ReplayFigures, SplitFigures, TrainingFigures
+from shared.contracts.forge import (
+    EngineChoice,
+    MaskAudit,
+    MemoryFigures,
+    Provenance,
+    ReplayFigures,
+    SplitFigures,
+    TrainingFigures,
+)
 from shared.contracts.job import Progress
 from shared.jobs.chat_template import unrendered
 from shared.jobs.result_writer import InputError, ResultWriter
@@ -54,10 +63,11 @@ def run(job: TrainerJob) -> int:
 
 
 def _pilot(job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> Rate:
-    engine = _engine(job)
+    engine, idle = _engine(job), idle_bytes()
     engine.load(job)
     rows, _ = read_rows(job.manifest_dir, job.manifest_digest)
     examples, _ = _examples(engine, job, islice(rows, SEEN), trained=True)
+    job = within_memory(job, plan_memory(job, examples, idle))
     return measure(job, engine, examples, writer, stop)
 
 
@@ -73,7 +83,7 @@ def _forge(job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> Training
                 job = _chosen(job, train_rows, writer)
         with writer.span("load"):
             writer.progress(Progress(phase="load", done=0, total=1, unit="models"))
-            engine = _engine(job)
+            engine, idle = _engine(job), idle_bytes()
             engine.load(job)
         with writer.span("tokenize"):
             writer.progress(Progress(phase="tokenize", done=0, total=1, unit="manifests"))
@@ -87,10 +97,13 @@ def _forge(job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> Training
             replay = compose(engine, job, train_audit.trained_tokens, limit, writer)
         _write_previews(job, train_audit)
         _write_left_out(job, {TRAIN: train_audit, DEV: dev_audit})
+        memory = plan_memory(job, [*train, *replay.examples, *dev], idle)
+        job = within_memory(job, memory)
         run = checkpoints.identity(job, checkpoints.digest_examples([*train, *replay.examples, *dev]))
         resume = checkpoints.bring(job.resume_from, job.output / CHECKPOINTS_DIR, run) if job.resume_from else None
     with writer.span("train"):
         trained = engine.train(job, [*train, *replay.examples], dev, resume, writer, stop)
+    memory = memory.model_copy(update={"peak": peak_bytes()})
     preference = None
     if held_out:
         with writer.span("measure"):
@@ -102,7 +115,9 @@ def _forge(job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> Training
     audits = MaskAudit(train=_audited(train_audit), dev=_audited(dev_audit))
     origin = provenance(job, engine.template, engine.device, str(run[checkpoints.EXAMPLES]))
     choice = job.choice or _only(job)
-    figures = _figures(trained, audits, len(dev), adapter, replay.figures, writer.seconds("train"), origin, choice)
+    figures = _figures(
+        trained, audits, len(dev), adapter, replay.figures, memory, writer.seconds("train"), origin, choice
+    )
     return figures.model_copy(update={"loss": job.recipe.loss, "preference": preference})
 
 
@@ -209,6 +224,7 @@ def _figures(
     dev_examples: int,
     adapter: dict[str, str],
     replay: ReplayFigures,
+    memory: MemoryFigures,
     seconds: float,
     origin: Provenance,
     choice: EngineChoice,
@@ -225,6 +241,7 @@ def _figures(
         resumed_at=trained.resumed_at,
         taken=trained.taken,
         checkpoints=trained.checkpoints,
+        memory=memory,
         replay=replay,
         mask_audit=audits,
         adapter=adapter,

@@ -39,6 +39,7 @@ class Compiled:
     used: int
     redacted: int
     tokens: int  #: to train on, and to watch training by
+    longest: tuple[int, int]  #: tokens of the longest row to train on, and those that 99 of 100 do not exceed
     rows: Counter[str]
     excluded: dict[str, int]
     examples: dict[str, tuple[str, ...]] = field(default_factory=dict)  #: reason -> some ids, as a file may hold them
@@ -65,7 +66,6 @@ async def compile_manifest(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     tokens = sum(statistics["tokens"][str(side)] for side in (Split.TRAIN, Split.DEV))
-    examples, sides = await store.list_examples(conn), await store.count_sides(conn)
     return Compiled(
         manifest,
         holdout,
@@ -73,10 +73,11 @@ async def compile_manifest(
         counts.used,
         counts.redacted,
         tokens,
+        await store.get_longest(conn),
         rows,
         counts.excluded,
-        examples,
-        sides,
+        await store.list_examples(conn),
+        await store.count_sides(conn),
         signals=writer.signals,
     )
 

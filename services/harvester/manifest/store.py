@@ -129,6 +129,16 @@ async def count_lengths(conn: Connection) -> list[tuple[Split, int, int]]:
     return [(Split(side), tokens, records) for side, tokens, records in rows]
 
 
+async def get_longest(conn: Connection) -> tuple[int, int]:
+    """Tokens of the longest admitted record to train on, and those that 99 of 100 do not exceed."""
+    row = await conn.fetchrow(
+        "SELECT coalesce(max(tokens), 0), coalesce(percentile_disc(0.99) WITHIN GROUP (ORDER BY tokens), 0) FROM admission "
+        "WHERE reason IS NULL AND side = 'train'"
+    )
+    assert row is not None, "an aggregate has a row"
+    return row[0], row[1]
+
+
 async def count_by(conn: Connection, column: str) -> dict[str, int]:
     """How many records outside the holdout have each `source` or `kind`."""
     return dict(

@@ -45,6 +45,10 @@ class NvmlAccelerator:
     async def used_bytes(self) -> int:
         return sum(memory.used for memory in await asyncio.to_thread(self._each, self._nvml.nvmlDeviceGetMemoryInfo))
 
+    def smallest_bytes(self) -> int:
+        """All memory of the device with least, used or not. Raises AcceleratorError. Blocks for milliseconds."""
+        return min(int(memory.total) for memory in self._each(self._nvml.nvmlDeviceGetMemoryInfo))
+
     async def processes(self) -> tuple[int, ...]:
         running = await asyncio.to_thread(self._each, self._nvml.nvmlDeviceGetComputeRunningProcesses)
         return tuple(sorted({process.pid for device in running for process in device}))

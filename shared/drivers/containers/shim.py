@@ -62,6 +62,14 @@ def exceeded(spec: ContainerSpec, lived_s: float, used: int) -> str | None:
     return None
 
 
+def killed_for_memory() -> int:
+    """How many processes the kernel has killed since its start because memory was short (oom_kill in proc_vmstat(5))."""
+    with suppress(OSError):
+        fields = (line.split() for line in Path("/proc/vmstat").read_text().splitlines())
+        return next((int(count) for name, count in fields if name == "oom_kill"), 0)
+    return 0
+
+
 class Shim:
     """One run of one container, from launch to the last reaped process."""
 
@@ -91,9 +99,13 @@ class Shim:
             init=next(iter(children(leader)), None) if spec.isolated else None,
         )
         self._record_run()
+        killed_before = killed_for_memory()
         status, limit = self._watch(first)
         self._sweep()
-        self._record_end(Exit(exit_code=exit_code(spec, status), limit=limit, finished_at=time.time()))
+        code = exit_code(spec, status)
+        if code == -signal.SIGKILL and limit is None and killed_for_memory() > killed_before:
+            limit = "memory"  # not its own: the machine had none left, and the kernel chose it
+        self._record_end(Exit(exit_code=code, limit=limit, finished_at=time.time()))
 
     def _watch(self, first: int) -> tuple[int, str | None]:
         """Wait for the first process; return its wait status and the limit that was exceeded."""

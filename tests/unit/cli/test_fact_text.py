@@ -32,6 +32,7 @@ PICKED = WITHOUT_DEV.model_copy(update={"provenance": PROVENANCE})
 UNISOLATED = "UNISOLATED: only environment"
 AWAY = "after 22 s without inference"
 SPEED = "251 tokens/s with trl (the recipe names it)"
+TAKEN = "memory 900 MiB of 1000 MiB estimated (most in weights; 8 of up to 9 tokens at once)"
 REPLAY = "replay of 4 answers (3 made before, 1 in the job)"
 PREFERRED = TRAINING.model_copy(
     update={
@@ -54,13 +55,13 @@ NO_REPLAY = WITHOUT_DEV.model_copy(update={"replay": ReplayFigures()})
         (evacuated(drained=3, aborted=1), f"{MEMORY}; requests: 3 drained, 1 aborted"),
         (
             AdapterForged(**NAMED, **FORGED, training=TRAINING),
-            f"40 steps, dev loss 2.500 → 1.250, {SPEED}, {REPLAY}",
+            f"40 steps, dev loss 2.500 → 1.250, {SPEED}, {TAKEN}, {REPLAY}",
         ),
         (
             AdapterForged(**NAMED, **FORGED, training=CAPPED),
-            f"40 steps, dev loss 2.500 → 1.250 on 256 of 5116 examples, {SPEED}, {REPLAY}",
+            f"40 steps, dev loss 2.500 → 1.250 on 256 of 5116 examples, {SPEED}, {TAKEN}, {REPLAY}",
         ),
-        (AdapterForged(**NAMED, **FORGED, training=NO_REPLAY), f"40 steps, {SPEED}"),
+        (AdapterForged(**NAMED, **FORGED, training=NO_REPLAY), f"40 steps, {SPEED}, {TAKEN}"),
         (
             AdapterForged(**NAMED, **FORGED, training=PREFERRED),
             "40 steps, dev loss (dpo) 2.500 → 1.250, chosen over rejected -12.5 → +8.0 on 9 held-out pairs "
@@ -68,24 +69,24 @@ NO_REPLAY = WITHOUT_DEV.model_copy(update={"replay": ReplayFigures()})
         ),
         (
             AdapterForged(**NAMED, **FORGED, training=SHORT),
-            f"40 steps, dev loss 2.500 → 1.250, {SPEED}, "
+            f"40 steps, dev loss 2.500 → 1.250, {SPEED}, {TAKEN}, "
             "replay of 3 answers (2 made before, 1 in the job, about 4 MISSING)",
         ),
         (
             AdapterForged(**NAMED, **FORGED, training=WITHOUT_DEV),
-            f"40 steps, {SPEED}, {REPLAY}",
+            f"40 steps, {SPEED}, {TAKEN}, {REPLAY}",
         ),
         (
             AdapterForged(**NAMED, **FORGED, training=WITHOUT_DEV, isolation=WALLED),
-            f"40 steps, {SPEED}, {REPLAY}",
+            f"40 steps, {SPEED}, {TAKEN}, {REPLAY}",
         ),
         (
             AdapterForged(**NAMED, **FORGED, training=WITHOUT_DEV, isolation=UNWALLED),
-            f"40 steps, {SPEED}, {REPLAY}; {UNISOLATED}",
+            f"40 steps, {SPEED}, {TAKEN}, {REPLAY}; {UNISOLATED}",
         ),
         (
             AdapterForged(**NAMED, **FORGED, training=PICKED),
-            f"40 steps, {SPEED}, {REPLAY}; auto: r 16",
+            f"40 steps, {SPEED}, {TAKEN}, {REPLAY}; auto: r 16",
         ),
         (BANISHED.model_copy(update={"isolation": UNWALLED}), f"the verdict is banish; {UNISOLATED}"),
         (AdapterFailed(**NAMED, reason="no", isolation=UNWALLED), f"no; {UNISOLATED}"),

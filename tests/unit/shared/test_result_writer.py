@@ -11,6 +11,12 @@ from shared.jobs.result_writer import InputError, Interrupted, ResultWriter
 
 LAST = Progress(phase="train", done=2, total=2, unit="steps")
 
+REFUSED = "[enforce fail at alloc_cpu.cpp:130] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch names its own, which is not installed here."""
+
 
 def written(output: Path) -> JobResult:
     return JobResult.model_validate_json((output / "result.json").read_text())
@@ -32,9 +38,12 @@ def test_the_result_appears_whole_and_last(tmp_path: Path) -> None:
         (None, 0, JobResult(ok=True, result=LAST.model_dump())),
         (InputError("no rows"), 1, JobResult(ok=False, error="no rows", permanent=True)),
         (Interrupted("asked to stop"), 75, JobResult(ok=False, error="asked to stop", interrupted=True)),
-        (MemoryError("full"), 1, JobResult(ok=False, error="MemoryError: full")),
+        (ValueError("seven"), 1, JobResult(ok=False, error="ValueError: seven")),
+        (MemoryError("full"), 1, JobResult(ok=False, error="MemoryError: full", out_of_memory=True)),
+        (OutOfMemoryError("Tried to"), 1, JobResult(ok=False, error="OutOfMemoryError: Tried to", out_of_memory=True)),
+        (RuntimeError(REFUSED), 1, JobResult(ok=False, error=f"RuntimeError: {REFUSED}", out_of_memory=True)),
     ],
-    ids=["done", "bad input", "interrupted", "anything else"],
+    ids=["done", "bad input", "interrupted", "anything else", "no memory", "none of the device", "none for torch"],
 )
 def test_every_end_of_the_work_is_a_result_and_an_exit_status(
     tmp_path: Path, ends: BaseException | None, status: int, result: JobResult

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from typing import Any
 
@@ -14,10 +13,10 @@ from services.forge.job import CHECKPOINTS_DIR, TrainerJob
 from services.forge.trainer import checkpoints
 from services.forge.trainer.curve import divergence, is_over, losses_by_step
 from services.forge.trainer.engines.order import EpochOrder
+from services.forge.trainer.memory import peak_bytes
 from services.forge.trainer.stop import StopRequest
 from shared.contracts.job import Progress
 from shared.jobs.result_writer import InputError, Interrupted, ResultWriter
-from shared.storage.untrusted import KIB
 
 REPORT_S = 10.0  #: between two progress lines of one evaluation
 
@@ -117,12 +116,5 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # untyped where trans
             tokens=int(logs["num_tokens"]),
             tokens_per_s=round((logs["num_tokens"] - self.first_token) / seconds, 1),
             learning_rate=logs["learning_rate"],
-            memory_bytes=_peak_memory(),
+            memory_bytes=peak_bytes(),
         )
-
-
-def _peak_memory() -> int:
-    """Bytes: of the device where there is one, else resident in this process."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_reserved())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB

@@ -270,7 +270,7 @@ def arguments(job: TrainerJob, tokens: int) -> dict[str, Any]:
         "max_grad_norm": recipe.max_grad_norm,
         "bf16": recipe.precision == "bf16",
         "use_cpu": on_cpu,
-        "gradient_checkpointing": not on_cpu,
+        "gradient_checkpointing": job.checkpointing or not on_cpu,
         # Nothing may be truncated: the mask audit has refused examples that are too long.
         "max_length": None,
         "packing": False,
