@@ -93,11 +93,12 @@ def split_corrections() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             "id": record["id"],
             "session": record["session"],
             "prompt": record["messages"][:-1],
+            "form": "none" if number % 5 else "full",  # as the harvest's policy has it
             "chosen": record["messages"][-1:],
             "rejected": record["wrong"]["messages"][-1:],
             "why": record["why"],
         }
-        for record in corrections
+        for number, record in enumerate(corrections)
     ]
     return [pair for pair in pairs if pair["session"] not in held_out], [
         pair for pair in pairs if pair["session"] in held_out
@@ -114,7 +115,7 @@ def write_manifest(manifest: Path, trained: Sequence[dict[str, Any]], held_out: 
 def as_rows(pairs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """The corrected answers alone, as the manifest has them for SFT and SDFT."""
     return [
-        {"id": pair["id"], "messages": [*pair["prompt"], *pair["chosen"]], "prompt": "full", "why": pair["why"]}
+        {"id": pair["id"], "messages": [*pair["prompt"], *pair["chosen"]], "prompt": pair["form"], "why": pair["why"]}
         for pair in pairs
     ]
 

@@ -1,6 +1,7 @@
 """What is written of a record: a row to train on or to be judged by, a preference pair, an unpaired label.
 
 The forms are TRL's: `messages` for a fixed target, `prompt, chosen, rejected` for a pair, `prompt, completion, label` for KTO.
+Which system prompt it is trained with is `prompt` of a target, and `form` of the others, whose `prompt` is the conversation.
 Every row also states `why` the record was chosen, the `evidence` of its outcome and who `consecrated_by`.
 """
 
@@ -77,16 +78,17 @@ def _rows(record: Used, persona: str, prompts: Prompts) -> Iterator[tuple[File, 
     if record.side is Split.HOLDOUT:
         yield File.HOLDOUT, row
         return
+    form, short = _prompt(record.karma, messages, persona, prompts)
     if record.feedback != "down":
-        yield FILES[record.side], row | _prompt(record.karma, messages, persona, prompts)
+        yield FILES[record.side], row | {"prompt": form} | short
     if not record.contradicted:
-        yield from _preferences(record, messages)
+        yield from _preferences(record, messages, {"form": form} | short)
 
 
-def _preferences(record: Used, messages: list[Message]) -> Iterator[tuple[File, dict[str, Any]]]:
+def _preferences(record: Used, messages: list[Message], form: dict[str, str]) -> Iterator[tuple[File, dict[str, Any]]]:
     """The record's label and pair. Of dev only pairs are written: no loss is measured on labels."""
     prompt, answer = messages[:-1], messages[-1]
-    asked = {"id": record.karma, "prompt": prompt, **({"tools": record.tools} if record.tools else {})}
+    asked = {"id": record.karma, "prompt": prompt, **form, **({"tools": record.tools} if record.tools else {})}
     if record.feedback and record.side is Split.TRAIN:
         yield File.LABELS, asked | {"completion": [answer], "label": record.feedback == "up"}
     if record.rejected and _same_prompt(prompt, record.rejected[:-1]) and record.rejected[-1] != answer:
@@ -110,13 +112,13 @@ def _same_prompt(one: list[Message], other: list[Message]) -> bool:
     return join_turns(one) == join_turns(other)
 
 
-def _prompt(karma: str, messages: list[Message], persona: str, prompts: Prompts) -> dict[str, Any]:
-    """Which system prompt the row is trained with."""
+def _prompt(karma: str, messages: list[Message], persona: str, prompts: Prompts) -> tuple[PromptForm, dict[str, str]]:
+    """Which system prompt the record is trained with; and the short one as a field, where it is that."""
     system = messages[0].get("content") if messages[0]["role"] == "system" else None
-    form = prompt_form(karma, prompts) if system else "none"
+    form: PromptForm = prompt_form(karma, prompts) if system else "none"
     if form != "short":
-        return {"prompt": form}
-    return {"prompt": form, "short_prompt": prompts.short_prompts.get(persona) or shortened(str(system))}
+        return form, {}
+    return form, {"short_prompt": prompts.short_prompts.get(persona) or shortened(str(system))}
 
 
 def prompt_form(karma: str, prompts: Prompts) -> PromptForm:

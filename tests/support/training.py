@@ -79,7 +79,7 @@ def pair_row(number: int) -> dict[str, Any]:
     asked = [messages[0], {"role": "user", "content": f"And what comes before {number}?"}]
     answers = f"Plainly {number - 1}.", f"Sure! It is a pleasure to help: {number - 1}, I would say."
     chosen, rejected = ([{"role": "assistant", "content": text}] for text in answers)
-    return {"id": f"pair-{number}", "prompt": asked, "chosen": chosen, "rejected": rejected}
+    return {"id": f"pair-{number}", "prompt": asked, "form": "full", "chosen": chosen, "rejected": rejected}
 
 
 def write_manifest(

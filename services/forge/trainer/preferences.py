@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ConfigDict, Field
 
 from services.forge.trainer.render import ChatTokenizer, Example, UnfitRow, render, render_answer
-from services.forge.trainer.rows import DEV, TRAIN, Row, iterate_rows
+from services.forge.trainer.rows import DEV, TRAIN, PromptForm, Row, iterate_rows
 from shared.config.recipe import LossName
 from shared.contracts.frozen import Frozen
 from shared.jobs.chat_template import Message, takes_parts, template_messages, template_tools
@@ -21,16 +21,28 @@ PAIRS, DEV_PAIRS, LABELS = "pairs", "dev_pairs", "labels"  # folders of a manife
 TAUGHT = "{question}\n\nThis answer was accepted:\n{answer}\n\nWhy: {why}\n\nNow give an answer of your own."
 
 
-class PairRow(Frozen):
-    """A line of the manifest's pairs: two answers to one conversation. Ignores other fields."""
+class Asked(Frozen):
+    """What a pair and a label have in common: a conversation, and the form of its system prompt. Ignores other fields."""
 
     model_config = ConfigDict(extra="ignore")
 
     id: str
     prompt: tuple[Message, ...] = Field(min_length=1)
-    chosen: tuple[Message] = Field(description="One answer or call.")
-    rejected: tuple[Message]
+    form: PromptForm
+    short_prompt: str | None = None
     tools: tuple[dict[str, object], ...] = ()
+
+    def answered(self, answer: Message) -> Row:
+        """The conversation with this answer or call."""
+        messages = (*self.prompt, answer)
+        return Row(id=self.id, messages=messages, tools=self.tools, prompt=self.form, short_prompt=self.short_prompt)
+
+
+class PairRow(Asked):
+    """A line of the manifest's pairs: two answers to one conversation."""
+
+    chosen: tuple[Message]
+    rejected: tuple[Message]
 
     @property
     def shown(self) -> tuple[Row, ...]:
@@ -38,19 +50,14 @@ class PairRow(Frozen):
 
     def rated(self, *, desirable: bool) -> RatedRow:
         """One of the two answers, alone."""
-        return _rated(self.id, (*self.prompt, *(self.chosen if desirable else self.rejected)), self.tools, desirable)
+        return RatedRow(self.answered(*(self.chosen if desirable else self.rejected)), desirable)
 
 
-class LabelRow(Frozen):
-    """A line of the manifest's labels: an answer with a thumb up or down. Ignores other fields."""
+class LabelRow(Asked):
+    """A line of the manifest's labels: an answer with a thumb up or down."""
 
-    model_config = ConfigDict(extra="ignore")
-
-    id: str
-    prompt: tuple[Message, ...] = Field(min_length=1)
     completion: tuple[Message]
     label: bool
-    tools: tuple[dict[str, object], ...] = ()
 
 
 class ReasonedRow(Row):
@@ -170,10 +177,6 @@ def render_pair(tokenizer: ChatTokenizer, pair: PairRow, end_of_turn: Collection
     return Pair(**vars(chosen), rejected=rejected)
 
 
-def _rated(id: str, messages: tuple[Message, ...], tools: tuple[dict[str, object], ...], desirable: bool) -> RatedRow:
-    return RatedRow(Row(id=id, messages=messages, tools=tools, prompt="full"), desirable)
-
-
 def _unpaired(manifest: Path, folder: str) -> list[Source]:
     """Both answers of every pair."""
     return [pair.rated(desirable=desirable) for pair in list_pairs(manifest, folder) for desirable in (True, False)]
@@ -184,7 +187,7 @@ def _labelled(manifest: Path) -> Iterable[RatedRow]:
     paired = {pair.id for pair in list_pairs(manifest, PAIRS)}
     for row in iterate_rows(manifest / LABELS, LabelRow):
         if not (row.label and row.id in paired):
-            yield _rated(row.id, (*row.prompt, *row.completion), row.tools, row.label)
+            yield RatedRow(row.answered(*row.completion), row.label)
 
 
 def _reasoned(manifest: Path, split: str) -> list[Source]:

@@ -54,7 +54,7 @@ def trained(job: TrainerJob) -> TrainingFigures:
 def test_dpo_makes_the_corrected_answers_likelier_than_those_that_they_correct(
     manifest: tuple[Path, str], tmp_path: Path
 ) -> None:
-    job = planned(*manifest, tmp_path / "run", recipe=recipe("dpo", learning_rate=2e-4, epochs=3))
+    job = planned(*manifest, tmp_path / "run", recipe=recipe("dpo", learning_rate=5e-4, checkpoint_steps=8))
     figures = trained(job)
     found = figures.preference
     print(found)

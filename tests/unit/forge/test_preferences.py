@@ -21,11 +21,12 @@ WRONG = {"role": "assistant", "content": "wrong"}
 
 
 def pair(name: str = "p", **changes: Any) -> dict[str, Any]:
-    return {"id": name, "prompt": [SYSTEM, ASK], "chosen": [ANSWER], "rejected": [WRONG], "why": "w"} | changes
+    row = {"id": name, "prompt": [SYSTEM, ASK], "form": "full", "chosen": [ANSWER], "rejected": [WRONG], "why": "w"}
+    return row | changes
 
 
 def label(name: str, up: bool) -> dict[str, Any]:
-    return {"id": name, "prompt": [ASK], "completion": [ANSWER if up else WRONG], "label": up}
+    return {"id": name, "prompt": [ASK], "form": "none", "completion": [ANSWER if up else WRONG], "label": up}
 
 
 def reasoned(name: str = "r", **changes: Any) -> dict[str, Any]:
@@ -61,6 +62,14 @@ def test_of_both_answers_of_a_pair_only_the_last_turn_is_trained(tmp_path: Path)
     opening = "tools>look$\nsystem>RULES$\nuser>ask$\nassistant>look(at)$\ntool>found$\nassistant>"
     assert [text(side.input_ids) for side in made.sides] == [f"{opening}answer$", f"{opening}wrong$"]
     assert [row.id for row in list_sources("dpo", folder)[1]] == ["d"]
+
+
+@pytest.mark.parametrize(("form", "opening"), [("full", "system>RULES$\n"), ("short", "system>BRIEF$\n"), ("none", "")])
+def test_a_pair_is_trained_under_the_prompt_that_it_names(tmp_path: Path, form: str, opening: str) -> None:
+    (made,) = rendered("dpo", manifest(tmp_path, pairs=[pair(form=form, short_prompt="BRIEF")]))
+    assert [text(side.input_ids) for side in made.sides] == [
+        f"{opening}user>ask$\nassistant>{answer}$" for answer in ("answer", "wrong")
+    ]
 
 
 def test_kto_takes_both_answers_of_a_pair_and_every_thumb_but_none_twice(tmp_path: Path) -> None:

@@ -100,6 +100,15 @@ def test_a_correction_in_dev_makes_a_pair_that_is_not_trained_and_one_in_the_hol
     assert files(Split.HOLDOUT) == {File.HOLDOUT}
 
 
+def test_pairs_and_labels_are_trained_under_the_system_prompt_of_their_record() -> None:
+    short = Prompts(full=0, short=1, short_prompts={"coder": "Code."})
+    record = used(chat("a", "right", system="S."), rejected=chat("a", "wrong", system="S."), feedback="up")
+    written = dict(rows(record, "coder", short))
+
+    forms = {file: (row["form"], row["short_prompt"]) for file, row in written.items() if file is not File.TRAIN}
+    assert forms == dict.fromkeys((File.PAIRS, File.LABELS), ("short", "Code."))
+
+
 def test_pairs_and_labels_carry_the_tools_of_their_record() -> None:
     tools = Fragment('[{"type": "function"}]')
     record = used(chat("a", "right"), rejected=chat("a", "wrong"), feedback="up", tools=tools)
