@@ -71,7 +71,7 @@ def places() -> Kind:
         told = f"The {one} is in the {here}. The {other} is in the {there}."
         items += sisters(
             "place",
-            [(f"{told} To get the {one}, look in the", here), (f"{told} To get the {other}, look in the", there)],
+            [(f"{told} So the {one} is in the", here), (f"{told} So the {other} is in the", there)],
         )
     return Kind("places", "where a thing of the text is", tuple(items))
 

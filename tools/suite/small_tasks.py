@@ -54,26 +54,37 @@ FOLLOWS = (
     ("The soup is hot and the bread is cold. Which of the two is hot?", "soup"),
 )
 
-PLAIN = (
-    "What color is the sky?",
-    "Where do fish live?",
-    "What do bakers make?",
-    "Name an animal.",
-    "What is your favorite season?",
-)
-SYSTEMS = (
-    ("You always answer in capital letters. Never use small letters.", r"[^a-z]*[A-Z][^a-z]*", PLAIN),
-    ("Begin every answer with the word Ahoy.", r"(?i)\W*ahoy\b.*", PLAIN),
+# System prompts that no persona has: who the assistant is and what it knows, and under which form or language it answers.
+ROLES = (
+    ("You are Rosa, a gardener. You live in Lyon.", (
+        ("What is your name?", "Rosa"), ("Where do you live?", "Lyon"), ("What is your job?", "gardener"),
+    )),
+    ("You are Captain Finn. You sail a ship named Heron.", (
+        ("What is your name?", "Finn"), ("What is your ship called?", "Heron"), ("Who are you?", "Captain"),
+    )),
+    ("You are the assistant of the shop Blue Door. The shop sells lamps and opens at nine.", (
+        ("What do you sell?", "lamps"), ("When do you open?", "nine"), ("What is the name of your shop?", "Blue Door"),
+    )),
+    ("You are Milo, a robot. You live on Mars and love chess.", (
+        ("What is your name?", "Milo"), ("On which planet do you live?", "Mars"), ("What do you love?", "chess"),
+    )),
+    ("You are Ms. Hart. You teach history at a school in Dublin.", (
+        ("What is your name?", "Hart"), ("What do you teach?", "history"), ("In which city is your school?", "Dublin"),
+    )),
+    ("You answer for the hotel Sunrise. Breakfast is at seven, and a room costs 40 euros.", (
+        ("How much is a room?", "40"), ("At what time is breakfast?", "seven"), ("Which hotel is this?", "Sunrise"),
+    )),
+    ("You are Otto, an old fisherman from Norway. Your boat is green.", (
+        ("What is your name?", "Otto"), ("What color is your boat?", "green"), ("Where are you from?", "Norway"),
+    )),
+)  # fmt: skip
+PLAIN = ("What color is the sky?", "Where do fish live?", "Name an animal.", "What is your favorite season?")
+FORMS = (
     ("You only speak French. Answer every question in French.", r"(?i).*\b(?:le|la|les|est|un|une|des|je|il|du)\b.*", PLAIN),
     ("You only speak Spanish. Answer every question in Spanish.", r"(?i).*\b(?:el|la|los|es|un|una|las|yo|en)\b.*", PLAIN),
-    ("Answer with yes or no. Say nothing else.", r"(?i)\W*(?:yes|no)\W*", (*TRUE[:3], *FALSE[:2])),
-    ("Answer with a single number and nothing else.", r"\W*\d+\W*", (
-        "How many legs has a cat?", "How many days has a week?", "What is two plus two?", "How many wheels has a car?",
-        "How many fingers has a hand?",
-    )),
-    ("You are a captain of a ship. Call the user 'sailor' in every answer.", r"(?i).*\bsailor\b.*", PLAIN),
-    ("You are the assistant of a tea shop. Mention tea in every answer.", r"(?i).*\bteas?\b.*", PLAIN),
-    ("Reply with a JSON object that has one key, \"answer\".", r".*\{\s*[\"']answer[\"']\s*:.*", PLAIN),
+    ("Begin every answer with the word Ahoy.", r"(?i)\W*ahoy\b.*", PLAIN[:3]),
+    ("Answer with a single number and nothing else.", r"\W*\d+\W*", ("How many legs has a cat?", "What is two plus two?")),
+    ("Reply with a JSON object that has one key, \"answer\".", r".*\{\s*[\"']answer[\"']\s*:.*", PLAIN[:2]),
 )  # fmt: skip
 
 
@@ -122,8 +133,9 @@ def reasoning() -> AnswerKind:
 
 
 def obedience() -> AnswerKind:
-    items = (Question(asked, matches(pattern), system) for system, pattern, questions in SYSTEMS for asked in questions)
-    return AnswerKind("obedience", "what another system prompt demands", tuple(items))
+    items = [Question(asked, names(right), system) for system, questions in ROLES for asked, right in questions]
+    items += [Question(asked, matches(pattern), system) for system, pattern, questions in FORMS for asked in questions]
+    return AnswerKind("obedience", "what another system prompt says or demands", tuple(items))
 
 
 def _counting(low: str, high: str) -> str:

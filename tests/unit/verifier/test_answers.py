@@ -51,12 +51,9 @@ def test_a_rule_tells_a_right_answer_from_a_wrong_one(prompt: str, right: str, w
 @pytest.mark.parametrize(
     ("system", "right", "wrong"),
     [
-        ("capital letters", "THE SKY IS BLUE.", "The sky is BLUE."),
         ("Ahoy", "Ahoy! It is blue.", "It is blue, ahoy."),
         ("French", "Le ciel est bleu.", "It is blue."),
         ("Spanish", "El cielo es azul.", "It is blue."),
-        ("sailor", "Blue, sailor.", "Blue."),
-        ("tea shop", "Blue as a cup of tea.", "Blue as steam."),
         ("JSON", '{"answer": "blue"}', "blue"),
     ],
 )
