@@ -49,6 +49,7 @@ GIB = 1024**3
 MAX_ATTEMPTS = 2
 GOOD = JobResult(ok=True, result=TRAINING.model_dump(mode="json"))
 PROMOTED = promoted()
+ENDLESS = PROMOTED.holdout[0].arms[Arm.BASE].model_copy(update={"nll": 1e308})
 CONFIG = f"{ADAPTER_DIR}/{ADAPTER_CONFIG}"
 ADAPTER = {CONFIG: '{"peft_type": "LORA"}', f"{ADAPTER_DIR}/{ADAPTER_WEIGHTS}": "weights"}
 
@@ -104,7 +105,7 @@ NO_MEASUREMENTS: dict[str, tuple[Left, str]] = {
 }
 UNFIT: dict[str, tuple[dict[str, Any], str]] = {
     "another base": ({"base_digest": "../../../planted"}, "another base, adapter or holdout"),
-    "another adapter": ({"arms": {"base": None, "candidate": "sha256:other"}}, "another base, adapter or holdout"),
+    "another adapter": ({"arms": {Arm.BASE: None, Arm.CANDIDATE: "sha256:other"}}, "another base, adapter or holdout"),
     "another holdout": ({"holdout_digest": "sha256:other"}, "another base, adapter or holdout"),
     "one arm": ({"items": PROMOTED.items[:-1]}, "arm candidate did not answer all"),
     "a suite left out": ({"suites": {SUITE: PROMOTED.suites[SUITE]}}, "is not about all"),
@@ -125,7 +126,7 @@ UNFIT: dict[str, tuple[dict[str, Any], str]] = {
         "no chance level",
     ),
     "endless log-likelihoods": (
-        {"holdout": ({"id": "h", "session": "s", "arms": {"base": {"nll": 1e308, "passed": None, "answer": ""}}},)},
+        {"holdout": (PROMOTED.holdout[0].model_copy(update={"arms": {Arm.BASE: ENDLESS}}),)},
         "less than or equal to 1000000",
     ),
 }
