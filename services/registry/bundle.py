@@ -12,18 +12,21 @@ from pathlib import Path
 from typing import Annotated
 from uuid import uuid4
 
-from pydantic import FailFast, RootModel
+from pydantic import BaseModel, FailFast, RootModel
 
 from shared.contracts.forge import ADAPTER_FILES, LARGEST_ADAPTER
 from shared.contracts.frozen import Frozen
+from shared.contracts.harvest import SystemPrompt
 from shared.contracts.verify import EVIDENCE_FILE, LARGEST_EVIDENCE, LARGEST_RESULTS, Probe, Verdict
 from shared.storage.artifacts import BUNDLED_ADAPTER, Artifacts, publish, sync
 from shared.storage.digests import digest_files
-from shared.storage.untrusted import OutputError, chunks, digest_file, list_names, read_bytes, read_model
+from shared.storage.untrusted import MIB, OutputError, chunks, digest_file, list_names, read_bytes, read_model
 
 ADAPTER = BUNDLED_ADAPTER
 SIDECAR = "soulforge.json"
 PROBES = "probes.json"
+MANIFEST = "manifest.json"  # as the harvester writes it
+LARGEST_MANIFEST = 16 * MIB  # with some system prompts in full
 SCRATCH = "bundle-"  # begins the name of a folder that is not finished
 READ_ONLY = 0o400
 REMEDY = "restore the Crypt from a backup, or train again"
@@ -38,7 +41,11 @@ class Probes(RootModel[Annotated[tuple[Probe, ...], FailFast()]]):
 
 
 class Sidecar(Frozen):
-    """The provenance of an adapter. All digests are `sha256:<hex>`."""
+    """The provenance of an adapter. All digests are `sha256:<hex>`.
+
+    `replaces` are the system prompts that it was trained to do without: rows that had them were trained under a shorter one
+    or none. None: unknown, since the manifest could not be read.
+    """
 
     persona: str
     version: str
@@ -51,6 +58,23 @@ class Sidecar(Frozen):
     ritual: str
     evidence: str
     verdict: Verdict
+    replaces: tuple[SystemPrompt, ...] | None = None
+
+
+class _Statistics(BaseModel):
+    system_prompts: tuple[SystemPrompt, ...]
+
+
+class _Manifest(BaseModel):
+    """The part of a manifest's file that goes into the sidecar."""
+
+    statistics: _Statistics
+
+
+def read_replaced(manifest: Path) -> tuple[SystemPrompt, ...]:
+    """The system prompts that an adapter of this manifest was trained to do without. Raises OutputError, OSError."""
+    prompts = read_model(manifest, MANIFEST, _Manifest, LARGEST_MANIFEST).statistics.system_prompts
+    return tuple(prompt for prompt in prompts if prompt.rows.keys() - {"full"})
 
 
 def freeze(artifacts: Artifacts, source: Path, evidence: Path, sidecar: Sidecar, probes: tuple[Probe, ...]) -> Path:

@@ -12,14 +12,14 @@ import structlog
 from pydantic import BaseModel, FailFast
 
 from services.registry import decisions, outcomes, store
-from services.registry.bundle import BundleError, Sidecar, freeze, sweep, version_name
+from services.registry.bundle import BundleError, Sidecar, freeze, read_replaced, sweep, version_name
 from services.registry.recall import act_on_recalls
 from services.registry.serving import Engine, Loader
 from services.registry.store import Version
 from services.registry.views import list_served
 from shared.contracts.evacuate import GpuRestored
 from shared.contracts.forge import AdapterFailed, AdapterForged
-from shared.contracts.harvest import KarmaHarvested
+from shared.contracts.harvest import KarmaHarvested, SystemPrompt
 from shared.contracts.registry import AdapterRegistered
 from shared.contracts.ritual import State
 from shared.contracts.verify import LARGEST_RESULTS, AdapterVerified, Probe
@@ -117,6 +117,7 @@ class Registry:
             ritual=str(ritual.id),
             evidence=verified.evidence_digest,
             verdict=verified.verdict,
+            replaces=await asyncio.to_thread(self._replaced, harvested.manifest),
         )
         results, evidence = Path(verified.results), Path(verified.evidence)
         try:
@@ -135,6 +136,13 @@ class Registry:
             **ritual.key, adapter=version.adapter, version=version.name, bundle=version.bundle
         )
         await self._context.record(registered, started_at)
+
+    def _replaced(self, manifest: str) -> tuple[SystemPrompt, ...] | None:
+        try:
+            return read_replaced(self._artifacts.manifest(manifest))
+        except OutputError as error:
+            log.warning("which system prompts the adapter replaces is unknown", manifest=manifest, error=str(error))
+            return None
 
     async def _serve(self) -> bool:
         """Serve every base; one that is missing, or a rune that fails, delays no other. True when all engines answer.

@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from services.registry.bundle import read_sidecar
+from shared.contracts.harvest import SystemPrompt
 from shared.contracts.ritual import State
+from shared.storage.untrusted import OutputError
 
 if TYPE_CHECKING:
     from shared.storage.postgres import Source
@@ -130,6 +134,14 @@ async def list_versions(source: Source) -> list[RegisteredVersion]:
         "LEFT JOIN registry.fault f ON f.version = v.name ORDER BY v.persona, v.registered_at DESC"
     )
     return [RegisteredVersion(**{**row, "roles": tuple(row["roles"]), "loaded": tuple(row["loaded"])}) for row in rows]
+
+
+def get_replaced(bundle: str) -> tuple[SystemPrompt, ...]:
+    """The system prompts that the version of a bundle was trained to do without; none where that cannot be read here."""
+    try:
+        return read_sidecar(Path(bundle)).replaces or ()
+    except OutputError:
+        return ()
 
 
 async def list_proofs(source: Source, persona: str) -> list[Proof]:

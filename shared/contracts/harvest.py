@@ -6,7 +6,17 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from shared.contracts.frozen import Frozen
 from shared.contracts.message import Fact
+
+
+class SystemPrompt(Frozen):
+    """A system prompt of training rows, with its digest. `rows` counts them by what they are trained under: this prompt
+    in `full`, a `short` one, or `none`."""
+
+    digest: str
+    text: str
+    rows: dict[str, int]
 
 
 class KarmaHarvested(Fact):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from shared.config.settings import Settings
 
 PANEL = "Adapters"
+PROMPT_SHOWN = 80  #: characters; the bundle has all of it
 
 
 group = typer.Typer()
@@ -55,6 +56,20 @@ def adapters(context: typer.Context) -> None:
     for version in versions:
         if version.fault:
             out.print(f"{version.name} does not serve: {version.fault}", style="red", soft_wrap=True)
+        if version.roles:
+            _print_replaced(version)
+
+
+def _print_replaced(version: RegisteredVersion) -> None:
+    """The system prompts that a version needs no more, of most rows first."""
+    from services.registry.views import get_replaced
+
+    for prompt in get_replaced(version.bundle):
+        rows = ", ".join(f"{count} {form}" for form, count in sorted(prompt.rows.items()))
+        begin = " ".join(prompt.text[:PROMPT_SHOWN].split())
+        more = "…" if len(prompt.text) > PROMPT_SHOWN else ""
+        replaced = f"{version.name} replaces the system prompt {short_digest(prompt.digest)} (rows: {rows}): "
+        out.print(f"{replaced}{begin}{more}", style="dim", soft_wrap=True)
 
 
 def _use(version: RegisteredVersion, uses: dict[str, VersionUse]) -> tuple[str, str, str]:

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from shared.contracts.harvest import SystemPrompt
 from shared.contracts.visible import visible
 
 BAR_CELLS = 30
@@ -36,6 +37,7 @@ class Statistics(BaseModel):
     lengths: dict[str, dict[str, int]]
     tokens: dict[str, int]
     prompts: dict[str, int]
+    system_prompts: tuple[SystemPrompt, ...] = ()
     stated: dict[str, int]
     consecrated_by: dict[str, int]
     sources: dict[str, int]

@@ -7,6 +7,8 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from services.harvester.manifest import store
+from shared.contracts.harvest import SystemPrompt
+from shared.storage.digests import digest_text
 
 if TYPE_CHECKING:
     from services.harvester.manifest.store import Counts
@@ -24,6 +26,7 @@ async def collect_statistics(conn: Connection, counts: Counts, writer: ManifestW
         "lengths": _lengths(lengths),
         "tokens": count_tokens(lengths),
         "prompts": writer.prompt_forms,
+        "system_prompts": [prompt.model_dump() for prompt in list_prompts(writer.system_prompts)],
         "stated": writer.stated,
         "consecrated_by": _top(writer.consecrated_by),
         "sources": _top(await store.count_by(conn, "source")),
@@ -45,6 +48,12 @@ def count_tokens(lengths: list[tuple[Split, int, int]]) -> Counter[str]:
     for side, length, records in lengths:
         tokens[str(side)] += length * records
     return tokens
+
+
+def list_prompts(counted: dict[str, Counter[str]]) -> list[SystemPrompt]:
+    """The system prompts of most rows, with their texts; at most TOP."""
+    ranked = sorted(counted.items(), key=lambda entry: (-entry[1].total(), entry[0]))
+    return [SystemPrompt(digest=digest_text(text), text=text, rows=dict(rows)) for text, rows in ranked[:TOP]]
 
 
 def _lengths(lengths: list[tuple[Split, int, int]]) -> dict[str, Counter[str]]:

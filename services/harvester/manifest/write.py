@@ -24,6 +24,7 @@ from shared.storage.digests import PREFIX, digest_file, digest_files
 from shared.storage.shards import shard_name
 
 MANIFEST = "manifest.json"
+MOST_PROMPTS = 200  # different system prompts whose rows are counted, the first ones
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class ManifestWriter:
         self._files = {file: _RowFile(self._folder_of(file) / file / shard_name(0)) for file in File}
         self._written: dict[File, Written] = {}
         self.prompt_forms: Counter[str] = Counter()  #: rows by the system prompt that they are trained with
+        self.system_prompts: dict[str, Counter[str]] = {}  #: rows to train on by their own system prompt, and by form
         self.stated: Counter[str] = Counter()  #: rows that have a `why`, and that have evidence
         self.consecrated_by: Counter[str] = Counter()  #: rows by who vouches for them
         self.signals: Counter[str] = Counter()  #: of training rows: with a why, with a thumb up, with a thumb down
@@ -96,12 +98,20 @@ class ManifestWriter:
                     self._count(row)
                 if signal := _signal(file, row):
                     self.signals[signal] += 1
+                if file is File.TRAIN:
+                    self._count_prompt(row)
 
     def _count(self, row: dict[str, Any]) -> None:
         if form := row.get("prompt"):
             self.prompt_forms[form] += 1
         self.stated.update(part for part in ("why", "evidence") if row[part])
         self.consecrated_by[row["consecrated_by"]] += 1
+
+    def _count_prompt(self, row: dict[str, Any]) -> None:
+        first = row["messages"][0]
+        text = str(first.get("content") or "") if first["role"] == "system" else ""
+        if text and (text in self.system_prompts or len(self.system_prompts) < MOST_PROMPTS):
+            self.system_prompts.setdefault(text, Counter())[row["prompt"]] += 1
 
     def finish(self) -> Counter[str]:
         """Close all files; how many rows each kind has."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -11,12 +12,14 @@ import pytest
 from services.harvester.manifest.compile import SCRATCH as HARVEST
 from services.harvester.manifest.compile import sweep as sweep_harvests
 from services.registry import bundle as bundles
-from services.registry.bundle import ADAPTER, BundleError, check, sweep
+from services.registry.bundle import ADAPTER, MANIFEST, BundleError, check, freeze, read_replaced, sweep
+from services.registry.views import get_replaced
 from shared.contracts.forge import ADAPTER_FILES, ADAPTER_WEIGHTS
+from shared.contracts.harvest import SystemPrompt
 from shared.storage.artifacts import Artifacts
-from shared.storage.digests import digest_tree
+from shared.storage.digests import digest_text, digest_tree
 from tests.support.adapters import save_adapter
-from tests.support.bundles import frozen
+from tests.support.bundles import frozen, sidecar, write_evidence
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -31,6 +34,21 @@ def test_only_the_files_of_an_adapter_are_frozen(tmp_path: Path) -> None:
 
     assert {file.name for file in (bundle / ADAPTER).iterdir()} == ADAPTER_FILES
     assert digest_tree(bundle / ADAPTER) == digest
+
+
+def test_the_sidecar_has_the_prompts_that_rows_were_trained_without_and_only_these(tmp_path: Path) -> None:
+    texts = {"You are the scribe.": {"full": 2, "none": 8}, "Be brief.": {"short": 1}, "Always with me.": {"full": 5}}
+    prompts = [SystemPrompt(digest=digest_text(text), text=text, rows=rows) for text, rows in texts.items()]
+    manifest = {"format": 1, "statistics": {"system_prompts": [one.model_dump() for one in prompts], "tokens": {}}}
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+
+    source = save_adapter(tmp_path / "adapter", value=0.1)
+    path, evidence = write_evidence(tmp_path, digest_tree(source))
+    made = sidecar(digest_tree(source), path, evidence).model_copy(update={"replaces": read_replaced(tmp_path)})
+    bundle = freeze(Artifacts(tmp_path / "home"), source, path, made, ())
+
+    assert get_replaced(str(bundle)) == tuple(prompts[:2])
+    assert get_replaced(str(tmp_path / "none")) == ()
 
 
 @pytest.mark.parametrize("other", [os.mkfifo, lambda file: file.symlink_to("/dev/zero"), lambda _: None])
