@@ -75,6 +75,16 @@ class Recipe(Frozen):
     tokens: int | None = Field(
         None, gt=0, description="Most tokens to train on, replay included: the passes end where they are reached."
     )
+    seconds: float | None = Field(
+        None,
+        gt=0,
+        description="Most seconds of training, those of earlier attempts included: the run ends with the step that reaches them.",
+    )
+    joules: float | None = Field(
+        None,
+        gt=0,
+        description="Most energy of training in joules, by the device's own counter; refused where it has none that can be read.",
+    )
     batch_size: int = Field(8, gt=0, le=256, description="Rows a step.")
     micro_batch: int = Field(
         256, gt=0, le=256, description="Most rows in memory at once: a step is split, its result is the same."

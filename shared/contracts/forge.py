@@ -160,6 +160,11 @@ class TrainingFigures(Frozen):
     seen_tokens: int
     tokens_per_s: float
     resumed_at: int = Field(0, description="The step of the checkpoint that it continued from; 0 from the beginning.")
+    seconds: float = Field(0.0, description="Of training, those of the attempts that it continued from included.")
+    energy_j: float | None = Field(
+        None, description="As `seconds`, in joules by the device's own counter; null: it has none."
+    )
+    ended_early: str = Field("", description="Why it ended before its last step; empty where it did not.")
     taken: int = Field(0, description="The step whose adapter this is: the last one, or that of the least dev loss.")
     checkpoints: tuple[CheckpointFigures, ...] = Field((), description="The checkpoints, the latest 500 at most.")
     memory: MemoryFigures

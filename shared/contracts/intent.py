@@ -131,3 +131,5 @@ class RitualProgress(Message):
     tokens_per_s: float | None = None
     learning_rate: float | None = None
     memory_bytes: int | None = None
+    dev_loss: float | None = None
+    energy_j: float | None = None

@@ -6,7 +6,7 @@ A job reads `job.json`, appends to `progress.jsonl`, and writes `result.json` la
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -18,31 +18,37 @@ EXIT_FAILED = 1
 EXIT_INTERRUPTED = 75  #: EX_TEMPFAIL of sysexits.h: stopped on request
 WALLS = frozenset({"network", "filesystem"})  #: without these in its `isolation`, a job ran unisolated
 
+Count = Annotated[int, Field(ge=0, lt=2**63)]  # a job may write any number
+
 
 class Progress(Frozen):
     """Progress of a job. `loss` is nats per trained token; `eta_s` seconds.
 
-    Of a training run also `tokens` seen so far without padding, and `memory_bytes`: the peak, of the device where there is one.
+    Of a training run also `tokens` seen so far without padding; `dev_loss`, the last that was measured; `energy_j`, by the
+    device's own counter, where it has one; and `memory_bytes`: the peak, of the device where there is one.
+    A line of the phase `checkpoint` is about one of so many steps, with its dev loss; that of 0 steps is the base.
     """
 
     phase: str
-    done: int = Field(ge=0)
-    total: int = Field(ge=0)
+    done: Count
+    total: Count
     unit: str
     loss: float | None = None
     eta_s: float | None = None
-    tokens: int | None = None
+    tokens: Count | None = None
     tokens_per_s: float | None = None
     learning_rate: float | None = None
-    memory_bytes: int | None = None
+    memory_bytes: Count | None = None
+    dev_loss: float | None = None
+    energy_j: float | None = None
 
 
 class JobSpan(Frozen):
     """One timed step inside a job or a stage; a job has no network, so its service exports it."""
 
     name: str
-    start_ns: int = Field(ge=0, lt=2**63)
-    end_ns: int = Field(ge=0, lt=2**63)
+    start_ns: Count
+    end_ns: Count
     attributes: dict[str, str | int | float | bool] = Field(default_factory=dict)
 
 

@@ -16,6 +16,7 @@ from shared.jobs.runner import Jobs, Seen, job_containers
 from shared.ritual import lease, ledger
 from shared.ritual.attempts import unfinished
 from shared.runtime.advance import advance_each
+from shared.runtime.metrics import forget_progress
 from shared.runtime.presence import Isolation, record_isolation
 from shared.storage.untrusted import OutputError
 
@@ -69,7 +70,10 @@ class GpuStage:
             raise RuntimeError(found.why)
 
     async def reconcile(self) -> None:
-        await advance_each(self.context, await ledger.list_rituals(self.context.pool, self.state), self._advance)
+        rituals = await ledger.list_rituals(self.context.pool, self.state)
+        await advance_each(self.context, rituals, self._advance)
+        if not rituals:
+            forget_progress(self.kind.role)
         isolation = await get_isolation(job_containers(self.context), self.context.configuration.jobs)
         await record_isolation(self.context.pool, self.context.service, isolation)
 

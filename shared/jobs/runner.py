@@ -24,6 +24,7 @@ from shared.drivers.containers.port import ContainerError, ContainerInfo, Contai
 from shared.jobs.isolation import get_isolation
 from shared.jobs.start_limit import boot_time
 from shared.ritual import lease
+from shared.runtime.metrics import show_progress
 from shared.runtime.presence import Isolation
 from shared.storage.artifacts import Artifacts, sync, write_atomically
 from shared.storage.untrusted import KIB, MissingOutput, OutputError, parse_model, read_model, read_tail
@@ -204,6 +205,7 @@ class Jobs:
     async def _publish_progress(self, ritual: Ritual, output: Path) -> None:
         if (progress := last_progress(output)) is None:
             return
+        show_progress(self.kind.role, progress)
         message = RitualProgress(ritual=ritual.id, persona=ritual.persona, job=self.kind.role, **progress.model_dump())
         await self.context.nats.publish(message.subject, message.model_dump_json().encode())
 

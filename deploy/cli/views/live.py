@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from deploy.cli.format import duration, short_id
+from deploy.cli.format import duration, short_id, size
 from deploy.cli.views.fact_text import end_reason, fact_text, unisolated_jobs
 from deploy.cli.views.report import trace_url
 from deploy.cli.views.stages import (
@@ -81,7 +81,8 @@ class LiveView:
             return
         self._print_waiting(snapshot)
         if progress:
-            self._print_progress(snapshot.now, f"{progress.job}: {progress_line(progress)}")
+            line = ", ".join([progress_line(progress), *progress_figures(progress)])
+            self._print_progress(snapshot.now, f"{progress.job}: {line}")
 
     def lost(self, note: str) -> None:
         """Show that the state cannot be read now, and why."""
@@ -156,6 +157,8 @@ def current_view(snapshot: Snapshot, progress: RitualProgress | None) -> Rendera
         row = Table.grid(padding=(0, 1))
         row.add_row(seconds, *(_progress_cells(progress) if progress else (Text(doing, "dim"),)))
         lines.append(row)
+        if progress and (figures := progress_figures(progress)):
+            lines.append(Text(", ".join(figures), "dim"))
     if unisolated_now(snapshot):
         lines.append(Text("jobs run UNISOLATED", "bold red"))  # why is printed once, above
     if outage := inference_outage(snapshot.hand_overs, snapshot.now):
@@ -184,6 +187,18 @@ def progress_line(progress: RitualProgress) -> str:
     if progress.eta_s is not None:
         words += f", {duration(progress.eta_s)} left"
     return words
+
+
+def progress_figures(progress: RitualProgress) -> list[str]:
+    """`12,345 tokens`, `dev loss 1.234`, `learning rate 0.0004`, `2.1 GiB`, `1.2 kJ`: what else a training reports."""
+    figures = {
+        "{:,} tokens": progress.tokens,
+        "dev loss {:.3f}": progress.dev_loss,
+        "learning rate {:.2g}": progress.learning_rate,
+        "{}": None if progress.memory_bytes is None else size(progress.memory_bytes),
+        "{:.1f} kJ": None if progress.energy_j is None else progress.energy_j / 1000,
+    }
+    return [form.format(value) for form, value in figures.items() if value is not None]
 
 
 def _outage_line(away: bool, seconds: float) -> Text:

@@ -22,6 +22,11 @@ def losses_by_step(log: Log, name: str) -> dict[int, float]:
     return {int(entry["step"]): entry[name] for entry in log if name in entry}
 
 
+def last_value(log: Log, name: str) -> float | None:
+    """The value that was last logged under `name`; None where none was."""
+    return next(reversed(losses_by_step(log, name).values()), None)
+
+
 def checkpoint_figures(log: Log, every: int) -> tuple[CheckpointFigures, ...]:
     """The checkpoints of a run that saves one every so many steps and one at its end."""
     losses, dev_losses = losses_by_step(log, "loss"), losses_by_step(log, "eval_loss")

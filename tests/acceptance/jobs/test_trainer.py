@@ -13,6 +13,7 @@ import pytest
 from services.forge.job import ADAPTER_DIR, CHECKPOINTS_DIR, IDENTITY_FILE, LEFT_OUT_FILE, PREVIEWS_FILE, TrainerJob
 from services.forge.trainer.checkpoints import newest
 from shared.config.recipe import Recipe
+from shared.contracts.forge import TrainingFigures
 from shared.contracts.job import EXIT_FAILED, EXIT_INTERRUPTED, JobResult
 from shared.storage.base_model import Base
 from shared.storage.digests import digest_file
@@ -97,6 +98,21 @@ def test_every_step_is_reported_and_every_checkpoint_with_its_losses(
     assert figures[-1]["loss"] == result.result["final_loss"]
     dev_losses = {figure["step"]: figure["dev_loss"] for figure in figures}
     assert dev_losses[result.result["taken"]] == min(dev_losses.values()) == result.result["dev_loss_after"]
+
+    saved = {line.done: line.dev_loss for line in progress(job) if line.phase == "checkpoint"}
+    assert saved == {0: result.result["dev_loss_before"], **dev_losses}
+    assert [line.dev_loss for line in told] == [saved[step // 3 * 3] for step in range(STEPS)]
+
+
+def test_a_run_whose_time_is_over_ends_with_a_checkpoint_and_its_adapter(planned: Planned) -> None:
+    job = planned("short", recipe=RECIPE.model_copy(update={"seconds": 0.001}))
+    status, result = finish(job, start(job))
+
+    figures = TrainingFigures.model_validate(result.result)
+    assert (status, result.error, figures.steps, figures.taken) == (0, None, 1, 1)
+    assert figures.ended_early == "its 0.001 s were over" and figures.seconds > 0
+    assert [figure.step for figure in figures.checkpoints] == [1] and figures.dev_loss_after is not None
+    assert (job.output / ADAPTER_DIR).is_dir()
 
 
 def test_the_trained_text_stays_in_the_run_and_what_it_was_made_from_is_pinned(

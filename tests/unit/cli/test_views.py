@@ -78,6 +78,18 @@ def test_what_goes_on_is_all_stages_and_a_bar_with_loss_and_time_left_in_80_colu
     )
 
 
+def test_what_else_a_training_reports_is_on_a_line_of_its_own() -> None:
+    figures = {
+        "tokens": 12345,
+        "dev_loss": 1.2345,
+        "learning_rate": 0.0004,
+        "memory_bytes": 3 * 1024**3,
+        "energy_j": 1234.0,
+    }
+    lines = shown(current_view(training(), TRAINING.model_copy(update=figures)))
+    assert lines[2] == "12,345 tokens, dev loss 1.234, learning rate 0.0004, 3.0 GiB, 1.2 kJ"
+
+
 def test_without_progress_it_is_reported_what_the_ritual_does() -> None:
     assert shown(current_view(training(), None))[1] == "1 m 26 s the trainer starts"
 

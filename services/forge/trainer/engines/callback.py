@@ -11,7 +11,9 @@ from trl import SFTTrainer
 
 from services.forge.job import CHECKPOINTS_DIR, TrainerJob
 from services.forge.trainer import checkpoints
-from services.forge.trainer.curve import divergence, is_over, losses_by_step
+from services.forge.trainer.budget import Budget
+from services.forge.trainer.curve import divergence, is_over, last_value, losses_by_step
+from services.forge.trainer.energy import open_meter
 from services.forge.trainer.engines.order import EpochOrder
 from services.forge.trainer.memory import peak_bytes
 from services.forge.trainer.stop import StopRequest
@@ -31,6 +33,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # untyped where trans
         self._job, self._run, self._writer, self._stop, self._order = job, run, writer, stop, order
         self._folder = job.output / CHECKPOINTS_DIR
         self._began, self._first_step, self.first_token = 0.0, 0, 0
+        self.budget, self.ended_early = Budget(job.recipe, open_meter(_gpus())), ""
         self._losses: list[float] = []
         self._measured, self._reported = 0, 0.0
         self.trainer: SFTTrainer | None = None
@@ -45,6 +48,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # untyped where trans
         self._first_step = state.global_step
         self._measure(state)
         self._began = time.monotonic()
+        self.budget.begin(state.log_history)
         return control
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -53,7 +57,9 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # untyped where trans
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
-        if self._stop.made:
+        if state.global_step < state.max_steps:
+            self.ended_early = self.budget.spent()
+        if self._stop.made or self.ended_early:
             control.should_save, control.should_training_stop = True, True
         return control
 
@@ -63,6 +69,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # untyped where trans
         if "loss" not in logs:
             return
         self._losses.append(logs["loss"])
+        state.log_history[-1] |= self.budget.used()
         self._writer.progress(self._progress(state, logs))
         recipe = self._job.recipe
         if fault := divergence(self._losses, logs.get("grad_norm", 0.0), recipe.divergence):
@@ -77,8 +84,9 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # untyped where trans
         checkpoints.seal(checkpoints.path(self._folder, state.global_step), self._run)
         self._measure(state)
         checkpoints.rotate(self._folder, state.log_history)
-        if is_over(state.log_history, self._job.recipe.patience):
+        if is_over(state.log_history, self._job.recipe.patience) and state.global_step < state.max_steps:
             control.should_training_stop = True
+            self.ended_early = f"{self._job.recipe.patience} checkpoints in a row brought no lower dev loss"
         return control
 
     def on_prediction_step(
@@ -94,7 +102,7 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # untyped where trans
     def _measure(self, state: TrainerState) -> None:
         """Measure the dev loss where it is due, which leaves the random numbers of the training as they were."""
         step = state.global_step
-        due = step % self._job.recipe.checkpoint_steps == 0 or step == state.max_steps
+        due = step % self._job.recipe.checkpoint_steps == 0 or step == state.max_steps or self.ended_early
         if self._stop.made or not due or step in losses_by_step(state.log_history, "eval_loss"):
             return
         assert self.trainer is not None
@@ -102,19 +110,31 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # untyped where trans
             self._measured, self._reported = 0, -REPORT_S
             with torch.random.fork_rng():
                 self.trainer.evaluate()
+        dev_loss = last_value(state.log_history, "eval_loss")
+        self._writer.progress(
+            Progress(phase="checkpoint", done=step, total=state.max_steps, unit="steps", dev_loss=dev_loss)
+        )
 
     def _progress(self, state: TrainerState, logs: dict[str, float]) -> Progress:
         seconds = time.monotonic() - self._began
-        left = seconds / max(state.global_step - self._first_step, 1) * (state.max_steps - state.global_step)
+        left_s = seconds / max(state.global_step - self._first_step, 1) * (state.max_steps - state.global_step)
+        limit_s = self.budget.left_s()
         return Progress(
             phase="train",
             done=state.global_step,
             total=state.max_steps,
             unit="steps",
             loss=logs["loss"],
-            eta_s=round(left, 1),
+            eta_s=round(left_s if limit_s is None else min(left_s, limit_s), 1),
             tokens=int(logs["num_tokens"]),
             tokens_per_s=round((logs["num_tokens"] - self.first_token) / seconds, 1),
             learning_rate=logs["learning_rate"],
             memory_bytes=peak_bytes(),
+            dev_loss=last_value(state.log_history, "eval_loss"),
+            energy_j=last_value(state.log_history, "joules"),
         )
+
+
+def _gpus() -> list[str]:
+    """The UUIDs of the GPUs that are trained on, as NVML names them."""
+    return [f"GPU-{torch.cuda.get_device_properties(number).uuid}" for number in range(torch.cuda.device_count())]

@@ -20,7 +20,8 @@ from shared.jobs.result_writer import ResultWriter
 class Trained:
     """Figures of a run. Losses are nats per trained token; `seen_tokens` counts all processed tokens without padding.
 
-    `taken` is the step whose adapter is kept, `resumed_tokens` were seen by the earlier attempts.
+    `taken` is the step whose adapter is kept, `resumed_tokens` were seen by the earlier attempts, `ended_early` is why the run
+    ended before its last step.
     """
 
     steps: int
@@ -34,6 +35,9 @@ class Trained:
     resumed_at: int
     resumed_tokens: int
     versions: dict[str, str]
+    seconds: float
+    energy_j: float | None
+    ended_early: str
 
 
 class Engine(Protocol):

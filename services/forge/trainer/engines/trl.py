@@ -21,7 +21,7 @@ from trl import SFTConfig, SFTTrainer
 from services.forge.job import CHECKPOINTS_DIR, TrainerJob
 from services.forge.replay.answers import Sampling
 from services.forge.trainer import checkpoints
-from services.forge.trainer.curve import best_step, checkpoint_figures, losses_by_step
+from services.forge.trainer.curve import best_step, checkpoint_figures, last_value, losses_by_step
 from services.forge.trainer.engines.arithmetic import FusedLinear
 from services.forge.trainer.engines.callback import JobCallback
 from services.forge.trainer.engines.likelihood import compare
@@ -154,6 +154,9 @@ class TrlEngine:
             seen_tokens=int(trainer._total_train_tokens),
             resumed_at=checkpoints.steps(resume) if resume else 0,
             resumed_tokens=callback.first_token,
+            seconds=last_value(state.log_history, "seconds") or 0.0,
+            energy_j=last_value(state.log_history, "joules"),
+            ended_early=callback.ended_early,
             versions={name: importlib.metadata.version(name) for name in self.distributions},
         )
 
