@@ -27,6 +27,7 @@ from deploy.cli.commands import (
     manifest,
     prune,
     recall,
+    report,
     rituals,
     runes,
     stack,
@@ -62,6 +63,7 @@ intend.register(app)
 control.register(app)
 watch.register(app)
 rituals.register(app)
+report.register(app)
 anvil.register(app)
 adapters.register(app)
 decide.register(app)

@@ -62,6 +62,7 @@ COMMANDS: dict[str, int] = {
     "manifest show": 0,
     "recall": 0,
     "show": 0,
+    "report": 0,
     "pause": 0,
     "keys add": 0,
     "keys list": 0,

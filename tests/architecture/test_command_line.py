@@ -23,6 +23,7 @@ DONE = {
     "services.gateway.keys.key",  # what a key is
     "services.gateway.keys.store",  # a key is added and revoked by the gateway's own statements
     "services.orchestrator.engine_command",  # `runes create` makes the containers that the orchestrator starts
+    "services.verifier.answers",  # what both arms answered, from the file that the evaluator wrote
     "shared.messaging.client",  # the connection to the bus, with the key of a role
     "shared.messaging.streams",  # the names of the streams
 }

@@ -266,6 +266,12 @@ RUNS: dict[str, list[tuple[list[str], set[str]]]] = {
         (["{paused}"], SHOWN),
         ([ALL], SHOWN),
     ],
+    "report": [
+        (["{banished}"], set()),
+        (["{waiting}", "--to", FILE_NAME + "d"], set()),
+        (["{paused}", "--to", FILE_NAME], set()),
+        ([ALL, "--holdout-texts"], SHOWN),
+    ],
     "reclaim": [(["--why", ALL, "--no-wait"], set()), ([ALL], SHOWN), (["--for", ALL], SHOWN)],
     "accept": [([], SHOWN), ([ALL], SHOWN)],
     "adapters": [([], SHOWN)],
@@ -339,4 +345,7 @@ async def test_no_command_prints_a_control_character_of_foreign_text(
 
     assert found == {}
     assert hidden == {}, "what is not shown cannot be tried"
-    assert raw_controls((tmp_path / "errors").read_text("utf-8") + (tmp_path / "picture.svg").read_text("utf-8")) == []
+    reports = list(tmp_path.glob(f"report-{planted['banished'][:8]}/*"))
+    assert len(reports) > 2
+    written = [tmp_path / "errors", tmp_path / "picture.svg", *reports]
+    assert raw_controls("".join(path.read_text("utf-8") for path in written)) == []

@@ -51,7 +51,7 @@ def show(
     from deploy.cli.views.rituals import report_view
 
     settings = load_settings()
-    snapshot, excluded, contradictions = asyncio.run(_get(settings, ritual))
+    snapshot, excluded, contradictions = asyncio.run(get_known(settings, ritual))
     report = build_report(snapshot, excluded, settings.phoenix_url, contradictions)
     if as_json:
         print_json(report.model_dump(mode="json"))
@@ -59,7 +59,7 @@ def show(
         out.print(report_view(report, snapshot.facts))
 
 
-async def _get(settings: Settings, given: str) -> tuple[Snapshot, dict[str, int], list[tuple[str, str]]]:
+async def get_known(settings: Settings, given: str) -> tuple[Snapshot, dict[str, int], list[tuple[str, str]]]:
     """The ritual, how many records were left out of it, by reason, and which of the used ones contradict."""
     from deploy.cli.queries.rituals import find_ritual, get_snapshot
     from services.harvester.views import count_excluded, list_contradictions

@@ -51,6 +51,7 @@ COMMANDS = [
     "recall",
     "reclaim",
     "reject",
+    "report",
     "resume",
     "rituals",
     "runes create",

@@ -69,12 +69,13 @@ def zone(folder: Path, number: int, name: str, used: int, span: int = 1000) -> P
 
 def test_the_processors_energy_is_that_of_all_packages_also_where_a_counter_begins_again(tmp_path: Path) -> None:
     one, other = zone(tmp_path, 0, "package-0", 900), zone(tmp_path, 1, "package-1", 0)
-    zone(tmp_path, 2, "psys", 5)  # the whole machine, with what the packages have
+    machine = zone(tmp_path, 2, "psys", 5)  # the whole machine, with what the packages have
     meter = open_meter([], tmp_path)
     assert meter and meter.joules() == 0
 
     one.write_text("100")  # 900 to 1000, then to 100
     other.write_text("30")
+    machine.write_text("240")
     assert meter.joules() == pytest.approx(230e-6)
     one.write_text("150")
     assert meter.joules() == pytest.approx(280e-6)
