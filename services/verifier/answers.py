@@ -11,7 +11,10 @@ from shared.contracts.verify import LARGEST_RESULTS, Arm
 from shared.storage.untrusted import read_model
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from services.verifier.results import ItemScore
+    from shared.storage.suites import LoadedSuite
 
 __all__ = ["Results"]  # what readers need of other modules
 
@@ -40,8 +43,12 @@ def read_results(path: Path) -> Results:
     return read_model(path.parent, path.name, Results, LARGEST_RESULTS)
 
 
-def list_general(results: Results) -> list[Answers]:
-    """The generated answers to the suites' prompts: those that bleed first, then those that flipped, then the rest."""
+def list_general(results: Results, suites: Mapping[str, LoadedSuite]) -> list[Answers]:
+    """The generated answers to the suites' prompts: those that bleed first, then those that flipped, then the rest.
+
+    An item is named by its prompt where its suite is unchanged since, else by its id.
+    """
+    asked = _prompts(results, suites)
     arms: dict[Arm, dict[tuple[str, str], ItemScore]] = {arm: {} for arm in Arm}
     style: dict[Arm, dict[str, bool]] = {arm: {} for arm in Arm}
     for score in results.items:
@@ -51,7 +58,7 @@ def list_general(results: Results) -> list[Answers]:
             arms[score.arm][score.suite, score.item] = score
     found = [
         Answers(
-            asked=f"{suite}: {item}",
+            asked=f"{suite}: {asked.get((suite, item), item)}",
             base=base.answer or "",
             candidate=candidate.answer or "",
             base_right=base.correct,
@@ -62,6 +69,18 @@ def list_general(results: Results) -> list[Answers]:
         if (candidate := arms[Arm.CANDIDATE].get((suite, item)))
     ]
     return sorted(found, key=lambda one: (not one.bleeds, not one.flipped))
+
+
+def _prompts(results: Results, suites: Mapping[str, LoadedSuite]) -> dict[tuple[str, str], str]:
+    """The prompts of the suites that were asked as they are now, by suite and item."""
+    same = {name: suites[name] for name, asked in results.suites.items() if name in suites}
+    return {
+        (name, item.id): f"({item.system}) {item.prompt}" if item.system else item.prompt
+        for name, suite in same.items()
+        if suite.digest == results.suites[name].digest
+        for items in suite.answers.values()
+        for item in items
+    }
 
 
 def list_sealed(results: Results) -> list[Answers]:

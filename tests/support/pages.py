@@ -13,13 +13,15 @@ from deploy.cli.views.report import build_report
 from services.verifier.answers import Answers
 from shared.contracts.forge import AdapterForged, EngineChoice, Pilot
 from shared.contracts.harvest import SystemPrompt
-from shared.contracts.verify import AdapterVerified, SuiteState
+from shared.contracts.verify import AdapterVerified, AnswerFigures, Arm, Drift, SuiteState
 from tests.support.facts import TRAINING
 from tests.unit.cli.rows import FORGED, JUDGED, NAMED, VERDICT, WHOLE, receipt, recorded, ritual, snapshot
 from tests.unit.cli.test_manifest import values
 
 GENERAL = "The capital of France is Paris."
 SEALED = "A sealed answer."
+FIGURES = AnswerFigures(words=12.5, distinct=0.9, repeating=0.01)
+DRIFT = Drift(prompts=180, kl=0.21, answers={Arm.BASE: FIGURES, Arm.CANDIDATE: FIGURES})
 CURVE = Curve(
     {step: 2.4 * math.exp(-step / 15) + 0.6 + 0.1 * math.sin(step * 7) for step in range(1, 61)},
     {0: 2.9, 20: 1.3, 40: 1.02, 60: 1.05},
@@ -45,7 +47,12 @@ def whole(text: str = "plain") -> Snapshot:
         update={"drop": 0.21, "drop_low": 0.12, "drop_high": 0.3, "state": SuiteState.BROKEN, "lost": (text,)}
     )
     verdict = VERDICT.model_copy(
-        update={"suites": {"base-logic": suite, "general": general}, "warnings": (text,), "reasons": (text, "Broken.")}
+        update={
+            "suites": {"base-logic": suite, "general": general},
+            "drift": DRIFT,
+            "warnings": (text,),
+            "reasons": (text, "Broken."),
+        }
     )
     made = {
         AdapterForged: AdapterForged(**NAMED, **FORGED, training=training, isolation=("network", text)),

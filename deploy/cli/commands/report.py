@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from deploy.cli.queries.rituals import Snapshot
     from deploy.cli.views.manifest import ManifestFile
     from deploy.cli.views.page.content import Page
-    from services.verifier.answers import Results
+    from services.verifier.answers import Answers, Results
     from shared.config.settings import Settings
 
 SHOWN = 40  #: answers side by side
@@ -58,7 +58,7 @@ def _gather(settings: Settings, given: str, holdout_texts: bool) -> Page:
     from deploy.cli.queries.curve import read_curve
     from deploy.cli.views.page.content import build_page
     from deploy.cli.views.report import build_report
-    from services.verifier.answers import list_general, list_sealed
+    from services.verifier.answers import list_sealed
     from shared.storage.artifacts import Artifacts
 
     snapshot, excluded, contradictions = asyncio.run(get_known(settings, given))
@@ -72,9 +72,24 @@ def _gather(settings: Settings, given: str, holdout_texts: bool) -> Page:
         known,
         curve,
         _manifest(settings, known.digests.get("manifest")),
-        [one for one in list_general(results) if one.bleeds or one.flipped][:SHOWN] if results else (),
+        _general(settings, results) if results else (),
         list_sealed(results)[:SHOWN] if results and holdout_texts else (),
     )
+
+
+def _general(settings: Settings, results: Results) -> list[Answers]:
+    """The answers to general prompts that flipped or bleed, with the prompts where the suites can be read."""
+    from deploy.services import load_configuration
+    from services.verifier.answers import list_general
+    from shared.config.errors import ConfigurationError
+    from shared.storage.suites import load_suites
+
+    try:
+        suites = load_suites(load_configuration(settings).suites)
+    except ConfigurationError as error:
+        print_note(f"general prompts are named by their ids: {error}")
+        suites = {}
+    return [one for one in list_general(results, suites) if one.bleeds or one.flipped][:SHOWN]
 
 
 def _manifest(settings: Settings, digest: str | None) -> ManifestFile | None:

@@ -19,9 +19,11 @@ from deploy.cli.views.page.render import CARD, CURVE, PAGE, SUITES, render
 from deploy.cli.views.report import build_report
 from services.verifier.answers import list_general, list_sealed
 from services.verifier.results import ItemScore
+from shared.config.settings import PROJECT
 from shared.contracts.job import PROGRESS_FILE, Progress
 from shared.contracts.verify import Arm
 from shared.storage.artifacts import Artifacts
+from shared.storage.suites import load_suites
 from tests.support import pages
 from tests.support.escapes import ALL, raw_controls
 from tests.support.evaluations import INTACT, LEARNED, results
@@ -146,12 +148,26 @@ def test_answers_that_bleed_or_flip_come_first_and_sealed_ones_are_apart() -> No
     style += [score("same", arm, correct=False, kind="style") for arm in (Arm.BASE, Arm.CANDIDATE)]  # as the base does
     made = results([*INTACT, *base, *candidate, *style], LEARNED)
 
-    found = list_general(made)
+    found = list_general(made, {})
     assert [one.asked for one in found] == ["general: bled", "general: flipped", "general: same"]
     assert [(one.bleeds, one.flipped) for one in found] == [(True, False), (False, True), (False, False)]
     assert (found[0].base, found[0].candidate) == ("base to bled", "candidate to bled")
     sealed = list_sealed(made)
     assert len(sealed) == len(LEARNED) and sealed[0].flipped
+
+
+def test_a_general_item_is_shown_with_its_prompt_where_its_suite_is_as_it_was_asked() -> None:
+    suites = load_suites(PROJECT / "services/verifier/suites")
+    items = [
+        ItemScore(suite="general", kind="facts", item="facts-000", session="s", arm=arm, correct=True, answer="Paris.")
+        for arm in (Arm.BASE, Arm.CANDIDATE)
+    ]
+    made = results([*INTACT, *items], LEARNED)
+    asked = {**made.suites, "general": made.suites["general"].model_copy(update={"digest": suites["general"].digest})}
+
+    assert list_general(made, suites)[0].asked == "general: facts-000"
+    unchanged = made.model_copy(update={"suites": asked})
+    assert list_general(unchanged, suites)[0].asked == "general: What is the capital of France?"
 
 
 def write(artifacts: Artifacts, attempt: int, *lines: Progress | str) -> None:
