@@ -21,7 +21,7 @@ from services.verifier.answers import list_general, list_sealed
 from services.verifier.results import ItemScore
 from shared.config.settings import PROJECT
 from shared.contracts.job import PROGRESS_FILE, Progress
-from shared.contracts.verify import Arm
+from shared.contracts.verify import Arm, Champion, ChampionEvidence, Loss, Rank
 from shared.storage.artifacts import Artifacts
 from shared.storage.suites import load_suites
 from tests.support import pages
@@ -126,6 +126,21 @@ def test_each_suite_is_an_interval_of_the_gain_against_what_it_must_be_above() -
     by_likelihood = VERDICT.target.model_copy(update={"metric": "nll"})
     target, _ = list_suites(VERDICT.model_copy(update={"target": by_likelihood}))
     assert (target.unit, target.gain, target.bound, target.scores) == ("nats a token", 1.512, 0.05, ("2.520", "1.008"))
+
+
+def test_a_comparison_with_the_champion_is_an_interval_too() -> None:
+    losses = {
+        "target": Loss(mean=0.02, low=-0.03, high=0.07, margin=0.1),
+        "general": Loss(mean=0.0, low=None, high=None, margin=0.1),
+    }
+    champion = ChampionEvidence(
+        rank=Rank.UNPROVEN, reason="…", champion=Champion(version="scribe@b", adapter="sha256:b"), losses=losses
+    )
+    *_, target, general = list_suites(VERDICT.model_copy(update={"champion": champion}))
+
+    assert (target.name, target.asked, target.good) == ("target, against the champion", "scribe@b", True)
+    assert (target.gain, target.low, target.high, target.bound) == pytest.approx((-2, -7, 3, -10))
+    assert (general.low, general.high, general.good, str(general.gain)) == (None, None, False, "0.0")
 
 
 def test_a_suite_that_decides_nothing_is_marked() -> None:

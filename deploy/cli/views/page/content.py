@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deploy.cli.queries.curve import Curve
+from deploy.cli.views.verdict import notes_of
 from shared.contracts.forge import AdapterForged, TrainingFigures
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from shared.contracts.verify import Score, TargetEvidence, Verdict
 
 POINTS = 100.0  #: of a share
+TARGET = "target"  #: the holdout's name beside those of suites
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Page:
     report: RitualReport
     suites: tuple[Suite, ...]
     curve: Curve
+    notes: tuple[str, ...] = ()
     manifest: ManifestFile | None = None
     training: TrainingFigures | None = None
     recipe: str = ""
@@ -77,6 +80,7 @@ def build_page(
     return Page(
         report=report,
         suites=tuple(list_suites(report.scores)) if report.scores else (),
+        notes=tuple(notes_of(report.scores)[1:]) if report.scores else (),  # the first explains the terminal's table
         curve=curve if curve.losses or not training else recorded_curve(training),
         manifest=manifest,
         training=training,
@@ -99,13 +103,13 @@ def recorded_curve(training: TrainingFigures) -> Curve:
 
 
 def list_suites(verdict: Verdict) -> Iterator[Suite]:
-    """The sides of the evidence, the target first."""
+    """The sides of the evidence, the target first, then the candidate against the champion where they were compared."""
     yield _target(verdict.target, verdict)
     for name, suite in verdict.suites.items():
         yield Suite(
             name=name,
             unit="points",
-            gain=-suite.drop * POINTS,
+            gain=0 - suite.drop * POINTS,  # no negative zero
             low=-suite.drop_high * POINTS,
             high=-suite.drop_low * POINTS,
             bound=-suite.policy.margin * POINTS,
@@ -115,14 +119,34 @@ def list_suites(verdict: Verdict) -> Iterator[Suite]:
             good=suite.state == "intact",
         )
 
+    for name, loss in verdict.champion.losses.items():
+        scale, unit = _unit(verdict.target) if name == TARGET else (POINTS, "points")
+        yield Suite(
+            name=f"{name}, against the champion",
+            unit=unit,
+            gain=0 - loss.mean * scale,
+            low=None if loss.high is None else -loss.high * scale,
+            high=None if loss.low is None else -loss.low * scale,
+            bound=-loss.margin * scale,
+            state="non-inferior" if (fine := loss.high is not None and loss.high < loss.margin) else "not shown",
+            asked=verdict.champion.champion.version if verdict.champion.champion else "",
+            scores=("", ""),
+            good=fine,
+        )
+
+
+def _unit(target: TargetEvidence) -> tuple[float, str]:
+    """What the target is measured in, and how many of it the evidence's 1 is."""
+    return (POINTS, "points") if target.metric == "rule" else (1.0, "nats a token")
+
 
 def _target(target: TargetEvidence, verdict: Verdict) -> Suite:
     by_rule, policy = target.metric == "rule", verdict.policy
-    scale = POINTS if by_rule else 1.0
+    scale, unit = _unit(target)
     likelihoods = f"{target.nll_base:.3f}", f"{target.nll_candidate:.3f}"
     return Suite(
         name="target, by rules" if by_rule else "target, by likelihood",
-        unit="points" if by_rule else "nats a token",
+        unit=unit,
         gain=target.gain.mean * scale,
         low=None if target.gain.low is None else target.gain.low * scale,
         high=None if target.gain.high is None else target.gain.high * scale,
