@@ -58,7 +58,8 @@ def test_the_page_shows_the_verdict_first_and_then_everything_that_it_rests_on()
     page = render(pages.whole_page())[PAGE]
 
     places = [
-        page.index(f"<h2>{title}") for title in ("Evidence", "Flips", "Loss", "Pilots", "Data", "Downtime", "Proven")
+        page.index(f"<h2>{title}")
+        for title in ("Evidence", "Flips", "Loss", "Memory", "Pilots", "Data", "Downtime", "Proven")
     ]
     assert places == sorted(places) and page.index("<strong>promote</strong>") < places[0]
     for shown in (

@@ -40,7 +40,7 @@ STYLE: Any = {
 }
 
 
-def draw_curve(curve: Curve, taken: int | None) -> str:
+def draw_curve(curve: Curve, taken: int | None, unit: str) -> str:
     """Train loss with its mean, dev loss, and checkpoints; `taken` is the step whose adapter is kept."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH_IN, 3.4), layout="constrained")
@@ -54,7 +54,7 @@ def draw_curve(curve: Curve, taken: int | None) -> str:
             axes.axvline(step, color=BAND, linewidth=0.8, linestyle=":")
         if taken:
             axes.axvline(taken, color=GOOD, linewidth=1.5, linestyle="--", label=f"adapter taken, step {taken}")
-        axes.set(xlabel="step (dotted: checkpoints)", ylabel="nats per trained token", ylim=(0, None))
+        axes.set(xlabel="step (dotted: checkpoints)", ylabel=unit, ylim=(min(0.0, *curve.losses.values()), None))
         axes.legend(frameon=False)
         return _svg(figure)
 

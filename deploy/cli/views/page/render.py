@@ -25,8 +25,9 @@ FILTERS = {"duration": duration, "size": size, "short": short_digest, "took": to
 
 def render(page: Page) -> dict[str, str]:
     """The files of a report, by name."""
-    taken = page.training.taken if page.training else None
-    drawings = {CURVE: draw_curve(page.curve, taken)} if page.curve.losses else {}
+    taken, loss = (page.training.taken, page.training.loss) if page.training else (None, "sft")
+    unit = "nats per trained token" if loss == "sft" else f"loss of {loss}"
+    drawings = {CURVE: draw_curve(page.curve, taken, unit)} if page.curve.losses else {}
     if page.suites:
         drawings[SUITES] = draw_suites(page.suites)
     images = {name: _data_url(svg) for name, svg in drawings.items()}
