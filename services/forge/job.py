@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -44,6 +45,8 @@ class TrainerJob(GpuJob):
     output: Path
     resume_from: Path | None = None
     engine: EngineName = "trl"
+    executor: Literal["local", "ray"] = "local"
+    workers: int = Field(1, ge=1, description="Of the executor; each takes an equal share of every step.")
     others: dict[EngineName, str] = Field(default_factory=dict)
     kept: Path | None = None
     memory: int | None = Field(

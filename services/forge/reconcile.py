@@ -84,7 +84,7 @@ class Forge:
         def planned(output: Path) -> JobPlan:
             resume = self._earlier_checkpoints(ritual)
             engine, *others = list_engines(recipe, jobs)
-            environment = jobs.environment(engine)
+            environment = jobs.training(engine)
             # One container has one image.
             reached = {
                 other: found for other in others if (found := jobs.environment(other)).image == environment.image
@@ -107,6 +107,8 @@ class Forge:
                 output=output,
                 resume_from=resume,
                 engine=engine,
+                executor=jobs.forge.executor,
+                workers=jobs.forge.workers,
                 others={other: found.python for other, found in reached.items()},
                 kept=kept,
                 seed=ritual.intent.seed,

@@ -28,6 +28,8 @@ def list_engines(recipe: Recipe, jobs: JobsConfig) -> tuple[EngineName, ...]:
     able = tuple(engine for engine in named if not refused(engine, recipe))
     if not able:
         raise ConfigurationError("; ".join(str(refused(engine, recipe)) for engine in named))
+    if jobs.forge.executor == "ray":
+        return _on_ray(recipe, able, jobs)
     here = tuple(engine for engine in able if engine == "trl" or not jobs.environment(engine).missing)
     if not here:
         missing = jobs.environment("unsloth").python
@@ -45,3 +47,19 @@ def refused(engine: EngineName, recipe: Recipe) -> str | None:
     if recipe.loss not in LOSSES[engine]:
         return f'engine "{engine}" does not train loss "{recipe.loss}": take engine "trl", or loss "sft"'
     return None
+
+
+def _on_ray(recipe: Recipe, able: tuple[EngineName, ...], jobs: JobsConfig) -> tuple[EngineName, ...]:
+    """`trl`, which alone trains in workers, and loss sft alone. Raises ConfigurationError where it cannot."""
+    if "trl" not in able or recipe.loss != "sft":
+        raise ConfigurationError(
+            'executor "ray" runs engine "trl" with loss "sft": take a recipe with these, or set executor = "local" under '
+            "[jobs.forge] in soulforge.toml"
+        )
+    if jobs.training("trl").missing:
+        raise ConfigurationError(
+            f'executor "ray" needs ray, which is not installed ({jobs.forge.python} is missing): run `make setup-ray`, or set '
+            "python under [jobs.forge] in soulforge.toml"
+        )
+    recipe.shared_by(jobs.forge.workers)
+    return ("trl",)

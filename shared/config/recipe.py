@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from shared.config.errors import Fault, read_toml, refusal, validated
+from shared.config.errors import ConfigurationError, Fault, read_toml, refusal, validated
 from shared.contracts.frozen import Frozen
 from shared.contracts.intent import RecipeOverrides
 
@@ -135,6 +135,17 @@ class Recipe(Frozen):
     def accumulation(self) -> int:
         """Forward passes of a step."""
         return self.batch_size // self.rows_at_once
+
+    def shared_by(self, workers: int) -> Recipe:
+        """The recipe with forward passes of equal shares of a step. Raises ConfigurationError where there are none."""
+        share, rest = divmod(self.batch_size, workers)
+        if rest:
+            raise ConfigurationError(
+                f"a step of {self.batch_size} rows has no equal shares for {workers} workers: take a recipe whose batch_size is a "
+                "multiple of workers under [jobs.forge] in soulforge.toml"
+            )
+        rows = next(rows for rows in range(min(share, self.micro_batch), 0, -1) if share % rows == 0)
+        return self.model_copy(update={"micro_batch": rows})
 
     def passes(self, tokens: int) -> float:
         """Passes over training data of so many tokens, within both `epochs` and the budget of tokens."""

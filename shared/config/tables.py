@@ -140,6 +140,26 @@ class UnslothConfig(Frozen):
     )
 
 
+class TrainingJobsConfig(Frozen):
+    """In how many processes a training runs."""
+
+    executor: Literal["local", "ray"] = Field(
+        "local",
+        description="local: in the job's own process; ray: in workers of Ray Train, which `make setup-ray` installs.",
+    )
+    workers: int = Field(1, ge=1, le=64, description="Workers of Ray Train: each takes an equal share of every step.")
+    python: Interpreter = Field(
+        PROJECT / ".venv-ray/bin/python",
+        description="Interpreter with ray, on top of the environment of [jobs]; containers get both mounted.",
+    )
+
+    @model_validator(mode="after")
+    def _has_workers(self) -> Self:
+        if self.workers > 1 and self.executor == "local":
+            raise ValueError('more than one worker needs executor = "ray"')
+        return self
+
+
 class JobsConfig(Frozen):
     """Where trainer and evaluator run."""
 
@@ -157,6 +177,7 @@ class JobsConfig(Frozen):
         description="Start jobs also where they cannot be isolated: they may read, write and reach what their user can.",
     )
     unsloth: UnslothConfig = UnslothConfig()
+    forge: TrainingJobsConfig = TrainingJobsConfig()
 
     @property
     def mounted(self) -> tuple[Path, ...]:
@@ -170,6 +191,13 @@ class JobsConfig(Frozen):
         if named.image_python:
             return Environment(named.image_python, (), image)
         return Environment(str(named.python), _mounted(named.python), image)
+
+    def training(self, engine: EngineName) -> Environment:
+        """The environment in which an engine trains, with that of the executor on top."""
+        if self.forge.executor == "local":
+            return self.environment(engine)
+        mounted = dict.fromkeys((*_mounted(self.forge.python), *self.mounted))
+        return Environment(str(self.forge.python), tuple(mounted), self.image)
 
 
 def _mounted(python: Path) -> tuple[Path, ...]:

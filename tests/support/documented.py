@@ -42,6 +42,7 @@ SHORT_FORMS: dict[str, tuple[str, ...]] = {
 NOT_RUN: dict[str, str] = {
     "setup": "installs for minutes, and what the tests run in",
     "setup-unsloth": "installs for minutes; the tests of the engine run in it",
+    "setup-ray": "installs for a minute; the tests of the executor run in it",
     "check": "runs before these tests, and contains the test of this list",
     "test": "these tests themselves",
     "test-integration": "a part of `make test`, which runs these tests",

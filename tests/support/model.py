@@ -18,8 +18,17 @@ needs_jobs = pytest.mark.skipif(
     reason=f"needs a base model in {MODEL} and the jobs environment at {JOBS_PYTHON}: `make test` prepares both",
 )
 
+RAY_PYTHON = JobsConfig().forge.python
+REQUIRE_RAY = "SOULFORGE_REQUIRE_RAY"
 UNSLOTH_PYTHON = JobsConfig().unsloth.python
 REQUIRE_UNSLOTH = "SOULFORGE_REQUIRE_UNSLOTH"
+
+
+def require_ray() -> None:
+    """Skip where Ray's environment is not installed; fail instead with SOULFORGE_REQUIRE_RAY=1."""
+    if not RAY_PYTHON.is_file():
+        reason = f"needs Ray's environment at {RAY_PYTHON}: `make setup-ray` installs it"
+        (pytest.fail if os.environ.get(REQUIRE_RAY) == "1" else pytest.skip)(reason)
 
 
 def has_unsloth() -> bool:

@@ -16,6 +16,8 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "UNSLOTH_DISABLE_STATISTICS": "1",
     "TRL_EXPERIMENTAL_SILENCE": "1",  # its warning at each import; what we use of it is pinned and tested
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TMPDIR": "/tmp",  # the paths of its sockets are limited to 107 bytes
     # It would turn bf16 off where a processor has no instructions for it: the recipe decides.
     "UNSLOTH_CPU_BF16": "1",
     # With the default wait policy threads spin for milliseconds: on a busy machine that doubles a run's processor time.

@@ -57,6 +57,7 @@ def identity(job: TrainerJob, examples: str) -> Run:
         "manifest": job.manifest_digest,
         "recipe": job.recipe.model_dump(mode="json", exclude={"micro_batch"}),
         "seed": job.effective_seed,
+        "workers": job.workers,
         EXAMPLES: examples,
     }
 

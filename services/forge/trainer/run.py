@@ -139,6 +139,10 @@ def _engine(job: TrainerJob) -> Engine:
         from services.forge.trainer.engines.unsloth import UnslothEngine
 
         return UnslothEngine()
+    if job.executor == "ray":
+        from services.forge.trainer.engines.ray import RayEngine
+
+        return RayEngine()
     from services.forge.trainer.engines.trl import TrlEngine
 
     return TrlEngine()

@@ -81,9 +81,13 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # untyped where trans
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
-        checkpoints.seal(checkpoints.path(self._folder, state.global_step), self._run)
+        assert self.trainer is not None
+        self.trainer.accelerator.wait_for_everyone()  # each worker saves its random numbers
+        if state.is_world_process_zero:
+            checkpoints.seal(checkpoints.path(self._folder, state.global_step), self._run)
         self._measure(state)
-        checkpoints.rotate(self._folder, state.log_history)
+        if state.is_world_process_zero:
+            checkpoints.rotate(self._folder, state.log_history)
         if is_over(state.log_history, self._job.recipe.patience) and state.global_step < state.max_steps:
             control.should_training_stop = True
             self.ended_early = f"{self._job.recipe.patience} checkpoints in a row brought no lower dev loss"

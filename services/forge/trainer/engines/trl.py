@@ -265,7 +265,7 @@ def arguments(job: TrainerJob, tokens: int) -> dict[str, Any]:
         "num_train_epochs": recipe.passes(tokens),
         "per_device_train_batch_size": recipe.rows_at_once,
         "per_device_eval_batch_size": recipe.rows_at_once,
-        "gradient_accumulation_steps": recipe.accumulation,
+        "gradient_accumulation_steps": recipe.accumulation // job.workers,
         "learning_rate": recipe.learning_rate,
         "lr_scheduler_type": recipe.schedule if recipe.schedule != "constant" else "constant_with_warmup",
         "warmup_steps": recipe.warmup_ratio,
