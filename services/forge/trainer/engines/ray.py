@@ -23,7 +23,8 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from services.forge.job import TrainerJob
 from services.forge.trainer.engines.port import Trained
 from services.forge.trainer.engines.trl import TrlEngine
-from services.forge.trainer.render import Example, Pair
+from services.forge.trainer.preferences import Pair
+from services.forge.trainer.render import Example
 from services.forge.trainer.stop import StopRequest
 from shared.contracts.forge import PreferenceFigures
 from shared.contracts.job import Progress
