@@ -99,7 +99,7 @@ class Forge:
                 manifest_dir=manifest,
                 manifest_digest=harvested.manifest,
                 recipe=with_fewer_rows(with_overrides(recipe, ritual.intent.overrides), without_memory),
-                checkpointing=without_memory == 1,
+                checkpointing=without_memory == recipe.least_rows,
                 memory=self._memory,
                 recipe_reason=reason,
                 replay=replay,
@@ -151,7 +151,7 @@ class Forge:
             # No more than what it was given, whatever it writes: each attempt has less than the one before.
             rows, checkpointing = min(rows, planned.rows), checkpointing or planned.checkpointing
         reason = f"it ran out of memory with {rows} rows at once: {finished.result.error}"
-        if rows > 1 or not checkpointing:
+        if rows > job.recipe.least_rows or not checkpointing:
             return GpuInterrupted(**ritual.key, reason=reason, rows_at_once=rows, isolation=finished.isolation)
         reason = f"lower max_length in the recipe, take a smaller base, or raise training.memory: {reason}"
         return AdapterFailed(**ritual.key, reason=reason, isolation=finished.isolation)
@@ -195,7 +195,9 @@ def with_fewer_rows(recipe: Recipe, without_memory: int | None) -> Recipe:
     """The recipe with at most half the rows at once that memory did not suffice for. A step is the same, in more parts."""
     if without_memory is None:
         return recipe
-    return recipe.model_copy(update={"micro_batch": min(recipe.micro_batch, max(1, without_memory // 2))})
+    return recipe.model_copy(
+        update={"micro_batch": min(recipe.micro_batch, max(recipe.least_rows, without_memory // 2))}
+    )
 
 
 def adapter_digest(output: Path) -> str:

@@ -71,7 +71,13 @@ def oversize(context: ServiceContext, persona: str, recipe: Recipe, longest: tup
         return None
     length = longest_row(recipe, size, longest)
     try:
-        fit(size, recipe, Batch(1, length, length, on_gpu), room if on_gpu else room - IDLE, on_gpu=on_gpu)
+        fit(
+            size,
+            recipe,
+            Batch(recipe.rows_at_once, length, length, on_gpu),
+            room if on_gpu else room - IDLE,
+            on_gpu=on_gpu,
+        )
     except DoesNotFit as error:
         return str(error)
     return None

@@ -118,11 +118,14 @@ class Recipe(Frozen):
                 raise ValueError(f'{name} has no meaning with loss "{self.loss}": leave it out')
         if self.loss != "sft" and self.replay:
             raise ValueError(f'loss "{self.loss}" trains no answers of the base: set replay = 0')
-        if self.loss == "kto" and self.rows_at_once < 2:
-            raise ValueError(
-                'loss "kto" compares the rows in memory with each other: batch_size and micro_batch need 2'
-            )
+        if self.rows_at_once < self.least_rows or self.batch_size % self.least_rows:
+            raise ValueError('loss "kto" compares rows in memory: batch_size must be even, and micro_batch 2 at least')
         return self
+
+    @property
+    def least_rows(self) -> int:
+        """The fewest rows of one forward pass: the estimate of KTO needs another row's answer."""
+        return 2 if self.loss == "kto" else 1
 
     @property
     def rows_at_once(self) -> int:

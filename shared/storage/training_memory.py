@@ -113,7 +113,8 @@ def fit(size: ModelSize, recipe: Recipe, longest: Batch, room: float, *, on_gpu:
 def estimate(size: ModelSize, recipe: Recipe, batch: Batch, *, on_gpu: bool) -> dict[str, int]:
     """The memory of a training in bytes, by what takes it."""
     adapter = FLOAT * recipe.r * sum(inputs + outputs for inputs, outputs in size.adapted(recipe))
-    layer, logits = _layer(size, recipe, batch, on_gpu=on_gpu), _logits(size, batch, on_gpu=on_gpu)
+    batch = _passed(recipe, batch)
+    layer, logits = _layer(size, recipe, batch, on_gpu=on_gpu), _logits(size, recipe, batch, on_gpu=on_gpu)
     if batch.checkpointing:  # each layer keeps its input; the logits are gone before a layer is computed again
         kept = size.config.num_hidden_layers * _width(recipe) * size.config.hidden_size * batch.rows * batch.length
         activations, logits = kept + layer, max(logits - layer, 0)
@@ -128,6 +129,15 @@ def estimate(size: ModelSize, recipe: Recipe, batch: Batch, *, on_gpu: bool) -> 
         "logits": logits,
         "allocator": LIBRARIES + round(FRAGMENTED * (activations + logits)),
     }
+
+
+def _passed(recipe: Recipe, batch: Batch) -> Batch:
+    """What the loss passes through the model for these rows: both answers of a pair; an answer that the model makes."""
+    if recipe.loss == "dpo":
+        return replace(batch, rows=2 * batch.rows)
+    if recipe.loss == "sdft":
+        return replace(batch, length=batch.length + recipe.answer_tokens, trained=recipe.answer_tokens)
+    return batch
 
 
 def _weights(size: ModelSize, recipe: Recipe) -> int:
@@ -155,7 +165,9 @@ def _layer(size: ModelSize, recipe: Recipe, batch: Batch, *, on_gpu: bool) -> in
     return round(kept * batch.rows * batch.length)
 
 
-def _logits(size: ModelSize, batch: Batch, *, on_gpu: bool) -> int:
+def _logits(size: ModelSize, recipe: Recipe, batch: Batch, *, on_gpu: bool) -> int:
+    if recipe.loss == "sdft":  # whole, of model and teacher
+        return 2 * LOGIT * size.config.vocab_size * batch.rows * batch.trained
     entries, tokens = TILE
     if on_gpu:
         return HALF * entries * min(batch.rows * batch.trained, tokens)
@@ -176,7 +188,7 @@ def _linear(tensors: dict[str, list[int]]) -> Iterator[tuple[str, int, int]]:
 def _smaller(recipe: Recipe, longest: Batch) -> Iterator[Batch]:
     for checkpointing in (False, True):
         if checkpointing >= longest.checkpointing:
-            for rows in range(longest.rows, 0, -1):
+            for rows in range(longest.rows, recipe.least_rows - 1, -1):
                 if recipe.batch_size % rows == 0:
                     yield replace(longest, rows=rows, checkpointing=checkpointing)
 

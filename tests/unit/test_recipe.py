@@ -85,7 +85,8 @@ def test_a_file_of_ones_own_loads(tmp_path: Path) -> None:
         ("loss = 'kto'\nreplay = 0\nsft_weight = 0.5", 'sft_weight has no meaning with loss "kto"'),
         ("loss = 'dpo'\nreplay = 0\nanswer_tokens = 9", 'answer_tokens has no meaning with loss "dpo"'),
         ("loss = 'dpo'", "set replay = 0"),
-        ("loss = 'kto'\nreplay = 0\nmicro_batch = 1", "batch_size and micro_batch need 2"),
+        ("loss = 'kto'\nreplay = 0\nmicro_batch = 1", "micro_batch 2 at least"),
+        ("loss = 'kto'\nreplay = 0\nbatch_size = 9", "batch_size must be even"),
     ],
 )
 def test_what_cannot_be_served_is_refused_by_name(tmp_path: Path, text: str, said: str) -> None:
@@ -151,7 +152,7 @@ def test_beta_is_changed_where_the_loss_has_one_and_refused_where_not(name: str,
 
 
 def test_an_override_that_leaves_kto_one_row_at_once_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="batch_size and micro_batch need 2"):
+    with pytest.raises(ConfigurationError, match="batch_size must be even"):
         with_overrides(load_recipe("kto"), RecipeOverrides(batch_size=1))
 
 

@@ -27,10 +27,11 @@ def plan_memory(job: TrainerJob, examples: Sequence[Example], idle: int) -> Memo
     Raises InputError where the run fits in no way; RuntimeError where it would, if others left it that much.
     """
     on_gpu, limit, free = _gpu().is_available(), job.memory or inf, _free_bytes()
+    sides = [side for example in examples for side in example.sides]
     batch = Batch(
         rows=job.recipe.rows_at_once,
-        length=max(len(example.input_ids) for example in examples),
-        trained=max(example.trained for example in examples),
+        length=max(len(side.input_ids) for side in sides),
+        trained=max(side.trained for side in sides),
         checkpointing=job.checkpointing or on_gpu,
     )
     terms: dict[str, int] = {}

@@ -60,6 +60,23 @@ def test_what_is_known_exactly_is_estimated_exactly(size: ModelSize) -> None:
     assert (terms["adapter"], terms["gradients"], terms["optimizer"]) == (adapter, adapter, 2 * adapter)
 
 
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_what_a_loss_passes_besides_is_counted(size: ModelSize, on_gpu: bool) -> None:
+    assert total(size, on_gpu=on_gpu, loss="dpo", replay=0) == total(size, replace(BATCH, rows=16), on_gpu)
+    assert total(size, on_gpu=on_gpu, loss="kto", replay=0) == total(size, on_gpu=on_gpu)
+    short, long = (total(size, on_gpu=on_gpu, loss="sdft", replay=0, answer_tokens=tokens) for tokens in (64, 128))
+    assert short < long
+
+
+def test_kto_keeps_two_rows_and_computes_again_instead(size: ModelSize) -> None:
+    recipe = Recipe(loss="kto", replay=0)
+    two = sum(estimate(size, recipe, replace(BATCH, rows=2), on_gpu=False).values())
+    batch, _ = fit(size, recipe, BATCH, two, on_gpu=False)
+    assert (batch.rows, batch.checkpointing) == (2, False)
+    batch, _ = fit(size, recipe, BATCH, two - 1, on_gpu=False)
+    assert batch.rows >= 2 and batch.checkpointing
+
+
 @pytest.mark.parametrize("rows", [8, 4, 2, 1])
 def test_fewer_rows_at_once_come_first(size: ModelSize, rows: int) -> None:
     room = total(size, replace(BATCH, rows=rows))
