@@ -157,8 +157,8 @@ def _layer(size: ModelSize, recipe: Recipe, batch: Batch, *, on_gpu: bool) -> in
     adapted = [inputs / config.num_hidden_layers for inputs, _ in size.adapted(recipe)]
     kept: float = 2 * FLOAT * hidden  # the inputs of both norms
     kept += width * (3 * attended + 3 * wide)  # queries, keys and values of every head; gate, its activation, up
-    # What an adapted layer reads: with bf16, PEFT's cast to float32 and back leaves a copy in each of them.
-    kept += width * (sum(adapted) if width == HALF else min(sum(adapted), 2 * hidden + attended + wide))
+    # What an adapted layer reads; with dropout each has a copy of its own.
+    kept += width * (sum(adapted) if recipe.dropout else min(sum(adapted), 2 * hidden + attended + wide))
     kept += width * recipe.r * len(adapted) / config.num_hidden_layers
     if not on_gpu:  # there the fused kernel keeps no scores
         kept += (FLOAT + (width if width == HALF else 0)) * heads * batch.length
@@ -171,7 +171,8 @@ def _logits(size: ModelSize, recipe: Recipe, batch: Batch, *, on_gpu: bool) -> i
     entries, tokens = TILE
     if on_gpu:
         return HALF * entries * min(batch.rows * batch.trained, tokens)
-    return LOGIT * min(entries, size.config.vocab_size) * min(batch.rows * batch.length, tokens)
+    entries = min(entries, size.config.vocab_size)
+    return entries * (LOGIT * min(batch.rows * batch.trained, tokens) + FLOAT * size.config.hidden_size)
 
 
 def _width(recipe: Recipe) -> int:

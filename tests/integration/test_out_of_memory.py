@@ -10,6 +10,7 @@ import pytest
 from nats.aio.client import Client
 
 from services.forge.reconcile import Forge
+from services.harvester.split import Split
 from shared.config.model import embedded
 from shared.config.settings import Settings
 from shared.config.tables import EMBEDDED_BASE, JobsConfig
@@ -24,20 +25,20 @@ from shared.storage.artifacts import Artifacts
 from shared.storage.postgres import Pool, open_pool
 from tests.support.configurations import configured
 from tests.support.harvest_outcome import outcome
-from tests.support.harvests import example, remember
+from tests.support.harvests import record, remember, session_on
 from tests.support.orchestrated import named_base
 from tests.support.sized import sized_base
 from tests.support.stages import ANVIL, JOB_S, evacuated, harvested, reconcile_until_moved, state
 
 MIB = 1024**2
-ENOUGH_FOR_ONE, TOO_LITTLE = 150 * MIB, 95 * MIB  #: rows of the fake trainer
+ENOUGH_FOR_ONE, TOO_LITTLE = 120 * MIB, 75 * MIB  #: rows of the fake trainer
 
 
 @pytest.fixture
 async def context(settings: Settings, client: Client, tmp_path: Path) -> AsyncIterator[ServiceContext]:
     named_base(tmp_path / "models")
     settings = settings.model_copy(update={"models": tmp_path / "models"})
-    Artifacts(settings.home).manifest("sha256:m").mkdir(parents=True)
+    Artifacts(settings.home).manifest("sha256:m").mkdir(parents=True, exist_ok=True)
     configuration = embedded().model_copy(update={"jobs": JobsConfig(python=Path(sys.executable))})
     pool = await open_pool(settings.database_url("forge"), "forge")
     yield ServiceContext("forge", settings, pool, client, configuration)
@@ -88,11 +89,19 @@ async def test_a_recipe_that_fits_in_no_way_is_refused_before_the_anvil_is_taken
     pool: Pool, settings: Settings, tmp_path: Path
 ) -> None:
     sized_base(tmp_path / "models" / EMBEDDED_BASE)
-    await remember(pool, example("scribe"))
+    for side in (Split.TRAIN, Split.HOLDOUT):
+        await remember(pool, [record(f"note-{side}", session_on(side), f"A note for {side}.", "It is noted.")])
     settings = settings.model_copy(update={"models": tmp_path / "models"})
+    known = settings.home / "bases" / f"{EMBEDDED_BASE}.json"
+    known.unlink(missing_ok=True)
 
-    subject, stated = await outcome(pool, configured(settings, tmp_path, training={"memory": "800MiB"}))
+    harvest = {"min_train": 1, "min_held_out": 1, "likeness": {"by_meaning": False}}
 
+    subject, stated = await outcome(
+        pool, configured(settings, tmp_path, training={"memory": "800MiB"}, harvest=harvest)
+    )
+
+    known.unlink()
     assert subject == "adapter.failed"
     assert stated["reason"].startswith("the training does not fit into memory: with one row of ")
     assert await pool.fetchval("SELECT state FROM ritual") == State.FAILED

@@ -65,7 +65,7 @@ NO_REPLAY = WITHOUT_DEV.model_copy(update={"replay": ReplayFigures()})
         (
             AdapterForged(**NAMED, **FORGED, training=PREFERRED),
             "40 steps, dev loss (dpo) 2.500 → 1.250, chosen over rejected -12.5 → +8.0 on 9 held-out pairs "
-            f"(NLL of the chosen 2.50 → 2.40), {SPEED}",
+            f"(NLL of the chosen 2.50 → 2.40), {SPEED}, {TAKEN}",
         ),
         (
             AdapterForged(**NAMED, **FORGED, training=SHORT),

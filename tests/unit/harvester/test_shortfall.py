@@ -14,7 +14,7 @@ from shared.config.recipe import LossName
 
 def compiled(pairs: int = 0, **signals: int) -> Compiled:
     rows = Counter({"train": 100, "dev": 9, "holdout": 30, "pairs": pairs})
-    return Compiled("m", "h", 150, 139, 0, 9000, rows, {}, signals=Counter(signals))
+    return Compiled("m", "h", 150, 139, 0, 9000, (300, 200), rows, {}, signals=Counter(signals))
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_what_fits_in_no_way_is_refused_with_its_largest_part_and_what_to_change
 
 
 def test_a_base_that_is_too_large_is_advised_four_bit(size: ModelSize) -> None:
-    with pytest.raises(DoesNotFit, match=r"the largest part are the weights .* qlora"):
+    with pytest.raises(DoesNotFit, match=r"the largest part are the weights .* method .qlora"):
         fit(replace(size, parameters=10**11), Recipe(), Batch(1, 64, 64), 80 * GIB, on_gpu=True)
 
 
