@@ -54,6 +54,8 @@ GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA forge TO soulforge_forge;
 GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA verifier TO soulforge_verifier;
 GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA registry TO soulforge_registry;
 GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA gateway TO soulforge_gateway;
+REVOKE UPDATE ON verifier.look FROM soulforge_verifier;
+GRANT UPDATE (learned) ON verifier.look TO soulforge_verifier;
 GRANT DELETE ON orchestrator.containment TO soulforge_orchestrator;
 REVOKE UPDATE ON registry.decision FROM soulforge_registry;
 GRANT UPDATE (announced_at) ON registry.decision TO soulforge_registry;

@@ -75,6 +75,7 @@ OPERATIONS = {
     "migrations: read": "SELECT * FROM public.migration",
     "migrations: change": "DELETE FROM public.migration",
     "view unserved_version: read": "SELECT * FROM public.unserved_version",
+    "view champion: read": "SELECT * FROM public.champion",
     "view karma_source: read": "SELECT * FROM public.karma_source",
     "view ritual_decision: read": "SELECT * FROM public.ritual_decision",
     "view registry.served: read": "SELECT * FROM registry.served",
@@ -115,6 +116,10 @@ OPERATIONS = {
         "orchestrator.reclaim", anvil="'a'", why="''", requested_at="now()", until="now()"
     ),
     "orchestrator: end a containment": "DELETE FROM orchestrator.containment",
+    "verifier: record a look": "INSERT INTO verifier.look (ritual, persona, sessions) SELECT gen_random_uuid(), 'p', '{}' WHERE false",
+    "verifier: record what a look showed": "UPDATE verifier.look SET learned = true",
+    "verifier: change what a look was at": "UPDATE verifier.look SET sessions = '{}'",
+    "verifier: forget a look": "DELETE FROM verifier.look",
     "harvester: read what is sealed": "SELECT * FROM harvester.sealed",
     "harvester: read golden paths": "SELECT * FROM harvester.golden_path",
     **{f"{service}: read the outbox": f"SELECT * FROM {service}.outbox" for service in SERVICES},

@@ -24,6 +24,7 @@ from shared.config.tables import PersonaConfig
 from shared.contracts.registry import Action, AdapterAwakened, AdapterDecide, AdapterKept, AdapterProposed
 from shared.contracts.ritual import State
 from shared.contracts.roles import Role
+from shared.contracts.verify import Rank
 from shared.drivers.inference.port import PromptMessage
 from shared.messaging.client import connect
 from shared.ritual import ledger
@@ -71,6 +72,26 @@ async def test_a_version_waits_for_approval_and_serves_once_its_owner_approves_o
     assert (awakened.previous, awakened.probes) == (before.name, 1)
     _, history, _ = await told("adapters", "history", "scribe")
     assert "ada" in history and "read it" in history
+
+
+async def test_a_version_that_is_worse_than_the_champion_is_a_candidate_and_shows_why(
+    bases: TwoBases, crypt: Pool, told: Tell
+) -> None:
+    before = await bases.add_version("scribe", 0.1)
+    version = await bases.add_registered("scribe", 0.2, Rank.INFERIOR)
+
+    await registry_of(bases, PersonaConfig()).reconcile()
+
+    state, kept = await end_of(crypt, version.ritual, AdapterKept)
+    assert state is State.KEPT and isinstance(kept, AdapterKept) and kept.reason == "It is inferior."
+    aliases = await views.get_aliases(crypt, "scribe")
+    assert aliases and (aliases.champion, aliases.candidate) == (before.name, version.name)
+    assert "It is inferior." in (await told("show", str(version.ritual)))[1]
+    _, history, _ = await told("adapters", "history", "scribe")
+    assert "It is inferior." in history and "sealed holdout: 0 verdicts" in history
+
+    code, _, _ = await told("adapters", "promote", version.name, "--by", "ada", "--why", "I prefer it")
+    assert code == 0 and await views.list_aliases(crypt) == {"scribe": version.name}, "its owner may"
 
 
 @pytest.mark.parametrize("way", ["reject", "time", "superseded", "cancel"])

@@ -92,10 +92,10 @@ class TwoBases:
             await make_champion(conn, persona, version.name, version.ritual)
         return version
 
-    async def add_registered(self, persona: str, value: float) -> Version:
-        """A version of a ritual that waits for its awakening, with inference restored."""
+    async def add_registered(self, persona: str, value: float, rank: Rank = Rank.NON_INFERIOR) -> Version:
+        """A version of a ritual that waits for its awakening, with inference restored; `rank`: beside the champion of now."""
         version = await self._freeze(persona, value, await self.digest(MODELS[persona]), "verified")
-        await self._register(version, version.ritual)
+        await self._register(version, version.ritual, rank)
         return version
 
     async def add_verified(self, persona: str, value: float) -> str:
@@ -122,9 +122,9 @@ class TwoBases:
         await self._register(version, ritual)
         return ritual
 
-    async def _register(self, version: Version, ritual: UUID) -> None:
+    async def _register(self, version: Version, ritual: UUID, rank: Rank = Rank.NON_INFERIOR) -> None:
         of: AttemptKey = {"ritual": ritual, "persona": version.persona, "attempt": 1}
-        await self._record_passed(of, version.adapter)
+        await self._record_passed(of, version.adapter, rank)
         await self._record(
             AdapterRegistered(**of, adapter=version.adapter, version=version.name, bundle=version.bundle)
         )
@@ -159,14 +159,16 @@ class TwoBases:
             await store.insert_version(conn, version)
         return version
 
-    async def _passed(self, of: AttemptKey, adapter: str, results: Path, evidence: Path) -> AdapterVerified:
-        """The verdict of an adapter that is as good as the champion of now."""
+    async def _passed(
+        self, of: AttemptKey, adapter: str, results: Path, evidence: Path, rank: Rank = Rank.NON_INFERIOR
+    ) -> AdapterVerified:
+        """The verdict of an adapter that passed, compared with the champion of now."""
         row = await self.context.pool.fetchrow(
             "SELECT v.name, v.adapter FROM alias a JOIN version v ON v.name = a.champion WHERE a.persona = $1",
             of["persona"],
         )
         champion = Champion(version=row["name"], adapter=row["adapter"]) if row else None
-        compared = ChampionEvidence(rank=Rank.NON_INFERIOR, reason="It is non-inferior.", champion=champion)
+        compared = ChampionEvidence(rank=rank, reason=f"It is {rank}.", champion=champion)
         return AdapterVerified(
             **of,
             adapter=adapter,
@@ -178,9 +180,9 @@ class TwoBases:
             evidence_digest=digest_file(evidence) if evidence.exists() else "",
         )
 
-    async def _record_passed(self, of: AttemptKey, adapter: str) -> None:
+    async def _record_passed(self, of: AttemptKey, adapter: str, rank: Rank) -> None:
         """Record the verdict of a ritual that is past it already."""
-        fact = await self._passed(of, adapter, self.folder / "results.json", self.folder / "evidence.json")
+        fact = await self._passed(of, adapter, self.folder / "results.json", self.folder / "evidence.json", rank)
         await self.context.pool.execute(
             "INSERT INTO ritual_fact (event_id, ritual, subject, step, owner, attempt, state_before, state_after, body, started_at) "
             "VALUES ($1, $2, $3, $4, 'verifier', 1, 'forged', 'verified', $5, clock_timestamp())",
