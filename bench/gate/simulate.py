@@ -28,16 +28,22 @@ class Holdout:
     items: int = 2
     difficulties: list[float] = field(init=False)
     base: list[list[bool]] = field(init=False)
+    able: list[bool] = field(init=False)
     suite: list[bool] = field(init=False)
 
     def __post_init__(self) -> None:
         self.difficulties = [self.chance.gauss(-1.0, DIFFICULTY) for _ in range(self.sessions)]
         self.base = [self._answers(difficulty) for difficulty in self.difficulties]
-        self.suite = [self.chance.random() < SUITE_SHARE for _ in range(SUITE_ITEMS)]
+        self.able = [self.chance.random() < SUITE_SHARE for _ in range(SUITE_ITEMS)]
+        self.suite = self._measure()
 
     def _answers(self, difficulty: float) -> list[bool]:
         share = 1 / (1 + math.exp(-(difficulty + self.chance.gauss(0, LUCK))))
         return [self.chance.random() < share for _ in range(self.items)]
+
+    def _measure(self) -> list[bool]:
+        """The suite as an engine measures it, whose noise flips answers."""
+        return [right != (self.chance.random() < FLIPS) for right in self.able]
 
     def candidate(self, gain: float = 0.0) -> Results:
         """The measurements of a candidate that turns this share of the wrong answers to the holdout into right ones."""
@@ -47,18 +53,16 @@ class Holdout:
             answers = [right or self.chance.random() < gain for right in self._answers(self.difficulties[session])]
             for item, (before, after) in enumerate(zip(base, answers, strict=True)):
                 rows.append(_row(f"s{session}", f"{session}-{item}", before, after, lucky + gain))
-        flipped = [right != (self.chance.random() < FLIPS) for right in self.suite]
-        return measured(_paired(self.suite, flipped), rows)
+        return measured(_paired(self.suite, self._measure()), rows)
 
     def again(self) -> Results:
-        """The measurements of the base as its own candidate, with an engine whose noise flips answers."""
+        """The measurements of the base as its own candidate."""
         rows = [
             _row(f"s{session}", f"{session}-{item}", right, right, 0.0)
             for session, base in enumerate(self.base)
             for item, right in enumerate(base)
         ]
-        noisy = [right != (self.chance.random() < FLIPS) for right in self.suite]
-        repeated = [_score(Arm.BASE, item, right) for item, right in enumerate(noisy)]
+        repeated = [_score(Arm.BASE, item, right) for item, right in enumerate(self._measure())]
         return measured(_paired(self.suite, self.suite), rows, repeated)
 
 

@@ -118,9 +118,15 @@ def noise(results: Results, policy: Policy) -> Noise | None:
     pairs = [
         Pair(score.kind, score.item, score.session, first[key].correct, score.correct) for key, score in again.items()
     ]
-    # Both sides are tested: together at the policy's confidence.
-    low, high = _drop_bounds(pairs, (1 + policy.confidence) / 2, policy)
-    return Noise(items=len(pairs), lost=len(_lost(pairs)), won=len(_won(pairs)), drop_low=low, drop_high=high)
+    drops = [sum(drop) for drop in _by_session(pairs).values()]
+    p_value = 2 * min(statistics.sign_flip(drops), statistics.sign_flip(-drop for drop in drops))
+    return Noise(
+        items=len(pairs),
+        lost=len(_lost(pairs)),
+        won=len(_won(pairs)),
+        p_value=min(1.0, p_value),
+        differs=p_value <= 1 - policy.confidence,
+    )
 
 
 def target_evidence(results: Results, policy: Policy, look: Look) -> TargetEvidence:

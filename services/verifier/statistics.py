@@ -93,18 +93,21 @@ def _resampled_mean(clusters: Sequence[tuple[float, int]], chance: random.Random
 
 
 def detectable_gain(gains: Mapping[str, Sequence[float]], level: float) -> float:
-    """The smallest true mean gain that these clusters show at `level` with a power of POWER, infinite where none is.
+    """The smallest true mean gain that `sign_flip` finds at `level` with a power of POWER, infinite where there is none.
 
-    From the spread of the clusters' totals around the mean, with Student's t for their number (Cameron and Miller 2015,
-    J. Human Resources 50:317-372, their CR1 variance of a mean).
+    The sum of n totals with mean m and standard deviation s is compared with the root of their squares: found where
+    sqrt(n) m >= z sqrt(s^2 + m^2) + t s. The deviation is the cluster-robust one of the mean (CR1: Cameron and Miller 2015,
+    J. Human Resources 50:317-372).
     """
-    count, items = len(gains), sum(map(len, gains.values()))
-    if count < 2 or 0.5**count > level:
+    count, z = len(gains), NORMAL.inv_cdf(1 - level)
+    if count < 2 or count <= z * z or 0.5**count > level:
         return math.inf
+    items = sum(map(len, gains.values()))
     mean = math.fsum(math.fsum(values) for values in gains.values()) / items
-    spread = math.fsum(math.fsum(value - mean for value in values) ** 2 for values in gains.values())
-    error = math.sqrt(spread * count / (count - 1)) / items
-    return (t_quantile(1 - level, count - 1) + t_quantile(POWER, count - 1)) * error
+    variance = math.fsum(math.fsum(value - mean for value in values) ** 2 for values in gains.values()) / (count - 1)
+    spare = t_quantile(POWER, count - 1) * math.sqrt(variance)
+    least = (math.sqrt(count) * spare + z * math.sqrt(variance * (count - z * z) + spare**2)) / (count - z * z)
+    return least * count / items
 
 
 def sign_flip(totals: Iterable[float]) -> float:

@@ -202,18 +202,16 @@ class SuiteEvidence(Frozen):
 
 
 class Noise(Frozen):
-    """The base against itself, on items that it was asked again in other batches: what differs is noise of the engine."""
+    """The base against itself, on items that it was asked again in other batches: what differs is noise of the engine.
+
+    `p_value`: two-sided, by the exact McNemar test. Where the base `differs`, its scores are none to compare with.
+    """
 
     items: int
     lost: int
     won: int
-    drop_low: Figure
-    drop_high: Figure
-
-    @property
-    def differs(self) -> bool:
-        """Whether the base is shown to differ from itself: then its scores are none to compare with."""
-        return self.drop_low > 0 or self.drop_high < 0
+    p_value: Figure
+    differs: bool
 
 
 class Rank(StrEnum):

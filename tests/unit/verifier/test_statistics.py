@@ -99,9 +99,13 @@ GAINS = {"a": [1.0, 0.0, 1.0], "b": [0.0, 0.0], "c": [1.0], "d": [-1.0, 1.0, 0.0
 
 
 def test_what_is_detectable_follows_from_the_cluster_robust_error() -> None:
-    """statsmodels' OLS of the gains on a constant, cov_type="cluster": its standard error, and SciPy's quantiles of t."""
-    error, quantiles = 0.14784207790747525, 4.081509501834403
-    assert statistics.detectable_gain(GAINS, 0.01) == same(error * quantiles)
+    """statsmodels' OLS of the gains on a constant, cov_type="cluster": its standard error; SciPy's quantiles."""
+    error, normal, student = 0.14784207790747525, 2.3263478740408408, 1.3634303180205407
+    count, items = len(GAINS), sum(map(len, GAINS.values()))
+    deviation = error * items / math.sqrt(count)
+    total = statistics.detectable_gain(GAINS, 0.01) * items / count
+    found = math.sqrt(count) * total - student * deviation
+    assert found == same(normal * math.sqrt(deviation**2 + total**2))
     assert statistics.detectable_gain(GAINS, 1e-6) == math.inf, "twelve sessions show nothing at that level"
 
 
