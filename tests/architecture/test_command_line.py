@@ -20,6 +20,8 @@ DONE = {
     "services.harvester.ingest.karma",  # an import of karma goes through the harvester's own guarded statements
     "services.registry.decisions",  # a decision about a version is the registry's own transaction, also where a person makes it
     "services.registry.policy",  # the aliases after it
+    "services.registry.bundle",  # a bundle is checked where it is, without a database
+    "services.verifier.sealed",  # and its verdict recomputed
     "services.gateway.keys.key",  # what a key is
     "services.gateway.keys.store",  # a key is added and revoked by the gateway's own statements
     "services.orchestrator.engine_command",  # `runes create` makes the containers that the orchestrator starts

@@ -15,7 +15,7 @@ from shared.config.settings import PROJECT
 from shared.messaging.router import Router
 from shared.runtime.service import App
 
-OWN_TABLES = ("harvester", "orchestrator", "registry", "gateway")  # the work of the others is files and facts
+OWN_TABLES = ("harvester", "orchestrator", "verifier", "registry", "gateway")  # the forge's work is files and facts
 
 
 def test_the_import_contracts_hold() -> None:

@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from services.verifier import store
+from services.verifier.views import Looks, get_looks
 from shared.config.settings import Settings
 from shared.contracts.verify import AdapterBanished
 from shared.storage.postgres import Pool, open_pool
@@ -75,6 +76,16 @@ async def test_a_session_that_carried_enough_verdicts_is_worn_and_new_ones_take_
 
     assert await look(verifier, now, *SESSIONS, "new") == ({()}, set(SESSIONS))
     assert await look(verifier, later, *SESSIONS, "new") == ({(False,)}, set(SESSIONS))
+
+
+async def test_readers_see_how_often_a_holdout_was_looked_at(verifier: Pool, pool: Pool, owner: Pool) -> None:
+    assert await get_looks(owner, "scribe") == Looks(0, 0, 0, 0)
+    first, second = await rituals(pool, 2)
+    await look(verifier, first)
+    await store.record_outcome(verifier, first, True)
+    await look(verifier, second, "c", "d")
+
+    assert await get_looks(owner, "scribe") == Looks(verdicts=2, learned=1, sessions=4, most=2)
 
 
 async def test_of_two_looks_at_once_one_is_the_second(verifier: Pool, pool: Pool) -> None:

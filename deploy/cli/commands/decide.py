@@ -15,6 +15,7 @@ from deploy.cli.errors import UnreachableError, UserError
 if TYPE_CHECKING:
     from services.registry.policy import Aliases
     from services.registry.views import PersonaAliases, RecordedDecision
+    from services.verifier.views import Looks
     from shared.config.settings import Settings
     from shared.contracts.registry import Action
 
@@ -114,10 +115,13 @@ def reject_waiting(persona: Persona, by: By = REQUESTER, why: Why = "", champion
 
 
 def history(persona: Persona) -> None:
-    """List the decisions about a persona, the newest first."""
+    """List the decisions about a persona, the newest first.
+
+    Also how often verdicts looked at its sealed holdout: each further look is tested more strictly.
+    """
     from rich.table import Table
 
-    decisions = asyncio.run(_list(load_settings(), persona))
+    decisions, looks = asyncio.run(_list(load_settings(), persona))
     if not decisions:
         raise UserError(f"nothing was decided about persona {persona!r}: `soulforge adapters` lists the versions")
     table = Table(box=None, pad_edge=False)
@@ -129,13 +133,19 @@ def history(persona: Persona) -> None:
         when = f"{one.decided_at.astimezone():%Y-%m-%d %H:%M:%S}"
         table.add_row(when, action, one.version or "", moved, one.by, one.why)
     out.print(table)
+    out.print(
+        f"\nsealed holdout: {looks.verdicts} verdicts on {looks.sessions} sessions, {looks.most} on the most used one; "
+        f"{looks.learned} showed learning",
+        style="dim",
+    )
 
 
-async def _list(settings: Settings, persona: str) -> list[RecordedDecision]:
+async def _list(settings: Settings, persona: str) -> tuple[list[RecordedDecision], Looks]:
     from services.registry.views import list_decisions
+    from services.verifier.views import get_looks
 
     async with database(settings) as pool:
-        return await list_decisions(pool, persona)
+        return await list_decisions(pool, persona), await get_looks(pool, persona)
 
 
 def _decide(
