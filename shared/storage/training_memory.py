@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 
 MIB, GIB = 1024**2, 1024**3
 IDLE = 700 * MIB  #: a trainer with its libraries, and without the base
-LIBRARIES = 150 * MIB  #: what they load and keep during the run
-FRAGMENTED = 0.05  #: of what is allocated and freed in each step
+LIBRARIES = 130 * MIB  #: what they load and keep during the run
+FRAGMENTED = 0.08  #: of what is allocated and freed in each step
 FLOAT, HALF = 4, 2  #: bytes
 FOUR_BIT = 0.53  #: bytes of a weight in 4 bit, with its scales
 TILE = 32768, 4096  #: entries of the vocabulary and tokens whose logits TRL has at once (trl.kernels.chunked_logprob)
-LOGIT = 30  #: bytes of a logit where no fused kernel computes it: with its gradient and the steps to it
+LOGIT, LOGIT_IN_TILE = 16, 36  #: bytes of a logit without a fused kernel: with its gradient and the steps to it
+DIRECT = 2**25  #: logits up to which a CPU computes them without tiles (forge/trainer/engines/arithmetic.py)
 ADVICE = {
     "weights": 'take a smaller base, or method "qlora", which keeps it in 4 bit',
     "adapter": "lower r in the recipe",
@@ -67,7 +68,7 @@ class ModelSize:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one forward pass has in memory: rows, tokens of the longest row, most trained tokens of a row."""
+    """What one forward pass has in memory: rows, tokens of the longest one, trained tokens of those with most, in the mean."""
 
     rows: int
     length: int
@@ -168,11 +169,13 @@ def _layer(size: ModelSize, recipe: Recipe, batch: Batch, *, on_gpu: bool) -> in
 def _logits(size: ModelSize, recipe: Recipe, batch: Batch, *, on_gpu: bool) -> int:
     if recipe.loss == "sdft":  # whole, of model and teacher
         return 2 * LOGIT * size.config.vocab_size * batch.rows * batch.trained
-    entries, tokens = TILE
+    (entries, tokens), scored, vocabulary = TILE, batch.rows * batch.trained, size.config.vocab_size
     if on_gpu:
-        return HALF * entries * min(batch.rows * batch.trained, tokens)
-    entries = min(entries, size.config.vocab_size)
-    return entries * (LOGIT * min(batch.rows * batch.trained, tokens) + FLOAT * size.config.hidden_size)
+        return HALF * entries * min(scored, tokens)
+    if scored * vocabulary <= DIRECT:
+        return LOGIT * vocabulary * scored
+    entries = min(entries, vocabulary)
+    return entries * (LOGIT_IN_TILE * min(scored, tokens) + FLOAT * size.config.hidden_size)
 
 
 def _width(recipe: Recipe) -> int:

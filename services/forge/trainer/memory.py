@@ -6,8 +6,10 @@ On a CPU the memory is that of the process, on a GPU what torch has reserved of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf
+from heapq import nlargest
+from math import ceil, inf
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from services.forge.job import MEMORY_FILE, TrainerJob
@@ -31,7 +33,7 @@ def plan_memory(job: TrainerJob, examples: Sequence[Example], idle: int) -> Memo
     batch = Batch(
         rows=job.recipe.rows_at_once,
         length=max(len(side.input_ids) for side in sides),
-        trained=max(side.trained for side in sides),
+        trained=ceil(fmean(nlargest(job.recipe.rows_at_once, (side.trained for side in sides)))),
         checkpointing=job.checkpointing or on_gpu,
     )
     terms: dict[str, int] = {}
