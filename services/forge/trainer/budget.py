@@ -26,11 +26,16 @@ class Budget:
         """Raises InputError where the recipe limits the energy and the device has no counter of it."""
         if recipe.joules and meter is None:
             raise InputError(
-                f"the recipe ends a run at {recipe.joules:g} J, but no counter of this device's energy can be read here: "
+                f"the recipe ends a run at {recipe.joules:g} J, but no counter of all its energy can be read here: "
                 "leave out `joules`, and limit `seconds` or `tokens`"
             )
         self._recipe, self._meter, self._clock = recipe, meter, clock
         self._began, self._earlier_s, self._earlier_j = clock(), 0.0, 0.0
+
+    @property
+    def limited(self) -> bool:
+        """Whether the recipe limits the run's time or energy."""
+        return bool(self._recipe.seconds or self._recipe.joules)
 
     def begin(self, log: Log) -> None:
         """Begin to count, after what the log of earlier attempts has."""

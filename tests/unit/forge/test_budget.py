@@ -52,10 +52,11 @@ def test_without_limits_a_run_never_ends_early_and_without_a_counter_no_energy_i
     budget.begin([])
     clock.at = 10**9
     assert (budget.spent(), budget.left_s(), budget.used()) == ("", None, {"seconds": 1e9})
+    assert [Budget(recipe, None).limited for recipe in (Recipe(), Recipe(seconds=1))] == [False, True]
 
 
 def test_a_limit_of_energy_that_cannot_be_measured_is_refused() -> None:
-    with pytest.raises(InputError, match="no counter of this device's energy can be read"):
+    with pytest.raises(InputError, match="no counter of all its energy can be read"):
         Budget(Recipe(joules=50), None)
 
 

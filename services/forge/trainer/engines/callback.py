@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTTrainer
 
@@ -33,7 +34,9 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # untyped where trans
         self._job, self._run, self._writer, self._stop, self._order = job, run, writer, stop, order
         self._folder = job.output / CHECKPOINTS_DIR
         self._began, self._first_step, self.first_token = 0.0, 0, 0
-        self.budget, self.ended_early = Budget(job.recipe, open_meter(_gpus())), ""
+        # A worker has one of several devices: no counter here is of the run.
+        self.budget = Budget(job.recipe, open_meter(_gpus()) if job.workers == 1 else None)
+        self.ended_early = ""
         self._losses: list[float] = []
         self._measured, self._reported = 0, 0.0
         self.trainer: SFTTrainer | None = None
@@ -57,8 +60,8 @@ class JobCallback(TrainerCallback):  # type: ignore[misc]  # untyped where trans
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> TrainerControl:
-        if state.global_step < state.max_steps:
-            self.ended_early = self.budget.spent()
+        if state.global_step < state.max_steps and self.budget.limited:
+            (self.ended_early,) = broadcast_object_list([self.budget.spent()])  # all workers end after the same step
         if self._stop.made or self.ended_early:
             control.should_save, control.should_training_stop = True, True
         return control
