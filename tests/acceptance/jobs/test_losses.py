@@ -22,8 +22,9 @@ pytestmark = needs_jobs
 
 PAIRS, HELD_OUT = 8, 3
 # Of a pass over the pairs four steps of DPO, eight of KTO; of the rows four of SDFT.
-SHORT: dict[str, Any] = {"r": 8, "batch_size": 2, "replay": 0, "learning_rate": 1e-3, "checkpoint_steps": 2}
-STEPS = {"dpo": 8, "kto": 16, "sdft": 8}
+EPOCHS = {"sdft": 5}
+SHORT: dict[str, Any] = {"r": 8, "batch_size": 2, "replay": 0, "learning_rate": 1e-3, "checkpoint_steps": 4}
+STEPS = {"dpo": 8, "kto": 16, "sdft": 20}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,9 @@ def test_dpo_makes_the_corrected_answers_likelier_than_those_that_they_correct(
 def test_a_run_that_is_stopped_goes_on_exactly(
     manifest: tuple[Path, str], tiny: Base, tmp_path: Path, loss: LossName
 ) -> None:
-    plan = partial(planned, *manifest, base=tiny, recipe=recipe(loss, epochs=2, dropout=0.1))
+    plan = partial(
+        planned, *manifest, base=tiny, recipe=recipe(loss, epochs=EPOCHS.get(loss, 2), patience=0, dropout=0.1)
+    )
     whole = trained(plan(tmp_path / "whole"))
     assert (whole.steps, whole.loss, whole.dev_loss_before is not None) == (STEPS[loss], loss, True)
 
