@@ -100,7 +100,7 @@ def _forged(fact: AdapterForged) -> str:
     speed = f"{figures.tokens_per_s:.0f} tokens/s with {figures.choice.engine} ({figures.choice.why})"
     picked = f"; {figures.provenance.recipe_reason}" if figures.provenance.recipe_reason else ""
     parts = [
-        f"{figures.steps} steps",
+        f"{figures.steps} steps" + (f" (ended early: {figures.ended_early})" if figures.ended_early else ""),
         *loss,
         *_preferred(figures.preference),
         speed,

@@ -109,6 +109,13 @@ def test_a_fact_in_words(fact: Fact, text: str) -> None:
     assert fact_text(fact) == text
 
 
+def test_a_training_that_ended_early_is_reported_with_the_reason() -> None:
+    short = TRAINING.model_copy(update={"ended_early": "its 600 s were over"})
+    assert fact_text(AdapterForged(**NAMED, **FORGED, training=short)).startswith(
+        "40 steps (ended early: its 600 s were over), "
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("30s", 30), ("10m", 600), ("2h", 7200), ("1d", 86400), ("1h30m", 5400), ("2 h", 7200), ("1.5M", 90), ("45", 45)],
