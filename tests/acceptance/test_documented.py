@@ -154,6 +154,7 @@ async def test_every_shown_command_runs_as_it_is_written(stack: Stack, tmp_path:
         "karma.jsonl": str(records),
         "preferences.jsonl": str(_write_preference(tmp_path / "preferences.jsonl")),
         "scribe.svg": str(tmp_path / "scribe.svg"),
+        "night-report": str(tmp_path / "night-report"),
         "n-17": json.loads(records.read_text().splitlines()[0])["id"],
     }
     by_path = {path: [one for one in list_commands("soulforge") if _path(one) == path] for path in COMMANDS}
