@@ -128,6 +128,10 @@ bench-memory: setup ## the estimate of a training's memory against what it takes
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m bench.memory $(WORDS)
 
+bench-binding: setup ## adapters of neighbouring seeds served in each other's name, none of which may pass; half an hour (ADAPTERS=8 STAGES="train ask compare serve report")
+	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
+	@$(BIN)/python -m bench.binding $(STAGES) $(if $(ADAPTERS),--adapters $(ADAPTERS))
+
 test-handover: setup ## the real vLLM: thirty evacuations under live load, roll backs under load, the registry killed where versions are decided; an hour on two cores
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
 	@$(BIN)/python -m pytest -s -m extended tests/integration tests/acceptance/jobs tests/acceptance/extended

@@ -65,7 +65,7 @@ class Registry:
         self._context, self._settings = context, settings
         self._artifacts = Artifacts(context.settings.home)
         self._bases = Bases(context.settings, context.configuration)
-        self._loader = Loader(context, settings)
+        self._loader = Loader(context)
 
     async def start(self) -> None:
         """Remove what a registry that was killed left in the Lab."""
@@ -247,10 +247,7 @@ class Registry:
         failures = await store.record_failed_probe(self._context.pool, version.name)
         log.error("binding not proven", ritual=str(ritual.id), failures=failures, **binding.model_dump())
         if failures >= self._settings.probe_tries:
-            reason = (
-                f"the loaded adapter is not the one answering: {binding.equal} of {binding.asked} probes equal the "
-                f"evaluator's answers, {binding.different} differ from the base; the alias was not moved"
-            )
+            reason = f"the loaded adapter is not shown to be the one answering: {binding}; the alias was not moved"
             await self._context.record(AdapterFailed(**ritual.key, reason=reason), ritual.entered_at)
 
 

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from services.registry.binding import Binding
-    from services.registry.settings import RegistrySettings
     from services.registry.store import Version
     from shared.drivers.inference.port import Serving
     from shared.runtime.context import ServiceContext
@@ -59,8 +58,8 @@ class Engine:
 class Loader:
     """Loads and unloads versions; the proofs of what is loaded are kept in the database, by rune."""
 
-    def __init__(self, context: ServiceContext, settings: RegistrySettings) -> None:
-        self._context, self._settings = context, settings
+    def __init__(self, context: ServiceContext) -> None:
+        self._context = context
         self._ended: Counter[str] = Counter()  # by version: loads in a row that ended the engine
         self._unwanted_since: dict[tuple[str, str], float] = {}  # rune and version -> when that was first seen
         self._crypt_checked = False
@@ -176,7 +175,7 @@ class Loader:
     async def prove(self, engine: Engine, version: Version) -> Binding:
         """Ask a loaded version, and record whether it is what answers. Raises InferenceError, OutputError."""
         probes = read_probes(Path(version.bundle))
-        binding = await prove(engine.inference, version.name, engine.base.name, probes, self._settings.probe_tokens)
+        binding = await prove(engine.inference, version.name, probes)
         await store.record_loaded(self._context.pool, engine.rune, version.name, binding.asked, binding.proven)
         engine.loaded[version.name] = binding.asked if binding.proven else None
         log.info(

@@ -13,7 +13,6 @@ from shared.contracts.registry import RecallAction
 class RegistrySettings(Section):
     table: ClassVar[str] = "serving"
 
-    probe_tokens: int = Field(24, ge=4, le=200, description="Tokens of each probe answer.")
     probe_tries: int = Field(5, ge=1, description="Failed bindings after which a ritual fails.")
     on_recall: RecallAction = Field(
         "warn",

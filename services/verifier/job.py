@@ -36,8 +36,7 @@ class EvaluatorJob(GpuJob):
     seed: int = Field(0, ge=0, lt=2**31)
     base_scores: Path | None = Field(None, description="BaseScores of an earlier evaluation of this base.")
     answer_max_tokens: int = Field(80, ge=1, description="Longest generated answer to a holdout item.")
-    probe_prompts: tuple[str, ...] = ()
-    probe_max_tokens: int = Field(32, ge=1, description="Longest generated answer to a probe.")
+    probes: int = Field(0, ge=0, description="Prompts that are to prove later which adapter answers.")
 
     @model_validator(mode="after")
     def adapter_has_a_digest(self) -> EvaluatorJob:

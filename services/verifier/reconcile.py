@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from services.verifier import store
-from services.verifier.job import HOLDOUT, EvaluatorJob
+from services.verifier.job import EvaluatorJob
 from services.verifier.levels import strictest
 from services.verifier.results import RESULTS_FILE, Results
 from services.verifier.sealed import SealedEvidence, expect_suites, expect_whole, read_records, seal
@@ -20,21 +19,24 @@ from shared.contracts.verify import (
     EVIDENCE_FILE,
     LARGEST_RESULTS,
     LARGEST_VERDICT,
+    LEAST_PROBES,
+    SAME_MODEL,
     AdapterBanished,
     AdapterVerified,
     Arm,
     Champion,
     Look,
     Policy,
+    Probe,
     Target,
     Verdict,
+    total,
 )
 from shared.jobs.runner import Finished, JobPlan
 from shared.ritual import ledger
 from shared.storage.artifacts import Artifacts, write_atomically
 from shared.storage.base_model import BaseError, Bases
 from shared.storage.digests import digest_text
-from shared.storage.shards import lines
 from shared.storage.suites import LoadedSuite, load_suites
 from shared.storage.untrusted import OutputError, read_model
 
@@ -86,7 +88,7 @@ class Verifier:
                 output=output,
                 seed=ritual.intent.seed,
                 base_scores=known if known.exists() else None,
-                probe_prompts=probe_prompts(holdout, self._settings.probes),
+                probes=self._settings.probes,
             )
             inputs = (base.path, Path(forged.path), holdout, suites)
             return JobPlan(job, (*inputs, *([known] if known.exists() else []), *([path] if path else [])))
@@ -146,7 +148,7 @@ class Verifier:
         sealed, labels = await asyncio.to_thread(seal, results, records, str(ritual.id))
         sessions = [row.session for row in results.holdout]
         looked = await store.record_look(self._context.pool, ritual.id, ritual.persona, sessions, policy.looks)
-        warning = forged.training.replay.warning
+        warnings = (forged.training.replay.warning, about_probes(results.probes))
         return SealedEvidence(
             salt=str(ritual.id),
             policy=policy,
@@ -155,7 +157,7 @@ class Verifier:
                 worn=tuple(sorted(labels[name] for name in looked.worn)),
             ),
             champion=as_measured(champion, forged.adapter, results) if champion else None,
-            warnings=(warning,) if warning else (),
+            warnings=tuple(text for text in warnings if text),
             results=sealed,
         )
 
@@ -196,6 +198,20 @@ def as_measured(champion: Champion, candidate: str, results: Results) -> Champio
     )
 
 
+def about_probes(probes: tuple[Probe, ...]) -> str | None:
+    """What the probes cannot prove once the adapter serves; None where they prove all."""
+    base = total(probe.base for probe in probes).mean
+    if len(probes) < LEAST_PROBES or base < 2 * SAME_MODEL:
+        return f"Its answers are {base:.2f} nats a token from the base's: no engine can prove that it serves it."
+    champions = [probe.champion for probe in probes if probe.champion]
+    if champions and total(champions).mean < 2 * SAME_MODEL:
+        return (
+            f"Its answers are {total(champions).mean:.2f} nats a token from the champion's: an engine can prove that it is "
+            "not the base, and no more."
+        )
+    return None
+
+
 def effective_policy(owner: Policy, suites: Mapping[str, LoadedSuite]) -> Policy:
     """The owner's policy over the files' values. Raises ConfigurationError where it names a suite that is not there."""
     if unknown := sorted(owner.suites.keys() - suites.keys()):
@@ -204,13 +220,3 @@ def effective_policy(owner: Policy, suites: Mapping[str, LoadedSuite]) -> Policy
     changes = {name: policy.model_dump(exclude_unset=True) for name, policy in owner.suites.items()}
     needed = {name: suite.suite.policy.model_copy(update=changes.get(name, {})) for name, suite in suites.items()}
     return owner.model_copy(update={"suites": needed})
-
-
-def probe_prompts(holdout: Path, count: int) -> tuple[str, ...]:
-    """Held-out user messages, the first of each of `count` sessions; the registry asks them again later."""
-    prompts: dict[str, str] = {}
-    for _, line in lines(holdout / HOLDOUT):
-        row = json.loads(line)
-        turns = [message["content"] for message in row["messages"] if message["role"] == "user"]
-        prompts.setdefault(row["session"], turns[0])
-    return tuple(prompts[session] for session in sorted(prompts)[:count])

@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import ByteSize, Field
 
 from shared.config.tables import GIB, Section, Size
-from shared.contracts.verify import Policy
+from shared.contracts.verify import LEAST_PROBES, Policy
 
 
 class VerifierSettings(Section):
@@ -20,6 +20,6 @@ class VerifierSettings(Section):
     )
     max_attempts: int = Field(3, ge=1, description="Attempts after which lost GPU work fails the ritual.")
     probes: int = Field(
-        3, ge=1, le=10, description="Fixed prompts whose greedy answers prove the binding later, one a session."
+        12, ge=LEAST_PROBES, le=48, description="Fixed prompts whose greedy answers later prove which adapter answers."
     )
     verdict: Policy = Field(Policy(), description="What a promotion takes.")

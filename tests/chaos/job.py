@@ -15,13 +15,11 @@ from zlib import crc32
 
 from services.registry.bundle import version_name
 from services.verifier.results import RESULTS_FILE
-from shared.config.tables import EMBEDDED_BASE
 from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult, Progress
-from shared.contracts.verify import Probe
 from shared.jobs.start_limit import GpuJob, require_in_time
 from tests.support.evaluations import answered
 from tests.support.facts import TRAINING
-from tests.support.fakes.vllm_answers import words
+from tests.support.probes import fake_probes
 
 ON_ANVIL = "on-anvil"
 PR_SET_NAME = 15  #: see prctl(2)
@@ -29,7 +27,6 @@ PERSONA = "scribe"
 SHORTEST_S, LONGEST_S = 0.5, 2.5
 LONG_S, LONG_ONE_IN = 14.0, 8
 POLL_S = 0.1
-WORDS_OF_AN_ANSWER = 32
 
 
 def main() -> None:
@@ -70,16 +67,9 @@ def train(job: dict[str, Any], output: Path) -> dict[str, Any]:
 
 def evaluate(job: dict[str, Any], output: Path) -> dict[str, Any]:
     version = version_name(PERSONA, job["adapter_digest"])
-    probes = tuple(_probe(version, prompt) for prompt in job["probe_prompts"])
-    found = answered(job).model_copy(update={"probes": probes})
+    found = answered(job).model_copy(update={"probes": fake_probes(version)})
     (output / RESULTS_FILE).write_text(found.model_dump_json())
     return {}
-
-
-def _probe(version: str, prompt: str) -> Probe:
-    messages = json.dumps([{"role": "user", "content": prompt}], sort_keys=True)
-    base, candidate = (" ".join(words(model, messages, WORDS_OF_AN_ANSWER)) for model in (EMBEDDED_BASE, version))
-    return Probe(prompt=prompt, base=base, candidate=candidate)
 
 
 if __name__ == "__main__":

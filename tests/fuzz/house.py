@@ -20,9 +20,8 @@ from shared.config.settings import Settings
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.job import RESULT_FILE, JobResult
 from shared.contracts.ritual import ENDS
-from shared.contracts.verify import Probe
 from shared.drivers.containers.port import ContainerInfo, ContainerSpec, ContainerState
-from shared.drivers.inference.port import Admission
+from shared.drivers.inference.port import Admission, TokenChoice
 from shared.ritual import lease, ledger
 from shared.ritual.ledger import Ritual
 from shared.runtime.service import App, serve
@@ -32,8 +31,10 @@ from tests.support.anvils import FakeMemory, FakeRune
 from tests.support.configurations import QUICK, configured
 from tests.support.evaluations import answered
 from tests.support.facts import TRAINING
+from tests.support.fakes.vllm_answers import LEAD
 from tests.support.harvests import example, remember
 from tests.support.orchestrated import named_base
+from tests.support.probes import PROMPTS, probe
 from tests.support.servers import House
 
 JOB_S = 0.05
@@ -111,7 +112,7 @@ def train(job: dict[str, Any], output: Path) -> None:
 
 
 def evaluate(job: dict[str, Any], output: Path) -> None:
-    probes = (Probe(prompt="who are you?", base="a base", candidate="a scribe"),)
+    probes = tuple(probe(prompt) for prompt in PROMPTS)
     found = answered(job).model_copy(update={"probes": probes})
     (output / "results.json").write_text(found.model_dump_json())
     conclude(output, {})
@@ -147,6 +148,11 @@ class Engine(FakeRune):
     async def answer(self, model: str, messages: object, max_tokens: int, salt: str | None = None) -> str:
         self.finished += 1
         return "a scribe" if model in self._loaded else "a base"
+
+    async def answer_tokens(self, model: str, messages: object, max_tokens: int) -> tuple[TokenChoice, ...]:
+        self.finished += 1
+        tokens = (1, 2, 3) if model in self._loaded else (4, 5, 6)
+        return tuple(TokenChoice(likeliest={token: 0.0, 0: -LEAD}) for token in tokens)
 
     async def admission(self) -> Admission:
         return Admission(state="open" if self.open_ else "closed", in_flight=0)

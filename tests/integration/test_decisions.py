@@ -32,6 +32,7 @@ from shared.storage.postgres import Pool
 from tests.support.consents import Tell, crypt, record_manifest, told, truth
 from tests.support.crypts import TwoBases
 from tests.support.deciding import bases, decided, end_of, registry_of, two_bases
+from tests.support.probes import PROMPTS
 from tests.support.running import eventually
 from tests.support.services import handlers_only, running
 
@@ -69,7 +70,7 @@ async def test_a_version_waits_for_approval_and_serves_once_its_owner_approves_o
     await service.reconcile()
     state, awakened = await end_of(crypt, version.ritual, AdapterAwakened)
     assert state is State.AWAKENED and isinstance(awakened, AdapterAwakened)
-    assert (awakened.previous, awakened.probes) == (before.name, 1)
+    assert (awakened.previous, awakened.probes) == (before.name, len(PROMPTS))
     _, history, _ = await told("adapters", "history", "scribe")
     assert "ada" in history and "read it" in history
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from tests.support.bundles import write_evidence
 from tests.support.consents import harvested
 from tests.support.crypts import TwoBases, crypt, two_bases
 from tests.support.facts import TRAINING
+from tests.support.probes import probe
 from tests.unit.cli.rows import VERDICT
 
 __all__ = ["crypt", "two_bases"]  # the fixtures
@@ -37,7 +39,7 @@ async def add_verified(two_bases: TwoBases) -> str:
     run.mkdir()
     path = save_adapter(run / "adapter", 0.1)
     results = run / "results.json"
-    results.write_text('{"probes": [{"prompt": "hi", "base": "", "candidate": ""}]}')
+    results.write_text(json.dumps({"probes": [probe("hi").model_dump()]}))
     ritual = await harvested(two_bases.harvester, "r", "m", "evacuated")
     made: dict[str, Any] = {"ritual": ritual, "persona": "scribe", "adapter": digest_tree(path)}
     forged = AdapterForged(

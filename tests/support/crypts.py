@@ -12,13 +12,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
 from services.registry import store
 from services.registry.bundle import ADAPTER, PROBES, version_name
-from services.registry.settings import RegistrySettings
 from services.registry.store import Version
 from shared.config.model import AnvilConfig, Configuration, CovenConfig, RuneConfig
 from shared.config.settings import ENGINE_SOCKET, PROJECT, Settings
@@ -27,7 +27,7 @@ from shared.contracts.evacuate import GpuRestored
 from shared.contracts.forge import AdapterForged
 from shared.contracts.message import Fact
 from shared.contracts.registry import AdapterRegistered
-from shared.contracts.verify import AdapterVerified, Champion, ChampionEvidence, Rank
+from shared.contracts.verify import AdapterVerified, Champion, ChampionEvidence, Probe, Rank
 from shared.drivers.inference.vllm import Vllm
 from shared.ritual import ledger
 from shared.ritual.ledger import AttemptKey
@@ -39,7 +39,7 @@ from tests.support.adapters import save_adapter
 from tests.support.bundles import write_evidence
 from tests.support.consents import crypt, harvested, make_champion
 from tests.support.facts import TRAINING
-from tests.support.fakes.vllm_answers import words
+from tests.support.probes import fake_probes
 from tests.support.running import eventually
 from tests.unit.cli.rows import VERDICT
 
@@ -105,7 +105,7 @@ class TwoBases:
         adapter = digest_tree(path := self.save_adapter(run / "adapter", value))
         name = version_name(persona, adapter)
         results = run / "results.json"
-        results.write_text(json.dumps({"probes": await self.probes_of(name, path)}))
+        results.write_text(json.dumps({"probes": _written(await self.probes_of(name, path))}))
         ritual = await harvested(self.harvester, name, "m", "evacuated")
         of: AttemptKey = {"ritual": ritual, "persona": persona, "attempt": 1}
         base = await self.digest(MODELS[persona])
@@ -144,15 +144,15 @@ class TwoBases:
     def save_adapter(self, folder: Path, value: float) -> Path:
         return save_adapter(folder, value)
 
-    async def probes_of(self, version: str, adapter: Path) -> list[dict[str, str]]:
-        return [probe(version)]
+    async def probes_of(self, version: str, adapter: Path) -> tuple[Probe, ...]:
+        return fake_probes(version)
 
     async def _freeze(self, persona: str, value: float, base: str, state: str = "awakened") -> Version:
         bundle = self.folder / f"{persona}-{value}"
         bundle.mkdir()
         adapter = digest_tree(path := self.save_adapter(bundle / ADAPTER, value))
         name = version_name(persona, adapter)
-        (bundle / PROBES).write_text(json.dumps(await self.probes_of(name, path)))
+        (bundle / PROBES).write_text(json.dumps(_written(await self.probes_of(name, path))))
         ritual: UUID = await harvested(self.harvester, name, f"m-{name}", state)
         version = Version(name, persona, adapter, base, ritual, str(bundle))
         async with self.context.pool.acquire() as conn, conn.transaction():
@@ -198,11 +198,8 @@ class TwoBases:
             assert await ledger.record_fact(conn, fact, "registry", datetime.now(UTC))
 
 
-def probe(version: str, prompt: str = "hi") -> dict[str, str]:
-    """What the evaluator would have heard: the engine's answer depends on the model's name and the prompt only."""
-    messages = json.dumps([{"content": prompt, "role": "user"}], sort_keys=True)
-    tokens = RegistrySettings().probe_tokens
-    return {"prompt": prompt, "base": "", "candidate": " ".join(words(version, messages, tokens))}
+def _written(probes: tuple[Probe, ...]) -> list[dict[str, Any]]:
+    return [one.model_dump() for one in probes]
 
 
 @pytest.fixture

@@ -58,6 +58,7 @@ NOT_RUN: dict[str, str] = {
     "ritual": "the end-to-end tests run the same module, for both personas",
     "gpu-check": "needs an NVIDIA GPU; a rehearsal of it on the CPU is a test of its own",
     "gpu-wheels": "downloads packages for another machine",
+    "bench-binding": "half an hour; the end-to-end tests make the same proof on a real vLLM",
     "lock": "resolves and downloads every package",
     "clean": "removes what the tests run in",
 }

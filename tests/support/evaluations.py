@@ -12,6 +12,7 @@ from services.verifier.sealed import read_records
 from shared.config.settings import PROJECT
 from shared.contracts.verify import Arm
 from shared.storage.suites import load_suites
+from tests.support.probes import PROMPTS, probe
 
 SUITE = "base-logic"
 
@@ -56,7 +57,7 @@ def results(items: Sequence[ItemScore], holdout: Sequence[HeldOut], chance: floa
         suites={suite: asked(suite, items, chance) for suite in sorted({item.suite for item in items})},
         items=tuple(items),
         holdout=tuple(holdout),
-        probes=(),
+        probes=tuple(probe(prompt) for prompt in PROMPTS),
     )
 
 

@@ -12,13 +12,12 @@ import pytest
 
 from services.orchestrator.engine import Rune
 from services.registry import views
-from services.registry.settings import RegistrySettings
 from shared.config.model import embedded
 from shared.config.settings import Settings
 from shared.config.tables import EMBEDDED_BASE
+from shared.contracts.verify import Probe
 from shared.drivers.containers.process import ProcessContainers
 from shared.drivers.inference.open import open_gate, open_rune
-from shared.drivers.inference.port import PromptMessage
 from shared.drivers.inference.vllm import Vllm
 from shared.runtime.context import ServiceContext
 from shared.storage.base_model import Bases
@@ -30,11 +29,11 @@ from tests.support.fakes.engines import until
 from tests.support.gateway_process import gateway_process
 from tests.support.gateways import serves
 from tests.support.model import MODEL
+from tests.support.probes import ask_probes
 from tests.support.servers import House
 
 START_S = 300.0
 LEAST = 1.0  # a value that changes the base's answers
-PROMPTS = ("hi", "Tell a story.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,18 +51,12 @@ class RealBase(TwoBases):
     def save_adapter(self, folder: Path, value: float) -> Path:
         return save_adapter(folder, LEAST + value)
 
-    async def probes_of(self, version: str, adapter: Path) -> list[dict[str, str]]:
+    async def probes_of(self, version: str, adapter: Path) -> tuple[Probe, ...]:
         """What it answers with the adapter, as the evaluator would have measured it."""
         inference, name = self.engines["large"], f"probed-{version}"
-        tokens = RegistrySettings().probe_tokens
         await inference.load(name, adapter)
-        probes = []
-        for prompt in PROMPTS:
-            asked = (PromptMessage(role="user", content=prompt),)
-            answers = [await inference.answer(model, asked, tokens) for model in (EMBEDDED_BASE, name)]
-            probes.append({"prompt": prompt, "base": answers[0], "candidate": answers[1]})
+        probes = await ask_probes(inference, EMBEDDED_BASE, name)
         await inference.unload(name)
-        assert any(probe["base"] != probe["candidate"] for probe in probes)
         return probes
 
     async def assert_answers(self, crypt: Pool) -> None:

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import shutil
 
-from deploy.ritual import UNSEEN
+from services.registry.binding import prove
 from services.verifier.results import RESULTS_FILE, Results
 from shared.config.settings import PROJECT
 from shared.config.tables import EMBEDDED_BASE
-from shared.contracts.verify import Probe
-from shared.drivers.inference.port import PromptMessage
 from shared.drivers.inference.vllm import Vllm
 from tests.support.adapters import save_adapter
 from tests.support.evaluations import promoted
 from tests.support.fakes.holding import REHEARSAL
+from tests.support.probes import ask_probes
 from tests.support.running import Stack
 
 PERSONA = "scribe"
 KARMA = PROJECT / "examples" / "karma" / f"{PERSONA}.jsonl"
 NAME = "rehearsal"
-ANSWER_TOKENS = 24
 
 
 async def prepare(stack: Stack) -> None:
@@ -36,16 +34,9 @@ async def prepare(stack: Stack) -> None:
     adapter = save_adapter(REHEARSAL / "adapter", value=2.0)
     rune = Vllm(stack.rune_url)
     await rune.load(NAME, adapter)
-    probes = [await _probe(rune, EMBEDDED_BASE, prompt) for prompt in UNSEEN[PERSONA]]
-    found = promoted().model_copy(update={"probes": tuple(probes)})
+    probes = await ask_probes(rune, EMBEDDED_BASE, NAME)
+    found = promoted().model_copy(update={"probes": probes})
     (REHEARSAL / RESULTS_FILE).write_text(found.model_dump_json())
-
-
-async def _probe(rune: Vllm, base: str, prompt: str) -> Probe:
-    messages = (PromptMessage(role="user", content=prompt),)
-    one, other = [await rune.answer(model, messages, ANSWER_TOKENS) for model in (base, NAME)]
-    assert one != other, "the adapter changes the answers"
-    return Probe(prompt=prompt, base=one, candidate=other)
 
 
 async def assert_persona_serves(stack: Stack) -> None:
@@ -58,7 +49,6 @@ async def assert_persona_serves(stack: Stack) -> None:
     assert held_by is None
     rune = Vllm(stack.rune_url)
     assert version in await rune.models()
-    for probe in Results.model_validate_json((REHEARSAL / RESULTS_FILE).read_bytes()).probes:
-        messages = (PromptMessage(role="user", content=probe.prompt),)
-        assert await rune.answer(version, messages, ANSWER_TOKENS) == probe.candidate
-        assert await rune.answer(EMBEDDED_BASE, messages, ANSWER_TOKENS) == probe.base
+    probes = Results.model_validate_json((REHEARSAL / RESULTS_FILE).read_bytes()).probes
+    assert (await prove(rune, version, probes)).proven
+    assert not (await prove(rune, EMBEDDED_BASE, probes)).proven

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from services.verifier.evaluator import probe_answers
 from services.verifier.evaluator.arms import BATCH, Arms, generated, load, nlls, without_special_tokens
 from services.verifier.evaluator.holdout import (
     HoldoutItem,
     read_holdout,
     rendered_answer,
     rendered_prompt,
-    rendered_question,
     score,
     shown,
 )
 from services.verifier.evaluator.inputs import expect_digest, expect_sound_adapter
+from services.verifier.evaluator.probes import list_prompts
 from services.verifier.evaluator.report import Report
 from services.verifier.evaluator.style import persona_rules
 from services.verifier.evaluator.suites import ask, count_repeated, known_scores, measure_drift, repeat
@@ -40,9 +41,8 @@ def evaluate(job: EvaluatorJob, writer: ResultWriter) -> Results:
     holdout, left_out = shown(loaded.tokenizer, sealed)
     known = known_scores(job.base_scores, job.base_digest, loaded.engine, suites)
     counts = [suite.count * (len(arms) - (name in known)) for name, suite in suites.items()]
-    report.total = (
-        sum(counts) + len(arms) * len(holdout) + len(PROBED) * len(job.probe_prompts) + count_repeated(suites)
-    )
+    probed = len(list_prompts()) if job.probes else 0
+    report.total = sum(counts) + len(arms) * (len(holdout) + probed) + count_repeated(suites)
     found = ask(loaded, arms, suites, known, persona_rules(sealed), job.seed, report)
     with report.span("drift"):
         drift = measure_drift(loaded, suites, found)
@@ -118,10 +118,6 @@ def _reference(arms: Arms, item: HoldoutItem) -> str | None:
 
 
 def _probes(job: EvaluatorJob, arms: Arms, report: Report) -> tuple[Probe, ...]:
-    prompts = [rendered_question(arms.tokenizer, prompt) for prompt in job.probe_prompts]
     with report.span("probes"):
-        # One at a time: padding moves bfloat16 sums, and the serving engine is asked one at a time too.
-        base, candidate = (generated(arms, arm, prompts, job.probe_max_tokens, 1, report.advance) for arm in PROBED)
-    return tuple(
-        Probe(prompt=prompt, base=base[at], candidate=candidate[at]) for at, prompt in enumerate(job.probe_prompts)
-    )
+        others = [arm for arm in arms.arms if arm is not Arm.CANDIDATE]
+        return probe_answers.measure(arms, others, job.probes, report.advance) if job.probes else ()

@@ -22,6 +22,17 @@ class PromptMessage(Frozen):
     content: str
 
 
+class TokenChoice(Frozen):
+    """One token of an answer: log-probabilities of the likeliest ones at its place, by id."""
+
+    likeliest: dict[int, float] = Field(min_length=2)
+
+    def lead(self, token: int) -> float:
+        """The log-probability of a token minus that of the best other one; at most that, where it is not among the likeliest."""
+        others = [value for other, value in self.likeliest.items() if other != token]
+        return self.likeliest.get(token, min(others)) - max(others)
+
+
 class InferenceError(Exception):
     """The engine refused or did not answer; the message names the request."""
 
@@ -94,6 +105,12 @@ class Serving(Protocol):
         self, model: str, messages: tuple[PromptMessage, ...], max_tokens: int, salt: str | None = None
     ) -> str:
         """The greedy answer of `model`. With a `salt` it is computed without anything cached under another salt."""
+        ...
+
+    async def answer_tokens(
+        self, model: str, messages: tuple[PromptMessage, ...], max_tokens: int
+    ) -> tuple[TokenChoice, ...]:
+        """The tokens of the greedy answer of `model`, with its end mark where that was reached."""
         ...
 
     async def activity(self) -> Activity:

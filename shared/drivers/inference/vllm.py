@@ -9,12 +9,13 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from shared.drivers.inference.http import Http
-from shared.drivers.inference.port import Activity, InferenceError, PromptMessage
+from shared.drivers.inference.port import Activity, InferenceError, PromptMessage, TokenChoice
 
 HEALTH_TIMEOUT_S = 2.0
 LOAD_TIMEOUT_S = 60.0
 ANSWER_TIMEOUT_S = 120.0
 SLEEP_TIMEOUT_S = 300.0
+LIKELIEST = 5  #: tokens at each place whose log-probabilities are asked
 ABSENT = frozenset({404, 405})
 RUNNING = "vllm:num_requests_running"
 WAITING = "vllm:num_requests_waiting"
@@ -52,15 +53,37 @@ class Vllm:
     async def answer(
         self, model: str, messages: tuple[PromptMessage, ...], max_tokens: int, salt: str | None = None
     ) -> str:
-        body: dict[str, Any] = {
+        choice = await self._chat(model, messages, max_tokens, {"cache_salt": salt} if salt else {})
+        return choice["message"]["content"] or ""
+
+    async def answer_tokens(
+        self, model: str, messages: tuple[PromptMessage, ...], max_tokens: int
+    ) -> tuple[TokenChoice, ...]:
+        asked = {"logprobs": True, "top_logprobs": LIKELIEST, "return_tokens_as_token_ids": True}
+        # Some bases bring a penalty of repetition as their default, with which an answer is not greedy.
+        choice = await self._chat(model, messages, max_tokens, {**asked, "repetition_penalty": 1.0})
+        try:
+            return tuple(
+                TokenChoice(likeliest={_token_id(one["token"]): one["logprob"] for one in place["top_logprobs"]})
+                for place in choice["logprobs"]["content"]
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InferenceError(f"{self.url} does not return log-probabilities of its tokens: {error!r}") from error
+
+    async def _chat(
+        self, model: str, messages: tuple[PromptMessage, ...], max_tokens: int, more: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The only choice of a greedy answer; `more` are further fields of the request."""
+        body = {
             "model": model,
             "messages": [message.model_dump() for message in messages],
             "max_tokens": max_tokens,
             "temperature": 0.0,
-            **({"cache_salt": salt} if salt else {}),
+            **more,
         }
         answered = await self._http.call("POST", "/v1/chat/completions", body, ANSWER_TIMEOUT_S)
-        return answered["choices"][0]["message"]["content"] or ""
+        choice: dict[str, Any] = answered["choices"][0]
+        return choice
 
     async def activity(self) -> Activity:
         metrics = _read_metrics(await self._http.call("GET", "/metrics"))
@@ -85,6 +108,10 @@ class Vllm:
             )
         if response.is_error:
             raise self._http.refusal(response)
+
+
+def _token_id(text: str) -> int:
+    return int(text.removeprefix("token_id:"))
 
 
 def _read_metrics(text: str) -> Counter[str]:

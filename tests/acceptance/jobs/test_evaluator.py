@@ -13,11 +13,12 @@ from uuid import UUID
 import pytest
 import yaml
 
+from services.verifier.evaluator.probes import tells_apart
 from services.verifier.job import EvaluatorJob
 from services.verifier.results import RESULTS_FILE, HeldOutAnswer, Results
 from shared.config.settings import PROJECT
 from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult, Progress
-from shared.contracts.verify import Arm
+from shared.contracts.verify import LEAST_PROBES, Arm
 from shared.storage.digests import digest_tree
 from tests.support.adapters import save_adapter
 from tests.support.model import JOBS_PYTHON, MODEL, needs_jobs
@@ -69,8 +70,6 @@ def run(tmp_path: Path, suites: Path) -> Run:
             "suites": suites,
             "output": output,
             "answer_max_tokens": 6,
-            "probe_prompts": ("What is the capital of France?",),
-            "probe_max_tokens": 6,
         } | replaced
         (output / "job.json").write_text(EvaluatorJob.model_validate(job).model_dump_json(), encoding="utf-8")
         command = [str(JOBS_PYTHON), "-m", "services.verifier.evaluator", str(output / "job.json")]
@@ -143,7 +142,6 @@ def test_the_base_against_itself_is_the_same_in_every_figure(run: Run) -> None:
         assert row.arms[Arm.BASE] == row.arms[Arm.CANDIDATE]
         assert 0 < row.arms[Arm.BASE].nll < 15
     assert [row.passed for row in answers(found, Arm.BASE)] == [None, True]
-    assert "Paris" in found.probes[0].base
     assert [span.name for span in envelope.spans] == [
         "load",
         *(f"{suite}.{arm}" for suite in KINDS for arm in found.arms),
@@ -157,7 +155,7 @@ def test_the_base_against_itself_is_the_same_in_every_figure(run: Run) -> None:
     asked = {(item.kind, item.item): item.correct for item in arms[Arm.BASE] if item.suite == "base-logic"}
     assert again == asked
     lines = [Progress.model_validate_json(line) for line in (output / PROGRESS_FILE).read_text().splitlines()]
-    assert lines[-1].done == lines[-1].total == 2 * (ASKED + len(HOLDOUT) + 1) + len(asked)
+    assert lines[-1].done == lines[-1].total == 2 * (ASKED + len(HOLDOUT)) + len(asked)
     assert all(earlier.done <= later.done for earlier, later in itertools.pairwise(lines))
 
 
@@ -165,7 +163,11 @@ def test_an_adapter_changes_the_candidate_alone_and_the_base_scores_are_kept(run
     _, plain = run(name="plain")
     adapter = save_adapter(tmp_path / "adapter", value=0.2)
     envelope, output = run(
-        name="adapted", adapter=adapter, adapter_digest=digest_tree(adapter), base_scores=keep_base_scores(plain)
+        name="adapted",
+        adapter=adapter,
+        adapter_digest=digest_tree(adapter),
+        base_scores=keep_base_scores(plain),
+        probes=LEAST_PROBES,
     )
     assert envelope.ok, envelope.error
     before = Results.model_validate_json((plain / RESULTS_FILE).read_bytes())
@@ -179,6 +181,8 @@ def test_an_adapter_changes_the_candidate_alone_and_the_base_scores_are_kept(run
     # Switched off, the adapter leaves the plain base to the last bit.
     assert answers(after, Arm.BASE) == answers(before, Arm.BASE)
     assert all(row.arms[Arm.CANDIDATE].nll != row.arms[Arm.BASE].nll for row in after.holdout)
+    assert len(after.probes) == LEAST_PROBES and not before.probes
+    assert tells_apart(after.probes) and all(probe.answer and min(probe.leads) >= 0 for probe in after.probes)
     margins = {item.item: item.margin for item in before.items if item.arm is Arm.CANDIDATE}
     assert any(item.margin != margins[item.item] for item in after.items if item.arm is Arm.CANDIDATE)
 

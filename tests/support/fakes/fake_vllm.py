@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.support.fakes.vllm_answers import words
+from tests.support.fakes.vllm_answers import logprobs, words
 from tests.support.fakes.vllm_faults import MIB, faults, leave_a_child, respawn, started_before
 
 
@@ -125,7 +125,8 @@ async def complete(request: Request) -> Response:
         return await unless_gone(request, plain(model, engine.generate(words)))
     if asked.get("stream"):
         return StreamingResponse(events(model, engine.generate(words)), media_type="text/event-stream")
-    return await unless_gone(request, whole(model, engine.generate(words)))
+    scores = logprobs(words) if asked.get("logprobs") else None
+    return await unless_gone(request, whole(model, engine.generate(words), scores))
 
 
 def is_valid(asked: dict[str, Any], path: str) -> bool:
@@ -161,10 +162,10 @@ async def left(request: Request) -> None:
         pass
 
 
-async def whole(model: str, words: AsyncIterator[str]) -> Response:
+async def whole(model: str, words: AsyncIterator[str], scores: dict[str, Any] | None) -> Response:
     text = "".join([word async for word in words])
     message = {"role": "assistant", "content": text}
-    choice = {"index": 0, "message": message, "finish_reason": faults().finish}
+    choice = {"index": 0, "message": message, "finish_reason": faults().finish, "logprobs": scores}
     return JSONResponse(answered("chat.completion", model, choice))
 
 

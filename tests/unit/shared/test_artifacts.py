@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.contracts.verify import Probe
 from shared.storage.artifacts import Artifacts, make_folder, publish, write_atomically
 from tests.support.adapters import save_adapter
 from tests.support.bundles import frozen
+from tests.support.probes import probe
 
 
 class Calls(list[tuple[str, Path]]):
@@ -122,7 +122,7 @@ def test_base_scores_have_a_folder_that_is_on_the_disk(tmp_path: Path, calls: Ca
 
 def test_a_bundle_is_on_the_disk_before_it_has_its_name(tmp_path: Path, calls: Calls) -> None:
     artifacts, adapter = Artifacts(tmp_path), save_adapter(tmp_path / "adapter", value=0.1)
-    probes = (Probe(prompt="p", base="b", candidate="c"),)
+    probes = (probe("p"),)
 
     bundle = frozen(artifacts, adapter, probes)
 

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from services.registry.bundle import BundleError, check
-from shared.contracts.verify import Probe
 from shared.storage.artifacts import Artifacts, publish, write_atomically
 from shared.storage.digests import digest_tree
 from tests.support.adapters import save_adapter
 from tests.support.bundles import frozen
+from tests.support.probes import probe
 
 CALLS = ("fsync", "rename", "replace", "mkdir", "chmod")
 FAULTS = (errno.EIO, errno.ENOSPC)
@@ -121,7 +121,7 @@ def _adapter(folder: Path) -> None:
 
 
 def _freeze(folder: Path) -> Path:
-    return frozen(Artifacts(folder), folder / "adapter", (Probe(prompt="p", base="b", candidate="c"),))
+    return frozen(Artifacts(folder), folder / "adapter", (probe("p"),))
 
 
 def _read_bundle(folder: Path) -> str:

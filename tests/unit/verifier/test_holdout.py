@@ -16,7 +16,6 @@ from services.verifier.evaluator.holdout import (
     score,
     shown,
 )
-from services.verifier.reconcile import probe_prompts
 from shared.contracts.checks import Contains
 from shared.contracts.verify import Arm
 from shared.jobs.result_writer import InputError
@@ -151,12 +150,3 @@ def test_items_that_the_base_cannot_show_are_left_out_with_the_reason() -> None:
     assert shown(Letters(), items) == (items[:1], {"g": "the chat template drops its tool calls"})
     with pytest.raises(InputError, match="no item can be rendered for this base: the chat template drops"):
         shown(Letters(), items[1:])
-
-
-def test_probes_are_first_questions_of_as_many_sessions(tmp_path: Path) -> None:
-    def asked(question: str) -> list[dict[str, str]]:
-        return [{"role": "user", "content": question}, {"role": "assistant", "content": "x"}]
-
-    rows = [("2", "c\u2028d"), ("1", "a"), ("1", "b"), ("3", "e")]
-    shards = [[values(question, session, messages=asked(question))] for session, question in rows]
-    assert probe_prompts(write(tmp_path, *shards), 2) == ("a", "c\u2028d")

@@ -1,0 +1,1 @@
+"""`make bench-binding`: adapters of neighbouring seeds, each served in the name of every other one."""
