@@ -1,6 +1,6 @@
 """Train the corrections of the example karma with each loss, and print what it does to held-out ones: `python -m bench.losses`.
 
-Of both personas every third session with a correction is held out. `sft` trains the corrected answers alone, for comparison.
+Every third session with a correction is held out. `sft` trains the corrected answers alone, for comparison.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ from shared.contracts.forge import TrainingFigures
 from shared.storage.base_model import Base
 from shared.storage.digests import digest_tree
 
-PERSONAS = ("scribe", "coder")
 HELD_OUT = 3  #: every so many sessions
 
 
-def main(losses: Sequence[str], seeds: Sequence[int], changes: dict[str, Any]) -> None:
+def main(losses: Sequence[str], personas: Sequence[str], seeds: Sequence[int], changes: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory(prefix="soulforge-bench-") as folder:
         manifest = Path(folder) / "manifest"
-        trained, held_out = split_corrections()
+        trained, held_out = split_corrections(personas)
         write_manifest(manifest, trained, held_out)
         base = Base(name=EMBEDDED_BASE, path=MODELS / EMBEDDED_BASE, digest=digest_tree(MODELS / EMBEDDED_BASE))
         print(f"{len(trained)} corrections to train, {len(held_out)} held out; margins in nats, NLL per token")
@@ -81,9 +80,9 @@ def report(loss: str, runs: Sequence[TrainingFigures]) -> None:
     print(f"NLL of the chosen {statistics.mean(losses):+.3f} ({min(losses):+.3f} to {max(losses):+.3f})", flush=True)
 
 
-def split_corrections() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def split_corrections(personas: Sequence[str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The corrections to train, and those of every third session."""
-    files = [PROJECT / "examples" / "karma" / f"{persona}.jsonl" for persona in PERSONAS]
+    files = [PROJECT / "examples" / "karma" / f"{persona}.jsonl" for persona in personas]
     records = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     known = {record["id"]: record for record in records}
     corrections = [record | {"wrong": known[record["parent"]]} for record in records if record.get("parent")]
@@ -123,7 +122,8 @@ def as_rows(pairs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bench.losses", description=__doc__)
     parser.add_argument("--losses", nargs="+", default=["sft", "dpo", "kto"])
+    parser.add_argument("--personas", nargs="+", default=["scribe", "coder"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--changes", type=json.loads, default={}, help="values of the recipes to replace, as JSON")
     given = parser.parse_args()
-    main(given.losses, given.seeds, given.changes)
+    main(given.losses, given.personas, given.seeds, given.changes)

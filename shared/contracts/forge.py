@@ -169,7 +169,9 @@ class TrainingFigures(Frozen):
     checkpoints: tuple[CheckpointFigures, ...] = Field((), description="The checkpoints, the latest 500 at most.")
     memory: MemoryFigures
     replay: ReplayFigures
-    preference: PreferenceFigures | None = Field(None, description="None where the manifest holds out no pairs.")
+    preference: PreferenceFigures | None = Field(
+        None, description="None where no pairs are held out, and with Unsloth."
+    )
     mask_audit: MaskAudit
     adapter: dict[str, str] = Field(description="The digest of each file of the adapter.")
     choice: EngineChoice = Field(description="The engine, and why it was taken.")
