@@ -67,6 +67,7 @@ async def test_each_end_for_want_of_memory_halves_the_rows_and_is_no_failure(
 
     failed = await ledger.require_fact(admin, ritual, AdapterFailed)
     assert rows == [4, 2]
+    assert await ledger.count_failures(admin, ritual) == 0
     assert "trained with 1 rows" in failed.reason
 
 

@@ -32,6 +32,7 @@ SHORT_FORMS: dict[str, tuple[str, ...]] = {
     "bench-handover": ("DRIVERS=process", "ROUNDS=1"),
     "bench-gateway": ("UPSTREAMS=stub", "ROUNDS=1"),
     "bench-replay": ("ROWS=8", "SEEDS=0", "PERSONAS=scribe", "ITEMS=2"),
+    "bench-memory": ("WORDS=narrow 256 r64",),
     "bench-redaction": ("SEEDS=6",),
     "bench-gate": ("CANDIDATES=60", "HOLDOUTS=2"),
     "contracts": (),
