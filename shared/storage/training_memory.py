@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 MIB, GIB = 1024**2, 1024**3
 IDLE = 700 * MIB  #: a trainer with its libraries, and without the base
-LIBRARIES = 130 * MIB  #: what they load and keep during the run
-FRAGMENTED = 0.08  #: of what is allocated and freed in each step
+LIBRARIES = 120 * MIB  #: what they load and keep during the run
+FRAGMENTED = 0.12  #: of what is allocated and freed in each step
 FLOAT, HALF = 4, 2  #: bytes
 FOUR_BIT = 0.53  #: bytes of a weight in 4 bit, with its scales
 TILE = 32768, 4096  #: entries of the vocabulary and tokens whose logits TRL has at once (trl.kernels.chunked_logprob)
-LOGIT, LOGIT_IN_TILE = 16, 36  #: bytes of a logit without a fused kernel: with its gradient and the steps to it
+LOGIT, LOGIT_IN_TILE = 16, 32  #: bytes of a logit without a fused kernel: with its gradient and the steps to it
 DIRECT = 2**25  #: logits up to which a CPU computes them without tiles (forge/trainer/engines/arithmetic.py)
 ADVICE = {
     "weights": 'take a smaller base, or method "qlora", which keeps it in 4 bit',
