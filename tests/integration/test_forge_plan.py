@@ -11,7 +11,7 @@ from services.forge.reconcile import ROLE, Forge
 from shared.config.model import embedded
 from shared.config.recipe import load_recipe
 from shared.config.settings import Settings
-from shared.config.tables import JobsConfig, UnslothConfig
+from shared.config.tables import JobsConfig, TrainingJobsConfig, UnslothConfig
 from shared.contracts.evacuate import GpuInterrupted
 from shared.contracts.forge import EngineChoice, Pilot
 from shared.contracts.intent import RecipeOverrides
@@ -88,3 +88,29 @@ async def test_a_job_reaches_both_engines_and_what_it_measured_of_them_is_kept_f
         figures = TRAINING.model_copy(update={"choice": choice}).model_dump(mode="json")
         await forge.conclude(found, held, Finished(JobResult(ok=True, result=figures), output, ()))
         assert (kept / kept_name(choice.key)).is_file() is is_kept
+
+
+async def test_workers_have_their_environment_a_share_of_a_step_and_an_equal_part_of_the_memory(
+    admin: Pool, settings: Settings, client: Client, tmp_path: Path
+) -> None:
+    named_base(tmp_path)
+    python = tmp_path / ".venv-ray/bin/python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    on_ray = JobsConfig(forge=TrainingJobsConfig(executor="ray", workers=2, python=python))
+    settings = settings.model_copy(update={"models": tmp_path})
+    ritual = await harvested(admin)
+    await evacuated(admin, ritual)
+    found, held = await ledger.get_ritual(admin, ritual), await lease.get_live_lease(admin, ritual)
+    assert found and held
+    planned = []
+    for jobs in (JobsConfig(), on_ray):
+        context = ServiceContext("forge", settings, admin, client, embedded().model_copy(update={"jobs": jobs}))
+        planned.append((await Forge(context).plan(found, held))(tmp_path / "output"))
+
+    one, two = (plan.values for plan in planned)
+    assert isinstance(one, TrainerJob) and isinstance(two, TrainerJob)
+    assert (one.executor, one.workers, two.executor, two.workers) == ("local", 1, "ray", 2)
+    assert planned[1].environment and planned[1].environment.python == str(python)
+    assert one.memory and two.memory == one.memory // 2
+    assert two.recipe.rows_at_once == one.recipe.batch_size // 2
