@@ -79,11 +79,12 @@ class Forge:
         recipe, reason = await self._recipe(ritual, harvested, base)
         # An end for want of memory is a fact: the next attempt has half as many rows at once, and after one row keeps less.
         without_memory = await ledger.get_rows_without_memory(self._context.pool, ritual.id)
-        jobs = self._context.configuration.jobs
+        changed, jobs = with_overrides(recipe, ritual.intent.overrides), self._context.configuration.jobs
+        workers = jobs.forge.workers
 
         def planned(output: Path) -> JobPlan:
             resume = self._earlier_checkpoints(ritual)
-            engine, *others = list_engines(recipe, jobs)
+            engine, *others = list_engines(changed, jobs)
             environment = jobs.training(engine)
             # One container has one image.
             reached = {
@@ -98,9 +99,9 @@ class Forge:
                 base=base,
                 manifest_dir=manifest,
                 manifest_digest=harvested.manifest,
-                recipe=with_fewer_rows(with_overrides(recipe, ritual.intent.overrides), without_memory),
+                recipe=with_fewer_rows(changed.shared_by(workers) if workers > 1 else changed, without_memory),
                 checkpointing=without_memory == recipe.least_rows,
-                memory=self._memory,
+                memory=self._memory and self._memory // workers,
                 recipe_reason=reason,
                 replay=replay,
                 replay_digest=digests.digest_file(replay) if replay else None,
@@ -108,7 +109,7 @@ class Forge:
                 resume_from=resume,
                 engine=engine,
                 executor=jobs.forge.executor,
-                workers=jobs.forge.workers,
+                workers=workers,
                 others={other: found.python for other, found in reached.items()},
                 kept=kept,
                 seed=ritual.intent.seed,

@@ -50,11 +50,11 @@ def refused(engine: EngineName, recipe: Recipe) -> str | None:
 
 
 def _on_ray(recipe: Recipe, able: tuple[EngineName, ...], jobs: JobsConfig) -> tuple[EngineName, ...]:
-    """`trl`, which alone trains in workers, and loss sft alone. Raises ConfigurationError where it cannot."""
-    if "trl" not in able or recipe.loss != "sft":
+    """`trl`, which alone trains in workers. Raises ConfigurationError where it cannot."""
+    if "trl" not in able or recipe.loss != "sft" or recipe.joules:
         raise ConfigurationError(
-            'executor "ray" runs engine "trl" with loss "sft": take a recipe with these, or set executor = "local" under '
-            "[jobs.forge] in soulforge.toml"
+            'executor "ray" runs engine "trl" with loss "sft", without a budget of joules: take such a recipe, or set '
+            'executor = "local" under [jobs.forge] in soulforge.toml'
         )
     if jobs.training("trl").missing:
         raise ConfigurationError(

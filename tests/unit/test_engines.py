@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from shared.config.engines import list_engines
 from shared.config.errors import ConfigurationError
 from shared.config.recipe import Recipe
-from shared.config.tables import JobsConfig, UnslothConfig
+from shared.config.tables import JobsConfig, TrainingJobsConfig, UnslothConfig
 
 
 def jobs(folder: Path, *, installed: bool) -> JobsConfig:
@@ -71,3 +72,52 @@ def test_another_loss_than_sft_is_trained_by_trl_alone(loss: str, tmp_path: Path
             ConfigurationError, match=f'engine "unsloth" does not train loss "{loss}": take engine "trl"'
         ):
             list_engines(Recipe.model_validate(values | told), here)
+
+
+def on_ray(folder: Path, *, installed: bool, workers: int = 2) -> JobsConfig:
+    python = folder / ".venv-ray/bin/python"
+    if installed:
+        python.parent.mkdir(parents=True)
+        python.touch()
+    return JobsConfig(forge=TrainingJobsConfig(executor="ray", workers=workers, python=python))
+
+
+def test_workers_train_with_trl_in_an_environment_on_top_of_that_of_the_jobs(tmp_path: Path) -> None:
+    found = on_ray(tmp_path, installed=True)
+    assert list_engines(Recipe(batch_size=8), found) == ("trl",)
+    assert found.training("trl").python == str(found.forge.python)
+    assert {tmp_path / ".venv-ray", *found.environment().mounted} <= set(found.training("trl").mounted)
+    assert found.environment().python == str(found.python), "the evaluator's is the same as ever"
+
+
+@pytest.mark.parametrize(
+    ("values", "installed", "told"),
+    [
+        ({"engine": "unsloth"}, True, 'executor "ray" runs engine "trl" with loss "sft"'),
+        ({"loss": "dpo", "replay": 0}, True, 'executor "ray" runs engine "trl" with loss "sft"'),
+        ({"joules": 60}, True, "without a budget of joules"),
+        ({}, False, "run `make setup-ray`"),
+        ({"batch_size": 6}, True, "a step of 6 rows has no equal shares for 4 workers"),
+    ],
+)
+def test_what_workers_cannot_train_is_refused(
+    values: dict[str, object], installed: bool, told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        list_engines(Recipe.model_validate(values), on_ray(tmp_path, installed=installed, workers=4))
+    assert told in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("batch", "micro", "workers", "at_once", "passes"),
+    [(8, 256, 2, 4, 2), (8, 2, 2, 2, 4), (12, 4, 2, 3, 4), (8, 256, 1, 8, 1)],
+)
+def test_a_step_is_shared_equally(batch: int, micro: int, workers: int, at_once: int, passes: int) -> None:
+    shared = Recipe(batch_size=batch, micro_batch=micro).shared_by(workers)
+    assert (shared.rows_at_once, shared.accumulation) == (at_once, passes)
+    assert shared.rows_at_once * (shared.accumulation // workers) * workers == batch
+
+
+def test_more_than_one_worker_needs_an_executor_that_has_some() -> None:
+    with pytest.raises(ValidationError, match='more than one worker needs executor = "ray"'):
+        TrainingJobsConfig(workers=2)

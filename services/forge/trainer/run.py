@@ -16,7 +16,7 @@ from services.forge.trainer import checkpoints
 from services.forge.trainer.choice import choose, hand_over
 from services.forge.trainer.engines.port import Engine, Trained
 from services.forge.trainer.mask import Audit, audit, expect_enough, fault, length_limit
-from services.forge.trainer.memory import idle_bytes, peak_bytes, plan_memory, within_memory
+from services.forge.trainer.memory import idle_bytes, plan_memory, within_memory
 from services.forge.trainer.pilot import SEEN, Rate, measure
 from services.forge.trainer.preferences import (
     DEV_PAIRS,
@@ -103,7 +103,7 @@ def _forge(job: TrainerJob, writer: ResultWriter, stop: StopRequest) -> Training
         resume = checkpoints.bring(job.resume_from, job.output / CHECKPOINTS_DIR, run) if job.resume_from else None
     with writer.span("train"):
         trained = engine.train(job, [*train, *replay.examples], dev, resume, writer, stop)
-    memory = memory.model_copy(update={"peak": peak_bytes()})
+    memory = memory.model_copy(update={"peak": trained.peak_bytes})
     preference = None
     if held_out:
         with writer.span("measure"):

@@ -21,7 +21,7 @@ class Trained:
     """Figures of a run. Losses are nats per trained token; `seen_tokens` counts all processed tokens without padding.
 
     `taken` is the step whose adapter is kept, `resumed_tokens` were seen by the earlier attempts, `ended_early` is why the run
-    ended before its last step.
+    ended before its last step, `peak_bytes` the most memory that was in use, on several workers by the first of them.
     """
 
     steps: int
@@ -35,6 +35,7 @@ class Trained:
     resumed_at: int
     resumed_tokens: int
     versions: dict[str, str]
+    peak_bytes: int
     seconds: float
     energy_j: float | None
     ended_early: str

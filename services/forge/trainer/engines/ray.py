@@ -84,7 +84,7 @@ class RayEngine(TrlEngine):
         self._folder.mkdir(parents=True, exist_ok=True)
         task = Task(job.model_copy(update={"recipe": job.recipe.shared_by(job.workers)}), train, dev, resume)
         (self._folder / TASK).write_bytes(pickle.dumps(task))
-        with cluster(), passed_on(stop, self._folder / STOP):
+        with cluster(stop), passed_on(stop, self._folder / STOP):
             TorchTrainer(
                 work,
                 train_loop_config={"folder": str(self._folder)},
@@ -156,11 +156,12 @@ class SharedStop(StopRequest):
 
 
 @contextmanager
-def cluster() -> Iterator[None]:
+def cluster(stop: StopRequest) -> Iterator[None]:
     """Join the cluster that RAY_ADDRESS names, else start one on this machine."""
     # Its processes are of the job's group and inherit this: a request to stop must reach the job alone.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     ray.init(include_dashboard=False)
+    stop.listen()  # Ray has put its own handler there, which ends the process
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     try:
         yield

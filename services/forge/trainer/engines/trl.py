@@ -27,6 +27,7 @@ from services.forge.trainer.engines.callback import JobCallback
 from services.forge.trainer.engines.likelihood import compare
 from services.forge.trainer.engines.order import EpochOrder, InOrder
 from services.forge.trainer.engines.port import Trained
+from services.forge.trainer.memory import peak_bytes
 from services.forge.trainer.preferences import Pair
 from services.forge.trainer.provenance import cpu_name
 from services.forge.trainer.render import IGNORED, ChatTokenizer, Example
@@ -157,6 +158,7 @@ class TrlEngine:
             seconds=last_value(state.log_history, "seconds") or 0.0,
             energy_j=last_value(state.log_history, "joules"),
             ended_early=callback.ended_early,
+            peak_bytes=peak_bytes(),
             versions={name: importlib.metadata.version(name) for name in self.distributions},
         )
 
