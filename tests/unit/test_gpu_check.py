@@ -13,7 +13,14 @@ from tools.gpu_check.report import Report, Run, steady_rate, table
 from tools.gpu_check.wheels import BROUGHT, pinned, slim, unused
 
 RAN = Run(
-    base="8B", engine="trl", method="lora", seconds=41.4, tokens_per_s=1234.5, peak_bytes=3 * 2**29, losses=(11.9, 9.5)
+    base="8B",
+    engine="trl",
+    method="lora",
+    seconds=41.4,
+    tokens_per_s=1234.5,
+    peak_bytes=3 * 2**29,
+    estimated_bytes=2**30,
+    losses=(11.9, 9.5),
 )
 
 
@@ -33,8 +40,8 @@ def test_the_table_has_a_run_that_failed_with_its_reason() -> None:
     lines = table(Report(date="2026-11-27", device="a card", runs=(RAN, failed))).splitlines()
 
     assert lines[0] == "### 2026-11-27, a card"
-    assert "| 8B | trl | lora | 1234.5 | 1.50 | 11.90 → 9.50 | 41 |" in lines
-    assert "| 8B | unsloth | qlora | - | - | no memory / at all | 3 |" in lines
+    assert "| 8B | trl | lora | 1234.5 | 1.50 | 1.00 | 11.90 → 9.50 | 41 |" in lines
+    assert "| 8B | unsloth | qlora | - | - | - | no memory / at all | 3 |" in lines
 
 
 @pytest.mark.parametrize("environment", BROUGHT)

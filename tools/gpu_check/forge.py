@@ -165,7 +165,8 @@ def _measured(job: TrainerJob, began: float, figures: TrainingFigures) -> Run:
     return _run(job, began).model_copy(
         update={
             "tokens_per_s": steady_rate(steps),
-            "peak_bytes": max(step.memory_bytes or 0 for step in steps),
+            "peak_bytes": figures.memory.peak,
+            "estimated_bytes": figures.memory.estimated,
             "losses": tuple(step.loss for step in steps if step.loss is not None),
             "device": figures.provenance.device,
             "versions": figures.versions,

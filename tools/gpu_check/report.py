@@ -21,6 +21,7 @@ class Run(Frozen):
     seconds: float = Field(description="Of the whole job, with imports and loading.")
     tokens_per_s: float | None = None
     peak_bytes: int | None = Field(None, description="Reserved on the device; resident where there is none.")
+    estimated_bytes: int | None = Field(None, description="What the run was estimated to take, before its first step.")
     losses: tuple[float, ...] = Field((), description="Nats per trained token, of each step.")
     device: str = ""
     versions: dict[str, str] = Field(default_factory=dict)
@@ -49,14 +50,17 @@ def line(run: Run) -> str:
     name = f"{run.base} {run.engine} {run.method}"
     if run.fault:
         return f"{name}: {run.fault}"
-    return f"{name}: {run.tokens_per_s} tokens/s, {_gib(run.peak_bytes)} GiB, loss {_course(run)}, {run.seconds:.0f} s"
+    memory = f"{_gib(run.peak_bytes)} GiB (estimated {_gib(run.estimated_bytes)})"
+    return f"{name}: {run.tokens_per_s} tokens/s, {memory}, loss {_course(run)}, {run.seconds:.0f} s"
 
 
 def table(report: Report) -> str:
     """The report in Markdown, as docs/gpu.md keeps it."""
-    head = f"### {report.date}, {report.device}\n\n| base | engine | method | tokens/s | peak GiB | loss, first to last step | job s |\n"
+    columns = ("base", "engine", "method", "tokens/s", "peak GiB", "estimate", "loss, first to last step", "job s")
+    head = f"### {report.date}, {report.device}\n\n| {' | '.join(columns)} |\n{'|---' * len(columns)}|\n"
     rows = [
         f"| {run.base} | {run.engine} | {run.method} | {run.tokens_per_s or '-'} | {_gib(run.peak_bytes)} | "
+        f"{_gib(run.estimated_bytes)} | "
         f"{_course(run) or first_line(run.fault)} | {run.seconds:.0f} |\n"
         for run in report.runs
     ]
@@ -64,7 +68,7 @@ def table(report: Report) -> str:
         run.engine: ", ".join(f"{name} {version}" for name, version in run.versions.items()) for run in report.runs
     }
     names = [f"- {engine}: {named}\n" for engine, named in versions.items() if named]
-    return f"{head}|---|---|---|---|---|---|---|\n{''.join(rows)}\n{''.join(names)}"
+    return f"{head}{''.join(rows)}\n{''.join(names)}"
 
 
 def first_line(text: str) -> str:

@@ -28,6 +28,6 @@ def test_each_engine_is_measured_on_a_base_of_random_weights(tmp_path: Path) -> 
     assert len(ran) == len(report.runs) - len(missing), ended.stdout
     assert ended.returncode == (1 if missing else 0), ended.stderr
     for run in ran:
-        assert run.tokens_per_s and run.peak_bytes and len(run.losses) == 3
+        assert run.tokens_per_s and run.peak_bytes and run.estimated_bytes and len(run.losses) == 3
         assert abs(run.losses[0] - ran[0].losses[0]) < 0.05, "the same rows and the same weights"
     assert "| tiny | trl | lora |" in (tmp_path / "table.md").read_text()
