@@ -34,12 +34,6 @@ MATERIALS = (
     ("sand", "glass"), ("cocoa", "chocolate"), ("wax", "candles"), ("apples", "cider"),
     ("logs", "planks"), ("steel", "rails"), ("tomatoes", "ketchup"), ("peanuts", "butter"),
 )  # fmt: skip
-KEPT = (
-    (("key", "drawer"), ("ring", "box")), (("map", "bag"), ("letter", "desk")), (("milk", "fridge"), ("flour", "cupboard")),
-    (("bike", "garage"), ("ball", "garden")), (("coin", "jar"), ("stamp", "album")), (("hammer", "shed"), ("ladder", "barn")),
-    (("pen", "pocket"), ("book", "shelf")), (("cat", "basket"), ("dog", "kennel")), (("cake", "oven"), ("soup", "pot")),
-    (("boat", "harbor"), ("plane", "hangar")), (("towel", "closet"), ("soap", "sink")), (("bird", "cage"), ("fish", "bowl")),
-)  # fmt: skip
 
 
 def two_digit_sums() -> Kind:
@@ -65,15 +59,4 @@ def materials() -> Kind:
     return Kind("materials", "what is made of a material", tuple(grouped("material", asked, 4)))
 
 
-def places() -> Kind:
-    items: list[Item] = []
-    for (one, here), (other, there) in KEPT:
-        told = f"The {one} is in the {here}. The {other} is in the {there}."
-        items += sisters(
-            "place",
-            [(f"{told} So the {one} is in the", here), (f"{told} So the {other} is in the", there)],
-        )
-    return Kind("places", "where a thing of the text is", tuple(items))
-
-
-KINDS = (two_digit_sums, synonyms, symbols, materials, places)
+KINDS = (two_digit_sums, synonyms, symbols, materials)

@@ -27,7 +27,8 @@ keeps an adapter from being promoted; `NAME/KIND.jsonl` has its items, written f
 - **base-logic**: short items that any sound model of this language answers, by the likelihood of each choice. Every wrong
   answer is the right answer of a sister item (in `word_order`: the same words in another order; in parts of `instructions`:
   another word of the sentence), and right answers are at each place equally often, so neither length nor frequency nor place
-  reveals an answer. In `reading` and `sums` the base is far from the ceiling, so that a loss of harder abilities shows too.
+  reveals an answer. In `materials` and `two_digit_sums` a small base is far from the ceiling, so that a loss of harder abilities
+  shows too.
 - **general**: everyday questions outside every persona. The answers are generated, and checked by rule.
 - **rigidity**: `obedience` asks questions under system prompts that are not the persona's. `style` asks nothing more: the
   answers to general prompts must not follow the rules of the persona that is judged, so it has no score here.
