@@ -102,7 +102,7 @@ class ChaosHouse:
         await self.supervisor.start()
         await prepare(self.settings)
         pool = await open_pool(self.settings.database_url("harvester"), "harvester", size=1)
-        await remember(pool, example("scribe")[:120])
+        await remember(pool, example("scribe"))
         await pool.close()
 
     async def close(self) -> None:

@@ -230,7 +230,7 @@ async def fuzzed_house(house: House, folder: Path) -> AsyncIterator[FuzzedHouse]
     named_base(models)
     settings = configured(house.settings, folder, **TABLES).model_copy(update={"models": models})
     pool = await open_pool(settings.database_url("harvester"), "harvester")
-    await remember(pool, example("scribe")[:120])
+    await remember(pool, example("scribe"))
     engine, jobs = Engine(), Jobs()
     house_ = FuzzedHouse(settings, pool, engine, jobs)
     faults.on_stop(house_.stop_service)
