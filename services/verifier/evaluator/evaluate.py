@@ -27,8 +27,6 @@ from shared.jobs.result_writer import InputError, ResultWriter
 from shared.storage.artifacts import write_atomically
 from shared.storage.suites import LoadedSuite, load_suites
 
-PROBED = (Arm.BASE, Arm.CANDIDATE)
-
 
 def evaluate(job: EvaluatorJob, writer: ResultWriter) -> Results:
     """Run the evaluation. Raises InputError when an input is unusable; any other error may pass on a retry."""
