@@ -246,6 +246,21 @@ async def test_a_correction_makes_a_fixed_target_and_a_preference_pair(pool: Poo
     assert pairs["went-on"] == (question, [{"role": "assistant", "content": "On Unix: ls."}], rejected)
 
 
+async def test_a_correction_in_dev_is_a_held_out_pair_and_one_in_the_holdout_none(pool: Pool, tmp_path: Path) -> None:
+    sides = {"t": TRAIN, "d": session_on(Split.DEV), "h": HELD}
+    for name, session in sides.items():
+        asked, wrong = f"How do I list the files of {name * 9}?", f"{name}-wrong"
+        unvouched: dict[str, Any] = {"status": Status.SPECULATIVE, "consecrated_by": None}
+        await remember(pool, [record(wrong, session, asked, "Use dir.", **unvouched)])
+        await remember(pool, [record(f"{name}-right", session, asked, f"Use ls {name * 9}.", parent=wrong)])
+
+    found, _ = await harvested(pool, tmp_path)
+
+    pairs = {file: [row["id"] for row in open_rows(tmp_path, found, file)] for file in ("pairs", "dev_pairs")}
+    assert pairs == {"pairs": ["t-right"], "dev_pairs": ["d-right"]}
+    assert [row["id"] for row in sealed_rows(tmp_path, found)] == ["h-right"]
+
+
 async def test_thumbs_become_unpaired_labels_and_a_disliked_answer_is_no_target(pool: Pool, tmp_path: Path) -> None:
     await remember(
         pool,
