@@ -158,8 +158,9 @@ def _layer(size: ModelSize, recipe: Recipe, batch: Batch, *, on_gpu: bool) -> in
     adapted = [inputs / config.num_hidden_layers for inputs, _ in size.adapted(recipe)]
     kept: float = 2 * FLOAT * hidden  # the inputs of both norms
     kept += width * (3 * attended + 3 * wide)  # queries, keys and values of every head; gate, its activation, up
-    # What an adapted layer reads; with dropout each has a copy of its own.
-    kept += width * (sum(adapted) if recipe.dropout else min(sum(adapted), 2 * hidden + attended + wide))
+    # What an adapted layer reads; with dropout each has a copy of its own, and what was dropped of it in float32.
+    read = min(sum(adapted), 2 * hidden + attended + wide)
+    kept += (FLOAT + width) * sum(adapted) if recipe.dropout else width * read
     kept += width * recipe.r * len(adapted) / config.num_hidden_layers
     if not on_gpu:  # there the fused kernel keeps no scores
         kept += (FLOAT + (width if width == HALF else 0)) * heads * batch.length
