@@ -174,7 +174,8 @@ def _logits(size: ModelSize, recipe: Recipe, batch: Batch, *, on_gpu: bool) -> i
     if on_gpu:
         return HALF * entries * min(scored, tokens)
     if scored * vocabulary <= DIRECT:
-        return LOGIT * vocabulary * scored
+        # The logits and their gradients are in the base's precision, what is between them in float32.
+        return (LOGIT + 2 * (_width(recipe) - HALF)) * vocabulary * scored
     entries = min(entries, vocabulary)
     return entries * (LOGIT_IN_TILE * min(scored, tokens) + FLOAT * size.config.hidden_size)
 
