@@ -27,9 +27,8 @@ EVIDENCE_FILE = "evidence.json"  #: what a verdict follows from, in the folder o
 LARGEST_RESULTS = 16 * 1024**2  #: bytes of the evaluator's results, some twelve thousand held-out items
 LARGEST_EVIDENCE = LARGEST_RESULTS  #: of what of them is kept with an adapter
 LEAST_PROBES = 6  #: fewer prompts prove nothing about which adapter answers
-SAME_MODEL = (
-    0.15  #: nats a token; the same adapter is nearer in another engine, any other one farther (docs/binding.md)
-)
+#: Nats a token: the same adapter is nearer in another engine, and any other one farther. docs/binding.md has the figures.
+SAME_MODEL = 0.2
 LARGEST_VERDICT = 256 * 1024  #: bytes of a verdict as JSON: it goes on the bus, where a message is at most 1 MiB
 
 
