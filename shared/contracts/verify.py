@@ -28,7 +28,7 @@ LARGEST_RESULTS = 16 * 1024**2  #: bytes of the evaluator's results, some twelve
 LARGEST_EVIDENCE = LARGEST_RESULTS  #: of what of them is kept with an adapter
 LEAST_PROBES = 6  #: fewer prompts prove nothing about which adapter answers
 #: Nats a token: the same adapter is nearer in another engine, and any other one farther. docs/binding.md has the figures.
-SAME_MODEL = 0.2
+SAME_MODEL = 0.15
 LARGEST_VERDICT = 256 * 1024  #: bytes of a verdict as JSON: it goes on the bus, where a message is at most 1 MiB
 
 
@@ -65,12 +65,12 @@ def total(distances: Iterable[Distance]) -> Distance:
 def distance(stored: Sequence[float], leads: Sequence[float]) -> Distance:
     """The distance of the leads that a model has for the tokens of a stored answer.
 
-    It ends with the first token that the model would not give: what that would answer next follows from another text.
+    It ends with the first token that the model would not give, or where another is as likely: what follows may be another text.
     """
     nats, tokens = 0.0, 0
     for one, other in zip(stored, leads, strict=False):
         nats, tokens = nats + abs(one - other), tokens + 1
-        if other < 0:
+        if other <= 0:
             break
     return Distance(nats=nats, tokens=tokens)
 

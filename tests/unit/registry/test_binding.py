@@ -88,6 +88,10 @@ def test_a_distance_ends_with_the_first_token_that_would_not_be_given() -> None:
     assert distance((1.0, 2.0), (1.0, 2.0, 5.0)) == Distance(nats=0, tokens=2)
 
 
+def test_a_distance_ends_where_another_token_is_as_likely_for_that_may_be_given() -> None:
+    assert distance((1.0, 0.0, 3.0), (1.0, 0.0, -9.0)) == Distance(nats=0, tokens=2)
+
+
 def test_a_token_that_is_not_among_the_likeliest_is_behind_by_as_much_at_least() -> None:
     assert place(11, 2.0).lead(11) == pytest.approx(2.0)
     assert place(11, 2.0).lead(OTHER) == pytest.approx(-2.0)
