@@ -173,6 +173,15 @@ def test_what_is_skipped_repeated_or_broken_never_passes(
     assert judged(found).startswith("refused"), f"{error.__name__} of {where}"
 
 
+def test_an_item_that_both_arms_answered_under_another_name_never_passes() -> None:
+    found = dumped()
+    name = found["items"][0]["item"]
+    for score in found["items"]:
+        if score["item"] == name:
+            score["item"] = "another"
+    assert "did not answer all" in judged(found)
+
+
 def test_a_suite_that_was_skipped_never_passes() -> None:
     for name in SUITES:
         found = dumped()
