@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.contracts.frozen import Frozen
-from shared.contracts.verify import LEAST_PROBES, SAME_MODEL, Distance, distance, total
+from shared.contracts.verify import LEAST_PROBES, SAME_MODEL, Distance, distance, limit, total
 from shared.drivers.inference.port import PromptMessage, Serving
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ class Binding(Frozen):
     @property
     def proven(self) -> bool:
         """True where what answers is as near to the adapter as the same adapter is, and the base at least twice as far."""
-        same = self.found.mean <= SAME_MODEL
+        same = self.found.mean <= limit(self.base.mean)
         return self.asked >= LEAST_PROBES and same and self.base.mean >= 2 * SAME_MODEL
 
     def __str__(self) -> str:
         return (
             f"its answers to {self.asked} prompts are {self.found.mean:.2f} nats a token from the evaluator's, at most "
-            f"{SAME_MODEL} are the same adapter's; the base is {self.base.mean:.2f} from them"
+            f"{limit(self.base.mean):.2f} are the same adapter's; the base is {self.base.mean:.2f} from them"
         )
 
 

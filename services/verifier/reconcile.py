@@ -30,6 +30,7 @@ from shared.contracts.verify import (
     Probe,
     Target,
     Verdict,
+    limit,
     total,
 )
 from shared.jobs.runner import Finished, JobPlan
@@ -204,7 +205,7 @@ def about_probes(probes: tuple[Probe, ...]) -> str | None:
     if len(probes) < LEAST_PROBES or base < 2 * SAME_MODEL:
         return f"Its answers are {base:.2f} nats a token from the base's: no engine can prove that it serves it."
     champions = [probe.champion for probe in probes if probe.champion]
-    if champions and total(champions).mean < 2 * SAME_MODEL:
+    if champions and total(champions).mean < 2 * limit(base):
         return (
             f"Its answers are {total(champions).mean:.2f} nats a token from the champion's: an engine can prove that it is "
             "not the base, and no more."

@@ -27,8 +27,7 @@ EVIDENCE_FILE = "evidence.json"  #: what a verdict follows from, in the folder o
 LARGEST_RESULTS = 16 * 1024**2  #: bytes of the evaluator's results, some twelve thousand held-out items
 LARGEST_EVIDENCE = LARGEST_RESULTS  #: of what of them is kept with an adapter
 LEAST_PROBES = 6  #: fewer prompts prove nothing about which adapter answers
-#: Nats a token: the same adapter is nearer in another engine, and any other one farther. docs/binding.md has the figures.
-SAME_MODEL = 0.15
+SAME_MODEL = 0.15  #: nats a token; see `limit`
 LARGEST_VERDICT = 256 * 1024  #: bytes of a verdict as JSON: it goes on the bus, where a message is at most 1 MiB
 
 
@@ -60,6 +59,14 @@ class Probe(Frozen):
 def total(distances: Iterable[Distance]) -> Distance:
     found = tuple(distances)
     return Distance(nats=sum(one.nats for one in found), tokens=sum(one.tokens for one in found))
+
+
+def limit(base: float) -> float:
+    """The largest distance of the same adapter in another engine, for an adapter that is this far from the base.
+
+    The rounding grows with what an adapter changes, and so does, faster, the distance of a similar one: docs/binding.md.
+    """
+    return max(SAME_MODEL, base / 20)
 
 
 def distance(stored: Sequence[float], leads: Sequence[float]) -> Distance:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared.contracts.verify import SAME_MODEL, Distance, Probe, total
+from shared.contracts.verify import Distance, Probe, limit, total
 
 TOKENS = 16
 
@@ -56,6 +56,6 @@ def nearest(probe: Probe) -> Distance:
 
 def tells_apart(probes: Sequence[Probe]) -> bool:
     """Whether base and champion are so far from the candidate that what passes as the candidate is neither."""
+    base = total(probe.base for probe in probes).mean
     champions = [probe.champion for probe in probes if probe.champion]
-    others = [total(probe.base for probe in probes), *([total(champions)] if champions else [])]
-    return min(other.mean for other in others) >= 2 * SAME_MODEL
+    return min(base, total(champions).mean if champions else base) >= 2 * limit(base)

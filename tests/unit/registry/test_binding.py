@@ -36,7 +36,8 @@ class FakeEngine(Vllm):
 
 
 def probes(count: int = LEAST_PROBES) -> tuple[Probe, ...]:
-    return tuple(probe(str(number), TOKENS) for number in range(count))
+    near = Distance(nats=3.0, tokens=1)
+    return tuple(probe(str(number), TOKENS).model_copy(update={"base": near}) for number in range(count))
 
 
 async def proven(engine: Vllm, asked: tuple[Probe, ...] | None = None) -> bool:
@@ -56,6 +57,13 @@ async def test_an_adapter_that_gives_the_same_words_with_other_leads_is_not() ->
 @pytest.mark.parametrize(("off", "same"), [(SAME_MODEL - 0.01, True), (SAME_MODEL + 0.01, False)])
 async def test_the_limit_is_of_the_mean_over_all_tokens(off: float, same: bool) -> None:
     assert await proven(FakeEngine(3.0, 3.0, 3.0, 3.0 + 4 * off)) is same
+
+
+@pytest.mark.parametrize(("off", "same"), [(0.19, True), (0.21, False)])
+async def test_of_an_adapter_far_from_the_base_the_limit_is_a_twentieth_of_that(off: float, same: bool) -> None:
+    far = tuple(one.model_copy(update={"base": Distance(nats=4.0, tokens=1)}) for one in probes())
+
+    assert await proven(FakeEngine(3.0, 3.0, 3.0, 3.0 + 4 * off), far) is same
 
 
 async def test_a_token_that_would_not_be_given_counts_by_how_far_it_is_behind() -> None:
