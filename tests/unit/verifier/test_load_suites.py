@@ -31,7 +31,7 @@ def test_the_shipped_suites_load() -> None:
     suites = load_suites(SHIPPED)
 
     assert set(suites) == {"base-logic", "general", "rigidity"}
-    assert all(suite.suite.policy.blocking for suite in suites.values())
+    assert {name for name, suite in suites.items() if suite.suite.policy.blocking} == {"base-logic"}
     assert 120 <= suites["general"].count <= 200 and suites["general"].suite.max_new_tokens == 48
     assert suites["rigidity"].suite.style_of == "general"
 
@@ -80,9 +80,9 @@ def test_a_suite_that_cannot_be_asked_is_refused(tmp_path: Path, written: Writte
 
 def test_an_owner_replaces_single_values_of_a_suite() -> None:
     suites = load_suites(SHIPPED)
-    policy = effective_policy(Policy(suites={"general": SuitePolicy(blocking=False)}), suites)
+    policy = effective_policy(Policy(suites={"general": SuitePolicy(blocking=True)}), suites)
 
-    assert policy.suites["general"] == suites["general"].suite.policy.model_copy(update={"blocking": False})
+    assert policy.suites["general"] == suites["general"].suite.policy.model_copy(update={"blocking": True})
     assert policy.suites["base-logic"] == suites["base-logic"].suite.policy
 
 
