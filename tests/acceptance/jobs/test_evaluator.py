@@ -13,7 +13,6 @@ from uuid import UUID
 import pytest
 import yaml
 
-from services.verifier.evaluator.probes import tells_apart
 from services.verifier.job import EvaluatorJob
 from services.verifier.results import RESULTS_FILE, HeldOutAnswer, Results
 from shared.config.settings import PROJECT
@@ -182,7 +181,7 @@ def test_an_adapter_changes_the_candidate_alone_and_the_base_scores_are_kept(run
     assert answers(after, Arm.BASE) == answers(before, Arm.BASE)
     assert all(row.arms[Arm.CANDIDATE].nll != row.arms[Arm.BASE].nll for row in after.holdout)
     assert len(after.probes) == LEAST_PROBES and not before.probes
-    assert tells_apart(after.probes) and all(probe.answer and min(probe.leads) >= 0 for probe in after.probes)
+    assert all(probe.answer and min(probe.leads) >= 0 and probe.base.mean > 0 for probe in after.probes)
     margins = {item.item: item.margin for item in before.items if item.arm is Arm.CANDIDATE}
     assert any(item.margin != margins[item.item] for item in after.items if item.arm is Arm.CANDIDATE)
 
