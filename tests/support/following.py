@@ -15,10 +15,10 @@ from tests.support.running import Stack
 
 # A stage whose work is short is held open by a lock on a table that its work needs; a job waits by itself.
 LOCKS = {
-    State.INTENDED: "vectors.karma",
-    State.HARVESTED: "orchestrator.hand_over",
-    State.VERIFIED: "registry.version",
-    State.REGISTERED: "registry.alias",
+    State.INTENDED: "vectors.karma IN ACCESS EXCLUSIVE MODE",
+    State.HARVESTED: "orchestrator.hand_over IN ACCESS EXCLUSIVE MODE",
+    State.VERIFIED: "registry.version IN EXCLUSIVE MODE",  # the stage before reads it, for the champion
+    State.REGISTERED: "registry.alias IN ACCESS EXCLUSIVE MODE",
 }
 JOBS = {State.EVACUATED: "trainer", State.FORGED: "evaluator"}
 
@@ -42,7 +42,7 @@ async def holding(stack: Stack, stage: State) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _lock_for_ever(stack: Stack, table: str) -> None:
+async def _lock_for_ever(stack: Stack, lock: str) -> None:
     """Keep a table locked, also after the server was killed: a new lock is taken before anyone else is served."""
     while True:
         try:
@@ -51,7 +51,7 @@ async def _lock_for_ever(stack: Stack, table: str) -> None:
             await asyncio.sleep(0)
             continue
         try:
-            await conn.execute(f"BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+            await conn.execute(f"BEGIN; LOCK TABLE {lock}")
             while True:
                 await conn.execute("SELECT 1")
                 await asyncio.sleep(0.05)
