@@ -50,7 +50,11 @@ async def record_banished(pool: Pool) -> UUID:
         GpuEvacuated(**named, anvil="anvil0", fence=1, **memory, device="cpu", spans=spans),
         AdapterForged(**named, **made, training=TRAINING, spans=spans, isolation=("network",)),
         AdapterBanished(
-            **named, **judged, verdict=VERDICT.model_copy(update={"decision": "banish", "reasons": ("Too little.",)})
+            **named,
+            **judged,
+            evidence="/evidence.json",
+            evidence_digest="sha256:e",
+            verdict=VERDICT.model_copy(update={"decision": "banish", "reasons": ("Too little.",)}),
         ),
         GpuRestored(**named, anvil="anvil0", seconds_without_inference=21.5),
     ]
