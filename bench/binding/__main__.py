@@ -21,8 +21,8 @@ from pydantic import TypeAdapter
 
 from bench.binding import report, served
 from bench.binding.answers import Asked
-from bench.replay.__main__ import MODELS, split, start_job, write_rows
-from services.forge.job import ADAPTER_DIR, TrainerJob
+from bench.jobs import MODELS, split, start_job, trainer_job, write_rows
+from services.forge.job import ADAPTER_DIR
 from services.registry.binding import Binding
 from shared.config.recipe import load_recipe
 from shared.config.settings import PROJECT
@@ -64,17 +64,7 @@ class Bench:
             if self.of(seed).exists():
                 continue
             with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
-                job = TrainerJob(
-                    ritual="bench",
-                    attempt=1,
-                    fence=1,
-                    base=base,
-                    manifest_dir=manifest,
-                    manifest_digest=digest_tree(manifest),
-                    recipe=recipe,
-                    output=Path(scratch) / "trainer",
-                    seed=seed,
-                )
+                job = trainer_job(base, manifest, recipe, Path(scratch) / "trainer", seed)
                 result = start_job("services.forge.trainer", job)
                 made = Path(scratch) / "made"
                 made.mkdir()

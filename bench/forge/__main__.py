@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.forge.plain import Plain, PlainJob, PlainResult
-from bench.replay.__main__ import MODELS, split, start_job, write_rows
+from bench.jobs import MODELS, split, start_job, trainer_job, write_rows
 from services.forge.job import TrainerJob
 from shared.config.recipe import load_recipe
 from shared.config.tables import EMBEDDED_BASE, JobsConfig
@@ -119,19 +119,8 @@ class Bench:
 
     def _job(self, output: Path, seed: int, engine: EngineName) -> TrainerJob:
         values = {"replay": 0, "epochs": EPOCHS, "batch_size": BATCH, "keep_best": False, "checkpoint_steps": 10_000}
-        manifest = self._folder / "manifest"
-        return TrainerJob(
-            ritual="bench",
-            attempt=1,
-            fence=1,
-            base=self._base,
-            manifest_dir=manifest,
-            manifest_digest=digest_tree(manifest),
-            recipe=load_recipe("default").model_copy(update=values),
-            output=output,
-            engine=engine,
-            seed=seed,
-        )
+        recipe = load_recipe("default").model_copy(update=values)
+        return trainer_job(self._base, self._folder / "manifest", recipe, output, seed, engine)
 
 
 def parse() -> argparse.Namespace:

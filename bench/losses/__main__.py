@@ -13,8 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.replay.__main__ import MODELS, start_job, write_rows
-from services.forge.job import TrainerJob
+from bench.jobs import MODELS, start_job, trainer_job, write_rows
 from shared.config.recipe import Recipe, load_recipe
 from shared.config.settings import PROJECT
 from shared.config.tables import EMBEDDED_BASE
@@ -48,18 +47,7 @@ def recipe_of(loss: str, changes: dict[str, Any]) -> Recipe:
 
 
 def run(output: Path, manifest: Path, base: Base, recipe: Recipe, seed: int) -> TrainingFigures:
-    job = TrainerJob(
-        ritual="bench",
-        attempt=1,
-        fence=1,
-        base=base,
-        manifest_dir=manifest,
-        manifest_digest=digest_tree(manifest),
-        recipe=recipe,
-        output=output,
-        seed=seed,
-    )
-    result = start_job("services.forge.trainer", job)
+    result = start_job("services.forge.trainer", trainer_job(base, manifest, recipe, output, seed))
     figures = TrainingFigures.model_validate(result.result)
     seconds = sum((span.end_ns - span.start_ns) / 1e9 for span in result.spans if span.name == "train")
     found = figures.preference

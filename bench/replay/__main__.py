@@ -7,36 +7,28 @@ environment, as a ritual does. Rows of every fifth session are held out. All ans
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
-from services.forge.job import ADAPTER_DIR, TrainerJob
+from bench.jobs import MODELS, split, start_job, trainer_job, write_rows
+from services.forge.job import ADAPTER_DIR
 from services.verifier.job import EvaluatorJob
 from services.verifier.results import RESULTS_FILE, Results
 from shared.config.recipe import load_recipe
 from shared.config.settings import PROJECT
-from shared.config.tables import EMBEDDED_BASE, JobsConfig
+from shared.config.tables import EMBEDDED_BASE
 from shared.contracts.forge import TrainingFigures
-from shared.contracts.job import RESULT_FILE, JobResult
 from shared.contracts.verify import Arm
-from shared.jobs.runner import job_environment
 from shared.storage.base_model import Base
 from shared.storage.digests import digest_tree
 
-MODELS = Path(os.environ.get("SOULFORGE_MODELS", PROJECT / ".cache" / "models"))
 SUITES = PROJECT / "services" / "verifier" / "suites"
 ARMS = {"without": 0.0, "with": load_recipe("default").replay}
-JOB_S = 4 * 3600
 
 
 @dataclass(frozen=True)
@@ -84,7 +76,9 @@ class Bench:
 
     def run(self, seed: int, arm: str) -> Run:
         folder = self._folder / f"{arm}-{seed}"
-        trained = start_job("services.forge.trainer", self._trainer(folder / "trainer", seed, ARMS[arm]))
+        recipe = load_recipe("default").model_copy(update={"replay": ARMS[arm]})
+        job = trainer_job(self._base, self._manifest, recipe, folder / "trainer", seed)
+        trained = start_job("services.forge.trainer", job)
         start_job(
             "services.verifier.evaluator", self._evaluator(folder / "evaluator", folder / "trainer" / ADAPTER_DIR)
         )
@@ -112,19 +106,6 @@ class Bench:
         )
         return run
 
-    def _trainer(self, output: Path, seed: int, share: float) -> TrainerJob:
-        return TrainerJob(
-            ritual="bench",
-            attempt=1,
-            fence=1,
-            base=self._base,
-            manifest_dir=self._manifest,
-            manifest_digest=digest_tree(self._manifest),
-            recipe=load_recipe("default").model_copy(update={"replay": share}),
-            output=output,
-            seed=seed,
-        )
-
     def _evaluator(self, output: Path, adapter: Path) -> EvaluatorJob:
         return EvaluatorJob(
             ritual=UUID(int=0),
@@ -140,54 +121,6 @@ class Bench:
             output=output,
             answer_max_tokens=1,
         )
-
-
-def start_job(module: str, job: TrainerJob | EvaluatorJob, environment: dict[str, str] | None = None) -> JobResult:
-    """Run a job to its end, in the environment of its engine. Exits with its error where it fails."""
-    output: Path = job.output
-    (output / "tmp").mkdir(parents=True)
-    path = output / "job.json"
-    path.write_text(job.model_dump_json(), encoding="utf-8")
-    engine = job.engine if isinstance(job, TrainerJob) else "trl"
-    command = [JobsConfig().environment(engine).python, "-m", module, str(path)]
-    process = subprocess.run(
-        command,
-        cwd=output,
-        env=job_environment(output, PROJECT) | (environment or {}),
-        capture_output=True,
-        text=True,
-        timeout=JOB_S,
-        check=False,
-    )
-    if not (output / RESULT_FILE).is_file():
-        sys.exit(process.stderr[-2000:])
-    result = JobResult.model_validate_json((output / RESULT_FILE).read_bytes())
-    return result if result.ok else sys.exit(str(result.error))
-
-
-def split(personas: Sequence[str], rows: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The rows to train on, at most so many, and those of every fifth session."""
-    files = [PROJECT / "examples" / "karma" / f"{persona}.jsonl" for persona in personas]
-    records = [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
-    sessions = sorted({record["session"] for record in records})
-    held_out = set(sessions[::5])
-    made = [
-        {
-            "id": record["id"],
-            "session": record["session"],
-            "messages": record["messages"],
-            "checks": record["outcome"].get("checks", []),
-            "prompt": "none" if number % 5 else "full",
-        }
-        for number, record in enumerate(records)
-    ]
-    trained = [row for row in made if row["session"] not in held_out][:rows]
-    return trained, [row for row in made if row["session"] in held_out][: max(rows // 4, 1)]
-
-
-def write_rows(folder: Path, rows: Iterable[dict[str, Any]]) -> None:
-    folder.mkdir(parents=True)
-    (folder / "00000.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def first_items(folder: Path, items: int) -> Path:
