@@ -27,7 +27,7 @@ from services.registry.binding import Binding
 from shared.config.recipe import load_recipe
 from shared.config.settings import PROJECT
 from shared.config.tables import EMBEDDED_BASE, JobsConfig
-from shared.contracts.verify import Probe, total
+from shared.contracts.probe import Probe, total
 from shared.jobs.runner import job_environment
 from shared.storage.base_model import Base
 from shared.storage.digests import digest_tree

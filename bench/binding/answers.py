@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, TypeAdapter
 
-from shared.contracts.verify import Arm, Distance, Probe, distance, total
+from shared.contracts.probe import Distance, Probe, distance, total
+from shared.contracts.verify import Arm
 
 COUNT = 12
 

@@ -8,7 +8,7 @@ from itertools import combinations
 from statistics import NormalDist, mean, stdev
 
 from services.registry.binding import Binding
-from shared.contracts.verify import SAME_MODEL, Distance
+from shared.contracts.probe import SAME_MODEL, Distance
 
 CONFIDENCE = 0.95
 

@@ -12,7 +12,7 @@ from services.orchestrator.engine_command import rune_spec
 from services.registry.binding import Binding, prove
 from shared.config.model import embedded
 from shared.config.settings import Settings
-from shared.contracts.verify import Probe
+from shared.contracts.probe import Probe
 from shared.drivers.containers.process import ProcessContainers
 from shared.drivers.inference.vllm import Vllm
 

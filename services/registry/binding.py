@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shared.contracts.frozen import Frozen
-from shared.contracts.verify import LEAST_PROBES, SAME_MODEL, Distance, distance, limit, total
+from shared.contracts.probe import LEAST_PROBES, SAME_MODEL, Distance, distance, limit, total
 from shared.drivers.inference.port import PromptMessage, Serving
 
 if TYPE_CHECKING:
-    from shared.contracts.verify import Probe
+    from shared.contracts.probe import Probe
 
 
 class Binding(Frozen):

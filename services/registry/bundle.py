@@ -17,7 +17,8 @@ from pydantic import BaseModel, FailFast, RootModel
 from shared.contracts.forge import ADAPTER_FILES, LARGEST_ADAPTER
 from shared.contracts.frozen import Frozen
 from shared.contracts.harvest import SystemPrompt
-from shared.contracts.verify import EVIDENCE_FILE, LARGEST_EVIDENCE, LARGEST_RESULTS, Probe, Verdict
+from shared.contracts.probe import Probe
+from shared.contracts.verify import EVIDENCE_FILE, LARGEST_EVIDENCE, LARGEST_RESULTS, Verdict
 from shared.storage.artifacts import BUNDLED_ADAPTER, Artifacts, publish, sync
 from shared.storage.digests import digest_files
 from shared.storage.untrusted import MIB, OutputError, chunks, digest_file, list_names, read_bytes, read_model

@@ -20,9 +20,10 @@ from services.registry.views import list_served
 from shared.contracts.evacuate import GpuRestored
 from shared.contracts.forge import AdapterFailed, AdapterForged
 from shared.contracts.harvest import KarmaHarvested, SystemPrompt
+from shared.contracts.probe import Probe
 from shared.contracts.registry import AdapterRegistered
 from shared.contracts.ritual import State
-from shared.contracts.verify import LARGEST_RESULTS, AdapterVerified, Probe
+from shared.contracts.verify import LARGEST_RESULTS, AdapterVerified
 from shared.drivers.inference.open import open_rune
 from shared.drivers.inference.port import InferenceError
 from shared.ritual import lease, ledger

@@ -15,23 +15,19 @@ from services.verifier.sealed import SealedEvidence, expect_suites, expect_whole
 from shared.config.errors import Fault, nearest, refusal
 from shared.contracts.forge import AdapterForged
 from shared.contracts.harvest import KarmaHarvested
+from shared.contracts.probe import LEAST_PROBES, SAME_MODEL, Probe, limit, total
 from shared.contracts.verify import (
     EVIDENCE_FILE,
     LARGEST_RESULTS,
     LARGEST_VERDICT,
-    LEAST_PROBES,
-    SAME_MODEL,
     AdapterBanished,
     AdapterVerified,
     Arm,
     Champion,
     Look,
     Policy,
-    Probe,
     Target,
     Verdict,
-    limit,
-    total,
 )
 from shared.jobs.runner import Finished, JobPlan
 from shared.ritual import ledger

@@ -7,7 +7,8 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import FailFast, Field
 
 from shared.contracts.frozen import Frozen
-from shared.contracts.verify import Arm, Drift, Probe
+from shared.contracts.probe import Probe
+from shared.contracts.verify import Arm, Drift
 
 RESULTS_FILE = "results.json"
 

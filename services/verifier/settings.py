@@ -7,7 +7,8 @@ from typing import ClassVar
 from pydantic import ByteSize, Field
 
 from shared.config.tables import GIB, Section, Size
-from shared.contracts.verify import LEAST_PROBES, Policy
+from shared.contracts.probe import LEAST_PROBES
+from shared.contracts.verify import Policy
 
 
 class VerifierSettings(Section):

@@ -9,7 +9,8 @@ from services.registry.bundle import Sidecar, freeze
 from services.verifier.job import HOLDOUT
 from services.verifier.results import HeldOut
 from services.verifier.sealed import Record, SealedEvidence, seal
-from shared.contracts.verify import EVIDENCE_FILE, Arm, Champion, Look, Policy, Probe
+from shared.contracts.probe import Probe
+from shared.contracts.verify import EVIDENCE_FILE, Arm, Champion, Look, Policy
 from shared.storage.artifacts import Artifacts
 from shared.storage.digests import digest_text, digest_tree
 from tests.support.evaluations import INTACT, LEARNED, results

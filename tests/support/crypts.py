@@ -26,8 +26,9 @@ from shared.config.tables import BaseConfig, PersonaConfig, RuntimeConfig
 from shared.contracts.evacuate import GpuRestored
 from shared.contracts.forge import AdapterForged
 from shared.contracts.message import Fact
+from shared.contracts.probe import Probe
 from shared.contracts.registry import AdapterRegistered
-from shared.contracts.verify import AdapterVerified, Champion, ChampionEvidence, Probe, Rank
+from shared.contracts.verify import AdapterVerified, Champion, ChampionEvidence, Rank
 from shared.drivers.inference.vllm import Vllm
 from shared.ritual import ledger
 from shared.ritual.ledger import AttemptKey

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from shared.contracts.verify import LEAST_PROBES, Distance, Probe, distance
+from shared.contracts.probe import LEAST_PROBES, Distance, Probe, distance
 from shared.drivers.inference.port import PromptMessage
 from shared.drivers.inference.vllm import Vllm
 from tests.support.fakes.vllm_answers import LEAD, token_ids, words

@@ -15,7 +15,7 @@ from services.registry import views
 from shared.config.model import embedded
 from shared.config.settings import Settings
 from shared.config.tables import EMBEDDED_BASE
-from shared.contracts.verify import Probe
+from shared.contracts.probe import Probe
 from shared.drivers.containers.process import ProcessContainers
 from shared.drivers.inference.open import open_gate, open_rune
 from shared.drivers.inference.vllm import Vllm

@@ -22,7 +22,8 @@ from services.verifier.evaluator.suites import ask, count_repeated, known_scores
 from services.verifier.job import EvaluatorJob
 from services.verifier.results import RESULTS_FILE, HeldOut, Results
 from shared.config.errors import ConfigurationError
-from shared.contracts.verify import Arm, Probe
+from shared.contracts.probe import Probe
+from shared.contracts.verify import Arm
 from shared.jobs.result_writer import InputError, ResultWriter
 from shared.storage.artifacts import write_atomically
 from shared.storage.suites import LoadedSuite, load_suites

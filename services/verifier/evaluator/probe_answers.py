@@ -10,7 +10,8 @@ import torch
 from services.verifier.evaluator.arms import BATCH, Arms
 from services.verifier.evaluator.holdout import rendered_question
 from services.verifier.evaluator.probes import TOKENS, Answer, choose, list_prompts, tells_apart
-from shared.contracts.verify import Arm, Probe, distance
+from shared.contracts.probe import Probe, distance
+from shared.contracts.verify import Arm
 
 Each = TypeVar("Each")
 Advance = Callable[[int], None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shared.contracts.verify import Distance, Probe, limit, total
+from shared.contracts.probe import Distance, Probe, limit, total
 
 TOKENS = 16
 

@@ -17,7 +17,8 @@ from services.verifier.job import EvaluatorJob
 from services.verifier.results import RESULTS_FILE, HeldOutAnswer, Results
 from shared.config.settings import PROJECT
 from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult, Progress
-from shared.contracts.verify import LEAST_PROBES, Arm
+from shared.contracts.probe import LEAST_PROBES
+from shared.contracts.verify import Arm
 from shared.storage.digests import digest_tree
 from tests.support.adapters import save_adapter
 from tests.support.model import JOBS_PYTHON, MODEL, needs_jobs

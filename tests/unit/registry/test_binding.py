@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from services.registry.binding import prove
-from shared.contracts.verify import LEAST_PROBES, SAME_MODEL, Distance, Probe, distance
+from shared.contracts.probe import LEAST_PROBES, SAME_MODEL, Distance, Probe, distance
 from shared.drivers.inference.port import InferenceError, PromptMessage, TokenChoice
 from shared.drivers.inference.vllm import Vllm
 from tests.support.probes import probe

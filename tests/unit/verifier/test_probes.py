@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.verifier.evaluator.probes import choose, list_prompts, tells_apart
 from services.verifier.reconcile import about_probes
-from shared.contracts.verify import LEAST_PROBES, SAME_MODEL, Distance, Probe
+from shared.contracts.probe import LEAST_PROBES, SAME_MODEL, Distance, Probe
 
 FAR, NEAR = Distance(nats=10 * SAME_MODEL, tokens=1), Distance(nats=SAME_MODEL, tokens=1)
 
