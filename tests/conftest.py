@@ -28,6 +28,7 @@ LIST_TABLES = """
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p') AND n.nspname = ANY ($1::text[]) AND c.relname <> 'migration'
 """
+KEPT = ("gateway", "lab", "bases")  #: folders of a home; identifiers that tests repeat name files in them
 SCHEMAS = ("public", "vectors", *SERVICES)
 
 
@@ -51,8 +52,9 @@ async def servers() -> AsyncIterator[House]:
 
 @pytest.fixture
 async def house(servers: House) -> House:
-    """A house with empty tables and empty streams, and nothing that a gateway kept."""
-    rmtree(servers.settings.home / "gateway", ignore_errors=True)
+    """A house with empty tables and empty streams, and nothing that an earlier test kept in its home."""
+    for kept in KEPT:
+        rmtree(servers.settings.home / kept, ignore_errors=True)
     connection = await asyncpg.connect(servers.settings.database_url("bootstrap"))
     tables = [row[0] for row in await connection.fetch(LIST_TABLES, SCHEMAS)]
     await connection.execute(f"TRUNCATE {', '.join(tables)} CASCADE")

@@ -93,16 +93,12 @@ async def test_a_recipe_that_fits_in_no_way_is_refused_before_the_anvil_is_taken
     for side in (Split.TRAIN, Split.HOLDOUT):
         await remember(pool, [record(f"note-{side}", session_on(side), f"A note for {side}.", "It is noted.")])
     settings = settings.model_copy(update={"models": tmp_path / "models"})
-    known = settings.home / "bases" / f"{EMBEDDED_BASE}.json"
-    known.unlink(missing_ok=True)
-
     harvest = {"min_train": 1, "min_held_out": 1, "likeness": {"by_meaning": False}}
 
     subject, stated = await outcome(
         pool, configured(settings, tmp_path, training={"memory": "800MiB"}, harvest=harvest)
     )
 
-    known.unlink()
     assert subject == "adapter.failed"
     assert stated["reason"].startswith("the training does not fit into memory: with one row of ")
     assert await pool.fetchval("SELECT state FROM ritual") == State.FAILED

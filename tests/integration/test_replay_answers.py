@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -95,8 +94,6 @@ async def asking(settings: Settings, admin: Pool, client: Client, tmp_path: Path
         base = await Bases(gateway.settings, configuration).get(BASE)
         yield Asking(gateway, context, await harvested(admin), answers_key(base.digest))
         await pool.close()
-    for left in ("lab", "bases"):  # the home is shared by all tests
-        shutil.rmtree(settings.home / left)
 
 
 def write_manifest(folder: Path) -> None:
