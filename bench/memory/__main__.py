@@ -1,6 +1,6 @@
 """Compare the estimated with the measured memory of trainings: `python -m bench.memory [WORD …]`.
 
-Each training runs three steps in a process of its own. WORDs choose those whose names have all of them. The memory above
+Each training runs 24 steps in a process of its own. WORDs choose those whose names have all of them. The memory above
 the idle process is compared: the estimate is to be within 20 % of the peak, and never below it by more than 10 %.
 """
 

@@ -5,20 +5,22 @@ Prints its MemoryFigures. With `--make` it writes a base of random weights into 
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 from pathlib import Path
 
 from bench.memory.configurations import SHAPES, TRAINED, Setting
 from services.forge.job import TrainerJob
-from services.forge.trainer.__main__ import keep_freed_memory
+from services.forge.trainer.__main__ import ENVIRONMENT, keep_freed_memory
 from services.forge.trainer.render import IGNORED, Example
 from shared.storage.base_model import Base
 
-STEPS = 3
+STEPS = 24  #: each of another length: what is kept for each grows with them
 
 
 def measure(setting: Setting, base: Path, folder: Path) -> None:
+    os.environ.update(ENVIRONMENT)
     keep_freed_memory()
     from services.forge.trainer.engines.trl import TrlEngine
     from services.forge.trainer.memory import idle_bytes, peak_bytes, plan_memory, within_memory

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 MIB, GIB = 1024**2, 1024**3
 IDLE = 700 * MIB  #: a trainer with its libraries, and without the base
 LIBRARIES = 120 * MIB  #: what they load and keep during the run
-FRAGMENTED = 0.12  #: of what is allocated and freed in each step
+#: Of what is allocated and freed in each step. On a CPU the process keeps what it freed, in pieces of every row's length.
+FRAGMENTED, PIECES, PIECES_CHECKPOINTED = 0.12, 0.6, 0.95
 FLOAT, HALF = 4, 2  #: bytes
 FOUR_BIT = 0.53  #: bytes of a weight in 4 bit, with its scales
 TILE = 32768, 4096  #: entries of the vocabulary and tokens whose logits TRL has at once (trl.kernels.chunked_logprob)
@@ -121,6 +122,7 @@ def estimate(size: ModelSize, recipe: Recipe, batch: Batch, *, on_gpu: bool) -> 
         activations, logits = kept + layer, max(logits - layer, 0)
     else:
         activations = size.config.num_hidden_layers * layer
+    pieces = FRAGMENTED if on_gpu else PIECES_CHECKPOINTED if batch.checkpointing else PIECES
     return {
         "weights": _weights(size, recipe),
         "adapter": adapter,
@@ -128,7 +130,7 @@ def estimate(size: ModelSize, recipe: Recipe, batch: Batch, *, on_gpu: bool) -> 
         "optimizer": 2 * adapter,  # both moments of AdamW
         "activations": activations,
         "logits": logits,
-        "allocator": LIBRARIES + round(FRAGMENTED * (activations + logits)),
+        "allocator": LIBRARIES + round(pieces * (activations + logits)),
     }
 
 

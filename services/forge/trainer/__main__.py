@@ -22,6 +22,8 @@ ENVIRONMENT = {
     "UNSLOTH_CPU_BF16": "1",
     # With the default wait policy threads spin for milliseconds: on a busy machine that doubles a run's processor time.
     "GOMP_SPINCOUNT": "2000",
+    # oneDNN keeps the operations of its last 1024 shapes: with rows of many lengths that took 0.3 GiB of a small run.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
 }
 # malloc.h: numbers of mallopt's parameters. glibc returns each large tensor to the kernel and requests it again a moment
 # later: on CPU that cost a third of a run's processor time.

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from deploy.home import claim
 from shared.config.settings import PROJECT
 from tests.support.model import needs_jobs, require_unsloth
 from tests.support.running import Stack, stack_of_its_own
@@ -17,8 +18,9 @@ pytestmark = [needs_jobs, pytest.mark.extended, pytest.mark.timeout(3600)]
 def stack() -> Iterator[Stack]:
     require_unsloth()
     with stack_of_its_own() as one:
+        claim(one.home)
         recipes = one.home / "recipes"
-        recipes.mkdir(parents=True)
+        recipes.mkdir()
         default = (PROJECT / "shared/config/recipes/default.toml").read_text()
         (recipes / "four-bit.toml").write_text(f'engine = "unsloth"\nmethod = "qlora"\n{default}')
         (one.home / "soulforge.toml").write_text('recipes = "recipes"\n')
