@@ -91,7 +91,7 @@ class Forge:
                 other: found for other in others if (found := jobs.environment(other)).image == environment.image
             }
             kept = self._artifacts.pilots() if reached else None
-            replay = self._fixed_answers(ritual, base) if recipe.replay else None
+            replay = self._fixed_answers(ritual, base) if changed.replay else None
             job = TrainerJob(
                 ritual=str(ritual.id),
                 attempt=ritual.attempt,
@@ -156,6 +156,9 @@ class Forge:
             return GpuInterrupted(**ritual.key, reason=reason, rows_at_once=rows, isolation=finished.isolation)
         reason = f"lower max_length in the recipe, take a smaller base, or raise training.memory: {reason}"
         return AdapterFailed(**ritual.key, reason=reason, isolation=finished.isolation)
+
+    def request_after(self, ritual: Ritual, fact: Fact) -> None:
+        """No ritual follows from a training."""
 
     def _fixed_answers(self, ritual: Ritual, base: Base) -> Path:
         """The base's answers as they were known to the ritual's first attempt: with others no checkpoint could be resumed from."""

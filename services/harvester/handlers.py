@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Annotated
-from uuid import uuid5
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID, uuid5
 
 import structlog
 from faststream import Context
@@ -18,9 +18,10 @@ from services.harvester.replies import RequestReplies
 from shared.config.engines import list_engines
 from shared.config.errors import ConfigurationError
 from shared.config.recipe import with_overrides
-from shared.contracts.intent import TrainingIntent
+from shared.contracts.intent import MOST_REFINEMENTS, TrainingIntent
 from shared.contracts.karma import KarmaConsecrated, KarmaRejected, KarmaRemembered, KarmaRevoked
 from shared.contracts.message import RITUAL_NAMESPACE
+from shared.contracts.ritual import State
 from shared.messaging.outbox import enqueue
 from shared.messaging.router import PermanentError, Router
 from shared.messaging.streams import INTENTS
@@ -29,6 +30,9 @@ from shared.runtime.context import InContext
 from shared.storage.base_model import BaseError, Bases
 from shared.storage.base_shape import expect_fit
 from shared.storage.suites import load_suites
+
+if TYPE_CHECKING:
+    from shared.storage.postgres import Connection
 
 log = structlog.get_logger()
 
@@ -61,11 +65,23 @@ async def training_intent(intent: TrainingIntent, message: NatsMessage, service:
     except ConfigurationError as error:
         raise PermanentError(f"suites: {error}") from error
     async with service.pool.acquire() as conn, conn.transaction():
+        if intent.refines:
+            await _expect_banished(conn, intent.refines, intent.persona)
         ritual = await ledger.open_ritual(conn, intent, intent_id(intent, message), message.headers.get("traceparent"))
+        # Intents are handled one by one, and this one is counted: at its redelivery it is no further one.
+        if await ledger.count_refinements(conn, ritual) > MOST_REFINEMENTS:
+            raise PermanentError(f"refines: {MOST_REFINEMENTS} rituals refine that one already, which is the most")
     service.wake()
     sequence = message.raw_message.metadata.sequence.stream
     answer: dict[str, object] = {"stream": INTENTS, "seq": sequence, "ritual": str(ritual), "persona": intent.persona}
     await replies.answer(message.body, answer)
+
+
+async def _expect_banished(conn: Connection, refined: UUID, persona: str) -> None:
+    """Raise PermanentError unless that is a banished ritual of the persona."""
+    ritual = await ledger.get_ritual(conn, refined)
+    if ritual is None or ritual.state is not State.BANISHED or ritual.persona != persona:
+        raise PermanentError(f"refines: {refined} is no banished ritual of {persona}")
 
 
 async def answer_invalid(replies: RequestReplies, message: Msg, error: str) -> bool:

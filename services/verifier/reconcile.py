@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 from services.verifier import store
 from services.verifier.job import EvaluatorJob
 from services.verifier.levels import strictest
+from services.verifier.refinement import refining_intent, suggest
 from services.verifier.results import RESULTS_FILE, Results
 from services.verifier.sealed import SealedEvidence, expect_suites, expect_whole, read_records, seal
-from shared.config.errors import Fault, nearest, refusal
+from shared.config.errors import ConfigurationError, Fault, nearest, refusal
+from shared.config.recipe import with_overrides
 from shared.contracts.forge import AdapterForged
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.probe import LEAST_PROBES, SAME_MODEL, Probe, limit, total
@@ -39,6 +41,7 @@ from shared.storage.untrusted import OutputError, read_model
 
 if TYPE_CHECKING:
     from services.verifier.settings import VerifierSettings
+    from shared.contracts.intent import Refinement, TrainingIntent
     from shared.contracts.message import Fact
     from shared.jobs.gpu_stage import Planner
     from shared.ritual.lease import Lease
@@ -108,8 +111,7 @@ class Verifier:
         kept = self._artifacts.base_scores(forged.base)
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(kept, results.kept_base_scores().model_dump_json())
-        judged = AdapterVerified if verdict.decision == "promote" else AdapterBanished
-        return judged(
+        fact = AdapterVerified(
             **ritual.key,
             adapter=forged.adapter,
             decision=verdict.decision,
@@ -121,9 +123,28 @@ class Verifier:
             spans=finished.result.spans,
             isolation=finished.isolation,
         )
+        if verdict.decision == "promote":
+            return fact
+        return AdapterBanished(**dict(fact), suggested=await self._suggest(ritual, verdict, forged.training.epochs))
 
     def out_of_memory(self, ritual: Ritual, finished: Finished) -> None:
         """A failure like any other: the evaluator has no smaller way to work."""
+
+    def request_after(self, ritual: Ritual, fact: Fact) -> TrainingIntent | None:
+        """A banished ritual asks for the one that refines it, where the policy is to."""
+        return refining_intent(ritual, fact)
+
+    async def _suggest(self, ritual: Ritual, verdict: Verdict, epochs: float) -> Refinement | None:
+        """A gentler recipe, requested while fewer rituals than the policy's refine the same one."""
+        intent = ritual.intent
+        try:
+            recipe = with_overrides(self._context.configuration.recipe(intent.recipe, intent.persona), intent.overrides)
+        except ConfigurationError:  # its owner has changed or removed it since
+            return None
+        if (suggested := suggest(verdict, intent, recipe, epochs)) is None:
+            return None
+        refined = await ledger.count_refinements(self._context.pool, ritual.id)
+        return suggested.model_copy(update={"requested": refined < self._settings.refinements})
 
     async def _seal(
         self, ritual: Ritual, harvested: KarmaHarvested, forged: AdapterForged, results: Results

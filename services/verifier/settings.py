@@ -7,6 +7,7 @@ from typing import ClassVar
 from pydantic import ByteSize, Field
 
 from shared.config.tables import GIB, Section, Size
+from shared.contracts.intent import MOST_REFINEMENTS
 from shared.contracts.probe import LEAST_PROBES
 from shared.contracts.verify import Policy
 
@@ -22,5 +23,11 @@ class VerifierSettings(Section):
     max_attempts: int = Field(3, ge=1, description="Attempts after which lost GPU work fails the ritual.")
     probes: int = Field(
         12, ge=LEAST_PROBES, le=48, description="Fixed prompts whose greedy answers later prove which adapter answers."
+    )
+    refinements: int = Field(
+        0,
+        ge=0,
+        le=MOST_REFINEMENTS,
+        description="Rituals with gentler recipes that a banished one asks for, one by one.",
     )
     verdict: Policy = Field(Policy(), description="What a promotion takes.")

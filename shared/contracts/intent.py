@@ -12,6 +12,7 @@ from shared.contracts.karma import PERSONA_PATTERN
 from shared.contracts.message import Fact, Message
 from shared.contracts.moment import Moment
 
+MOST_REFINEMENTS = 2  #: rituals that refine a banished one, those that refine such a ritual included
 SourceName = Annotated[str, Field(max_length=200)]  #: the view `public.karma_source` counts no longer ones
 
 
@@ -24,6 +25,24 @@ class RecipeOverrides(Frozen):
         None, ge=0.001, le=10, description="Peak learning rate, as a multiple of the recipe's."
     )
     beta: float | None = Field(None, gt=0, le=2, description="Nearness to the base, of a recipe with loss dpo or kto.")
+    replay: float | None = Field(
+        None, ge=0, le=1, description="Share of the base's own answers, of a recipe with loss sft."
+    )
+
+
+class Refinement(Frozen):
+    """A gentler recipe for what was banished, and why. `requested`: an intent with it is published."""
+
+    recipe: str
+    overrides: RecipeOverrides
+    why: str
+    requested: bool = False
+
+    @property
+    def text(self) -> str:
+        """`recipe default, epochs 1, replay 0.3 (general lost 4.0 points); a ritual with it is requested`."""
+        requested = "; a ritual with it is requested" if self.requested else ""
+        return f"recipe {recipe_text(self.recipe, self.overrides)} ({self.why}){requested}"
 
 
 class TrainingIntent(Message):
@@ -53,6 +72,9 @@ class TrainingIntent(Message):
     )
     since: Moment | None = Field(None, description="Only karma created at or after this time.")
     until: Moment | None = Field(None, description="Only karma created at or before this time: the high-water mark.")
+    refines: UUID | None = Field(
+        None, description="The banished ritual that this one refines, of the same persona: at most two refine one."
+    )
     deadline: Moment | None = Field(None, description="When inference should serve again after the ritual.")
     query: str = Field("", max_length=2000, description="Only karma whose embedding is near that of this text.")
     query_likeness: float = Field(0.3, ge=-1, le=1, description="Least cosine similarity to the query.")
@@ -67,9 +89,13 @@ class TrainingIntent(Message):
 
     @property
     def recipe_text(self) -> str:
-        """The recipe with what is changed of it: `default, epochs 3`."""
-        changed = self.overrides.model_dump(exclude_none=True) if self.overrides else {}
-        return ", ".join([self.recipe, *(f"{name} {value:g}" for name, value in changed.items())])
+        return recipe_text(self.recipe, self.overrides)
+
+
+def recipe_text(recipe: str, overrides: RecipeOverrides | None) -> str:
+    """The recipe with what is changed of it: `default, epochs 3`."""
+    changed = overrides.model_dump(exclude_none=True) if overrides else {}
+    return ", ".join([recipe, *(f"{name} {value:g}" for name, value in changed.items())])
 
 
 class RitualCancel(Message):

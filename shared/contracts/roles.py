@@ -62,7 +62,7 @@ STAGES = frozenset({Role.HARVESTER, Role.ORCHESTRATOR, Role.FORGE, Role.VERIFIER
 SERVICES = STAGES | {Role.GATEWAY}
 
 PUBLISHERS: dict[type[Message], frozenset[Role]] = {
-    TrainingIntent: frozenset({Role.OWNER, Role.PUBLISHER, Role.HARVESTER, Role.REGISTRY, Role.GATEWAY}),
+    TrainingIntent: frozenset({Role.OWNER, Role.PUBLISHER, Role.HARVESTER, Role.VERIFIER, Role.REGISTRY, Role.GATEWAY}),
     RitualCancel: frozenset({Role.OWNER, Role.PUBLISHER, Role.GATEWAY}),
     RitualPause: frozenset({Role.OWNER, Role.PUBLISHER, Role.GATEWAY}),
     RitualResume: frozenset({Role.OWNER, Role.PUBLISHER, Role.GATEWAY}),

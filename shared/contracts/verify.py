@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from shared.contracts.frozen import Frozen
+from shared.contracts.intent import Refinement
 from shared.contracts.job import JobSpan
 from shared.contracts.message import Fact
 
@@ -301,3 +302,5 @@ class AdapterBanished(Judged):
 
     subject: ClassVar[str] = "adapter.banished"
     step: ClassVar[str] = "verify"
+
+    suggested: Refinement | None = Field(None, description="A gentler recipe; null where it harmed no suite.")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from shared.contracts.intent import TrainingIntent
     from shared.contracts.message import Fact
     from shared.contracts.ritual import State
     from shared.jobs.runner import Finished, JobKind, JobPlan
@@ -46,6 +47,9 @@ class Work(Protocol):
 
     def out_of_memory(self, ritual: Ritual, finished: Finished) -> Fact | None:
         """Return the fact about a job that ran out of memory; None where it is a failure like any other."""
+
+    def request_after(self, ritual: Ritual, fact: Fact) -> TrainingIntent | None:
+        """Return the intent that is published with a fact; None where none is."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,8 @@ class GpuStage:
         if finished := await jobs.follow(ritual, held.fence, plan):
             fact = await self._fact(ritual, held, finished)
             # Where the lease was lost meanwhile, the orchestrator is to find that a job had started.
-            if await self.context.record(fact, ritual.entered_at, held.fence):
+            request = self.work.request_after(ritual, fact)
+            if await self.context.record(fact, ritual.entered_at, held.fence, request):
                 await jobs.forget(ritual)
         return True
 

@@ -76,8 +76,8 @@ async def open_ritual(conn: Connection, intent: TrainingIntent, intent_id: str, 
     ritual = ritual_id(intent_id)
     trace_id, parent = trace.begin(ritual, traceparent)
     await conn.execute(
-        "INSERT INTO ritual (id, intent_id, persona, intent, priority, state, trace_id, parent_span_id) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+        "INSERT INTO ritual (id, intent_id, persona, intent, priority, state, trace_id, parent_span_id, refines) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
         ritual,
         intent_id,
         intent.persona,
@@ -86,8 +86,27 @@ async def open_ritual(conn: Connection, intent: TrainingIntent, intent_id: str, 
         State.INTENDED,
         trace_id,
         parent,
+        intent.refines,
     )
     return ritual
+
+
+async def count_refinements(conn: Connection | Pool, ritual: UUID) -> int:
+    """Count the rituals that refine the same first one as this ritual does, itself included; none refines that one."""
+    count: int = await conn.fetchval(
+        """
+        WITH RECURSIVE up AS (
+            SELECT id, refines FROM ritual WHERE id = $1
+            UNION SELECT r.id, r.refines FROM ritual r JOIN up ON r.id = up.refines
+        ), lineage AS (
+            SELECT id FROM up WHERE refines IS NULL
+            UNION SELECT r.id FROM ritual r JOIN lineage ON r.refines = lineage.id
+        )
+        SELECT count(*) - 1 FROM lineage
+        """,
+        ritual,
+    )
+    return count
 
 
 async def record_fact(conn: Connection, fact: Fact, owner: str, started_at: datetime, fence: int | None = None) -> bool:

@@ -14,8 +14,9 @@ from nats.aio.client import Client
 
 from shared.config.model import Configuration, embedded
 from shared.config.settings import Settings
-from shared.contracts.intent import RitualCancelled
-from shared.contracts.message import Fact
+from shared.contracts.intent import RitualCancelled, TrainingIntent
+from shared.contracts.message import Fact, event_id
+from shared.messaging.outbox import enqueue
 from shared.ritual import ledger
 from shared.ritual.ledger import Ritual
 from shared.runtime.metrics import FACTS
@@ -41,10 +42,17 @@ class ServiceContext:
         """Let the reconciler run now instead of after its interval."""
         self.woken.set()
 
-    async def record(self, fact: Fact, started_at: datetime, fence: int | None = None) -> bool:
-        """Record a fact in a transaction of its own; False when the ritual has moved on (see `ledger.record_fact`)."""
+    async def record(
+        self, fact: Fact, started_at: datetime, fence: int | None = None, request: TrainingIntent | None = None
+    ) -> bool:
+        """Record a fact in a transaction of its own; False when the ritual has moved on (see `ledger.record_fact`).
+
+        The intent that follows from it is published with it, or not at all.
+        """
         async with self.pool.acquire() as conn, conn.transaction():
             recorded = await ledger.record_fact(conn, fact, self.service, started_at, fence)
+            if recorded and request:
+                await enqueue(conn, request, event_id(fact.ritual, request.subject, fact.attempt), {})
         if recorded:
             FACTS.labels(fact.subject).inc()
             log.info("fact recorded", fact=fact.subject, ritual=str(fact.ritual), attempt=fact.attempt)

@@ -32,7 +32,7 @@ async def test_a_ritual_that_was_interrupted_is_trained_with_its_overrides_from_
 ) -> None:
     named_base(tmp_path)
     settings = settings.model_copy(update={"models": tmp_path})
-    overrides = RecipeOverrides(epochs=3, batch_size=4, learning_rate_multiplier=0.5)
+    overrides = RecipeOverrides(epochs=3, batch_size=4, learning_rate_multiplier=0.5, replay=0.3)
     ritual = await harvested(admin, overrides=overrides, seed=7)
     fence = await evacuated(admin, ritual)
     checkpoints = Artifacts(settings.home).run(ritual, 1, ROLE) / OUTPUT / CHECKPOINTS_DIR
@@ -49,7 +49,7 @@ async def test_a_ritual_that_was_interrupted_is_trained_with_its_overrides_from_
 
     assert isinstance(job, TrainerJob)
     recipe = load_recipe("default")
-    changed = {"epochs": 3.0, "batch_size": 4, "learning_rate": recipe.learning_rate * 0.5}
+    changed = {"epochs": 3.0, "batch_size": 4, "learning_rate": recipe.learning_rate * 0.5, "replay": 0.3}
     assert job.recipe == recipe.model_copy(update=changed)
     assert (job.seed, job.attempt, job.resume_from) == (7, 2, checkpoints)
 
@@ -99,7 +99,7 @@ async def test_workers_have_their_environment_a_share_of_a_step_and_an_equal_par
     python.touch()
     on_ray = JobsConfig(forge=TrainingJobsConfig(executor="ray", workers=2, python=python))
     settings = settings.model_copy(update={"models": tmp_path})
-    ritual = await harvested(admin)
+    ritual = await harvested(admin, overrides=RecipeOverrides(replay=0))
     await evacuated(admin, ritual)
     found, held = await ledger.get_ritual(admin, ritual), await lease.get_live_lease(admin, ritual)
     assert found and held
@@ -112,5 +112,6 @@ async def test_workers_have_their_environment_a_share_of_a_step_and_an_equal_par
     assert isinstance(one, TrainerJob) and isinstance(two, TrainerJob)
     assert (one.executor, one.workers, two.executor, two.workers) == ("local", 1, "ray", 2)
     assert planned[1].environment and planned[1].environment.python == str(python)
+    assert one.replay is None, "none of the base's answers are trained"
     assert one.memory and two.memory == one.memory // 2
     assert two.recipe.rows_at_once == one.recipe.batch_size // 2

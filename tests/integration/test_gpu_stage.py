@@ -63,6 +63,8 @@ class Ending:
 
     def out_of_memory(self, ritual: Ritual, finished: Finished) -> None: ...
 
+    def request_after(self, ritual: Ritual, fact: Fact) -> None: ...
+
     async def conclude(self, ritual: Ritual, held: Lease, finished: Finished) -> Fact:
         return AdapterForged(
             **ritual.key,

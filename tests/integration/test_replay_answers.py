@@ -135,6 +135,13 @@ async def test_nobody_is_asked_without_a_budget_or_a_waiting_ritual(asking: Aski
     assert not asking.known and await asking.finished() == 0
 
 
+async def test_nobody_is_asked_for_a_ritual_whose_intent_takes_no_replay(asking: Asking, admin: Pool) -> None:
+    await admin.execute("""UPDATE ritual SET intent = intent || '{"overrides": {"replay": 0}}'""")
+    await asking.answers().run()
+
+    assert not asking.known
+
+
 async def test_a_budget_that_is_used_up_ends_the_asking(asking: Asking) -> None:
     answers = asking.answers(budget_s=0.01)
 

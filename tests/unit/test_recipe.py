@@ -122,9 +122,10 @@ def test_a_larger_rank_is_taken_where_the_engine_takes_it(tmp_path: Path) -> Non
 def test_a_ritual_changes_what_it_names_of_its_recipe_and_nothing_else() -> None:
     recipe = load_recipe("default")
 
-    changed = with_overrides(recipe, RecipeOverrides(epochs=3, learning_rate_multiplier=0.5))
+    changed = with_overrides(recipe, RecipeOverrides(epochs=3, learning_rate_multiplier=0.5, replay=0.3))
 
-    assert changed == recipe.model_copy(update={"epochs": 3.0, "learning_rate": recipe.learning_rate * 0.5})
+    changes = {"epochs": 3.0, "learning_rate": recipe.learning_rate * 0.5, "replay": 0.3}
+    assert changed == recipe.model_copy(update=changes)
     assert with_overrides(recipe, None) == with_overrides(recipe, RecipeOverrides()) == recipe
 
 
@@ -158,7 +159,15 @@ def test_an_override_that_leaves_kto_one_row_at_once_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "overrides",
-    [{"epochs": 0}, {"epochs": 101}, {"batch_size": 257}, {"learning_rate_multiplier": 0}, {"beta": 0}, {"r": 8}],
+    [
+        {"epochs": 0},
+        {"epochs": 101},
+        {"batch_size": 257},
+        {"learning_rate_multiplier": 0},
+        {"beta": 0},
+        {"replay": 2},
+        {"r": 8},
+    ],
     ids=str,
 )
 def test_an_override_out_of_bounds_or_of_another_value_is_refused(overrides: dict[str, float]) -> None:

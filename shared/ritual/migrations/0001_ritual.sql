@@ -4,6 +4,7 @@ CREATE TABLE ritual (
     intent_id           text NOT NULL UNIQUE,
     persona             text NOT NULL,
     intent              jsonb NOT NULL,
+    refines             uuid REFERENCES ritual (id), -- the banished ritual that it refines
     priority            int NOT NULL,
     state               text NOT NULL,
     version             int NOT NULL DEFAULT 0,
@@ -21,6 +22,7 @@ CREATE TABLE ritual (
     root_exported_at    timestamptz
 );
 CREATE INDEX ritual_open ON ritual (state, priority DESC, created_at) WHERE ended_at IS NULL;
+CREATE INDEX ritual_refines ON ritual (refines) WHERE refines IS NOT NULL;
 CREATE INDEX ritual_untraced ON ritual (ended_at) WHERE root_exported_at IS NULL;
 
 -- Every fact recorded about a ritual, once. Append-only except exported_at.
