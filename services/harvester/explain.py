@@ -63,8 +63,8 @@ LIST_CORRECTIONS = (
     "SELECT id, status FROM vectors.karma WHERE parent = $1 AND id <> $1 ORDER BY created_at, id LIMIT $2"
 )
 LIST_USES = """
-    SELECT f.ritual, f.stated_at AS at, m.side, e.reason, e.repeats
-    FROM public.ritual_fact f
+    SELECT f.ritual, r.refines, f.stated_at AS at, m.side, e.reason, e.repeats
+    FROM public.ritual_fact f JOIN public.ritual r ON r.id = f.ritual
     LEFT JOIN harvester.manifest_record m ON m.manifest = f.body ->> 'manifest' AND m.karma = $1
     LEFT JOIN harvester.exclusion e ON e.ritual = f.ritual AND e.karma = $1
     WHERE f.subject = ANY ($2::text[]) AND (m.karma IS NOT NULL OR e.karma IS NOT NULL) ORDER BY f.stated_at DESC LIMIT $3
@@ -94,6 +94,7 @@ class Use(Frozen):
     """What one ritual did with the record: used it on a side, rejected in a pair or not, or left it out."""
 
     ritual: UUID
+    refines: UUID | None = None  #: the banished ritual that it refines
     at: datetime
     side: str | None = None
     reason: str | None = None

@@ -104,4 +104,5 @@ def _use(use: Use) -> str:
         became += "; the rejected answer of a pair" if use.side == "rejected" else ""
     else:
         became = f"used in {use.side}"
-    return f"ritual {short_id(use.ritual)}, {use.at.astimezone():%Y-%m-%d %H:%M}: {became}"
+    refines = f" (refines {short_id(use.refines)})" if use.refines else ""
+    return f"ritual {short_id(use.ritual)}{refines}, {use.at.astimezone():%Y-%m-%d %H:%M}: {became}"

@@ -132,7 +132,8 @@ def intent_line(ritual: RitualStatus) -> str:
     """`ritual 6cb89406 intended: train scribe, recipe default, priority 5, by me: it is time`."""
     by = f", by {ritual.intent.requested_by}" if ritual.intent.requested_by else ""
     why = f": {' '.join(ritual.intent.why.split())}" if ritual.intent.why else ""
-    wanted = f"train {ritual.persona}, recipe {ritual.intent.recipe_text}, priority {ritual.priority}"
+    refines = f", refines {short_id(ritual.intent.refines)}" if ritual.intent.refines else ""
+    wanted = f"train {ritual.persona}, recipe {ritual.intent.recipe_text}, priority {ritual.priority}{refines}"
     return f"ritual {short_id(ritual.id)} intended: {wanted}{by}{why}"
 
 

@@ -23,9 +23,10 @@ from services.orchestrator.views import Handover
 from shared.contracts.forge import AdapterForged
 from shared.contracts.frozen import Frozen
 from shared.contracts.harvest import KarmaHarvested, KarmaRefused
+from shared.contracts.intent import Refinement
 from shared.contracts.message import Fact
 from shared.contracts.registry import AdapterRegistered
-from shared.contracts.verify import Decision, Judged, Verdict
+from shared.contracts.verify import AdapterBanished, Decision, Judged, Verdict
 from shared.ritual.views import RecordedFact
 
 
@@ -87,6 +88,8 @@ class RitualReport(Frozen):
     )
     decision: Decision | None = Field(description="promote, banish, inconclusive, or null before the verdict.")
     reasons: tuple[str, ...]
+    refines: UUID | None = Field(description="The banished ritual that it refines, or null.")
+    suggested: Refinement | None = Field(description="A gentler recipe for one that was banished, or null.")
     scores: Verdict | None = Field(description="The verdict: both arms with intervals, and the policy; null before it.")
     version: str | None = Field(description="The name that the engine serves the adapter by.")
     seconds_without_inference: float | None = Field(
@@ -133,6 +136,8 @@ def build_report(
         contradictions=tuple(contradictions),
         decision=judged.decision if judged else None,
         reasons=judged.reasons if judged else (),
+        refines=ritual.intent_body.get("refines"),
+        suggested=judged.suggested if isinstance(judged, AdapterBanished) else None,
         scores=judged.verdict if judged else None,
         version=registered.version if isinstance(registered, AdapterRegistered) else None,
         seconds_without_inference=_seconds_without_inference(snapshot.hand_overs),

@@ -98,6 +98,8 @@ def _summary(report: RitualReport) -> Table:
     table.add_row("state", _state(report))
     if report.reason:
         table.add_row("reason", Text(report.reason, "red"))
+    if report.suggested:
+        table.add_row("suggested", Text(report.suggested.text))
     for error in report.errors:
         table.add_row("error", Text(error, "red"))
     for line in report.unisolated:

@@ -65,6 +65,7 @@ def test_a_record_that_is_used_is_shown_with_all_that_decides_about_it() -> None
         ({"contradicts": ("x", "y")}, "contradicts x, y"),
         ({"unembedded": 7}, "7 records by meaning: a harvest embeds them first"),
         ({"uses": ({"ritual": RITUAL, "at": AT, "side": "dev"},)}, ": used in dev"),
+        ({"uses": ({"ritual": RITUAL, "refines": RITUAL, "at": AT, "side": "dev"},)}, "6cb89406 (refines 6cb89406)"),
         ({"uses": ({"ritual": RITUAL, "at": AT, "reason": "duplicate", "repeats": "b"},)}, ": left out: duplicate, see b"),
         ({"uses": ({"ritual": RITUAL, "at": AT, "reason": "superseded", "side": "rejected"},)}, "the rejected answer of a pair"),
     ],

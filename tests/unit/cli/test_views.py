@@ -11,16 +11,20 @@ import pytest
 from rich.console import RenderableType
 
 from deploy.cli.console import SafeConsole
+from deploy.cli.queries.curve import Curve
 from deploy.cli.queries.rituals import Snapshot
-from deploy.cli.views.live import LiveView, current_view, end_view, fact_line
+from deploy.cli.views.live import LiveView, current_view, end_view, fact_line, intent_line
+from deploy.cli.views.page.content import build_page
+from deploy.cli.views.page.render import CARD, PAGE, render
 from deploy.cli.views.report import build_report
 from deploy.cli.views.rituals import list_view, report_view
 from deploy.cli.views.stages import activity
 from deploy.cli.views.verdict import verdict_view
 from shared.contracts.forge import AdapterFailed, AdapterForged
-from shared.contracts.intent import RitualProgress
+from shared.contracts.intent import RecipeOverrides, Refinement, RitualProgress
 from shared.ritual.views import RitualError
 from tests.unit.cli.rows import (
+    BANISHED,
     NAMED,
     RITUAL,
     VERDICT,
@@ -320,6 +324,21 @@ def test_the_report_shows_what_the_intent_changes_of_its_recipe() -> None:
     row = ritual("harvested", 27, intent_body={"persona": "scribe", "recipe": "default", "overrides": overrides})
     lines = shown(report_view(build_report(snapshot(row, WHOLE[:1]), {}, "http://phoenix"), WHOLE[:1]))
     assert "persona scribe, recipe default, epochs 3.0" in " ".join(lines)
+
+
+def test_the_report_names_what_a_ritual_refines_and_what_is_suggested_for_a_banished_one() -> None:
+    suggested = Refinement(recipe="gentle", overrides=RecipeOverrides(epochs=1), why="general lost 4.0 points")
+    facts = [*WHOLE[:1], recorded(BANISHED.model_copy(update={"suggested": suggested}), "forged>banished", 30)]
+    row = ritual("banished", 30, 30, intent_body={"persona": "scribe", "refines": str(RITUAL)})
+    report = build_report(snapshot(row, facts), {}, "http://phoenix")
+
+    assert (report.refines, report.suggested) == (RITUAL, suggested)
+    text = " ".join(" ".join(shown(report_view(report, facts))).split())
+    assert f"refines {RITUAL}" in text
+    assert "suggested recipe gentle, epochs 1 (general lost 4.0 points)" in text
+    for page in (render(build_page(snapshot(row, facts), report, Curve(), None))[name] for name in (PAGE, CARD)):
+        assert f"which refines {RITUAL}" in page and "uggested: recipe gentle, epochs 1 (general" in page
+    assert intent_line(row).endswith(f"priority {row.priority}, refines {str(RITUAL)[:8]}")
 
 
 def test_the_report_of_an_interrupted_ritual_says_that_it_continues() -> None:
