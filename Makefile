@@ -128,6 +128,10 @@ bench-memory: setup ## the estimate of a training's memory against what it takes
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m bench.memory $(WORDS)
 
+bench-verify: setup ## an evaluation with the base's scores kept, against two runs of lm-eval's command line on the same items (SUITES=base-logic ITEMS=2 ROUNDS=3)
+	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
+	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m bench.verify $(if $(SUITES),--suites $(SUITES)) $(if $(ITEMS),--items $(ITEMS)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
 bench-binding: setup ## adapters of neighbouring seeds served in each other's name, none of which may pass; half an hour (ADAPTERS=8 STAGES="train ask compare serve report")
 	@SOULFORGE_MODELS=$(MODELS) $(BIN)/python -m deploy.embedded.base
 	@$(BIN)/python -m bench.binding $(STAGES) $(if $(ADAPTERS),--adapters $(ADAPTERS))

@@ -54,6 +54,7 @@ NOT_RUN: dict[str, str] = {
     "test-chaos": "13 minutes; a history is a test of its own, which starts every server and service",
     "test-resume": "10 minutes; a stop and a kill of one run are a test of their own",
     "bench-forge": "minutes of training; the tests of the jobs train with each engine for some steps",
+    "bench-verify": "minutes of evaluations; the tests of the jobs run the evaluator on a real base",
     "bench-losses": "minutes of training; the tests of the jobs train each loss for some steps",
     "test-openapi": "installs an environment of its own",
     "ritual": "the end-to-end tests run the same module, for both personas",

@@ -1,0 +1,1 @@
+"""What an evaluation costs, against the command line of lm-eval."""
