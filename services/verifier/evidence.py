@@ -65,7 +65,7 @@ def suite_loss(name: str, results: Results, kinds: Iterable[KindEvidence], polic
     """Compare candidate and champion on the kinds of a suite that count. Raises ValueError as `suite_evidence` does."""
     counted = {kind.kind for kind in kinds if kind.counted}
     pairs = [pair for pair in _pairs(name, results, Arm.CHAMPION) if pair.kind in counted]
-    low, high = _drop_bounds(pairs, policy.confidence, policy)
+    low, high = drop_bounds(pairs, policy.confidence, policy)
     margin = policy.suites.get(name, SuitePolicy()).margin
     return Loss(mean=_mean([pair.before - pair.after for pair in pairs]), low=low, high=high, margin=margin)
 
@@ -78,15 +78,15 @@ def _suite(name: str, results: Results, policy: Policy) -> SuiteEvidence:
     kinds = tuple(_kind(kind, asked.chance[kind], pairs, policy) for kind in sorted({pair.kind for pair in pairs}))
     counted = {kind.kind for kind in kinds if kind.counted}
     kept = [pair for pair in pairs if pair.kind in counted]
-    low, high = _drop_bounds(kept, policy.confidence, policy)
+    low, high = drop_bounds(kept, policy.confidence, policy)
     lost, won = _lost(kept), _won(kept)
     return SuiteEvidence(
         state=SuiteState.UNPROVEN,
         policy=needed,
         digest=asked.digest,
         items=len(kept),
-        base=_score([pair.before for pair in kept], policy),
-        candidate=_score([pair.after for pair in kept], policy),
+        base=score_of([pair.before for pair in kept], policy),
+        candidate=score_of([pair.after for pair in kept], policy),
         drop=_mean([pair.before - pair.after for pair in kept]),
         drop_low=low,
         drop_high=high,
@@ -147,8 +147,8 @@ def target_evidence(results: Results, policy: Policy, look: Look) -> TargetEvide
         p_value=statistics.sign_flip(map(math.fsum, gains.values())),
         level=level,
         minimum_detectable_gain=detectable if math.isfinite(detectable) else None,
-        base=_score([bool(row.before.passed) for row in ruled], policy) if ruled else None,
-        candidate=_score([bool(row.after.passed) for row in ruled], policy) if ruled else None,
+        base=score_of([bool(row.before.passed) for row in ruled], policy) if ruled else None,
+        candidate=score_of([bool(row.after.passed) for row in ruled], policy) if ruled else None,
         rule_gain=_gain(ruled, policy, by_rule=True) if ruled else None,
         nll_base=_mean([row.before.nll for row in rows]),
         nll_candidate=_mean([row.after.nll for row in rows]),
@@ -197,7 +197,7 @@ def _by_item(scores: Iterable[ItemScore]) -> dict[tuple[str, str, str], ItemScor
     return found
 
 
-def _drop_bounds(pairs: Sequence[Pair], confidence: float, policy: Policy) -> tuple[float, float]:
+def drop_bounds(pairs: Sequence[Pair], confidence: float, policy: Policy) -> tuple[float, float]:
     low, high = statistics.paired_drop(len(_lost(pairs)), len(_won(pairs)), len(pairs), confidence)
     sessions = _by_session(pairs)
     if len(sessions) == len(pairs):
@@ -219,13 +219,13 @@ def _grouped(values: Iterable[tuple[str, float]]) -> dict[str, list[float]]:
 
 def _kind(kind: str, chance: float, pairs: Sequence[Pair], policy: Policy) -> KindEvidence:
     chosen = [pair for pair in pairs if pair.kind == kind]
-    base = _score([pair.before for pair in chosen], policy)
+    base = score_of([pair.before for pair in chosen], policy)
     return KindEvidence(
         kind=kind,
         n=len(chosen),
         chance=chance,
         base=base,
-        candidate=_score([pair.after for pair in chosen], policy),
+        candidate=score_of([pair.after for pair in chosen], policy),
         counted=above_chance(base.right, base.n, chance, policy.confidence),
         lost=len(_lost(chosen)),
         won=len(_won(chosen)),
@@ -245,7 +245,7 @@ def _won(pairs: Sequence[Pair]) -> tuple[str, ...]:
     return tuple(pair.item for pair in pairs if pair.after and not pair.before)
 
 
-def _score(answers: Sequence[bool], policy: Policy) -> Score:
+def score_of(answers: Sequence[bool], policy: Policy) -> Score:
     low, high = statistics.wilson(sum(answers), len(answers), policy.confidence)
     share = sum(answers) / len(answers) if answers else 0.0
     return Score(right=sum(answers), n=len(answers), share=share, interval=Interval(low=low, high=high))
@@ -279,10 +279,15 @@ def _gain_of(row: PairedAnswers, by_rule: bool) -> float:
 
 
 def _gain(rows: Sequence[PairedAnswers], policy: Policy, *, by_rule: bool) -> Gain:
-    gains = _grouped((row.session, _gain_of(row, by_rule)) for row in rows)
-    low, high = statistics.clustered_gain(gains, policy.target_confidence, policy.resamples, policy.seed)
+    return clustered_mean(((row.session, _gain_of(row, by_rule)) for row in rows), policy.target_confidence, policy)
+
+
+def clustered_mean(values: Iterable[tuple[str, float]], confidence: float, policy: Policy) -> Gain:
+    """The mean of values by session, with its bounds."""
+    found = _grouped(values)
+    low, high = statistics.clustered_gain(found, confidence, policy.resamples, policy.seed)
     bounded = math.isfinite(low)
-    mean = _mean([gain for values in gains.values() for gain in values])
+    mean = _mean([value for values in found.values() for value in values])
     return Gain(mean=mean, low=low if bounded else None, high=high if bounded else None)
 
 

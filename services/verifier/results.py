@@ -63,12 +63,23 @@ class HeldOutAnswer(Frozen):
     undecided: bool = Field(False, description="It fails because the patterns took too long.")
 
 
+class Prompted(Frozen):
+    """Whether the greedy answers under the item's system prompt pass; one that patterns do not decide in time does not."""
+
+    base: bool
+    candidate: bool
+
+
 class HeldOut(Frozen):
     """The scores of all arms on one item of the sealed holdout."""
 
     id: str
     session: str
     arms: dict[Arm, HeldOutAnswer]
+    prompted: Prompted | None = Field(None, description="None without a system prompt, or without rules.")
+    tokens_saved: int | None = Field(
+        None, ge=-1_000_000, le=1_000_000, description="By leaving the prompt out; None where it has none."
+    )
 
 
 class BaseScores(Frozen):
@@ -98,6 +109,7 @@ class Results(Frozen):
     holdout_left_out: dict[str, str] = Field(
         {}, description="Items that the base's chat template cannot render: reason by id."
     )
+    prompts_shown: bool = Field(True, description="False: the base's chat template cannot show the system prompts.")
     probes: Items[Probe]
     champion_fault: str | None = Field(None, description="Why the champion that was to be asked was not.")
     repeated: Items[ItemScore] = Field((), description="The base again, on some of its items, in other batches.")

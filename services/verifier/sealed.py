@@ -37,10 +37,11 @@ class SealedEvidence(Frozen):
 
 
 class Record(Frozen):
-    """A line of the sealed holdout."""
+    """A line of the sealed holdout, and whether its conversation opens with a system prompt."""
 
     session: str
     line: str
+    has_prompt: bool = False
 
 
 def read_records(holdout: Path) -> dict[str, Record]:
@@ -48,7 +49,9 @@ def read_records(holdout: Path) -> dict[str, Record]:
     found = {}
     for _, line in lines(holdout / HOLDOUT):
         row = json.loads(line)
-        found[row["id"]] = Record(session=row["session"], line=line)
+        opening = row["messages"][0]
+        has_prompt = opening["role"] == "system" and bool(opening.get("content"))
+        found[row["id"]] = Record(session=row["session"], line=line, has_prompt=has_prompt)
     return found
 
 
@@ -80,6 +83,11 @@ def expect_whole(results: Results, records: Mapping[str, Record]) -> None:
         raise ValueError(f"{len(strange)} held-out items were skipped or are of another holdout, first {min(strange)}")
     if moved := [row.id for row in results.holdout if row.session != records[row.id].session]:
         raise ValueError(f"held-out item {moved[0]} was scored under another session")
+    for row in results.holdout:
+        prompted = results.prompts_shown and records[row.id].has_prompt
+        ruled = any(answer.passed is not None for answer in row.arms.values())
+        if (row.tokens_saved is not None, row.prompted is not None) != (prompted, prompted and ruled):
+            raise ValueError(f"held-out item {row.id} was {'not ' if prompted else ''}asked with a system prompt")
 
 
 def seal(results: Results, records: Mapping[str, Record], salt: str) -> tuple[Results, dict[str, str]]:
@@ -124,4 +132,4 @@ def session_labels(names: Mapping[str, str], records: Mapping[str, Record]) -> d
 
 def _sealed(row: HeldOut, name: str, session: str) -> HeldOut:
     arms = {arm: answer.model_copy(update={"answer": ""}) for arm, answer in row.arms.items()}
-    return HeldOut(id=name, session=session, arms=arms)
+    return HeldOut(id=name, session=session, arms=arms, prompted=row.prompted, tokens_saved=row.tokens_saved)

@@ -6,7 +6,8 @@ Each side of the evidence is in one of three states:
   McNemar test, adjusted for the number of suites) and reaches the margin, else **unproven**; too few items leave it
   unproven. The worst state of the blocking suites counts; what the others lost is a warning. No adjustment is due where all
   of them must be intact (an intersection-union test: Berger 1982, Technometrics 24:295-300): a candidate that truly lost
-  more than the margin in one suite passes that one at its own level, whatever the others are;
+  more than the margin in one suite passes that one at its own level, whatever the others are. The owner's policy may count
+  the context (context.py) as one of them;
 - the target is **learned** when the lower bound of its gain is above 0, the exact sign-flip test over sessions finds the
   gain at the level that earlier looks at the holdout have left (levels.py), and it reaches the least worthwhile one;
   **unlearned** when the upper bound is below that least gain, else **unproven**; too few items or sessions leave it
@@ -31,6 +32,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from services.verifier.champion import rank
+from services.verifier.context import about_context, context_evidence
 from services.verifier.evidence import noise, suite_evidence, target_evidence
 from services.verifier.results import STYLE, Results
 from shared.contracts.verify import (
@@ -73,8 +75,12 @@ def judge(results: Results, policy: Policy, look: Look | None = None, champion: 
     if unknown := {score.suite for score in results.items} - results.suites.keys():
         raise ValueError(f"items of suite {min(unknown)} were scored, which was not asked")
     target, suites = target_evidence(results, policy, look), suite_evidence(results, policy)
-    floor = noise(results, policy)
+    floor, context = noise(results, policy), context_evidence(results, policy, look)
     target_state, suites_state = state_of_target(target, policy), state_of_suites(suites)
+    if context and policy.context.blocking:
+        suites_state = min(suites_state, context.state, key=WORST_FIRST.index)
+    about = (about_context(context, policy),) if context else ()
+    context_decides = context and (policy.context.blocking or context.state is SuiteState.INTACT)
     decision = DECISIONS[suites_state, target_state]
     blocking = {name: suite for name, suite in suites.items() if suite.policy.blocking}
     ranked = rank(results, policy, look, champion, target, blocking)
@@ -83,6 +89,7 @@ def judge(results: Results, policy: Policy, look: Look | None = None, champion: 
         reasons=(
             _about_target(target, target_state, policy),
             *(_about_suite(name, suite) for name, suite in blocking.items()),
+            *(about if context_decides else ()),
             *([ranked.reason] if champion else ()),
             *_about_noise(floor),
             *_about_kinds(blocking),
@@ -95,10 +102,12 @@ def judge(results: Results, policy: Policy, look: Look | None = None, champion: 
         policy=policy,
         look=look,
         champion=ranked,
+        context=context,
         noise=floor,
         drift=results.drift,
         warnings=(
             *(_about_suite(name, suite) for name, suite in suites.items() if _is_only_warned_about(suite)),
+            *(() if context_decides else about),
             *_about_style(results),
             *(_about_ceiling(name, suite) for name, suite in suites.items() if suite.base.share >= CEILING),
         ),

@@ -59,6 +59,15 @@ class SuitePolicy(Frozen):
     min_items: int = Field(200, ge=1, description="Fewest items above chance that can carry a verdict.")
 
 
+class ContextPolicy(Frozen):
+    """What a candidate without its system prompt may lose against the base with it."""
+
+    blocking: bool = Field(False, description="False: a loss is a warning, and no reason against a promotion.")
+    margin: float = Field(
+        0.1, gt=0, lt=1, description="Largest tolerated loss in rule score, a share of 1. Default: 0.1."
+    )
+
+
 class Policy(Frozen):
     """Thresholds of a promotion. Scores and margins are shares of 1; NLL is nats per token."""
 
@@ -76,6 +85,7 @@ class Policy(Frozen):
         0.1, gt=0, lt=1, description="Largest tolerated loss in rule score against the champion. Default: 0.1."
     )
     suites: dict[str, SuitePolicy] = Field({}, description="By suite, what replaces the values of its file.")
+    context: ContextPolicy = Field(ContextPolicy(), description="The candidate without its prompt, the base with it.")
     min_gain: float = Field(0.05, gt=0, lt=1, description="Smallest worthwhile gain in rule score. Default: 0.05.")
     min_nll_gain: float = Field(
         0.05, gt=0, description="Smallest worthwhile gain in NLL, without rules. Default: 0.05."
@@ -194,6 +204,33 @@ class SuiteEvidence(Frozen):
     kinds: tuple[KindEvidence, ...]
 
 
+class Loss(Frozen):
+    """The score of the arm that is compared with minus the candidate's, with one-sided bounds; None where there are none."""
+
+    mean: Figure
+    low: Figure | None
+    high: Figure | None
+    margin: Figure
+
+
+class ContextEvidence(Frozen):
+    """Evidence that the system prompt moved into the weights: four arms on the held-out items with a prompt and rules.
+
+    `loss` is of the candidate without the prompt against the base with it. `tokens_saved`: of a request that leaves the prompt
+    out, by the base's chat template, on all held-out items with a prompt.
+    """
+
+    state: SuiteState
+    items: int
+    sessions: int
+    base: Score
+    base_prompted: Score
+    candidate: Score
+    candidate_prompted: Score
+    loss: Loss
+    tokens_saved: Gain
+
+
 class Noise(Frozen):
     """The base against itself, on items that it was asked again in other batches: what differs is noise of the engine.
 
@@ -216,15 +253,6 @@ class Rank(StrEnum):
     INFERIOR = "inferior"
     UNPROVEN = "unproven"
     NOT_COMPARED = "not compared"
-
-
-class Loss(Frozen):
-    """The champion's score minus the candidate's, with one-sided bounds; None where there are none."""
-
-    mean: Figure
-    low: Figure | None
-    high: Figure | None
-    margin: Figure
 
 
 class ChampionEvidence(Frozen):
@@ -262,13 +290,14 @@ class Verdict(Frozen):
 
     decision: Decision
     reasons: tuple[str, ...]
-    suites_state: SuiteState = Field(description="The worst state of a blocking suite.")
+    suites_state: SuiteState = Field(description="The worst state of what blocks: suites, and context if so.")
     target_state: Target
     target: TargetEvidence
     suites: dict[str, SuiteEvidence]
     policy: Policy
     look: Look = Look()
     champion: ChampionEvidence = ChampionEvidence(rank=Rank.FIRST, reason="There is no champion.")
+    context: ContextEvidence | None = Field(None, description="None where no held-out item is asked with a prompt.")
     noise: Noise | None = None
     drift: Drift | None = None
     warnings: tuple[str, ...] = Field((), description="What was not as it should be, and decided nothing.")

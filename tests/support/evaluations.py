@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from services.verifier.results import STYLE, HeldOut, HeldOutAnswer, ItemScore, Results, SuiteAsked
+from services.verifier.results import STYLE, HeldOut, HeldOutAnswer, ItemScore, Prompted, Results, SuiteAsked
 from services.verifier.sealed import read_records
 from shared.config.settings import PROJECT
 from shared.contracts.verify import Arm
@@ -44,6 +44,11 @@ def held_out(
             Arm.CANDIDATE: HeldOutAnswer(nll=2.0 - nll_gain, passed=candidate, answer=""),
         },
     )
+
+
+def prompted(row: HeldOut, base: bool, candidate: bool = True, saved: int = 60) -> HeldOut:
+    """The item, asked with its system prompt too."""
+    return row.model_copy(update={"prompted": Prompted(base=base, candidate=candidate), "tokens_saved": saved})
 
 
 def results(items: Sequence[ItemScore], holdout: Sequence[HeldOut], chance: float = 0.5) -> Results:
@@ -96,6 +101,7 @@ def answered(job: Mapping[str, Any], found: Results | None = None) -> Results:
     rows = []
     for number, (key, record) in enumerate(sorted(read_records(Path(job["holdout"])).items())):
         row = held_out(number, False, True, session=record.session)
+        row = prompted(row, base=False) if record.has_prompt else row
         answers = row.arms | ({Arm.CHAMPION: row.arms[Arm.CANDIDATE]} if champion else {})
         rows.append(row.model_copy(update={"id": key, "arms": answers}))
     return found.model_copy(

@@ -95,8 +95,12 @@ def generated(
     return answers
 
 
-def without_special_tokens(arms: Arms, text: str) -> str:
-    """A rendered text as generated ones are decoded."""
+def reference(arms: Arms, item: HoldoutItem) -> str | None:
+    """The turn that an answer is compared with; None where that makes no call and checks alone can judge it."""
+    if not item.messages[-1].tool_calls:
+        return None
+    # As generated ones are decoded.
+    text = rendered_answer(arms.tokenizer, item)
     return str(arms.tokenizer.decode(token_ids(arms, text), skip_special_tokens=True))
 
 

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.verifier.evaluator import probe_answers
-from services.verifier.evaluator.arms import BATCH, Arms, generated, load, nlls, without_special_tokens
-from services.verifier.evaluator.holdout import (
-    HoldoutItem,
-    read_holdout,
-    rendered_answer,
-    rendered_prompt,
-    score,
-    shown,
-)
+from services.verifier.evaluator import context, probe_answers
+from services.verifier.evaluator.arms import BATCH, Arms, generated, load, nlls, reference
+from services.verifier.evaluator.holdout import HoldoutItem, read_holdout, rendered_prompt, score, shown, with_prompts
 from services.verifier.evaluator.inputs import expect_digest, expect_sound_adapter
 from services.verifier.evaluator.probes import list_prompts
 from services.verifier.evaluator.report import Report
@@ -38,10 +31,12 @@ def evaluate(job: EvaluatorJob, writer: ResultWriter) -> Results:
         loaded, champion_fault = _loaded(job)
     arms = loaded.arms
     holdout, left_out = shown(loaded.tokenizer, sealed)
+    prompted = with_prompts(loaded.tokenizer, holdout)
     known = known_scores(job.base_scores, job.base_digest, loaded.engine, suites)
     counts = [suite.count * (len(arms) - (name in known)) for name, suite in suites.items()]
     probed = len(list_prompts()) if job.probes else 0
     report.total = sum(counts) + len(arms) * (len(holdout) + probed) + count_repeated(suites)
+    report.total += context.count(prompted or ())
     found = ask(loaded, arms, suites, known, persona_rules(sealed), job.seed, report)
     with report.span("drift"):
         drift = measure_drift(loaded, suites, found)
@@ -55,7 +50,10 @@ def evaluate(job: EvaluatorJob, writer: ResultWriter) -> Results:
         suites=found.asked,
         style_rules=found.style_rules,
         items=found.items,
-        holdout=_holdout(job, loaded, holdout, report),
+        holdout=context.add(
+            loaded, _holdout(job, loaded, holdout, report), prompted or (), job.answer_max_tokens, report
+        ),
+        prompts_shown=prompted is not None,
         probes=_probes(job, loaded, report),
         champion_fault=champion_fault,
         repeated=tuple(repeat(loaded, suites, job.seed, report)),
@@ -103,17 +101,10 @@ def _holdout(job: EvaluatorJob, arms: Arms, items: Sequence[HoldoutItem], report
             item,
             {arm: found[at] for arm, found in nll.items()},
             {arm: found[at] for arm, found in answer.items()},
-            _reference(arms, item),
+            reference(arms, item),
         )
         for at, item in enumerate(items)
     )
-
-
-def _reference(arms: Arms, item: HoldoutItem) -> str | None:
-    """The turn that an answer is compared with; None where that makes no call and checks alone can judge it."""
-    if not item.messages[-1].tool_calls:
-        return None
-    return without_special_tokens(arms, rendered_answer(arms.tokenizer, item))
 
 
 def _probes(job: EvaluatorJob, arms: Arms, report: Report) -> tuple[Probe, ...]:

@@ -41,9 +41,23 @@ class HoldoutItem(Frozen):
     checks: Checks = ()
     tools: tuple[dict[str, Any], ...] = ()
 
+    @property
+    def has_prompt(self) -> bool:
+        """Whether the conversation opens with a system prompt."""
+        return self.messages[0].role == "system" and bool(self.messages[0].content)
+
+    @property
+    def has_rules(self) -> bool:
+        """Whether checks judge its answers, or the calls of the reference."""
+        return bool(self.checks or self.messages[-1].tool_calls)
+
+    def prompted(self) -> list[Message]:
+        """The conversation as it was, under its system prompt."""
+        return [message.model_dump(mode="json") for message in self.messages]
+
     def spoken(self) -> list[Message]:
         """The conversation without its system prompt, which the adapter must have learned."""
-        return under_prompt([message.model_dump(mode="json") for message in self.messages], None)
+        return under_prompt(self.prompted(), None)
 
 
 def read_holdout(folder: Path) -> list[HoldoutItem]:
@@ -75,6 +89,18 @@ def shown(tokenizer: Templated, items: Sequence[HoldoutItem]) -> tuple[list[Hold
     return kept, left_out
 
 
+def with_prompts(tokenizer: Templated, items: Sequence[HoldoutItem]) -> list[HoldoutItem] | None:
+    """The items that have a system prompt; None where the base's template refuses or drops that of any."""
+    found = [item for item in items if item.has_prompt]
+    return found if all(_shows(tokenizer, item) for item in found) else None
+
+
+def _shows(tokenizer: Templated, item: HoldoutItem) -> bool:
+    if unrendered(tokenizer, item.prompted(), item.tools) is not None:
+        return False
+    return rendered_full_prompt(tokenizer, item) != rendered_prompt(tokenizer, item)
+
+
 def rendered(
     tokenizer: Templated, messages: Sequence[Message], tools: Sequence[dict[str, Any]], *, answering: bool
 ) -> str:
@@ -92,6 +118,11 @@ def rendered(
 def rendered_prompt(tokenizer: Templated, item: HoldoutItem) -> str:
     """Render the prompt: everything before the reference answer, with the tools it may call."""
     return rendered(tokenizer, item.spoken()[:-1], item.tools, answering=True)
+
+
+def rendered_full_prompt(tokenizer: Templated, item: HoldoutItem) -> str:
+    """Render the prompt under the item's system prompt."""
+    return rendered(tokenizer, item.prompted()[:-1], item.tools, answering=True)
 
 
 def rendered_question(tokenizer: Templated, question: str) -> str:
@@ -118,15 +149,19 @@ def score(
 
 def _score(item: HoldoutItem, nll: float, answer: str, reference: str | None) -> HeldOutAnswer:
     """An answer that patterns do not decide in time has failed."""
-    passed, undecided = None, False
+    undecided = False
     try:
-        if item.checks:
-            passed = passes(item.checks, answer)
-        elif reference is not None:
-            passed = makes_calls(item, answer, reference)
+        passed = judged(item, answer, reference)
     except UndecidedError:
         passed, undecided = False, True
     return HeldOutAnswer(nll=nll, passed=passed, answer=answer[:SHOWN], undecided=undecided)
+
+
+def judged(item: HoldoutItem, answer: str, reference: str | None) -> bool | None:
+    """Whether an answer passes; None where nothing judges it. Raises UndecidedError."""
+    if item.checks:
+        return passes(item.checks, answer)
+    return None if reference is None else makes_calls(item, answer, reference)
 
 
 def makes_calls(item: HoldoutItem, answer: str, reference: str) -> bool:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from services.verifier.job import EvaluatorJob
-from services.verifier.results import RESULTS_FILE, HeldOutAnswer, Results
+from services.verifier.results import RESULTS_FILE, HeldOutAnswer, Prompted, Results
 from shared.config.settings import PROJECT
 from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult, Progress
 from shared.contracts.probe import LEAST_PROBES
@@ -84,6 +84,7 @@ def run(tmp_path: Path, suites: Path) -> Run:
     return run
 
 
+SAVED = -11  # tokens: the prompt is shorter than the one that the template has in its place
 HOLDOUT: list[dict[str, Any]] = [
     {
         "id": f"h{number}",
@@ -142,11 +143,16 @@ def test_the_base_against_itself_is_the_same_in_every_figure(run: Run) -> None:
         assert row.arms[Arm.BASE] == row.arms[Arm.CANDIDATE]
         assert 0 < row.arms[Arm.BASE].nll < 15
     assert [row.passed for row in answers(found, Arm.BASE)] == [None, True]
+    # Only the second item has rules.
+    assert found.prompts_shown
+    assert [row.tokens_saved for row in found.holdout] == [SAVED, SAVED]
+    assert [row.prompted for row in found.holdout] == [None, Prompted(base=True, candidate=True)]
     assert [span.name for span in envelope.spans] == [
         "load",
         *(f"{suite}.{arm}" for suite in KINDS for arm in found.arms),
         "drift",
         "holdout",
+        "context",
         "probes",
         "noise",
     ]
@@ -155,7 +161,7 @@ def test_the_base_against_itself_is_the_same_in_every_figure(run: Run) -> None:
     asked = {(item.kind, item.item): item.correct for item in arms[Arm.BASE] if item.suite == "base-logic"}
     assert again == asked
     lines = [Progress.model_validate_json(line) for line in (output / PROGRESS_FILE).read_text().splitlines()]
-    assert lines[-1].done == lines[-1].total == 2 * (ASKED + len(HOLDOUT)) + len(asked)
+    assert lines[-1].done == lines[-1].total == 2 * (ASKED + len(HOLDOUT) + 1) + len(asked)
     assert all(earlier.done <= later.done for earlier, later in itertools.pairwise(lines))
 
 

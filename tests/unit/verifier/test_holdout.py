@@ -12,9 +12,11 @@ from services.verifier.evaluator.holdout import (
     HoldoutItem,
     read_holdout,
     rendered_answer,
+    rendered_full_prompt,
     rendered_prompt,
     score,
     shown,
+    with_prompts,
 )
 from shared.contracts.checks import Contains
 from shared.contracts.verify import Arm
@@ -150,3 +152,42 @@ def test_items_that_the_base_cannot_show_are_left_out_with_the_reason() -> None:
     assert shown(Letters(), items) == (items[:1], {"g": "the chat template drops its tool calls"})
     with pytest.raises(InputError, match="no item can be rendered for this base: the chat template drops"):
         shown(Letters(), items[1:])
+
+
+class Unprompted(Letters):
+    """Drops system prompts without a word."""
+
+    def text(self, conversation: list[dict[str, Any]], tools: list[dict[str, Any]] | None, opens: bool) -> str:
+        return super().text([message for message in conversation if message["role"] != "system"], tools, opens)
+
+
+class Refusing(Letters):
+    """Refuses system prompts, as Gemma 2's does."""
+
+    def text(self, conversation: list[dict[str, Any]], tools: list[dict[str, Any]] | None, opens: bool) -> str:
+        if any(message["role"] == "system" for message in conversation):
+            raise ValueError("System role not supported")
+        return super().text(conversation, tools, opens)
+
+
+SPOKEN = [{"role": "user", "content": "ask"}, {"role": "assistant", "content": "answer"}]
+PROMPTED = [{"role": "system", "content": "Be short."}, *SPOKEN]
+
+
+def test_items_are_asked_with_their_system_prompt_where_they_have_one_that_the_template_shows() -> None:
+    prompted, plain, empty = (
+        HoldoutItem.model_validate(values(name, messages=messages))
+        for name, messages in (("p", PROMPTED), ("n", SPOKEN), ("e", [{"role": "system", "content": ""}, *SPOKEN]))
+    )
+    assert with_prompts(Letters(), [prompted, plain, empty]) == [prompted]
+    assert rendered_full_prompt(Letters(), prompted) == "system>Be short.$\nuser>ask$\nassistant>"
+    assert rendered_prompt(Letters(), prompted) == "user>ask$\nassistant>"
+    for tokenizer in (Unprompted(), Refusing()):
+        assert with_prompts(tokenizer, [plain, prompted]) is None
+        assert with_prompts(tokenizer, [plain]) == []
+
+
+def test_rules_judge_an_item_by_its_checks_or_by_its_call() -> None:
+    plain = HoldoutItem.model_validate(values("a", messages=SPOKEN))
+    checked = HoldoutItem.model_validate(values("a", messages=SPOKEN, checks=[Contains(text="a").model_dump()]))
+    assert (plain.has_rules, checked.has_rules, calling(("look", {})).has_rules) == (False, True, True)
