@@ -13,14 +13,27 @@ from deploy.cli.views.report import build_report
 from services.verifier.answers import Answers
 from shared.contracts.forge import AdapterForged, EngineChoice, Pilot
 from shared.contracts.harvest import SystemPrompt
-from shared.contracts.verify import AdapterVerified, AnswerFigures, Arm, Drift, SuiteState
+from shared.contracts.verify import AdapterVerified, AnswerFigures, Arm, ContextEvidence, Drift, SuiteState
 from tests.support.facts import TRAINING
-from tests.unit.cli.rows import FORGED, JUDGED, NAMED, VERDICT, WHOLE, receipt, recorded, ritual, snapshot
+from tests.unit.cli.rows import FORGED, JUDGED, NAMED, SCORE, VERDICT, WHOLE, receipt, recorded, ritual, snapshot
 from tests.unit.cli.test_manifest import values
 
 GENERAL = "The capital of France is Paris."
 SEALED = "A sealed answer."
 FIGURES = AnswerFigures(words=12.5, distinct=0.9, repeating=0.01)
+CONTEXT = ContextEvidence.model_validate(
+    {
+        "state": "intact",
+        "items": 37,
+        "sessions": 9,
+        "base": SCORE | {"right": 0, "share": 0.0},
+        "base_prompted": SCORE | {"right": 9, "share": 0.243},
+        "candidate": SCORE,
+        "candidate_prompted": SCORE | {"right": 30, "share": 0.811},
+        "loss": {"mean": -0.541, "low": -0.7, "high": -0.35, "margin": 0.1},
+        "tokens_saved": {"mean": 61.5, "low": 60.25, "high": 62.75},
+    }
+)
 DRIFT = Drift(prompts=180, kl=0.21, answers={Arm.BASE: FIGURES, Arm.CANDIDATE: FIGURES})
 CURVE = Curve(
     {step: 2.4 * math.exp(-step / 15) + 0.6 + 0.1 * math.sin(step * 7) for step in range(1, 61)},
@@ -50,6 +63,7 @@ def whole(text: str = "plain") -> Snapshot:
         update={
             "suites": {"base-logic": suite, "general": general},
             "drift": DRIFT,
+            "context": CONTEXT,
             "warnings": (text,),
             "reasons": (text, "Broken."),
         }

@@ -11,7 +11,7 @@ from rich.text import Text
 from shared.contracts.verify import Arm
 
 if TYPE_CHECKING:
-    from shared.contracts.verify import Drift, Gain, Score, SuiteEvidence, TargetEvidence, Verdict
+    from shared.contracts.verify import ContextEvidence, Drift, Gain, Score, SuiteEvidence, TargetEvidence, Verdict
 
 COLOURS = {"promote": "bold green", "banish": "bold red", "inconclusive": "bold yellow"}
 ABSENT = "–"
@@ -41,7 +41,12 @@ def scores_table(verdict: Verdict) -> Table:
     table.add_row("persona NLL", *nll, gain(target.nll_gain, 1), needed)
     for name, suite in verdict.suites.items():
         needed = f"> -{suite.policy.margin * 100:g}" if suite.policy.blocking else "shown"
-        table.add_row(name, score(suite.base), score(suite.candidate), change(suite), needed)
+        gained = change(suite.drop, suite.drop_high)
+        table.add_row(name, score(suite.base), score(suite.candidate), gained, needed)
+    if context := verdict.context:
+        needed = f"> -{context.loss.margin * 100:g}" if policy.context.blocking else "shown"
+        gained = change(context.loss.mean, context.loss.high)
+        table.add_row("context", score(context.base_prompted), score(context.candidate), gained, needed)
     return table
 
 
@@ -53,6 +58,7 @@ def notes_of(verdict: Verdict) -> list[str]:
         f"Scores in % with their intervals, gains in points; in brackets {bounds}; NLL in nats a token.",
         _looked(verdict.target),
         *(_flips(name, suite) for name, suite in verdict.suites.items()),
+        context_note(verdict.context),
         *([_drifted(verdict.drift)] if verdict.drift else []),
     ]
 
@@ -72,6 +78,23 @@ def _flips(name: str, suite: SuiteEvidence) -> str:
     flips = f"{len(suite.lost)} flipped from right to wrong, {len(suite.won)} from wrong to right"
     detectable = f"a drop of {suite.minimum_detectable_drop * 100:.1f} points would be seen"
     return f"Suite {name}: {suite.items} items, {flips}; {detectable}."
+
+
+def context_note(context: ContextEvidence | None) -> str:
+    """What the four arms score, and what a request saves."""
+    if context is None:
+        return "Context: left out, for no held-out item has a system prompt that this base's chat template shows."
+    return (
+        f"Context: the base with the system prompt against the candidate without it, on {context.items} sealed items; the base "
+        f"without it {score(context.base)}, the candidate with it {score(context.candidate_prompted)}; {saved(context)}."
+    )
+
+
+def saved(context: ContextEvidence) -> str:
+    """`61.0 tokens saved per request (60.2 to 61.9)`: with its one-sided bounds."""
+    found = context.tokens_saved
+    bounds = "" if found.low is None or found.high is None else f" ({found.low:.1f} to {found.high:.1f})"
+    return f"{found.mean:.1f} tokens saved per request{bounds}"
 
 
 def _drifted(drift: Drift) -> str:
@@ -98,7 +121,7 @@ def gain(value: Gain | None, scale: float) -> str:
     return f"{value.mean * scale:+.{digits}f} ({bound})"
 
 
-def change(suite: SuiteEvidence) -> str:
-    """`-0.4 (≥ -1.9)`: the change of a suite's score in points, with its lower bound."""
+def change(drop: float, high: float | None) -> str:
+    """`-0.4 (≥ -1.9)`: the change of a score in points, with its lower bound."""
     # Adding 0 turns a negative zero into a plain one.
-    return f"{-suite.drop * 100 + 0:+.1f} (≥ {-suite.drop_high * 100 + 0:+.1f})"
+    return f"{-drop * 100 + 0:+.1f} ({'unbounded' if high is None else f'≥ {-high * 100 + 0:+.1f}'})"

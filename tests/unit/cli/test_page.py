@@ -21,7 +21,7 @@ from services.verifier.answers import list_general, list_sealed
 from services.verifier.results import ItemScore
 from shared.config.settings import PROJECT
 from shared.contracts.job import PROGRESS_FILE, Progress
-from shared.contracts.verify import Arm, Champion, ChampionEvidence, Loss, Rank
+from shared.contracts.verify import Arm, Champion, ChampionEvidence, ContextPolicy, Loss, Policy, Rank
 from shared.storage.artifacts import Artifacts
 from shared.storage.suites import load_suites
 from tests.support import pages
@@ -59,14 +59,27 @@ def test_the_page_shows_the_verdict_first_and_then_everything_that_it_rests_on()
 
     places = [
         page.index(f"<h2>{title}")
-        for title in ("Evidence", "Flips", "Loss", "Memory", "Pilots", "Data", "Downtime", "Proven")
+        for title in ("Evidence", "Context saved", "Flips", "Loss", "Memory", "Pilots", "Data", "Downtime", "Proven")
     ]
     assert places == sorted(places) and page.index("<strong>promote</strong>") < places[0]
     for shown in (
         "scribe@a", "target, by rules", "+78.4", "+67.5 to +89.2", "warning: plain", "<td class=\"n\">231</td>",
         "4.2 kJ", pages.GENERAL, pages.SEALED, "sha256:m", "2 models answer as before", "125 none",
+        "<strong>61.5 tokens saved per request (60.2 to 62.8)</strong>", "context, against the base with its prompt",
+        '<tr><td>base</td><td class="n">0.0 % (63–89)</td><td class="n">24.3 % (63–89)</td></tr>',
+        '<tr><td>candidate</td><td class="n">78.4 % (63–89)</td><td class="n">81.1 % (63–89)</td></tr>',
     ):  # fmt: skip
         assert shown in page, shown
+
+
+def test_the_card_has_the_context_too_and_a_persona_without_a_prompt_has_none() -> None:
+    files = render(pages.whole_page())
+    assert "Without its system prompt: 61.5 tokens saved per request (60.2 to 62.8)" in files[CARD]
+    assert "| candidate | 78.4 % (63–89) | 81.1 % (63–89) |" in files[CARD]
+    plain = snapshot(ritual("awakened", 33, 33), WHOLE)
+    files = render(build_page(plain, build_report(plain, {}, "http://p"), Curve(), None))
+    assert "Context saved" not in files[PAGE] and "system prompt:" not in files[CARD]
+    assert "left out, for no held-out item has a system prompt" in files[PAGE]
 
 
 def test_no_text_of_others_is_markup_in_the_page_or_becomes_a_request() -> None:
@@ -87,7 +100,7 @@ def test_no_text_of_others_is_markup_in_the_card() -> None:
     assert images == [SUITES, CURVE]
     assert re.search(r"(?<!\\)<", card) is None
     rows = [line for line in card.splitlines() if line.startswith("|")]
-    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {3, 9}, "no cell ends another"
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {3, 4, 9}, "no cell ends another"
     assert '\nmodel_name: "scribe@a"\n' in card
 
 
@@ -142,6 +155,16 @@ def test_a_comparison_with_the_champion_is_an_interval_too() -> None:
     assert (target.name, target.asked, target.good) == ("target, against the champion", "scribe@b", True)
     assert (target.gain, target.low, target.high, target.bound) == pytest.approx((-2, -7, 3, -10))
     assert (general.low, general.high, general.good, str(general.gain)) == (None, None, False, "0.0")
+
+
+def test_the_context_is_an_interval_against_its_margin() -> None:
+    _, _, context = list_suites(VERDICT.model_copy(update={"context": pages.CONTEXT}))
+    assert (context.gain, context.low, context.high, context.bound) == pytest.approx((54.1, 35, 70, -10))
+    assert (context.scores, context.good) == (("24.3 %", "78.4 %"), True)
+    assert context.state == "intact (shown, decides nothing)"
+    blocking = Policy(context=ContextPolicy(blocking=True))
+    _, _, context = list_suites(VERDICT.model_copy(update={"context": pages.CONTEXT, "policy": blocking}))
+    assert context.state == "intact"
 
 
 def test_a_suite_that_decides_nothing_is_marked() -> None:

@@ -23,6 +23,7 @@ from deploy.cli.views.verdict import verdict_view
 from shared.contracts.forge import AdapterFailed, AdapterForged
 from shared.contracts.intent import RecipeOverrides, Refinement, RitualProgress
 from shared.ritual.views import RitualError
+from tests.support.pages import CONTEXT
 from tests.unit.cli.rows import (
     BANISHED,
     NAMED,
@@ -187,6 +188,15 @@ def test_the_verdict_shows_both_arms_with_intervals_gains_and_flips() -> None:
         "-3",
     ]
     assert "2 flipped from right to wrong, 1 from wrong to right" in " ".join(lines)
+
+
+def test_the_verdict_shows_the_context_and_what_a_request_saves() -> None:
+    lines = shown(verdict_view(VERDICT.model_copy(update={"context": CONTEXT})), width=240)
+    row = next(line for line in lines if line.startswith("context "))
+    assert " ".join(row.split()) == "context 24.3 % (63–89) 78.4 % (63–89) +54.1 (≥ +35.0) shown"
+    assert "the base without it 0.0 % (63–89), the candidate with it 81.1 % (63–89); 61.5 tokens saved" in "".join(
+        lines
+    )
 
 
 def test_the_verdict_shows_what_was_not_as_it_should_be() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from deploy.cli.queries.curve import Curve
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from deploy.cli.views.manifest import ManifestFile
     from deploy.cli.views.report import RitualReport
     from services.verifier.answers import Answers
-    from shared.contracts.verify import Score, TargetEvidence, Verdict
+    from shared.contracts.verify import Loss, Score, TargetEvidence, Verdict
 
 POINTS = 100.0  #: of a share
 TARGET = "target"  #: the holdout's name beside those of suites
@@ -103,7 +103,7 @@ def recorded_curve(training: TrainingFigures) -> Curve:
 
 
 def list_suites(verdict: Verdict) -> Iterator[Suite]:
-    """The sides of the evidence, the target first, then the candidate against the champion where they were compared."""
+    """The sides of the evidence, the target first, the context and the candidate against the champion where there are such."""
     yield _target(verdict.target, verdict)
     for name, suite in verdict.suites.items():
         yield Suite(
@@ -118,21 +118,38 @@ def list_suites(verdict: Verdict) -> Iterator[Suite]:
             scores=(_share(suite.base), _share(suite.candidate)),
             good=suite.state == "intact",
         )
-
+    if context := verdict.context:
+        shown = "" if verdict.policy.context.blocking else " (shown, decides nothing)"
+        found = _compared("context, against the base with its prompt", context.loss, POINTS, "points")
+        yield replace(
+            found,
+            state=f"{context.state}{shown}",
+            asked=f"{context.items} sealed items of {context.sessions} sessions",
+            scores=(_share(context.base_prompted), _share(context.candidate)),
+            good=context.state == "intact",
+        )
     for name, loss in verdict.champion.losses.items():
         scale, unit = _unit(verdict.target) if name == TARGET else (POINTS, "points")
-        yield Suite(
-            name=f"{name}, against the champion",
-            unit=unit,
-            gain=0 - loss.mean * scale,
-            low=None if loss.high is None else -loss.high * scale,
-            high=None if loss.low is None else -loss.low * scale,
-            bound=-loss.margin * scale,
-            state="non-inferior" if (fine := loss.high is not None and loss.high < loss.margin) else "not shown",
-            asked=verdict.champion.champion.version if verdict.champion.champion else "",
-            scores=("", ""),
-            good=fine,
-        )
+        champion = verdict.champion.champion
+        found = _compared(f"{name}, against the champion", loss, scale, unit)
+        yield replace(found, asked=champion.version if champion else "")
+
+
+def _compared(name: str, loss: Loss, scale: float, unit: str) -> Suite:
+    """A loss as a gain: what is not lost within the margin is non-inferior."""
+    fine = loss.high is not None and loss.high < loss.margin
+    return Suite(
+        name=name,
+        unit=unit,
+        gain=0 - loss.mean * scale,
+        low=None if loss.high is None else -loss.high * scale,
+        high=None if loss.low is None else -loss.low * scale,
+        bound=-loss.margin * scale,
+        state="non-inferior" if fine else "not shown",
+        asked="",
+        scores=("", ""),
+        good=fine,
+    )
 
 
 def _unit(target: TargetEvidence) -> tuple[float, str]:

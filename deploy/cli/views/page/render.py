@@ -13,6 +13,7 @@ from markupsafe import Markup
 from deploy.cli.format import duration, short_digest, size
 from deploy.cli.views.page.plots import draw_curve, draw_suites
 from deploy.cli.views.receipt_text import took
+from deploy.cli.views.verdict import saved, score
 from shared.contracts.visible import visible
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 PAGE, CARD, CURVE, SUITES = "report.html", "README.md", "loss.svg", "suites.svg"
 MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~&$!^]|:(?=//)|(?<=www)\.)")  # also what becomes a link by itself
-FILTERS = {"duration": duration, "size": size, "short": short_digest, "took": took}
+FILTERS = {"duration": duration, "size": size, "short": short_digest, "took": took, "saved": saved, "score": score}
 
 
 def render(page: Page) -> dict[str, str]:
