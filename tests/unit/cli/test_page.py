@@ -65,7 +65,7 @@ def test_the_page_shows_the_verdict_first_and_then_everything_that_it_rests_on()
     for shown in (
         "scribe@a", "target, by rules", "+78.4", "+67.5 to +89.2", "warning: plain", "<td class=\"n\">231</td>",
         "4.2 kJ", pages.GENERAL, pages.SEALED, "sha256:m", "2 models answer as before", "125 none",
-        "<strong>61.5 tokens saved per request (60.2 to 62.8)</strong>", "context, against the base with its prompt",
+        "<strong>61.5 tokens saved per request (60.2 to 62.8)</strong>", "context, base with prompt",
         '<tr><td>base</td><td class="n">0.0 % (63–89)</td><td class="n">24.3 % (63–89)</td></tr>',
         '<tr><td>candidate</td><td class="n">78.4 % (63–89)</td><td class="n">81.1 % (63–89)</td></tr>',
     ):  # fmt: skip

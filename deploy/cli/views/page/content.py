@@ -120,7 +120,7 @@ def list_suites(verdict: Verdict) -> Iterator[Suite]:
         )
     if context := verdict.context:
         shown = "" if verdict.policy.context.blocking else " (shown, decides nothing)"
-        found = _compared("context, against the base with its prompt", context.loss, POINTS, "points")
+        found = _compared("context, base with prompt", context.loss, POINTS, "points")
         yield replace(
             found,
             state=f"{context.state}{shown}",
