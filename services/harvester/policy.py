@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from services.harvester.redaction.policy import RedactionPolicy
 from shared.contracts.frozen import Frozen
+from shared.redaction.policy import RedactionPolicy
 
 PromptForm = Literal["full", "short", "none"]
 

@@ -10,7 +10,6 @@ from time import process_time
 import pytest
 
 from services.harvester.reasons import Reason
-from services.harvester.redaction.policy import RedactionPolicy
 from services.harvester.scan.scanner import RecordScanner, _keep_checks
 from services.verifier.evaluator.holdout import HoldoutItem, score
 from services.verifier.results import HeldOutAnswer
@@ -22,6 +21,7 @@ from shared.contracts.verify import Arm, Policy
 from shared.import_formats.formats import Format
 from shared.import_formats.parser import Fault, parse_line
 from shared.import_formats.record import ImportDefaults
+from shared.redaction.policy import RedactionPolicy
 from tests.support.evaluations import INTACT, LEARNED, results
 
 pytestmark = pytest.mark.timeout(60)

@@ -13,12 +13,12 @@ import pytest
 from services.harvester import harvest as harvest_module
 from services.harvester.harvest import harvest, harvest_connection
 from services.harvester.policy import HarvestPolicy, Lengths, Prompts, Shares
-from services.harvester.redaction.sensitive import Sensitive
 from services.harvester.request import HarvestRequest
 from services.harvester.split import Split
 from shared.config.settings import Settings
 from shared.contracts.intent import TrainingIntent
 from shared.contracts.karma import Status
+from shared.redaction.sensitive import Sensitive
 from shared.storage.artifacts import Artifacts
 from shared.storage.digests import digest_tree
 from shared.storage.postgres import UNREACHABLE, Pool

@@ -13,10 +13,10 @@ from typing import Any
 from services.harvester import dedup
 from services.harvester.embedding.model import DIMS, MODEL
 from services.harvester.policy import LikenessPolicy
-from services.harvester.redaction.policy import RedactionPolicy
 from services.harvester.scan.lesson import BANDS_OF_LESSON, read_lesson
 from services.harvester.scan.scanner import RecordScanner
 from services.harvester.scan_karma import scan_karma
+from shared.redaction.policy import RedactionPolicy
 from shared.storage.postgres import Connection, Pool
 from tests.support.harvests import SUITES
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from examples.karma import coder
-from services.harvester.redaction.sensitive import Sensitive
 from shared.config.settings import Settings
 from shared.contracts.karma import ChatMessage, KarmaRecord
+from shared.redaction.sensitive import Sensitive
 from tests.support.corpora.values import draw
 
 SECRETS = (

@@ -15,17 +15,17 @@ import orjson
 from pydantic import TypeAdapter
 
 from services.harvester.reasons import Reason
-from services.harvester.redaction.answer_checks import redact_checks
-from services.harvester.redaction.examine import Examined, examine
-from services.harvester.redaction.policy import RedactionPolicy
-from services.harvester.redaction.scanner import Scanner
-from services.harvester.redaction.sensitive import Group, Sensitive
 from services.harvester.scan.decontamination import Benchmarks, read_passages
 from services.harvester.scan.lesson import digest_beginnings, read_lesson
 from services.harvester.scan.ngrams import sample_ngrams
 from services.harvester.scan.normalise import fingerprint, join_turns, split_words
 from shared.contracts.checks import Checks, UndecidedError, expect_quick
 from shared.contracts.karma import ChatMessage, fault
+from shared.redaction.answer_checks import redact_checks
+from shared.redaction.examine import Examined, examine
+from shared.redaction.policy import RedactionPolicy
+from shared.redaction.scanner import Scanner
+from shared.redaction.sensitive import Group, Sensitive
 
 _MESSAGES: TypeAdapter[tuple[ChatMessage, ...]] = TypeAdapter(tuple[ChatMessage, ...])
 _CHECKS: TypeAdapter[Checks] = TypeAdapter(Checks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.harvester.redaction.sensitive import Sensitive
+from shared.redaction.sensitive import Sensitive
 
 #: For values that speak for themselves, whatever stands around.
 ANYWHERE = (

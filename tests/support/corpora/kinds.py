@@ -8,7 +8,7 @@ from collections.abc import Callable
 from random import Random
 from typing import NamedTuple
 
-from services.harvester.redaction.sensitive import Sensitive
+from shared.redaction.sensitive import Sensitive
 from tests.support.corpora import machine_carriers as machine
 from tests.support.corpora import values
 from tests.support.corpora.shapes import SERVICE_SHAPES

@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import phonenumbers
 
-from services.harvester.redaction.policy import RedactionPolicy
-from services.harvester.redaction.scanner import Scanner
+from shared.redaction.policy import RedactionPolicy
+from shared.redaction.scanner import Scanner
 
 _LISTS = re.compile(r"\b(tps|fps)\s*(?::?=|=\s*append\(\s*\w+\s*,)\s*\[\]string\{(.*?)\n\t\}", re.DOTALL)
 _LITERAL = re.compile(r"^\s*(`[^`]*`|\"(?:[^\"\\\n]|\\.)*\"),[ \t]*(?://.*)?$", re.MULTILINE)

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, NamedTuple
 
-from services.harvester.redaction.examine import examine
-from services.harvester.redaction.policy import RedactionPolicy
-from services.harvester.redaction.scanner import Scanner
-from services.harvester.redaction.sensitive import Sensitive
+from shared.redaction.examine import examine
+from shared.redaction.policy import RedactionPolicy
+from shared.redaction.scanner import Scanner
+from shared.redaction.sensitive import Sensitive
 from tests.support.corpora import carriers
 from tests.support.corpora.hard_negatives import hard_negatives
 from tests.support.corpora.kinds import KINDS, fill

@@ -11,7 +11,7 @@ from random import Random
 from string import ascii_letters, ascii_lowercase, ascii_uppercase, digits
 from typing import NamedTuple
 
-from services.harvester.redaction.sensitive import Sensitive
+from shared.redaction.sensitive import Sensitive
 
 _ALPHABETS = {
     "": ascii_letters + digits,

@@ -10,7 +10,7 @@ from functools import partial
 from random import Random
 from string import ascii_letters, ascii_lowercase, ascii_uppercase, digits
 
-from services.harvester.redaction.sensitive import Sensitive
+from shared.redaction.sensitive import Sensitive
 from tests.support.corpora.shapes import SERVICE_SHAPES
 
 ALNUM = ascii_letters + digits

@@ -9,7 +9,7 @@ from itertools import islice
 from random import Random
 from string import ascii_letters, digits, printable
 
-from services.harvester.redaction.scanner import Scanner
+from shared.redaction.scanner import Scanner
 from tests.support.corpora.kinds import KINDS, fill
 from tests.support.corpora.shapes import SHAPES
 

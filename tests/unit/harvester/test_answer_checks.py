@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from services.harvester.redaction.answer_checks import redact_checks
-from services.harvester.redaction.policy import RedactionPolicy
-from services.harvester.redaction.scanner import Scanner
-from services.harvester.redaction.sensitive import Sensitive
 from shared.contracts.checks import Regex
+from shared.redaction.answer_checks import redact_checks
+from shared.redaction.policy import RedactionPolicy
+from shared.redaction.scanner import Scanner
+from shared.redaction.sensitive import Sensitive
 
 SCANNER = Scanner(RedactionPolicy())
 MAIL = "ida.horn" + "@" + "maplewood.io"

@@ -7,9 +7,9 @@ import unicodedata
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.harvester.redaction.fold import fold
-from services.harvester.redaction.policy import RedactionPolicy
-from services.harvester.redaction.scanner import Scanner
+from shared.redaction.fold import fold
+from shared.redaction.policy import RedactionPolicy
+from shared.redaction.scanner import Scanner
 
 SCANNER = Scanner(RedactionPolicy())
 INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff\u00ad\u202e\ufe0f"

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.harvester.redaction import names
-from services.harvester.redaction.examine import examine
-from services.harvester.redaction.fold import fold
-from services.harvester.redaction.policy import RedactionPolicy
-from services.harvester.redaction.scanner import RECOGNISERS, Scanner, redact
-from services.harvester.redaction.sensitive import PLACEHOLDER, Sensitive, Span
+from shared.redaction import names
+from shared.redaction.examine import examine
+from shared.redaction.fold import fold
+from shared.redaction.policy import RedactionPolicy
+from shared.redaction.scanner import RECOGNISERS, Scanner, redact
+from shared.redaction.sensitive import PLACEHOLDER, Sensitive, Span
 from tests.support.corpora.sensitive import samples
 from tests.support.corpora.values import draw
 

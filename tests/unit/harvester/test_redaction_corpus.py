@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from services.harvester.redaction.examine import examine
-from services.harvester.redaction.policy import RedactionPolicy
-from services.harvester.redaction.scanner import Scanner
-from services.harvester.redaction.sensitive import Sensitive
+from shared.redaction.examine import examine
+from shared.redaction.policy import RedactionPolicy
+from shared.redaction.scanner import Scanner
+from shared.redaction.sensitive import Sensitive
 from tests.support.corpora.sensitive import CLEAN, Measured, Sample, measure, samples, table
 
 SCANNER = Scanner(RedactionPolicy())

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from services.harvester.redaction.examine import examine
-from services.harvester.redaction.policy import RedactionPolicy
-from services.harvester.redaction.scanner import Scanner
+from shared.redaction.examine import examine
+from shared.redaction.policy import RedactionPolicy
+from shared.redaction.scanner import Scanner
 from tests.support.corpora.hard_negatives import hard_negatives
 from tests.support.corpora.kinds import KINDS, fill
 from tests.support.corpora.shapes import SHAPES

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.harvester.reasons import Reason
-from services.harvester.redaction.policy import RedactionPolicy
 from services.harvester.scan import ngrams
 from services.harvester.scan.decontamination import Benchmarks, read_passages
 from services.harvester.scan.ngrams import sample_ngrams
 from services.harvester.scan.normalise import fingerprint, join_turns, split_words, words_of_text
 from services.harvester.scan.scanner import RecordScanner, Scanned
+from shared.redaction.policy import RedactionPolicy
 
 VOCABULARY = [f"w{number}" for number in range(500)]
 

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator
 from functools import partial
 
-from services.harvester.redaction.policy import RedactionPolicy
-from services.harvester.redaction.recogniser import Range, Recogniser
-from services.harvester.redaction.sensitive import Sensitive
-from services.harvester.redaction.values import judged
+from shared.redaction.policy import RedactionPolicy
+from shared.redaction.recogniser import Range, Recogniser
+from shared.redaction.sensitive import Sensitive
+from shared.redaction.values import judged
 
 _Q = r"\\?[\"']"
 _WORD = r"(?P<value>[^\s\"'|;&<>\\]{4,100})"

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from functools import lru_cache, partial
 from typing import NamedTuple
 
-from services.harvester.redaction import names
-from services.harvester.redaction.policy import RedactionPolicy
-from services.harvester.redaction.recogniser import Range, Recogniser
-from services.harvester.redaction.sensitive import Sensitive
-from services.harvester.redaction.values import judged
+from shared.redaction import names
+from shared.redaction.policy import RedactionPolicy
+from shared.redaction.recogniser import Range, Recogniser
+from shared.redaction.sensitive import Sensitive
+from shared.redaction.values import judged
 
 #: A head is a line of few short cells; the escape of a line break ends a line too.
 _LINE = re.compile(r"[^\n]{1,2000}")

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from itertools import accumulate, count
 from typing import Any, Literal
 
-from services.harvester.redaction import names
-from services.harvester.redaction.scanner import Scanner
-from services.harvester.redaction.sensitive import PLACEHOLDER, Sensitive
+from shared.redaction import names
+from shared.redaction.scanner import Scanner
+from shared.redaction.sensitive import PLACEHOLDER, Sensitive
 
 Decision = Literal["clean", "redacted", "quarantined"]
 _DEEPEST = 64  # levels; what is nested deeper cannot be read and is held back

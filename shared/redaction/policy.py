@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from services.harvester.redaction.sensitive import Sensitive
 from shared.contracts.frozen import Frozen
+from shared.redaction.sensitive import Sensitive
 
 Action = Literal["quarantine", "redact", "keep"]
 

@@ -8,11 +8,11 @@ from functools import lru_cache
 from itertools import takewhile
 from string import ascii_letters, digits
 
-from services.harvester.redaction import names
-from services.harvester.redaction.policy import RedactionPolicy
-from services.harvester.redaction.recogniser import Range, Recogniser
-from services.harvester.redaction.sensitive import PLACEHOLDER, Sensitive
-from services.harvester.redaction.values import RARE, judged
+from shared.redaction import names
+from shared.redaction.policy import RedactionPolicy
+from shared.redaction.recogniser import Range, Recogniser
+from shared.redaction.sensitive import PLACEHOLDER, Sensitive
+from shared.redaction.values import RARE, judged
 
 _BEFORE = 60  # characters of a name before its telling word
 _NAME_END = re.compile(r"[A-Za-z0-9_\-\u00c0-\u024f\u0370-\u052f]{0,30}")

@@ -9,9 +9,9 @@ from itertools import chain
 
 from phonenumbers import Leniency, PhoneNumberMatcher
 
-from services.harvester.redaction.policy import RedactionPolicy
-from services.harvester.redaction.recogniser import Range, Recogniser
-from services.harvester.redaction.sensitive import Sensitive
+from shared.redaction.policy import RedactionPolicy
+from shared.redaction.recogniser import Range, Recogniser
+from shared.redaction.sensitive import Sensitive
 
 _GAPS = "[ \u00a0\u202f\u2010\u2011./()\\[\\]\u2013-]"
 _INTERNATIONAL = re.compile(rf"(?<![\w+.])\+[(]?[1-9](?:{_GAPS}{{0,3}}\d){{6,16}}(?![\w])", re.ASCII)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from services.harvester.redaction.policy import RedactionPolicy
-from services.harvester.redaction.sensitive import Sensitive
+from shared.redaction.policy import RedactionPolicy
+from shared.redaction.sensitive import Sensitive
 
 Range = tuple[int, int]
 

@@ -22,11 +22,11 @@ from detect_secrets.plugins.sendgrid import SendGridDetector
 from detect_secrets.plugins.slack import SlackDetector
 from detect_secrets.plugins.stripe import StripeDetector
 
-from services.harvester.redaction.policy import RedactionPolicy
-from services.harvester.redaction.positions import Positions
-from services.harvester.redaction.recogniser import Range, Recogniser
-from services.harvester.redaction.sensitive import Sensitive
-from services.harvester.redaction.stand_ins import DEFAULTS, DOCUMENTED
+from shared.redaction.policy import RedactionPolicy
+from shared.redaction.positions import Positions
+from shared.redaction.recogniser import Range, Recogniser
+from shared.redaction.sensitive import Sensitive
+from shared.redaction.stand_ins import DEFAULTS, DOCUMENTED
 
 RULES = Path(__file__).with_name("rules")
 _DRAWN = re.compile(r"\d|[a-z][A-Z]|[A-Z]{2}[a-z]")

@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from services.harvester.redaction.scanner import Scanner
-from services.harvester.redaction.sensitive import PLACEHOLDER, Sensitive
 from shared.contracts.checks import Regex
+from shared.redaction.scanner import Scanner
+from shared.redaction.sensitive import PLACEHOLDER, Sensitive
 
 _ESCAPE = re.compile(r"\\([^A-Za-z0-9])")
 _WORD = re.compile(r"\w{4,}")

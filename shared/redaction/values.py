@@ -8,9 +8,9 @@ from functools import lru_cache
 from detect_secrets.filters.heuristic import is_sequential_string
 from detect_secrets.plugins.high_entropy_strings import Base64HighEntropyString, HexHighEntropyString
 
-from services.harvester.redaction import names
-from services.harvester.redaction.sensitive import Sensitive
-from services.harvester.redaction.stand_ins import stands_in
+from shared.redaction import names
+from shared.redaction.sensitive import Sensitive
+from shared.redaction.stand_ins import stands_in
 
 _WORDLIKE = re.compile(r"[A-Za-z]+(?:[-'’._/:][A-Za-z]+)*[.,!?;:)*]*")
 _CALL = re.compile(

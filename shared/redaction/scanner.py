@@ -10,18 +10,18 @@ from collections.abc import Iterable, Iterator
 
 import hyperscan
 
-from services.harvester.redaction.assignments import ASSIGNMENTS
-from services.harvester.redaction.commands import COMMANDS
-from services.harvester.redaction.fold import fold
-from services.harvester.redaction.national import NATIONAL_NUMBERS
-from services.harvester.redaction.personal import PERSONAL_DATA
-from services.harvester.redaction.phones import PHONES
-from services.harvester.redaction.policy import RedactionPolicy
-from services.harvester.redaction.recogniser import Recogniser
-from services.harvester.redaction.sensitive import PLACEHOLDER, PLACEHOLDERS, RANK, Finding, Sensitive, Span
-from services.harvester.redaction.tables import TABLES
-from services.harvester.redaction.tokens import TOKENS
-from services.harvester.redaction.values import judged
+from shared.redaction.assignments import ASSIGNMENTS
+from shared.redaction.commands import COMMANDS
+from shared.redaction.fold import fold
+from shared.redaction.national import NATIONAL_NUMBERS
+from shared.redaction.personal import PERSONAL_DATA
+from shared.redaction.phones import PHONES
+from shared.redaction.policy import RedactionPolicy
+from shared.redaction.recogniser import Recogniser
+from shared.redaction.sensitive import PLACEHOLDER, PLACEHOLDERS, RANK, Finding, Sensitive, Span
+from shared.redaction.tables import TABLES
+from shared.redaction.tokens import TOKENS
+from shared.redaction.values import judged
 
 RECOGNISERS: tuple[Recogniser, ...] = (
     *TOKENS,

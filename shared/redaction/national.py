@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
 
-from services.harvester.redaction.policy import RedactionPolicy
-from services.harvester.redaction.recogniser import Range, Recogniser
-from services.harvester.redaction.sensitive import Sensitive
+from shared.redaction.policy import RedactionPolicy
+from shared.redaction.recogniser import Range, Recogniser
+from shared.redaction.sensitive import Sensitive
 
 #: python-stdnum's module, what the number is called, and its form; `_` is a gap.
 _NUMBERS = (

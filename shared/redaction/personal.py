@@ -13,9 +13,9 @@ from ipaddress import ip_address
 from stdnum import bitcoin, iban, luhn
 from stdnum.us import ssn
 
-from services.harvester.redaction.policy import RedactionPolicy
-from services.harvester.redaction.recogniser import Range, Recogniser
-from services.harvester.redaction.sensitive import Sensitive
+from shared.redaction.policy import RedactionPolicy
+from shared.redaction.recogniser import Range, Recogniser
+from shared.redaction.sensitive import Sensitive
 
 _EMAIL = re.compile(
     r"(?<![\w.+%@-])(?P<local>[\w.+%-]{1,64})(?:@|%40)"

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from functools import cache, lru_cache
 from pathlib import Path
 
-from services.harvester.redaction.positions import Positions
-from services.harvester.redaction.sensitive import Sensitive
-from services.harvester.redaction.tokens import RULES
+from shared.redaction.positions import Positions
+from shared.redaction.sensitive import Sensitive
+from shared.redaction.tokens import RULES
 
 _WORDS = tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding="utf-8"))
 PASSWORD_WORDS, PASSWORD_WORDS_BEYOND = tuple(_WORDS["password"]["words"]), tuple(_WORDS["password"]["beyond"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from services.harvester.redaction.sensitive import PLACEHOLDER
+from shared.redaction.sensitive import PLACEHOLDER
 
 #: Passwords of development servers, which every tutorial has.
 DEFAULTS = frozenset(
