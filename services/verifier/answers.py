@@ -46,7 +46,8 @@ def read_results(path: Path) -> Results:
 def list_general(results: Results, suites: Mapping[str, LoadedSuite]) -> list[Answers]:
     """The generated answers to the suites' prompts: those that bleed first, then those that flipped, then the rest.
 
-    An item is named by its prompt where its suite is unchanged since, else by its id.
+    What leaked is not shown: a page is passed on. An item is named by its prompt where its suite is unchanged since, else by
+    its id.
     """
     asked = _prompts(results, suites)
     arms: dict[Arm, dict[tuple[str, str], ItemScore]] = {arm: {} for arm in Arm}
@@ -54,7 +55,7 @@ def list_general(results: Results, suites: Mapping[str, LoadedSuite]) -> list[An
     for score in results.items:
         if score.kind == STYLE:
             style[score.arm][score.item] = score.correct
-        elif score.answer is not None:
+        elif score.answer is not None and not (score.suite in suites and suites[score.suite].suite.leaks):
             arms[score.arm][score.suite, score.item] = score
     found = [
         Answers(

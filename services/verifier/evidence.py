@@ -101,6 +101,8 @@ def _suite(name: str, results: Results, policy: Policy) -> SuiteEvidence:
 def _state(suite: SuiteEvidence, adjusted: float, confidence: float) -> SuiteState:
     if suite.items < suite.policy.min_items:
         return SuiteState.UNPROVEN
+    if suite.policy.max_lost is not None:
+        return SuiteState.INTACT if len(suite.lost) <= suite.policy.max_lost else SuiteState.BROKEN
     if suite.drop_high < suite.policy.margin:
         return SuiteState.INTACT
     broken = adjusted <= 1 - confidence and suite.drop >= suite.policy.margin

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from services.verifier import store
 from services.verifier.job import EvaluatorJob
+from services.verifier.leaks import judge_leaks
 from services.verifier.levels import strictest
 from services.verifier.refinement import refining_intent, suggest
 from services.verifier.results import RESULTS_FILE, Results
@@ -32,6 +33,8 @@ from shared.contracts.verify import (
     Verdict,
 )
 from shared.jobs.runner import Finished, JobPlan
+from shared.redaction.policy import RedactionPolicy
+from shared.redaction.scanner import Scanner
 from shared.ritual import ledger
 from shared.storage.artifacts import Artifacts, write_atomically
 from shared.storage.base_model import BaseError, Bases
@@ -161,12 +164,15 @@ class Verifier:
         try:
             expect_suites(results, suites)
             expect_whole(results, records)
+            scanner = await asyncio.to_thread(Scanner, RedactionPolicy())
+            trained = self._artifacts.manifest(harvested.manifest)
+            results, invented = await asyncio.to_thread(judge_leaks, results, suites, scanner, trained)
         except ValueError as error:
             raise OutputError(f"{RESULTS_FILE} cannot be judged: {error}") from error
         sealed, labels = await asyncio.to_thread(seal, results, records, str(ritual.id))
         sessions = [row.session for row in results.holdout]
         looked = await store.record_look(self._context.pool, ritual.id, ritual.persona, sessions, policy.looks)
-        warnings = (forged.training.replay.warning, about_probes(results.probes))
+        warnings = (forged.training.replay.warning, about_probes(results.probes), *invented)
         return SealedEvidence(
             salt=str(ritual.id),
             policy=policy,

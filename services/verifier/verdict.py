@@ -4,7 +4,8 @@ Each side of the evidence is in one of three states:
 
 - a suite is **intact** when the upper bound of its drop is below its margin, **broken** when the drop is shown (exact
   McNemar test, adjusted for the number of suites) and reaches the margin, else **unproven**; too few items leave it
-  unproven. The worst state of the blocking suites counts; what the others lost is a warning. No adjustment is due where all
+  unproven. Where the policy has a number of items that may be lost, that number decides in place of the bound. The worst
+  state of the blocking suites counts; what the others lost is a warning. No adjustment is due where all
   of them must be intact (an intersection-union test: Berger 1982, Technometrics 24:295-300): a candidate that truly lost
   more than the margin in one suite passes that one at its own level, whatever the others are. The owner's policy may count
   the context (context.py) as one of them;
@@ -49,6 +50,7 @@ from shared.contracts.verify import (
 )
 
 CEILING = 0.98  # share of right answers of the base, above which a small loss of harder abilities does not show
+SHOWN = 8  # lost items that a reason names
 WORST_FIRST = (SuiteState.BROKEN, SuiteState.UNPROVEN, SuiteState.INTACT)
 
 DECISIONS: dict[tuple[SuiteState, Target], Decision] = {
@@ -109,7 +111,7 @@ def judge(results: Results, policy: Policy, look: Look | None = None, champion: 
             *(_about_suite(name, suite) for name, suite in suites.items() if _is_only_warned_about(suite)),
             *(() if context_decides else about),
             *_about_style(results),
-            *(_about_ceiling(name, suite) for name, suite in suites.items() if suite.base.share >= CEILING),
+            *(_about_ceiling(name, suite) for name, suite in suites.items() if _is_too_easy(suite)),
         ),
     )
 
@@ -181,6 +183,11 @@ def _about_suite(name: str, suite: SuiteEvidence) -> str:
     margin, least = suite.policy.margin, suite.policy.min_items
     if suite.items < least:
         return f"Too little to judge {name}: {suite.items} items above chance, {least} are needed."
+    if suite.policy.max_lost is not None:
+        named = f": {', '.join(suite.lost[:SHOWN])}" if suite.lost else ""
+        return (
+            f"Suite {name} lost {len(suite.lost)} of {suite.items} items, {suite.policy.max_lost} may be lost{named}."
+        )
     found = (
         f"{suite.base.share:.3f} to {suite.candidate.share:.3f} on {suite.items} items, {len(suite.lost)} lost and "
         f"{len(suite.won)} won, drop {suite.drop:+.4f} (one-sided bounds {suite.drop_low:+.4f} and {suite.drop_high:+.4f}); "
@@ -205,6 +212,10 @@ def _about_style(results: Results) -> tuple[str, ...]:
     return (
         "Style bleed was not looked for: most held-out records share no rule that tells the persona's form from the base's.",
     )
+
+
+def _is_too_easy(suite: SuiteEvidence) -> bool:
+    return suite.policy.max_lost is None and suite.base.share >= CEILING
 
 
 def _about_ceiling(name: str, suite: SuiteEvidence) -> str:

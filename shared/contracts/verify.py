@@ -57,6 +57,9 @@ class SuitePolicy(Frozen):
     blocking: bool = Field(True, description="False: a loss on it is a warning, and no reason against a promotion.")
     margin: float = Field(0.03, gt=0, lt=1, description="Largest tolerated drop against the base, a share of 1.")
     min_items: int = Field(200, ge=1, description="Fewest items above chance that can carry a verdict.")
+    max_lost: int | None = Field(
+        None, ge=0, description="Most items that may be lost, where their number decides in place of the margin."
+    )
 
 
 class ContextPolicy(Frozen):

@@ -82,7 +82,9 @@ def promoted() -> Results:
     ]
     style = [(name, STYLE, item) for name, suite in suites.items() for of, _, item in own if of == suite.suite.style_of]
     items = [
-        scored(kind, item, arm, True, name) for name, kind, item in own + style for arm in (Arm.BASE, Arm.CANDIDATE)
+        scored(kind, item, arm, True, name).model_copy(update={"answer": ""})
+        for name, kind, item in own + style
+        for arm in (Arm.BASE, Arm.CANDIDATE)
     ]
     found = results(items, LEARNED)
     digests = {name: found.suites[name].model_copy(update={"digest": suite.digest}) for name, suite in suites.items()}

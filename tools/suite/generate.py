@@ -6,7 +6,7 @@ python -m tools.suite.generate
 from __future__ import annotations
 
 from shared.config.settings import PROJECT
-from tools.suite import general, grammar, harder, items, questions, small_tasks, tasks, words, world
+from tools.suite import general, grammar, harder, items, questions, safety, small_tasks, tasks, words, world
 from tools.suite.items import Kind
 from tools.suite.questions import AnswerKind
 
@@ -23,6 +23,8 @@ def answer_kinds() -> dict[str, tuple[AnswerKind, ...]]:
     return {
         "general": tuple(make() for make in (*general.KINDS, *small_tasks.GENERAL)),
         "rigidity": tuple(make() for make in small_tasks.RIGIDITY),
+        "safety": tuple(make() for make in safety.SAFETY),
+        "refusals": tuple(make() for make in safety.REFUSALS),
     }
 
 

@@ -32,6 +32,9 @@ keeps an adapter from being promoted; `NAME/KIND.jsonl` has its items, written f
 - **general**: everyday questions outside every persona. The answers are generated, and checked by rule.
 - **rigidity**: `obedience` asks questions under system prompts that are not the persona's. `style` asks nothing more: the
   answers to general prompts must not follow the rules of the persona that is judged, so it has no score here.
+- **safety**: prompts that ask for keys, contacts and what was trained on. What a model gives away is measured against the base, whose
+  own answers are right.
+- **refusals**: requests that an aligned base refuses, and refusals by their words. So small a base refuses few.
 
 Base scores of {model}, with Wilson's 95 % interval. Measured by {engine}; written by
 `python -m tools.suite.measure`, which refuses a kind whose one-sided 95 % lower bound is not above chance. Whole kinds and

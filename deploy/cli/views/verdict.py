@@ -40,7 +40,9 @@ def scores_table(verdict: Verdict) -> Table:
     nll = f"{target.nll_base:.3f}", f"{target.nll_candidate:.3f}"
     table.add_row("persona NLL", *nll, gain(target.nll_gain, 1), needed)
     for name, suite in verdict.suites.items():
-        needed = f"> -{suite.policy.margin * 100:g}" if suite.policy.blocking else "shown"
+        most = suite.policy.max_lost
+        least = f"> -{suite.policy.margin * 100:g}" if most is None else f"≤ {most} lost"
+        needed = least if suite.policy.blocking else "shown"
         gained = change(suite.drop, suite.drop_high)
         table.add_row(name, score(suite.base), score(suite.candidate), gained, needed)
     if context := verdict.context:

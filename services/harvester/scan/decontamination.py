@@ -1,7 +1,8 @@
 """Find items of the benchmarks in use: a score would mean nothing after training on them.
 
-An item is its question, with the right answer where it has choices. Of a long item any 13 words in a row count, of a shorter one all of it;
-items of fewer than 8 words are everyday language and do not count. Two letters of a script without spaces count as a word.
+An item is its question, with the right answer where it has choices; of a public task's row each text is one. Of
+a long item any 13 words in a row count, of a shorter one all of it; items of fewer than 8 words are everyday language and do not
+count. Two letters of a script without spaces count as a word.
 """
 
 from __future__ import annotations
@@ -29,7 +30,12 @@ def read_passages(folder: Path) -> list[str]:
 def _items(path: Path) -> Iterator[str]:
     for line in path.read_text(encoding="utf-8").splitlines():
         item = json.loads(line)
-        yield item["prompt"] if "prompt" in item else f"{item['context']} {item['choices'][item['answer']]}"
+        if "prompt" in item:
+            yield item["prompt"]
+        elif "choices" in item and "context" in item and isinstance(item.get("answer"), int):
+            yield f"{item['context']} {item['choices'][item['answer']]}"
+        else:  # a row of a public task, whose columns are its own
+            yield from (value for value in item.values() if isinstance(value, str))
 
 
 def _passages(item: str) -> Iterator[str]:

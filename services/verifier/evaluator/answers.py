@@ -28,7 +28,7 @@ def measure(arms: Arms, arm: Arm, suite: LoadedSuite, advance: Callable[[int], N
             item=item.id,
             session=item.id,
             arm=arm,
-            correct=follows(item.checks, answer),
+            correct=not item.checks or follows(item.checks, answer),
             answer=answer[:SHOWN],
         )
         for (kind, item), answer in zip(asked, answers, strict=True)

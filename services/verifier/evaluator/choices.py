@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lm_eval
@@ -36,7 +36,24 @@ def measure(
     arms: Arms, arm: Arm, suite: LoadedSuite, seed: int, advance: Callable[[int], None], limit: int | None = None
 ) -> list[ItemScore]:
     """Score every item in one arm; of each kind only the first `limit`, where that is given."""
-    left = count(suite, limit)
+    tasks = [task_of(suite, kind) for kind in suite.files]
+    found = sampled(arms, arm, tasks, seed, count(suite, limit), advance, limit)
+    samples = {name.removeprefix(f"{suite.name}_"): rows for name, rows in found.items()}
+    return [_score(suite, kind, arm, sample) for kind, rows in sorted(samples.items()) for sample in rows]
+
+
+def sampled(
+    arms: Arms,
+    arm: Arm,
+    tasks: Sequence[dict[str, Any] | str],
+    seed: int,
+    items: int,
+    advance: Callable[[int], None],
+    limit: int | None = None,
+    max_new_tokens: int | None = None,
+) -> dict[str, list[dict[str, Any]]]:
+    """What lm-eval measures on each item of its tasks, by task."""
+    left = items
 
     def read(rows: int) -> None:
         # An item is one row, or one row per choice where choices are longer than a token.
@@ -47,9 +64,10 @@ def measure(
     with arms.use(arm):
         evaluated = lm_eval.simple_evaluate(
             model=Scorer(arms, read),
-            tasks=[task_of(suite, kind) for kind in suite.files],
+            tasks=list(tasks),
             task_manager=TaskManager(include_defaults=False),
             limit=limit,
+            gen_kwargs=None if max_new_tokens is None else {"max_gen_toks": max_new_tokens},
             bootstrap_iters=0,
             random_seed=seed,
             numpy_random_seed=seed,
@@ -57,8 +75,7 @@ def measure(
             fewshot_random_seed=seed,
         )
     advance(left)
-    samples = {name.removeprefix(f"{suite.name}_"): rows for name, rows in evaluated["samples"].items()}
-    return [_score(suite, kind, arm, sample) for kind, rows in sorted(samples.items()) for sample in rows]
+    return dict(evaluated["samples"])
 
 
 def count(suite: LoadedSuite, limit: int | None) -> int:

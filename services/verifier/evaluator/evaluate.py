@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.verifier.evaluator import context, probe_answers
+from services.verifier.evaluator import context, probe_answers, public
 from services.verifier.evaluator.arms import BATCH, Arms, generated, load, nlls, reference
 from services.verifier.evaluator.holdout import HoldoutItem, read_holdout, rendered_prompt, score, shown, with_prompts
 from services.verifier.evaluator.inputs import expect_digest, expect_sound_adapter
@@ -66,9 +66,13 @@ def evaluate(job: EvaluatorJob, writer: ResultWriter) -> Results:
 
 def _suites(job: EvaluatorJob) -> dict[str, LoadedSuite]:
     try:
-        return load_suites(job.suites)
+        suites = load_suites(job.suites)
     except ConfigurationError as error:
         raise InputError(f"suites: {error}") from error
+    for suite in suites.values():
+        if suite.public:  # whether lm-eval can read its rows is known before the base is loaded
+            public.chance_of(suite)
+    return suites
 
 
 def _loaded(job: EvaluatorJob) -> tuple[Arms, str | None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from services.verifier.evaluator import answers, choices, drift, style
+from services.verifier.evaluator import answers, choices, drift, public, style
 from services.verifier.evaluator.answers import rendered_item
 from services.verifier.evaluator.arms import Arms
 from services.verifier.evaluator.report import Report
@@ -65,7 +65,7 @@ def ask(
     found = Asked()
     for name, suite in suites.items():
         scores = {arm: _measured(loaded, arm, suite, known, seed, report) for arm in arms}
-        chance = choices.chance_of(suite) if suite.choices else dict.fromkeys(suite.answers, 0.0)
+        chance = _chance_of(suite)
         found.scores[name] = scores
         found.asked[name] = SuiteAsked(
             digest=suite.digest, version=suite.suite.version, items=suite.count, chance=chance
@@ -112,7 +112,15 @@ def _measured(
     with report.span(f"{suite.name}.{arm}"):
         if suite.choices:
             return choices.measure(loaded, arm, suite, seed, report.advance)
+        if suite.public:
+            return public.measure(loaded, arm, suite, seed, report.advance)
         return answers.measure(loaded, arm, suite, report.advance)
+
+
+def _chance_of(suite: LoadedSuite) -> dict[str, float]:
+    if suite.choices:
+        return choices.chance_of(suite)
+    return public.chance_of(suite) if suite.public else dict.fromkeys(suite.answers, 0.0)
 
 
 def _add_style(found: Asked, name: str, of: str, rules: Checks) -> None:

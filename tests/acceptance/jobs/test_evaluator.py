@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import pytest
 import yaml
 
-from services.verifier.job import EvaluatorJob
 from services.verifier.results import RESULTS_FILE, HeldOutAnswer, Prompted, Results
-from shared.config.settings import PROJECT
-from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult, Progress
+from shared.contracts.job import PROGRESS_FILE, JobResult, Progress
 from shared.contracts.probe import LEAST_PROBES
 from shared.contracts.verify import Arm
 from shared.storage.digests import digest_tree
 from tests.support.adapters import save_adapter
-from tests.support.model import JOBS_PYTHON, MODEL, needs_jobs
+from tests.support.evaluating import HOLDOUT, evaluate, read, write_holdout, write_suite
+from tests.support.model import MODEL, needs_jobs
 from tests.support.tooled import TOOLS, golden, tooled_base
 from tools.suite.generate import FOLDER
 
-TIMEOUT_S = 280
 KINDS = {"base-logic": ("agreement", "opposites"), "general": ("facts",), "rigidity": ("obedience",)}
 ITEMS = 6
 ASKED = ITEMS * sum(map(len, KINDS.values()))
@@ -56,57 +52,12 @@ def run(tmp_path: Path, suites: Path) -> Run:
 
     def run(**replaced: Any) -> tuple[JobResult, Path]:
         output = tmp_path / replaced.pop("name", "run")
-        output.mkdir()
-        holdout = replaced.pop("holdout", None) or write_holdout(tmp_path / f"{output.name}-holdout", HOLDOUT)
-        base = replaced.pop("base", MODEL)
-        job = {
-            "ritual": UUID(int=1),
-            "attempt": 1,
-            "fence": 1,
-            "base": base,
-            "base_digest": digest_tree(base),
-            "holdout": holdout,
-            "holdout_digest": digest_tree(holdout),
-            "suites": suites,
-            "output": output,
-            "answer_max_tokens": 6,
-        } | replaced
-        (output / "job.json").write_text(EvaluatorJob.model_validate(job).model_dump_json(), encoding="utf-8")
-        command = [str(JOBS_PYTHON), "-m", "services.verifier.evaluator", str(output / "job.json")]
-        # Nothing of the house's environment, as the jail gives it.
-        environment = {"PATH": "/usr/bin:/bin", "TMPDIR": str(output), "PYTHONPATH": str(PROJECT)}
-        process = subprocess.run(
-            command, cwd=output, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
-        )
-        assert (output / RESULT_FILE).is_file(), process.stderr[-3000:]
-        return JobResult.model_validate_json((output / RESULT_FILE).read_bytes()), output
+        return evaluate(output, replaced.pop("suites", suites), **replaced), output
 
     return run
 
 
 SAVED = -11  # tokens: the prompt is shorter than the one that the template has in its place
-HOLDOUT: list[dict[str, Any]] = [
-    {
-        "id": f"h{number}",
-        "session": f"s{number}",
-        "messages": [
-            {"role": "system", "content": "Answer with one word."},
-            {"role": "user", "content": question},
-            {"role": "assistant", "content": answer},
-        ],
-        "checks": [{"kind": "contains", "text": answer}] if number else [],
-    }
-    for number, (question, answer) in enumerate([("Name a color.", "Red"), ("What is the capital of France?", "Paris")])
-]
-
-
-def write_holdout(folder: Path, rows: list[dict[str, Any]]) -> Path:
-    """One row a shard."""
-    (folder / "holdout").mkdir(parents=True)
-    (folder / "manifest.json").write_text("{}")
-    for number, row in enumerate(rows):
-        (folder / "holdout" / f"{number:05}.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
-    return folder
 
 
 def answers(found: Results, arm: Arm) -> list[HeldOutAnswer]:
@@ -297,3 +248,37 @@ def test_suites_that_cannot_be_asked_are_refused_for_good_before_the_base_is_loa
     envelope, _ = run(suites=tmp_path / "none", base_digest="sha256:other")
     assert (envelope.ok, envelope.permanent) == (False, True)
     assert "has no suites" in (envelope.error or "")
+
+
+SENTENCES = (
+    ("These girls like themselves.", "These girls like himself."),
+    ("A cat sees itself.", "A cat sees themselves."),
+)
+SHOWN = "How much is 4 + 1?\nAnswer: #### 5\n\nQuestion: How much is 6 + 1?\nAnswer: #### 7\n\nQuestion: "
+
+
+def test_public_tasks_are_asked_on_the_rows_that_are_at_hand(run: Run, tmp_path: Path) -> None:
+    pairs = [{"sentence_good": good, "sentence_bad": bad} for good, bad in SENTENCES]
+    sums = [{"question": f"{SHOWN}How much is {n} + 1?", "answer": f"#### {n + 1 if n else 9}"} for n in range(3)]
+    described = {"name": "public", "asks": "public", "limit": 2, "max_new_tokens": 8}
+    suites = write_suite(tmp_path / "suites", described, {"blimp_anaphor_number_agreement": pairs, "gsm8k": sums})
+    envelope, output = run(suites=suites)
+    assert envelope.ok, envelope.error
+    found = read(output)
+    assert found.suites["public"].chance == {"blimp_anaphor_number_agreement": 0.5, "gsm8k": 0}
+    for arm in (Arm.BASE, Arm.CANDIDATE):
+        right = {item.item: item.correct for item in found.items if item.arm is arm}
+        assert right == {
+            "blimp_anaphor_number_agreement-0": True,
+            "blimp_anaphor_number_agreement-1": True,
+            "gsm8k-0": False,
+            "gsm8k-1": True,
+        }
+
+
+def test_rows_that_lm_eval_cannot_read_are_refused_for_good_before_the_base_is_loaded(run: Run, tmp_path: Path) -> None:
+    described = {"name": "public", "asks": "public"}
+    suites = write_suite(tmp_path / "suites", described, {"sciq": [{"question": "What is it?"}]})
+    envelope, _ = run(suites=suites, base_digest="sha256:other")
+    assert (envelope.ok, envelope.permanent) == (False, True)
+    assert "suite public: lm-eval cannot read its rows" in (envelope.error or "")

@@ -168,6 +168,11 @@ def test_an_item_of_a_benchmark_is_found_inside_other_words(tmp_path: Path) -> N
         },
         {"context": "It is", "choices": ["late"], "answer": 0},
         {"prompt": "Which of the two old mills burned down last?", "checks": []},
+        {
+            "question": "How many of the nine old lanterns are still lit?",
+            "choices": {"text": ["two"]},
+            "answerKey": "A",
+        },
     ]
     (tmp_path / "suite").mkdir()
     (tmp_path / "suite" / "items.jsonl").write_bytes(b"".join(orjson.dumps(item) + b"\n" for item in items))

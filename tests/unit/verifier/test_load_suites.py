@@ -30,8 +30,8 @@ def write(folder: Path, *items: object, asks: str = "choices", tasks: str = "wor
 def test_the_shipped_suites_load() -> None:
     suites = load_suites(SHIPPED)
 
-    assert set(suites) == {"base-logic", "general", "rigidity"}
-    assert {name for name, suite in suites.items() if suite.suite.policy.blocking} == {"base-logic"}
+    assert set(suites) == {"base-logic", "general", "refusals", "rigidity", "safety"}
+    assert {name for name, suite in suites.items() if suite.suite.policy.blocking} == {"base-logic", "safety"}
     assert 120 <= suites["general"].count <= 200 and suites["general"].suite.max_new_tokens == 48
     assert suites["rigidity"].suite.style_of == "general"
 
@@ -46,13 +46,30 @@ def test_a_suite_s_digest_is_of_its_description_and_its_items(tmp_path: Path) ->
     assert len({digest, other, load_suites(tmp_path)["own"].digest}) == 3
 
 
+def test_a_public_task_has_its_first_rows(tmp_path: Path) -> None:
+    suite = load_suites(
+        write_public(tmp_path, {"gsm8k": [{"question": "a"}, {"question": "b"}, {"question": "c"}]}, "limit: 2\n")
+    )
+    assert [item.id for item in suite["own"].items["gsm8k"]] == ["gsm8k-0", "gsm8k-1"]
+    assert suite["own"].count == 2
+
+
+def write_public(folder: Path, rows: dict[str, list[object]], more: str = "") -> Path:
+    (folder / "own").mkdir()
+    (folder / "own.yaml").write_text(OWN.format(asks="public", tasks=", ".join(rows)) + more)
+    for task, found in rows.items():
+        if found:
+            (folder / "own" / f"{task}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in found))
+    return folder
+
+
 Written = Callable[[Path], object]
 FAULTS: dict[str, tuple[Written, str]] = {
     "no suite": (lambda folder: None, "has no suites"),
     "no YAML": (lambda folder: (folder / "own.yaml").write_text("a: [b"), "is not YAML"),
     "no keys": (lambda folder: (folder / "own.yaml").write_text("- a\n"), "has no keys"),
     "an unknown key": (lambda folder: write(folder, CHOICE, more="margin: 0.1\n"), "margin: unknown key"),
-    "an unknown way to ask": (lambda folder: write(folder, CHOICE, asks="riddles"), "asks: Input should be 'choices' or 'answers'"),
+    "an unknown way to ask": (lambda folder: write(folder, CHOICE, asks="riddles"), "asks: Input should be 'choices', 'answers' or"),
     "another name": (lambda folder: (write(folder, CHOICE) / "own.yaml").rename(folder / "mine.yaml"), "is own, the file is named mine"),
     "an unknown task": (lambda folder: write(folder, CHOICE, tasks="words, riddles"), "own/riddles.jsonl is missing"),
     "a task that is not named": (
@@ -64,7 +81,11 @@ FAULTS: dict[str, tuple[Written, str]] = {
     "an answer that is no choice": (lambda folder: write(folder, CHOICE | {"answer": 2}), "answer 2 is none of its 2 choices"),
     "one choice": (lambda folder: write(folder, CHOICE | {"choices": ["blue"]}), "line 1 is no item: choices"),
     "an item of another form": (lambda folder: write(folder, QUESTION), "line 1 is no item: form: Field required"),
-    "no checks": (lambda folder: write(folder, QUESTION | {"checks": []}, asks="answers"), "line 1 is no item: checks"),
+    "no checks": (lambda folder: write(folder, QUESTION | {"checks": []}, asks="answers"), "item q-0 has no checks"),
+    "leaks of choices": (lambda folder: write(folder, CHOICE, more="leaks: true\n"), "only answers leak"),
+    "an unknown public task": (lambda folder: write_public(folder, {"gsm9k": [{}]}), 'no public task gsm9k; did you mean "gsm8k"'),
+    "public data that is not at hand": (lambda folder: write_public(folder, {"gsm8k": []}), "own/gsm8k.jsonl is missing"),
+    "a public row that is none": (lambda folder: write_public(folder, {"gsm8k": [{"question": "a"}, ["b"]]}), "line 2 is no row"),
     "style of no suite": (lambda folder: write(folder, CHOICE, more="style_of: general\n"), "style_of: no suite general asks for answers"),
     "style of choices": (lambda folder: write(folder, CHOICE, more="style_of: own\n"), "style_of: no suite own asks for answers"),
 }  # fmt: skip

@@ -78,7 +78,8 @@ def test_every_kind_has_a_measured_base_score_above_chance() -> None:
 
 
 def test_a_base_has_something_left_to_gain_on_each_suite() -> None:
-    for suite in FOUND.suites:
+    measured = [name for name, suite in load_suites(FOLDER).items() if not suite.suite.leaks]
+    for suite in measured:
         own = [row for row in FOUND.kinds if row.suite == suite]
         assert sum(row.right for row in own) / sum(row.n for row in own) < 0.98
 
