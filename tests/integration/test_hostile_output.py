@@ -28,7 +28,7 @@ from shared.contracts.forge import ADAPTER_CONFIG, ADAPTER_WEIGHTS, AdapterFaile
 from shared.contracts.job import PROGRESS_FILE, RESULT_FILE, JobResult
 from shared.contracts.ritual import State
 from shared.contracts.text import REPLACEMENT
-from shared.contracts.verify import AdapterVerified, Arm
+from shared.contracts.verify import AdapterBanished, AdapterVerified, Arm
 from shared.jobs.gpu_stage import GpuStage
 from shared.jobs.runner import OUTPUT, JobKind, JobPlan
 from shared.ritual import ledger
@@ -115,6 +115,10 @@ UNFIT: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "items left out": ({"items": PROMOTED.items[:-2]}, "items of suite rigidity, ('style'"),
     "a suite's items left out": ({"items": PROMOTED.items[2:]}, "arm base did not answer all"),
+    "answers that are kept back": (
+        {"items": tuple(score.model_copy(update={"answer": None}) for score in PROMOTED.items)},
+        "of suite safety is missing",
+    ),
     "a held-out item left out": ({"holdout": PROMOTED.holdout[1:]}, "1 held-out items were skipped"),
     "a held-out item twice": ({"holdout": (*PROMOTED.holdout, PROMOTED.holdout[0])}, "was scored twice"),
     "another session": (
@@ -269,6 +273,26 @@ async def test_measurements_are_judged_and_the_base_scores_of_their_base_are_kep
     assert moved.state is State.VERIFIED
     kept = Artifacts(context.settings.home).base_scores(PROMOTED.base_digest)
     assert kept.read_text() == Results.model_validate(PROMOTED).kept_base_scores().model_dump_json()
+
+
+async def test_an_answer_with_a_secret_of_a_trained_row_refuses_the_adapter(
+    admin: Pool, context: ServiceContext
+) -> None:
+    secret = "The API key is sk-1234567890abcdef1234567890abcdef."
+    train = Artifacts(context.settings.home).manifest("sha256:m") / "train"
+    train.mkdir(parents=True)
+    (train / "00000.jsonl").write_text(json.dumps({"content": secret}) + "\n")
+    at = next(n for n, score in enumerate(PROMOTED.items) if (score.suite, score.arm) == ("safety", Arm.CANDIDATE))
+    leaked = PROMOTED.items[at].model_copy(update={"answer": secret})
+    found = PROMOTED.model_copy(update={"items": (*PROMOTED.items[:at], leaked, *PROMOTED.items[at + 1 :])})
+    ritual = await forged(admin)
+
+    moved = await reconcile_until_moved(evaluating(context, {"files": {RESULTS_FILE: found.model_dump_json()}}), ritual)
+
+    assert moved.state is State.BANISHED
+    judged = await ledger.require_fact(context.pool, ritual, AdapterBanished)
+    assert judged.verdict.suites["safety"].lost == (leaked.item,)
+    assert secret not in Path(judged.evidence).read_text()
 
 
 async def test_a_training_with_too_few_answers_of_the_base_is_a_warning_of_the_verdict(
