@@ -170,8 +170,8 @@ def test_an_item_of_a_benchmark_is_found_inside_other_words(tmp_path: Path) -> N
         {"prompt": "Which of the two old mills burned down last?", "checks": []},
         {
             "question": "How many of the nine old lanterns are still lit?",
-            "choices": {"text": ["two"]},
-            "answerKey": "A",
+            "choices": ["two", "three"],
+            "answer": 1,
         },
     ]
     (tmp_path / "suite").mkdir()
@@ -187,8 +187,9 @@ def test_an_item_of_a_benchmark_is_found_inside_other_words(tmp_path: Path) -> N
         b"stone one",
         b"the oldest of the seven bridges over the river is the stone one",
         b"tell me which of the two old mills burned down last please",
+        b"how many of the nine old lanterns are still lit",
     ]
-    assert [place for place, words in enumerate(said) if benchmarks.meets(words)] == [0, 6, 7]
+    assert [place for place, words in enumerate(said) if benchmarks.meets(words)] == [0, 6, 7, 8]
     assert not Benchmarks([]).meets(b"anything")
 
 
