@@ -254,12 +254,11 @@ SENTENCES = (
     ("These girls like themselves.", "These girls like himself."),
     ("A cat sees itself.", "A cat sees themselves."),
 )
-SHOWN = "How much is 4 + 1?\nAnswer: #### 5\n\nQuestion: How much is 6 + 1?\nAnswer: #### 7\n\nQuestion: "
 
 
 def test_public_tasks_are_asked_on_the_rows_that_are_at_hand(run: Run, tmp_path: Path) -> None:
     pairs = [{"sentence_good": good, "sentence_bad": bad} for good, bad in SENTENCES]
-    sums = [{"question": f"{SHOWN}How much is {n} + 1?", "answer": f"#### {n + 1 if n else 9}"} for n in range(3)]
+    sums = [{"question": f"How much is {n} + 1?", "answer": f"It is.\n#### {n + 1}"} for n in range(3)]
     described = {"name": "public", "asks": "public", "limit": 2, "max_new_tokens": 8}
     suites = write_suite(tmp_path / "suites", described, {"blimp_anaphor_number_agreement": pairs, "gsm8k": sums})
     envelope, output = run(suites=suites)
@@ -268,11 +267,12 @@ def test_public_tasks_are_asked_on_the_rows_that_are_at_hand(run: Run, tmp_path:
     assert found.suites["public"].chance == {"blimp_anaphor_number_agreement": 0.5, "gsm8k": 0}
     for arm in (Arm.BASE, Arm.CANDIDATE):
         right = {item.item: item.correct for item in found.items if item.arm is arm}
+        # Without an example the base does not write its answer in the form that GSM8K demands.
         assert right == {
             "blimp_anaphor_number_agreement-0": True,
             "blimp_anaphor_number_agreement-1": True,
             "gsm8k-0": False,
-            "gsm8k-1": True,
+            "gsm8k-1": False,
         }
 
 
