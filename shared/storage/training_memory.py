@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 MIB, GIB = 1024**2, 1024**3
 IDLE = 700 * MIB  #: a trainer with its libraries, and without the base
-LIBRARIES = 120 * MIB  #: what they load and keep during the run
-#: Of what is allocated and freed in each step. On a CPU the process keeps what it freed, in pieces of every row's length.
+LIBRARIES = 150 * MIB  #: what they load and keep during the run
+#: Of what is allocated and freed in each step. In bf16 on a CPU, what was freed is kept in pieces of every row's length.
 FRAGMENTED, PIECES, PIECES_CHECKPOINTED = 0.12, 0.6, 0.95
 FLOAT, HALF = 4, 2  #: bytes
 FOUR_BIT = 0.53  #: bytes of a weight in 4 bit, with its scales
@@ -122,7 +122,9 @@ def estimate(size: ModelSize, recipe: Recipe, batch: Batch, *, on_gpu: bool) -> 
         activations, logits = kept + layer, max(logits - layer, 0)
     else:
         activations = size.config.num_hidden_layers * layer
-    pieces = FRAGMENTED if on_gpu else PIECES_CHECKPOINTED if batch.checkpointing else PIECES
+    pieces = PIECES_CHECKPOINTED if batch.checkpointing else PIECES
+    if on_gpu or recipe.precision == "fp32":
+        pieces = FRAGMENTED
     return {
         "weights": _weights(size, recipe),
         "adapter": adapter,

@@ -44,8 +44,11 @@ def test_more_rows_longer_rows_a_higher_rank_and_more_layers_take_more(
     assert total(size, replace(batch, rows=16), on_gpu) > least
     assert total(size, replace(batch, length=512), on_gpu) > least
     assert total(size, batch, on_gpu, r=32) > least
-    assert total(size, batch, on_gpu, precision="fp32") > least
     assert total(size, batch, on_gpu, target_modules=("q_proj",)) < least
+
+
+def test_full_precision_takes_more_on_a_gpu(size: ModelSize) -> None:
+    assert total(size, BATCH, True, precision="fp32") > total(size, BATCH, True)
 
 
 def test_checkpointing_and_four_bit_take_less(size: ModelSize) -> None:
