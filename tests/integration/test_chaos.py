@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.reports import report_of
 
 SEED = 1
@@ -11,6 +13,7 @@ LEAST_KINDS = 8
 WITHIN_S = 420
 
 
+@pytest.mark.timeout(WITHIN_S + 20)
 async def test_a_history_of_faults_loses_doubles_and_blocks_nothing() -> None:
     found = await report_of("tests.chaos.run", WITHIN_S, seed=SEED, minutes=MINUTES)
 

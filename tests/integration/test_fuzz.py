@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.reports import report_of
 
 SEED = 1
@@ -10,6 +12,7 @@ LEAST_FIRED = 100
 WITHIN_S = 400
 
 
+@pytest.mark.timeout(WITHIN_S + 20)
 async def test_no_fault_at_an_awaited_call_leaves_a_ritual_stuck() -> None:
     """In a process of its own: the services are rewritten while they are imported."""
     found = await report_of("tests.fuzz.run", WITHIN_S, seed=SEED, share=SHARE)

@@ -45,7 +45,7 @@ def scores_table(verdict: Verdict) -> Table:
         needed = least if suite.policy.blocking else "shown"
         gained = change(suite.drop, suite.drop_high)
         table.add_row(name, score(suite.base), score(suite.candidate), gained, needed)
-    if context := verdict.context:
+    if (context := verdict.context) and context.items:
         needed = f"> -{context.loss.margin * 100:g}" if policy.context.blocking else "shown"
         gained = change(context.loss.mean, context.loss.high)
         table.add_row("context", score(context.base_prompted), score(context.candidate), gained, needed)
@@ -86,6 +86,8 @@ def context_note(context: ContextEvidence | None) -> str:
     """What the four arms score, and what a request saves."""
     if context is None:
         return "Context: left out, for no held-out item has a system prompt that this base's chat template shows."
+    if not context.items:
+        return f"Context: no held-out item with a system prompt has rules; {saved(context)}."
     return (
         f"Context: the base with the system prompt against the candidate without it, on {context.items} sealed items; the base "
         f"without it {score(context.base)}, the candidate with it {score(context.candidate_prompted)}; {saved(context)}."
