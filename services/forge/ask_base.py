@@ -28,7 +28,6 @@ from services.forge.replay.answers import (
     unanswered,
 )
 from services.forge.trainer.rows import TRAIN, Row, iterate_rows
-from shared.config.recipe import with_overrides
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.karma import trained_turns
 from shared.contracts.ritual import State
@@ -128,7 +127,7 @@ class BaseAnswers:
         if ritual.id not in self._needs:
             harvested = await ledger.require_fact(self._context.pool, ritual.id, KarmaHarvested)
             intent = ritual.intent
-            recipe = with_overrides(self._context.configuration.recipe(intent.recipe, intent.persona), intent.overrides)
+            recipe = self._context.configuration.recipe(intent.recipe, intent.persona, intent.overrides)
             trained = await asyncio.to_thread(_trained_characters, self._artifacts.manifest(harvested.manifest))
             self._needs[ritual.id] = round(recipe.replay * trained * MARGIN)
         return self._needs[ritual.id]

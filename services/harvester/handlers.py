@@ -17,7 +17,6 @@ from services.harvester.ingest.karma import Consecration, consecrate, reject, st
 from services.harvester.replies import RequestReplies
 from shared.config.engines import list_engines
 from shared.config.errors import ConfigurationError
-from shared.config.recipe import with_overrides
 from shared.contracts.intent import MOST_REFINEMENTS, TrainingIntent
 from shared.contracts.karma import KarmaConsecrated, KarmaRejected, KarmaRemembered, KarmaRevoked
 from shared.contracts.message import RITUAL_NAMESPACE
@@ -54,7 +53,7 @@ InReplies = Annotated[RequestReplies, Context("replies")]
 async def training_intent(intent: TrainingIntent, message: NatsMessage, service: InContext, replies: InReplies) -> None:
     """Open the ritual of an intent, and answer the request it came with."""
     try:
-        recipe = with_overrides(service.configuration.recipe(intent.recipe, intent.persona), intent.overrides)
+        recipe = service.configuration.recipe(intent.recipe, intent.persona, intent.overrides)
         list_engines(recipe, service.configuration.jobs)
         bases = Bases(service.settings, service.configuration)
         await expect_fit(recipe, bases, service.configuration.base_of(intent.persona))

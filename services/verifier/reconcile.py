@@ -15,7 +15,6 @@ from services.verifier.refinement import refining_intent, suggest
 from services.verifier.results import RESULTS_FILE, Results
 from services.verifier.sealed import SealedEvidence, expect_suites, expect_whole, read_records, seal
 from shared.config.errors import ConfigurationError, Fault, nearest, refusal
-from shared.config.recipe import with_overrides
 from shared.contracts.forge import AdapterForged
 from shared.contracts.harvest import KarmaHarvested
 from shared.contracts.probe import LEAST_PROBES, SAME_MODEL, Probe, limit, total
@@ -141,7 +140,7 @@ class Verifier:
         """A gentler recipe, requested while fewer rituals than the policy's refine the same one."""
         intent = ritual.intent
         try:
-            recipe = with_overrides(self._context.configuration.recipe(intent.recipe, intent.persona), intent.overrides)
+            recipe = self._context.configuration.recipe(intent.recipe, intent.persona, intent.overrides)
         except ConfigurationError:  # its owner has changed or removed it since
             return None
         if (suggested := suggest(verdict, intent, recipe, epochs)) is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 from pydantic import AfterValidator, ByteSize, Field
 
 from shared.config.ports import assign
-from shared.config.recipe import load_recipe
+from shared.config.recipe import load_recipe, with_overrides
 from shared.config.settings import PROJECT, check_database_url
 from shared.config.tables import (
     EMBEDDED_BASE,
@@ -31,6 +31,7 @@ from shared.contracts.frozen import Frozen
 if TYPE_CHECKING:
     from shared.config.recipe import Recipe
     from shared.config.settings import Settings
+    from shared.contracts.intent import RecipeOverrides
 
 S = TypeVar("S", bound=Section)
 
@@ -209,9 +210,12 @@ class Configuration(Frozen):
         """The largest rank of an adapter that every rune of the persona accepts."""
         return min(self.runes[name].max_lora_rank for name in self.serving_runes()[self.base_of(persona)])
 
-    def recipe(self, name: str, persona: str) -> Recipe:
-        """The recipe of that name, if every rune of the persona accepts its adapter. Raises ConfigurationError."""
-        return load_recipe(name, self.max_lora_rank(persona), self.recipes)
+    def recipe(self, name: str, persona: str, overrides: RecipeOverrides | None = None) -> Recipe:
+        """The recipe of that name with what a ritual changes of it, if every rune of the persona accepts its adapter.
+
+        Raises ConfigurationError.
+        """
+        return with_overrides(load_recipe(name, self.max_lora_rank(persona), self.recipes), overrides)
 
     def ports(self, settings: Settings) -> dict[str, int]:
         """The port of every rune that listens on one; one that finds no free port is missing, and `load` refuses the file."""

@@ -17,7 +17,6 @@ from services.gateway.jobs import store
 from services.gateway.jobs.request import parse_request, refuse_field
 from services.gateway.jobs.store import Event
 from shared.config.errors import ConfigurationError
-from shared.config.recipe import with_overrides
 from shared.contracts.karma import PERSONA_PATTERN
 from shared.contracts.message import ritual_id
 from shared.contracts.scopes import Scope
@@ -116,7 +115,7 @@ def _check_recipe(request: JobRequest, persona: str, configuration: Configuratio
     within = f"method.{request.method.type}.hyperparameters" if request.method else "hyperparameters"
     try:
         if overrides := request.overrides:
-            with_overrides(configuration.recipe(request.recipe, persona), overrides)
+            configuration.recipe(request.recipe, persona, overrides)
     except ValidationError as wrong:
         raise refuse_field(wrong, within) from None
     except ConfigurationError as wrong:
